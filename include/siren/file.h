@@ -1,0 +1,53 @@
+/* Files: mapping, atomic replacement, line reading. */
+#ifndef SIREN_FILE_H
+#define SIREN_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siren/error.h"
+
+/* A file mapped read-only.  data is NULL for an empty file. */
+struct siren_map {
+    const unsigned char *data;
+    size_t size;
+};
+int siren_map_open(struct siren_map *out, const char *path, struct siren_error *err);
+void siren_map_close(struct siren_map *map);
+
+/* The whole of a (small) file, plain or .gz/.zst by content; NUL-terminated, malloc'ed.
+ * Refused with SIREN_EFORMAT beyond max_bytes (decompressed), so that a hostile archive cannot fill
+ * memory. */
+int siren_file_read(char **data, size_t *size, const char *path, size_t max_bytes,
+                    struct siren_error *err);
+
+/* Atomic replacement: bytes go to a temporary name beside `path`; commit syncs
+ * file and folder and renames.  A crash leaves the old file or the new one.
+ * Exactly one of commit and abort ends it; commit aborts by itself on failure. */
+struct siren_writer;
+int siren_writer_open(struct siren_writer **out, const char *path, struct siren_error *err);
+int siren_writer_write(struct siren_writer *w, const void *data, size_t size,
+                       struct siren_error *err);
+int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+int siren_writer_commit(struct siren_writer *w, struct siren_error *err);
+void siren_writer_abort(struct siren_writer *w); /* NULL is allowed */
+
+/* Lines of a text file: plain, gzip or zstd (recognised by content, not by
+ * name), UTF-8 or Latin-1 (stated by the caller; converted to UTF-8).  Accepts
+ * LF and CRLF, and a UTF-8 byte order mark.  Memory is bounded by the longest line. */
+enum siren_encoding { SIREN_UTF8, SIREN_LATIN1 };
+struct siren_lines;
+int siren_lines_open(struct siren_lines **out, const char *path, enum siren_encoding encoding,
+                     struct siren_error *err);
+void siren_lines_close(struct siren_lines *lines); /* NULL is allowed */
+/* 1: *text (NUL-terminated, without its line end, owned by lines, valid until the
+ * next call) and *length are set; 0: end of file; negative: error, with file:line
+ * (invalid UTF-8, truncated archive, a line longer than 16 MiB). */
+int siren_lines_next(struct siren_lines *lines, char **text, size_t *length,
+                     struct siren_error *err);
+uint64_t siren_lines_number(const struct siren_lines *lines); /* 1-based, of the last line read */
+/* Bytes of the (compressed) file consumed so far and its size, for progress. */
+void siren_lines_position(const struct siren_lines *lines, uint64_t *done, uint64_t *total);
+
+#endif

@@ -1,0 +1,54 @@
+/* Tokenizers: text to token ids and back, exactly as Hugging Face `tokenizers`.
+ *
+ * Three models (byte-level BPE, WordPiece, Unigram) with the normaliser,
+ * pre-tokenizer, post-processor, decoder and added tokens that tokenizer.json or
+ * GGUF's metadata declare.  Whatever a file declares that we do not implement is
+ * an error that names it: tokens are never silently different. */
+#ifndef SIREN_TOKENIZER_H
+#define SIREN_TOKENIZER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siren/error.h"
+
+struct siren_tokenizer; /* immutable after load: may be shared by threads */
+
+/* path: a tokenizer.json (plain or .gz), a folder that holds one, or a .gguf file. */
+int siren_tokenizer_load(struct siren_tokenizer **out, const char *path, struct siren_error *err);
+void siren_tokenizer_free(struct siren_tokenizer *t); /* NULL is allowed */
+
+enum siren_encode_flags {
+    SIREN_ENCODE_PLAIN = 0,       /* special tokens inside the text are recognised; none added */
+    SIREN_ENCODE_ADD_SPECIAL = 1, /* post-processor too: [CLS] … [SEP], BOS */
+    SIREN_ENCODE_NO_SPECIAL = 2,  /* "<|im_start|>" in the text is text: for untrusted input */
+};
+
+/* Ids of a text (UTF-8; invalid bytes are replaced by U+FFFD as Python's
+ * bytes.decode("utf-8", "replace") does).  *ids is malloc'ed. */
+int siren_tokenizer_encode(const struct siren_tokenizer *t, const char *text, size_t length,
+                           unsigned flags, int32_t **ids, size_t *n_ids, struct siren_error *err);
+
+/* Text of ids, malloc'ed, NUL-terminated (the text itself may hold NULs).
+ * skip_special leaves special tokens out. */
+int siren_tokenizer_decode(const struct siren_tokenizer *t, const int32_t *ids, size_t n_ids,
+                           int skip_special, char **text, size_t *length, struct siren_error *err);
+
+/* The raw bytes of one token as they appear inside a text (byte-level: decoded bytes; for
+ * streaming output).  Returns NULL for an id out of range. */
+const char *siren_tokenizer_piece(const struct siren_tokenizer *t, int32_t id, size_t *length);
+
+int32_t siren_tokenizer_size(const struct siren_tokenizer *t); /* ids are 0 … size-1 */
+int32_t siren_tokenizer_id(const struct siren_tokenizer *t, const char *piece); /* -1: none */
+int siren_tokenizer_is_special(const struct siren_tokenizer *t, int32_t id);
+/* -1 where the model has none. */
+int32_t siren_tokenizer_bos(const struct siren_tokenizer *t);
+int32_t siren_tokenizer_eos(const struct siren_tokenizer *t);
+const char *siren_tokenizer_kind(const struct siren_tokenizer *t); /* "byte-level BPE", … */
+/* 1 if a token cannot span the border between a text that ends with `left` and one that
+ * starts with `right`: after a special token, or after a newline that is not followed by
+ * white space (byte-level BPE with the known expressions; otherwise 0). */
+int siren_tokenizer_splits_between(const struct siren_tokenizer *t, const char *left, size_t n_left,
+                                   const char *right, size_t n_right);
+
+#endif

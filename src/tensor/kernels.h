@@ -1,0 +1,145 @@
+/* Kernels: everything that touches numbers, behind one dispatch point.
+ *
+ * One shared source per concern (gemm, attention, element-wise) is written on a
+ * vector of 16 floats and compiled once for each instruction set; kernels_select()
+ * chooses a table from CPUID once.  Contract (docs/numerics.md): an output
+ * element is one fixed sequence of IEEE operations, the same on portable, AVX2
+ * and AVX-512 to the bit, whatever the batch, the tile or the thread that
+ * computes it:
+ *   - GEMM: lanes are output columns; one FMA chain over k = 0 … K-1 from 0.
+ *   - sums over a row (norm, softmax): 16 partials, partial j takes elements
+ *     j, j+16, … in order, then the tree (j + j+8), (+4), (+2), (+1).
+ *     A tail shorter than 16 adds into partials 0 … tail-1 only.
+ *   - exp, erf: our own polynomials, FMA in fixed order; sqrt and / are IEEE.
+ * None of these functions allocates or fails.
+ *
+ * Names: T tokens (rows), K input width, N output width, D head_dim. */
+#ifndef SIREN_TENSOR_KERNELS_H
+#define SIREN_TENSOR_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model/tensors.h"
+
+enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_COUNT };
+
+/* ---- packed weights ------------------------------------------------------
+ * W (N, K) row-major in the file becomes panels of 16 output columns: panel p
+ * holds rows 16p … 16p+15 interleaved, so that one step of k is 16 neighbouring
+ * numbers.  N is padded to a multiple of 16 with zero rows.  Quantised sources
+ * stay quantised: every supported source format is, exactly, one of
+ *   PACKED_F32, PACKED_F16, PACKED_BF16    [k][16]
+ *   PACKED_Q4   value = d·q + m, q 0..15, block of 32 along k: per block and panel
+ *               16 d, 16 m (f32 each), then 32 × 16 nibbles          (Q4_0, Q4_1, Q4_K)
+ *   PACKED_Q8   value = d·q + m, q int8, block of 16 along k          (Q8_0, Q5_*, Q6_K)
+ * (products exact in f32, one rounding: the decoded panel has the bits of
+ * tensor_dequantize).  The layout inside a block is private to pack.c and the
+ * decoders. */
+enum packed_kind { PACKED_F32, PACKED_F16, PACKED_BF16, PACKED_Q4, PACKED_Q8 };
+
+struct packed {
+    enum packed_kind kind;
+    int n, k;     /* logical */
+    int n_panels; /* ceil(n / 16) */
+    size_t panel_bytes;
+    unsigned char *data; /* 64-byte aligned, owned; freed by packed_free */
+};
+
+/* Pack rows [row0, row0 + n) of the (rows, k) tensor t; `expand` != 0 stores f32 whatever the
+ * source (a memory policy: equal bits).  Pieces may be appended: several tensors with one K
+ * become one matrix (q, k, v; gate, up): first packed_alloc with the total n and the kind,
+ * then packed_fill for each piece at its first column.  Columns need not be multiples of 16. */
+enum packed_kind packed_kind_for(enum tensor_type type, int expand);
+int packed_alloc(struct packed *out, enum packed_kind kind, int n, int k, struct siren_error *err);
+/* Fills columns [column, column + rows) from rows [row0, row0 + rows) of t.  Thread-safe for
+ * disjoint ranges of whole panels. */
+void packed_fill(struct packed *w, int column, const struct tensor *t, int64_t row0, int rows);
+void packed_free(struct packed *w);
+
+/* ---- the table ----------------------------------------------------------- */
+struct kernels {
+    enum isa isa;
+    const char *name; /* "portable", "avx2", "avx512" */
+    int gemm_rows;    /* rows a micro-tile: callers cut T at multiples of it where they can */
+
+    /* Decode k0 … k1-1 (multiples of 32, or k1 = K) of one panel into out[(k1-k0)][16]. */
+    void (*panel_decode)(const struct packed *w, int panel, int k0, int k1, float *out);
+
+    /* Y[t][n] (ldy) = sum_k X[t][k] (ldx) · W[n][k] for t in [0, T), panels [panel0, panel1).
+     * Y's columns start at column 16·panel0 of the matrix: y points at column 16·panel0.
+     * Only columns < w->n are written.  add != 0: the chain starts from 0 and the result is
+     * added to what Y holds (residual: y += result, one rounding).
+     * bias (may be NULL; points at column 16·panel0) is added after the chain, before `add`.
+     * scratch: gemm_scratch(w) floats, private to the caller's thread. */
+    void (*gemm)(const float *x, size_t ldx, int T, const struct packed *w, int panel0, int panel1,
+                 const float *bias, float *y, size_t ldy, int add, float *scratch);
+
+    /* Gated FFN: w holds gate panels and up panels alternately (panel 2i gate, 2i+1 up, packed so
+     * by the caller: columns 32i…32i+15 gate rows 16i…, 32i+16…32i+31 up rows 16i…).
+     * h[t][16i + j] = silu(gate) · up, silu(x) = x / (1 + exp(-x)).  pairs [pair0, pair1); h points
+     * at column 16·pair0. */
+    void (*gemm_swiglu)(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
+                        int pair1, float *h, size_t ldh, float *scratch);
+
+    /* y[t] = x[t] · rsqrt(mean(x²) + eps) · weight: (1 / sqrt(…)), then x · that, then · weight. */
+    void (*rmsnorm)(const float *x, size_t ldx, int T, int n, const float *weight, float eps,
+                    float *y, size_t ldy);
+    /* Mean, then variance of the centred values (two passes), y = (x - mean)·inv · weight + bias.
+     */
+    void (*layernorm)(const float *x, size_t ldx, int T, int n, const float *weight,
+                      const float *bias, float eps, float *y, size_t ldy);
+    /* In place, exact GELU: x/2 · (1 + erf(x / √2)). */
+    void (*gelu)(float *x, size_t n);
+    /* y[i] += x[i] */
+    void (*add)(float *y, const float *x, size_t n);
+    /* Rotate-half RoPE in place on one head vector x[D]: pairs (i, i + D/2), cosines and sines
+     * [D/2] of this position.  a' = a·cos - b·sin as fma(a, cos, -(b·sin)); b' = fma(b, cos,
+     * a·sin). */
+    void (*rope)(float *x, int D, const float *cosines, const float *sines);
+
+    /* Softmax pieces for sampling and read-out over n logits: returns log(sum exp(x - max)) + max.
+     */
+    float (*logsumexp)(const float *x, size_t n);
+    /* y[i] = exp(x[i]), for tests and samplers. */
+    void (*exps)(const float *x, float *y, size_t n);
+
+    /* Dense row-times-matrix distances for K-means: dot products only: use gemm. */
+
+    /* ---- attention over paged keys and values ----
+     * A page holds 32 absolute positions of one kv head: keys [2][D][16] (two
+     * half pages, each D steps of 16 positions), values [D/16][32][16].
+     * D is a multiple of 16 (64, 80, 96, 128, …; a 32-wide MiniLM head too).  Unused positions of a
+     * page must hold finite numbers (zero them at allocation). page_store writes one position: k
+     * and v are D contiguous floats. */
+    void (*page_store)(float *page_k, float *page_v, int D, int slot, const float *k,
+                       const float *v);
+    /* R query rows against n_pages pages of one kv head.  Row r sees the first
+     * counts[r] positions (1 … 32·n_pages), counts may differ and need not be sorted.
+     * q: row r at q + q_offset[r] (D floats); out: row r at out + q_offset[r].
+     * scores s_j = (chain over d of q_d·k_jd) · scale; m = max_j s_j; p_j = exp(s_j - m);
+     * sum of p with 16 partials by position modulo 16; o_d = chain over j of p_j·v_jd in order;
+     * out = o · (1 / sum) + 0.0f.  A row's bits do not depend on the other rows.
+     * scratch: attention_scratch(R, n_pages) floats. */
+    void (*attention)(const float *q, const size_t *q_offset, const int *counts, int R,
+                      const float *const *pages_k, const float *const *pages_v, int n_pages, int D,
+                      float scale, float *out, float *scratch);
+};
+
+size_t gemm_scratch(const struct packed *w);  /* floats */
+size_t attention_scratch(int R, int n_pages); /* floats */
+#define ATTENTION_PAGE 32
+
+/* The best set that this machine can run. */
+enum isa isa_best(void);
+/* The table for an instruction set; NULL with SIREN_EUNSUPPORTED where the machine lacks it. */
+const struct kernels *kernels_select(enum isa isa, struct siren_error *err);
+int isa_parse(const char *name, enum isa *out, struct siren_error *err); /* "portable" … "auto" */
+/* "sse2 avx2 fma f16c avx512f avx512_bf16 amx_bf16 …": what CPUID says, for benches. */
+const char *isa_describe(void);
+
+/* ---- for measuring ---- */
+/* GFLOP/s of a loop of FMAs held in registers on this thread for about `seconds`. */
+double kernels_peak_gflops(const struct kernels *k, double seconds);
+
+#endif
