@@ -1,0 +1,89 @@
+/* The forest of token segments: the only way in to a model.
+ *
+ * A segment is a run of tokens with a parent.  A token attends to its own
+ * segment up to itself and to all ancestors; its position continues its
+ * parent's.  An encoder's segment has full attention and no parent.  Scoring,
+ * ranking, rollouts, embedding (and training) are passes over one such forest;
+ * a token shared by many prompts is computed once.
+ *
+ *     struct siren_forest *f;
+ *     siren_forest_create(&f, engine, &err);
+ *     int user = siren_forest_add(f, SIREN_ROOT, ids, n, 0);          // prefix
+ *     int a = siren_forest_add(f, user, a_ids, n_a, 0);               // candidates
+ *     int b = siren_forest_add(f, user, b_ids, n_b, 0);
+ *     int out = siren_forest_want_logits(f, a, n_a - 1, rows, 5);     // requested only
+ *     siren_forest_plan(f, &err);      // validates, sizes, allocates: every error is here
+ *     siren_forest_run(f, NULL);       // allocates nothing, fails only by cancel
+ *     const float *logits = siren_forest_output(f, out);
+ *
+ * Same bits always: an output does not depend on what else is in the pass, on
+ * where a prompt was cut into segments, on what came from the cache, or on the
+ * number of threads (docs/numerics.md). */
+#ifndef SIREN_FOREST_H
+#define SIREN_FOREST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siren/error.h"
+#include "siren/model.h"
+#include "siren/pool.h"
+
+/* An engine is a model ready to run on a pool with one set of kernels.  It is
+ * used by one thread at a time. */
+struct siren_engine;
+struct siren_engine_options {
+    const char *isa; /* "auto" (or NULL), "portable", "avx2", "avx512" */
+};
+int siren_engine_create(struct siren_engine **out, const struct siren_model *model,
+                        struct siren_pool *pool, const struct siren_engine_options *options,
+                        struct siren_error *err);
+void siren_engine_free(struct siren_engine *engine);
+const struct siren_model *siren_engine_model(const struct siren_engine *engine);
+const char *siren_engine_isa(const struct siren_engine *engine);
+
+/* K and V of a segment and of its ancestors, kept after a pass: a reference-counted
+ * handle that later passes use as a parent. */
+struct siren_kept;
+struct siren_kept *siren_kept_ref(struct siren_kept *kept);
+void siren_kept_unref(struct siren_kept *kept);          /* NULL is allowed */
+size_t siren_kept_tokens(const struct siren_kept *kept); /* positions from the root */
+size_t siren_kept_bytes(const struct siren_kept *kept);  /* its own pages, without ancestors' */
+
+struct siren_forest;
+int siren_forest_create(struct siren_forest **out, struct siren_engine *engine,
+                        struct siren_error *err);
+void siren_forest_free(struct siren_forest *forest); /* NULL is allowed */
+/* Empty it for the next pass; memory is kept for reuse. */
+void siren_forest_clear(struct siren_forest *forest);
+
+#define SIREN_ROOT (-1)
+enum siren_segment_flags { SIREN_KEEP = 1 }; /* keep K and V: siren_forest_take() after the run */
+
+/* Add a segment; returns its index (>= 0) or a negative code (SIREN_ENOMEM).  Bad
+ * ids, parents and lengths are reported by the plan.  The ids are copied. */
+int siren_forest_add(struct siren_forest *forest, int parent, const int32_t *ids, size_t n_ids,
+                     unsigned flags);
+/* Add an ancestor that is kept already (not computed again, no outputs from it). */
+int siren_forest_add_kept(struct siren_forest *forest, struct siren_kept *kept);
+
+/* Request an output of a token that this pass computes; returns an output index or a negative code.
+ * hidden: the state after `layer` layers, 0 = the embedding, n_layers = after the
+ * last layer and the final norm; (d_model) floats.
+ * logits: of vocabulary rows rows[0..n_rows), or of all rows (rows = NULL: n_vocab floats). */
+int siren_forest_want_hidden(struct siren_forest *forest, int segment, size_t token, int layer);
+int siren_forest_want_logits(struct siren_forest *forest, int segment, size_t token,
+                             const int32_t *rows, size_t n_rows);
+
+int siren_forest_plan(struct siren_forest *forest, struct siren_error *err);
+/* cancel may be NULL; checked between layers.  0 or SIREN_ECANCEL. */
+int siren_forest_run(struct siren_forest *forest, const volatile int *cancel);
+
+/* Valid until clear, free or the next run. */
+const float *siren_forest_output(const struct siren_forest *forest, int output);
+/* After the run: the handle of a segment added with SIREN_KEEP (caller unrefs). */
+struct siren_kept *siren_forest_take(struct siren_forest *forest, int segment);
+/* Tokens computed by the planned pass (shared ones once). */
+size_t siren_forest_tokens(const struct siren_forest *forest);
+
+#endif

@@ -1,0 +1,67 @@
+/* A language model or a sentence encoder: its configuration and its weights.
+ *
+ * The model is immutable after loading and may be shared by any number of
+ * engines; it must outlive them.  Decoders: Llama (SmolLM2), Qwen2, Qwen3.
+ * Encoders: BERT (MiniLM, bge), XLM-RoBERTa (BGE-M3).  Files: GGUF v3, or a
+ * Hugging Face folder (config.json, safetensors, tokenizer.json). */
+#ifndef SIREN_MODEL_H
+#define SIREN_MODEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siren/error.h"
+#include "siren/pool.h"
+
+enum siren_arch { SIREN_LLAMA, SIREN_QWEN2, SIREN_QWEN3, SIREN_BERT, SIREN_XLMR };
+enum siren_rope_scaling { SIREN_ROPE_PLAIN, SIREN_ROPE_LINEAR, SIREN_ROPE_LLAMA3, SIREN_ROPE_YARN };
+enum siren_pooling { SIREN_POOL_NONE, SIREN_POOL_CLS, SIREN_POOL_MEAN };
+
+/* L layers, d model width, heads of head_dim; names as in the field. */
+struct siren_config {
+    enum siren_arch arch;
+    char name[128]; /* of the model, from its files, or of the file */
+    int n_layers, d_model, n_heads, n_kv_heads, head_dim, d_ffn, n_vocab;
+    int max_positions; /* longest sequence the model was made for */
+    float norm_eps;
+    int tied_head; /* logits use the token embedding */
+    int qkv_bias, o_bias, qk_norm;
+    /* RoPE (decoders) */
+    float rope_theta;
+    enum siren_rope_scaling rope_scaling;
+    float rope_factor, rope_low_freq_factor, rope_high_freq_factor; /* Llama 3; YaRN: factor */
+    int rope_original_positions;
+    float rope_beta_fast, rope_beta_slow,
+        rope_attention_factor; /* YaRN; attention factor 0: from factor */
+    /* Encoders */
+    int n_token_types;
+    int position_offset; /* XLM-R: pad id + 1 */
+    enum siren_pooling pooling;
+    int normalize;  /* L2 after pooling */
+    int max_tokens; /* the sentence encoder's max_seq_length, special tokens included */
+};
+
+static inline int siren_is_encoder(const struct siren_config *c)
+{
+    return c->arch == SIREN_BERT || c->arch == SIREN_XLMR;
+}
+const char *siren_arch_name(enum siren_arch arch); /* "llama", "qwen2", … */
+
+struct siren_model;
+
+struct siren_model_options {
+    int expand; /* keep f32 panels in memory instead of the file's blocks: same bits, faster, larger
+                 */
+};
+
+/* path: a .gguf file or a folder.  The pool is used while loading only. */
+int siren_model_load(struct siren_model **out, const char *path,
+                     const struct siren_model_options *options, struct siren_pool *pool,
+                     struct siren_error *err);
+void siren_model_free(struct siren_model *model); /* NULL is allowed */
+
+const struct siren_config *siren_model_config(const struct siren_model *model);
+const char *siren_model_path(const struct siren_model *model);
+size_t siren_model_memory(const struct siren_model *model); /* bytes of packed weights */
+
+#endif

@@ -1,0 +1,84 @@
+/* Scoring, generation and embedding: whole prompts in, answers out.
+ *
+ * These build forests by themselves: a trie over the token ids of the prompts
+ * finds what is shared, prefixes are kept under a byte budget between calls, and
+ * passes are cut at a token budget. */
+#ifndef SIREN_SCORE_H
+#define SIREN_SCORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siren/error.h"
+#include "siren/forest.h"
+#include "siren/progress.h"
+
+/* A session: an engine with its cache of kept prefixes (dropped least recently used). */
+struct siren_session;
+struct siren_session_options {
+    size_t cache_bytes; /* 0: 128 MiB */
+    int pass_tokens;    /* tokens a pass; 0: 2,048 */
+};
+int siren_session_create(struct siren_session **out, struct siren_engine *engine,
+                         const struct siren_session_options *options, struct siren_error *err);
+void siren_session_free(struct siren_session *session);
+struct siren_engine *siren_session_engine(struct siren_session *session);
+void siren_session_drop_cache(struct siren_session *session);
+
+struct siren_tokens {
+    const int32_t *ids;
+    size_t n_ids;
+};
+
+/* One prompt and the continuations whose log-probabilities are wanted. */
+struct siren_score {
+    struct siren_tokens prompt;               /* at least one token */
+    const struct siren_tokens *continuations; /* each at least one token */
+    size_t n_continuations;
+    double *logprobs; /* (n_continuations), caller's: sum over its tokens, natural log */
+    /* out */
+    size_t tokens_computed; /* of this prompt and its continuations, in this call */
+    size_t tokens_cached;   /* taken from kept prefixes or shared with another prompt */
+};
+
+/* Fill all scores.  Bits do not depend on how many are given at once. */
+int siren_score_many(struct siren_session *session, struct siren_score *scores, size_t n_scores,
+                     const struct siren_progress *progress, struct siren_error *err);
+
+struct siren_sampling {
+    float temperature; /* 0: greedy */
+    float top_p;       /* 1: off */
+    int top_k;         /* 0: off */
+    int max_tokens;
+    uint64_t seed;
+};
+
+/* One text to continue. */
+struct siren_generation {
+    struct siren_tokens prompt;
+    uint64_t sequence; /* random stream: a sample depends on (seed, sequence, position) only */
+    const int32_t *stop_ids; /* generation ends after any of these (not part of the output) */
+    size_t n_stop_ids;
+    /* Called after each token with the ids so far; non-zero ends this one (the token is kept). */
+    int (*on_token)(void *context, const int32_t *ids, size_t n_ids);
+    void *context;
+    /* out: owned by the caller, freed with siren_generation_clear() */
+    int32_t *ids;
+    float *logprobs; /* of each token under the model (temperature 1, no truncation) */
+    size_t n_ids;
+    int stopped; /* 1: by a stop id or on_token; 0: max_tokens */
+};
+void siren_generation_clear(struct siren_generation *g);
+
+/* Continuous batching: up to `batch` sequences at once (0: 64), a finished one is replaced at once.
+ */
+int siren_generate_many(struct siren_session *session, struct siren_generation *generations,
+                        size_t n, const struct siren_sampling *sampling, int batch,
+                        const struct siren_progress *progress, struct siren_error *err);
+
+/* Sentence embeddings: out (n, d_model); pooled and normalised as the encoder's config says.
+ * Prompts hold the encoder's special tokens already and are at most max_tokens long. */
+int siren_embed_many(struct siren_engine *engine, const struct siren_tokens *texts, size_t n,
+                     float *out, const struct siren_progress *progress, struct siren_error *err);
+
+#endif
