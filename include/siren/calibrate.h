@@ -1,0 +1,79 @@
+/* Convex models from features to a distribution over the rating levels:
+ * multinomial or ordinal logistic regression with L2, fitted by L-BFGS.
+ *
+ * Two uses: the baseline over a user's rating histogram (no language model, no
+ * item), and the calibrated read-out, which adds the model's rating logits. */
+#ifndef SIREN_CALIBRATE_H
+#define SIREN_CALIBRATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siren/error.h"
+#include "siren/scale.h"
+
+/* ---- features ---- */
+enum siren_feature_group {
+    SIREN_FEATURE_HISTOGRAM = 1, /* the user's past ratings by level: shares, log counts, number */
+    SIREN_FEATURE_RECENT = 2,    /* last ratings, recency-weighted means and spread */
+    SIREN_FEATURE_TOPIC = 4,     /* sketch entry of the candidate's topic */
+    SIREN_FEATURE_ITEM = 8,      /* count and mean of the item's earlier train ratings */
+    SIREN_FEATURE_LOGITS = 16    /* log-probabilities of the rating labels by a language model */
+};
+
+/* What is known before a target; what an unselected group needs may be left 0. */
+struct siren_feature_source {
+    const double *history; /* (n_history) the user's ratings before the target, oldest first */
+    size_t n_history;
+    double topic_weight, topic_sum; /* undecayed, of the candidate's topic; weight 0: none */
+    double item_count, item_sum;    /* of the item's train ratings before the target */
+    const double *logprobs;         /* (levels) */
+};
+
+int siren_features_count(const struct siren_scale *scale, unsigned groups);
+/* out: (siren_features_count()).  Features have a name each, for tables. */
+void siren_features_fill(const struct siren_scale *scale, unsigned groups,
+                         const struct siren_feature_source *source, double *out);
+/* "share of 4", "last rating", …; written to name. */
+void siren_features_name(const struct siren_scale *scale, unsigned groups, int index, char *name,
+                         size_t size);
+
+/* ---- models ---- */
+enum siren_logistic_kind {
+    SIREN_MULTINOMIAL, /* softmax: one weight vector a level */
+    SIREN_ORDINAL      /* proportional odds: one weight vector, levels - 1 ordered thresholds */
+};
+struct siren_logistic_options {
+    enum siren_logistic_kind kind;
+    double l2; /* penalty l2/2 · |w|² on the standardised features' weights, of the mean loss;
+                  0: chosen from 1e-4 … 1 by 5-fold cross-validation, folds by user */
+    int iterations; /* 0: 500 */
+    uint64_t seed;  /* of the folds */
+};
+struct siren_logistic;
+
+/* x: (n, d), level: (n) in [0, n_levels), user: (n), for the folds (may be NULL when l2 > 0). */
+int siren_logistic_fit(struct siren_logistic **out, const double *x, const int32_t *level,
+                       const int32_t *user, size_t n, int d, int n_levels,
+                       const struct siren_logistic_options *options, struct siren_error *err);
+void siren_logistic_free(struct siren_logistic *m); /* NULL is allowed */
+/* p: (n, n_levels). */
+void siren_logistic_predict(const struct siren_logistic *m, const double *x, size_t n, double *p);
+int siren_logistic_features(const struct siren_logistic *m);
+int siren_logistic_levels(const struct siren_logistic *m);
+double siren_logistic_l2(const struct siren_logistic *m); /* given or chosen */
+
+/* As one line of JSON (malloc'ed) and back: doubles survive to the bit. */
+int siren_logistic_save(const struct siren_logistic *m, char **json, struct siren_error *err);
+int siren_logistic_load(struct siren_logistic **out, const char *json, struct siren_error *err);
+
+/* Out-of-fold distributions p (n, n_levels): users are split in `folds` parts (2: halves) by
+ * the seed, each part predicted by a model fitted on the others. */
+int siren_logistic_cross(const double *x, const int32_t *level, const int32_t *user, size_t n,
+                         int d, int n_levels, int folds,
+                         const struct siren_logistic_options *options, double *p,
+                         struct siren_error *err);
+/* The part, 0 … folds - 1, of a user. */
+int siren_user_fold(uint64_t seed, int32_t user, int folds);
+
+#endif

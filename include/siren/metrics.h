@@ -1,0 +1,79 @@
+/* Decoders and metrics of predicted ratings, and what a difference is worth. */
+#ifndef SIREN_METRICS_H
+#define SIREN_METRICS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siren/error.h"
+#include "siren/pool.h"
+#include "siren/scale.h"
+
+/* ---- from a distribution to a rating ---- */
+enum siren_decoder {
+    SIREN_ARGMAX, /* the most probable level; of equals, the lowest */
+    SIREN_MEAN,   /* expected rating: best for RMSE */
+    SIREN_MEDIAN  /* lowest level whose cumulative probability is >= 0.5 (- 1e-12): best for MAE */
+};
+const char *siren_decoder_name(enum siren_decoder decoder); /* "argmax", "mean", "median" */
+int siren_decoder_parse(const char *name, enum siren_decoder *out, struct siren_error *err);
+/* p: (levels), not negative, sum 1. */
+double siren_decode(enum siren_decoder decoder, const struct siren_scale *scale, const double *p);
+
+/* ---- losses of one prediction ---- */
+/* -ln p[true level]; p is taken as at least 1e-12. */
+double siren_log_loss(const struct siren_scale *scale, const double *p, double truth);
+/* Ranked probability score: the mean over the levels but the last of the squared difference
+ * between the predicted and the observed cumulative distribution; 0 is best, 1 worst. */
+double siren_rps(const struct siren_scale *scale, const double *p, double truth);
+
+/* ---- metrics of a set ---- */
+struct siren_level_metrics {
+    size_t n;
+    double mae, rmse; /* of the rows whose true rating is this level; 0 if n = 0 */
+};
+struct siren_metrics {
+    size_t n;
+    double mae, rmse;
+    double invalid; /* share of the rows marked so */
+    int has_distribution;
+    double log_loss, rps;
+    double ece; /* expected calibration error of the most probable level, 15 equal bins */
+    int n_levels;
+    struct siren_level_metrics level[SIREN_MAX_LEVELS]; /* by true rating */
+};
+struct siren_predictions {
+    size_t n;
+    const double *truth;          /* (n) on the scale */
+    const double *predicted;      /* (n); an invalid row holds its policy's value */
+    const double *distributions;  /* (n, levels) or NULL */
+    const unsigned char *invalid; /* (n) or NULL */
+};
+int siren_metrics_compute(struct siren_metrics *out, const struct siren_scale *scale,
+                          const struct siren_predictions *p, struct siren_error *err);
+
+/* ---- comparing two systems on the same rows ---- */
+enum siren_statistic {
+    SIREN_STAT_MEAN,     /* mean of the losses: MAE, log-loss, RPS */
+    SIREN_STAT_ROOT_MEAN /* its square root: RMSE from squared errors */
+};
+struct siren_bootstrap_options {
+    int resamples;     /* 0: 10,000 */
+    double confidence; /* 0: 0.95 */
+    uint64_t seed;
+};
+struct siren_difference {
+    double a, b, difference; /* statistic of a, of b, a - b */
+    double low, high;        /* percentile interval of the difference */
+    double p; /* two-sided: 2 · min share of resamples on either side of 0, at most 1 */
+    size_t n_users;
+};
+/* Users are resampled with replacement, each with all of its rows.  user: (n) any ids. */
+int siren_bootstrap(struct siren_difference *out, const double *loss_a, const double *loss_b,
+                    const int32_t *user, size_t n, enum siren_statistic statistic,
+                    const struct siren_bootstrap_options *options, struct siren_pool *pool,
+                    struct siren_error *err);
+/* Holm's step-down correction: adjusted (n) may be p itself. */
+int siren_holm(const double *p, size_t n, double *adjusted, struct siren_error *err);
+
+#endif
