@@ -9,7 +9,8 @@
 #include "siren/error.h"
 #include "siren/pool.h"
 #include "siren/progress.h"
-#include "siren/scale.h"
+
+struct siren_scale; /* siren/workspace.h */
 
 /* Ratings as columns; users and items are numbered from 0. */
 struct siren_table {
@@ -22,7 +23,7 @@ struct siren_table {
 /* ---- means and the mode ---- */
 struct siren_means {
     double global;
-    double mode; /* the most frequent level; of equals, the highest */
+    double mode; /* the most frequent label; of equals, the highest */
     int32_t n_users, n_items;
     double *user_mean, *item_mean; /* (n_users), (n_items): the global mean where there is none */
     int32_t *user_count, *item_count;

@@ -1,4 +1,4 @@
-/* Convex models from features to a distribution over the rating levels:
+/* Convex models from features to a distribution over the rating labels:
  * multinomial or ordinal logistic regression with L2, fitted by L-BFGS.
  *
  * Two uses: the baseline over a user's rating histogram (no language model, no
@@ -10,11 +10,12 @@
 #include <stdint.h>
 
 #include "siren/error.h"
-#include "siren/scale.h"
+
+struct siren_scale; /* siren/workspace.h */
 
 /* ---- features ---- */
 enum siren_feature_group {
-    SIREN_FEATURE_HISTOGRAM = 1, /* the user's past ratings by level: shares, log counts, number */
+    SIREN_FEATURE_HISTOGRAM = 1, /* the user's past ratings by label: shares, log counts, number */
     SIREN_FEATURE_RECENT = 2,    /* last ratings, recency-weighted means and spread */
     SIREN_FEATURE_TOPIC = 4,     /* sketch entry of the candidate's topic */
     SIREN_FEATURE_ITEM = 8,      /* count and mean of the item's earlier train ratings */
@@ -27,7 +28,7 @@ struct siren_feature_source {
     size_t n_history;
     double topic_weight, topic_sum; /* undecayed, of the candidate's topic; weight 0: none */
     double item_count, item_sum;    /* of the item's train ratings before the target */
-    const double *logprobs;         /* (levels) */
+    const double *logprobs;         /* (labels) */
 };
 
 int siren_features_count(const struct siren_scale *scale, unsigned groups);
@@ -40,8 +41,8 @@ void siren_features_name(const struct siren_scale *scale, unsigned groups, int i
 
 /* ---- models ---- */
 enum siren_logistic_kind {
-    SIREN_MULTINOMIAL, /* softmax: one weight vector a level */
-    SIREN_ORDINAL      /* proportional odds: one weight vector, levels - 1 ordered thresholds */
+    SIREN_MULTINOMIAL, /* softmax: one weight vector a label */
+    SIREN_ORDINAL      /* proportional odds: one weight vector, labels - 1 ordered thresholds */
 };
 struct siren_logistic_options {
     enum siren_logistic_kind kind;
@@ -52,25 +53,25 @@ struct siren_logistic_options {
 };
 struct siren_logistic;
 
-/* x: (n, d), level: (n) in [0, n_levels), user: (n), for the folds (may be NULL when l2 > 0). */
-int siren_logistic_fit(struct siren_logistic **out, const double *x, const int32_t *level,
-                       const int32_t *user, size_t n, int d, int n_levels,
+/* x: (n, d), label: (n) in [0, n_labels), user: (n), for the folds (may be NULL when l2 > 0). */
+int siren_logistic_fit(struct siren_logistic **out, const double *x, const int32_t *label,
+                       const int32_t *user, size_t n, int d, int n_labels,
                        const struct siren_logistic_options *options, struct siren_error *err);
 void siren_logistic_free(struct siren_logistic *m); /* NULL is allowed */
-/* p: (n, n_levels). */
+/* p: (n, n_labels). */
 void siren_logistic_predict(const struct siren_logistic *m, const double *x, size_t n, double *p);
 int siren_logistic_features(const struct siren_logistic *m);
-int siren_logistic_levels(const struct siren_logistic *m);
+int siren_logistic_labels(const struct siren_logistic *m);
 double siren_logistic_l2(const struct siren_logistic *m); /* given or chosen */
 
 /* As one line of JSON (malloc'ed) and back: doubles survive to the bit. */
 int siren_logistic_save(const struct siren_logistic *m, char **json, struct siren_error *err);
 int siren_logistic_load(struct siren_logistic **out, const char *json, struct siren_error *err);
 
-/* Out-of-fold distributions p (n, n_levels): users are split in `folds` parts (2: halves) by
+/* Out-of-fold distributions p (n, n_labels): users are split in `folds` parts (2: halves) by
  * the seed, each part predicted by a model fitted on the others. */
-int siren_logistic_cross(const double *x, const int32_t *level, const int32_t *user, size_t n,
-                         int d, int n_levels, int folds,
+int siren_logistic_cross(const double *x, const int32_t *label, const int32_t *user, size_t n,
+                         int d, int n_labels, int folds,
                          const struct siren_logistic_options *options, double *p,
                          struct siren_error *err);
 /* The part, 0 … folds - 1, of a user. */

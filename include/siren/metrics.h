@@ -7,30 +7,33 @@
 
 #include "siren/error.h"
 #include "siren/pool.h"
-#include "siren/scale.h"
+
+struct siren_scale; /* siren/workspace.h */
+
+#define SIREN_MAX_LABELS 101
 
 /* ---- from a distribution to a rating ---- */
 enum siren_decoder {
-    SIREN_ARGMAX, /* the most probable level; of equals, the lowest */
+    SIREN_ARGMAX, /* the most probable label; of equals, the lowest */
     SIREN_MEAN,   /* expected rating: best for RMSE */
-    SIREN_MEDIAN  /* lowest level whose cumulative probability is >= 0.5 (- 1e-12): best for MAE */
+    SIREN_MEDIAN  /* lowest label whose cumulative probability is >= 0.5 (- 1e-12): best for MAE */
 };
 const char *siren_decoder_name(enum siren_decoder decoder); /* "argmax", "mean", "median" */
 int siren_decoder_parse(const char *name, enum siren_decoder *out, struct siren_error *err);
-/* p: (levels), not negative, sum 1. */
+/* p: (labels), not negative, sum 1. */
 double siren_decode(enum siren_decoder decoder, const struct siren_scale *scale, const double *p);
 
 /* ---- losses of one prediction ---- */
-/* -ln p[true level]; p is taken as at least 1e-12. */
+/* -ln p[true label]; p is taken as at least 1e-12. */
 double siren_log_loss(const struct siren_scale *scale, const double *p, double truth);
-/* Ranked probability score: the mean over the levels but the last of the squared difference
+/* Ranked probability score: the mean over the labels but the last of the squared difference
  * between the predicted and the observed cumulative distribution; 0 is best, 1 worst. */
 double siren_rps(const struct siren_scale *scale, const double *p, double truth);
 
 /* ---- metrics of a set ---- */
-struct siren_level_metrics {
+struct siren_label_metrics {
     size_t n;
-    double mae, rmse; /* of the rows whose true rating is this level; 0 if n = 0 */
+    double mae, rmse; /* of the rows whose true rating is this label; 0 if n = 0 */
 };
 struct siren_metrics {
     size_t n;
@@ -38,19 +41,19 @@ struct siren_metrics {
     double invalid; /* share of the rows marked so */
     int has_distribution;
     double log_loss, rps;
-    double ece; /* expected calibration error of the most probable level, 15 equal bins */
-    int n_levels;
-    struct siren_level_metrics level[SIREN_MAX_LEVELS]; /* by true rating */
+    double ece; /* expected calibration error of the most probable label, 15 equal bins */
+    int n_labels;
+    struct siren_label_metrics label[SIREN_MAX_LABELS]; /* by true rating */
 };
-struct siren_predictions {
+struct siren_outcomes {
     size_t n;
     const double *truth;          /* (n) on the scale */
     const double *predicted;      /* (n); an invalid row holds its policy's value */
-    const double *distributions;  /* (n, levels) or NULL */
+    const double *distributions;  /* (n, labels) or NULL */
     const unsigned char *invalid; /* (n) or NULL */
 };
 int siren_metrics_compute(struct siren_metrics *out, const struct siren_scale *scale,
-                          const struct siren_predictions *p, struct siren_error *err);
+                          const struct siren_outcomes *p, struct siren_error *err);
 
 /* ---- comparing two systems on the same rows ---- */
 enum siren_statistic {

@@ -14,7 +14,12 @@
 
 #include "siren/error.h"
 
-#define SIREN_NO_TIME INT64_MIN
+#define SIREN_NO_TIME INT64_MIN /* as in siren/workspace.h */
+
+struct siren_scale; /* siren/workspace.h */
+
+/* Where liking begins: min + 3/4 (max - min), 4 on 1..5. */
+double siren_scale_theta(const struct siren_scale *scale);
 
 /* One topic of one user.  All zero (time SIREN_NO_TIME): no rating. */
 struct siren_topic_state {
@@ -22,13 +27,13 @@ struct siren_topic_state {
     double sum;                         /* of weight × rating */
     int64_t liked, disliked;            /* ratings >= theta, < theta */
     double decayed_weight, decayed_sum; /* as of `time`; half-life one year */
-    int64_t time; /* seconds since 1970; the latest time that was ever added */
+    int64_t time; /* milliseconds since 1970; the latest time that was ever added */
 };
 
 /* A rating and the topics of its item. */
 struct siren_sketch_event {
     double rating;
-    int64_t time;      /* seconds; SIREN_NO_TIME: enters the undecayed sums only */
+    int64_t time;      /* ms; SIREN_NO_TIME: enters the undecayed sums only */
     int32_t topics[2]; /* topics[1] = -1: one topic; topics[0] = -1: none, the event is skipped */
     double weights[2]; /* of the topics, from siren_sketch_soft(); one topic: 1 */
 };
