@@ -32,6 +32,7 @@
 
 #include "siren/error.h"
 #include "siren/progress.h"
+#include "siren/sketch.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -80,7 +81,7 @@ int siren_workspace_begin_read(struct siren_workspace *ws, struct siren_error *e
 
 /* ---- meta: what the whole workspace is about ---- */
 
-#define SIREN_NO_TIME INT64_MIN
+#define SIREN_NO_TIME INT64_MIN /* as in siren/sketch.h */
 
 /* A rating scale: a, a + step, …, b. */
 struct siren_scale {
@@ -218,8 +219,8 @@ int siren_row_precedes(const struct siren_ratings *ratings, size_t row, size_t t
 size_t siren_ratings_row(const struct siren_ratings *ratings, int user, int item);
 
 /* Add a rating, or correct the one that is there (its time too, if given): the user's order is
- * kept (by time; without one, after all others).  Its label is NONE if it is new.  SIREN_EINVAL if
- * it is off the scale. */
+ * kept (by time; without one, after all others).  Its label is NONE if it is new.  The user's
+ * stored sketch follows in O(1) if the item has a topic.  SIREN_EINVAL if it is off the scale. */
 struct siren_rate_result {
     int corrected;     /* 1: there was one: previous */
     double previous;   /* rating that it replaces */
@@ -227,6 +228,7 @@ struct siren_rate_result {
     int sequence;      /* that it has now */
     int late;          /* 1: others of this user follow it */
     int order_changed; /* 1: an existing rating moved */
+    int topic;         /* whose sketch state was updated; -1: none */
 };
 int siren_rate(struct siren_workspace *ws, int user, int item, double rating, int64_t time,
                struct siren_rate_result *result, struct siren_error *err);
@@ -319,14 +321,13 @@ int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
 int siren_topic_assign(struct siren_workspace *ws, int item, int topic, float distance, int second,
                        float second_distance, struct siren_error *err);
 
-/* ---- sketches: the state that makes an update O(1) ---- */
+/* ---- sketches: the state that makes an update O(1) ----
+ * They stand for now: of all of a user's ratings, whatever their label (a sketch for a past
+ * target is computed from its siren_history()).  siren_rate() keeps them up to date. */
 
 struct siren_sketch_row {
     int32_t user, topic;
-    double weight, sum;                 /* of all ratings: count (or soft weight), weighted sum */
-    double liked, disliked;             /* counts */
-    double decayed_weight, decayed_sum; /* as of `time` */
-    int64_t time;                       /* of the last rating that entered; SIREN_NO_TIME */
+    struct siren_topic_state state;
 };
 /* One user's rows by topic (user < 0: all users', by user and topic); malloc'ed, free(). */
 int siren_sketch_rows_load(struct siren_workspace *ws, int user, struct siren_sketch_row **rows,
@@ -336,6 +337,10 @@ int siren_sketch_rows_save(struct siren_workspace *ws, const struct siren_sketch
                            size_t n, struct siren_error *err);
 /* Remove one user's rows (user < 0: all). */
 int siren_sketch_rows_delete(struct siren_workspace *ws, int user, struct siren_error *err);
+/* 1 when sketches share a rating between the item's two nearest topics (siren_sketch_soft());
+ * kept with the topics so that every update does as the first did. */
+int siren_sketch_soft_load(struct siren_workspace *ws, int *soft, struct siren_error *err);
+int siren_sketch_soft_save(struct siren_workspace *ws, int soft, struct siren_error *err);
 
 /* ---- runs and predictions ---- */
 
