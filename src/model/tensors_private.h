@@ -1,0 +1,49 @@
+/* What the two containers share: the table of tensors that gguf.c and
+ * safetensors.c fill and tensors.c owns. */
+#ifndef SIREN_MODEL_TENSORS_PRIVATE_H
+#define SIREN_MODEL_TENSORS_PRIVATE_H
+
+#include "model/tensors.h"
+#include "siren/file.h"
+
+struct gguf_entry {
+    char *key;
+    struct gguf_value value;
+};
+
+struct tensors {
+    char *path; /* as the caller gave it: a file or a folder */
+    int is_gguf;
+    struct siren_map *maps; /* one for each file */
+    size_t n_maps, maps_capacity;
+    struct tensor *items; /* in the order of the file */
+    size_t count, capacity;
+    size_t *by_name;         /* indices into items, sorted by name */
+    struct gguf_entry *meta; /* sorted by key */
+    size_t n_meta;
+};
+
+/* Map one more file; its map stays where tensors may point into it. */
+int tensors_map(struct tensors *ts, const char *path, struct siren_map *out,
+                struct siren_error *err);
+/* Append a tensor; its name is copied. */
+int tensors_add(struct tensors *ts, const char *name, size_t length, const struct tensor *t,
+                struct siren_error *err);
+/* Bytes of t's data from its type and shape: 0, or -1 on overflow or where the last
+ * dimension is no multiple of the block. */
+int tensor_size(enum tensor_type type, int n_dims, const int64_t *shape, size_t *bytes);
+
+int gguf_open(struct tensors *ts, const char *path, struct siren_error *err);
+void gguf_free(struct tensors *ts); /* the metadata */
+int safetensors_open(struct tensors *ts, const char *path, struct siren_error *err);
+int safetensors_open_folder(struct tensors *ts, const char *path, struct siren_error *err);
+
+/* A name from a file made fit for a message: at most 63 bytes, no control characters. */
+struct shown {
+    char text[64];
+};
+struct shown tensors_show(const char *text, size_t length);
+/* A shape as "[3, 64]". */
+struct shown tensors_show_shape(int n_dims, const int64_t *shape);
+
+#endif
