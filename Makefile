@@ -6,6 +6,7 @@ MODE ?= release
 SANITIZE ?=
 PKGS = sqlite3 zlib libzstd jansson libpcre2-8 libutf8proc libcurl libxxhash
 
+comma := ,
 CSTD = -std=c17 -D_GNU_SOURCE
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
        -Wvla -Wformat=2 -Wno-format-nonliteral -Wno-unused-parameter
@@ -18,7 +19,6 @@ ifneq ($(SANITIZE),)
   ALL_CFLAGS += -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all
   LDFLAGS += -fsanitize=$(SANITIZE)
 endif
-comma := ,
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
 LIBS = $(PKG_LIBS) -llbfgs -lm -pthread

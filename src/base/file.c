@@ -1,0 +1,89 @@
+#include "siren/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/stream.h"
+
+int siren_map_open(struct siren_map *out, const char *path, struct siren_error *err)
+{
+    *out = (struct siren_map){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return fail_errno(err, path, "open");
+    struct stat st;
+    if (fstat(fd, &st)) {
+        int rc = fail_errno(err, path, "inspect");
+        close(fd);
+        return rc;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(fd);
+        return siren_fail(err, SIREN_EINVAL, "%s: %s, expected a file", path,
+                          S_ISDIR(st.st_mode) ? "this is a folder" : "this is not a regular file");
+    }
+    if (st.st_size > 0) {
+        void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED) {
+            int rc = fail_errno(err, path, "map into memory");
+            close(fd);
+            return rc;
+        }
+        out->data = data;
+        out->size = (size_t)st.st_size;
+    }
+    close(fd);
+    return SIREN_OK;
+}
+
+void siren_map_close(struct siren_map *map)
+{
+    if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
+    *map = (struct siren_map){0};
+}
+
+/* Everything the stream has, into a growing buffer with room for a final NUL. */
+static int read_all(struct stream *s, char **data, size_t *size, size_t max_bytes,
+                    struct siren_error *err)
+{
+    size_t capacity = 0;
+    for (;;) {
+        if (alloc_grow(data, &capacity, *size + 2, 1))
+            return siren_fail_memory(err, "file content", *size);
+        size_t got;
+        int rc = stream_read(s, *data + *size, capacity - *size - 1, &got, err);
+        if (rc) return rc;
+        if (got == 0) break;
+        *size += got;
+        if (*size > max_bytes)
+            return siren_fail(err, SIREN_EFORMAT,
+                              "the content is larger than the %zu bytes that are allowed here",
+                              max_bytes);
+    }
+    (*data)[*size] = 0;
+    return SIREN_OK;
+}
+
+int siren_file_read(char **data, size_t *size, const char *path, size_t max_bytes,
+                    struct siren_error *err)
+{
+    *data = NULL;
+    *size = 0;
+    struct stream *s;
+    int rc = stream_open(&s, path, err);
+    if (!rc) {
+        rc = read_all(s, data, size, max_bytes, err);
+        stream_close(s);
+    }
+    if (rc) {
+        free(*data);
+        *data = NULL;
+        *size = 0;
+        return siren_fail_prefix(err, rc, "%s", path);
+    }
+    return SIREN_OK;
+}

@@ -1,0 +1,188 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "base/stream.h"
+#include "siren/file.h"
+
+enum { BUFFER = 1 << 16 };
+
+struct siren_writer {
+    int fd;
+    char *path;      /* as the caller named it, for messages */
+    char *target;    /* where the file goes: path with symbolic links resolved */
+    char *temporary; /* NULL when the target is a device or pipe, written in place */
+    uint64_t written;
+    size_t used;
+    int failed; /* the first failure; later calls repeat it */
+    char buffer[BUFFER];
+};
+
+static void free_writer(struct siren_writer *w)
+{
+    if (w->fd >= 0) close(w->fd);
+    free(w->path);
+    free(w->target);
+    free(w->temporary);
+    free(w);
+}
+
+/* Create the temporary beside the target with the mode that the target has, or
+ * that a new file would get. */
+static int open_temporary(struct siren_writer *w, const struct stat *old)
+{
+    struct buf name = {0};
+    for (int attempt = 0; attempt < 100; attempt++) {
+        buf_clear(&name);
+        buf_printf(&name, "%s.tmp-%ld-%d", w->target, (long)getpid(), attempt);
+        if (buf_failed(&name)) break;
+        w->fd = open(name.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (w->fd >= 0 || errno != EEXIST) break;
+    }
+    if (w->fd >= 0 && old) (void)!fchmod(w->fd, old->st_mode & 07777);
+    w->temporary = w->fd >= 0 ? buf_take(&name) : NULL;
+    int saved = errno;
+    buf_free(&name);
+    errno = saved;
+    return w->fd >= 0;
+}
+
+int siren_writer_open(struct siren_writer **out, const char *path, struct siren_error *err)
+{
+    *out = NULL;
+    struct siren_writer *w = calloc(1, sizeof *w);
+    if (!w) return siren_fail_memory(err, "file writer", sizeof *w);
+    w->fd = -1;
+    struct stat st;
+    int exists = stat(path, &st) == 0;
+    w->path = alloc_string(path, strlen(path));
+    w->target = exists ? realpath(path, NULL) : alloc_string(path, strlen(path));
+    if (!w->path || !w->target) {
+        free_writer(w);
+        return siren_fail_memory(err, "file writer", strlen(path));
+    }
+    if (exists && S_ISDIR(st.st_mode)) {
+        free_writer(w);
+        return siren_fail(err, SIREN_EINVAL, "%s: this is a folder, expected a file to write",
+                          path);
+    }
+    if (exists && !S_ISREG(st.st_mode))
+        w->fd = open(path, O_WRONLY | O_CLOEXEC);
+    else
+        open_temporary(w, exists ? &st : NULL);
+    if (w->fd < 0) {
+        int rc = fail_errno(err, path, "create");
+        free_writer(w);
+        return rc;
+    }
+    *out = w;
+    return SIREN_OK;
+}
+
+static int fail_write(struct siren_writer *w, const char *verb, struct siren_error *err)
+{
+    w->failed = SIREN_EIO;
+    return siren_fail(err, SIREN_EIO, "%s: cannot %s after %llu bytes: %s", w->path, verb,
+                      (unsigned long long)w->written, strerror(errno));
+}
+
+static int write_all(struct siren_writer *w, const char *data, size_t size, struct siren_error *err)
+{
+    while (size > 0) {
+        ssize_t n = write(w->fd, data, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return fail_write(w, "write", err);
+        data += n;
+        size -= (size_t)n;
+        w->written += (uint64_t)n;
+    }
+    return SIREN_OK;
+}
+
+static int flush(struct siren_writer *w, struct siren_error *err)
+{
+    int rc = write_all(w, w->buffer, w->used, err);
+    w->used = 0;
+    return rc;
+}
+
+int siren_writer_write(struct siren_writer *w, const void *data, size_t size,
+                       struct siren_error *err)
+{
+    if (w->failed)
+        return siren_fail(err, w->failed, "%s: an earlier write failed, after %llu bytes", w->path,
+                          (unsigned long long)w->written);
+    if (size > BUFFER - w->used) {
+        int rc = flush(w, err);
+        if (rc) return rc;
+    }
+    if (size > BUFFER) return write_all(w, data, size, err);
+    if (size) memcpy(w->buffer + w->used, data, size);
+    w->used += size;
+    return SIREN_OK;
+}
+
+int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const char *format, ...)
+{
+    struct buf text = {0};
+    va_list args;
+    va_start(args, format);
+    buf_vprintf(&text, format, args);
+    va_end(args);
+    int rc = buf_failed(&text) ? siren_fail_memory(err, w->path, text.size)
+                               : siren_writer_write(w, text.data, text.size, err);
+    if (rc) w->failed = rc;
+    buf_free(&text);
+    return rc;
+}
+
+/* A rename is durable only when the folder that holds the name is synced too. */
+static int sync_folder(struct siren_writer *w, struct siren_error *err)
+{
+    char *copy = alloc_string(w->target, strlen(w->target));
+    if (!copy) return siren_fail_memory(err, "path", strlen(w->target));
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(copy);
+    /* Some file systems cannot sync a folder (EINVAL): nothing more can be done there. */
+    int bad = fd >= 0 && fsync(fd) && errno != EINVAL;
+    int rc = bad ? fail_write(w, "sync the folder", err) : SIREN_OK;
+    if (fd >= 0) close(fd);
+    return rc;
+}
+
+static int finish(struct siren_writer *w, struct siren_error *err)
+{
+    int rc = siren_writer_write(w, NULL, 0, err);
+    if (!rc) rc = flush(w, err);
+    if (!rc && w->temporary && fsync(w->fd)) rc = fail_write(w, "sync", err);
+    int fd = w->fd;
+    w->fd = -1;
+    if (close(fd) && !rc) rc = fail_write(w, "close", err);
+    if (rc || !w->temporary) return rc;
+    if (rename(w->temporary, w->target)) return fail_write(w, "rename the finished file", err);
+    free(w->temporary);
+    w->temporary = NULL;
+    return sync_folder(w, err);
+}
+
+int siren_writer_commit(struct siren_writer *w, struct siren_error *err)
+{
+    int rc = finish(w, err);
+    siren_writer_abort(w);
+    return rc;
+}
+
+void siren_writer_abort(struct siren_writer *w)
+{
+    if (!w) return;
+    if (w->temporary) unlink(w->temporary);
+    free_writer(w);
+}
