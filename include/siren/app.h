@@ -1,0 +1,291 @@
+/* What the command line and a server share: a language model ready to answer, and the
+ * jobs over a workspace: predict, rank, evaluate, judge, export, compare.
+ *
+ *     struct siren_lm lm;
+ *     struct siren_app app;
+ *     siren_lm_open(&lm, "model.gguf", NULL, pool, &err);
+ *     siren_app_open(&app, "films.siren", SIREN_WORKSPACE_READ, &err);
+ *     struct siren_predict_options options = siren_predict_defaults();
+ *     struct siren_target target;
+ *     struct siren_answer answer;
+ *     siren_app_target(&app, "196", "242", &target, &err);
+ *     siren_predict(&app, &lm, &target, 1, &options, &answer, NULL, &err);
+ *     … answer.mean, answer.probabilities …
+ *     siren_answer_clear(&answer);
+ *
+ * Reports (metrics, comparisons, answers for a program) are JSON texts, so that a table on a
+ * terminal and a server's reply come from the same function. */
+#ifndef SIREN_APP_H
+#define SIREN_APP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siren/chat.h"
+#include "siren/error.h"
+#include "siren/metrics.h"
+#include "siren/pool.h"
+#include "siren/progress.h"
+#include "siren/prompt.h"
+#include "siren/readout.h"
+#include "siren/score.h"
+#include "siren/sketch.h"
+#include "siren/tokenizer.h"
+#include "siren/workspace.h"
+
+/* ---- models, loaded with all that belongs to them ---- */
+
+struct siren_lm;
+
+/* The two things that a language model does.  siren_lm_open() sets them to the engine's; a test
+ * or a client of another server sets its own. */
+struct siren_lm_calls {
+    int (*score)(struct siren_lm *lm, struct siren_score *scores, size_t n,
+                 const struct siren_progress *progress, struct siren_error *err);
+    int (*generate)(struct siren_lm *lm, struct siren_generation *generations, size_t n,
+                    const struct siren_sampling *sampling, int batch,
+                    const struct siren_progress *progress, struct siren_error *err);
+};
+
+struct siren_lm {
+    const struct siren_lm_calls *calls;
+    struct siren_tokenizer *tokenizer;
+    struct siren_chat *chat; /* NULL: opened without (raw text only) */
+    struct siren_model *model;
+    struct siren_engine *engine;
+    struct siren_session *session;
+    char identity[256]; /* name and hash of the weights: "SmolLM2-135M-Instruct#0123456789abcdef" */
+    void *context;      /* for calls of one's own */
+};
+struct siren_lm_options {
+    const char *chat_template; /* a file instead of the model's own; NULL */
+    int raw;                   /* no chat template is needed: lm.chat stays NULL if there is none */
+    const char *isa;           /* NULL: the best of this machine */
+    int expand;                /* siren_model_options */
+    size_t cache_bytes;        /* siren_session_options */
+};
+/* A .gguf file or a folder; an encoder is refused.  options may be NULL.  The pool must outlive it.
+ */
+int siren_lm_open(struct siren_lm *out, const char *path, const struct siren_lm_options *options,
+                  struct siren_pool *pool, struct siren_error *err);
+void siren_lm_close(struct siren_lm *lm); /* a zeroed one is allowed */
+/* Ids that end the assistant's turn: the template's and the model's end of text; returns how many.
+ */
+#define SIREN_MAX_STOPS 8
+size_t siren_lm_stops(const struct siren_lm *lm, int32_t stops[SIREN_MAX_STOPS]);
+/* One question (system may be NULL), one answer without its special tokens, malloc'ed. */
+int siren_lm_ask(struct siren_lm *lm, const char *system, const char *question,
+                 const struct siren_sampling *sampling, char **answer, struct siren_error *err);
+
+/* A sentence encoder. */
+struct siren_encoder {
+    struct siren_tokenizer *tokenizer;
+    struct siren_model *model;
+    struct siren_engine *engine;
+    int d, unit, max_tokens;
+    char identity[256];
+};
+int siren_encoder_open(struct siren_encoder *out, const char *path, struct siren_pool *pool,
+                       struct siren_error *err);
+void siren_encoder_close(struct siren_encoder *encoder);
+/* out: (n, d).  Texts beyond max_tokens tokens are cut at their end. */
+int siren_encoder_embed(struct siren_encoder *encoder, const char *const *texts, size_t n,
+                        float *out, const struct siren_progress *progress, struct siren_error *err);
+
+/* "NAME#HASH" of a model's file or folder: the same weights, configuration and tokenizer give
+ * the same identity wherever they lie. */
+int siren_model_identity(const char *path, char identity[256], struct siren_error *err);
+
+/* ---- a workspace with its tables in memory ---- */
+
+struct siren_app {
+    struct siren_workspace *ws;
+    struct siren_meta meta;
+    struct siren_items items;
+    struct siren_users users;
+    struct siren_ratings ratings;
+    struct siren_topics topics; /* k = 0: none yet */
+    char **categories;          /* (items.n) "a|b|c" */
+};
+int siren_app_open(struct siren_app *out, const char *path, enum siren_workspace_mode mode,
+                   struct siren_error *err);
+void siren_app_close(struct siren_app *app);
+
+#define SIREN_NO_ROW SIZE_MAX
+
+/* What is to be predicted. */
+struct siren_target {
+    int user, item; /* -1: the workspace does not know it */
+    size_t row;     /* of ratings: only what precedes it is used; SIREN_NO_ROW: a prediction for
+                       now, after all of the user's ratings */
+    const char *title, *categories, *description; /* of an unknown item; borrowed */
+};
+/* By external ids.  An unknown user gives user = -1 (a cold start, answered without a history);
+ * an unknown item is SIREN_ENOTFOUND.  If the user has rated the item, the prediction is made as
+ * of before that rating (row is set). */
+int siren_app_target(const struct siren_app *app, const char *user, const char *item,
+                     struct siren_target *out, struct siren_error *err);
+
+/* ---- predict ---- */
+
+struct siren_predict_options {
+    struct siren_strategy strategy;
+    enum siren_ending mode; /* SIREN_AO or SIREN_COT */
+    enum siren_sketch_rule rule;
+    int decay;
+    double min_support;
+    size_t prompt_limit;            /* 0: SIREN_PROMPT_LIMIT */
+    struct siren_sampling sampling; /* SIREN_COT */
+    int batch;                      /* sequences generated at once; 0: the engine's default */
+    double fallback; /* rating of an answer that cannot be read; NAN: the top of the scale */
+};
+struct siren_predict_options siren_predict_defaults(void); /* recent+sketch, answer only */
+
+enum siren_answer_notes {
+    SIREN_NOTE_NEW_USER = 1,   /* the workspace has no such user */
+    SIREN_NOTE_NO_HISTORY = 2, /* nothing precedes the target: answered without a history */
+    SIREN_NOTE_NEW_ITEM = 4,   /* the workspace has no such item: answered from its description */
+    SIREN_NOTE_RATED = 8,      /* rated already: predicted as of before that */
+    SIREN_NOTE_CUT = 16,       /* history was cut to fit the prompt limit */
+};
+struct siren_answer {
+    int n_labels;                           /* 0: no distribution (SIREN_COT) */
+    double probabilities[SIREN_MAX_LABELS]; /* renormalised over the labels */
+    double logprobs[SIREN_MAX_LABELS];      /* joint, as the model gave them */
+    double argmax, mean, median;            /* SIREN_COT: all three are the number read */
+    double outside; /* probability mass outside the labels; NAN: SIREN_COT */
+    int tokens_in, tokens_out, tokens_cached;
+    double latency_ms; /* of its batch, divided by the batch's size */
+    int invalid;       /* no number could be read: the fallback stands */
+    unsigned notes;    /* enum siren_answer_notes */
+    char *text;        /* SIREN_COT: the reasoning and the answer; malloc'ed */
+};
+void siren_answer_clear(struct siren_answer *answer);
+void siren_answers_free(struct siren_answer *answers, size_t n);
+
+/* All targets in one call to the model: what they share is computed once, and each answer has
+ * the bits that it has alone. */
+int siren_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,
+                  size_t n, const struct siren_predict_options *options,
+                  struct siren_answer *answers, const struct siren_progress *progress,
+                  struct siren_error *err);
+
+/* What a prompt is made from, point in time; for those who build prompts of their own.  The input
+ * borrows from app and from owner. */
+struct siren_target_input {
+    struct siren_prompt_input input;
+    size_t n_history;
+    void *owner;
+};
+int siren_target_input(const struct siren_app *app, const struct siren_target *target,
+                       const struct siren_predict_options *options, struct siren_target_input *out,
+                       struct siren_error *err);
+void siren_target_input_clear(struct siren_target_input *input);
+
+/* One answer as JSON, malloc'ed: {"user", "item", "title", "probabilities": {"1": …}, "argmax",
+ * "mean", "median", "outside", …}. */
+int siren_answer_json(const struct siren_app *app, const struct siren_target *target,
+                      const struct siren_answer *answer, char **json, struct siren_error *err);
+
+/* The topic nearest to an unknown item's text; -1 where the workspace has no topics.
+ * SIREN_EINVAL if they were made with another encoder. */
+int siren_nearest_topic(const struct siren_app *app, struct siren_encoder *encoder,
+                        const char *title, const char *categories, int *topic,
+                        struct siren_error *err);
+
+/* A batch job: `pairs` is a CSV file with a header that has the columns user and item; answers go
+ * to `output` (complete or not at all) as CSV or JSON lines, in the order of the pairs. */
+enum siren_output { SIREN_CSV, SIREN_JSONL };
+struct siren_pairs_report {
+    size_t n, n_new_users, n_invalid, n_tokens, n_tokens_cached;
+    double seconds;
+};
+int siren_predict_pairs(struct siren_app *app, struct siren_lm *lm, const char *pairs,
+                        const char *output, enum siren_output format,
+                        const struct siren_predict_options *options,
+                        struct siren_pairs_report *report, const struct siren_progress *progress,
+                        struct siren_error *err);
+
+/* ---- rank ---- */
+
+struct siren_rank_options {
+    struct siren_predict_options predict;
+    int n_candidates; /* retrieved; 100 */
+};
+struct siren_ranked {
+    struct siren_target target;
+    double similarity; /* cosine to the mean of the liked ones; NAN: retrieved by popularity */
+    int n_ratings;     /* of the item, that train */
+    struct siren_answer answer;
+};
+struct siren_ranking {
+    struct siren_ranked *ranked; /* the highest mean first; ties in the order of retrieval */
+    size_t n;
+    int by_popularity; /* 1: the user has liked nothing yet, or there are no embeddings */
+    double seconds;
+};
+/* The n items that the user has not rated: nearest to the mean embedding of the liked ones, or the
+ * most popular.  In that order, without answers. */
+int siren_retrieve(struct siren_app *app, int user, int n, struct siren_ranking *out,
+                   struct siren_error *err);
+/* Retrieve, then predict all candidates over one shared prefill and sort. lm NULL: no re-ranking.
+ */
+int siren_rank(struct siren_app *app, struct siren_lm *lm, int user,
+               const struct siren_rank_options *options, struct siren_ranking *out,
+               const struct siren_progress *progress, struct siren_error *err);
+void siren_ranking_clear(struct siren_ranking *ranking);
+
+/* ---- evaluate ---- */
+
+struct siren_eval_options {
+    struct siren_predict_options predict;
+    const char *split; /* "test", "valid", "train" */
+    int fold;          /* -1; else the fold that is the test set */
+    size_t limit;      /* rows, drawn with the seed; 0: all */
+    uint64_t seed;
+    const char *name, *command; /* of the run; NULL */
+    int anew;                   /* 1: do not continue an unfinished run of the same settings */
+};
+struct siren_eval_options siren_eval_defaults(void);
+
+/* The rows to be predicted, in the order of the ratings table; malloc'ed. */
+int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *options,
+                       struct siren_target **targets, size_t *n, struct siren_error *err);
+
+/* Predictions are stored in batches; a stopped run (SIREN_ECANCEL: *run is set, what is done is
+ * kept) goes on when it is started again with the same settings.  On success the run holds its
+ * metrics. */
+int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
+                   const struct siren_eval_options *options, struct siren_pool *pool, int64_t *run,
+                   const struct siren_progress *progress, struct siren_error *err);
+
+/* Answers that were made elsewhere: JSON lines with "row": [user, item] and one of "rating",
+ * "probabilities" (one a label) or "text" (an answer to be parsed).  Becomes a run like any. */
+struct siren_judge_options {
+    const char *split; /* rows must be in it; NULL: any rating of the workspace */
+    int fold;
+    double fallback;
+    const char *name, *command;
+};
+int siren_judge(struct siren_app *app, const char *path, const struct siren_judge_options *options,
+                struct siren_pool *pool, int64_t *run, struct siren_error *err);
+
+/* Prompts of a split as JSON lines: "row": [user, item], "truth", "messages", and with a chat
+ * template the whole "text". */
+int siren_export_prompts(struct siren_app *app, const struct siren_chat *chat,
+                         const struct siren_tokenizer *tokenizer,
+                         const struct siren_eval_options *options, const char *path, size_t *n,
+                         const struct siren_progress *progress, struct siren_error *err);
+
+/* Metrics of a run's stored predictions as JSON, malloc'ed: {"n", "decoders": {"argmax": {"mae",
+ * "mae_low", "mae_high", "rmse", …}, …}, "log_loss", "rps", "ece", "outside", "invalid", "stars",
+ * "tokens", "latency_ms"}.  Intervals: bootstrap over users, 95 %. */
+int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
+                      struct siren_error *err);
+
+/* Run a against run b on the rows (user, item) that both have, as JSON: for each decoder and loss
+ * both values, the difference, its interval and p (users resampled; Holm over the table). */
+int siren_runs_compare(struct siren_app *app, int64_t a, int64_t b, struct siren_pool *pool,
+                       char **json, struct siren_error *err);
+
+#endif

@@ -1,0 +1,85 @@
+/* A model's identity: its name and a hash of what determines its answers. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "siren/app.h"
+#include "siren/file.h"
+
+static int hash_file(XXH3_state_t *state, const char *path, struct siren_error *err)
+{
+    struct siren_map map;
+    int rc = siren_map_open(&map, path, err);
+    if (rc) return rc;
+    XXH3_64bits_update(state, map.data, map.size);
+    siren_map_close(&map);
+    return 0;
+}
+
+static int counts(const struct dirent *entry)
+{
+    static const char *const names[] = {"config.json", "tokenizer.json", "modules.json",
+                                        "sentence_bert_config.json"};
+    const char *dot = strrchr(entry->d_name, '.');
+    if (dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".gguf"))) return 1;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (!strcmp(entry->d_name, names[i])) return 1;
+    return 0;
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name); /* not the locale's order */
+}
+
+static int hash_folder(XXH3_state_t *state, const char *path, struct siren_error *err)
+{
+    struct dirent **entries;
+    int rc = 0, n = scandir(path, &entries, counts, by_name);
+    if (n < 0) return siren_fail(err, SIREN_EIO, "%s: cannot be listed", path);
+    for (int i = 0; i < n; i++) {
+        struct buf b = {0};
+        buf_printf(&b, "%s/%s", path, entries[i]->d_name);
+        XXH3_64bits_update(state, entries[i]->d_name, strlen(entries[i]->d_name) + 1);
+        if (!rc) rc = buf_failed(&b) ? SIREN_ENOMEM : hash_file(state, buf_text(&b), err);
+        buf_free(&b);
+        free(entries[i]);
+    }
+    free(entries);
+    if (!rc && n == 0)
+        rc = siren_fail(err, SIREN_ENOTFOUND, "%s: a folder without a model's files", path);
+    return rc;
+}
+
+/* The last component of the path, without ".gguf" and trailing slashes. */
+static void base_name(const char *path, char *name, size_t size)
+{
+    size_t end = strlen(path), start;
+    while (end > 1 && path[end - 1] == '/') end--;
+    if (end > 5 && !memcmp(path + end - 5, ".gguf", 5)) end -= 5;
+    for (start = end; start > 0 && path[start - 1] != '/';) start--;
+    snprintf(name, size, "%.*s", (int)(end - start), path + start);
+}
+
+int siren_model_identity(const char *path, char identity[256], struct siren_error *err)
+{
+    XXH3_state_t state;
+    struct stat st;
+    char name[200];
+    int rc;
+    if (stat(path, &st))
+        return siren_fail(err, SIREN_ENOTFOUND, "%s: no such file or folder", path);
+    XXH3_64bits_reset(&state);
+    rc = S_ISDIR(st.st_mode) ? hash_folder(&state, path, err) : hash_file(&state, path, err);
+    if (rc) return rc;
+    base_name(path, name, sizeof name);
+    snprintf(identity, 256, "%s#%016llx", name, (unsigned long long)XXH3_64bits_digest(&state));
+    return 0;
+}
