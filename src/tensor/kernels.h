@@ -31,12 +31,13 @@ enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_COUNT };
  * stay quantised: every supported source format is, exactly, one of
  *   PACKED_F32, PACKED_F16, PACKED_BF16    [k][16]
  *   PACKED_Q4   value = d·q + m, q 0..15, block of 32 along k: per block and panel
- *               16 d, 16 m (f32 each), then 32 × 16 nibbles          (Q4_0, Q4_1, Q4_K)
+ *               16 d, 16 m (f32 each), then 32 × 16 nibbles          (Q4_1, Q4_K)
+ *   PACKED_Q4S  the same with q -8..7                                 (Q4_0)
  *   PACKED_Q8   value = d·q + m, q int8, block of 16 along k          (Q8_0, Q5_*, Q6_K)
  * (products exact in f32, one rounding: the decoded panel has the bits of
  * tensor_dequantize).  The layout inside a block is private to pack.c and the
  * decoders. */
-enum packed_kind { PACKED_F32, PACKED_F16, PACKED_BF16, PACKED_Q4, PACKED_Q8 };
+enum packed_kind { PACKED_F32, PACKED_F16, PACKED_BF16, PACKED_Q4, PACKED_Q4S, PACKED_Q8 };
 
 struct packed {
     enum packed_kind kind;
@@ -51,10 +52,18 @@ struct packed {
  * become one matrix (q, k, v; gate, up): first packed_alloc with the total n and the kind,
  * then packed_fill for each piece at its first column.  Columns need not be multiples of 16. */
 enum packed_kind packed_kind_for(enum tensor_type type, int expand);
+/* The kind that holds columns of both kinds exactly, for matrices joined from tensors of different
+ * types (Q4_K and Q6_K: PACKED_Q8). */
+enum packed_kind packed_kind_join(enum packed_kind a, enum packed_kind b);
+/* All n columns must be filled before use; the padding columns are zeros already. */
 int packed_alloc(struct packed *out, enum packed_kind kind, int n, int k, struct siren_error *err);
-/* Fills columns [column, column + rows) from rows [row0, row0 + rows) of t.  Thread-safe for
- * disjoint ranges of whole panels. */
+/* Fills columns [column, column + rows) from rows [row0, row0 + rows) of t, whose last dimension
+ * is w->k and whose kind w->kind can hold.  Thread-safe for disjoint ranges of whole panels. */
 void packed_fill(struct packed *w, int column, const struct tensor *t, int64_t row0, int rows);
+/* The same from an explicit list: column + i takes row rows[i] (a permutation of the rows costs
+ * nothing). */
+void packed_fill_rows(struct packed *w, int column, const struct tensor *t, const int32_t *rows,
+                      int n_rows);
 void packed_free(struct packed *w);
 
 /* ---- the table ----------------------------------------------------------- */
@@ -63,7 +72,7 @@ struct kernels {
     const char *name; /* "portable", "avx2", "avx512" */
     int gemm_rows;    /* rows a micro-tile: callers cut T at multiples of it where they can */
 
-    /* Decode k0 … k1-1 (multiples of 32, or k1 = K) of one panel into out[(k1-k0)][16]. */
+    /* Decode k0 … k1-1 (multiples of 32; k1 may be K) of one panel into out[(k1-k0)][16]. */
     void (*panel_decode)(const struct packed *w, int panel, int k0, int k1, float *out);
 
     /* Y[t][n] (ldy) = sum_k X[t][k] (ldx) · W[n][k] for t in [0, T), panels [panel0, panel1).
@@ -109,9 +118,9 @@ struct kernels {
     /* ---- attention over paged keys and values ----
      * A page holds 32 absolute positions of one kv head: keys [2][D][16] (two
      * half pages, each D steps of 16 positions), values [D/16][32][16].
-     * D is a multiple of 16 (64, 80, 96, 128, …; a 32-wide MiniLM head too).  Unused positions of a
-     * page must hold finite numbers (zero them at allocation). page_store writes one position: k
-     * and v are D contiguous floats. */
+     * D is a multiple of 16 up to 512 (64, 80, 96, 128, …; a 32-wide MiniLM head too).  Unused
+     * positions of a page must hold finite numbers (zero them at allocation). page_store writes one
+     * position: k and v are D contiguous floats. */
     void (*page_store)(float *page_k, float *page_v, int D, int slot, const float *k,
                        const float *v);
     /* R query rows against n_pages pages of one kv head.  Row r sees the first
@@ -119,11 +128,15 @@ struct kernels {
      * q: row r at q + q_offset[r] (D floats); out: row r at out + q_offset[r].
      * scores s_j = (chain over d of q_d·k_jd) · scale; m = max_j s_j; p_j = exp(s_j - m);
      * sum of p with 16 partials by position modulo 16; o_d = chain over j of p_j·v_jd in order;
-     * out = o · (1 / sum) + 0.0f.  A row's bits do not depend on the other rows.
+     * out = o · (1 / sum) + 0.0f.  A row's bits do not depend on the other rows; out may be q.
      * scratch: attention_scratch(R, n_pages) floats. */
     void (*attention)(const float *q, const size_t *q_offset, const int *counts, int R,
                       const float *const *pages_k, const float *const *pages_v, int n_pages, int D,
                       float scale, float *out, float *scratch);
+
+    /* For kernels_peak_gflops: `turns` turns of independent FMAs of so many operations. */
+    float (*fma_loop)(long turns);
+    int fma_loop_flops;
 };
 
 size_t gemm_scratch(const struct packed *w);  /* floats */

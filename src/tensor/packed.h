@@ -1,0 +1,43 @@
+/* Layout of packed weights, shared by pack.c and the decoders.
+ *
+ * A panel is K steps of 16 columns; column c of step k in a panel of
+ *   F32, F16, BF16   element k·16 + c
+ *   Q4, Q4S          block k/32 of 384 bytes: float d[16], float m[16], uint32 q[4][16], where
+ *                    bits 4j … 4j+3 of q[g][c] belong to step 8g + j
+ *   Q8               block k/16 of 384 bytes: float d[16], float m[16], int8 q[16][16]
+ * Value: d·q + m, q of Q4S counted from -8.  Formats without a minimum have m = -0.0, so that a
+ * product of zero keeps its sign as in the source. */
+#ifndef SIREN_TENSOR_PACKED_H
+#define SIREN_TENSOR_PACKED_H
+
+#include <stdint.h>
+
+#include "tensor/kernels.h"
+
+#define Q4_STEPS 32
+#define Q8_STEPS 16
+
+struct q4_block {
+    float d[16], m[16];
+    uint32_t q[4][16];
+};
+struct q8_block {
+    float d[16], m[16];
+    int8_t q[16][16];
+};
+
+static inline const unsigned char *packed_panel(const struct packed *w, int panel)
+{
+    return w->data + (size_t)panel * w->panel_bytes;
+}
+
+/* The caller's scratch for gemm: sums of a block of rows and two panels, decoded weights. */
+#define GEMM_ROWS 384  /* rows of X in a block, at most */
+#define GEMM_STEPS 256 /* steps of k in a block of W */
+#define GEMM_SCRATCH (GEMM_ROWS * 32 + GEMM_STEPS * 32 + 16)
+
+/* … and for attention: the tile's queries (later its outputs), then its scores. */
+#define ATTENTION_TILE 12
+#define ATTENTION_MAX_D 512
+
+#endif
