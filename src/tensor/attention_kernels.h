@@ -1,0 +1,151 @@
+/* Attention over paged keys and values, generic in the instruction set.
+ *
+ * Rows go in tiles of up to TILE_ROWS.  Scores use the GEMM's tile (a half page of keys is a panel
+ * of 16 positions, D its steps); the weighted sum of values is the same tile with positions as
+ * steps, its sums held in registers over all pages. */
+
+static void page_store(float *page_k, float *page_v, int D, int slot, const float *k,
+                       const float *v)
+{
+    float *keys = page_k + (size_t)(slot / 16) * (size_t)D * 16 + (size_t)(slot % 16);
+    for (int d = 0; d < D; d++) keys[(size_t)d * 16] = k[d];
+    for (int d = 0; d < D; d += 16)
+        v16_store(page_v + (size_t)d * ATTENTION_PAGE + (size_t)slot * 16, v16_load(v + d));
+}
+
+/* o[r] = sum over positions of p[r][j]·v[j], P panels of 16 dimensions. */
+typedef void values_fn(const float *p, size_t ldp, const float *const *pages, int n_pages,
+                       size_t first, float *o, size_t ldo);
+
+V16 void values_tile(const int R, const int P, const float *p, size_t ldp,
+                     const float *const *pages, int n_pages, size_t first, float *o, size_t ldo)
+{
+    v16 acc[TILE_ROWS * 4];
+    UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
+    for (int page = 0; page < n_pages; page++, p += ATTENTION_PAGE) {
+        const float *v = pages[page] + first;
+        for (int j = 0; j < ATTENTION_PAGE; j++, v += 16) {
+            v16 b[4];
+            UNROLL for (int i = 0; i < P; i++) b[i] = v16_load(v + i * 16 * ATTENTION_PAGE);
+            UNROLL for (int r = 0; r < R; r++)
+            {
+                v16 a = v16_set1(p[(size_t)r * ldp + (size_t)j]);
+                UNROLL for (int i = 0; i < P; i++) acc[r * P + i] =
+                    v16_fma(a, b[i], acc[r * P + i]);
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++)
+        v16_store(o + (size_t)r * ldo + 16 * i, acc[r * P + i]);
+}
+
+#define VALUES(R, P)                                                                               \
+    static void values_##R##_##P(const float *p, size_t ldp, const float *const *pages,            \
+                                 int n_pages, size_t first, float *o, size_t ldo)                  \
+    {                                                                                              \
+        values_tile(R, P, p, ldp, pages, n_pages, first, o, ldo);                                  \
+    }
+#define VALUES_BOTH(R) VALUES(R, 1) VALUES(R, 2)
+#define VALUES_ENTRY(R)                                                                            \
+    {                                                                                              \
+        values_##R##_1, values_##R##_2                                                             \
+    }
+
+VALUES_BOTH(1)
+VALUES_BOTH(2) VALUES_BOTH(3) VALUES_BOTH(4)
+#if TILE_ROWS >= 6
+    VALUES_BOTH(5) VALUES_BOTH(6)
+#endif
+#if TILE_ROWS >= 12
+        VALUES_BOTH(7) VALUES_BOTH(8) VALUES_BOTH(9) VALUES_BOTH(10) VALUES_BOTH(11) VALUES_BOTH(12)
+#endif
+
+            static values_fn *const values_tiles[TILE_ROWS + 1][2] = {
+                {NULL, NULL},     VALUES_ENTRY(1),  VALUES_ENTRY(2),
+                VALUES_ENTRY(3),  VALUES_ENTRY(4),
+#if TILE_ROWS >= 6
+                VALUES_ENTRY(5),  VALUES_ENTRY(6),
+#endif
+#if TILE_ROWS >= 12
+                VALUES_ENTRY(7),  VALUES_ENTRY(8),  VALUES_ENTRY(9),
+                VALUES_ENTRY(10), VALUES_ENTRY(11), VALUES_ENTRY(12),
+#endif
+};
+
+/* s (raw dot products, `padded` of them) becomes exp(s·scale - max) for the first `count`
+ * positions and 0 for the others; the sum of the 16 partials is returned. */
+static float softmax_row(float *s, int count, int padded, float scale)
+{
+    v16 factor = v16_set1(scale), top = v16_set1(-INFINITY), sum = v16_zero();
+    int i = 0;
+    for (; i + 16 <= count; i += 16) top = v16_max(top, v16_mul(v16_load(s + i), factor));
+    if (i < count) top = v16_keep(v16_max(top, v16_mul(v16_load(s + i), factor)), count - i, top);
+    v16 highest = v16_set1(v16_highest(top));
+    for (i = 0; i + 16 <= count; i += 16) {
+        v16 p = v16_exp(v16_sub(v16_mul(v16_load(s + i), factor), highest));
+        v16_store(s + i, p);
+        sum = v16_add(sum, p);
+    }
+    if (i < count) {
+        v16 p = v16_exp(v16_sub(v16_mul(v16_load(s + i), factor), highest));
+        p = v16_keep(p, count - i, v16_zero());
+        v16_store(s + i, p);
+        sum = v16_add(sum, p);
+        i += 16;
+    }
+    for (; i < padded; i += 16) v16_store(s + i, v16_zero());
+    return v16_sum(sum);
+}
+
+/* Dot products of R rows (q, rows of D) with all positions of n_pages pages. */
+static void attention_scores(const float *q, int R, const float *const *pages, int n_pages, int D,
+                             float *s, size_t lds)
+{
+    size_t half = (size_t)D * 16;
+    for (int page = 0; page < n_pages; page++, s += ATTENTION_PAGE)
+        for (int h = 0; h < 2; h += TILE_PANELS)
+            tiles[R][TILE_PANELS - 1](q, (size_t)D, pages[page] + (size_t)h * half, half, D, 1,
+                                      s + 16 * h, lds);
+}
+
+static void attention_values(const float *p, size_t ldp, int R, const float *const *pages,
+                             int n_pages, int D, float *o)
+{
+    int panels = D / 16;
+    for (int i = 0; i < panels;) {
+        int n = panels - i < TILE_PANELS ? panels - i : TILE_PANELS;
+        values_tiles[R][n - 1](p, ldp, pages, n_pages, (size_t)i * 16 * ATTENTION_PAGE, o + 16 * i,
+                               (size_t)D);
+        i += n;
+    }
+}
+
+static void attention(const float *q, const size_t *q_offset, const int *counts, int R,
+                      const float *const *pages_k, const float *const *pages_v, int n_pages, int D,
+                      float scale, float *out, float *scratch)
+{
+    float *rows = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
+    float *s = rows + ATTENTION_TILE * ATTENTION_MAX_D;
+    size_t lds = (size_t)n_pages * ATTENTION_PAGE + 16;
+    int n_tiles = (R + TILE_ROWS - 1) / TILE_ROWS, row = 0;
+    for (int tile_index = 0; tile_index < n_tiles; tile_index++) {
+        int n = (R - row) / (n_tiles - tile_index), most = 0;
+        float inverse[TILE_ROWS];
+        for (int r = 0; r < n; r++) {
+            memcpy(rows + r * D, q + q_offset[row + r], (size_t)D * sizeof(float));
+            if (counts[row + r] > most) most = counts[row + r];
+        }
+        int used = (most + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
+        attention_scores(rows, n, pages_k, used, D, s, lds);
+        for (int r = 0; r < n; r++)
+            inverse[r] = 1.0f / softmax_row(s + (size_t)r * lds, counts[row + r],
+                                            used * ATTENTION_PAGE, scale);
+        attention_values(s, lds, n, pages_v, used, D, rows);
+        for (int r = 0; r < n; r++)
+            for (int d = 0; d < D; d += 16) {
+                v16 o = v16_mul(v16_load(rows + r * D + d), v16_set1(inverse[r]));
+                v16_store(out + q_offset[row + r] + d, v16_add(o, v16_zero()));
+            }
+        row += n;
+    }
+}

@@ -1,0 +1,192 @@
+/* Which instruction sets this machine and its operating system can run. */
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "tensor/isa.h"
+#include "tensor/packed.h"
+
+/* The tables, by enum isa; NULL where this build has none.  A wider set (AMX-BF16, with tiles
+ * configured in every worker) takes its place here, in enum isa, and in machine_has(). */
+static const struct kernels *const tables[ISA_COUNT] = {
+    [ISA_PORTABLE] = &kernels_portable,
+#if defined(__x86_64__)
+    [ISA_AVX2] = &kernels_avx2,
+    [ISA_AVX512] = &kernels_avx512,
+#endif
+};
+
+static const char *const names[ISA_COUNT] = {"portable", "avx2", "avx512"};
+
+enum feature {
+    SSE2,
+    AVX,
+    AVX2,
+    FMA,
+    F16C,
+    AVX512F,
+    AVX512BW,
+    AVX512VL,
+    AVX512DQ,
+    AVX512_VNNI,
+    AVX512_BF16,
+    AMX_TILE,
+    AMX_BF16,
+    AMX_INT8,
+    FEATURES
+};
+
+static const char *const feature_names[FEATURES] = {
+    "sse2",     "avx",      "avx2",        "fma",         "f16c",     "avx512f",  "avx512bw",
+    "avx512vl", "avx512dq", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"};
+
+static struct {
+    pthread_once_t once;
+    unsigned has; /* a bit for each feature, usable: the system saves its registers, too */
+    char text[160];
+} machine = {.once = PTHREAD_ONCE_INIT};
+
+#if defined(__x86_64__)
+static unsigned long long saved_state(void)
+{
+    unsigned low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (unsigned long long)high << 32 | low;
+}
+
+static unsigned feature_bit(enum feature f, unsigned reg, int bit)
+{
+    return (reg >> bit & 1u) << f;
+}
+
+static unsigned detect(void)
+{
+    unsigned a, b, c, d, has = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    has |= feature_bit(SSE2, d, 26) | feature_bit(AVX, c, 28) | feature_bit(FMA, c, 12) |
+           feature_bit(F16C, c, 29);
+    unsigned long long state = c >> 27 & 1 ? saved_state() : 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        has |= feature_bit(AVX2, b, 5) | feature_bit(AVX512F, b, 16) |
+               feature_bit(AVX512DQ, b, 17) | feature_bit(AVX512BW, b, 30) |
+               feature_bit(AVX512VL, b, 31) | feature_bit(AVX512_VNNI, c, 11) |
+               feature_bit(AMX_BF16, d, 22) | feature_bit(AMX_TILE, d, 24) |
+               feature_bit(AMX_INT8, d, 25);
+        if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d))
+            has |= feature_bit(AVX512_BF16, a, 5);
+    }
+    const unsigned long long ymm = 0x6, zmm = 0xe6, tiles = 0x60000;
+    if ((state & ymm) != ymm) has &= 1u << SSE2;
+    if ((state & zmm) != zmm)
+        has &= ~(1u << AVX512F | 1u << AVX512BW | 1u << AVX512VL | 1u << AVX512DQ |
+                 1u << AVX512_VNNI | 1u << AVX512_BF16);
+    if ((state & tiles) != tiles) has &= ~(1u << AMX_TILE | 1u << AMX_BF16 | 1u << AMX_INT8);
+    return has;
+}
+#else
+static unsigned detect(void)
+{
+    return 0;
+}
+#endif
+
+static void machine_init(void)
+{
+    machine.has = detect();
+    size_t used = 0;
+    for (int f = 0; f < FEATURES; f++)
+        if (machine.has >> f & 1)
+            used += (size_t)snprintf(machine.text + used, sizeof machine.text - used, "%s%s",
+                                     used ? " " : "", feature_names[f]);
+}
+
+static int machine_has(enum isa isa)
+{
+    pthread_once(&machine.once, machine_init);
+    unsigned avx2 = 1u << AVX2 | 1u << FMA | 1u << F16C;
+    unsigned avx512 = avx2 | 1u << AVX512F | 1u << AVX512BW | 1u << AVX512VL | 1u << AVX512DQ;
+    unsigned need = isa == ISA_AVX512 ? avx512 : isa == ISA_AVX2 ? avx2 : 0;
+    return tables[isa] && (machine.has & need) == need;
+}
+
+const char *isa_describe(void)
+{
+    pthread_once(&machine.once, machine_init);
+    return machine.text;
+}
+
+enum isa isa_best(void)
+{
+    int isa = ISA_COUNT - 1;
+    while (isa > ISA_PORTABLE && !machine_has((enum isa)isa)) isa--;
+    return (enum isa)isa;
+}
+
+const struct kernels *kernels_select(enum isa isa, struct siren_error *err)
+{
+    if ((unsigned)isa >= ISA_COUNT) {
+        siren_fail(err, SIREN_EINVAL, "instruction set %d: expected 0 to %d", (int)isa,
+                   ISA_COUNT - 1);
+        return NULL;
+    }
+    if (machine_has(isa)) return tables[isa];
+    siren_fail(err, SIREN_EUNSUPPORTED, "instruction set %s: this machine has only \"%s\"",
+               names[isa], isa_describe());
+    return NULL;
+}
+
+int isa_parse(const char *name, enum isa *out, struct siren_error *err)
+{
+    if (strcmp(name, "auto") == 0) {
+        *out = isa_best();
+        return SIREN_OK;
+    }
+    for (int isa = 0; isa < ISA_COUNT; isa++)
+        if (strcmp(name, names[isa]) == 0) {
+            *out = (enum isa)isa;
+            return SIREN_OK;
+        }
+    return siren_fail(err, SIREN_EINVAL,
+                      "instruction set \"%s\": expected auto, portable, avx2 or avx512", name);
+}
+
+/* ---- sizes and measuring --------------------------------------------------- */
+
+size_t gemm_scratch(const struct packed *w)
+{
+    (void)w;
+    return GEMM_SCRATCH;
+}
+
+size_t attention_scratch(int R, int n_pages)
+{
+    (void)R;
+    size_t row = (size_t)n_pages * ATTENTION_PAGE + 16;
+    return ATTENTION_TILE * (ATTENTION_MAX_D + row) + 16;
+}
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double kernels_peak_gflops(const struct kernels *k, double seconds)
+{
+    const long turns = 1 << 16;
+    double best = 0, start = seconds_now(), last = start;
+    volatile float keep = 0;
+    do {
+        keep = keep + k->fma_loop(turns);
+        double now = seconds_now(), rate = (double)turns * k->fma_loop_flops / (now - last) * 1e-9;
+        if (rate > best) best = rate;
+        last = now;
+    } while (last - start < seconds);
+    return best;
+}

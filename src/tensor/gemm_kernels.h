@@ -1,0 +1,369 @@
+/* GEMM on packed panels, generic in the instruction set.
+ *
+ * The including file defines the v16 operations and
+ *   TILE_ROWS, TILE_PANELS   the micro-tile for many rows
+ *   UNROLL                   a pragma that unrolls loops over the tile's constants
+ *   WIDE(R)                  panels side by side for R = 1 … FEW rows, to hide the FMA's latency
+ * Every output is one chain of FMAs over k from 0 whatever the tile: blocks of k continue the
+ * chain from the stored sums. */
+
+#define FEW 4 /* up to this many rows the weights are decoded in registers */
+
+/* Sums of R rows and P panels over `steps` of k, from 0 (first) or from what c holds. */
+typedef void tile_fn(const float *x, size_t ldx, const float *w, size_t stride, int steps,
+                     int first, float *c, size_t ldc);
+
+V16 void tile(const int R, const int P, const float *x, size_t ldx, const float *w, size_t stride,
+              int steps, int first, float *c, size_t ldc)
+{
+    v16 acc[TILE_ROWS * 4];
+    if (first) {
+        UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
+    } else {
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++) acc[r * P + p] =
+            v16_load(c + (size_t)r * ldc + 16 * p);
+    }
+    for (int k = 0; k < steps; k++, w += 16) {
+        v16 b[4];
+        UNROLL for (int p = 0; p < P; p++) b[p] = v16_load(w + (size_t)p * stride);
+        UNROLL for (int r = 0; r < R; r++)
+        {
+            v16 a = v16_set1(x[(size_t)r * ldx + (size_t)k]);
+            UNROLL for (int p = 0; p < P; p++) acc[r * P + p] = v16_fma(a, b[p], acc[r * P + p]);
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
+        v16_store(c + (size_t)r * ldc + 16 * p, acc[r * P + p]);
+}
+
+#define TILE(R, P)                                                                                 \
+    static void tile_##R##_##P(const float *x, size_t ldx, const float *w, size_t stride,          \
+                               int steps, int first, float *c, size_t ldc)                         \
+    {                                                                                              \
+        tile(R, P, x, ldx, w, stride, steps, first, c, ldc);                                       \
+    }
+#define TILES(R) TILE(R, 1) TILE(R, 2)
+#define TILE_ENTRY(R)                                                                              \
+    {                                                                                              \
+        tile_##R##_1, tile_##R##_2                                                                 \
+    }
+
+TILES(1)
+TILES(2) TILES(3) TILES(4)
+#if TILE_ROWS >= 6
+    TILES(5) TILES(6)
+#endif
+#if TILE_ROWS >= 12
+        TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12)
+#endif
+
+            static tile_fn *const tiles[TILE_ROWS + 1][2] = {
+                {NULL, NULL},   TILE_ENTRY(1), TILE_ENTRY(2), TILE_ENTRY(3),  TILE_ENTRY(4),
+#if TILE_ROWS >= 6
+                TILE_ENTRY(5),  TILE_ENTRY(6),
+#endif
+#if TILE_ROWS >= 12
+                TILE_ENTRY(7),  TILE_ENTRY(8), TILE_ENTRY(9), TILE_ENTRY(10), TILE_ENTRY(11),
+                TILE_ENTRY(12),
+#endif
+};
+
+/* All T rows in tiles of nearly equal heights, so that no tile is left with few rows. */
+static void tile_rows(int P, const float *x, size_t ldx, int T, const float *w, size_t stride,
+                      int steps, int first, float *c, size_t ldc)
+{
+    int n_tiles = (T + TILE_ROWS - 1) / TILE_ROWS, row = 0;
+    for (int i = 0; i < n_tiles; i++) {
+        int rows = (T - row) / (n_tiles - i);
+        tiles[rows][P - 1](x + (size_t)row * ldx, ldx, w, stride, steps, first,
+                           c + (size_t)row * ldc, ldc);
+        row += rows;
+    }
+}
+
+/* ---- decoding ------------------------------------------------------------ */
+
+/* Step k of a panel that needs no block (F32, F16, BF16). */
+V16 v16 decode_step(const int kind, const unsigned char *panel, int k)
+{
+    if (kind == PACKED_F16) return v16_from_f16(panel + (size_t)k * 32);
+    if (kind == PACKED_BF16) return v16_from_bf16(panel + (size_t)k * 32);
+    return v16_load((const float *)(const void *)panel + (size_t)k * 16);
+}
+
+V16 v16 decode_q4(const int kind, v16i q, int j, v16 d, v16 m)
+{
+    v16 n = kind == PACKED_Q4S ? v16_nibble_signed(q, j) : v16_nibble(q, j);
+    return v16_fma(d, n, m);
+}
+
+V16 void decode_q4_block(const int kind, const struct q4_block *b, float *out)
+{
+    v16 d = v16_load(b->d), m = v16_load(b->m);
+    for (int g = 0; g < 4; g++, out += 128) {
+        v16i q = v16i_load(b->q[g]);
+        UNROLL for (int j = 0; j < 8; j++) v16_store(out + 16 * j, decode_q4(kind, q, j, d, m));
+    }
+}
+
+static void decode_panel(const struct packed *w, int panel, int k0, int k1, float *out)
+{
+    const unsigned char *data = packed_panel(w, panel);
+    const struct q4_block *q4 = (const void *)data;
+    const struct q8_block *q8 = (const void *)data;
+    switch (w->kind) {
+    case PACKED_F32:
+        memcpy(out, data + (size_t)k0 * 64, (size_t)(k1 - k0) * 64);
+        break;
+    case PACKED_F16:
+        for (int k = k0; k < k1; k++, out += 16) v16_store(out, decode_step(PACKED_F16, data, k));
+        break;
+    case PACKED_BF16:
+        for (int k = k0; k < k1; k++, out += 16) v16_store(out, decode_step(PACKED_BF16, data, k));
+        break;
+    case PACKED_Q4:
+        for (int k = k0; k < k1; k += Q4_STEPS, out += Q4_STEPS * 16)
+            decode_q4_block(PACKED_Q4, q4 + k / Q4_STEPS, out);
+        break;
+    case PACKED_Q4S:
+        for (int k = k0; k < k1; k += Q4_STEPS, out += Q4_STEPS * 16)
+            decode_q4_block(PACKED_Q4S, q4 + k / Q4_STEPS, out);
+        break;
+    case PACKED_Q8:
+        for (int k = k0; k < k1; k += Q8_STEPS) {
+            const struct q8_block *b = q8 + k / Q8_STEPS;
+            v16 d = v16_load(b->d), m = v16_load(b->m);
+            for (int j = 0; j < Q8_STEPS; j++, out += 16)
+                v16_store(out, v16_fma(d, v16_from_i8(b->q[j]), m));
+        }
+        break;
+    }
+}
+
+/* ---- few rows: decoded in registers ---------------------------------------- */
+
+typedef void few_fn(const float *x, size_t ldx, const unsigned char *w, size_t stride, int K,
+                    float *c, size_t ldc);
+
+V16 void few_step(const int R, const int P, const float *x, size_t ldx, const v16 *b, v16 *acc)
+{
+    UNROLL for (int r = 0; r < R; r++)
+    {
+        v16 a = v16_set1(x[(size_t)r * ldx]);
+        UNROLL for (int p = 0; p < P; p++) acc[r * P + p] = v16_fma(a, b[p], acc[r * P + p]);
+    }
+}
+
+V16 void few_q4(const int kind, const int R, const int P, const float *x, size_t ldx,
+                const unsigned char *w, size_t stride, v16 *acc)
+{
+    const struct q4_block *block[8];
+    v16 d[8], m[8], b[8];
+    v16i q[8];
+    UNROLL for (int p = 0; p < P; p++)
+    {
+        block[p] = (const void *)(w + (size_t)p * stride);
+        d[p] = v16_load(block[p]->d);
+        m[p] = v16_load(block[p]->m);
+    }
+    for (int g = 0; g < 4; g++, x += 8) {
+        UNROLL for (int p = 0; p < P; p++) q[p] = v16i_load(block[p]->q[g]);
+        UNROLL for (int j = 0; j < 8; j++)
+        {
+            UNROLL for (int p = 0; p < P; p++) b[p] = decode_q4(kind, q[p], j, d[p], m[p]);
+            few_step(R, P, x + j, ldx, b, acc);
+        }
+    }
+}
+
+V16 void few_q8(const int R, const int P, const float *x, size_t ldx, const unsigned char *w,
+                size_t stride, v16 *acc)
+{
+    const struct q8_block *block[8];
+    v16 d[8], m[8], b[8];
+    UNROLL for (int p = 0; p < P; p++)
+    {
+        block[p] = (const void *)(w + (size_t)p * stride);
+        d[p] = v16_load(block[p]->d);
+        m[p] = v16_load(block[p]->m);
+    }
+    for (int j = 0; j < Q8_STEPS; j++) {
+        UNROLL for (int p = 0; p < P; p++) b[p] = v16_fma(d[p], v16_from_i8(block[p]->q[j]), m[p]);
+        few_step(R, P, x + j, ldx, b, acc);
+    }
+}
+
+V16 void few(const int kind, const int R, const int P, const float *x, size_t ldx,
+             const unsigned char *w, size_t stride, int K, float *c, size_t ldc)
+{
+    v16 acc[16], b[8];
+    UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
+    if (kind == PACKED_Q4 || kind == PACKED_Q4S) {
+        for (int k = 0; k < K; k += Q4_STEPS, w += sizeof(struct q4_block))
+            few_q4(kind, R, P, x + k, ldx, w, stride, acc);
+    } else if (kind == PACKED_Q8) {
+        for (int k = 0; k < K; k += Q8_STEPS, w += sizeof(struct q8_block))
+            few_q8(R, P, x + k, ldx, w, stride, acc);
+    } else {
+        for (int k = 0; k < K; k++) {
+            UNROLL for (int p = 0; p < P; p++) b[p] = decode_step(kind, w + (size_t)p * stride, k);
+            few_step(R, P, x + k, ldx, b, acc);
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
+        v16_store(c + (size_t)r * ldc + 16 * p, acc[r * P + p]);
+}
+
+#define FEW_FN(KIND, R, NAME, P)                                                                   \
+    static void few_##KIND##_##R##_##NAME(const float *x, size_t ldx, const unsigned char *w,      \
+                                          size_t stride, int K, float *c, size_t ldc)              \
+    {                                                                                              \
+        few(PACKED_##KIND, R, P, x, ldx, w, stride, K, c, ldc);                                    \
+    }
+#define FEW_ROWS(KIND, R) FEW_FN(KIND, R, one, 1) FEW_FN(KIND, R, wide, WIDE(R))
+#define FEW_KIND(KIND) FEW_ROWS(KIND, 1) FEW_ROWS(KIND, 2) FEW_ROWS(KIND, 3) FEW_ROWS(KIND, 4)
+#define FEW_PAIR(KIND, R)                                                                          \
+    {                                                                                              \
+        few_##KIND##_##R##_one, few_##KIND##_##R##_wide                                            \
+    }
+#define FEW_ENTRY(KIND)                                                                            \
+    [PACKED_##KIND] = {FEW_PAIR(KIND, 1), FEW_PAIR(KIND, 2), FEW_PAIR(KIND, 3), FEW_PAIR(KIND, 4)}
+
+FEW_KIND(F32)
+FEW_KIND(F16) FEW_KIND(BF16) FEW_KIND(Q4) FEW_KIND(Q4S) FEW_KIND(Q8)
+
+    static few_fn *const few_tiles[][FEW][2] = {FEW_ENTRY(F32), FEW_ENTRY(F16), FEW_ENTRY(BF16),
+                                                FEW_ENTRY(Q4),  FEW_ENTRY(Q4S), FEW_ENTRY(Q8)};
+static const int few_wide[FEW] = {WIDE(1), WIDE(2), WIDE(3), WIDE(4)};
+
+/* ---- a group of panels: sums into c (T, 16·P) -------------------------------- */
+
+static void group_few(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
+                      float *c)
+{
+    int wide = few_wide[T - 1];
+    for (int p = 0; p < P;) {
+        int fits = p + wide <= P;
+        few_tiles[w->kind][T - 1][fits](x, ldx, packed_panel(w, panel + p), w->panel_bytes, w->k,
+                                        c + 16 * p, (size_t)P * 16);
+        p += fits ? wide : 1;
+    }
+}
+
+/* P <= 2.  A block of the panels stays in the first cache while all rows pass by. */
+static void group_many(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
+                       float *c, float *decoded)
+{
+    for (int k0 = 0; k0 < w->k; k0 += GEMM_STEPS) {
+        int steps = w->k - k0 < GEMM_STEPS ? w->k - k0 : GEMM_STEPS;
+        const float *block = decoded;
+        size_t stride = 16 * GEMM_STEPS;
+        if (w->kind == PACKED_F32) {
+            block = (const float *)(const void *)packed_panel(w, panel) + (size_t)k0 * 16;
+            stride = w->panel_bytes / sizeof(float);
+        } else {
+            for (int p = 0; p < P; p++)
+                decode_panel(w, panel + p, k0, k0 + steps, decoded + (size_t)p * stride);
+        }
+        for (int p = 0; p < P; p += TILE_PANELS) {
+            int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
+            tile_rows(n, x + k0, ldx, T, block + (size_t)p * stride, stride, steps, k0 == 0,
+                      c + 16 * p, (size_t)P * 16);
+        }
+    }
+    if (w->k == 0) memset(c, 0, (size_t)T * (size_t)P * 64);
+}
+
+static void epilogue(const float *c, int T, int columns, size_t ldc, const float *bias, float *y,
+                     size_t ldy, int add)
+{
+    for (int t = 0; t < T; t++, c += ldc, y += ldy)
+        for (int i = 0; i < columns; i += 16) {
+            int n = columns - i < 16 ? columns - i : 16;
+            v16 v = v16_load(c + i);
+            if (bias) v = v16_add(v, n == 16 ? v16_load(bias + i) : v16_load_n(bias + i, n));
+            if (add) v = v16_add(n == 16 ? v16_load(y + i) : v16_load_n(y + i, n), v);
+            if (n == 16)
+                v16_store(y + i, v);
+            else
+                v16_store_n(y + i, v, n);
+        }
+}
+
+static void epilogue_swiglu(const float *c, int T, int pairs, size_t ldc, float *h, size_t ldh)
+{
+    const v16 one = v16_set1(1.0f);
+    for (int t = 0; t < T; t++, c += ldc, h += ldh)
+        for (int i = 0; i < pairs; i++) {
+            v16 gate = v16_load(c + 32 * i), up = v16_load(c + 32 * i + 16);
+            v16 silu = v16_div(gate, v16_add(one, v16_exp(v16_neg(gate))));
+            v16_store(h + 16 * i, v16_mul(silu, up));
+        }
+}
+
+/* The caller's scratch: sums, then decoded weights, on cache lines. */
+struct gemm_space {
+    float *sums, *decoded;
+};
+
+static struct gemm_space gemm_space(float *scratch)
+{
+    float *aligned = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
+    struct gemm_space s = {aligned, aligned + GEMM_ROWS * 32};
+    return s;
+}
+
+static void group_sums(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
+                       const struct gemm_space *space)
+{
+    if (T <= FEW)
+        group_few(x, ldx, T, w, panel, P, space->sums);
+    else
+        group_many(x, ldx, T, w, panel, P, space->sums, space->decoded);
+}
+
+/* Rows a block so that X stays in the second cache, in equal blocks. */
+static int row_block(int T, int K)
+{
+    int most = K > 0 ? 160 * 1024 / K : GEMM_ROWS;
+    if (most > GEMM_ROWS) most = GEMM_ROWS;
+    if (most < 8 * TILE_ROWS) most = 8 * TILE_ROWS;
+    int blocks = (T + most - 1) / most;
+    return (T + blocks - 1) / blocks;
+}
+
+static void gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0, int panel1,
+                 const float *bias, float *y, size_t ldy, int add, float *scratch)
+{
+    if (T <= 0) return;
+    struct gemm_space space = gemm_space(scratch);
+    int block = row_block(T, w->k), group = T <= FEW ? 8 : 2;
+    for (int t = 0; t < T; t += block) {
+        int rows = T - t < block ? T - t : block;
+        for (int panel = panel0; panel < panel1; panel += group) {
+            int P = panel1 - panel < group ? panel1 - panel : group;
+            int columns = w->n - 16 * panel < 16 * P ? w->n - 16 * panel : 16 * P;
+            size_t first = (size_t)(panel - panel0) * 16;
+            group_sums(x + (size_t)t * ldx, ldx, rows, w, panel, P, &space);
+            epilogue(space.sums, rows, columns, (size_t)P * 16, bias ? bias + first : NULL,
+                     y + (size_t)t * ldy + first, ldy, add);
+        }
+    }
+}
+
+static void gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
+                        int pair1, float *h, size_t ldh, float *scratch)
+{
+    if (T <= 0) return;
+    struct gemm_space space = gemm_space(scratch);
+    int block = row_block(T, w->k), group = T <= FEW ? 4 : 1;
+    for (int t = 0; t < T; t += block) {
+        int rows = T - t < block ? T - t : block;
+        for (int pair = pair0; pair < pair1; pair += group) {
+            int pairs = pair1 - pair < group ? pair1 - pair : group;
+            group_sums(x + (size_t)t * ldx, ldx, rows, w, 2 * pair, 2 * pairs, &space);
+            epilogue_swiglu(space.sums, rows, pairs, (size_t)pairs * 32,
+                            h + (size_t)t * ldh + (size_t)(pair - pair0) * 16, ldh);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+/* AVX2 with FMA and F16C.  16 registers: a tile of 6 rows and 16 columns keeps 12 sums. */
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "tensor/isa.h"
+#include "tensor/packed.h"
+#include "tensor/v16_avx2.h"
+
+#define ISA_TABLE kernels_avx2
+#define ISA_THIS ISA_AVX2
+#define ISA_NAME "avx2"
+#define TILE_ROWS 6
+#define TILE_PANELS 1
+#define WIDE(R) ((R) == 1 ? 4 : (R) < 4 ? 2 : 1)
+#define FMA_CHAINS 6
+#define UNROLL _Pragma("GCC unroll 32")
+
+#include "tensor/v16_math.h"
+
+#include "tensor/rows_kernels.h"
+
+#include "tensor/gemm_kernels.h"
+
+#include "tensor/attention_kernels.h"
+
+#include "tensor/kernels_table.h"
+#endif

@@ -1,0 +1,30 @@
+/* AVX-512 (F, BW, VL, DQ).  32 registers: a tile of 12 rows and 32 columns keeps 24 sums. */
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "tensor/isa.h"
+#include "tensor/packed.h"
+#include "tensor/v16_avx512.h"
+
+#define ISA_TABLE kernels_avx512
+#define ISA_THIS ISA_AVX512
+#define ISA_NAME "avx512"
+#define TILE_ROWS 12
+#define TILE_PANELS 2
+#define WIDE(R) 4
+#define FMA_CHAINS 12
+#define UNROLL _Pragma("GCC unroll 32")
+
+#include "tensor/v16_math.h"
+
+#include "tensor/rows_kernels.h"
+
+#include "tensor/gemm_kernels.h"
+
+#include "tensor/attention_kernels.h"
+
+#include "tensor/kernels_table.h"
+#endif

@@ -1,0 +1,28 @@
+/* Plain C with fmaf(): the model of the contract, for every machine. */
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "tensor/isa.h"
+#include "tensor/packed.h"
+#include "tensor/v16_portable.h"
+
+#define ISA_TABLE kernels_portable
+#define ISA_THIS ISA_PORTABLE
+#define ISA_NAME "portable"
+#define TILE_ROWS 4
+#define TILE_PANELS 1
+#define WIDE(R) 2
+#define FMA_CHAINS 4
+#define UNROLL
+
+#include "tensor/v16_math.h"
+
+#include "tensor/rows_kernels.h"
+
+#include "tensor/gemm_kernels.h"
+
+#include "tensor/attention_kernels.h"
+
+#include "tensor/kernels_table.h"

@@ -1,0 +1,33 @@
+/* The table of one instruction set; the last thing that an isa_*.c includes. */
+
+/* A loop of independent FMAs in registers: 2·16·FMA_CHAINS operations a turn. */
+static float fma_loop(long turns)
+{
+    v16 acc[FMA_CHAINS], a = v16_set1(0.999999f), b = v16_set1(1e-6f);
+    UNROLL for (int i = 0; i < FMA_CHAINS; i++) acc[i] = v16_set1((float)i);
+    for (long t = 0; t < turns; t++)
+        UNROLL for (int i = 0; i < FMA_CHAINS; i++) acc[i] = v16_fma(acc[i], a, b);
+    v16 sum = v16_zero();
+    UNROLL for (int i = 0; i < FMA_CHAINS; i++) sum = v16_add(sum, acc[i]);
+    return v16_sum(sum);
+}
+
+const struct kernels ISA_TABLE = {
+    .isa = ISA_THIS,
+    .name = ISA_NAME,
+    .gemm_rows = TILE_ROWS,
+    .panel_decode = decode_panel,
+    .gemm = gemm,
+    .gemm_swiglu = gemm_swiglu,
+    .rmsnorm = rows_rmsnorm,
+    .layernorm = rows_layernorm,
+    .gelu = rows_gelu,
+    .add = rows_add,
+    .rope = rows_rope,
+    .logsumexp = rows_logsumexp,
+    .exps = rows_exps,
+    .page_store = page_store,
+    .attention = attention,
+    .fma_loop = fma_loop,
+    .fma_loop_flops = 2 * 16 * FMA_CHAINS,
+};

@@ -1,0 +1,126 @@
+/* Element-wise kernels and sums over rows. */
+
+static void rows_exps(const float *x, float *y, size_t n)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) v16_store(y + i, v16_exp(v16_load(x + i)));
+    int rest = (int)(n - i);
+    if (rest) v16_store_n(y + i, v16_exp(v16_load_n(x + i, rest)), rest);
+}
+
+static void rows_add(float *y, const float *x, size_t n)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) v16_store(y + i, v16_add(v16_load(y + i), v16_load(x + i)));
+    int rest = (int)(n - i);
+    if (rest) v16_store_n(y + i, v16_add(v16_load_n(y + i, rest), v16_load_n(x + i, rest)), rest);
+}
+
+V16 v16 rows_gelu16(v16 x)
+{
+    v16 e = v16_erf(v16_mul(x, v16_set1(0x1.6a09e6p-1f)));
+    return v16_mul(v16_mul(x, v16_set1(0.5f)), v16_add(v16_set1(1.0f), e));
+}
+
+static void rows_gelu(float *x, size_t n)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) v16_store(x + i, rows_gelu16(v16_load(x + i)));
+    int rest = (int)(n - i);
+    if (rest) v16_store_n(x + i, rows_gelu16(v16_load_n(x + i, rest)), rest);
+}
+
+/* Sums of x, and of (x - mean)²: 16 partials, then the tree. */
+V16 float rows_sum(const float *x, int n)
+{
+    v16 sum = v16_zero();
+    int i = 0;
+    for (; i + 16 <= n; i += 16) sum = v16_add(sum, v16_load(x + i));
+    if (i < n) sum = v16_keep(v16_add(sum, v16_load_n(x + i, n - i)), n - i, sum);
+    return v16_sum(sum);
+}
+
+V16 float rows_sum_squares(const float *x, int n, float mean)
+{
+    v16 sum = v16_zero(), m = v16_set1(mean);
+    int i = 0;
+    for (; i + 16 <= n; i += 16) {
+        v16 c = v16_sub(v16_load(x + i), m);
+        sum = v16_fma(c, c, sum);
+    }
+    if (i < n) {
+        v16 c = v16_sub(v16_load_n(x + i, n - i), m);
+        sum = v16_keep(v16_fma(c, c, sum), n - i, sum);
+    }
+    return v16_sum(sum);
+}
+
+V16 float rows_inverse_root(float sum, int n, float eps)
+{
+    return 1.0f / sqrtf(sum / (float)n + eps);
+}
+
+static void rows_rmsnorm(const float *x, size_t ldx, int T, int n, const float *weight, float eps,
+                         float *y, size_t ldy)
+{
+    for (int t = 0; t < T; t++, x += ldx, y += ldy) {
+        v16 inv = v16_set1(rows_inverse_root(rows_sum_squares(x, n, 0.0f), n, eps));
+        int i = 0;
+        for (; i + 16 <= n; i += 16)
+            v16_store(y + i, v16_mul(v16_mul(v16_load(x + i), inv), v16_load(weight + i)));
+        if (i < n) {
+            v16 scaled = v16_mul(v16_load_n(x + i, n - i), inv);
+            v16_store_n(y + i, v16_mul(scaled, v16_load_n(weight + i, n - i)), n - i);
+        }
+    }
+}
+
+static void rows_layernorm(const float *x, size_t ldx, int T, int n, const float *weight,
+                           const float *bias, float eps, float *y, size_t ldy)
+{
+    for (int t = 0; t < T; t++, x += ldx, y += ldy) {
+        float mean = rows_sum(x, n) / (float)n;
+        v16 m = v16_set1(mean);
+        v16 inv = v16_set1(rows_inverse_root(rows_sum_squares(x, n, mean), n, eps));
+        int i = 0;
+        for (; i + 16 <= n; i += 16) {
+            v16 c = v16_mul(v16_sub(v16_load(x + i), m), inv);
+            v16_store(y + i, v16_fma(c, v16_load(weight + i), v16_load(bias + i)));
+        }
+        if (i < n) {
+            v16 c = v16_mul(v16_sub(v16_load_n(x + i, n - i), m), inv);
+            v16 w = v16_load_n(weight + i, n - i), b = v16_load_n(bias + i, n - i);
+            v16_store_n(y + i, v16_fma(c, w, b), n - i);
+        }
+    }
+}
+
+static void rows_rope(float *x, int D, const float *cosines, const float *sines)
+{
+    float *upper = x + D / 2;
+    for (int i = 0; i < D / 2; i += 16) {
+        int n = D / 2 - i < 16 ? D / 2 - i : 16;
+        v16 c = v16_load_n(cosines + i, n), s = v16_load_n(sines + i, n);
+        v16 a = v16_load_n(x + i, n), b = v16_load_n(upper + i, n);
+        v16_store_n(x + i, v16_fma(a, c, v16_neg(v16_mul(b, s))), n);
+        v16_store_n(upper + i, v16_fma(b, c, v16_mul(a, s)), n);
+    }
+}
+
+static float rows_logsumexp(const float *x, size_t n)
+{
+    v16 top = v16_set1(-INFINITY);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) top = v16_max(top, v16_load(x + i));
+    int rest = (int)(n - i);
+    if (rest) top = v16_keep(v16_max(top, v16_load_n(x + i, rest)), rest, top);
+    float highest = v16_highest(top);
+    if (highest == -INFINITY || highest == INFINITY) return highest;
+    v16 sum = v16_zero(), m = v16_set1(highest);
+    for (i = 0; i + 16 <= n; i += 16) sum = v16_add(sum, v16_exp(v16_sub(v16_load(x + i), m)));
+    if (rest) {
+        v16 e = v16_exp(v16_sub(v16_load_n(x + i, rest), m));
+        sum = v16_keep(v16_add(sum, e), rest, sum);
+    }
+    return (float)(log((double)v16_sum(sum)) + (double)highest);
+}

@@ -1,0 +1,103 @@
+/* What the tests of the kernels share: the sets of this machine, random rows, made-up tensors. */
+#ifndef SIREN_TESTS_KERNELS_CASE_H
+#define SIREN_TESTS_KERNELS_CASE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka needs the four above */
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "siren/random.h"
+#include "tensor/kernels.h"
+
+/* The table of every set that this machine has: portable first. */
+static inline int machine_kernels(const struct kernels *list[ISA_COUNT])
+{
+    int n = 0;
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        const struct kernels *k = kernels_select((enum isa)isa, NULL);
+        if (k) list[n++] = k;
+    }
+    return n;
+}
+
+static inline float *floats(size_t n)
+{
+    float *x = alloc_aligned(n + 1, sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++) x[i] = NAN; /* whoever reads what nobody wrote shows it */
+    return x;
+}
+
+static inline float *normals(size_t n, uint64_t stream)
+{
+    float *x = floats(n);
+    for (size_t i = 0; i < n; i++) x[i] = (float)siren_random_normal(17, stream, i);
+    return x;
+}
+
+static inline void free_tensor(struct tensor *t)
+{
+    free((void *)(uintptr_t)t->data);
+}
+
+/* Random blocks of a type: all bit patterns in the quantities, modest finite scales. */
+static inline struct tensor made_tensor(enum tensor_type type, int rows, int k, uint64_t stream)
+{
+    size_t blocks = (size_t)rows * (size_t)(k / tensor_type_block(type));
+    size_t size = (size_t)tensor_type_bytes(type), bytes = blocks * size;
+    unsigned char *data = alloc_array(bytes, 1);
+    assert_non_null(data);
+    for (size_t i = 0; i < bytes; i++) data[i] = (unsigned char)siren_random_bits(5, stream, i);
+    int halves = 0, at[2] = {0, 0};
+    switch (type) {
+    case TENSOR_F16:
+        halves = 1;
+        break;
+    case TENSOR_Q8_0:
+    case TENSOR_Q4_0:
+    case TENSOR_Q5_0:
+        halves = 1;
+        break;
+    case TENSOR_Q4_1:
+    case TENSOR_Q5_1:
+    case TENSOR_Q4_K:
+    case TENSOR_Q5_K:
+        halves = 2, at[1] = 2;
+        break;
+    case TENSOR_Q6_K:
+        halves = 1, at[0] = 208;
+        break;
+    default:
+        break;
+    }
+    for (size_t b = 0; b < blocks; b++) {
+        for (int h = 0; h < halves; h++) /* exponent 0 … 15: below 2, denormals among them */
+            data[b * size + (size_t)at[h] + 1] &= 0xbf;
+        if (type == TENSOR_BF16) /* exponents about 1 */
+            data[b * size + 1] = (unsigned char)((data[b * size + 1] & 0x80) | 0x3f);
+        if (type == TENSOR_F32) {
+            float f = (float)siren_random_normal(6, stream, b);
+            memcpy(data + b * size, &f, sizeof f);
+        }
+    }
+    struct tensor t = {.name = "made", .type = type, .n_dims = 2, .shape = {rows, k}};
+    t.data = data;
+    t.bytes = bytes;
+    return t;
+}
+
+static inline void assert_same(const float *a, const float *b, size_t n, const char *what)
+{
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(a + i, b + i, sizeof *a) != 0)
+            fail_msg("%s: element %zu: %a and %a", what, i, (double)a[i], (double)b[i]);
+}
+
+#endif
