@@ -1,0 +1,166 @@
+/* The frame of the command line: what a command declares and what it is given.
+ *
+ * To add a command:
+ *   1. Write src/cli/cmd_NAME.c with one `const struct cli_command cmd_NAME`
+ *      (cmd_man.c is a complete, short example).
+ *   2. Add the line COMMAND(cmd_NAME) to src/cli/commands.def, in alphabetical order.
+ * Parsing, --help, the man page and shell completion follow from the table;
+ * tests/test_cli.c runs the help of every command and wants at least one example.
+ *
+ * A command is a thin layer: it reads its options, calls the library, prints.
+ * Its `run` returns 0 or a negative code with the message in cli->err:
+ *
+ *     static int run(struct cli *cli)
+ *     {
+ *         const char *path = cli_arg(cli, 0);
+ *         long long top = cli_int(cli, "top");
+ *         struct siren_workspace *ws;
+ *         int rc = siren_workspace_open(&ws, path, …, &cli->err);
+ *         if (rc) return rc;
+ *         …
+ *     }
+ *
+ * The frame prints "siren: message" and ends with exit code 1 (2 for a mistake
+ * in the command line, 130 after Ctrl-C).  Results go to standard output,
+ * everything else (progress, notes) to standard error. */
+#ifndef SIREN_CLI_H
+#define SIREN_CLI_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siren/error.h"
+#include "siren/pool.h"
+#include "siren/progress.h"
+
+/* ---- What a command declares ---- */
+
+enum cli_type { CLI_FLAG, CLI_INT, CLI_FLOAT, CLI_STRING, CLI_CHOICE };
+
+struct cli_option {
+    const char *name; /* "top" for --top */
+    char letter;      /* 't' for -t, or 0 */
+    enum cli_type type;
+    const char *argument;    /* "N", "TEXT"; FILE, DIR, FILE-OR-DIR and WORKSPACE complete paths */
+    const char *initial;     /* value when not given, shown in the help; NULL: none */
+    const char *help;        /* lower case, no final dot; the default is added by the frame */
+    const char *choices;     /* CLI_CHOICE: "mean|median|argmax" */
+    double min, max;         /* CLI_INT, CLI_FLOAT: the range, checked when min < max */
+    const char *environment; /* a variable that replaces `initial` when it is set */
+};
+
+struct cli_example {
+    const char *command; /* "siren rank films.siren --user 42 --top 10" */
+    const char *explanation;
+};
+
+/* Sections of `siren --help`, in the order of a first session. */
+enum cli_group { CLI_DATA, CLI_UNDERSTAND, CLI_PREDICT, CLI_JUDGE, CLI_INSPECT, CLI_TOOLS };
+
+/* Options that many commands share, declared once in cli/common.c; a command
+ * lists those that it honours.  --quiet, --no-color and --help are always there. */
+enum cli_common {
+    CLI_JSON = 1 << 0,    /* --json */
+    CLI_SEED = 1 << 1,    /* --seed N, default 1 */
+    CLI_THREADS = 1 << 2, /* --threads N, default 0: all processors; see cli_pool() */
+    CLI_MODEL = 1 << 3,   /* --model FILE-OR-DIR, or $SIREN_MODEL; see cli_need() */
+    CLI_ENCODER = 1 << 4, /* --encoder DIR, or $SIREN_ENCODER; see cli_need() */
+    CLI_USER = 1 << 5,    /* --user ID */
+    CLI_ITEM = 1 << 6,    /* --item ID, may be repeated: cli_count(), cli_string_at() */
+    CLI_SPLIT = 1 << 7,   /* --split NAME */
+    CLI_ISA = 1 << 8,     /* --isa auto|portable|avx2|avx512, or $SIREN_ISA */
+};
+
+struct cli;
+
+struct cli_command {
+    const char *name; /* "import", or two words: "model info" */
+    enum cli_group group;
+    const char *summary; /* one line, begins with a verb, no final dot */
+    /* Positional arguments, separated by spaces: WORKSPACE, [USER] optional,
+     * FILE... one or more, [FILE...] any number.  The frame checks their count. */
+    const char *usage;
+    /* Paragraphs separated by an empty line; lines that begin with a space are
+     * kept as they are. */
+    const char *description;
+    unsigned common;                    /* CLI_JSON | … */
+    const struct cli_option *options;   /* its own; ends with an empty one; may be NULL */
+    const struct cli_example *examples; /* ends with an empty one; at least one */
+    int (*run)(struct cli *cli);
+};
+
+/* ---- What its run() is given ---- */
+
+struct cli_state;
+
+struct cli {
+    struct siren_error err; /* for the library functions that run() calls */
+    int json, quiet;        /* --json, --quiet */
+    const struct cli_command *command;
+    struct cli_state *state; /* the frame's own */
+};
+
+/* Positional arguments; NULL behind the last. */
+const char *cli_arg(const struct cli *cli, size_t index);
+size_t cli_n_args(const struct cli *cli);
+
+/* Values of options that the command declares (any other name is a bug in the
+ * command and ends the program).  The last one given counts. */
+int cli_flag(const struct cli *cli, const char *name);
+long long cli_int(const struct cli *cli, const char *name);
+double cli_float(const struct cli *cli, const char *name);
+const char *cli_string(const struct cli *cli, const char *name); /* NULL: not given, no default */
+int cli_given(const struct cli *cli, const char *name);    /* on the command line or environment */
+size_t cli_count(const struct cli *cli, const char *name); /* how often it was given */
+const char *cli_string_at(const struct cli *cli, const char *name, size_t index);
+
+/* A value that the command cannot do without: NULL with a usage error in
+ * cli->err ("--model is needed …") when it is not given. */
+const char *cli_need(struct cli *cli, const char *name);
+/* A mistake in the command line: sets cli->err, returns the code for run() to return. */
+int cli_usage(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The pool of --threads, made at the first call, freed by the frame; NULL: see cli->err. */
+struct siren_pool *cli_pool(struct cli *cli);
+
+/* ---- Long work ---- */
+
+/* A bar on a terminal, a line every ten seconds elsewhere, nothing with --quiet.
+ * From the first call on, Ctrl-C asks the work to stop (update returns 1, and
+ * *cli_cancel() becomes non-zero); a second Ctrl-C kills. */
+const struct siren_progress *cli_progress(struct cli *cli);
+const volatile int *cli_cancel(struct cli *cli);
+/* End the bar's line; also done by every other printing function here. */
+void cli_progress_end(struct cli *cli);
+
+/* ---- Printing ---- */
+
+/* A line on standard error, unless --quiet; the newline is added. */
+void cli_note(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* On standard output. */
+void cli_print(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* One JSON value on one line of standard output; takes over the reference.
+ * NULL (jansson could not allocate) is reported: returns 0 or SIREN_ENOMEM. */
+int cli_print_json(struct cli *cli, json_t *value);
+
+/* "1,234,567", "93.8 MB", "3 min 20 s", "12.3 ms"; each in one of eight rotating buffers. */
+const char *cli_number(uint64_t n);
+const char *cli_bytes(uint64_t n);
+const char *cli_seconds(double seconds);
+
+/* An aligned table.  columns: "Model|MAE|RMSE"; align: a letter for each: l left,
+ * r right, L left and shortened with "…" when the terminal is too narrow.
+ * Cells are added from left to right; a full row begins the next. */
+struct cli_table;
+struct cli_table *cli_table_create(const char *columns, const char *align);
+void cli_table_cell(struct cli_table *table, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void cli_table_rule(struct cli_table *table); /* a line between rows */
+/* Prints to standard output and frees.  NULL (no memory) is allowed everywhere. */
+void cli_table_print(struct cli *cli, struct cli_table *table);
+
+/* Columns that a text takes on a terminal. */
+size_t cli_text_width(const char *text);
+
+#endif

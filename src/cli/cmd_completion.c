@@ -1,0 +1,137 @@
+/* Shell completion, from the same table as --help. */
+#include <string.h>
+
+#include "base/buf.h"
+#include "cli/frame.h"
+
+/* "--top --model -m …" */
+static void option_words(struct buf *b, const struct cli_command *c)
+{
+    const struct cli_option *o;
+    for (size_t i = 0; (o = cli_option_at(c, i)); i++) {
+        buf_printf(b, "%s--%s", i ? " " : "", o->name);
+        if (o->letter) buf_printf(b, " -%c", o->letter);
+    }
+}
+
+static int takes_path(const struct cli_option *o)
+{
+    static const char *paths[] = {"FILE", "DIR", "FILE-OR-DIR", "WORKSPACE"};
+    for (size_t i = 0; o->argument && i < sizeof paths / sizeof *paths; i++)
+        if (strcmp(o->argument, paths[i]) == 0) return 1;
+    return 0;
+}
+
+/* What follows an option that takes a value: its choices, a path, or nothing. */
+static void value_case(struct buf *b, const struct cli_command *c, const struct cli_option *o)
+{
+    buf_printf(b, "        '%s:--%s'", c->name, o->name);
+    if (o->letter) buf_printf(b, "|'%s:-%c'", c->name, o->letter);
+    buf_puts(b, ") ");
+    if (o->type == CLI_CHOICE) {
+        buf_puts(b, "COMPREPLY=($(compgen -W '");
+        for (const char *p = o->choices; *p; p++) buf_putc(b, *p == '|' ? ' ' : *p);
+        buf_puts(b, "' -- \"$cur\"))");
+    } else if (takes_path(o)) {
+        buf_printf(b, "COMPREPLY=($(compgen -%c -- \"$cur\"))",
+                   strcmp(o->argument, "DIR") == 0 ? 'd' : 'f');
+    } else {
+        buf_puts(b, "COMPREPLY=()");
+    }
+    buf_puts(b, "; return;;\n");
+}
+
+static void value_cases(struct buf *b)
+{
+    const struct cli_option *o;
+    for (size_t k = 0; cli_commands[k]; k++)
+        for (size_t i = 0; (o = cli_option_at(cli_commands[k], i)); i++)
+            if (o->type != CLI_FLAG) value_case(b, cli_commands[k], o);
+}
+
+static void first_words(struct buf *b)
+{
+    const char *before = NULL;
+    for (size_t i = 0; cli_commands[i]; i++) {
+        const char *name = cli_commands[i]->name;
+        size_t n = strcspn(name, " ");
+        int again = before && strcspn(before, " ") == n && memcmp(before, name, n) == 0;
+        if (!again) buf_printf(b, " %.*s", (int)n, name);
+        before = name;
+    }
+}
+
+/* Second words of families: model) sub="$sub info";;& */
+static void family_cases(struct buf *b)
+{
+    for (size_t i = 0; cli_commands[i]; i++) {
+        const char *name = cli_commands[i]->name, *space = strchr(name, ' ');
+        if (space)
+            buf_printf(b, "        %.*s) sub=\"$sub %s\";;&\n", (int)(space - name), name,
+                       space + 1);
+    }
+}
+
+static void bash_script(struct buf *b)
+{
+    buf_puts(b, "# bash completion of siren; load with: source <(siren completion bash)\n"
+                "_siren() {\n"
+                "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+                "    local command=${COMP_WORDS[1]} sub=''\n"
+                "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
+                "        COMPREPLY=($(compgen -W '--help --version");
+    first_words(b);
+    buf_puts(b, "' -- \"$cur\")); return\n    fi\n    case $command in\n");
+    family_cases(b);
+    buf_puts(b, "    esac\n"
+                "    if [ -n \"$sub\" ] && [ \"$COMP_CWORD\" -eq 2 ]; then\n"
+                "        COMPREPLY=($(compgen -W \"$sub\" -- \"$cur\")); return\n"
+                "    fi\n"
+                "    [ -n \"$sub\" ] && command=\"$command ${COMP_WORDS[2]}\"\n"
+                "    case $command:$prev in\n");
+    value_cases(b);
+    buf_puts(b, "    esac\n"
+                "    if [ \"${cur#-}\" != \"$cur\" ]; then\n"
+                "        case $command in\n");
+    for (size_t i = 0; cli_commands[i]; i++) {
+        buf_printf(b, "            '%s') COMPREPLY=($(compgen -W '", cli_commands[i]->name);
+        option_words(b, cli_commands[i]);
+        buf_puts(b, "' -- \"$cur\"));;\n");
+    }
+    buf_puts(b, "        esac\n        return\n    fi\n"
+                "    COMPREPLY=($(compgen -f -- \"$cur\"))\n"
+                "}\n"
+                "complete -o filenames -F _siren siren\n");
+}
+
+static int run(struct cli *cli)
+{
+    const char *shell = cli_arg(cli, 0);
+    int zsh = strcmp(shell, "zsh") == 0;
+    if (!zsh && strcmp(shell, "bash") != 0)
+        return cli_usage(cli, "shell: found \"%s\", expected bash or zsh", shell);
+    struct buf b = {0};
+    if (zsh)
+        buf_puts(&b, "autoload -U +X compinit && compinit\n"
+                     "autoload -U +X bashcompinit && bashcompinit\n");
+    bash_script(&b);
+    int rc = buf_failed(&b) ? siren_fail_memory(&cli->err, "completion script", b.size) : SIREN_OK;
+    if (!rc) cli_print(cli, "%s", b.data);
+    buf_free(&b);
+    return rc;
+}
+
+const struct cli_command cmd_completion = {
+    .name = "completion",
+    .group = CLI_TOOLS,
+    .summary = "print a script that completes commands and options in a shell",
+    .usage = "SHELL",
+    .description = "SHELL is bash or zsh.  `make install` puts the bash script where bash looks "
+                   "for it; elsewhere, load it from the shell's start-up file.",
+    .examples =
+        (const struct cli_example[]){
+            {"source <(siren completion bash)", "Complete in this shell: siren <Tab><Tab>."},
+            {0},
+        },
+    .run = run,
+};

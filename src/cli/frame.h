@@ -1,0 +1,58 @@
+/* Inside of the command-line frame; commands include cli.h only. */
+#ifndef SIREN_CLI_FRAME_H
+#define SIREN_CLI_FRAME_H
+
+#include <stdio.h>
+
+#include "cli/cli.h"
+
+#define SIREN_VERSION "0.1.0"
+
+struct cli_value {
+    const struct cli_option *option;
+    const char *text;
+};
+
+struct cli_state {
+    struct cli_value *values; /* as given, in order */
+    size_t n_values;
+    const char **args;
+    size_t n_args;
+    int usage_error; /* cli_usage() was called: exit code 2 */
+    int want_help, want_version;
+    struct siren_pool *pool;
+    struct siren_progress progress;
+    char what[64]; /* the unit of the work that is watched; "" when none is */
+    double started, drawn;
+    uint64_t first, done, total;
+    int visible;  /* the bar is on the terminal's current line */
+    int lines;    /* lines or bars printed about this work */
+    int catching; /* Ctrl-C is caught */
+};
+
+/* All commands, alphabetical, ends with NULL (commands.def). */
+extern const struct cli_command *const cli_commands[];
+/* The index-th option of a command: its own, then the shared, then those of
+ * every command; NULL behind the last.  command may be NULL. */
+const struct cli_option *cli_option_at(const struct cli_command *command, size_t index);
+const struct cli_option *cli_find_option(const struct cli_command *command, const char *name,
+                                         size_t length);
+int cli_is_own_option(const struct cli_command *command, const struct cli_option *option);
+
+/* Fills command, values and args from argv; 0 or SIREN_EINVAL with cli->err. */
+int cli_parse(struct cli *cli, int argc, char **argv);
+
+const char *cli_group_title(enum cli_group group);
+void cli_help_overview(FILE *out, int color);
+void cli_help_command(const struct cli_command *command, FILE *out, int color);
+void cli_help_family(const char *first_word, FILE *out, int color);
+
+/* Text whose lines are indented and wrapped to `width` columns; the cursor is at column `at`. */
+void cli_wrap(FILE *out, const char *text, int at, int indent, int width);
+int cli_terminal_width(int fd);
+
+/* The closest name of a command, or of a command's options; NULL: none is near. */
+const char *cli_nearest_command(const char *word);
+const char *cli_nearest_option(const struct cli_command *command, const char *word);
+
+#endif

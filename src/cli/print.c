@@ -1,0 +1,96 @@
+/* Notes, JSON, numbers with units. */
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/frame.h"
+
+void cli_note(struct cli *cli, const char *format, ...)
+{
+    if (cli->quiet) return;
+    cli_progress_end(cli);
+    fflush(stdout); /* in order where both go to one file */
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+void cli_print(struct cli *cli, const char *format, ...)
+{
+    cli_progress_end(cli);
+    va_list args;
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+}
+
+int cli_print_json(struct cli *cli, json_t *value)
+{
+    cli_progress_end(cli);
+    /* 15 digits tell all floats apart and print 0.1 as 0.1. */
+    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)) : NULL;
+    json_decref(value);
+    if (!text) return siren_fail_memory(&cli->err, "JSON output", 0);
+    puts(text);
+    free(text);
+    return SIREN_OK;
+}
+
+enum { NUMBER_SIZE = 40 };
+
+static char *rotating(void)
+{
+    static char buffers[8][NUMBER_SIZE];
+    static unsigned next;
+    return buffers[next++ % 8];
+}
+
+const char *cli_number(uint64_t n)
+{
+    char digits[24], *out = rotating();
+    int length = snprintf(digits, sizeof digits, "%llu", (unsigned long long)n), k = 0;
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0) out[k++] = ',';
+        out[k++] = digits[i];
+    }
+    out[k] = 0;
+    return out;
+}
+
+const char *cli_bytes(uint64_t n)
+{
+    static const char *units[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
+    char *out = rotating();
+    double value = (double)n;
+    int unit = -1;
+    while (value >= 1000 && unit < 5) {
+        value /= 1000;
+        unit++;
+    }
+    if (unit < 0)
+        snprintf(out, NUMBER_SIZE, "%d bytes", (int)n);
+    else
+        snprintf(out, NUMBER_SIZE, value >= 100 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+    return out;
+}
+
+const char *cli_seconds(double seconds)
+{
+    char *out = rotating();
+    unsigned long long whole = seconds < 1e15 ? (unsigned long long)(seconds + 0.5) : 0;
+    if (seconds < 0.001)
+        snprintf(out, NUMBER_SIZE, "%.0f µs", seconds * 1e6);
+    else if (seconds < 1)
+        snprintf(out, NUMBER_SIZE, "%.*f ms", seconds < 0.1 ? 1 : 0, seconds * 1e3);
+    else if (seconds < 10)
+        snprintf(out, NUMBER_SIZE, "%.1f s", seconds);
+    else if (whole < 60)
+        snprintf(out, NUMBER_SIZE, "%llu s", whole);
+    else if (whole < 3600)
+        snprintf(out, NUMBER_SIZE, "%llu min %llu s", whole / 60, whole % 60);
+    else
+        snprintf(out, NUMBER_SIZE, "%llu h %llu min", whole / 3600, whole / 60 % 60);
+    return out;
+}

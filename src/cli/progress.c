@@ -1,0 +1,154 @@
+/* Progress on standard error, and Ctrl-C. */
+#include <langinfo.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/frame.h"
+
+static volatile int interrupted;
+
+static void on_signal(int number)
+{
+    interrupted = 1;
+    static const char text[] = "\nstopping (Ctrl-C once more kills)\n";
+    if (number == SIGINT) (void)!write(STDERR_FILENO, text, sizeof text - 1);
+}
+
+static void catch_signals(struct cli *cli)
+{
+    if (cli->state->catching++) return;
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+const volatile int *cli_cancel(struct cli *cli)
+{
+    catch_signals(cli);
+    return &interrupted;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static int on_terminal(void)
+{
+    const char *term = getenv("TERM");
+    return isatty(STDERR_FILENO) && !(term && strcmp(term, "dumb") == 0);
+}
+
+/* "12,345 prompts" or "93.8 MB". */
+static void amount_text(const struct cli_state *s, char *out, size_t size)
+{
+    int bytes = strcmp(s->what, "bytes") == 0;
+    const char *done = bytes ? cli_bytes(s->done) : cli_number(s->done);
+    const char *total = bytes ? cli_bytes(s->total) : cli_number(s->total);
+    snprintf(out, size, "%s%s%s%s%s", done, s->total ? " of " : "", s->total ? total : "",
+             bytes ? "" : " ", bytes ? "" : s->what);
+}
+
+static double rate_of(const struct cli_state *s, char *out, size_t size)
+{
+    double elapsed = now() - s->started;
+    double rate = elapsed > 0 ? (double)(s->done - s->first) / elapsed : 0;
+    if (strcmp(s->what, "bytes") == 0)
+        snprintf(out, size, "%s/s", cli_bytes((uint64_t)rate));
+    else if (rate >= 100)
+        snprintf(out, size, "%s/s", cli_number((uint64_t)rate));
+    else
+        snprintf(out, size, rate >= 1 ? "%.1f/s" : "%.2f/s", rate);
+    return rate;
+}
+
+static void draw_bar(char *out, size_t size, double share, int cells)
+{
+    int utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    int full = (int)(share * cells + 0.5);
+    size_t used = 0;
+    for (int i = 0; i < cells && used + 4 < size; i++)
+        used += (size_t)snprintf(out + used, size - used, "%s",
+                                 i < full ? (utf8 ? "█" : "#") : (utf8 ? "░" : "."));
+}
+
+/* Amount, rate and time left; on a terminal (width > 0) a bar before them, as
+ * wide as there is room for. */
+static void progress_line(const struct cli_state *s, char *out, size_t size, int width)
+{
+    char amount[160], rate[60], left[60] = "", bar[160] = "", text[400];
+    amount_text(s, amount, sizeof amount);
+    double per_second = rate_of(s, rate, sizeof rate);
+    double share = s->total ? (double)s->done / (double)s->total : 0;
+    if (share > 1) share = 1;
+    if (s->total > s->done && per_second > 0)
+        snprintf(left, sizeof left, ", %s left",
+                 cli_seconds((double)(s->total - s->done) / per_second));
+    if (s->total)
+        snprintf(text, sizeof text, "%3d %%  %s  %s%s", (int)(share * 100), amount, rate, left);
+    else
+        snprintf(text, sizeof text, "%s  %s", amount, rate);
+    int room = width - 1 - (int)cli_text_width(text);
+    if (s->total && room >= 10) draw_bar(bar, sizeof bar, share, room > 30 ? 30 : room);
+    snprintf(out, size, "%s%s%s", bar, *bar ? " " : "", text);
+}
+
+void cli_progress_end(struct cli *cli)
+{
+    struct cli_state *s = cli->state;
+    if (s->visible) fputs("\r\033[K", stderr);
+    s->visible = 0;
+    double elapsed = now() - s->started;
+    if (s->what[0] && s->lines && elapsed >= 1) {
+        char amount[160], rate[60];
+        amount_text(s, amount, sizeof amount);
+        rate_of(s, rate, sizeof rate);
+        fprintf(stderr, "%s in %s (%s)\n", amount, cli_seconds(elapsed), rate);
+    }
+    s->what[0] = 0;
+}
+
+static void start(struct cli_state *s, const char *what, uint64_t done)
+{
+    snprintf(s->what, sizeof s->what, "%s", what);
+    s->started = s->drawn = now();
+    s->first = done;
+    s->lines = 0;
+}
+
+static int update(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct cli *cli = context;
+    struct cli_state *s = cli->state;
+    if (cli->quiet) return interrupted;
+    if (strncmp(s->what, what, sizeof s->what - 1) != 0 || done < s->done) {
+        cli_progress_end(cli);
+        start(s, what, done);
+    }
+    s->done = done;
+    s->total = total;
+    int terminal = on_terminal();
+    double t = now(), pause = s->visible ? 0.1 : terminal ? 0.3 : 10;
+    if (t - s->drawn >= pause) {
+        char line[700];
+        progress_line(s, line, sizeof line, terminal ? cli_terminal_width(STDERR_FILENO) - 1 : 0);
+        fprintf(stderr, terminal ? "\r%s\033[K" : "%s\n", line);
+        fflush(stderr);
+        s->visible = terminal;
+        s->lines++;
+        s->drawn = t;
+    }
+    return interrupted;
+}
+
+const struct siren_progress *cli_progress(struct cli *cli)
+{
+    catch_signals(cli);
+    cli->state->progress = (struct siren_progress){update, cli};
+    return &cli->state->progress;
+}
