@@ -58,7 +58,13 @@ void siren_forest_free(struct siren_forest *forest); /* NULL is allowed */
 void siren_forest_clear(struct siren_forest *forest);
 
 #define SIREN_ROOT (-1)
-enum siren_segment_flags { SIREN_KEEP = 1 }; /* keep K and V: siren_forest_take() after the run */
+enum siren_segment_flags {
+    /* Keep K and V: siren_forest_take() after the run.  The parent must be kept as well. */
+    SIREN_KEEP = 1,
+    /* Append the tokens to the kept parent itself instead of starting a child: a rollout that
+     * grows by a token a pass.  Nobody else may hold or have continued that parent. */
+    SIREN_EXTEND = 2,
+};
 
 /* Add a segment; returns its index (>= 0) or a negative code (SIREN_ENOMEM).  Bad
  * ids, parents and lengths are reported by the plan.  The ids are copied. */

@@ -24,6 +24,13 @@ int siren_session_create(struct siren_session **out, struct siren_engine *engine
 void siren_session_free(struct siren_session *session);
 struct siren_engine *siren_session_engine(struct siren_session *session);
 void siren_session_drop_cache(struct siren_session *session);
+/* Prompt tokens asked for and tokens taken from kept prefixes since the session began; bytes held.
+ */
+struct siren_cache_stats {
+    uint64_t prompt_tokens, computed_tokens, cached_tokens;
+    size_t bytes, entries;
+};
+struct siren_cache_stats siren_session_stats(const struct siren_session *session);
 
 struct siren_tokens {
     const int32_t *ids;
@@ -35,7 +42,9 @@ struct siren_score {
     struct siren_tokens prompt;               /* at least one token */
     const struct siren_tokens *continuations; /* each at least one token */
     size_t n_continuations;
-    double *logprobs; /* (n_continuations), caller's: sum over its tokens, natural log */
+    size_t keep_prefix; /* worth keeping for later calls: this many leading tokens; 0: what is
+                           shared */
+    double *logprobs;   /* (n_continuations), caller's: sum over its tokens, natural log */
     /* out */
     size_t tokens_computed; /* of this prompt and its continuations, in this call */
     size_t tokens_cached;   /* taken from kept prefixes or shared with another prompt */

@@ -1,0 +1,241 @@
+/* Generation with continuous batching: a pass holds the last token of every
+ * running sequence and the prompts of those that start, so a finished sequence
+ * is replaced at once.  Sequences with the same prompt share its keys and values. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "model/pass.h"
+#include "model/sample.h"
+#include "model/session.h"
+
+struct runner {
+    struct siren_generation *generation; /* NULL: the slot is free */
+    struct siren_kept *prompt;           /* until the first own token is computed */
+    struct siren_kept *own;              /* the sampled tokens' keys and values */
+    int segment, output;                 /* in the current pass */
+    size_t capacity;                     /* of generation->ids and logprobs */
+};
+
+struct generator {
+    struct siren_session *session;
+    const struct siren_sampling *sampling;
+    struct sampler sampler;
+    struct runner *runners;
+    int batch;
+    struct siren_generation *all;
+    size_t n, next, finished; /* next: the first not yet started */
+};
+
+void siren_generation_clear(struct siren_generation *g)
+{
+    free(g->ids);
+    free(g->logprobs);
+    g->ids = NULL;
+    g->logprobs = NULL;
+    g->n_ids = 0;
+}
+
+static void release(struct runner *r)
+{
+    siren_kept_unref(r->prompt);
+    siren_kept_unref(r->own);
+    *r = (struct runner){.segment = -1};
+}
+
+static int same_prompt(const struct siren_generation *a, const struct siren_generation *b)
+{
+    return a->prompt.n_ids == b->prompt.n_ids &&
+           !memcmp(a->prompt.ids, b->prompt.ids, a->prompt.n_ids * sizeof *a->prompt.ids);
+}
+
+/* A new sequence: its prompt as a segment to keep, or the segment of a running start with the same
+ * prompt.  The last token is computed in any case: its logits are the first to be sampled. */
+static int add_prompt(struct generator *g, int slot)
+{
+    struct siren_forest *forest = g->session->forest;
+    struct runner *r = &g->runners[slot];
+    const struct siren_tokens *p = &r->generation->prompt;
+    for (int i = 0; i < slot; i++) {
+        const struct runner *other = &g->runners[i];
+        if (!other->generation || other->own || other->generation->n_ids || other->segment < 0 ||
+            !same_prompt(other->generation, r->generation))
+            continue;
+        r->segment = other->segment;
+        r->output = other->output;
+        return SIREN_OK;
+    }
+    struct siren_kept *prefix = cache_find(g->session, p->ids, p->n_ids - 1);
+    size_t known = prefix ? siren_kept_tokens(prefix) : 0;
+    int parent = prefix ? siren_forest_add_kept(forest, prefix) : SIREN_ROOT;
+    if (prefix && parent < 0) return parent;
+    r->segment = siren_forest_add(forest, parent, p->ids + known, p->n_ids - known, SIREN_KEEP);
+    if (r->segment < 0) return r->segment;
+    g->session->stats.prompt_tokens += p->n_ids;
+    g->session->stats.cached_tokens += known;
+    r->output = siren_forest_want_logits(forest, r->segment, p->n_ids - known - 1, NULL, 0);
+    return r->output < 0 ? r->output : SIREN_OK;
+}
+
+/* The token sampled last: the first one starts the sequence's own segment, further ones extend it.
+ */
+static int add_token(struct generator *g, struct runner *r)
+{
+    struct siren_forest *forest = g->session->forest;
+    const struct siren_generation *gen = r->generation;
+    int parent = siren_forest_add_kept(forest, r->own ? r->own : r->prompt);
+    if (parent < 0) return parent;
+    r->segment = siren_forest_add(forest, parent, &gen->ids[gen->n_ids - 1], 1,
+                                  r->own ? SIREN_EXTEND : SIREN_KEEP);
+    if (r->segment < 0) return r->segment;
+    r->output = siren_forest_want_logits(forest, r->segment, 0, NULL, 0);
+    return r->output < 0 ? r->output : SIREN_OK;
+}
+
+static int build(struct generator *g, struct siren_error *err)
+{
+    siren_forest_clear(g->session->forest);
+    size_t tokens = 0;
+    int rc = SIREN_OK;
+    for (int i = 0; i < g->batch && !rc; i++) {
+        struct runner *r = &g->runners[i];
+        r->segment = r->output = -1;
+        if (!r->generation && g->next < g->n && tokens < (size_t)g->session->pass_tokens) {
+            r->generation = &g->all[g->next++];
+            tokens += r->generation->prompt.n_ids;
+        }
+        if (!r->generation) continue;
+        rc = r->generation->n_ids ? add_token(g, r) : add_prompt(g, i);
+    }
+    if (rc) return siren_fail_memory(err, "the forest of a pass", (size_t)g->batch);
+    return siren_forest_plan(g->session->forest, err);
+}
+
+static int append(struct runner *r, int32_t id, float logprob, struct siren_error *err)
+{
+    struct siren_generation *gen = r->generation;
+    size_t capacity = r->capacity;
+    if (alloc_grow(&gen->ids, &capacity, gen->n_ids + 1, sizeof *gen->ids))
+        return siren_fail_memory(err, "generated tokens", gen->n_ids * sizeof *gen->ids);
+    if (alloc_grow(&gen->logprobs, &r->capacity, gen->n_ids + 1, sizeof *gen->logprobs))
+        return siren_fail_memory(err, "generated tokens", gen->n_ids * sizeof *gen->ids);
+    gen->ids[gen->n_ids] = id;
+    gen->logprobs[gen->n_ids++] = logprob;
+    return SIREN_OK;
+}
+
+static int is_stop(const struct siren_generation *gen, int32_t id)
+{
+    for (size_t i = 0; i < gen->n_stop_ids; i++)
+        if (gen->stop_ids[i] == id) return 1;
+    return 0;
+}
+
+/* Take over the kept segments of the pass just run. */
+static int take_kept(struct generator *g, struct runner *r, struct siren_error *err)
+{
+    if (r->own) return SIREN_OK; /* extended in place */
+    struct siren_kept *kept = siren_forest_take(g->session->forest, r->segment);
+    if (r->generation->n_ids) {
+        r->own = kept;
+        siren_kept_unref(r->prompt);
+        r->prompt = NULL;
+        return SIREN_OK;
+    }
+    r->prompt = kept;
+    return cache_insert(g->session, r->generation->prompt.ids, r->generation->prompt.n_ids, kept,
+                        err);
+}
+
+static int step(struct generator *g, struct runner *r, struct siren_error *err)
+{
+    struct siren_generation *gen = r->generation;
+    int rc = take_kept(g, r, err);
+    if (rc) return rc;
+    float logprob;
+    int32_t id = sampler_draw(&g->sampler, siren_forest_output(g->session->forest, r->output),
+                              g->sampling, gen->sequence, gen->prompt.n_ids + gen->n_ids, &logprob);
+    int room = (int)gen->prompt.n_ids + (int)gen->n_ids + 1 <
+               g->session->engine->model->config.max_positions;
+    if (is_stop(gen, id)) {
+        gen->stopped = 1;
+    } else {
+        rc = append(r, id, logprob, err);
+        if (rc) return rc;
+        if (gen->on_token && gen->on_token(gen->context, gen->ids, gen->n_ids)) gen->stopped = 1;
+    }
+    if (gen->stopped || (int)gen->n_ids >= g->sampling->max_tokens || !room) {
+        release(r);
+        g->finished++;
+    }
+    return SIREN_OK;
+}
+
+static int run_all(struct generator *g, const struct siren_progress *progress,
+                   struct siren_error *err)
+{
+    while (g->finished < g->n) {
+        int rc = build(g, err);
+        if (rc) return rc;
+        siren_forest_run(g->session->forest, NULL);
+        g->session->stats.computed_tokens += siren_forest_tokens(g->session->forest);
+        for (int i = 0; i < g->batch; i++)
+            if (g->runners[i].generation && g->runners[i].segment >= 0) {
+                rc = step(g, &g->runners[i], err);
+                if (rc) return rc;
+            }
+        /* The forest's references to extended segments must go before they grow again. */
+        siren_forest_clear(g->session->forest);
+        cache_trim(g->session);
+        if (siren_progress_update(progress, "texts", g->finished, g->n))
+            return siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu texts", g->finished,
+                              g->n);
+    }
+    return SIREN_OK;
+}
+
+static int check(const struct siren_generation *all, size_t n, const struct siren_sampling *s,
+                 struct siren_error *err)
+{
+    if (s->max_tokens < 1)
+        return siren_fail(err, SIREN_EINVAL, "max tokens: %d given, expected 1 or more",
+                          s->max_tokens);
+    if (!(s->temperature >= 0) || !(s->top_p > 0 && s->top_p <= 1) || s->top_k < 0)
+        return siren_fail(err, SIREN_EINVAL,
+                          "sampling: temperature %g, top-p %g, top-k %d given; expected "
+                          "temperature >= 0, 0 < top-p <= 1, top-k >= 0",
+                          (double)s->temperature, (double)s->top_p, s->top_k);
+    for (size_t i = 0; i < n; i++)
+        if (!all[i].prompt.n_ids) return siren_fail(err, SIREN_EINVAL, "text %zu has no prompt", i);
+    return SIREN_OK;
+}
+
+int siren_generate_many(struct siren_session *session, struct siren_generation *generations,
+                        size_t n, const struct siren_sampling *sampling, int batch,
+                        const struct siren_progress *progress, struct siren_error *err)
+{
+    int rc = check(generations, n, sampling, err);
+    if (rc) return rc;
+    struct generator g = {.session = session,
+                          .sampling = sampling,
+                          .all = generations,
+                          .n = n,
+                          .batch = batch > 0 ? batch : 64};
+    if ((size_t)g.batch > n) g.batch = (int)n;
+    for (size_t i = 0; i < n; i++) {
+        generations[i].ids = NULL;
+        generations[i].logprobs = NULL;
+        generations[i].n_ids = 0;
+        generations[i].stopped = 0;
+    }
+    g.runners = alloc_zeroed((size_t)g.batch, sizeof *g.runners);
+    if (!g.runners) return siren_fail_memory(err, "generation", sizeof *g.runners);
+    rc = sampler_create(&g.sampler, session->engine->kernels,
+                        (size_t)session->engine->model->config.n_vocab, err);
+    if (!rc) rc = run_all(&g, progress, err);
+    for (int i = 0; i < g.batch; i++) release(&g.runners[i]);
+    sampler_free(&g.sampler);
+    free(g.runners);
+    siren_forest_clear(session->forest);
+    return rc;
+}

@@ -1,0 +1,56 @@
+/* Pages of keys and values, and the segments whose pages are kept.
+ *
+ * A page holds ATTENTION_PAGE absolute positions of one kv head of one layer:
+ * 32·D floats of keys, then 32·D of values, in the kernels' own order.  A
+ * page_ref names the same page of all layers and heads. */
+#ifndef SIREN_MODEL_KEPT_H
+#define SIREN_MODEL_KEPT_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "siren/forest.h"
+#include "tensor/kernels.h"
+
+/* Keys of (layer, head): base + layer·layer_stride + head·head_stride; values 32·D floats on. */
+struct page_ref {
+    float *base;
+    size_t layer_stride, head_stride;
+};
+
+struct kept_chunk {
+    struct kept_chunk *next;
+    int n_pages, used;
+    size_t bytes;
+    float *data; /* [layer][head][page][2·32·D] */
+};
+
+/* Invariants: pages[i] holds positions 32·i …; pages below start/32 belong to ancestors (parent
+ * keeps them alive); the page of `start` is this segment's own, with the parent's part copied. */
+struct siren_kept {
+    atomic_int references;
+    const struct siren_model *model;
+    const struct kernels *kernels; /* pages are laid out by these */
+    struct siren_kept *parent;     /* reference held; NULL at a root */
+    int start, end;                /* positions [start, end) are its own */
+    int n_pages, page_capacity;
+    struct page_ref *pages;
+    struct kept_chunk *chunks;
+    size_t bytes;
+};
+
+int kept_create(struct siren_kept **out, const struct siren_model *model,
+                const struct kernels *kernels, struct siren_kept *parent, int start,
+                struct siren_error *err);
+/* Make room for positions up to `end` (exclusive); does not change kept->end. */
+int kept_reserve(struct siren_kept *kept, int end, struct siren_error *err);
+
+static inline size_t page_floats(const struct siren_config *c)
+{
+    return (size_t)2 * ATTENTION_PAGE * (size_t)c->head_dim;
+}
+
+/* Copy the first n_slots positions of a page; the others are left alone. */
+void page_copy(float *to, const float *from, int head_dim, int n_slots);
+
+#endif

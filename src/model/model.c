@@ -1,0 +1,333 @@
+/* Loading a model: configuration, then every weight packed for the kernels. */
+#include "model/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "model/config.h"
+#include "model/names.h"
+
+struct loader {
+    struct siren_model *model;
+    const struct siren_model_options *options;
+    struct siren_pool *pool;
+    struct siren_error *err;
+    int rc;
+};
+
+/* ---- small vectors ---- */
+
+/* The tensor's values in f32; NULL with rc set where it is missing or memory is short. */
+static float *load_vector(struct loader *l, int layer, enum model_tensor role)
+{
+    struct siren_model *m = l->model;
+    if (l->rc) return NULL;
+    const struct tensor *t = model_tensor(m->tensors, &m->config, layer, role, l->err);
+    if (!t) {
+        l->rc = l->err ? l->err->code : SIREN_EFORMAT;
+        return NULL;
+    }
+    size_t n = 1;
+    for (int i = 0; i < t->n_dims; i++) n *= (size_t)t->shape[i];
+    float *v = alloc_aligned((n + 15) / 16 * 16, sizeof *v);
+    if (!v) {
+        l->rc = siren_fail_memory(l->err, t->name, n * sizeof *v);
+        return NULL;
+    }
+    memset(v, 0, (n + 15) / 16 * 16 * sizeof *v);
+    tensor_dequantize(t, 0, (int64_t)n, v);
+    m->memory += n * sizeof *v;
+    return v;
+}
+
+/* ---- matrices: pieces of one packed matrix, filled by all threads ---- */
+
+struct piece {
+    const struct tensor *tensor;
+    int column; /* of the packed matrix, a multiple of 16 except where pieces abut */
+    int rows;
+    const int32_t *list; /* source rows in output order; NULL: as they are */
+};
+
+struct fill_job {
+    struct packed *w;
+    const struct piece *pieces;
+    int n_pieces;
+    atomic_long cursor;
+};
+
+enum { FILL_ROWS = 64 };
+
+static void fill_worker(void *context, int thread, int n_threads)
+{
+    struct fill_job *job = context;
+    long chunks = 0;
+    for (int i = 0; i < job->n_pieces; i++)
+        chunks += (job->pieces[i].rows + FILL_ROWS - 1) / FILL_ROWS;
+    for (long c; (c = siren_claim(&job->cursor, chunks)) >= 0;) {
+        int i = 0;
+        for (; c >= (job->pieces[i].rows + FILL_ROWS - 1) / FILL_ROWS; i++)
+            c -= (job->pieces[i].rows + FILL_ROWS - 1) / FILL_ROWS;
+        const struct piece *p = &job->pieces[i];
+        int row = (int)c * FILL_ROWS, n = p->rows - row < FILL_ROWS ? p->rows - row : FILL_ROWS;
+        if (p->list)
+            packed_fill_rows(job->w, p->column + row, p->tensor, p->list + row, n);
+        else
+            packed_fill(job->w, p->column + row, p->tensor, row, n);
+    }
+}
+
+/* One packed matrix of several pieces with the same inputs.  Pieces of different formats
+ * meet in f32: the values are the same. */
+static void load_matrix(struct loader *l, struct packed *w, const struct piece *pieces,
+                        int n_pieces)
+{
+    if (l->rc) return;
+    int expand = l->options && l->options->expand, n = 0;
+    for (int i = 0; i < n_pieces; i++) {
+        n += pieces[i].rows;
+        if (packed_kind_for(pieces[i].tensor->type, 0) !=
+            packed_kind_for(pieces[0].tensor->type, 0))
+            expand = 1;
+    }
+    const struct tensor *t = pieces[0].tensor;
+    l->rc = packed_alloc(w, packed_kind_for(t->type, expand), n, (int)t->shape[1], l->err);
+    if (l->rc) return;
+    struct fill_job job = {.w = w, .pieces = pieces, .n_pieces = n_pieces};
+    siren_pool_run(l->pool, fill_worker, &job);
+    l->model->memory += w->panel_bytes * (size_t)w->n_panels;
+}
+
+static const struct tensor *find(struct loader *l, int layer, enum model_tensor role)
+{
+    if (l->rc) return NULL;
+    const struct tensor *t =
+        model_tensor(l->model->tensors, &l->model->config, layer, role, l->err);
+    if (!t) l->rc = l->err ? l->err->code : SIREN_EFORMAT;
+    return t;
+}
+
+static void load_single(struct loader *l, struct packed *w, int layer, enum model_tensor role)
+{
+    const struct tensor *t = find(l, layer, role);
+    if (!t) return;
+    struct piece piece = {.tensor = t, .rows = (int)t->shape[0]};
+    load_matrix(l, w, &piece, 1);
+}
+
+static void load_qkv(struct loader *l, struct layer_weights *w, int layer)
+{
+    const struct siren_config *c = &l->model->config;
+    const struct tensor *q = find(l, layer, TENSOR_Q), *k = find(l, layer, TENSOR_K),
+                        *v = find(l, layer, TENSOR_V);
+    if (l->rc) return;
+    int n_q = config_q_width(c), n_k = config_kv_width(c);
+    int32_t *order = NULL;
+    if (model_rope_permuted(l->model->tensors, c)) {
+        order = alloc_array((size_t)(n_q + n_k), sizeof *order);
+        if (!order) {
+            l->rc = siren_fail_memory(l->err, "row order", (size_t)n_q * sizeof *order);
+            return;
+        }
+        for (int i = 0; i < n_q; i++) order[i] = model_rope_row(c, i);
+        for (int i = 0; i < n_k; i++) order[n_q + i] = model_rope_row(c, i);
+    }
+    struct piece pieces[] = {
+        {.tensor = q, .column = 0, .rows = n_q, .list = order},
+        {.tensor = k, .column = n_q, .rows = n_k, .list = order ? order + n_q : NULL},
+        {.tensor = v, .column = n_q + n_k, .rows = n_k},
+    };
+    load_matrix(l, &w->qkv, pieces, 3);
+    free(order);
+}
+
+/* Gate and up panels in turn, so that the gated product is one pass over the input. */
+static void load_gate_up(struct loader *l, struct layer_weights *w, int layer)
+{
+    const struct tensor *gate = find(l, layer, TENSOR_GATE), *up = find(l, layer, TENSOR_UP);
+    if (l->rc) return;
+    int n = (int)gate->shape[0];
+    struct piece *pieces = alloc_array((size_t)n / 8, sizeof *pieces);
+    int32_t *rows = alloc_array((size_t)n, sizeof *rows);
+    if (!pieces || !rows) l->rc = siren_fail_memory(l->err, "row order", (size_t)n * sizeof *rows);
+    for (int i = 0; !l->rc && i < n; i++) rows[i] = i;
+    for (int i = 0; !l->rc && i < n / 16; i++) {
+        pieces[2 * i] = (struct piece){gate, 32 * i, 16, rows + 16 * i};
+        pieces[2 * i + 1] = (struct piece){up, 32 * i + 16, 16, rows + 16 * i};
+    }
+    load_matrix(l, &w->ffn_in, pieces, n / 8);
+    free(rows);
+    free(pieces);
+}
+
+/* ---- layers ---- */
+
+/* q, k and v biases one after the other, in the order of the packed columns. */
+static float *load_qkv_bias(struct loader *l, int layer)
+{
+    const struct siren_config *c = &l->model->config;
+    float *q = load_vector(l, layer, TENSOR_Q_BIAS), *k = load_vector(l, layer, TENSOR_K_BIAS),
+          *v = load_vector(l, layer, TENSOR_V_BIAS), *all = NULL;
+    size_t n_q = (size_t)config_q_width(c), n_k = (size_t)config_kv_width(c);
+    if (!l->rc) {
+        all = alloc_aligned((n_q + 2 * n_k + 15) / 16 * 16, sizeof *all);
+        if (all) {
+            memcpy(all, q, n_q * sizeof *all);
+            memcpy(all + n_q, k, n_k * sizeof *all);
+            memcpy(all + n_q + n_k, v, n_k * sizeof *all);
+        } else {
+            l->rc = siren_fail_memory(l->err, "bias", n_q * sizeof *all);
+        }
+    }
+    free(q);
+    free(k);
+    free(v);
+    return all;
+}
+
+static void load_decoder_layer(struct loader *l, int layer)
+{
+    const struct siren_config *c = &l->model->config;
+    struct layer_weights *w = &l->model->layers[layer];
+    w->attention_norm = load_vector(l, layer, TENSOR_ATTENTION_NORM);
+    w->ffn_norm = load_vector(l, layer, TENSOR_FFN_NORM);
+    load_qkv(l, w, layer);
+    if (c->qkv_bias) w->qkv_bias = load_qkv_bias(l, layer);
+    if (c->qk_norm) {
+        w->q_norm = load_vector(l, layer, TENSOR_Q_NORM);
+        w->k_norm = load_vector(l, layer, TENSOR_K_NORM);
+    }
+    load_single(l, &w->out, layer, TENSOR_O);
+    if (c->o_bias) w->out_bias = load_vector(l, layer, TENSOR_O_BIAS);
+    load_gate_up(l, w, layer);
+    load_single(l, &w->ffn_out, layer, TENSOR_DOWN);
+}
+
+static void load_encoder_layer(struct loader *l, int layer)
+{
+    struct layer_weights *w = &l->model->layers[layer];
+    load_qkv(l, w, layer);
+    w->qkv_bias = load_qkv_bias(l, layer);
+    load_single(l, &w->out, layer, TENSOR_O);
+    w->out_bias = load_vector(l, layer, TENSOR_O_BIAS);
+    w->attention_norm = load_vector(l, layer, TENSOR_ATTENTION_NORM);
+    w->attention_norm_bias = load_vector(l, layer, TENSOR_ATTENTION_NORM_BIAS);
+    load_single(l, &w->ffn_in, layer, TENSOR_UP);
+    w->ffn_in_bias = load_vector(l, layer, TENSOR_UP_BIAS);
+    load_single(l, &w->ffn_out, layer, TENSOR_DOWN);
+    w->ffn_out_bias = load_vector(l, layer, TENSOR_DOWN_BIAS);
+    w->ffn_norm = load_vector(l, layer, TENSOR_FFN_NORM);
+    w->ffn_norm_bias = load_vector(l, layer, TENSOR_FFN_NORM_BIAS);
+}
+
+static void load_weights(struct loader *l)
+{
+    struct siren_model *m = l->model;
+    const struct siren_config *c = &m->config;
+    m->embedding = find(l, 0, TENSOR_EMBEDDING);
+    if (siren_is_encoder(c)) {
+        m->positions = load_vector(l, 0, TENSOR_POSITIONS);
+        m->token_type = load_vector(l, 0, TENSOR_TOKEN_TYPES);
+        m->embedding_norm = load_vector(l, 0, TENSOR_EMBEDDING_NORM);
+        m->embedding_norm_bias = load_vector(l, 0, TENSOR_EMBEDDING_NORM_BIAS);
+    } else {
+        m->final_norm = load_vector(l, 0, TENSOR_FINAL_NORM);
+        m->head_tensor = c->tied_head ? m->embedding : find(l, 0, TENSOR_HEAD);
+        if (!l->rc) {
+            struct piece piece = {.tensor = m->head_tensor, .rows = c->n_vocab};
+            load_matrix(l, &m->head, &piece, 1);
+        }
+    }
+    for (int i = 0; !l->rc && i < c->n_layers; i++) {
+        if (siren_is_encoder(c))
+            load_encoder_layer(l, i);
+        else
+            load_decoder_layer(l, i);
+    }
+}
+
+/* What the kernels ask of a model's sizes. */
+static int check_sizes(const struct siren_model *m, struct siren_error *err)
+{
+    const struct siren_config *c = &m->config;
+    if (c->head_dim % 16)
+        return siren_fail(err, SIREN_EUNSUPPORTED, "%s: heads of %d, expected a multiple of 16",
+                          m->path, c->head_dim);
+    if (c->d_ffn % 16)
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "%s: feed-forward width %d, expected a multiple of 16", m->path,
+                          c->d_ffn);
+    if (c->n_heads / c->n_kv_heads > 48)
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "%s: %d query heads share a key head, expected at most 48", m->path,
+                          c->n_heads / c->n_kv_heads);
+    return SIREN_OK;
+}
+
+int siren_model_load(struct siren_model **out, const char *path,
+                     const struct siren_model_options *options, struct siren_pool *pool,
+                     struct siren_error *err)
+{
+    struct siren_error local;
+    if (!err) err = &local;
+    *out = NULL;
+    struct siren_model *m = calloc(1, sizeof *m);
+    if (!m) return siren_fail_memory(err, "model", sizeof *m);
+    struct loader l = {.model = m, .options = options, .pool = pool, .err = err};
+    m->path = alloc_string(path, strlen(path));
+    if (!m->path) l.rc = siren_fail_memory(err, "model", strlen(path));
+    if (!l.rc) l.rc = tensors_open(&m->tensors, path, err);
+    if (!l.rc) l.rc = model_config_read(&m->config, m->tensors, path, err);
+    if (!l.rc) l.rc = check_sizes(m, err);
+    if (!l.rc) {
+        m->layers = alloc_zeroed((size_t)m->config.n_layers, sizeof *m->layers);
+        if (!m->layers) l.rc = siren_fail_memory(err, "layers", sizeof *m->layers);
+    }
+    if (!l.rc) load_weights(&l);
+    if (l.rc) {
+        siren_model_free(m);
+        return l.rc;
+    }
+    *out = m;
+    return SIREN_OK;
+}
+
+static void free_layer(struct layer_weights *w)
+{
+    struct packed *matrices[] = {&w->qkv, &w->out, &w->ffn_in, &w->ffn_out};
+    float *vectors[] = {w->qkv_bias,    w->q_norm,       w->k_norm,         w->out_bias,
+                        w->ffn_in_bias, w->ffn_out_bias, w->attention_norm, w->attention_norm_bias,
+                        w->ffn_norm,    w->ffn_norm_bias};
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) packed_free(matrices[i]);
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) free(vectors[i]);
+}
+
+void siren_model_free(struct siren_model *m)
+{
+    if (!m) return;
+    for (int i = 0; m->layers && i < m->config.n_layers; i++) free_layer(&m->layers[i]);
+    free(m->layers);
+    packed_free(&m->head);
+    free(m->positions);
+    free(m->token_type);
+    free(m->embedding_norm);
+    free(m->embedding_norm_bias);
+    free(m->final_norm);
+    tensors_close(m->tensors);
+    free(m->path);
+    free(m);
+}
+
+const struct siren_config *siren_model_config(const struct siren_model *m)
+{
+    return &m->config;
+}
+const char *siren_model_path(const struct siren_model *m)
+{
+    return m->path;
+}
+size_t siren_model_memory(const struct siren_model *m)
+{
+    return m->memory;
+}

@@ -1,0 +1,150 @@
+/* The state of one pass over a forest: what the plan builds and the run uses.
+ * Private to src/model.
+ *
+ * A pass is one ragged matrix of all its tokens: row r of x is one token.  Rows
+ * of a segment are neighbours, segments in the order they were added.
+ *
+ * T rows, d d_model, Q n_heads·head_dim, F d_ffn. */
+#ifndef SIREN_MODEL_PASS_H
+#define SIREN_MODEL_PASS_H
+
+#include <stdint.h>
+
+#include "model/kept.h"
+#include "model/model.h"
+#include "siren/forest.h"
+#include "tensor/kernels.h"
+
+struct siren_engine {
+    const struct siren_model *model;
+    struct siren_pool *pool;
+    const struct kernels *kernels;
+    /* RoPE: cosines and sines (n_positions, head_dim / 2), grown by the plan. */
+    int n_positions;
+    float *cosines, *sines;
+};
+
+/* Rows of the RoPE table for positions up to n (exclusive). */
+int engine_reserve_positions(struct siren_engine *engine, int n, struct siren_error *err);
+
+struct segment {
+    int parent; /* index of a segment, or SIREN_ROOT */
+    unsigned flags;
+    size_t first_id, n_ids; /* in forest->ids; n_ids 0: an ancestor that is kept already */
+    struct siren_kept
+        *kept;          /* ancestor, or where SIREN_KEEP / SIREN_EXTEND put it (reference held) */
+    int ancestor;       /* 1: not computed in this pass */
+    int extends;        /* 1: the tokens are appended to `kept` */
+    int start, end;     /* positions [start, end) */
+    int row;            /* of its first token in x */
+    int table, n_pages; /* page indices of positions 0 … end-1: page_table[table …] */
+};
+
+/* A run of slots that a child copies from its kept ancestor's last page, in every layer. */
+struct page_copy {
+    struct page_ref from;
+    int to; /* page index */
+    int n_slots;
+};
+
+struct row_set {
+    int32_t *rows; /* NULL: the whole vocabulary */
+    size_t n_rows, capacity;
+    struct packed weights; /* the chosen rows of the head */
+    int packed;
+    int n_requests;
+};
+
+struct request {
+    int segment;
+    size_t token;
+    int layer;   /* hidden state of this layer, or -1: logits */
+    int row_set; /* logits */
+    int row;     /* planned: row of x */
+    int compact; /* planned: index into `active`, for layer n_layers and logits */
+    size_t n_floats;
+    size_t offset; /* planned: into outputs */
+};
+
+struct thread_scratch {
+    float *normed;   /* (block, d) */
+    float *qkv;      /* (block, qkv width) */
+    float *attended; /* (block, Q) */
+    float *ffn;      /* (block, F) */
+    float *gemm;
+    float *attention;
+    const float **keys, **values; /* (max_pages) */
+    size_t *offsets;              /* (ATTENTION_ROWS) */
+    int *counts;
+};
+
+/* Query rows of one attention call: a tile of tokens times the heads that share a kv head. */
+enum { ATTENTION_ROWS = 48 };
+
+struct siren_forest {
+    struct siren_engine *engine;
+    struct segment *segments;
+    size_t n_segments, segments_capacity;
+    int32_t *ids;
+    size_t n_all_ids, ids_capacity;
+    struct request *requests;
+    size_t n_requests, requests_capacity;
+    struct row_set *sets;
+    size_t n_sets, sets_capacity;
+    int planned, done;
+
+    /* ---- the plan ---- */
+    int T, max_pages;
+    int narrow;        /* few rows: threads share the columns, else they share the rows */
+    int block;         /* rows a task */
+    int n_active;      /* rows whose last layer is wanted */
+    int *active;       /* (n_active) rows of x, ascending; NULL: all */
+    int *row_segment;  /* (T) */
+    int *row_position; /* (T) */
+    /* Where a row's keys and values go: its own page, and the copies of that page in the segments
+     * that continue it in the middle of a page: destinations[first_destination[r] …]. */
+    int *first_destination; /* (T + 1) */
+    int *destinations;      /* page indices */
+    struct page_ref *pages;
+    size_t n_pages;
+    int *page_table;
+    struct page_copy *copies;
+    size_t n_copies;
+    size_t parity_stride; /* of scratch pages: two layers' worth, used in turn */
+    int *hidden_order;    /* requests of hidden states, sorted by (layer, row) */
+    int *hidden_start;    /* (n_layers + 2) into hidden_order, by layer */
+
+    /* ---- memory for the run, kept between passes ---- */
+    struct arena {
+        unsigned char *data;
+        size_t size, used;
+    } plan_arena, run_arena, page_arena, output_arena;
+    atomic_long *cursors; /* (n_layers + 1) one a layer: which block is next */
+    float *x;             /* (T, d) */
+    float *q;             /* (T, Q) after RoPE */
+    float *x_active; /* (n_active, d): x of active rows in the last layer; x itself where all are */
+    float *q_active;
+    float *qkv, *attended, *ffn; /* narrow passes: shared by the threads */
+    float *logit_rows;           /* (rows of one set, d) */
+    float *outputs;
+    struct thread_scratch *scratch; /* (n_threads) */
+};
+
+/* K (and V, 32·D further on) of a page. */
+static inline float *page_data(const struct siren_forest *f, const struct page_ref *page, int layer,
+                               int head)
+{
+    size_t at = page->layer_stride ? page->layer_stride * (size_t)layer
+                                   : f->parity_stride * (size_t)(layer & 1);
+    return page->base + at + page->head_stride * (size_t)head;
+}
+
+/* What the threads of one run share. */
+struct pass_run {
+    struct siren_forest *forest;
+    const volatile int *cancel;
+    atomic_int cancel_layer; /* the layer before which all threads stop; -1: none */
+    atomic_long *cursors;
+};
+
+#endif

@@ -1,0 +1,133 @@
+#include "model/sample.h"
+
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "siren/random.h"
+
+int sampler_create(struct sampler *s, const struct kernels *kernels, size_t n_vocab,
+                   struct siren_error *err)
+{
+    *s = (struct sampler){.kernels = kernels, .n_vocab = n_vocab};
+    s->weights = alloc_aligned(n_vocab, sizeof *s->weights);
+    s->order = alloc_array(n_vocab, sizeof *s->order);
+    if (s->weights && s->order) return SIREN_OK;
+    sampler_free(s);
+    return siren_fail_memory(err, "sampler", n_vocab * sizeof *s->weights);
+}
+
+void sampler_free(struct sampler *s)
+{
+    free(s->weights);
+    free(s->order);
+    s->weights = NULL;
+    s->order = NULL;
+}
+
+static int32_t largest(const float *x, size_t n)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (x[i] > x[best]) best = i;
+    return (int32_t)best;
+}
+
+/* a before b: the larger weight, of equal ones the lower id. */
+static int before(const float *w, int32_t a, int32_t b)
+{
+    return w[a] > w[b] || (w[a] == w[b] && a < b);
+}
+
+/* The k first of order[0..n) to its front, in any order (quickselect, deterministic pivots). */
+static void select_first(const float *w, int32_t *order, size_t n, size_t k)
+{
+    size_t low = 0, high = n;
+    while (high - low > 1 && k > low && k < high) {
+        int32_t a = order[low], b = order[low + (high - low) / 2], c = order[high - 1];
+        int32_t pivot = before(w, a, b) ? (before(w, b, c)   ? b
+                                           : before(w, a, c) ? c
+                                                             : a)
+                                        : (before(w, a, c)   ? a
+                                           : before(w, b, c) ? c
+                                                             : b);
+        size_t i = low, j = high - 1;
+        for (;;) {
+            while (before(w, order[i], pivot)) i++;
+            while (before(w, pivot, order[j])) j--;
+            if (i >= j) break;
+            int32_t t = order[i];
+            order[i++] = order[j];
+            order[j--] = t;
+        }
+        size_t split = j + 1; /* order[low..split) come before or are the pivot */
+        if (split >= high) split = high - 1;
+        if (k <= split)
+            high = split;
+        else
+            low = split;
+    }
+}
+
+static int by_weight(const void *a, const void *b, void *weights)
+{
+    int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return x == y ? 0 : before(weights, x, y) ? -1 : 1;
+}
+
+static double total(const struct sampler *s, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)s->weights[s->order[i]];
+    return sum;
+}
+
+/* Draw from the first n of order, in that order, by inverse distribution. */
+static int32_t draw(const struct sampler *s, size_t n, double u)
+{
+    double left = u * total(s, n);
+    for (size_t i = 0; i < n; i++) {
+        left -= (double)s->weights[s->order[i]];
+        if (left < 0) return s->order[i];
+    }
+    return s->order[n - 1];
+}
+
+/* The smallest set of most likely tokens that holds top_p of `mass`: its size; order is sorted so
+ * far. */
+static size_t nucleus(struct sampler *s, size_t n, double mass, float top_p)
+{
+    for (size_t k = 64;; k *= 8) {
+        if (k > n) k = n;
+        select_first(s->weights, s->order, n, k);
+        qsort_r(s->order, k, sizeof *s->order, by_weight, s->weights);
+        double sum = 0;
+        for (size_t i = 0; i < k; i++) {
+            sum += (double)s->weights[s->order[i]];
+            if (sum >= (double)top_p * mass) return i + 1;
+        }
+        if (k == n) return n;
+    }
+}
+
+int32_t sampler_draw(struct sampler *s, const float *logits, const struct siren_sampling *sampling,
+                     uint64_t sequence, uint64_t position, float *logprob)
+{
+    size_t n = s->n_vocab;
+    int32_t best = largest(logits, n), id = best;
+    if (sampling->temperature > 0) {
+        float inverse = 1.0f / sampling->temperature;
+        for (size_t i = 0; i < n; i++) s->weights[i] = (logits[i] - logits[best]) * inverse;
+        s->kernels->exps(s->weights, s->weights, n);
+        for (size_t i = 0; i < n; i++) s->order[i] = (int32_t)i;
+        size_t k = n;
+        if (sampling->top_k > 0 && (size_t)sampling->top_k < n) {
+            k = (size_t)sampling->top_k;
+            select_first(s->weights, s->order, n, k);
+            qsort_r(s->order, k, sizeof *s->order, by_weight, s->weights);
+        }
+        if (sampling->top_p < 1) k = nucleus(s, k, total(s, k), sampling->top_p);
+        id = draw(s, k, siren_random_uniform(sampling->seed, sequence, position));
+    }
+    *logprob = logits[id] - s->kernels->logsumexp(logits, n);
+    return id;
+}

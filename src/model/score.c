@@ -1,0 +1,411 @@
+/* Scoring many prompts: a trie over their ids, cut into passes.
+ *
+ * Every (prompt, continuation) is a sequence: the prompt and all tokens of the
+ * continuation but the last.  Sequences are sorted, so that those with a common
+ * prefix are neighbours; a pass takes as many as its token budget holds, and
+ * builds the radix tree of just these.  What the next pass or a later call will
+ * need again is kept. */
+#include "siren/score.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "model/pass.h"
+#include "model/session.h"
+
+struct sequence {
+    const int32_t *ids;
+    size_t n_ids;
+    size_t first_mark; /* the first position whose logits are wanted: the prompt's last token */
+    size_t keep;       /* a cut worth keeping, 0: none */
+    size_t cached;     /* length of the kept prefix in use */
+    struct siren_kept *kept;
+    struct siren_score *score;
+    size_t continuation;
+    int *outputs; /* (n_ids - first_mark) output of each mark in the current pass */
+};
+
+struct batch {
+    struct siren_session *session;
+    struct sequence *sequences; /* sorted */
+    size_t n;
+    int32_t *ids;
+    int *outputs;
+};
+
+static size_t common_prefix(const struct sequence *a, const struct sequence *b)
+{
+    size_t n = a->n_ids < b->n_ids ? a->n_ids : b->n_ids, i = 0;
+    while (i < n && a->ids[i] == b->ids[i]) i++;
+    return i;
+}
+
+static int by_ids(const void *a, const void *b)
+{
+    const struct sequence *x = a, *y = b;
+    size_t n = common_prefix(x, y);
+    if (n < x->n_ids && n < y->n_ids) return x->ids[n] < y->ids[n] ? -1 : 1;
+    if (x->n_ids != y->n_ids) return x->n_ids < y->n_ids ? -1 : 1;
+    return 0;
+}
+
+static int check_score(const struct siren_score *s, size_t index, struct siren_error *err)
+{
+    if (!s->prompt.n_ids) return siren_fail(err, SIREN_EINVAL, "prompt %zu has no tokens", index);
+    for (size_t j = 0; j < s->n_continuations; j++)
+        if (!s->continuations[j].n_ids)
+            return siren_fail(err, SIREN_EINVAL, "prompt %zu: continuation %zu has no tokens",
+                              index, j);
+    return SIREN_OK;
+}
+
+static int build_sequences(struct batch *b, struct siren_score *scores, size_t n_scores,
+                           struct siren_error *err)
+{
+    size_t n = 0, n_ids = 0, n_marks = 0;
+    for (size_t i = 0; i < n_scores; i++) {
+        int rc = check_score(&scores[i], i, err);
+        if (rc) return rc;
+        n += scores[i].n_continuations;
+        for (size_t j = 0; j < scores[i].n_continuations; j++) {
+            n_ids += scores[i].prompt.n_ids + scores[i].continuations[j].n_ids - 1;
+            n_marks += scores[i].continuations[j].n_ids;
+        }
+    }
+    b->sequences = alloc_zeroed(n, sizeof *b->sequences);
+    b->ids = alloc_array(n_ids, sizeof *b->ids);
+    b->outputs = alloc_array(n_marks, sizeof *b->outputs);
+    if (!b->sequences || !b->ids || !b->outputs)
+        return siren_fail_memory(err, "prompts", n_ids * sizeof *b->ids);
+    int32_t *ids = b->ids;
+    for (size_t i = 0; i < n_scores; i++) {
+        const struct siren_tokens *p = &scores[i].prompt;
+        scores[i].tokens_computed = scores[i].tokens_cached = 0;
+        for (size_t j = 0; j < scores[i].n_continuations; j++) {
+            const struct siren_tokens *c = &scores[i].continuations[j];
+            struct sequence *s = &b->sequences[b->n++];
+            scores[i].logprobs[j] = 0;
+            *s = (struct sequence){.ids = ids,
+                                   .n_ids = p->n_ids + c->n_ids - 1,
+                                   .first_mark = p->n_ids - 1,
+                                   .keep =
+                                       scores[i].keep_prefix < p->n_ids ? scores[i].keep_prefix : 0,
+                                   .score = &scores[i],
+                                   .continuation = j};
+            memcpy(ids, p->ids, p->n_ids * sizeof *ids);
+            memcpy(ids + p->n_ids, c->ids, (c->n_ids - 1) * sizeof *ids);
+            ids += s->n_ids;
+        }
+    }
+    qsort(b->sequences, b->n, sizeof *b->sequences, by_ids);
+    int *outputs = b->outputs;
+    for (size_t i = 0; i < b->n; i++) {
+        b->sequences[i].outputs = outputs;
+        outputs += b->sequences[i].n_ids - b->sequences[i].first_mark;
+    }
+    return SIREN_OK;
+}
+
+/* ---- one pass ---- */
+
+/* Logits are n_vocab floats a mark: at most this many bytes of them a pass. */
+enum { LOGIT_BYTES = 48 << 20 };
+
+/* How many sequences from `from` on fit a pass; at least one. */
+static size_t pass_end(struct batch *b, size_t from)
+{
+    const struct siren_session *session = b->session;
+    size_t tokens = 0, marks = 0, i = from;
+    size_t most_marks =
+        LOGIT_BYTES / sizeof(float) / (size_t)session->engine->model->config.n_vocab + 1;
+    for (; i < b->n; i++) {
+        struct sequence *s = &b->sequences[i];
+        s->kept = cache_find(b->session, s->ids, s->first_mark);
+        s->cached = s->kept ? siren_kept_tokens(s->kept) : 0;
+        size_t known = i > from ? common_prefix(s, s - 1) : 0;
+        if (s->cached > known) known = s->cached;
+        tokens += s->n_ids - known;
+        size_t first = known > s->first_mark ? known : s->first_mark;
+        marks += s->n_ids - first;
+        if (i > from && (tokens > (size_t)session->pass_tokens || marks > most_marks)) break;
+    }
+    return i;
+}
+
+/* A node still to be built: sequences [low, high) agree on their first `depth` tokens. */
+struct node {
+    size_t low, high, depth;
+    int parent; /* segment, SIREN_ROOT, or UNKNOWN: each descendant has a kept prefix of its own */
+    int parent_kept; /* the parent is (or will be) kept, so this one may be */
+};
+enum { UNKNOWN = -2, KEEP_AT_LEAST = 16 };
+
+struct kept_segment {
+    int segment;
+    size_t sequence, length;
+};
+
+struct builder {
+    struct batch *batch;
+    size_t from, to;
+    size_t cut; /* what the pass's last sequence shares with the next pass's first */
+    struct node *stack;
+    size_t n_stack, stack_capacity;
+    struct kept_segment *keeps;
+    size_t n_keeps, keeps_capacity;
+    size_t budget;   /* bytes that may still be kept */
+    int *kept_roots; /* per sequence: the forest's segment of its kept prefix, -1: not added yet */
+};
+
+static int push(struct builder *b, struct node node)
+{
+    if (alloc_grow(&b->stack, &b->stack_capacity, b->n_stack + 1, sizeof *b->stack))
+        return SIREN_ENOMEM;
+    b->stack[b->n_stack++] = node;
+    return SIREN_OK;
+}
+
+/* The forest's segment for a kept prefix, added once a pass. */
+static int kept_root(struct builder *b, size_t sequence)
+{
+    const struct sequence *s = &b->batch->sequences[sequence];
+    for (size_t i = b->from; i < b->to; i++)
+        if (b->batch->sequences[i].kept == s->kept && b->kept_roots[i - b->from] >= 0)
+            return b->kept_roots[i - b->from];
+    int segment = siren_forest_add_kept(b->batch->session->forest, s->kept);
+    b->kept_roots[sequence - b->from] = segment;
+    return segment;
+}
+
+/* Ask for the logits of the marks of sequences [low, high) in tokens [from, to) of the segment. */
+static int request_marks(struct builder *b, const struct node *node, int segment, size_t from,
+                         size_t to)
+{
+    struct siren_forest *forest = b->batch->session->forest;
+    for (size_t p = from; p < to; p++) {
+        int output = -1;
+        for (size_t i = node->low; i < node->high; i++) {
+            struct sequence *s = &b->batch->sequences[i];
+            if (p < s->first_mark) continue;
+            if (output < 0) output = siren_forest_want_logits(forest, segment, p - from, NULL, 0);
+            if (output < 0) return SIREN_ENOMEM;
+            s->outputs[p - s->first_mark] = output;
+        }
+    }
+    return SIREN_OK;
+}
+
+/* The next position in (depth, end] at which the run of tokens is cut because its head is worth
+ * keeping; end if none. */
+static size_t next_cut(const struct builder *b, const struct node *node, size_t depth, size_t end)
+{
+    size_t cut = end;
+    if (node->high == b->to && b->cut > depth && b->cut < cut) cut = b->cut;
+    for (size_t i = node->low; i < node->high; i++) {
+        size_t keep = b->batch->sequences[i].keep;
+        if (keep > depth && keep < cut) cut = keep;
+    }
+    return cut;
+}
+
+static int worth_keeping(struct builder *b, const struct node *node, size_t from, size_t to,
+                         size_t end)
+{
+    if (!node->parent_kept) return 0;
+    int needed = to < end || (node->high == b->to && b->cut >= to) ||
+                 b->batch->sequences[node->low].keep == to;
+    const struct sequence *all = b->batch->sequences;
+    int shared = all[node->low].score != all[node->high - 1].score && to - from >= KEEP_AT_LEAST;
+    size_t cost = cache_cost(b->batch->session, to - from);
+    if ((!needed && !shared) || cost > b->budget) return 0;
+    b->budget -= cost;
+    return 1;
+}
+
+/* Tokens [depth, end) that the node's sequences share, as one segment or, cut, as several. */
+static int add_run(struct builder *b, struct node *node, size_t end)
+{
+    struct siren_forest *forest = b->batch->session->forest;
+    const struct sequence *first = &b->batch->sequences[node->low];
+    while (node->depth < end) {
+        size_t to = next_cut(b, node, node->depth, end);
+        int keep = worth_keeping(b, node, node->depth, to, end);
+        int segment = siren_forest_add(forest, node->parent, first->ids + node->depth,
+                                       to - node->depth, keep ? SIREN_KEEP : 0);
+        if (segment < 0 || request_marks(b, node, segment, node->depth, to)) return SIREN_ENOMEM;
+        if (keep) {
+            if (alloc_grow(&b->keeps, &b->keeps_capacity, b->n_keeps + 1, sizeof *b->keeps))
+                return SIREN_ENOMEM;
+            b->keeps[b->n_keeps++] = (struct kept_segment){segment, node->low, to};
+        }
+        first->score->tokens_computed += to - node->depth;
+        node->parent = segment;
+        node->parent_kept = keep;
+        node->depth = to;
+    }
+    return SIREN_OK;
+}
+
+static int build_node(struct builder *b, struct node node)
+{
+    struct sequence *all = b->batch->sequences;
+    size_t end = node.high - node.low == 1 ? all[node.low].n_ids
+                                           : common_prefix(&all[node.low], &all[node.high - 1]);
+    size_t least = node.low;
+    for (size_t i = node.low; i < node.high; i++)
+        if (all[i].cached < all[least].cached) least = i;
+    size_t cached = all[least].cached;
+    if (cached >= end && node.high - node.low > 1) {
+        node.depth = end; /* every sequence below has a longer kept prefix of its own */
+        node.parent = UNKNOWN;
+    } else {
+        if (cached > node.depth || (node.parent == UNKNOWN && cached)) {
+            int root = kept_root(b, least);
+            if (root < 0) return SIREN_ENOMEM;
+            node.parent = root;
+            node.parent_kept = 1;
+            node.depth = cached;
+        }
+        if (node.parent == UNKNOWN) {
+            node.parent = SIREN_ROOT;
+            node.parent_kept = 1;
+        }
+        if (add_run(b, &node, end)) return SIREN_ENOMEM;
+    }
+    size_t i = node.low;
+    while (i < node.high && all[i].n_ids <= end) i++; /* those that end here */
+    while (i < node.high) {
+        size_t from = i;
+        while (i < node.high && all[i].ids[end] == all[from].ids[end]) i++;
+        struct node child = node;
+        child.low = from;
+        child.high = i;
+        child.depth = end;
+        if (push(b, child)) return SIREN_ENOMEM;
+    }
+    return SIREN_OK;
+}
+
+static int build_pass(struct builder *b)
+{
+    struct sequence *all = b->batch->sequences;
+    for (size_t i = b->from; i < b->to;) {
+        size_t from = i;
+        while (i < b->to && all[i].ids[0] == all[from].ids[0]) i++;
+        if (push(b, (struct node){from, i, 0, SIREN_ROOT, 1})) return SIREN_ENOMEM;
+    }
+    while (b->n_stack)
+        if (build_node(b, b->stack[--b->n_stack])) return SIREN_ENOMEM;
+    return SIREN_OK;
+}
+
+static void collect(struct builder *b)
+{
+    const struct siren_forest *forest = b->batch->session->forest;
+    const struct kernels *k = b->batch->session->engine->kernels;
+    size_t V = (size_t)b->batch->session->engine->model->config.n_vocab;
+    int known = -1;
+    float normalizer = 0;
+    for (size_t i = b->from; i < b->to; i++) {
+        struct sequence *s = &b->batch->sequences[i];
+        const struct siren_tokens *c = &s->score->continuations[s->continuation];
+        double sum = 0;
+        for (size_t j = 0; j < c->n_ids; j++) {
+            const float *logits = siren_forest_output(forest, s->outputs[j]);
+            if (s->outputs[j] != known) normalizer = k->logsumexp(logits, V);
+            known = s->outputs[j];
+            sum += (double)logits[c->ids[j]] - (double)normalizer;
+        }
+        s->score->logprobs[s->continuation] = sum;
+    }
+}
+
+static int remember(struct builder *b, struct siren_error *err)
+{
+    struct siren_session *session = b->batch->session;
+    for (size_t i = 0; i < b->n_keeps; i++) {
+        const struct kept_segment *k = &b->keeps[i];
+        struct siren_kept *kept = siren_forest_take(session->forest, k->segment);
+        int rc = cache_insert(session, b->batch->sequences[k->sequence].ids, k->length, kept, err);
+        siren_kept_unref(kept);
+        if (rc) return rc;
+    }
+    return SIREN_OK;
+}
+
+static int run_pass(struct builder *b, struct siren_error *err)
+{
+    struct siren_session *session = b->batch->session;
+    siren_forest_clear(session->forest);
+    b->kept_roots = alloc_array(b->to - b->from, sizeof(int));
+    if (!b->kept_roots ||
+        (memset(b->kept_roots, 0xff, (b->to - b->from) * sizeof(int)), build_pass(b)))
+        return siren_fail_memory(err, "the forest of a pass", b->to - b->from);
+    int rc = siren_forest_plan(session->forest, err);
+    if (rc) return rc;
+    siren_forest_run(session->forest, NULL);
+    session->stats.computed_tokens += siren_forest_tokens(session->forest);
+    collect(b);
+    rc = remember(b, err);
+    siren_forest_clear(session->forest);
+    cache_trim(session);
+    return rc;
+}
+
+static int run_passes(struct batch *b, const struct siren_progress *progress,
+                      struct siren_error *err)
+{
+    int rc = SIREN_OK;
+    for (size_t from = 0, to; !rc && from < b->n; from = to) {
+        to = pass_end(b, from);
+        struct builder builder = {
+            .batch = b,
+            .from = from,
+            .to = to,
+            .cut = to < b->n ? common_prefix(&b->sequences[to - 1], &b->sequences[to]) : 0,
+            .budget = b->session->cache_bytes / 2};
+        rc = run_pass(&builder, err);
+        free(builder.stack);
+        free(builder.keeps);
+        free(builder.kept_roots);
+        if (!rc && siren_progress_update(progress, "prompts", to, b->n))
+            rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu prompts", to, b->n);
+    }
+    return rc;
+}
+
+static int check_targets(const struct batch *b, struct siren_error *err)
+{
+    int n_vocab = b->session->engine->model->config.n_vocab;
+    for (size_t i = 0; i < b->n; i++) {
+        const struct sequence *s = &b->sequences[i];
+        const struct siren_tokens *c = &s->score->continuations[s->continuation];
+        int32_t id = c->ids[c->n_ids - 1];
+        if (id < 0 || id >= n_vocab)
+            return siren_fail(err, SIREN_EINVAL,
+                              "continuation %zu: id %d is not in the vocabulary (0 … %d)",
+                              s->continuation, (int)id, n_vocab - 1);
+    }
+    return SIREN_OK;
+}
+
+int siren_score_many(struct siren_session *session, struct siren_score *scores, size_t n_scores,
+                     const struct siren_progress *progress, struct siren_error *err)
+{
+    struct batch b = {.session = session};
+    int rc = build_sequences(&b, scores, n_scores, err);
+    if (!rc) rc = check_targets(&b, err);
+    if (!rc) rc = run_passes(&b, progress, err);
+    for (size_t i = 0; i < n_scores; i++) {
+        size_t all = scores[i].prompt.n_ids;
+        session->stats.prompt_tokens += all;
+        if (all > scores[i].tokens_computed)
+            scores[i].tokens_cached = all - scores[i].tokens_computed;
+        session->stats.cached_tokens += scores[i].tokens_cached;
+    }
+    free(b.sequences);
+    free(b.ids);
+    free(b.outputs);
+    return rc;
+}

@@ -1,0 +1,119 @@
+#include "model/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "model/pass.h"
+
+enum { DEFAULT_CACHE_MIB = 128, DEFAULT_PASS_TOKENS = 2048 };
+
+int siren_session_create(struct siren_session **out, struct siren_engine *engine,
+                         const struct siren_session_options *options, struct siren_error *err)
+{
+    struct siren_session *s = calloc(1, sizeof *s);
+    *out = s;
+    if (!s) return siren_fail_memory(err, "session", sizeof *s);
+    s->engine = engine;
+    s->cache_bytes =
+        options && options->cache_bytes ? options->cache_bytes : (size_t)DEFAULT_CACHE_MIB << 20;
+    s->pass_tokens =
+        options && options->pass_tokens > 0 ? options->pass_tokens : DEFAULT_PASS_TOKENS;
+    int rc = siren_forest_create(&s->forest, engine, err);
+    if (rc) {
+        free(s);
+        *out = NULL;
+    }
+    return rc;
+}
+
+void siren_session_drop_cache(struct siren_session *s)
+{
+    for (size_t i = 0; i < s->n_entries; i++) {
+        siren_kept_unref(s->entries[i].kept);
+        free(s->entries[i].ids);
+    }
+    s->n_entries = 0;
+}
+
+void siren_session_free(struct siren_session *s)
+{
+    if (!s) return;
+    siren_session_drop_cache(s);
+    free(s->entries);
+    siren_forest_free(s->forest);
+    free(s);
+}
+
+struct siren_engine *siren_session_engine(struct siren_session *s)
+{
+    return s->engine;
+}
+
+static size_t bytes_held(const struct siren_session *s)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < s->n_entries; i++) bytes += siren_kept_bytes(s->entries[i].kept);
+    return bytes;
+}
+
+struct siren_cache_stats siren_session_stats(const struct siren_session *s)
+{
+    struct siren_cache_stats stats = s->stats;
+    stats.bytes = bytes_held(s);
+    stats.entries = s->n_entries;
+    return stats;
+}
+
+struct siren_kept *cache_find(struct siren_session *s, const int32_t *ids, size_t most)
+{
+    struct cache_entry *best = NULL;
+    for (size_t i = 0; i < s->n_entries; i++) {
+        struct cache_entry *e = &s->entries[i];
+        if (e->n_ids > most || (best && e->n_ids <= best->n_ids)) continue;
+        if (!memcmp(e->ids, ids, e->n_ids * sizeof *ids)) best = e;
+    }
+    if (!best) return NULL;
+    best->used = ++s->clock;
+    return best->kept;
+}
+
+int cache_insert(struct siren_session *s, const int32_t *ids, size_t n, struct siren_kept *kept,
+                 struct siren_error *err)
+{
+    for (size_t i = 0; i < s->n_entries; i++)
+        if (s->entries[i].n_ids == n && !memcmp(s->entries[i].ids, ids, n * sizeof *ids)) {
+            s->entries[i].used = ++s->clock;
+            return SIREN_OK;
+        }
+    int32_t *copy = alloc_array(n, sizeof *ids);
+    if (!copy || alloc_grow(&s->entries, &s->capacity, s->n_entries + 1, sizeof *s->entries)) {
+        free(copy);
+        return siren_fail_memory(err, "prefix cache", n * sizeof *ids);
+    }
+    memcpy(copy, ids, n * sizeof *ids);
+    s->entries[s->n_entries++] = (struct cache_entry){
+        .ids = copy, .n_ids = n, .kept = siren_kept_ref(kept), .used = ++s->clock};
+    return SIREN_OK;
+}
+
+void cache_trim(struct siren_session *s)
+{
+    size_t bytes = bytes_held(s);
+    while (bytes > s->cache_bytes && s->n_entries) {
+        size_t oldest = 0;
+        for (size_t i = 1; i < s->n_entries; i++)
+            if (s->entries[i].used < s->entries[oldest].used) oldest = i;
+        bytes -= siren_kept_bytes(s->entries[oldest].kept);
+        siren_kept_unref(s->entries[oldest].kept);
+        free(s->entries[oldest].ids);
+        s->entries[oldest] = s->entries[--s->n_entries];
+    }
+}
+
+size_t cache_cost(const struct siren_session *s, size_t n_tokens)
+{
+    const struct siren_config *c = &s->engine->model->config;
+    size_t pages = n_tokens / ATTENTION_PAGE + 2;
+    return pages * page_floats(c) * sizeof(float) * (size_t)c->n_layers * (size_t)c->n_kv_heads;
+}

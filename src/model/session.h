@@ -1,0 +1,36 @@
+/* A session's cache of kept prefixes.  Private to src/model. */
+#ifndef SIREN_MODEL_SESSION_H
+#define SIREN_MODEL_SESSION_H
+
+#include "siren/score.h"
+
+struct cache_entry {
+    int32_t *ids; /* the whole path from the root: n_ids tokens */
+    size_t n_ids;
+    struct siren_kept *kept;
+    uint64_t used; /* clock of the last use: the smallest is dropped first */
+};
+
+struct siren_session {
+    struct siren_engine *engine;
+    struct siren_forest *forest;
+    size_t cache_bytes;
+    int pass_tokens;
+    struct cache_entry *entries;
+    size_t n_entries, capacity;
+    uint64_t clock;
+    struct siren_cache_stats stats;
+};
+
+/* The longest kept prefix of ids of at most `most` tokens; NULL: none.  A borrowed handle: the
+ * caller takes a reference (or adds it to a forest) before anything is inserted. */
+struct siren_kept *cache_find(struct siren_session *session, const int32_t *ids, size_t most);
+/* Remember kept (reference taken) as the keys and values of ids[0 .. n). */
+int cache_insert(struct siren_session *session, const int32_t *ids, size_t n,
+                 struct siren_kept *kept, struct siren_error *err);
+/* Drop the least recently used entries until the budget holds. */
+void cache_trim(struct siren_session *session);
+/* Bytes that n tokens take. */
+size_t cache_cost(const struct siren_session *session, size_t n_tokens);
+
+#endif
