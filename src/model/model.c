@@ -78,21 +78,19 @@ static void fill_worker(void *context, int thread, int n_threads)
     }
 }
 
-/* One packed matrix of several pieces with the same inputs.  Pieces of different formats
- * meet in f32: the values are the same. */
+/* One packed matrix of several pieces with the same inputs; pieces of different formats meet in
+ * one that holds both exactly. */
 static void load_matrix(struct loader *l, struct packed *w, const struct piece *pieces,
                         int n_pieces)
 {
     if (l->rc) return;
     int expand = l->options && l->options->expand, n = 0;
+    enum packed_kind kind = packed_kind_for(pieces[0].tensor->type, expand);
     for (int i = 0; i < n_pieces; i++) {
         n += pieces[i].rows;
-        if (packed_kind_for(pieces[i].tensor->type, 0) !=
-            packed_kind_for(pieces[0].tensor->type, 0))
-            expand = 1;
+        kind = packed_kind_join(kind, packed_kind_for(pieces[i].tensor->type, expand));
     }
-    const struct tensor *t = pieces[0].tensor;
-    l->rc = packed_alloc(w, packed_kind_for(t->type, expand), n, (int)t->shape[1], l->err);
+    l->rc = packed_alloc(w, kind, n, (int)pieces[0].tensor->shape[1], l->err);
     if (l->rc) return;
     struct fill_job job = {.w = w, .pieces = pieces, .n_pieces = n_pieces};
     siren_pool_run(l->pool, fill_worker, &job);
@@ -119,8 +117,8 @@ static void load_single(struct loader *l, struct packed *w, int layer, enum mode
 static void load_qkv(struct loader *l, struct layer_weights *w, int layer)
 {
     const struct siren_config *c = &l->model->config;
-    const struct tensor *q = find(l, layer, TENSOR_Q), *k = find(l, layer, TENSOR_K),
-                        *v = find(l, layer, TENSOR_V);
+    const struct tensor *q = find(l, layer, MODEL_Q), *k = find(l, layer, MODEL_K),
+                        *v = find(l, layer, MODEL_V);
     if (l->rc) return;
     int n_q = config_q_width(c), n_k = config_kv_width(c);
     int32_t *order = NULL;
@@ -130,8 +128,8 @@ static void load_qkv(struct loader *l, struct layer_weights *w, int layer)
             l->rc = siren_fail_memory(l->err, "row order", (size_t)n_q * sizeof *order);
             return;
         }
-        for (int i = 0; i < n_q; i++) order[i] = model_rope_row(c, i);
-        for (int i = 0; i < n_k; i++) order[n_q + i] = model_rope_row(c, i);
+        for (int i = 0; i < n_q; i++) order[i] = (int32_t)model_rope_row(c, i);
+        for (int i = 0; i < n_k; i++) order[n_q + i] = (int32_t)model_rope_row(c, i);
     }
     struct piece pieces[] = {
         {.tensor = q, .column = 0, .rows = n_q, .list = order},
@@ -145,7 +143,7 @@ static void load_qkv(struct loader *l, struct layer_weights *w, int layer)
 /* Gate and up panels in turn, so that the gated product is one pass over the input. */
 static void load_gate_up(struct loader *l, struct layer_weights *w, int layer)
 {
-    const struct tensor *gate = find(l, layer, TENSOR_GATE), *up = find(l, layer, TENSOR_UP);
+    const struct tensor *gate = find(l, layer, MODEL_GATE), *up = find(l, layer, MODEL_UP);
     if (l->rc) return;
     int n = (int)gate->shape[0];
     struct piece *pieces = alloc_array((size_t)n / 8, sizeof *pieces);
@@ -167,8 +165,8 @@ static void load_gate_up(struct loader *l, struct layer_weights *w, int layer)
 static float *load_qkv_bias(struct loader *l, int layer)
 {
     const struct siren_config *c = &l->model->config;
-    float *q = load_vector(l, layer, TENSOR_Q_BIAS), *k = load_vector(l, layer, TENSOR_K_BIAS),
-          *v = load_vector(l, layer, TENSOR_V_BIAS), *all = NULL;
+    float *q = load_vector(l, layer, MODEL_Q_BIAS), *k = load_vector(l, layer, MODEL_K_BIAS),
+          *v = load_vector(l, layer, MODEL_V_BIAS), *all = NULL;
     size_t n_q = (size_t)config_q_width(c), n_k = (size_t)config_kv_width(c);
     if (!l->rc) {
         all = alloc_aligned((n_q + 2 * n_k + 15) / 16 * 16, sizeof *all);
@@ -190,18 +188,18 @@ static void load_decoder_layer(struct loader *l, int layer)
 {
     const struct siren_config *c = &l->model->config;
     struct layer_weights *w = &l->model->layers[layer];
-    w->attention_norm = load_vector(l, layer, TENSOR_ATTENTION_NORM);
-    w->ffn_norm = load_vector(l, layer, TENSOR_FFN_NORM);
+    w->attention_norm = load_vector(l, layer, MODEL_ATTN_NORM);
+    w->ffn_norm = load_vector(l, layer, MODEL_FFN_NORM);
     load_qkv(l, w, layer);
     if (c->qkv_bias) w->qkv_bias = load_qkv_bias(l, layer);
     if (c->qk_norm) {
-        w->q_norm = load_vector(l, layer, TENSOR_Q_NORM);
-        w->k_norm = load_vector(l, layer, TENSOR_K_NORM);
+        w->q_norm = load_vector(l, layer, MODEL_Q_NORM);
+        w->k_norm = load_vector(l, layer, MODEL_K_NORM);
     }
-    load_single(l, &w->out, layer, TENSOR_O);
-    if (c->o_bias) w->out_bias = load_vector(l, layer, TENSOR_O_BIAS);
+    load_single(l, &w->out, layer, MODEL_O);
+    if (c->o_bias) w->out_bias = load_vector(l, layer, MODEL_O_BIAS);
     load_gate_up(l, w, layer);
-    load_single(l, &w->ffn_out, layer, TENSOR_DOWN);
+    load_single(l, &w->ffn_out, layer, MODEL_DOWN);
 }
 
 static void load_encoder_layer(struct loader *l, int layer)
@@ -209,31 +207,31 @@ static void load_encoder_layer(struct loader *l, int layer)
     struct layer_weights *w = &l->model->layers[layer];
     load_qkv(l, w, layer);
     w->qkv_bias = load_qkv_bias(l, layer);
-    load_single(l, &w->out, layer, TENSOR_O);
-    w->out_bias = load_vector(l, layer, TENSOR_O_BIAS);
-    w->attention_norm = load_vector(l, layer, TENSOR_ATTENTION_NORM);
-    w->attention_norm_bias = load_vector(l, layer, TENSOR_ATTENTION_NORM_BIAS);
-    load_single(l, &w->ffn_in, layer, TENSOR_UP);
-    w->ffn_in_bias = load_vector(l, layer, TENSOR_UP_BIAS);
-    load_single(l, &w->ffn_out, layer, TENSOR_DOWN);
-    w->ffn_out_bias = load_vector(l, layer, TENSOR_DOWN_BIAS);
-    w->ffn_norm = load_vector(l, layer, TENSOR_FFN_NORM);
-    w->ffn_norm_bias = load_vector(l, layer, TENSOR_FFN_NORM_BIAS);
+    load_single(l, &w->out, layer, MODEL_O);
+    w->out_bias = load_vector(l, layer, MODEL_O_BIAS);
+    w->attention_norm = load_vector(l, layer, MODEL_ATTN_NORM);
+    w->attention_norm_bias = load_vector(l, layer, MODEL_ATTN_NORM_BIAS);
+    load_single(l, &w->ffn_in, layer, MODEL_UP);
+    w->ffn_in_bias = load_vector(l, layer, MODEL_UP_BIAS);
+    load_single(l, &w->ffn_out, layer, MODEL_DOWN);
+    w->ffn_out_bias = load_vector(l, layer, MODEL_DOWN_BIAS);
+    w->ffn_norm = load_vector(l, layer, MODEL_FFN_NORM);
+    w->ffn_norm_bias = load_vector(l, layer, MODEL_FFN_NORM_BIAS);
 }
 
 static void load_weights(struct loader *l)
 {
     struct siren_model *m = l->model;
     const struct siren_config *c = &m->config;
-    m->embedding = find(l, 0, TENSOR_EMBEDDING);
+    m->embedding = find(l, 0, MODEL_TOKEN_EMBEDDING);
     if (siren_is_encoder(c)) {
-        m->positions = load_vector(l, 0, TENSOR_POSITIONS);
-        m->token_type = load_vector(l, 0, TENSOR_TOKEN_TYPES);
-        m->embedding_norm = load_vector(l, 0, TENSOR_EMBEDDING_NORM);
-        m->embedding_norm_bias = load_vector(l, 0, TENSOR_EMBEDDING_NORM_BIAS);
+        m->positions = load_vector(l, 0, MODEL_POSITIONS);
+        m->token_type = load_vector(l, 0, MODEL_TOKEN_TYPES);
+        m->embedding_norm = load_vector(l, 0, MODEL_EMBEDDING_NORM);
+        m->embedding_norm_bias = load_vector(l, 0, MODEL_EMBEDDING_NORM_BIAS);
     } else {
-        m->final_norm = load_vector(l, 0, TENSOR_FINAL_NORM);
-        m->head_tensor = c->tied_head ? m->embedding : find(l, 0, TENSOR_HEAD);
+        m->final_norm = load_vector(l, 0, MODEL_FINAL_NORM);
+        m->head_tensor = c->tied_head ? m->embedding : find(l, 0, MODEL_HEAD);
         if (!l->rc) {
             struct piece piece = {.tensor = m->head_tensor, .rows = c->n_vocab};
             load_matrix(l, &m->head, &piece, 1);
