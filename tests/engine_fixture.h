@@ -1,0 +1,70 @@
+/* A model made ready for a test, and sequences to run on it. */
+#ifndef ENGINE_FIXTURE_H
+#define ENGINE_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "siren/forest.h"
+#include "siren/model.h"
+#include "siren/random.h"
+#include "siren/score.h"
+
+struct fixture {
+    struct siren_pool *pool;
+    struct siren_model *model;
+    struct siren_engine *engine;
+    struct siren_error err;
+};
+
+static inline void fixture_open(struct fixture *f, const char *path, const char *isa, int threads)
+{
+    memset(f, 0, sizeof *f);
+    struct siren_engine_options options = {.isa = isa ? isa : getenv("SIREN_ISA")};
+    if (siren_pool_create(&f->pool, threads, &f->err) ||
+        siren_model_load(&f->model, path, NULL, f->pool, &f->err) ||
+        siren_engine_create(&f->engine, f->model, f->pool, &options, &f->err))
+        fail_msg("%s: %s", path, f->err.message);
+}
+
+static inline void fixture_close(struct fixture *f)
+{
+    siren_engine_free(f->engine);
+    siren_model_free(f->model);
+    siren_pool_free(f->pool);
+}
+
+/* n ids that depend on (stream, position) only. */
+static inline void fixture_ids(const struct fixture *f, uint64_t stream, int32_t *ids, size_t n)
+{
+    uint64_t vocab = (uint64_t)siren_model_config(f->model)->n_vocab;
+    for (size_t i = 0; i < n; i++) ids[i] = (int32_t)siren_random_below(7, stream, i, vocab);
+}
+
+static inline void fixture_run(struct siren_forest *forest)
+{
+    struct siren_error err;
+    if (siren_forest_plan(forest, &err)) fail_msg("plan: %s", err.message);
+    assert_int_equal(siren_forest_run(forest, NULL), 0);
+}
+
+static inline int cpu_has(const char *isa)
+{
+    struct siren_pool *pool;
+    struct siren_engine *engine = NULL;
+    struct siren_engine_options options = {.isa = isa};
+    siren_pool_create(&pool, 1, NULL);
+    int rc = siren_engine_create(&engine, NULL, pool, &options, NULL);
+    siren_engine_free(engine);
+    siren_pool_free(pool);
+    return rc == 0;
+}
+
+#endif

@@ -1,0 +1,363 @@
+/* The forest: the same bits alone, in a batch, cut anywhere, after a kept prefix,
+ * grown token by token, with any number of threads and any instruction set; and
+ * its errors.  Correctness of the numbers themselves: test_parity.c. */
+#include "engine_fixture.h"
+
+#define DECODER "tests/fixtures/models/llama"
+#define ENCODER "tests/fixtures/models/bert"
+enum { N = 75 };
+
+/* Logits and a middle hidden state of every token of one sequence, run alone. */
+struct reference {
+    int32_t ids[N];
+    size_t n, d, vocab;
+    float *hidden, *logits;
+};
+
+static void reference_make(struct reference *r, struct fixture *f, uint64_t stream, size_t n)
+{
+    const struct siren_config *c = siren_model_config(f->model);
+    *r = (struct reference){.n = n, .d = (size_t)c->d_model, .vocab = (size_t)c->n_vocab};
+    fixture_ids(f, stream, r->ids, n);
+    r->hidden = calloc(n * r->d, sizeof(float));
+    r->logits = calloc(n * r->vocab, sizeof(float));
+    struct siren_forest *forest;
+    assert_int_equal(siren_forest_create(&forest, f->engine, NULL), 0);
+    int s = siren_forest_add(forest, SIREN_ROOT, r->ids, n, 0), out[N][2];
+    for (size_t i = 0; i < n; i++) {
+        out[i][0] = siren_forest_want_hidden(forest, s, i, 1);
+        out[i][1] = siren_forest_want_logits(forest, s, i, NULL, 0);
+    }
+    fixture_run(forest);
+    for (size_t i = 0; i < n; i++) {
+        memcpy(r->hidden + i * r->d, siren_forest_output(forest, out[i][0]), r->d * sizeof(float));
+        memcpy(r->logits + i * r->vocab, siren_forest_output(forest, out[i][1]),
+               r->vocab * sizeof(float));
+    }
+    siren_forest_free(forest);
+}
+
+static void reference_free(struct reference *r)
+{
+    free(r->hidden);
+    free(r->logits);
+}
+
+static void expect(const struct reference *r, size_t token, const struct siren_forest *forest,
+                   int hidden, int logits)
+{
+    if (hidden >= 0)
+        assert_memory_equal(siren_forest_output(forest, hidden), r->hidden + token * r->d,
+                            r->d * sizeof(float));
+    if (logits >= 0)
+        assert_memory_equal(siren_forest_output(forest, logits), r->logits + token * r->vocab,
+                            r->vocab * sizeof(float));
+}
+
+static void test_batch(void **state)
+{
+    static const size_t lengths[] = {1, 5, 31, 32, 33, 64, N};
+    enum { COUNT = sizeof lengths / sizeof *lengths };
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct reference r[COUNT];
+    int segment[COUNT], out[COUNT];
+    struct siren_forest *forest;
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    for (int i = 0; i < COUNT; i++) {
+        reference_make(&r[i], &f, (uint64_t)i, lengths[i]);
+        segment[i] = siren_forest_add(forest, SIREN_ROOT, r[i].ids, lengths[i], 0);
+        out[i] = siren_forest_want_logits(forest, segment[i], lengths[i] - 1, NULL, 0);
+    }
+    fixture_run(forest);
+    for (int i = 0; i < COUNT; i++) {
+        expect(&r[i], lengths[i] - 1, forest, -1, out[i]);
+        reference_free(&r[i]);
+    }
+    siren_forest_free(forest);
+    fixture_close(&f);
+}
+
+/* Chosen rows of the vocabulary are the same numbers as in the whole. */
+static void test_rows(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct reference r;
+    reference_make(&r, &f, 3, 40);
+    static const int32_t rows[] = {7, 0, 100, 7, 31};
+    struct siren_forest *forest;
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    int s = siren_forest_add(forest, SIREN_ROOT, r.ids, 40, 0);
+    int a = siren_forest_want_logits(forest, s, 39, rows, 5);
+    int b = siren_forest_want_logits(forest, s, 12, rows, 5);
+    fixture_run(forest);
+    for (int i = 0; i < 5; i++) {
+        assert_memory_equal(siren_forest_output(forest, a) + i, r.logits + 39 * r.vocab + rows[i],
+                            sizeof(float));
+        assert_memory_equal(siren_forest_output(forest, b) + i, r.logits + 12 * r.vocab + rows[i],
+                            sizeof(float));
+    }
+    reference_free(&r);
+    siren_forest_free(forest);
+    fixture_close(&f);
+}
+
+/* A sequence cut into a chain of segments at random places, all in one pass, with a second
+ * child at each cut. */
+static void test_cuts(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct reference r;
+    reference_make(&r, &f, 1, N);
+    struct siren_forest *forest;
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    for (uint64_t trial = 0; trial < 12; trial++) {
+        int hidden[N], logits[N], parent = SIREN_ROOT;
+        siren_forest_clear(forest);
+        for (size_t at = 0, k = 0; at < N; k++) {
+            size_t most = trial < 3 ? 1 + trial : 40;
+            size_t n = 1 + siren_random_below(trial, 9, k, most);
+            if (n > N - at) n = N - at;
+            int s = siren_forest_add(forest, parent, r.ids + at, n, 0);
+            siren_forest_add(forest, parent, r.ids, n, 0); /* a sibling that goes elsewhere */
+            for (size_t i = 0; i < n; i++) {
+                hidden[at + i] = siren_forest_want_hidden(forest, s, i, 1);
+                logits[at + i] = siren_forest_want_logits(forest, s, i, NULL, 0);
+            }
+            at += n;
+            parent = s;
+        }
+        fixture_run(forest);
+        for (size_t i = 0; i < N; i++) expect(&r, i, forest, hidden[i], logits[i]);
+    }
+    reference_free(&r);
+    siren_forest_free(forest);
+    fixture_close(&f);
+}
+
+/* Prefix kept in one pass, continued in others; grandchildren; handles outlive their parents'. */
+static void test_kept(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct reference r;
+    reference_make(&r, &f, 2, N);
+    struct siren_forest *forest;
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    for (size_t a = 1; a < N - 2; a += 7)
+        for (size_t b = a + 1; b < N - 1; b += 13) {
+            siren_forest_clear(forest);
+            int s = siren_forest_add(forest, SIREN_ROOT, r.ids, a, SIREN_KEEP);
+            fixture_run(forest);
+            struct siren_kept *first = siren_forest_take(forest, s);
+            assert_int_equal(siren_kept_tokens(first), a);
+            siren_forest_clear(forest);
+            s = siren_forest_add(forest, siren_forest_add_kept(forest, first), r.ids + a, b - a,
+                                 SIREN_KEEP);
+            int mid = siren_forest_want_logits(forest, s, b - a - 1, NULL, 0);
+            fixture_run(forest);
+            expect(&r, b - 1, forest, -1, mid);
+            struct siren_kept *second = siren_forest_take(forest, s);
+            siren_kept_unref(first);
+            siren_forest_clear(forest);
+            int parent = siren_forest_add_kept(forest, second);
+            s = siren_forest_add(forest, parent, r.ids + b, N - b, 0);
+            siren_forest_add(forest, parent, r.ids, 3, 0);
+            int out = siren_forest_want_logits(forest, s, N - b - 1, NULL, 0);
+            fixture_run(forest);
+            expect(&r, N - 1, forest, -1, out);
+            siren_kept_unref(second);
+        }
+    reference_free(&r);
+    siren_forest_free(forest);
+    fixture_close(&f);
+}
+
+/* Growing by a token a pass. */
+static void test_extend(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct reference r;
+    reference_make(&r, &f, 4, N);
+    struct siren_forest *forest;
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    int s = siren_forest_add(forest, SIREN_ROOT, r.ids, 3, SIREN_KEEP);
+    fixture_run(forest);
+    struct siren_kept *kept = siren_forest_take(forest, s);
+    for (size_t i = 3; i < N; i++) {
+        siren_forest_clear(forest);
+        s = siren_forest_add(forest, siren_forest_add_kept(forest, kept), r.ids + i, 1,
+                             SIREN_EXTEND);
+        int hidden = siren_forest_want_hidden(forest, s, 0, 1);
+        int logits = siren_forest_want_logits(forest, s, 0, NULL, 0);
+        fixture_run(forest);
+        expect(&r, i, forest, hidden, logits);
+        assert_int_equal(siren_kept_tokens(kept), i + 1);
+    }
+    siren_forest_clear(forest);
+    siren_kept_unref(kept);
+    reference_free(&r);
+    siren_forest_free(forest);
+    fixture_close(&f);
+}
+
+static void compare_setups(const char *isa, int threads)
+{
+    struct fixture f, g;
+    fixture_open(&f, DECODER, NULL, 1);
+    fixture_open(&g, DECODER, isa, threads);
+    for (size_t n = 20; n <= N; n += N - 20) { /* a narrow pass and a wide one */
+        struct reference a, b;
+        reference_make(&a, &f, 5, n);
+        reference_make(&b, &g, 5, n);
+        assert_memory_equal(a.hidden, b.hidden, n * a.d * sizeof(float));
+        assert_memory_equal(a.logits, b.logits, n * a.vocab * sizeof(float));
+        reference_free(&a);
+        reference_free(&b);
+    }
+    fixture_close(&f);
+    fixture_close(&g);
+}
+
+static void test_threads(void **state)
+{
+    compare_setups(NULL, 2);
+    compare_setups(NULL, 3);
+}
+
+static void test_isas(void **state)
+{
+    compare_setups("portable", 2);
+    if (cpu_has("avx2")) compare_setups("avx2", 2);
+    if (cpu_has("avx512")) compare_setups("avx512", 1);
+}
+
+/* An encoder's text: alone or in a batch, one thread or three. */
+static void test_encoder(void **state)
+{
+    struct fixture f, g;
+    fixture_open(&f, ENCODER, NULL, 1);
+    fixture_open(&g, ENCODER, NULL, 3);
+    const struct siren_config *c = siren_model_config(f.model);
+    size_t d = (size_t)c->d_model;
+    static const size_t lengths[] = {3, 17, 32, 60};
+    int32_t ids[4][64];
+    struct siren_tokens texts[4];
+    float *alone = calloc(4 * d, sizeof *alone), *batch = calloc(4 * d, sizeof *batch);
+    for (int i = 0; i < 4; i++) {
+        fixture_ids(&f, (uint64_t)i, ids[i], lengths[i]);
+        texts[i] = (struct siren_tokens){ids[i], lengths[i]};
+        assert_int_equal(
+            siren_embed_many(f.engine, &texts[i], 1, alone + (size_t)i * d, NULL, NULL), 0);
+    }
+    assert_int_equal(siren_embed_many(g.engine, texts, 4, batch, NULL, NULL), 0);
+    assert_memory_equal(alone, batch, 4 * d * sizeof *alone);
+    free(alone);
+    free(batch);
+    fixture_close(&f);
+    fixture_close(&g);
+}
+
+static void expect_error(struct siren_forest *forest, const char *words)
+{
+    struct siren_error err = {0};
+    assert_int_not_equal(siren_forest_plan(forest, &err), 0);
+    if (!strstr(err.message, words)) fail_msg("\"%s\" lacks \"%s\"", err.message, words);
+    assert_int_not_equal(siren_forest_run(forest, NULL), 0);
+    siren_forest_clear(forest);
+}
+
+static void test_errors(void **state)
+{
+    struct fixture f, e;
+    fixture_open(&f, DECODER, NULL, 1);
+    fixture_open(&e, ENCODER, NULL, 1);
+    struct siren_forest *forest;
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    int32_t ids[4] = {1, 2, 3, 4}, bad[2] = {1, 1 << 30};
+    expect_error(forest, "without tokens");
+    siren_forest_add(forest, SIREN_ROOT, bad, 2, 0);
+    expect_error(forest, "not in the vocabulary");
+    siren_forest_add(forest, 5, ids, 2, 0);
+    expect_error(forest, "parent 5");
+    siren_forest_add(forest, SIREN_ROOT, ids, 0, 0);
+    expect_error(forest, "no tokens");
+    siren_forest_want_hidden(forest, siren_forest_add(forest, SIREN_ROOT, ids, 4, 0), 4, 0);
+    expect_error(forest, "not computed");
+    siren_forest_want_hidden(forest, siren_forest_add(forest, SIREN_ROOT, ids, 4, 0), 0, 99);
+    expect_error(forest, "no such layer");
+    siren_forest_want_logits(forest, siren_forest_add(forest, SIREN_ROOT, ids, 4, 0), 0, bad, 2);
+    expect_error(forest, "not in the vocabulary");
+    siren_forest_add(forest, siren_forest_add(forest, SIREN_ROOT, ids, 2, 0), ids, 2, SIREN_KEEP);
+    expect_error(forest, "is not");
+    siren_forest_add(forest, siren_forest_add(forest, SIREN_ROOT, ids, 2, 0), ids, 2, SIREN_EXTEND);
+    expect_error(forest, "extended");
+    size_t many = (size_t)siren_model_config(f.model)->max_positions + 1;
+    int32_t *long_ids = calloc(many, sizeof *long_ids);
+    siren_forest_add(forest, SIREN_ROOT, long_ids, many, 0);
+    expect_error(forest, "was made for");
+    free(long_ids);
+    siren_forest_free(forest);
+    assert_int_equal(siren_forest_create(&forest, e.engine, NULL), 0);
+    siren_forest_add(forest, siren_forest_add(forest, SIREN_ROOT, ids, 2, 0), ids, 2, 0);
+    expect_error(forest, "encoder");
+    siren_forest_want_logits(forest, siren_forest_add(forest, SIREN_ROOT, ids, 2, 0), 0, NULL, 0);
+    expect_error(forest, "no logits");
+    siren_forest_free(forest);
+    fixture_close(&f);
+    fixture_close(&e);
+}
+
+static void test_shared_extension_is_refused(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 1);
+    struct siren_forest *forest;
+    int32_t ids[4] = {1, 2, 3, 4};
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    int s = siren_forest_add(forest, SIREN_ROOT, ids, 4, SIREN_KEEP);
+    fixture_run(forest);
+    struct siren_kept *kept = siren_forest_take(forest, s), *second = siren_kept_ref(kept);
+    siren_forest_clear(forest);
+    siren_forest_add(forest, siren_forest_add_kept(forest, kept), ids, 1, SIREN_EXTEND);
+    expect_error(forest, "shared");
+    siren_kept_unref(second);
+    siren_kept_unref(kept);
+    siren_forest_free(forest);
+    fixture_close(&f);
+}
+
+static void test_cancel(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct siren_forest *forest;
+    int32_t ids[40] = {0};
+    volatile int cancel = 1;
+    for (size_t n = 4; n <= 40; n += 36) {
+        assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+        int s = siren_forest_add(forest, SIREN_ROOT, ids, n, 0);
+        int out = siren_forest_want_logits(forest, s, 0, NULL, 0);
+        assert_int_equal(siren_forest_plan(forest, NULL), 0);
+        assert_int_equal(siren_forest_run(forest, &cancel), SIREN_ECANCEL);
+        assert_null(siren_forest_output(forest, out));
+        siren_forest_free(forest);
+    }
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_batch),  cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_cuts),   cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_extend), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_isas),   cmocka_unit_test(test_encoder),
+        cmocka_unit_test(test_errors), cmocka_unit_test(test_shared_extension_is_refused),
+        cmocka_unit_test(test_cancel),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
