@@ -1,0 +1,204 @@
+/* Generation: samples depend on (seed, sequence, position) only, and what is reported is what
+ * the forest computes. */
+#include "engine_fixture.h"
+
+#define DECODER "tests/fixtures/models/llama"
+enum { TEXTS = 7, LENGTH = 40 };
+
+struct texts {
+    int32_t ids[TEXTS][64];
+    struct siren_generation all[TEXTS];
+};
+
+static struct texts *texts_make(const struct fixture *f)
+{
+    struct texts *t = calloc(1, sizeof *t);
+    for (int i = 0; i < TEXTS; i++) {
+        int prompt = i % 3; /* several texts of one prompt */
+        size_t n = prompt == 2 ? 1 : 30 + 3 * (size_t)prompt;
+        fixture_ids(f, 50 + (uint64_t)prompt, t->ids[i], n);
+        t->all[i] = (struct siren_generation){.prompt = {t->ids[i], n}, .sequence = (uint64_t)i};
+    }
+    return t;
+}
+
+static void texts_free(struct texts *t)
+{
+    for (int i = 0; i < TEXTS; i++) siren_generation_clear(&t->all[i]);
+    free(t);
+}
+
+static void generate(struct fixture *f, struct texts *t, const struct siren_sampling *s, int batch)
+{
+    struct siren_session *session;
+    struct siren_error err;
+    assert_int_equal(siren_session_create(&session, f->engine, NULL, NULL), 0);
+    if (siren_generate_many(session, t->all, TEXTS, s, batch, NULL, &err))
+        fail_msg("%s", err.message);
+    siren_session_free(session);
+}
+
+static void test_batch_does_not_matter(void **state)
+{
+    static const struct siren_sampling ways[] = {
+        {.temperature = 0, .top_p = 1, .max_tokens = LENGTH},
+        {.temperature = 1, .top_p = 1, .max_tokens = LENGTH, .seed = 3},
+        {.temperature = 0.8f, .top_p = 0.9f, .max_tokens = LENGTH, .seed = 4},
+        {.temperature = 1.5f, .top_p = 1, .top_k = 5, .max_tokens = LENGTH, .seed = 5},
+        {.temperature = 1, .top_p = 0.5f, .top_k = 20, .max_tokens = LENGTH, .seed = 6},
+    };
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        struct texts *one = texts_make(&f);
+        generate(&f, one, &ways[w], 1);
+        for (int batch = 2; batch <= 8; batch += 3) {
+            struct texts *many = texts_make(&f);
+            generate(&f, many, &ways[w], batch);
+            for (int i = 0; i < TEXTS; i++) {
+                assert_int_equal(one->all[i].n_ids, LENGTH);
+                assert_int_equal(many->all[i].n_ids, LENGTH);
+                assert_memory_equal(one->all[i].ids, many->all[i].ids, LENGTH * sizeof(int32_t));
+                assert_memory_equal(one->all[i].logprobs, many->all[i].logprobs,
+                                    LENGTH * sizeof(float));
+            }
+            texts_free(many);
+        }
+        texts_free(one);
+    }
+    fixture_close(&f);
+}
+
+/* Greedy tokens are the arg max of the logits of one pass over the whole text. */
+static void test_greedy(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct texts *t = texts_make(&f);
+    struct siren_sampling greedy = {.top_p = 1, .max_tokens = LENGTH};
+    generate(&f, t, &greedy, 0);
+    const struct siren_generation *g = &t->all[1];
+    int V = siren_model_config(f.model)->n_vocab, out[LENGTH];
+    struct siren_forest *forest;
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    int p = siren_forest_add(forest, SIREN_ROOT, g->prompt.ids, g->prompt.n_ids, 0);
+    int s = siren_forest_add(forest, p, g->ids, LENGTH, 0);
+    out[0] = siren_forest_want_logits(forest, p, g->prompt.n_ids - 1, NULL, 0);
+    for (size_t i = 1; i < LENGTH; i++)
+        out[i] = siren_forest_want_logits(forest, s, i - 1, NULL, 0);
+    fixture_run(forest);
+    for (int i = 0; i < LENGTH; i++) {
+        const float *x = siren_forest_output(forest, out[i]);
+        int best = 0;
+        double total = 0;
+        for (int v = 0; v < V; v++)
+            if (x[v] > x[best]) best = v;
+        for (int v = 0; v < V; v++) total += exp((double)x[v] - (double)x[best]);
+        assert_int_equal(g->ids[i], best);
+        assert_float_equal(g->logprobs[i], -log(total), 1e-5);
+    }
+    siren_forest_free(forest);
+    texts_free(t);
+    fixture_close(&f);
+}
+
+/* Frequencies of the first token follow the model's distribution (and its truncations). */
+static void test_distribution(void **state)
+{
+    enum { DRAWS = 4000 };
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    int V = siren_model_config(f.model)->n_vocab;
+    int32_t ids[9];
+    fixture_ids(&f, 77, ids, 9);
+    struct siren_generation *all = calloc(DRAWS, sizeof *all);
+    int *count = calloc((size_t)V, sizeof *count);
+    for (int i = 0; i < DRAWS; i++)
+        all[i] = (struct siren_generation){.prompt = {ids, 9}, .sequence = (uint64_t)i};
+    struct siren_session *session;
+    assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+    struct siren_sampling plain = {.temperature = 1, .top_p = 1, .max_tokens = 1, .seed = 1};
+    assert_int_equal(siren_generate_many(session, all, DRAWS, &plain, 256, NULL, NULL), 0);
+    double chi = 0, seen = 0;
+    for (int i = 0; i < DRAWS; i++) count[all[i].ids[0]]++;
+    for (int i = 0; i < DRAWS; i++) {
+        double expected = exp((double)all[i].logprobs[0]) * DRAWS;
+        int *c = &count[all[i].ids[0]];
+        if (*c && expected > 20) {
+            chi += (*c - expected) * (*c - expected) / expected;
+            seen++;
+        }
+        *c = 0;
+        siren_generation_clear(&all[i]);
+    }
+    if (seen > 2) assert_true(chi < seen + 5 * sqrt(2 * seen));
+    siren_session_free(session);
+    free(all);
+    free(count);
+    fixture_close(&f);
+}
+
+static int stop_at_five(void *context, const int32_t *ids, size_t n)
+{
+    return n == 5;
+}
+
+static void test_stops(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct texts *t = texts_make(&f), *u = texts_make(&f);
+    struct siren_sampling greedy = {.top_p = 1, .max_tokens = LENGTH};
+    generate(&f, t, &greedy, 0);
+    int32_t stop = t->all[0].ids[3];
+    size_t first = 0;
+    while (t->all[0].ids[first] != stop) first++;
+    u->all[0].stop_ids = &stop;
+    u->all[0].n_stop_ids = 1;
+    u->all[1].on_token = stop_at_five;
+    generate(&f, u, &greedy, 2);
+    assert_int_equal(u->all[0].n_ids, first);
+    assert_true(u->all[0].stopped);
+    assert_int_equal(u->all[1].n_ids, 5);
+    assert_int_equal(u->all[2].n_ids, LENGTH);
+    assert_false(u->all[2].stopped);
+    texts_free(t);
+    texts_free(u);
+    fixture_close(&f);
+}
+
+static void test_errors(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 1);
+    struct texts *t = texts_make(&f);
+    struct siren_session *s;
+    struct siren_error err;
+    assert_int_equal(siren_session_create(&s, f.engine, NULL, NULL), 0);
+    static const struct siren_sampling bad[] = {{.top_p = 1},
+                                                {.top_p = 0, .max_tokens = 3},
+                                                {.top_p = 1, .max_tokens = 3, .temperature = -1},
+                                                {.top_p = 1, .max_tokens = 3, .top_k = -1}};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(siren_generate_many(s, t->all, TEXTS, &bad[i], 0, NULL, &err),
+                         SIREN_EINVAL);
+    struct siren_sampling good = {.top_p = 1, .max_tokens = 3};
+    t->all[2].prompt.n_ids = 0;
+    assert_int_equal(siren_generate_many(s, t->all, TEXTS, &good, 0, NULL, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "text 2"));
+    siren_session_free(s);
+    texts_free(t);
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_batch_does_not_matter),
+        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_distribution),
+        cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_errors),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
