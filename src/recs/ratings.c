@@ -1,0 +1,147 @@
+/* Ratings as flat arrays: scale, labels, and what may be known when. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "siren/random.h"
+#include "siren/workspace.h"
+
+/* ---- the scale ---- */
+
+#define MAX_LABELS 1000
+
+int siren_scale_labels(const struct siren_scale *scale)
+{
+    double n = (scale->max - scale->min) / scale->step;
+    if (!(scale->step > 0) || !(n >= 0) || n > MAX_LABELS - 1) return 0;
+    double whole = round(n);
+    return fabs(n - whole) < 1e-6 ? (int)whole + 1 : 0;
+}
+
+int siren_scale_label(const struct siren_scale *scale, double rating)
+{
+    double place = (rating - scale->min) / scale->step;
+    if (!(place > -1e-6) || !(place < siren_scale_labels(scale) - 1 + 1e-6)) return -1;
+    return (int)round(place);
+}
+
+double siren_scale_value(const struct siren_scale *scale, int label)
+{
+    return scale->min + scale->step * label;
+}
+
+void siren_scale_text(const struct siren_scale *scale, int label, char text[32])
+{
+    snprintf(text, 32, "%.10g", siren_scale_value(scale, label));
+}
+
+/* ---- labels ---- */
+
+static const char *const label_names[] = {"none", "train", "valid", "test", "history"};
+#define N_LABELS ((int)(sizeof label_names / sizeof *label_names))
+
+const char *siren_label_name(int label)
+{
+    return label >= 0 && label < N_LABELS ? label_names[label] : "?";
+}
+
+int siren_label_parse(const char *name, int *label, struct siren_error *err)
+{
+    for (int i = 0; i < N_LABELS; i++)
+        if (!strcmp(name, label_names[i])) {
+            *label = i;
+            return SIREN_OK;
+        }
+    return siren_fail(err, SIREN_EINVAL,
+                      "'%.40s' is no split (expected train, valid, test, history or none)", name);
+}
+
+/* ---- arrays ---- */
+
+void siren_ratings_clear(struct siren_ratings *r)
+{
+    free(r->user);
+    free(r->item);
+    free(r->rating);
+    free(r->time);
+    free(r->sequence);
+    free(r->label);
+    free(r->fold);
+    free(r->user_start);
+    *r = (struct siren_ratings){0};
+}
+
+int siren_ratings_use_fold(struct siren_ratings *r, int fold, double valid, uint64_t seed,
+                           struct siren_error *err)
+{
+    if (r->n_folds < 2)
+        return siren_fail(err, SIREN_EINVAL,
+                          "the workspace has no folds (`siren import --folds 5` makes them)");
+    if (fold < 0 || fold >= r->n_folds)
+        return siren_fail(err, SIREN_EINVAL, "fold %d: expected 0 to %d", fold, r->n_folds - 1);
+    if (!(valid >= 0 && valid < 1))
+        return siren_fail(err, SIREN_EINVAL, "share of valid %g: expected 0 to 1", valid);
+    for (size_t i = 0; i < r->n; i++) {
+        uint64_t pair = (uint64_t)(uint32_t)r->user[i] << 32 | (uint32_t)r->item[i];
+        if (r->fold[i] == 255)
+            r->label[i] = SIREN_LABEL_NONE;
+        else if (r->fold[i] == fold)
+            r->label[i] = SIREN_LABEL_TEST;
+        else if (valid > 0 && siren_random_uniform(seed, (uint64_t)fold, pair) < valid)
+            r->label[i] = SIREN_LABEL_VALID;
+        else
+            r->label[i] = SIREN_LABEL_TRAIN;
+    }
+    r->current_fold = fold;
+    return SIREN_OK;
+}
+
+/* ---- point in time ---- */
+
+/* May row k stand in the history of a target with this label (-1: of a prediction made now)? */
+static int in_history(const struct siren_ratings *r, size_t k, int target_label)
+{
+    int held_out = r->label[k] == SIREN_LABEL_VALID || r->label[k] == SIREN_LABEL_TEST;
+    if (r->current_fold >= 0 && held_out && target_label >= 0) return 0;
+    return !(r->protocol == SIREN_PROTOCOL_PAPER && target_label == SIREN_LABEL_TEST &&
+             r->label[k] == SIREN_LABEL_VALID);
+}
+
+static size_t collect(const struct siren_ratings *r, size_t from, size_t to, int target_label,
+                      size_t *rows)
+{
+    size_t n = 0;
+    for (size_t k = from; k < to; k++) {
+        if (!in_history(r, k, target_label)) continue;
+        if (rows) rows[n] = k;
+        n++;
+    }
+    return n;
+}
+
+size_t siren_history(const struct siren_ratings *r, size_t target, size_t *rows)
+{
+    return collect(r, r->user_start[r->user[target]], target, r->label[target], rows);
+}
+
+size_t siren_history_now(const struct siren_ratings *r, int user, size_t *rows)
+{
+    if (user < 0 || user >= r->n_users) return 0;
+    return collect(r, r->user_start[user], r->user_start[user + 1], -1, rows);
+}
+
+int siren_row_precedes(const struct siren_ratings *r, size_t row, size_t target)
+{
+    return siren_label_trains(r->label[row]) && r->time[row] != SIREN_NO_TIME &&
+           r->time[target] != SIREN_NO_TIME && r->time[row] < r->time[target];
+}
+
+size_t siren_ratings_row(const struct siren_ratings *r, int user, int item)
+{
+    if (user < 0 || user >= r->n_users) return SIZE_MAX;
+    for (size_t k = r->user_start[user]; k < r->user_start[user + 1]; k++)
+        if (r->item[k] == item) return k;
+    return SIZE_MAX;
+}

@@ -1,0 +1,205 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "store/store.h"
+
+static const char *const statuses[] = {"running", "done", "failed", "stopped"};
+
+const char *siren_run_status_name(int status)
+{
+    return status >= 0 && status < 4 ? statuses[status] : "?";
+}
+
+static int parse_status(const char *text)
+{
+    for (int i = 0; text && i < 4; i++)
+        if (!strcmp(text, statuses[i])) return i;
+    return SIREN_RUN_FAILED;
+}
+
+static void bind_text(sqlite3_stmt *q, int index, const char *text)
+{
+    sqlite3_bind_text(q, index, text ? text : "", -1, SQLITE_STATIC);
+}
+
+int siren_run_start(struct siren_workspace *ws, struct siren_run *run, struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    int code = store_prepare(ws, &q,
+                             "INSERT INTO runs(kind, name, status, started, command, settings,"
+                             " model, seed, split) VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?)",
+                             err);
+    if (code) return code;
+    run->started = store_now();
+    run->finished = SIREN_NO_TIME;
+    run->status = SIREN_RUN_RUNNING;
+    bind_text(q, 1, run->kind);
+    bind_text(q, 2, run->name);
+    sqlite3_bind_int64(q, 3, run->started);
+    bind_text(q, 4, run->command);
+    bind_text(q, 5, run->settings ? run->settings : "{}");
+    bind_text(q, 6, run->model);
+    sqlite3_bind_int64(q, 7, (int64_t)run->seed);
+    bind_text(q, 8, run->split);
+    code = store_run(ws, q, "start a run", err);
+    if (!code) run->id = sqlite3_last_insert_rowid(ws->db);
+    sqlite3_finalize(q);
+    return code;
+}
+
+static int no_run(struct siren_workspace *ws, int64_t id, struct siren_error *err)
+{
+    return siren_fail(err, SIREN_ENOTFOUND, "%s: no run %lld (`siren runs` lists them)", ws->path,
+                      (long long)id);
+}
+
+int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const char *metrics,
+                     const char *message, struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    if (status < 0 || status > 3) return siren_fail(err, SIREN_EINVAL, "run status %d", status);
+    int code = store_prepare(ws, &q,
+                             "UPDATE runs SET status = ?, finished = ?,"
+                             " metrics = coalesce(?, metrics), message = ? WHERE id = ?",
+                             err);
+    if (code) return code;
+    bind_text(q, 1, statuses[status]);
+    if (status == SIREN_RUN_RUNNING)
+        sqlite3_bind_null(q, 2);
+    else
+        sqlite3_bind_int64(q, 2, store_now());
+    if (metrics) bind_text(q, 3, metrics);
+    bind_text(q, 4, message);
+    sqlite3_bind_int64(q, 5, id);
+    code = store_run(ws, q, "finish a run", err);
+    if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
+    sqlite3_finalize(q);
+    return code;
+}
+
+int siren_run_find_unfinished(struct siren_workspace *ws, const char *kind, const char *settings,
+                              int64_t *id, struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    *id = 0;
+    int code = store_prepare(ws, &q,
+                             "SELECT max(id) FROM runs WHERE kind = ? AND settings = ?"
+                             " AND status <> 'done'",
+                             err);
+    if (code) return code;
+    bind_text(q, 1, kind);
+    bind_text(q, 2, settings);
+    code = store_step(ws, q, "read the runs", err);
+    if (code == 1) *id = sqlite3_column_int64(q, 0); /* NULL reads as 0 */
+    sqlite3_finalize(q);
+    return code < 0 ? code : SIREN_OK;
+}
+
+/* ---- loading ---- */
+
+#define RUN_COLUMNS                                                                                \
+    "SELECT id, kind, name, status, started, finished, command, settings, model, seed, split,"     \
+    " metrics, message, (SELECT count(*) FROM predictions WHERE run = runs.id) FROM runs "
+
+static int read_run(sqlite3_stmt *q, struct siren_run *run, struct siren_error *err)
+{
+    *run = (struct siren_run){
+        .id = sqlite3_column_int64(q, 0),
+        .kind = store_text(q, 1),
+        .name = store_text(q, 2),
+        .command = store_text(q, 6),
+        .settings = store_text(q, 7),
+        .model = store_text(q, 8),
+        .split = store_text(q, 10),
+        .metrics = store_text(q, 11),
+        .message = store_text(q, 12),
+        .seed = (uint64_t)sqlite3_column_int64(q, 9),
+        .started = sqlite3_column_int64(q, 4),
+        .finished = store_column_time(q, 5),
+        .status = parse_status((const char *)sqlite3_column_text(q, 3)),
+        .n_predictions = (size_t)sqlite3_column_int64(q, 13),
+    };
+    if (run->kind && run->name && run->command && run->settings && run->model && run->split &&
+        run->metrics && run->message)
+        return SIREN_OK;
+    siren_run_clear(run);
+    return siren_fail_memory(err, "a run", 0);
+}
+
+int siren_run_load(struct siren_run *out, struct siren_workspace *ws, int64_t id,
+                   struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    *out = (struct siren_run){0};
+    int code = store_prepare(ws, &q, RUN_COLUMNS "WHERE id = ?", err);
+    if (code) return code;
+    sqlite3_bind_int64(q, 1, id);
+    code = store_step(ws, q, "read a run", err);
+    if (code == 1)
+        code = read_run(q, out, err);
+    else if (code == 0)
+        code = no_run(ws, id, err);
+    sqlite3_finalize(q);
+    return code;
+}
+
+void siren_run_clear(struct siren_run *run)
+{
+    free(run->kind);
+    free(run->name);
+    free(run->command);
+    free(run->settings);
+    free(run->model);
+    free(run->split);
+    free(run->metrics);
+    free(run->message);
+    *run = (struct siren_run){0};
+}
+
+int siren_runs_load(struct siren_run **runs, size_t *n, struct siren_workspace *ws,
+                    const char *kind, struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    size_t capacity = 0;
+    *runs = NULL;
+    *n = 0;
+    int code = store_prepare(ws, &q, RUN_COLUMNS "WHERE ?1 IS NULL OR kind = ?1 ORDER BY id", err);
+    if (code) return code;
+    if (kind) bind_text(q, 1, kind);
+    while ((code = store_step(ws, q, "read the runs", err)) == 1) {
+        code = alloc_grow(runs, &capacity, *n + 1, sizeof **runs)
+                   ? siren_fail_memory(err, "runs", *n * sizeof **runs)
+                   : read_run(q, *runs + *n, err);
+        if (code) break;
+        ++*n;
+    }
+    sqlite3_finalize(q);
+    if (code) {
+        siren_runs_free(*runs, *n);
+        *runs = NULL;
+        *n = 0;
+    }
+    return code;
+}
+
+void siren_runs_free(struct siren_run *runs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) siren_run_clear(runs + i);
+    free(runs);
+}
+
+int siren_run_delete(struct siren_workspace *ws, int64_t id, struct siren_error *err)
+{
+    char sql[160];
+    int code = siren_workspace_begin(ws, err);
+    if (code) return code;
+    sqlite3_snprintf(sizeof sql, sql,
+                     "DELETE FROM predictions WHERE run = %lld; "
+                     "DELETE FROM runs WHERE id = %lld",
+                     (long long)id, (long long)id);
+    code = store_exec(ws, sql, "delete a run", err);
+    if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
+    return store_end(ws, code, err);
+}
