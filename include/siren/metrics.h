@@ -68,7 +68,7 @@ struct siren_bootstrap_options {
 struct siren_difference {
     double a, b, difference; /* statistic of a, of b, a - b */
     double low, high;        /* percentile interval of the difference */
-    double p; /* two-sided: 2 · min share of resamples on either side of 0, at most 1 */
+    double p; /* two-sided: twice the smaller share of resamples on one side of 0; never 0 */
     size_t n_users;
 };
 /* Users are resampled with replacement, each with all of its rows.  user: (n) any ids. */
