@@ -59,7 +59,8 @@ int siren_logistic_fit(struct siren_logistic **out, const double *x, const int32
                        const struct siren_logistic_options *options, struct siren_error *err);
 void siren_logistic_free(struct siren_logistic *m); /* NULL is allowed */
 /* p: (n, n_labels). */
-void siren_logistic_predict(const struct siren_logistic *m, const double *x, size_t n, double *p);
+int siren_logistic_predict(const struct siren_logistic *m, const double *x, size_t n, double *p,
+                           struct siren_error *err);
 int siren_logistic_features(const struct siren_logistic *m);
 int siren_logistic_labels(const struct siren_logistic *m);
 double siren_logistic_l2(const struct siren_logistic *m); /* given or chosen */

@@ -1,0 +1,169 @@
+/* Features of a target: what the system keeps about the user and the item, as numbers. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "siren/calibrate.h"
+#include "siren/metrics.h"
+#include "siren/sketch.h"
+#include "siren/workspace.h"
+
+/* A scale of many labels is counted in fewer bins of neighbouring labels. */
+enum { MAX_BINS = 11 };
+
+/* A recent rating weighs 0.8 of the next one in the recency histogram. */
+static const double recency[] = {0.5, 0.8, 0.95};
+enum { N_RECENCY = sizeof recency / sizeof *recency };
+#define HISTOGRAM_DECAY 0.8
+
+static int n_bins(int n_labels)
+{
+    return n_labels < MAX_BINS ? n_labels : MAX_BINS;
+}
+
+static int bin_of(const struct siren_scale *scale, double rating, int n_labels)
+{
+    int label = siren_scale_label(scale, rating);
+    if (label < 0) label = rating > scale->min ? n_labels - 1 : 0;
+    return label * n_bins(n_labels) / n_labels;
+}
+
+/* ---- one group each: append to *out, or, where out is NULL, only count ---- */
+
+struct feature_out {
+    double *values; /* NULL: count only */
+    int n;
+    int wanted; /* index whose name is wanted; -1: none */
+    char *name;
+    size_t name_size;
+};
+
+__attribute__((format(printf, 3, 4))) static void put(struct feature_out *out, double value,
+                                                      const char *format, ...)
+{
+    if (out->values) out->values[out->n] = value;
+    if (out->n == out->wanted) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(out->name, out->name_size, format, args);
+        va_end(args);
+    }
+    out->n++;
+}
+
+static void put_histogram(struct feature_out *out, const struct siren_scale *scale,
+                          const struct siren_feature_source *s)
+{
+    int n_labels = siren_scale_labels(scale), bins = n_bins(n_labels);
+    double counts[MAX_BINS] = {0}, n = (double)s->n_history;
+    for (size_t i = 0; i < s->n_history; i++) counts[bin_of(scale, s->history[i], n_labels)]++;
+    for (int b = 0; b < bins; b++)
+        put(out, (counts[b] + 1.0 / bins) / (n + 1), "share of bin %d of past ratings", b + 1);
+    for (int b = 0; b < bins; b++)
+        put(out, log1p(counts[b]), "log count of bin %d of past ratings", b + 1);
+    put(out, log1p(n), "log number of past ratings");
+}
+
+static void put_recent(struct feature_out *out, const struct siren_scale *scale,
+                       const struct siren_feature_source *s)
+{
+    int n_labels = siren_scale_labels(scale), bins = n_bins(n_labels);
+    size_t n = s->n_history;
+    double sums[N_RECENCY] = {0}, weights[N_RECENCY] = {0}, decayed[MAX_BINS] = {0};
+    double share = 1, mean = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        double r = s->history[i], age = (double)(n - 1 - i);
+        for (int j = 0; j < N_RECENCY; j++) {
+            double w = pow(recency[j], age);
+            sums[j] += w * r;
+            weights[j] += w;
+        }
+        mean += r / (double)n;
+    }
+    for (size_t i = n; i-- > 0; share *= HISTOGRAM_DECAY) {
+        decayed[bin_of(scale, s->history[i], n_labels)] += share;
+        square += (s->history[i] - mean) * (s->history[i] - mean);
+    }
+    double middle = (scale->min + scale->max) / 2;
+    for (int j = 0; j < N_RECENCY; j++)
+        put(out, n ? sums[j] / weights[j] : middle, "mean of past ratings, each %g of the next",
+            recency[j]);
+    int last = n ? bin_of(scale, s->history[n - 1], n_labels) : -1;
+    for (int b = 0; b < bins; b++) put(out, b == last, "last rating is in bin %d", b + 1);
+    for (int b = 0; b < bins; b++) put(out, decayed[b], "recent ratings in bin %d", b + 1);
+    put(out, n ? sqrt(square / (double)n) : 0, "standard deviation of past ratings");
+}
+
+/* The distance of a mean from theta, drawn to 0 where it rests on little. */
+static double shrunk(double weight, double sum, double theta, double strength)
+{
+    return (sum - weight * theta) / (weight + strength);
+}
+
+static void put_topic(struct feature_out *out, const struct siren_scale *scale,
+                      const struct siren_feature_source *s)
+{
+    double theta = siren_scale_theta(scale);
+    put(out, log1p(s->topic_weight), "log number of ratings in the topic");
+    put(out, shrunk(s->topic_weight, s->topic_sum, theta, 1), "mean in the topic, above theta");
+    put(out, shrunk(s->topic_weight, s->topic_sum, theta, 5), "mean in the topic, drawn to theta");
+}
+
+static void put_item(struct feature_out *out, const struct siren_scale *scale,
+                     const struct siren_feature_source *s)
+{
+    double theta = siren_scale_theta(scale);
+    put(out, log1p(s->item_count), "log number of the item's ratings");
+    put(out, shrunk(s->item_count, s->item_sum, theta, 1), "item's mean, above theta");
+    put(out, shrunk(s->item_count, s->item_sum, theta, 5), "item's mean, drawn to theta");
+}
+
+static void put_logits(struct feature_out *out, const struct siren_scale *scale,
+                       const struct siren_feature_source *s)
+{
+    int n = siren_scale_labels(scale);
+    double top = -INFINITY, sum = 0;
+    for (int i = 0; s->logprobs && i < n; i++) top = fmax(top, s->logprobs[i]);
+    for (int i = 0; s->logprobs && i < n; i++) sum += exp(s->logprobs[i] - top);
+    for (int i = 0; i < n; i++) {
+        double value = s->logprobs ? s->logprobs[i] - top - log(sum) : -log(n);
+        /* a label that the model excludes must not outweigh all else */
+        if (!(value > -20)) value = -20;
+        put(out, value, "log-probability of label %d", i + 1);
+    }
+}
+
+static void put_groups(struct feature_out *out, const struct siren_scale *scale, unsigned groups,
+                       const struct siren_feature_source *s)
+{
+    if (groups & SIREN_FEATURE_HISTOGRAM) put_histogram(out, scale, s);
+    if (groups & SIREN_FEATURE_RECENT) put_recent(out, scale, s);
+    if (groups & SIREN_FEATURE_TOPIC) put_topic(out, scale, s);
+    if (groups & SIREN_FEATURE_ITEM) put_item(out, scale, s);
+    if (groups & SIREN_FEATURE_LOGITS) put_logits(out, scale, s);
+}
+
+int siren_features_count(const struct siren_scale *scale, unsigned groups)
+{
+    struct siren_feature_source none = {0};
+    struct feature_out out = {.wanted = -1};
+    put_groups(&out, scale, groups, &none);
+    return out.n;
+}
+
+void siren_features_fill(const struct siren_scale *scale, unsigned groups,
+                         const struct siren_feature_source *source, double *values)
+{
+    struct feature_out out = {.values = values, .wanted = -1};
+    put_groups(&out, scale, groups, source);
+}
+
+void siren_features_name(const struct siren_scale *scale, unsigned groups, int index, char *name,
+                         size_t size)
+{
+    struct siren_feature_source none = {0};
+    struct feature_out out = {.wanted = index, .name = name, .name_size = size};
+    if (size) name[0] = 0;
+    put_groups(&out, scale, groups, &none);
+}
