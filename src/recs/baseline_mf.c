@@ -192,19 +192,30 @@ double siren_mf_valid_rmse(const struct siren_mf *mf)
 
 /* ---- the grid ---- */
 
-static const int grid_rank[] = {0, 8, 32};
-static const double sgd_lambda[] = {0.02, 0.06, 0.15};
-static const double als_lambda[] = {3, 8, 20};
+struct grid_point {
+    int rank;
+    double lambda, lambda_bias;
+};
 
-static struct siren_mf_options grid_point(enum siren_mf_method method, int rank, double lambda,
-                                          uint64_t seed)
+/* Small, and wide enough for both short histories (biases carry all: strong penalties) and dense
+ * data (factors pay). */
+static const struct grid_point sgd_grid[] = {
+    {0, 0, 0.03}, {0, 0, 0.2}, {32, 0.1, 0.03}, {32, 0.1, 0.2}, {32, 0.2, 0.03}, {32, 0.2, 0.2},
+};
+static const struct grid_point als_grid[] = {
+    {0, 0, 3}, {8, 3, 3}, {8, 15, 3}, {32, 3, 3}, {32, 15, 3},
+};
+
+static struct siren_mf_options grid_options(enum siren_mf_method method, int index, uint64_t seed)
 {
-    struct siren_mf_options o = {.method = method, .rank = rank, .seed = seed};
-    o.lambda = lambda;
-    o.lambda_bias = lambda / 2;
-    o.lr = 0.01;
-    o.decay = 0.02;
-    return o;
+    const struct grid_point *g = method == SIREN_MF_SGD ? &sgd_grid[index] : &als_grid[index];
+    return (struct siren_mf_options){.method = method,
+                                     .rank = g->rank,
+                                     .lambda = g->lambda,
+                                     .lambda_bias = g->lambda_bias,
+                                     .lr = 0.01,
+                                     .decay = 0.02,
+                                     .seed = seed};
 }
 
 int siren_mf_select(struct siren_mf **out, const struct siren_scale *scale,
@@ -212,30 +223,28 @@ int siren_mf_select(struct siren_mf **out, const struct siren_scale *scale,
                     enum siren_mf_method method, uint64_t seed, struct siren_pool *pool,
                     const struct siren_progress *progress, struct siren_error *err)
 {
-    const double *lambdas = method == SIREN_MF_SGD ? sgd_lambda : als_lambda;
-    uint64_t done = 0, total = 9;
+    int n = method == SIREN_MF_SGD ? sizeof sgd_grid / sizeof *sgd_grid
+                                   : sizeof als_grid / sizeof *als_grid;
     *out = NULL;
     if (!valid || !valid->n)
         return siren_fail(err, SIREN_EINVAL,
                           "matrix factorisation: settings cannot be chosen without valid ratings");
-    for (int r = 0; r < 3; r++) {
-        for (int l = 0; l < 3; l++) {
-            struct siren_mf_options o = grid_point(method, grid_rank[r], lambdas[l], seed);
-            struct siren_mf *mf;
-            int code = siren_mf_fit(&mf, scale, train, valid, &o, pool, NULL, err);
-            if (!code && siren_progress_update(progress, "settings", ++done, total)) {
-                siren_mf_free(mf);
-                code = siren_fail(err, SIREN_ECANCEL, "matrix factorisation was stopped");
-            }
-            if (code) {
-                siren_mf_free(*out);
-                *out = NULL;
-                return code;
-            }
-            int better = !*out || mf->valid_rmse < (*out)->valid_rmse;
-            siren_mf_free(better ? *out : mf);
-            if (better) *out = mf;
+    for (int i = 0; i < n; i++) {
+        struct siren_mf_options o = grid_options(method, i, seed);
+        struct siren_mf *mf;
+        int code = siren_mf_fit(&mf, scale, train, valid, &o, pool, NULL, err);
+        if (!code && siren_progress_update(progress, "settings", (uint64_t)i + 1, (uint64_t)n)) {
+            siren_mf_free(mf);
+            code = siren_fail(err, SIREN_ECANCEL, "matrix factorisation was stopped");
         }
+        if (code) {
+            siren_mf_free(*out);
+            *out = NULL;
+            return code;
+        }
+        int better = !*out || mf->valid_rmse < (*out)->valid_rmse;
+        siren_mf_free(better ? *out : mf);
+        if (better) *out = mf;
     }
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "tensor/kernels.h"
 
 enum { BLOCK = 96 };
 
@@ -35,10 +36,13 @@ double dots_square(const float *a, int d)
 }
 
 struct dots_work {
-    const float *x, *centres;
+    const float *x;
     size_t n;
     int d, k;
-    float *out; /* (threads, BLOCK, k) */
+    const struct kernels *kernels;
+    struct packed centres;
+    float *out;     /* (threads, BLOCK, k) */
+    float *scratch; /* (threads, gemm_scratch()) */
     dots_sink *sink;
     void *context;
     atomic_long cursor;
@@ -47,28 +51,46 @@ struct dots_work {
 static void dots_job(void *context, int thread, int n_threads)
 {
     struct dots_work *w = context;
-    float *out = w->out + (size_t)thread * BLOCK * (size_t)w->k;
+    size_t k = (size_t)w->k, d = (size_t)w->d;
+    float *out = w->out + (size_t)thread * BLOCK * k;
+    float *scratch = w->scratch + (size_t)thread * gemm_scratch(&w->centres);
     long n_blocks = (long)((w->n + BLOCK - 1) / BLOCK), b;
     while ((b = siren_claim(&w->cursor, n_blocks)) >= 0) {
         size_t first = (size_t)b * BLOCK;
         int rows = w->n - first < BLOCK ? (int)(w->n - first) : BLOCK;
-        for (int r = 0; r < rows; r++)
-            for (int c = 0; c < w->k; c++)
-                out[r * w->k + c] = dots_one(w->x + (first + (size_t)r) * (size_t)w->d,
-                                             w->centres + (size_t)c * (size_t)w->d, w->d);
+        w->kernels->gemm(w->x + first * d, d, rows, &w->centres, 0, w->centres.n_panels, NULL, out,
+                         k, 0, scratch);
         w->sink(w->context, first, rows, out);
     }
+}
+
+static int pack_centres(struct dots_work *w, const float *centres, struct siren_error *err)
+{
+    struct tensor t = {.name = "centres", .type = TENSOR_F32, .n_dims = 2, .data = centres};
+    t.shape[0] = w->k, t.shape[1] = w->d;
+    t.bytes = (size_t)w->k * (size_t)w->d * sizeof *centres;
+    w->kernels = kernels_select(isa_best(), err);
+    if (!w->kernels) return SIREN_EUNSUPPORTED;
+    int code = packed_alloc(&w->centres, PACKED_F32, w->k, w->d, err);
+    if (!code) packed_fill(&w->centres, 0, &t, 0, w->k);
+    return code;
 }
 
 int dots_each(const float *x, size_t n, int d, const float *centres, int k, struct siren_pool *pool,
               dots_sink *sink, void *context, struct siren_error *err)
 {
-    size_t count = (size_t)dots_threads(pool) * BLOCK * (size_t)k;
-    struct dots_work w = {.x = x, .centres = centres, .n = n, .d = d, .k = k, .sink = sink};
-    w.context = context;
-    w.out = alloc_array(count, sizeof *w.out);
-    if (!w.out) return siren_fail_memory(err, "distances", count * sizeof *w.out);
-    dots_run(pool, dots_job, &w);
+    size_t threads = (size_t)dots_threads(pool);
+    struct dots_work w = {.x = x, .n = n, .d = d, .k = k, .sink = sink, .context = context};
+    int code = pack_centres(&w, centres, err);
+    if (!code) {
+        w.out = alloc_aligned(threads * BLOCK * (size_t)k, sizeof *w.out);
+        w.scratch = alloc_aligned(threads * gemm_scratch(&w.centres), sizeof *w.scratch);
+        if (!w.out || !w.scratch)
+            code = siren_fail_memory(err, "distances", threads * BLOCK * (size_t)k * 4);
+    }
+    if (!code) dots_run(pool, dots_job, &w);
     free(w.out);
-    return 0;
+    free(w.scratch);
+    packed_free(&w.centres);
+    return code;
 }
