@@ -139,6 +139,7 @@ static void test_sharing_is_counted(void **state)
     assert_true(before.entries > 0 && before.bytes > 0);
     score(s, p->scores, 1); /* the instruction and the user are kept */
     assert_true(p->scores[0].tokens_cached >= 41);
+    assert_int_equal(p->scores[0].tokens_computed, 3 + 3);
     siren_session_free(s);
     free(p);
     fixture_close(&f);

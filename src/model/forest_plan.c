@@ -450,7 +450,8 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
 {
     const struct siren_config *c = &f->engine->model->config;
     size_t T = (size_t)f->T, d = (size_t)c->d_model, Q = (size_t)config_q_width(c);
-    size_t qkv = (size_t)config_qkv_width(c), F = (size_t)c->d_ffn, B = (size_t)f->block;
+    size_t qkv = (size_t)config_qkv_width(c), F = (size_t)config_ffn_stride(c),
+           B = (size_t)f->block;
     size_t n_threads = (size_t)siren_pool_threads(f->engine->pool), n_logits = 1;
     for (size_t i = 0; i < f->n_sets; i++)
         if ((size_t)f->sets[i].n_requests > n_logits) n_logits = (size_t)f->sets[i].n_requests;

@@ -209,7 +209,7 @@ static void block_layer(const struct siren_forest *f, struct thread_scratch *t, 
     const struct kernels *k = f->engine->kernels;
     const struct siren_config *c = &f->engine->model->config;
     const struct layer_weights *w = &f->engine->model->layers[layer];
-    size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c), F = (size_t)c->d_ffn;
+    size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c), F = (size_t)config_ffn_stride(c);
     float *x = v->x + (size_t)i0 * d;
     for (int h = 0; h < c->n_kv_heads; h++)
         for (int i = i0, m; i < i0 + n; i += m) {
@@ -425,7 +425,7 @@ static void narrow_ffn(struct pass_run *run, int layer, const struct rows *v, in
     const struct kernels *k = f->engine->kernels;
     const struct siren_config *c = &f->engine->model->config;
     const struct layer_weights *w = &f->engine->model->layers[layer];
-    size_t d = (size_t)c->d_model, F = (size_t)c->d_ffn;
+    size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
     int p0, p1;
     const float *in = layer_input(f, v->x, v->n, w->ffn_norm, t->normed);
     if (siren_is_encoder(c)) {

@@ -80,16 +80,14 @@ static void fill_worker(void *context, int thread, int n_threads)
 
 /* One packed matrix of several pieces with the same inputs; pieces of different formats meet in
  * one that holds both exactly. */
-static void load_matrix(struct loader *l, struct packed *w, const struct piece *pieces,
+static void load_matrix(struct loader *l, struct packed *w, int n, const struct piece *pieces,
                         int n_pieces)
 {
     if (l->rc) return;
-    int expand = l->options && l->options->expand, n = 0;
+    int expand = l->options && l->options->expand;
     enum packed_kind kind = packed_kind_for(pieces[0].tensor->type, expand);
-    for (int i = 0; i < n_pieces; i++) {
-        n += pieces[i].rows;
+    for (int i = 0; i < n_pieces; i++)
         kind = packed_kind_join(kind, packed_kind_for(pieces[i].tensor->type, expand));
-    }
     l->rc = packed_alloc(w, kind, n, (int)pieces[0].tensor->shape[1], l->err);
     if (l->rc) return;
     struct fill_job job = {.w = w, .pieces = pieces, .n_pieces = n_pieces};
@@ -111,7 +109,7 @@ static void load_single(struct loader *l, struct packed *w, int layer, enum mode
     const struct tensor *t = find(l, layer, role);
     if (!t) return;
     struct piece piece = {.tensor = t, .rows = (int)t->shape[0]};
-    load_matrix(l, w, &piece, 1);
+    load_matrix(l, w, piece.rows, &piece, 1);
 }
 
 static void load_qkv(struct loader *l, struct layer_weights *w, int layer)
@@ -136,25 +134,30 @@ static void load_qkv(struct loader *l, struct layer_weights *w, int layer)
         {.tensor = k, .column = n_q, .rows = n_k, .list = order ? order + n_q : NULL},
         {.tensor = v, .column = n_q + n_k, .rows = n_k},
     };
-    load_matrix(l, &w->qkv, pieces, 3);
+    load_matrix(l, &w->qkv, n_q + 2 * n_k, pieces, 3);
     free(order);
 }
 
-/* Gate and up panels in turn, so that the gated product is one pass over the input. */
+/* Gate and up panels in turn, so that the gated product is one pass over the input.  A last
+ * panel that is not full takes row 0 in its other columns: silu(gate)·up of them lands beyond
+ * d_ffn, where nobody reads. */
 static void load_gate_up(struct loader *l, struct layer_weights *w, int layer)
 {
     const struct tensor *gate = find(l, layer, MODEL_GATE), *up = find(l, layer, MODEL_UP);
     if (l->rc) return;
-    int n = (int)gate->shape[0];
-    struct piece *pieces = alloc_array((size_t)n / 8, sizeof *pieces);
-    int32_t *rows = alloc_array((size_t)n, sizeof *rows);
-    if (!pieces || !rows) l->rc = siren_fail_memory(l->err, "row order", (size_t)n * sizeof *rows);
-    for (int i = 0; !l->rc && i < n; i++) rows[i] = i;
-    for (int i = 0; !l->rc && i < n / 16; i++) {
-        pieces[2 * i] = (struct piece){gate, 32 * i, 16, rows + 16 * i};
-        pieces[2 * i + 1] = (struct piece){up, 32 * i + 16, 16, rows + 16 * i};
+    int n = (int)gate->shape[0], pairs = (n + 15) / 16;
+    struct piece *pieces = alloc_array((size_t)pairs * 2, sizeof *pieces);
+    int32_t *rows = alloc_array((size_t)pairs * 16, sizeof *rows);
+    if (!pieces || !rows) {
+        l->rc = siren_fail_memory(l->err, "row order", (size_t)n * sizeof *rows);
+    } else {
+        for (int i = 0; i < pairs * 16; i++) rows[i] = i < n ? i : 0;
+        for (int i = 0; i < pairs; i++) {
+            pieces[2 * i] = (struct piece){gate, 32 * i, 16, rows + 16 * i};
+            pieces[2 * i + 1] = (struct piece){up, 32 * i + 16, 16, rows + 16 * i};
+        }
+        load_matrix(l, &w->ffn_in, 32 * pairs, pieces, 2 * pairs);
     }
-    load_matrix(l, &w->ffn_in, pieces, n / 8);
     free(rows);
     free(pieces);
 }
@@ -234,7 +237,7 @@ static void load_weights(struct loader *l)
         m->head_tensor = c->tied_head ? m->embedding : find(l, 0, MODEL_HEAD);
         if (!l->rc) {
             struct piece piece = {.tensor = m->head_tensor, .rows = c->n_vocab};
-            load_matrix(l, &m->head, &piece, 1);
+            load_matrix(l, &m->head, c->n_vocab, &piece, 1);
         }
     }
     for (int i = 0; !l->rc && i < c->n_layers; i++) {
@@ -252,10 +255,6 @@ static int check_sizes(const struct siren_model *m, struct siren_error *err)
     if (c->head_dim % 16)
         return siren_fail(err, SIREN_EUNSUPPORTED, "%s: heads of %d, expected a multiple of 16",
                           m->path, c->head_dim);
-    if (c->d_ffn % 16)
-        return siren_fail(err, SIREN_EUNSUPPORTED,
-                          "%s: feed-forward width %d, expected a multiple of 16", m->path,
-                          c->d_ffn);
     if (c->n_heads / c->n_kv_heads > 48)
         return siren_fail(err, SIREN_EUNSUPPORTED,
                           "%s: %d query heads share a key head, expected at most 48", m->path,

@@ -51,4 +51,10 @@ static inline int config_qkv_width(const struct siren_config *c)
     return config_q_width(c) + 2 * config_kv_width(c);
 }
 
+/* Columns of the FFN's inner activations: the gated product writes whole panels. */
+static inline int config_ffn_stride(const struct siren_config *c)
+{
+    return siren_is_encoder(c) ? c->d_ffn : (c->d_ffn + 15) / 16 * 16;
+}
+
 #endif

@@ -81,7 +81,8 @@ static int build_sequences(struct batch *b, struct siren_score *scores, size_t n
     int32_t *ids = b->ids;
     for (size_t i = 0; i < n_scores; i++) {
         const struct siren_tokens *p = &scores[i].prompt;
-        scores[i].tokens_computed = scores[i].tokens_cached = 0;
+        scores[i].tokens_computed = 0;
+        scores[i].tokens_cached = p->n_ids; /* less what will have to be computed */
         for (size_t j = 0; j < scores[i].n_continuations; j++) {
             const struct siren_tokens *c = &scores[i].continuations[j];
             struct sequence *s = &b->sequences[b->n++];
@@ -240,6 +241,9 @@ static int add_run(struct builder *b, struct node *node, size_t end)
             b->keeps[b->n_keeps++] = (struct kept_segment){segment, node->low, to};
         }
         first->score->tokens_computed += to - node->depth;
+        if (node->depth <= first->first_mark) /* of the prompt itself, not of a continuation */
+            first->score->tokens_cached -=
+                (to <= first->first_mark ? to : first->first_mark + 1) - node->depth;
         node->parent = segment;
         node->parent_kept = keep;
         node->depth = to;
@@ -398,10 +402,7 @@ int siren_score_many(struct siren_session *session, struct siren_score *scores, 
     if (!rc) rc = check_targets(&b, err);
     if (!rc) rc = run_passes(&b, progress, err);
     for (size_t i = 0; i < n_scores; i++) {
-        size_t all = scores[i].prompt.n_ids;
-        session->stats.prompt_tokens += all;
-        if (all > scores[i].tokens_computed)
-            scores[i].tokens_cached = all - scores[i].tokens_computed;
+        session->stats.prompt_tokens += scores[i].prompt.n_ids;
         session->stats.cached_tokens += scores[i].tokens_cached;
     }
     free(b.sequences);
