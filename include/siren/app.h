@@ -105,7 +105,9 @@ struct siren_app {
     struct siren_users users;
     struct siren_ratings ratings;
     struct siren_topics topics; /* k = 0: none yet */
+    int soft;                   /* sketches share a rating between two topics */
     char **categories;          /* (items.n) "a|b|c" */
+    char **topic_names;         /* (topics.k) never NULL: "topic 7" while unnamed */
 };
 int siren_app_open(struct siren_app *out, const char *path, enum siren_workspace_mode mode,
                    struct siren_error *err);

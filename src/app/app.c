@@ -1,0 +1,114 @@
+/* A workspace with its tables in memory. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "siren/app.h"
+
+static int join_categories(struct siren_app *app, struct siren_error *err)
+{
+    app->categories = alloc_zeroed((size_t)app->items.n + 1, sizeof *app->categories);
+    for (int i = 0; app->categories && i < app->items.n; i++) {
+        const struct siren_item *item = &app->items.item[i];
+        struct buf b = {0};
+        buf_puts(&b, "");
+        for (int c = 0; c < item->n_categories; c++) {
+            if (c) buf_putc(&b, '|');
+            buf_puts(&b, item->categories[c]);
+        }
+        app->categories[i] = buf_take(&b);
+        if (!app->categories[i]) return siren_fail_memory(err, "categories", 0);
+    }
+    return app->categories ? 0 : siren_fail_memory(err, "categories", 0);
+}
+
+static int name_topics(struct siren_app *app, struct siren_error *err)
+{
+    app->topic_names = alloc_zeroed((size_t)app->topics.k + 1, sizeof *app->topic_names);
+    for (int k = 0; app->topic_names && k < app->topics.k; k++) {
+        struct buf b = {0};
+        if (app->topics.name[k])
+            buf_puts(&b, app->topics.name[k]);
+        else
+            buf_printf(&b, "topic %d", k);
+        app->topic_names[k] = buf_take(&b);
+        if (!app->topic_names[k]) return siren_fail_memory(err, "topic names", 0);
+    }
+    return app->topic_names ? 0 : siren_fail_memory(err, "topic names", 0);
+}
+
+static int load_topics(struct siren_app *app, struct siren_error *err)
+{
+    int rc = siren_topics_load(&app->topics, app->ws, err);
+    if (rc == SIREN_ENOTFOUND) {
+        app->topics = (struct siren_topics){0};
+        rc = 0;
+    } else if (!rc) {
+        rc = siren_sketch_soft_load(app->ws, &app->soft, err);
+    }
+    return rc ? rc : name_topics(app, err);
+}
+
+static int load(struct siren_app *app, struct siren_error *err)
+{
+    int rc = siren_workspace_begin_read(app->ws, err), ended;
+    if (rc) return rc;
+    rc = siren_meta_load(&app->meta, app->ws, err);
+    if (!rc) rc = siren_items_load(&app->items, app->ws, err);
+    if (!rc) rc = siren_users_load(&app->users, app->ws, err);
+    if (!rc) rc = siren_ratings_load(&app->ratings, app->ws, err);
+    if (!rc) rc = load_topics(app, err);
+    ended = siren_workspace_commit(app->ws, rc ? NULL : err);
+    if (!rc) rc = ended;
+    return rc ? rc : join_categories(app, err);
+}
+
+int siren_app_open(struct siren_app *out, const char *path, enum siren_workspace_mode mode,
+                   struct siren_error *err)
+{
+    int rc;
+    *out = (struct siren_app){0};
+    rc = siren_workspace_open(&out->ws, path, mode, err);
+    if (!rc) rc = load(out, err);
+    if (rc) siren_app_close(out);
+    return rc;
+}
+
+static void free_strings(char **strings, int n)
+{
+    for (int i = 0; strings && i < n; i++) free(strings[i]);
+    free(strings);
+}
+
+void siren_app_close(struct siren_app *app)
+{
+    if (!app) return;
+    free_strings(app->categories, app->items.n);
+    free_strings(app->topic_names, app->topics.k);
+    siren_items_clear(&app->items);
+    siren_users_clear(&app->users);
+    siren_ratings_clear(&app->ratings);
+    siren_topics_clear(&app->topics);
+    siren_workspace_close(app->ws);
+    *app = (struct siren_app){0};
+}
+
+int siren_app_target(const struct siren_app *app, const char *user, const char *item,
+                     struct siren_target *out, struct siren_error *err)
+{
+    int rc;
+    *out = (struct siren_target){.user = -1, .item = -1, .row = SIREN_NO_ROW};
+    if (user) {
+        rc = siren_user_find(app->ws, user, &out->user, err);
+        if (rc == SIREN_ENOTFOUND)
+            out->user = -1;
+        else if (rc)
+            return rc;
+    }
+    if (!item) return 0;
+    rc = siren_item_find(app->ws, item, &out->item, err);
+    if (rc) return rc;
+    if (out->user >= 0) out->row = siren_ratings_row(&app->ratings, out->user, out->item);
+    return 0;
+}

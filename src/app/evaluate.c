@@ -1,0 +1,227 @@
+/* A split through the model, stored as a run that can be stopped and continued. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/parts.h"
+#include "base/alloc.h"
+#include "siren/random.h"
+
+enum { BATCH = 32 }; /* rows stored at a time */
+
+struct siren_eval_options siren_eval_defaults(void)
+{
+    return (struct siren_eval_options){
+        .predict = siren_predict_defaults(), .split = "test", .fold = -1};
+}
+
+/* ---- the rows ---- */
+
+static int by_row(const void *x, const void *y)
+{
+    const struct siren_target *a = x, *b = y;
+    return (a->row > b->row) - (a->row < b->row);
+}
+
+/* `limit` of the n targets, drawn with the seed, in their order. */
+static int draw(struct siren_target *targets, size_t *n, size_t limit, uint64_t seed,
+                struct siren_error *err)
+{
+    uint64_t *order;
+    struct siren_target *drawn;
+    if (!limit || limit >= *n) return 0;
+    order = alloc_array(*n, sizeof *order);
+    drawn = alloc_array(limit, sizeof *drawn);
+    if (order && drawn) {
+        siren_random_permutation(seed, 0, *n, order);
+        for (size_t i = 0; i < limit; i++) drawn[i] = targets[order[i]];
+        memcpy(targets, drawn, limit * sizeof *drawn);
+        qsort(targets, limit, sizeof *targets, by_row);
+        *n = limit;
+    }
+    free(drawn);
+    free(order);
+    return *n == limit ? 0 : siren_fail_memory(err, "the drawn rows", limit * sizeof *drawn);
+}
+
+int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *o,
+                       struct siren_target **targets, size_t *n, struct siren_error *err)
+{
+    struct siren_ratings *r = &app->ratings;
+    int label, rc = siren_label_parse(o->split, &label, err);
+    *targets = NULL;
+    *n = 0;
+    if (rc) return rc;
+    if (o->fold >= 0 && r->current_fold != o->fold) {
+        rc = siren_ratings_use_fold(r, o->fold, 0, o->seed, err);
+        if (rc) return rc;
+    }
+    *targets = alloc_array(r->n + 1, sizeof **targets);
+    if (!*targets) return siren_fail_memory(err, "the rows of a split", r->n * sizeof **targets);
+    for (size_t i = 0; i < r->n; i++)
+        if (r->label[i] == label)
+            (*targets)[(*n)++] =
+                (struct siren_target){.user = r->user[i], .item = r->item[i], .row = i};
+    if (!*n)
+        rc = siren_fail(err, SIREN_ENOTFOUND, "%s has no rows in the split \"%s\"",
+                        siren_workspace_path(app->ws), o->split);
+    if (!rc) rc = draw(*targets, n, o->limit, o->seed, err);
+    if (rc) {
+        free(*targets);
+        *targets = NULL;
+    }
+    return rc;
+}
+
+/* ---- the run ---- */
+
+struct evaluation {
+    struct siren_app *app;
+    struct siren_lm *lm;
+    const struct siren_eval_options *options;
+    struct siren_target *targets;
+    size_t n, n_done;
+    uint8_t *done; /* (n) */
+    int64_t run;
+};
+
+static char *settings(const struct evaluation *e)
+{
+    const struct siren_eval_options *o = e->options;
+    char hash[17], *text = NULL;
+    json_t *j = json_object();
+    app_data_hash(e->app, hash);
+    json_object_set_new(j, "model", json_string(e->lm->identity));
+    json_object_set_new(j, "chat_template",
+                        json_string(e->lm->chat ? siren_chat_name(e->lm->chat) : ""));
+    json_object_set_new(j, "data", json_string(hash));
+    json_object_set_new(
+        j, "protocol",
+        json_string(e->app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full"));
+    json_object_set_new(j, "split", json_string(o->split));
+    if (o->fold >= 0) json_object_set_new(j, "fold", json_integer(o->fold));
+    json_object_set_new(j, "rows", json_integer((json_int_t)e->n));
+    json_object_set_new(j, "seed", json_integer((json_int_t)o->seed));
+    json_object_set_new(j, "predict", app_options_json(&o->predict));
+    app_json_text(j, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);
+    return text;
+}
+
+static int start(struct evaluation *e, struct siren_error *err)
+{
+    const struct siren_eval_options *o = e->options;
+    char split[64], *text = settings(e);
+    int rc = 0;
+    if (!text) return siren_fail_memory(err, "settings", 0);
+    if (o->fold >= 0)
+        snprintf(split, sizeof split, "fold %d of %d, %.20s", o->fold, e->app->ratings.n_folds,
+                 o->split);
+    else
+        snprintf(split, sizeof split, "%s", o->split);
+    if (!o->anew) rc = siren_run_find_unfinished(e->app->ws, "eval", text, &e->run, err);
+    if (!rc && !e->run) {
+        struct siren_run run = {.kind = "eval",
+                                .name = (char *)(o->name ? o->name : ""),
+                                .command = (char *)(o->command ? o->command : ""),
+                                .settings = text,
+                                .model = e->lm->identity,
+                                .split = split,
+                                .seed = o->seed};
+        rc = siren_run_start(e->app->ws, &run, err);
+        e->run = run.id;
+    }
+    free(text);
+    if (rc) return rc;
+    rc = siren_predictions_done(e->app->ws, e->run, e->done, e->n, err);
+    for (size_t i = 0; i < e->n && !rc; i++) e->n_done += e->done[i];
+    return rc;
+}
+
+static int store(struct evaluation *e, const size_t *rows, const struct siren_answer *answers,
+                 size_t n, struct siren_error *err)
+{
+    static const size_t labels = SIREN_MAX_LABELS;
+    struct siren_prediction predictions[BATCH];
+    float *numbers = alloc_array(2 * labels * n, sizeof *numbers);
+    int rc;
+    if (!numbers) return siren_fail_memory(err, "predictions", n * 2 * labels * sizeof *numbers);
+    for (size_t i = 0; i < n; i++)
+        predictions[i] =
+            app_prediction(e->app, &e->targets[rows[i]], &answers[i], (int64_t)rows[i],
+                           numbers + 2 * labels * i, numbers + 2 * labels * i + labels);
+    rc = siren_predictions_save(e->app->ws, e->run, predictions, n, err);
+    free(numbers);
+    return rc;
+}
+
+/* Predict and store the next rows that are missing, from *at on. */
+static int step(struct evaluation *e, size_t *at, const struct siren_progress *progress,
+                struct siren_error *err)
+{
+    struct siren_target targets[BATCH];
+    struct siren_answer answers[BATCH] = {0};
+    size_t rows[BATCH], n = 0;
+    struct app_part part;
+    struct siren_progress inner;
+    int rc;
+    for (; *at < e->n && n < BATCH; ++*at) {
+        if (e->done[*at]) continue;
+        rows[n] = *at;
+        targets[n++] = e->targets[*at];
+    }
+    part = (struct app_part){progress, "predictions", e->n_done, n, e->n};
+    inner = app_part_progress(&part);
+    rc = siren_predict(e->app, e->lm, targets, n, &e->options->predict, answers, &inner, err);
+    if (!rc) rc = store(e, rows, answers, n, err);
+    for (size_t i = 0; i < n; i++) siren_answer_clear(&answers[i]);
+    e->n_done += n;
+    return rc;
+}
+
+static int finish(struct evaluation *e, struct siren_pool *pool, struct siren_error *err)
+{
+    char *metrics = NULL;
+    int rc = siren_run_metrics(e->app, e->run, pool, &metrics, err);
+    if (!rc) rc = siren_run_finish(e->app->ws, e->run, SIREN_RUN_DONE, metrics, NULL, err);
+    free(metrics);
+    return rc;
+}
+
+static int evaluate(struct evaluation *e, struct siren_pool *pool,
+                    const struct siren_progress *progress, struct siren_error *err)
+{
+    int rc = 0;
+    for (size_t at = 0; at < e->n && !rc;) {
+        if (siren_progress_update(progress, "predictions", e->n_done, e->n))
+            rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu rows", e->n_done, e->n);
+        else if (e->n_done < e->n)
+            rc = step(e, &at, progress, err);
+        else
+            break;
+    }
+    if (!rc) rc = finish(e, pool, err);
+    if (!rc) siren_progress_update(progress, "predictions", e->n, e->n);
+    if (rc)
+        siren_run_finish(e->app->ws, e->run,
+                         rc == SIREN_ECANCEL ? SIREN_RUN_STOPPED : SIREN_RUN_FAILED, NULL,
+                         err ? err->message : NULL, NULL);
+    return rc;
+}
+
+int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
+                   const struct siren_eval_options *options, struct siren_pool *pool, int64_t *run,
+                   const struct siren_progress *progress, struct siren_error *err)
+{
+    struct evaluation e = {.app = app, .lm = lm, .options = options};
+    int rc = siren_eval_targets(app, options, &e.targets, &e.n, err);
+    *run = 0;
+    if (rc) return rc;
+    e.done = alloc_zeroed(e.n, 1);
+    rc = e.done ? start(&e, err) : siren_fail_memory(err, "the rows of a split", e.n);
+    *run = e.run;
+    if (!rc) rc = evaluate(&e, pool, progress, err);
+    free(e.done);
+    free(e.targets);
+    return rc;
+}

@@ -1,0 +1,165 @@
+/* What a prompt is made from: only what precedes the target. */
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "siren/app.h"
+
+struct owner {
+    size_t *rows;
+    struct siren_prompt_rating *history;
+    struct siren_sketch_event *events;
+    struct siren_topic_state *states;
+    struct siren_sketch sketch;
+    struct siren_prompt_topic *liked, *disliked;
+};
+
+static void owner_free(struct owner *o)
+{
+    if (!o) return;
+    free(o->rows);
+    free(o->history);
+    free(o->events);
+    free(o->states);
+    siren_sketch_clear(&o->sketch);
+    free(o->liked);
+    free(o->disliked);
+    free(o);
+}
+
+void siren_target_input_clear(struct siren_target_input *input)
+{
+    if (!input) return;
+    owner_free(input->owner);
+    *input = (struct siren_target_input){0};
+}
+
+/* The rows that precede the target; *n of them. */
+static int find_rows(const struct siren_app *app, const struct siren_target *t, struct owner *o,
+                     size_t *n, struct siren_error *err)
+{
+    const struct siren_ratings *r = &app->ratings;
+    size_t most;
+    *n = 0;
+    if (t->user < 0 || t->user >= r->n_users) return 0;
+    most = r->user_start[t->user + 1] - r->user_start[t->user];
+    o->rows = alloc_array(most + 1, sizeof *o->rows);
+    if (!o->rows) return siren_fail_memory(err, "a user's history", most * sizeof *o->rows);
+    *n = t->row == SIREN_NO_ROW ? siren_history_now(r, t->user, o->rows)
+                                : siren_history(r, t->row, o->rows);
+    return 0;
+}
+
+static int fill_history(const struct siren_app *app, struct owner *o, size_t n,
+                        struct siren_error *err)
+{
+    o->history = alloc_zeroed(n + 1, sizeof *o->history);
+    if (!o->history) return siren_fail_memory(err, "a user's history", n * sizeof *o->history);
+    for (size_t i = 0; i < n; i++) {
+        int item = app->ratings.item[o->rows[i]];
+        o->history[i] = (struct siren_prompt_rating){
+            app->items.item[item].title, app->categories[item], app->ratings.rating[o->rows[i]]};
+    }
+    return 0;
+}
+
+static struct siren_sketch_event event_of(const struct siren_app *app, size_t row)
+{
+    const struct siren_topics *t = &app->topics;
+    int item = app->ratings.item[row];
+    struct siren_sketch_event e = {.rating = app->ratings.rating[row],
+                                   .time = app->ratings.time[row],
+                                   .topics = {-1, -1},
+                                   .weights = {1, 0}};
+    if (item >= t->n) return e;
+    e.topics[0] = t->topic[item];
+    if (app->soft && e.topics[0] >= 0 && t->second[item] >= 0) {
+        double distances[2] = {t->distance[item], t->second_distance[item]};
+        e.topics[1] = t->second[item];
+        siren_sketch_soft(distances, e.weights);
+    }
+    return e;
+}
+
+static struct siren_prompt_topic *topics_of(const struct siren_sketch_entry *entries, size_t n)
+{
+    struct siren_prompt_topic *out = alloc_zeroed(n + 1, sizeof *out);
+    for (size_t i = 0; out && i < n; i++)
+        out[i] = (struct siren_prompt_topic){entries[i].name, (int)entries[i].count,
+                                             (int)entries[i].liked};
+    return out;
+}
+
+static int fill_sketch(const struct siren_app *app, const struct siren_target *target,
+                       const struct siren_predict_options *options, struct owner *o, size_t n,
+                       struct siren_error *err)
+{
+    int k = app->topics.k;
+    struct siren_sketch_options read = {
+        .rule = options->rule,
+        .theta = siren_scale_theta(&app->meta.scale),
+        .decay = options->decay,
+        .now = target->row == SIREN_NO_ROW ? SIREN_NO_TIME : app->ratings.time[target->row],
+        .min_support = options->min_support};
+    int rc;
+    if (!k)
+        return siren_fail(err, SIREN_ENOTFOUND,
+                          "%s has no topics, and the strategy wants the user's sketch: run siren "
+                          "topics first, or take --strategy recent",
+                          siren_workspace_path(app->ws));
+    o->events = alloc_zeroed(n + 1, sizeof *o->events);
+    o->states = alloc_zeroed((size_t)k, sizeof *o->states);
+    if (!o->events || !o->states) return siren_fail_memory(err, "a sketch", 0);
+    for (size_t i = 0; i < n; i++) o->events[i] = event_of(app, o->rows[i]);
+    siren_sketch_compute(o->states, k, o->events, n, read.theta);
+    rc = siren_sketch_read(&o->sketch, o->states, k, (const char *const *)app->topic_names, &read,
+                           err);
+    if (rc) return rc;
+    o->liked = topics_of(o->sketch.liked, o->sketch.n_liked);
+    o->disliked = topics_of(o->sketch.disliked, o->sketch.n_disliked);
+    return o->liked && o->disliked ? 0 : siren_fail_memory(err, "a sketch", 0);
+}
+
+static void fill_candidate(const struct siren_app *app, const struct siren_target *target,
+                           struct siren_prompt_input *in)
+{
+    in->title = target->title;
+    in->categories = target->categories;
+    in->description = target->description;
+    if (target->item >= 0) {
+        in->title = app->items.item[target->item].title;
+        in->categories = app->categories[target->item];
+        in->description = app->items.item[target->item].description;
+    }
+    if (app->meta.protocol == SIREN_PROTOCOL_PAPER) in->description = NULL;
+}
+
+int siren_target_input(const struct siren_app *app, const struct siren_target *target,
+                       const struct siren_predict_options *options, struct siren_target_input *out,
+                       struct siren_error *err)
+{
+    struct owner *o = alloc_zeroed(1, sizeof *o);
+    size_t n = 0;
+    int rc;
+    *out = (struct siren_target_input){.owner = o};
+    if (!o) return siren_fail_memory(err, "a prompt", sizeof *o);
+    rc = find_rows(app, target, o, &n, err);
+    if (!rc) rc = fill_history(app, o, n, err);
+    if (!rc && (options->strategy.flags & SIREN_WITH_SKETCH))
+        rc = fill_sketch(app, target, options, o, n, err);
+    if (rc) {
+        siren_target_input_clear(out);
+        return rc;
+    }
+    out->n_history = n;
+    out->input = (struct siren_prompt_input){.noun = app->meta.noun,
+                                             .scale = app->meta.scale,
+                                             .theta = siren_scale_theta(&app->meta.scale),
+                                             .history = o->history,
+                                             .n_history = n,
+                                             .liked = o->liked,
+                                             .n_liked = o->sketch.n_liked,
+                                             .disliked = o->disliked,
+                                             .n_disliked = o->sketch.n_disliked};
+    fill_candidate(app, target, &out->input);
+    return 0;
+}

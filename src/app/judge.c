@@ -1,0 +1,232 @@
+/* Answers that were made elsewhere become a run like any. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/parts.h"
+#include "base/alloc.h"
+#include "siren/file.h"
+
+struct judge {
+    struct siren_app *app;
+    const struct siren_judge_options *options;
+    const char *path;
+    struct siren_lines *lines;
+    uint8_t *allowed, *seen; /* (ratings.n) rows of the split; rows that were answered */
+    struct siren_target *targets;
+    struct siren_answer *answers;
+    size_t n, capacity, answer_capacity;
+};
+
+static int bad(const struct judge *j, struct siren_error *err, const char *what)
+{
+    return siren_fail(err, SIREN_EFORMAT, "%s:%llu: %s", j->path,
+                      (unsigned long long)siren_lines_number(j->lines), what);
+}
+
+static int find_row(const struct judge *j, const json_t *object, struct siren_target *t,
+                    struct siren_error *err)
+{
+    const json_t *row = json_object_get(object, "row");
+    const char *user = json_string_value(json_array_get(row, 0));
+    const char *item = json_string_value(json_array_get(row, 1));
+    int rc;
+    if (!user || !item || json_array_size(row) != 2)
+        return bad(j, err, "expected \"row\": [\"user\", \"item\"]");
+    rc = siren_app_target(j->app, user, item, t, err);
+    if (rc)
+        return siren_fail_prefix(err, rc, "%s:%llu: ", j->path,
+                                 (unsigned long long)siren_lines_number(j->lines));
+    if (t->row == SIREN_NO_ROW || !j->allowed[t->row])
+        return bad(j, err,
+                   t->row == SIREN_NO_ROW
+                       ? "the workspace has no rating of this row's user and item"
+                       : "the row is not in the split that is judged");
+    if (j->seen[t->row]) return bad(j, err, "the row was answered before");
+    j->seen[t->row] = 1;
+    return 0;
+}
+
+static int read_probabilities(const struct judge *j, const json_t *list, struct siren_answer *a,
+                              struct siren_error *err)
+{
+    const struct siren_scale *scale = &j->app->meta.scale;
+    int labels = siren_scale_labels(scale);
+    double sum = 0;
+    if (labels > SIREN_MAX_LABELS || json_array_size(list) != (size_t)labels)
+        return bad(j, err, "expected as many \"probabilities\" as the scale has labels");
+    for (int k = 0; k < labels; k++) {
+        const json_t *value = json_array_get(list, (size_t)k);
+        a->probabilities[k] = json_number_value(value);
+        if (!json_is_number(value) || a->probabilities[k] < 0)
+            return bad(j, err, "a probability is negative or no number");
+        sum += a->probabilities[k];
+    }
+    if (!(sum > 0) || sum > 1 + 1e-3)
+        return bad(j, err, "the probabilities sum to 0 or to more than 1");
+    for (int k = 0; k < labels; k++) {
+        a->logprobs[k] = log(a->probabilities[k]);
+        a->probabilities[k] /= sum;
+    }
+    a->n_labels = labels;
+    a->outside = fmax(0, 1 - sum);
+    a->argmax = siren_decode(SIREN_ARGMAX, scale, a->probabilities);
+    a->mean = siren_decode(SIREN_MEAN, scale, a->probabilities);
+    a->median = siren_decode(SIREN_MEDIAN, scale, a->probabilities);
+    return 0;
+}
+
+static int read_answer(const struct judge *j, const json_t *object, struct siren_answer *a,
+                       struct siren_error *err)
+{
+    const struct siren_scale *scale = &j->app->meta.scale;
+    const json_t *rating = json_object_get(object, "rating");
+    const json_t *list = json_object_get(object, "probabilities");
+    const char *text = json_string_value(json_object_get(object, "text"));
+    double fallback = isnan(j->options->fallback) ? scale->max : j->options->fallback;
+    a->outside = NAN;
+    a->tokens_in = (int)json_integer_value(json_object_get(object, "tokens_in"));
+    a->tokens_out = (int)json_integer_value(json_object_get(object, "tokens_out"));
+    a->latency_ms = json_number_value(json_object_get(object, "latency_ms"));
+    if (list) return read_probabilities(j, list, a, err);
+    if (json_is_number(rating)) {
+        a->mean = fmin(fmax(json_number_value(rating), scale->min), scale->max);
+    } else if (text) {
+        unsigned flags = siren_answer_parse(text, scale->min, scale->max, fallback, &a->mean);
+        a->invalid = !(flags & SIREN_ANSWER_NUMBER);
+        a->text = strdup(text);
+        if (!a->text) return siren_fail_memory(err, "an answer", strlen(text));
+    } else {
+        return bad(j, err, "expected \"rating\", \"probabilities\" or \"text\"");
+    }
+    a->argmax = a->median = a->mean;
+    return 0;
+}
+
+static int read_line(struct judge *j, const char *text, size_t length, struct siren_error *err)
+{
+    json_error_t where;
+    json_t *object = json_loadb(text, length, JSON_REJECT_DUPLICATES, &where);
+    int rc;
+    if (!json_is_object(object)) {
+        json_decref(object);
+        return bad(j, err, object ? "expected a JSON object" : where.text);
+    }
+    rc = alloc_grow(&j->targets, &j->capacity, j->n + 1, sizeof *j->targets);
+    if (!rc) rc = alloc_grow(&j->answers, &j->answer_capacity, j->n + 1, sizeof *j->answers);
+    if (rc) {
+        json_decref(object);
+        return siren_fail_memory(err, "answers", j->n * sizeof *j->answers);
+    }
+    j->answers[j->n] = (struct siren_answer){0};
+    rc = find_row(j, object, &j->targets[j->n], err);
+    if (!rc) rc = read_answer(j, object, &j->answers[j->n], err);
+    j->n++;
+    json_decref(object);
+    return rc;
+}
+
+static int read_file(struct judge *j, struct siren_error *err)
+{
+    char *text;
+    size_t length;
+    int rc = siren_lines_open(&j->lines, j->path, SIREN_UTF8, err), more = 0;
+    while (!rc && (more = siren_lines_next(j->lines, &text, &length, err)) > 0)
+        if (length) rc = read_line(j, text, length, err);
+    if (more < 0) rc = more;
+    siren_lines_close(j->lines);
+    if (!rc && !j->n) rc = siren_fail(err, SIREN_EFORMAT, "%s holds no answers", j->path);
+    return rc;
+}
+
+static int allow(struct judge *j, struct siren_error *err)
+{
+    struct siren_eval_options e = siren_eval_defaults();
+    struct siren_target *targets;
+    size_t n, rows = j->app->ratings.n;
+    int rc;
+    j->allowed = alloc_zeroed(rows + 1, 1);
+    j->seen = alloc_zeroed(rows + 1, 1);
+    if (!j->allowed || !j->seen) return siren_fail_memory(err, "rows", 2 * rows);
+    if (!j->options->split) {
+        memset(j->allowed, 1, rows);
+        return 0;
+    }
+    e.split = j->options->split;
+    e.fold = j->options->fold;
+    rc = siren_eval_targets(j->app, &e, &targets, &n, err);
+    if (rc) return rc;
+    for (size_t i = 0; i < n; i++) j->allowed[targets[i].row] = 1;
+    free(targets);
+    return 0;
+}
+
+static char *settings(const struct judge *j)
+{
+    json_t *s = json_object();
+    char hash[17], *text = NULL;
+    app_data_hash(j->app, hash);
+    json_object_set_new(s, "predictions", json_string(j->path));
+    json_object_set_new(s, "data", json_string(hash));
+    json_object_set_new(s, "split", json_string(j->options->split ? j->options->split : ""));
+    json_object_set_new(s, "fallback", app_real(j->options->fallback));
+    app_json_text(s, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);
+    return text;
+}
+
+static int save(struct judge *j, int64_t run, struct siren_error *err)
+{
+    float probabilities[SIREN_MAX_LABELS], logprobs[SIREN_MAX_LABELS];
+    int rc = 0;
+    for (size_t i = 0; i < j->n && !rc; i++) {
+        struct siren_prediction p = app_prediction(j->app, &j->targets[i], &j->answers[i],
+                                                   (int64_t)i, probabilities, logprobs);
+        rc = siren_predictions_save(j->app->ws, run, &p, 1, err);
+    }
+    return rc;
+}
+
+/* The whole run in one transaction: it is there with its metrics, or not at all. */
+static int store(struct judge *j, struct siren_pool *pool, int64_t *id, struct siren_error *err)
+{
+    const struct siren_judge_options *o = j->options;
+    struct siren_run run = {.kind = "judge",
+                            .name = (char *)(o->name ? o->name : ""),
+                            .command = (char *)(o->command ? o->command : ""),
+                            .settings = settings(j),
+                            .model = "",
+                            .split = (char *)(o->split ? o->split : "")};
+    char *metrics = NULL;
+    int rc = run.settings ? siren_workspace_begin(j->app->ws, err)
+                          : siren_fail_memory(err, "settings", 0);
+    if (rc) {
+        free(run.settings);
+        return rc;
+    }
+    rc = siren_run_start(j->app->ws, &run, err);
+    if (!rc) rc = save(j, run.id, err);
+    if (!rc) rc = siren_run_metrics(j->app, run.id, pool, &metrics, err);
+    if (!rc) rc = siren_run_finish(j->app->ws, run.id, SIREN_RUN_DONE, metrics, NULL, err);
+    if (!rc) rc = siren_workspace_commit(j->app->ws, err);
+    if (rc) siren_workspace_rollback(j->app->ws);
+    *id = rc ? 0 : run.id;
+    free(metrics);
+    free(run.settings);
+    return rc;
+}
+
+int siren_judge(struct siren_app *app, const char *path, const struct siren_judge_options *options,
+                struct siren_pool *pool, int64_t *run, struct siren_error *err)
+{
+    struct judge j = {.app = app, .options = options, .path = path};
+    int rc = allow(&j, err);
+    *run = 0;
+    if (!rc) rc = read_file(&j, err);
+    if (!rc) rc = store(&j, pool, run, err);
+    siren_answers_free(j.answers, j.n);
+    free(j.targets);
+    free(j.allowed);
+    free(j.seen);
+    return rc;
+}

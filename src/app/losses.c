@@ -1,0 +1,111 @@
+#include "app/losses.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+
+void columns_clear(struct columns *c)
+{
+    free(c->user);
+    free(c->item);
+    free(c->truth);
+    for (int d = 0; d < N_DECODERS; d++) free(c->decoded[d]);
+    free(c->distributions);
+    free(c->invalid);
+    free(c->latency);
+    *c = (struct columns){0};
+}
+
+static int allocate(struct columns *c, size_t n, int labels)
+{
+    c->user = alloc_zeroed(n + 1, sizeof *c->user);
+    c->item = alloc_zeroed(n + 1, sizeof *c->item);
+    c->truth = alloc_zeroed(n + 1, sizeof *c->truth);
+    c->invalid = alloc_zeroed(n + 1, 1);
+    c->latency = alloc_zeroed(n + 1, sizeof *c->latency);
+    c->distributions = alloc_zeroed(n + 1, (size_t)labels * sizeof *c->distributions);
+    for (int d = 0; d < N_DECODERS; d++) c->decoded[d] = alloc_zeroed(n + 1, sizeof *c->decoded[d]);
+    return c->user && c->item && c->truth && c->invalid && c->latency && c->distributions &&
+           c->decoded[0] && c->decoded[1] && c->decoded[2];
+}
+
+/* float32 sums to 1 only nearly. */
+static void copy_distribution(const struct siren_prediction *p, double *out)
+{
+    double sum = 0;
+    for (int k = 0; k < p->n_labels; k++) sum += p->probabilities[k];
+    for (int k = 0; k < p->n_labels; k++)
+        out[k] = sum > 0 ? p->probabilities[k] / sum : 1.0 / p->n_labels;
+}
+
+struct presence {
+    int decoded[N_DECODERS], distributions;
+    size_t n_outside;
+};
+
+static void add(struct columns *c, const struct siren_prediction *p, int labels,
+                struct presence *has)
+{
+    const double values[N_DECODERS] = {p->argmax, p->mean, p->median};
+    size_t i = c->n++;
+    c->user[i] = p->user;
+    c->item[i] = p->item;
+    c->truth[i] = p->truth;
+    c->invalid[i] = (unsigned char)p->invalid;
+    c->latency[i] = p->latency_ms;
+    for (int d = 0; d < N_DECODERS; d++) {
+        c->decoded[d][i] = values[d];
+        has->decoded[d] &= isfinite(values[d]);
+    }
+    if (p->n_labels == labels && p->probabilities)
+        copy_distribution(p, c->distributions + i * (size_t)labels);
+    else
+        has->distributions = 0;
+    if (!isnan(p->outside)) {
+        c->outside += p->outside;
+        has->n_outside++;
+    }
+    c->tokens_in += p->tokens_in;
+    c->tokens_out += p->tokens_out;
+    c->tokens_cached += p->tokens_cached;
+}
+
+static int ascending(const void *x, const void *y)
+{
+    const double *a = x, *b = y;
+    return (*a > *b) - (*a < *b);
+}
+
+static void drop(double **column)
+{
+    free(*column);
+    *column = NULL;
+}
+
+int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct siren_error *err)
+{
+    struct siren_predictions p;
+    struct presence has = {{1, 1, 1}, 1, 0};
+    int labels = siren_scale_labels(&app->meta.scale);
+    int rc = siren_predictions_load(&p, app->ws, run, err);
+    *out = (struct columns){0};
+    if (rc) return rc;
+    if (allocate(out, p.n, labels)) {
+        for (size_t i = 0; i < p.n; i++)
+            if (!isnan(p.prediction[i].truth)) add(out, &p.prediction[i], labels, &has);
+        out->outside = has.n_outside ? out->outside / (double)has.n_outside : NAN;
+        qsort(out->latency, out->n, sizeof *out->latency, ascending);
+        for (int d = 0; d < N_DECODERS; d++)
+            if (!has.decoded[d]) drop(&out->decoded[d]);
+        if (!has.distributions) drop(&out->distributions);
+        if (!out->n)
+            rc = siren_fail(err, SIREN_ENOTFOUND,
+                            "run %lld has no predictions with a known true rating", (long long)run);
+    } else {
+        rc = siren_fail_memory(err, "predictions", p.n * sizeof(double));
+    }
+    siren_predictions_clear(&p);
+    if (rc) columns_clear(out);
+    return rc;
+}

@@ -1,0 +1,24 @@
+/* A run's stored predictions as columns. */
+#ifndef SIREN_APP_LOSSES_H
+#define SIREN_APP_LOSSES_H
+
+#include "siren/app.h"
+
+enum { N_DECODERS = 3 };
+
+/* The rows of a run that have a true rating. */
+struct columns {
+    size_t n;
+    int32_t *user, *item;
+    double *truth;
+    double *decoded[N_DECODERS]; /* by enum siren_decoder; NULL: some row has none */
+    double *distributions;       /* (n, labels); NULL: some row has none */
+    unsigned char *invalid;
+    double outside; /* mean over the rows that know it; NAN: none does */
+    double tokens_in, tokens_out, tokens_cached; /* sums */
+    double *latency;                             /* (n) ms, ascending */
+};
+int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct siren_error *err);
+void columns_clear(struct columns *c);
+
+#endif

@@ -1,0 +1,253 @@
+/* Batch jobs: a file of pairs in, a file of answers out. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/parts.h"
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "siren/file.h"
+
+enum { BATCH = 64, MAX_FIELDS = 64 };
+
+struct batch_job {
+    struct siren_app *app;
+    struct siren_lm *lm;
+    const struct siren_predict_options *options;
+    const char *path;
+    struct siren_lines *lines;
+    struct siren_writer *writer;
+    enum siren_output format;
+    int user_column, item_column;
+    struct siren_target *targets;
+    char **users; /* as written in the file: an unknown user has no other name */
+    size_t n, capacity, user_capacity;
+    struct siren_pairs_report *report;
+};
+
+/* Split a CSV line in place; quotes as in RFC 4180, within the line. Returns the fields, or -1. */
+static int split(char *line, char *fields[MAX_FIELDS])
+{
+    int n = 0;
+    char *p = line;
+    for (;;) {
+        char *out = p;
+        if (n == MAX_FIELDS) return -1;
+        fields[n++] = p;
+        if (*p == '"') {
+            for (p++; *p && (*p != '"' || p[1] == '"'); p++) {
+                p += *p == '"';
+                *out++ = *p;
+            }
+            if (*p != '"' || (p[1] && p[1] != ',')) return -1;
+            p++;
+        } else {
+            while (*p && *p != ',') p++;
+            out = p;
+        }
+        if (!*p) {
+            *out = '\0';
+            return n;
+        }
+        *out = '\0';
+        p++;
+    }
+}
+
+static int bad(const struct batch_job *j, struct siren_error *err, const char *what)
+{
+    return siren_fail(err, SIREN_EFORMAT, "%s:%llu: %s", j->path,
+                      (unsigned long long)siren_lines_number(j->lines), what);
+}
+
+static int read_header(struct batch_job *j, struct siren_error *err)
+{
+    char *line, *fields[MAX_FIELDS];
+    size_t length;
+    int n, rc = siren_lines_next(j->lines, &line, &length, err);
+    if (rc < 0) return rc;
+    n = rc ? split(line, fields) : 0;
+    j->user_column = j->item_column = -1;
+    for (int i = 0; i < n; i++) {
+        if (!strcmp(fields[i], "user") || !strcmp(fields[i], "user_id")) j->user_column = i;
+        if (!strcmp(fields[i], "item") || !strcmp(fields[i], "item_id")) j->item_column = i;
+    }
+    if (j->user_column >= 0 && j->item_column >= 0) return 0;
+    return bad(j, err, "expected a header line with the columns user and item, e.g. \"user,item\"");
+}
+
+static int read_pair(struct batch_job *j, char *line, struct siren_error *err)
+{
+    char *fields[MAX_FIELDS];
+    int n = split(line, fields), rc;
+    if (n <= j->user_column || n <= j->item_column)
+        return bad(j, err,
+                   n < 0 ? "quotes that do not close, or too many fields"
+                         : "fewer fields than the header has");
+    if (alloc_grow(&j->targets, &j->capacity, j->n + 1, sizeof *j->targets) ||
+        alloc_grow(&j->users, &j->user_capacity, j->n + 1, sizeof *j->users))
+        return siren_fail_memory(err, "pairs", j->n * sizeof *j->targets);
+    rc = siren_app_target(j->app, fields[j->user_column], fields[j->item_column], &j->targets[j->n],
+                          err);
+    if (rc)
+        return siren_fail_prefix(err, rc, "%s:%llu: ", j->path,
+                                 (unsigned long long)siren_lines_number(j->lines));
+    j->users[j->n] = strdup(fields[j->user_column]);
+    if (!j->users[j->n]) return siren_fail_memory(err, "pairs", 0);
+    j->report->n_new_users += j->targets[j->n].user < 0;
+    j->n++;
+    return 0;
+}
+
+static int read_pairs(struct batch_job *j, struct siren_error *err)
+{
+    char *line;
+    size_t length;
+    int rc = siren_lines_open(&j->lines, j->path, SIREN_UTF8, err), more = 0;
+    if (!rc) rc = read_header(j, err);
+    while (!rc && (more = siren_lines_next(j->lines, &line, &length, err)) > 0)
+        if (length) rc = read_pair(j, line, err);
+    if (more < 0) rc = more;
+    siren_lines_close(j->lines);
+    return rc;
+}
+
+/* ---- output ---- */
+
+static void put_field(struct buf *b, const char *text)
+{
+    if (!strpbrk(text, ",\"\r\n")) {
+        buf_puts(b, text);
+        return;
+    }
+    buf_putc(b, '"');
+    for (; *text; text++) {
+        if (*text == '"') buf_putc(b, '"');
+        buf_putc(b, *text);
+    }
+    buf_putc(b, '"');
+}
+
+static void put_number(struct buf *b, double value)
+{
+    buf_putc(b, ',');
+    if (isfinite(value)) buf_printf(b, "%.6g", value);
+}
+
+static int write_header(struct batch_job *j, struct siren_error *err)
+{
+    const struct siren_scale *scale = &j->app->meta.scale;
+    struct buf b = {0};
+    int rc;
+    if (j->format == SIREN_JSONL) return 0;
+    buf_puts(&b, "user,item,argmax,mean,median,outside,invalid");
+    for (int k = 0; k < siren_scale_labels(scale) && j->options->mode == SIREN_AO; k++) {
+        char label[32];
+        siren_scale_text(scale, k, label);
+        buf_printf(&b, ",p%s", label);
+    }
+    buf_puts(&b, ",tokens_in,tokens_cached,latency_ms\n");
+    rc = buf_failed(&b) ? siren_fail_memory(err, "a line", b.size)
+                        : siren_writer_write(j->writer, buf_text(&b), b.size, err);
+    buf_free(&b);
+    return rc;
+}
+
+static int write_csv(struct batch_job *j, size_t i, const struct siren_answer *a,
+                     struct siren_error *err)
+{
+    struct buf b = {0};
+    int rc;
+    put_field(&b, j->users[i]);
+    buf_putc(&b, ',');
+    put_field(&b, j->app->items.item[j->targets[i].item].external);
+    put_number(&b, a->argmax);
+    put_number(&b, a->mean);
+    put_number(&b, a->median);
+    put_number(&b, a->outside);
+    buf_printf(&b, ",%d", a->invalid);
+    for (int k = 0; k < a->n_labels; k++) put_number(&b, a->probabilities[k]);
+    buf_printf(&b, ",%d,%d,%.3f\n", a->tokens_in, a->tokens_cached, a->latency_ms);
+    rc = buf_failed(&b) ? siren_fail_memory(err, "a line", b.size)
+                        : siren_writer_write(j->writer, buf_text(&b), b.size, err);
+    buf_free(&b);
+    return rc;
+}
+
+static int write_jsonl(struct batch_job *j, size_t i, const struct siren_answer *a,
+                       struct siren_error *err)
+{
+    char *text = NULL, *line = NULL;
+    json_t *object;
+    int rc = siren_answer_json(j->app, &j->targets[i], a, &text, err);
+    if (rc) return rc;
+    object = json_loads(text, 0, NULL);
+    json_object_set_new(object, "user", json_string(j->users[i]));
+    rc = app_json_text(object, JSON_COMPACT, &line, err);
+    if (!rc) rc = siren_writer_printf(j->writer, err, "%s\n", line);
+    free(text);
+    free(line);
+    return rc;
+}
+
+static int step(struct batch_job *j, size_t from, size_t n, const struct siren_progress *progress,
+                struct siren_error *err)
+{
+    struct siren_answer answers[BATCH] = {0};
+    struct app_part part = {progress, "predictions", from, n, j->n};
+    struct siren_progress inner = app_part_progress(&part);
+    int rc = siren_predict(j->app, j->lm, j->targets + from, n, j->options, answers, &inner, err);
+    for (size_t i = 0; i < n && !rc; i++) {
+        rc = j->format == SIREN_CSV ? write_csv(j, from + i, &answers[i], err)
+                                    : write_jsonl(j, from + i, &answers[i], err);
+        j->report->n_invalid += (size_t)answers[i].invalid;
+        j->report->n_tokens += (size_t)answers[i].tokens_in;
+        j->report->n_tokens_cached += (size_t)answers[i].tokens_cached;
+    }
+    for (size_t i = 0; i < n; i++) siren_answer_clear(&answers[i]);
+    return rc;
+}
+
+static int write_all(struct batch_job *j, const char *output, const struct siren_progress *progress,
+                     struct siren_error *err)
+{
+    int rc = siren_writer_open(&j->writer, output, err);
+    if (rc) return rc;
+    rc = write_header(j, err);
+    for (size_t from = 0; from < j->n && !rc; from += BATCH) {
+        size_t n = j->n - from < BATCH ? j->n - from : BATCH;
+        if (siren_progress_update(progress, "predictions", from, j->n))
+            rc = siren_fail(err, SIREN_ECANCEL, "stopped; %s was not written", output);
+        else
+            rc = step(j, from, n, progress, err);
+    }
+    if (!rc) return siren_writer_commit(j->writer, err);
+    siren_writer_abort(j->writer);
+    return rc;
+}
+
+int siren_predict_pairs(struct siren_app *app, struct siren_lm *lm, const char *pairs,
+                        const char *output, enum siren_output format,
+                        const struct siren_predict_options *options,
+                        struct siren_pairs_report *report, const struct siren_progress *progress,
+                        struct siren_error *err)
+{
+    struct siren_pairs_report none;
+    struct batch_job j = {.app = app,
+                          .lm = lm,
+                          .options = options,
+                          .path = pairs,
+                          .format = format,
+                          .report = report ? report : &none};
+    double start = app_milliseconds();
+    int rc;
+    *j.report = (struct siren_pairs_report){0};
+    rc = read_pairs(&j, err);
+    if (!rc) rc = write_all(&j, output, progress, err);
+    j.report->n = j.n;
+    j.report->seconds = (app_milliseconds() - start) / 1e3;
+    for (size_t i = 0; i < j.n; i++) free(j.users[i]);
+    free(j.users);
+    free(j.targets);
+    return rc;
+}

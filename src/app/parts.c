@@ -1,0 +1,180 @@
+/* What the jobs share: time, progress of parts, settings and answers as JSON. */
+#include "app/parts.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+double app_milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
+}
+
+static int part_update(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    const struct app_part *p = context;
+    double share = total ? (double)done / (double)total : 0;
+    return siren_progress_update(p->outer, p->what, p->from + (uint64_t)(share * (double)p->n),
+                                 p->total);
+}
+
+struct siren_progress app_part_progress(struct app_part *part)
+{
+    return (struct siren_progress){part_update, part};
+}
+
+json_t *app_real(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+int app_json_text(json_t *object, size_t flags, char **text, struct siren_error *err)
+{
+    *text = object ? json_dumps(object, flags) : NULL;
+    json_decref(object);
+    return *text ? 0 : siren_fail_memory(err, "a JSON text", 0);
+}
+
+/* ---- settings ---- */
+
+json_t *app_options_json(const struct siren_predict_options *o)
+{
+    char strategy[96];
+    json_t *j = json_object();
+    siren_strategy_name(&o->strategy, strategy);
+    json_object_set_new(j, "strategy", json_string(strategy));
+    json_object_set_new(j, "recent", json_integer(o->strategy.n_recent));
+    json_object_set_new(j, "more", json_integer(o->strategy.n_more));
+    json_object_set_new(j, "digits", json_integer(o->strategy.n_digits));
+    json_object_set_new(j, "mode", json_string(o->mode == SIREN_AO ? "answer" : "reason"));
+    json_object_set_new(j, "sketch_rule",
+                        json_string(o->rule == SIREN_RULE_MEAN ? "mean" : "majority"));
+    json_object_set_new(j, "sketch_decay", json_boolean(o->decay));
+    json_object_set_new(j, "sketch_support", json_real(o->min_support));
+    json_object_set_new(
+        j, "prompt_limit",
+        json_integer((json_int_t)(o->prompt_limit ? o->prompt_limit : SIREN_PROMPT_LIMIT)));
+    if (o->mode == SIREN_AO) return j;
+    json_object_set_new(j, "fallback", app_real(o->fallback));
+    json_object_set_new(j, "temperature", json_real(o->sampling.temperature));
+    json_object_set_new(j, "top_p", json_real(o->sampling.top_p));
+    json_object_set_new(j, "top_k", json_integer(o->sampling.top_k));
+    json_object_set_new(j, "max_tokens", json_integer(o->sampling.max_tokens));
+    json_object_set_new(j, "sampling_seed", json_integer((json_int_t)o->sampling.seed));
+    return j;
+}
+
+void app_data_hash(const struct siren_app *app, char text[17])
+{
+    const struct siren_ratings *r = &app->ratings;
+    XXH3_state_t state;
+    XXH3_64bits_reset(&state);
+    XXH3_64bits_update(&state, r->user, r->n * sizeof *r->user);
+    XXH3_64bits_update(&state, r->item, r->n * sizeof *r->item);
+    XXH3_64bits_update(&state, r->rating, r->n * sizeof *r->rating);
+    XXH3_64bits_update(&state, r->time, r->n * sizeof *r->time);
+    XXH3_64bits_update(&state, r->label, r->n * sizeof *r->label);
+    for (int i = 0; i < app->items.n; i++)
+        XXH3_64bits_update(&state, &app->items.item[i].hash, sizeof app->items.item[i].hash);
+    if (app->topics.k)
+        XXH3_64bits_update(&state, app->topics.topic,
+                           (size_t)app->topics.n * sizeof *app->topics.topic);
+    for (int k = 0; k < app->topics.k; k++)
+        XXH3_64bits_update(&state, app->topic_names[k], strlen(app->topic_names[k]) + 1);
+    snprintf(text, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(&state));
+}
+
+/* ---- answers ---- */
+
+struct siren_prediction app_prediction(const struct siren_app *app,
+                                       const struct siren_target *target,
+                                       const struct siren_answer *answer, int64_t row,
+                                       float *probabilities, float *logprobs)
+{
+    for (int k = 0; k < answer->n_labels; k++) {
+        probabilities[k] = (float)answer->probabilities[k];
+        logprobs[k] = (float)answer->logprobs[k];
+    }
+    return (struct siren_prediction){
+        .row = row,
+        .user = target->user,
+        .item = target->item,
+        .truth = target->row == SIREN_NO_ROW ? NAN : app->ratings.rating[target->row],
+        .n_labels = answer->n_labels,
+        .probabilities = answer->n_labels ? probabilities : NULL,
+        .logprobs = answer->n_labels ? logprobs : NULL,
+        .argmax = answer->argmax,
+        .mean = answer->mean,
+        .median = answer->median,
+        .outside = answer->outside,
+        .tokens_in = answer->tokens_in,
+        .tokens_out = answer->tokens_out,
+        .tokens_cached = answer->tokens_cached,
+        .latency_ms = answer->latency_ms,
+        .invalid = answer->invalid,
+        .text = answer->text,
+    };
+}
+
+static json_t *notes_json(unsigned notes)
+{
+    static const struct {
+        unsigned note;
+        const char *name;
+    } names[] = {{SIREN_NOTE_NEW_USER, "unknown user"},
+                 {SIREN_NOTE_NO_HISTORY, "no history"},
+                 {SIREN_NOTE_NEW_ITEM, "unknown item"},
+                 {SIREN_NOTE_RATED, "rated already"},
+                 {SIREN_NOTE_CUT, "history cut to fit the prompt"}};
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (notes & names[i].note) json_array_append_new(list, json_string(names[i].name));
+    return list;
+}
+
+static json_t *distribution_json(const struct siren_app *app, const struct siren_answer *a)
+{
+    json_t *p = json_object();
+    for (int k = 0; k < a->n_labels; k++) {
+        char label[32];
+        siren_scale_text(&app->meta.scale, k, label);
+        json_object_set_new(p, label, app_real(a->probabilities[k]));
+    }
+    return p;
+}
+
+int siren_answer_json(const struct siren_app *app, const struct siren_target *t,
+                      const struct siren_answer *a, char **json, struct siren_error *err)
+{
+    json_t *j = json_object();
+    const struct siren_item *item = t->item >= 0 ? &app->items.item[t->item] : NULL;
+    json_object_set_new(j, "user",
+                        t->user >= 0 ? json_string(app->users.external[t->user]) : json_null());
+    json_object_set_new(j, "item", item ? json_string(item->external) : json_null());
+    json_object_set_new(j, "title",
+                        item       ? json_string(item->title)
+                        : t->title ? json_string(t->title)
+                                   : json_null());
+    if (t->row != SIREN_NO_ROW)
+        json_object_set_new(j, "rated", app_real(app->ratings.rating[t->row]));
+    if (a->n_labels) json_object_set_new(j, "probabilities", distribution_json(app, a));
+    json_object_set_new(j, "argmax", app_real(a->argmax));
+    json_object_set_new(j, "mean", app_real(a->mean));
+    json_object_set_new(j, "median", app_real(a->median));
+    json_object_set_new(j, "outside", app_real(a->outside));
+    json_object_set_new(j, "invalid", json_boolean(a->invalid));
+    json_object_set_new(j, "tokens_in", json_integer(a->tokens_in));
+    json_object_set_new(j, "tokens_out", json_integer(a->tokens_out));
+    json_object_set_new(j, "tokens_cached", json_integer(a->tokens_cached));
+    json_object_set_new(j, "latency_ms", app_real(a->latency_ms));
+    json_object_set_new(j, "notes", notes_json(a->notes));
+    if (a->text) json_object_set_new(j, "text", json_string(a->text));
+    return app_json_text(j, JSON_COMPACT, json, err);
+}

@@ -1,0 +1,43 @@
+/* What the jobs of this folder share. */
+#ifndef SIREN_APP_PARTS_H
+#define SIREN_APP_PARTS_H
+
+#include <jansson.h>
+
+#include "siren/app.h"
+
+double app_milliseconds(void); /* of a clock that only goes forward */
+
+/* "\n<think>\n", which a prompt that ends with SIREN_COT holds already, as the answer's beginning.
+ */
+#define APP_THINK "<think>\n"
+
+/* Profiles for SIREN_WITH_PROFILE: profiles[i] is malloc'ed, or NULL without any history. */
+int app_profiles(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,
+                 size_t n, const struct siren_predict_options *options, char **profiles,
+                 struct siren_error *err);
+
+/* Progress of a part: `done` of the inner call is spread over [from, from + n) of `total`. */
+struct app_part {
+    const struct siren_progress *outer;
+    const char *what;
+    size_t from, n, total;
+};
+struct siren_progress app_part_progress(struct app_part *part);
+
+/* The options as a JSON object: all that determines an answer, besides model and data. */
+json_t *app_options_json(const struct siren_predict_options *options);
+/* A hash of what the answers depend on in the workspace: ratings, items, topics. */
+void app_data_hash(const struct siren_app *app, char text[17]);
+
+/* The answer as it is stored; the arrays are (n_labels) floats of the caller. */
+struct siren_prediction app_prediction(const struct siren_app *app,
+                                       const struct siren_target *target,
+                                       const struct siren_answer *answer, int64_t row,
+                                       float *probabilities, float *logprobs);
+
+/* json_dumps of *object (taken over, NULL is out of memory) to *text. */
+int app_json_text(json_t *object, size_t flags, char **text, struct siren_error *err);
+json_t *app_real(double value); /* null for what JSON cannot hold */
+
+#endif

@@ -1,0 +1,222 @@
+/* Targets to prompts, prompts to answers. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/parts.h"
+#include "base/alloc.h"
+#include "base/buf.h"
+
+struct siren_predict_options siren_predict_defaults(void)
+{
+    return (struct siren_predict_options){
+        .strategy = {.flags = SIREN_WITH_RECENT | SIREN_WITH_SKETCH,
+                     .n_recent = 10,
+                     .n_more = 50,
+                     .n_digits = 20},
+        .mode = SIREN_AO,
+        .sampling = {.temperature = 0, .top_p = 1, .max_tokens = 512},
+        .fallback = NAN,
+    };
+}
+
+void siren_answer_clear(struct siren_answer *answer)
+{
+    if (!answer) return;
+    free(answer->text);
+    *answer = (struct siren_answer){0};
+}
+
+void siren_answers_free(struct siren_answer *answers, size_t n)
+{
+    for (size_t i = 0; answers && i < n; i++) siren_answer_clear(&answers[i]);
+    free(answers);
+}
+
+/* One call: the prompts of all targets. */
+struct job {
+    struct siren_app *app;
+    struct siren_lm *lm;
+    const struct siren_target *targets;
+    size_t n;
+    const struct siren_predict_options *options;
+    struct siren_answer *answers;
+    struct siren_prompt_ids *prompts; /* (n) */
+    char **profiles;                  /* (n) or NULL */
+    struct siren_readout readout;
+};
+
+static void note(struct job *j, size_t i, const struct siren_target_input *in)
+{
+    const struct siren_target *t = &j->targets[i];
+    unsigned notes = 0;
+    if (t->user < 0) notes |= SIREN_NOTE_NEW_USER;
+    if (!in->n_history) notes |= SIREN_NOTE_NO_HISTORY;
+    if (t->item < 0) notes |= SIREN_NOTE_NEW_ITEM;
+    if (t->row != SIREN_NO_ROW) notes |= SIREN_NOTE_RATED;
+    if (j->prompts[i].n_cut) notes |= SIREN_NOTE_CUT;
+    j->answers[i].notes = notes;
+    j->answers[i].tokens_in = (int)j->prompts[i].n_ids;
+}
+
+static int write_prompts(struct job *j, struct siren_error *err)
+{
+    const struct siren_predict_options *o = j->options;
+    for (size_t i = 0; i < j->n; i++) {
+        struct siren_target_input in;
+        int rc = siren_target_input(j->app, &j->targets[i], o, &in, err);
+        if (rc) return rc;
+        in.input.profile = j->profiles ? j->profiles[i] : NULL;
+        rc = siren_prompt_encode(&j->prompts[i], j->lm->tokenizer, j->lm->chat, &in.input,
+                                 &o->strategy, o->mode, o->prompt_limit, err);
+        if (!rc) note(j, i, &in);
+        siren_target_input_clear(&in);
+        if (rc) return rc;
+    }
+    return 0;
+}
+
+/* ---- answer only ---- */
+
+static void read_scores(struct job *j, const struct siren_score *scores)
+{
+    const struct siren_scale *scale = &j->app->meta.scale;
+    for (size_t i = 0; i < j->n; i++) {
+        struct siren_answer *a = &j->answers[i];
+        a->n_labels = j->readout.n;
+        a->outside = siren_readout_distribution(&j->readout, a->logprobs, a->probabilities);
+        a->argmax = siren_decode(SIREN_ARGMAX, scale, a->probabilities);
+        a->mean = siren_decode(SIREN_MEAN, scale, a->probabilities);
+        a->median = siren_decode(SIREN_MEDIAN, scale, a->probabilities);
+        a->tokens_out = 1;
+        a->tokens_cached = (int)scores[i].tokens_cached;
+    }
+}
+
+static int answer_only(struct job *j, const struct siren_progress *progress,
+                       struct siren_error *err)
+{
+    struct siren_score *scores = alloc_zeroed(j->n, sizeof *scores);
+    int rc;
+    if (!scores) return siren_fail_memory(err, "scores", j->n * sizeof *scores);
+    rc = siren_readout_create(&j->readout, j->lm->tokenizer, &j->app->meta.scale, err);
+    for (size_t i = 0; i < j->n && !rc; i++) {
+        scores[i].prompt = (struct siren_tokens){j->prompts[i].ids, j->prompts[i].n_ids};
+        scores[i].continuations = j->readout.tokens;
+        scores[i].n_continuations = (size_t)j->readout.n;
+        scores[i].logprobs = j->answers[i].logprobs;
+    }
+    if (!rc) rc = j->lm->calls->score(j->lm, scores, j->n, progress, err);
+    if (!rc) read_scores(j, scores);
+    free(scores);
+    return rc;
+}
+
+/* ---- reasoning ---- */
+
+/* Stop once "</answer>" stands at the end: whatever follows would only break the format. */
+static int is_answered(void *context, const int32_t *ids, size_t n)
+{
+    const struct siren_tokenizer *t = context;
+    static const char tag[] = "</answer>";
+    struct buf b = {0};
+    int found;
+    for (size_t i = n > 12 ? n - 12 : 0; i < n; i++) {
+        size_t length = 0;
+        const char *piece = siren_tokenizer_piece(t, ids[i], &length);
+        if (piece) buf_append(&b, piece, length);
+    }
+    found = strstr(buf_text(&b), tag) != NULL;
+    buf_free(&b);
+    return found;
+}
+
+static int read_text(struct job *j, size_t i, const struct siren_generation *g,
+                     struct siren_error *err)
+{
+    const struct siren_scale *scale = &j->app->meta.scale;
+    struct siren_answer *a = &j->answers[i];
+    double fallback = isnan(j->options->fallback) ? scale->max : j->options->fallback;
+    struct buf b = {0};
+    char *text = NULL;
+    size_t length = 0;
+    int rc = siren_tokenizer_decode(j->lm->tokenizer, g->ids, g->n_ids, 1, &text, &length, err);
+    if (rc) return rc;
+    buf_puts(&b, APP_THINK);
+    buf_puts(&b, text);
+    free(text);
+    a->text = buf_take(&b);
+    if (!a->text) return siren_fail_memory(err, "an answer", length);
+    a->invalid = !(siren_answer_parse(a->text, scale->min, scale->max, fallback, &a->mean) &
+                   SIREN_ANSWER_NUMBER);
+    a->argmax = a->median = a->mean;
+    a->outside = NAN;
+    a->tokens_out = (int)g->n_ids;
+    return 0;
+}
+
+static int reason(struct job *j, const struct siren_progress *progress, struct siren_error *err)
+{
+    struct siren_generation *g = alloc_zeroed(j->n, sizeof *g);
+    int32_t stops[SIREN_MAX_STOPS];
+    size_t n_stops = siren_lm_stops(j->lm, stops);
+    int rc;
+    if (!g) return siren_fail_memory(err, "answers", j->n * sizeof *g);
+    for (size_t i = 0; i < j->n; i++) {
+        const struct siren_target *t = &j->targets[i];
+        g[i].prompt = (struct siren_tokens){j->prompts[i].ids, j->prompts[i].n_ids};
+        /* of the target, not of its place in the batch */
+        g[i].sequence = (uint64_t)(uint32_t)t->user << 32 | (uint32_t)t->item;
+        g[i].stop_ids = stops;
+        g[i].n_stop_ids = n_stops;
+        g[i].on_token = is_answered;
+        g[i].context = j->lm->tokenizer;
+    }
+    rc = j->lm->calls->generate(j->lm, g, j->n, &j->options->sampling, j->options->batch, progress,
+                                err);
+    for (size_t i = 0; i < j->n && !rc; i++) rc = read_text(j, i, &g[i], err);
+    for (size_t i = 0; i < j->n; i++) siren_generation_clear(&g[i]);
+    free(g);
+    return rc;
+}
+
+/* ---- both ---- */
+
+static int run(struct job *j, const struct siren_progress *progress, struct siren_error *err)
+{
+    int rc = 0;
+    if (!j->lm->chat) return siren_fail(err, SIREN_EINVAL, "the model has no chat template");
+    j->prompts = alloc_zeroed(j->n, sizeof *j->prompts);
+    if (!j->prompts) return siren_fail_memory(err, "prompts", j->n * sizeof *j->prompts);
+    if (j->options->strategy.flags & SIREN_WITH_PROFILE) {
+        j->profiles = alloc_zeroed(j->n, sizeof *j->profiles);
+        if (!j->profiles) return siren_fail_memory(err, "profiles", j->n * sizeof *j->profiles);
+        rc = app_profiles(j->app, j->lm, j->targets, j->n, j->options, j->profiles, err);
+    }
+    if (!rc) rc = write_prompts(j, err);
+    if (rc) return rc;
+    return j->options->mode == SIREN_AO ? answer_only(j, progress, err) : reason(j, progress, err);
+}
+
+int siren_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,
+                  size_t n, const struct siren_predict_options *options,
+                  struct siren_answer *answers, const struct siren_progress *progress,
+                  struct siren_error *err)
+{
+    struct job j = {app, lm, targets, n, options, answers, NULL, NULL, {0}};
+    double start = app_milliseconds();
+    int rc;
+    for (size_t i = 0; i < n; i++) answers[i] = (struct siren_answer){0};
+    if (!n) return 0;
+    rc = run(&j, progress, err);
+    for (size_t i = 0; i < n; i++) {
+        answers[i].latency_ms = (app_milliseconds() - start) / (double)n;
+        if (j.prompts) siren_prompt_ids_clear(&j.prompts[i]);
+        if (j.profiles) free(j.profiles[i]);
+        if (rc) siren_answer_clear(&answers[i]);
+    }
+    free(j.prompts);
+    free(j.profiles);
+    siren_readout_clear(&j.readout);
+    return rc;
+}

@@ -1,0 +1,120 @@
+/* Metrics of a run's stored predictions. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "app/losses.h"
+#include "app/parts.h"
+#include "base/alloc.h"
+
+enum { RESAMPLES = 2000 };
+
+/* 95 % interval of a mean loss (or of its root): a difference to zero losses. */
+static int interval(json_t *out, const char *name, const struct columns *c, const double *losses,
+                    enum siren_statistic statistic, struct siren_pool *pool,
+                    struct siren_error *err)
+{
+    struct siren_bootstrap_options options = {.resamples = RESAMPLES};
+    struct siren_difference d;
+    double *zeros = alloc_zeroed(c->n, sizeof *zeros);
+    char key[32];
+    int rc = zeros
+                 ? siren_bootstrap(&d, losses, zeros, c->user, c->n, statistic, &options, pool, err)
+                 : siren_fail_memory(err, "losses", c->n * sizeof *zeros);
+    free(zeros);
+    if (rc) return rc;
+    json_object_set_new(out, name, app_real(d.a));
+    snprintf(key, sizeof key, "%s_low", name);
+    json_object_set_new(out, key, app_real(d.low));
+    snprintf(key, sizeof key, "%s_high", name);
+    json_object_set_new(out, key, app_real(d.high));
+    return 0;
+}
+
+static json_t *stars(const struct siren_app *app, const struct siren_metrics *m)
+{
+    json_t *out = json_object();
+    for (int k = 0; k < m->n_labels; k++) {
+        char label[32];
+        json_t *star = json_object();
+        siren_scale_text(&app->meta.scale, k, label);
+        json_object_set_new(star, "n", json_integer((json_int_t)m->label[k].n));
+        json_object_set_new(star, "mae", app_real(m->label[k].mae));
+        json_object_set_new(star, "rmse", app_real(m->label[k].rmse));
+        json_object_set_new(out, label, star);
+    }
+    return out;
+}
+
+static int decoder(json_t *decoders, json_t *report, const struct siren_app *app,
+                   const struct columns *c, int d, struct siren_pool *pool, struct siren_error *err)
+{
+    struct siren_outcomes o = {c->n, c->truth, c->decoded[d], c->distributions, c->invalid};
+    struct siren_metrics *m = alloc_zeroed(1, sizeof *m);
+    double *losses = alloc_array(c->n, sizeof *losses);
+    json_t *out = json_object();
+    int rc = m && losses ? siren_metrics_compute(m, &app->meta.scale, &o, err)
+                         : siren_fail_memory(err, "metrics", c->n * sizeof *losses);
+    for (size_t i = 0; i < c->n && !rc; i++) losses[i] = fabs(c->decoded[d][i] - c->truth[i]);
+    if (!rc) rc = interval(out, "mae", c, losses, SIREN_STAT_MEAN, pool, err);
+    for (size_t i = 0; i < c->n && !rc; i++) losses[i] *= losses[i];
+    if (!rc) rc = interval(out, "rmse", c, losses, SIREN_STAT_ROOT_MEAN, pool, err);
+    if (!rc) {
+        json_object_set_new(out, "stars", stars(app, m));
+        json_object_set_new(report, "invalid", app_real(m->invalid));
+        if (m->has_distribution) {
+            json_object_set_new(report, "log_loss", app_real(m->log_loss));
+            json_object_set_new(report, "rps", app_real(m->rps));
+            json_object_set_new(report, "ece", app_real(m->ece));
+        }
+        json_object_set_new(decoders, siren_decoder_name((enum siren_decoder)d), out);
+    } else {
+        json_decref(out);
+    }
+    free(m);
+    free(losses);
+    return rc;
+}
+
+static double percentile(const struct columns *c, double share)
+{
+    size_t i = (size_t)ceil(share * (double)c->n);
+    return c->latency[i ? i - 1 : 0];
+}
+
+static void costs(json_t *report, const struct columns *c)
+{
+    json_t *tokens = json_object(), *latency = json_object();
+    double sum = 0;
+    for (size_t i = 0; i < c->n; i++) sum += c->latency[i];
+    json_object_set_new(report, "outside", app_real(c->outside));
+    json_object_set_new(tokens, "in", app_real(c->tokens_in));
+    json_object_set_new(tokens, "out", app_real(c->tokens_out));
+    json_object_set_new(tokens, "cached", app_real(c->tokens_cached));
+    json_object_set_new(report, "tokens", tokens);
+    json_object_set_new(latency, "mean", app_real(sum / (double)c->n));
+    json_object_set_new(latency, "p50", app_real(percentile(c, 0.5)));
+    json_object_set_new(latency, "p90", app_real(percentile(c, 0.9)));
+    json_object_set_new(latency, "p99", app_real(percentile(c, 0.99)));
+    json_object_set_new(report, "latency_ms", latency);
+}
+
+int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
+                      struct siren_error *err)
+{
+    struct columns c;
+    json_t *report, *decoders;
+    int rc = columns_load(&c, app, run, err);
+    *json = NULL;
+    if (rc) return rc;
+    report = json_object();
+    decoders = json_object();
+    json_object_set_new(report, "n", json_integer((json_int_t)c.n));
+    for (int d = 0; d < N_DECODERS && !rc; d++)
+        if (c.decoded[d]) rc = decoder(decoders, report, app, &c, d, pool, err);
+    json_object_set_new(report, "decoders", decoders);
+    costs(report, &c);
+    columns_clear(&c);
+    if (!rc) return app_json_text(report, JSON_COMPACT, json, err);
+    json_decref(report);
+    return rc;
+}
