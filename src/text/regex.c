@@ -1,0 +1,242 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "text/regex.h"
+
+#include <pcre2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/unicode.h"
+
+struct regex {
+    pcre2_code *code;
+};
+
+/* Oniguruma's \w: with the superscript digits and fractions of Latin-1, without joiners. */
+#define WORD_SET "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
+
+struct translation {
+    const char *pattern;
+    size_t length, at;
+    int in_class;
+    struct buf out;
+};
+
+static int refuse(const struct translation *t, const char *what, struct siren_error *err)
+{
+    return siren_fail(err, SIREN_EUNSUPPORTED, "regular expression \"%.*s\", byte %zu: %s",
+                      (int)(t->length < 300 ? t->length : 300), t->pattern, t->at, what);
+}
+
+/* Copy an escape; t->at is on the backslash. */
+static int translate_escape(struct translation *t, struct siren_error *err)
+{
+    if (t->at + 1 >= t->length) return refuse(t, "a backslash at the end", err);
+    char c = t->pattern[t->at + 1];
+    t->at += 2;
+    switch (c) {
+    case 's':
+        buf_puts(&t->out, "\\p{White_Space}");
+        return 0;
+    case 'S':
+        buf_puts(&t->out, "\\P{White_Space}");
+        return 0;
+    case 'w':
+        buf_puts(&t->out, t->in_class ? WORD_SET : "[" WORD_SET "]");
+        return 0;
+    case 'd':
+        buf_puts(&t->out, "\\p{Nd}");
+        return 0;
+    case 'D':
+        buf_puts(&t->out, "\\P{Nd}");
+        return 0;
+    case 'W':
+        if (t->in_class) return refuse(t, "\\W inside a class is not supported", err);
+        buf_puts(&t->out, "[^" WORD_SET "]");
+        return 0;
+    case 'p':
+    case 'P': {
+        const char *close = t->at < t->length && t->pattern[t->at] == '{'
+                                ? memchr(t->pattern + t->at, '}', t->length - t->at)
+                                : NULL;
+        if (!close) return refuse(t, "expected {name} after \\p", err);
+        size_t end = (size_t)(close - t->pattern) + 1;
+        buf_putc(&t->out, '\\');
+        buf_append(&t->out, t->pattern + t->at - 1, end - t->at + 1);
+        t->at = end;
+        return 0;
+    }
+    case 'u': {
+        if (t->length - t->at < 4) return refuse(t, "expected four digits after \\u", err);
+        buf_printf(&t->out, "\\x{%.4s}", t->pattern + t->at);
+        t->at += 4;
+        return 0;
+    }
+    case 'n':
+    case 'r':
+    case 't':
+    case 'f':
+    case 'v': /* in Oniguruma a vertical tab, in PCRE2 a class */
+    case 'x':
+        buf_puts(&t->out, c == 'v' ? "\\x0B" : c == 'n' ? "\\n" : c == 'r' ? "\\r" : "");
+        if (c == 't') buf_puts(&t->out, "\\t");
+        if (c == 'f') buf_puts(&t->out, "\\f");
+        if (c == 'x') buf_puts(&t->out, "\\x");
+        return 0;
+    default:
+        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) {
+            char what[64];
+            t->at -= 2;
+            snprintf(what, sizeof what, "the escape \\%c is not supported", c);
+            return refuse(t, what, err);
+        }
+        buf_putc(&t->out, '\\');
+        buf_putc(&t->out, c);
+        return 0;
+    }
+}
+
+static int translate_class(struct translation *t, struct siren_error *err)
+{
+    size_t first = t->at + 1;
+    if (first < t->length && t->pattern[first] == '^') first++;
+    buf_append(&t->out, t->pattern + t->at, first - t->at);
+    t->at = first;
+    t->in_class = 1;
+    while (t->at < t->length) {
+        char c = t->pattern[t->at];
+        if (c == ']' && t->at > first) {
+            buf_putc(&t->out, c);
+            t->at++;
+            t->in_class = 0;
+            return 0;
+        }
+        if (c == '\\') {
+            int code = translate_escape(t, err);
+            if (code) return code;
+            continue;
+        }
+        if (c == '[') return refuse(t, "classes inside classes are not supported", err);
+        if (c == ']') return refuse(t, "an empty class", err);
+        if (c == '&' && t->at + 1 < t->length && t->pattern[t->at + 1] == '&')
+            return refuse(t, "intersections of classes are not supported", err);
+        buf_putc(&t->out, c);
+        t->at++;
+    }
+    return refuse(t, "a class without its end", err);
+}
+
+/* Groups that both engines read alike; options only where they mean the same. */
+static int check_group(const struct translation *t, struct siren_error *err)
+{
+    static const char *const known[] = {"(?:", "(?=",  "(?!",  "(?<=", "(?<!",
+                                        "(?>", "(?i:", "(?i)", "(?-i:"};
+    const char *p = t->pattern + t->at;
+    size_t left = t->length - t->at;
+    if (left < 2 || p[1] != '?') {
+        if (left >= 2 && p[1] == '*') return refuse(t, "(*…) is not supported", err);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (left >= strlen(known[i]) && !memcmp(p, known[i], strlen(known[i]))) return 0;
+    return refuse(t, "this kind of group is not supported", err);
+}
+
+static int translate(struct translation *t, struct siren_error *err)
+{
+    int code = 0;
+    while (!code && t->at < t->length) {
+        char c = t->pattern[t->at];
+        if (c == '\\') {
+            code = translate_escape(t, err);
+        } else if (c == '[') {
+            code = translate_class(t, err);
+        } else if (c == '}' && t->at + 1 < t->length && t->pattern[t->at + 1] == '+') {
+            code = refuse(t, "a possessive {n,m}+ is read differently by Oniguruma", err);
+        } else {
+            if (c == '(') code = check_group(t, err);
+            buf_putc(&t->out, c);
+            t->at++;
+        }
+    }
+    if (!code && buf_failed(&t->out))
+        code = siren_fail_memory(err, "a regular expression", t->length);
+    return code;
+}
+
+int regex_compile(struct regex **out, const char *pattern, size_t length, struct siren_error *err)
+{
+    struct translation t = {.pattern = pattern, .length = length};
+    *out = NULL;
+    int code = translate(&t, err);
+    struct regex *re = code ? NULL : calloc(1, sizeof *re);
+    pcre2_compile_context *context = pcre2_compile_context_create(NULL);
+    if (!code && (!re || !context)) code = siren_fail_memory(err, "a regular expression", length);
+    if (!code) {
+        int number;
+        PCRE2_SIZE where;
+        pcre2_set_newline(context, PCRE2_NEWLINE_LF);
+        re->code = pcre2_compile((PCRE2_SPTR)buf_text(&t.out), t.out.size,
+                                 PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &number, &where, context);
+        if (!re->code) {
+            char why[200] = "";
+            pcre2_get_error_message(number, (PCRE2_UCHAR *)why, sizeof why);
+            code = siren_fail(err, SIREN_EFORMAT, "regular expression \"%.*s\": %s",
+                              (int)(length < 300 ? length : 300), pattern, why);
+        }
+    }
+    pcre2_compile_context_free(context);
+    buf_free(&t.out);
+    if (code) {
+        regex_free(re);
+        return code;
+    }
+    pcre2_jit_compile(re->code, PCRE2_JIT_COMPLETE); /* where it cannot, the interpreter runs */
+    *out = re;
+    return 0;
+}
+
+void regex_free(struct regex *re)
+{
+    if (!re) return;
+    pcre2_code_free(re->code);
+    free(re);
+}
+
+void regex_scratch_free(struct regex_scratch *s)
+{
+    pcre2_match_data_free(s->match);
+    buf_free(&s->subject);
+    s->match = NULL;
+}
+
+int regex_subject(struct regex_scratch *s, const char *text, size_t length, struct siren_error *err)
+{
+    if (!s->match) s->match = pcre2_match_data_create(1, NULL);
+    const char *shown = unicode_for_regex(&s->subject, text, length);
+    if (!s->match || buf_failed(&s->subject))
+        return siren_fail_memory(err, "matching a regular expression", length);
+    s->text = shown ? shown : text;
+    s->length = length;
+    return 0;
+}
+
+int regex_next(const struct regex *re, struct regex_scratch *s, size_t from, size_t *start,
+               size_t *end, struct siren_error *err)
+{
+    uint32_t options = PCRE2_NO_UTF_CHECK;
+    int n = pcre2_match(re->code, (PCRE2_SPTR)s->text, s->length, from, options, s->match, NULL);
+    if (n == PCRE2_ERROR_JIT_STACKLIMIT)
+        n = pcre2_match(re->code, (PCRE2_SPTR)s->text, s->length, from, options | PCRE2_NO_JIT,
+                        s->match, NULL);
+    if (n == PCRE2_ERROR_NOMATCH) return 0;
+    if (n < 0) {
+        char why[200] = "";
+        pcre2_get_error_message(n, (PCRE2_UCHAR *)why, sizeof why);
+        return siren_fail(err, SIREN_EUNSUPPORTED, "splitting text at byte %zu: %s", from, why);
+    }
+    const PCRE2_SIZE *where = pcre2_get_ovector_pointer(s->match);
+    *start = where[0];
+    *end = where[1];
+    return 1;
+}
