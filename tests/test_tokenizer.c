@@ -1,0 +1,154 @@
+/* The tokenizers: errors, small cases by hand; the comparison with Hugging Face is in
+ * test_tokenizer_reference.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "siren/tokenizer.h"
+#include "text/tokenizer_private.h"
+
+static struct siren_tokenizer *from_json(const char *json)
+{
+    struct siren_tokenizer *t;
+    struct siren_error err = {0};
+    int code = tokenizer_from_json(&t, json, strlen(json), "test", &err);
+    if (code) print_error("%s\n", err.message);
+    assert_int_equal(code, 0);
+    return t;
+}
+
+static void assert_ids(const struct siren_tokenizer *t, const char *text, unsigned flags, int n,
+                       const int32_t *expected)
+{
+    int32_t *ids;
+    size_t n_ids;
+    struct siren_error err = {0};
+    assert_int_equal(siren_tokenizer_encode(t, text, strlen(text), flags, &ids, &n_ids, &err), 0);
+    assert_int_equal(n_ids, n);
+    for (int i = 0; i < n; i++) assert_int_equal(ids[i], expected[i]);
+    free(ids);
+}
+#define ASSERT_IDS(t, text, flags, ...)                                                            \
+    assert_ids(t, text, flags, (int)(sizeof((int32_t[]){__VA_ARGS__}) / 4),                        \
+               (int32_t[]){__VA_ARGS__})
+
+static void assert_refused(const char *json, int expected, const char *named)
+{
+    struct siren_tokenizer *t;
+    struct siren_error err = {0};
+    assert_int_equal(tokenizer_from_json(&t, json, strlen(json), "test", &err), expected);
+    assert_null(t);
+    assert_int_equal(err.code, expected);
+    if (!strstr(err.message, named)) fail_msg("\"%s\" does not name \"%s\"", err.message, named);
+}
+
+#define SMALL_BPE                                                                                  \
+    "{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"c\":2,\"ab\":3,\"abc\":4,\"\\u0120\":5},"      \
+    "\"merges\":[\"a b\",[\"ab\",\"c\"]]}"
+
+static void merges_in_both_forms(void **state)
+{
+    struct siren_tokenizer *t = from_json("{\"model\":" SMALL_BPE "}");
+    ASSERT_IDS(t, "abcab", 0, 4, 3);
+    ASSERT_IDS(t, "cabx", 0, 2, 3); /* no unknown token: dropped, as the original does */
+    assert_int_equal(siren_tokenizer_size(t), 6);
+    assert_int_equal(siren_tokenizer_id(t, "abc"), 4);
+    assert_int_equal(siren_tokenizer_id(t, "abcd"), -1);
+    assert_string_equal(siren_tokenizer_kind(t), "BPE");
+    siren_tokenizer_free(t);
+}
+
+static void long_words_are_quick(void **state)
+{
+    struct siren_tokenizer *t = from_json("{\"model\":" SMALL_BPE "}");
+    size_t n = 3 << 20;
+    char *text = malloc(n);
+    int32_t *ids;
+    size_t n_ids;
+    assert_non_null(text);
+    for (size_t i = 0; i < n; i++) text[i] = "abc"[i % 3];
+    assert_int_equal(siren_tokenizer_encode(t, text, n, 0, &ids, &n_ids, NULL), 0);
+    assert_int_equal(n_ids, n / 3);
+    for (size_t i = 0; i < n_ids; i++) assert_int_equal(ids[i], 4);
+    free(ids);
+    free(text);
+    siren_tokenizer_free(t);
+}
+
+static void added_tokens(void **state)
+{
+    struct siren_tokenizer *t = from_json(
+        "{\"added_tokens\":[{\"id\":6,\"content\":\"<s>\",\"special\":true},"
+        "{\"id\":7,\"content\":\"<s>b\",\"special\":false,\"normalized\":false},"
+        "{\"id\":8,\"content\":\"B\",\"special\":false,\"normalized\":true,\"single_word\":true},"
+        "{\"id\":9,\"content\":\"<m>\",\"special\":true,\"lstrip\":true,\"rstrip\":true}],"
+        "\"normalizer\":{\"type\":\"Lowercase\"},\"model\":" SMALL_BPE "}");
+    ASSERT_IDS(t, "a<s>c", 0, 0, 6, 2);
+    ASSERT_IDS(t, "a<s>bc", 0, 0, 7, 2); /* the longest that begins there */
+    ASSERT_IDS(t, "<s><s>", 0, 6, 6);
+    ASSERT_IDS(t, "a<s>", SIREN_ENCODE_NO_SPECIAL, 0); /* < s > are unknown */
+    ASSERT_IDS(t, "ab B", 0, 3, 8);                    /* looked for after lower-casing */
+    ASSERT_IDS(t, "ab.b.ab", 0, 3, 8, 3);
+    ASSERT_IDS(t, "a \n <m>  b", 0, 0, 9, 8);
+    assert_true(siren_tokenizer_is_special(t, 6));
+    assert_false(siren_tokenizer_is_special(t, 7));
+    assert_false(siren_tokenizer_is_special(t, 0));
+    siren_tokenizer_free(t);
+}
+
+static void what_is_unknown_is_named(void **state)
+{
+    assert_refused("{\"model\":", SIREN_EFORMAT, "line 1");
+    assert_refused("[]", SIREN_EFORMAT, "model");
+    assert_refused("{\"model\":{\"type\":\"WordLevel\"}}", SIREN_EUNSUPPORTED, "WordLevel");
+    assert_refused("{\"normalizer\":{\"type\":\"Odd\"},\"model\":" SMALL_BPE "}",
+                   SIREN_EUNSUPPORTED, "Odd");
+    assert_refused("{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},"
+                   "{\"type\":\"Odd\"}]},\"model\":" SMALL_BPE "}",
+                   SIREN_EUNSUPPORTED, "normalizers[1]");
+    assert_refused("{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"},\"model\":" SMALL_BPE "}",
+                   SIREN_EUNSUPPORTED, "UnicodeScripts");
+    assert_refused("{\"decoder\":{\"type\":\"CTC\"},\"model\":" SMALL_BPE "}", SIREN_EUNSUPPORTED,
+                   "CTC");
+    assert_refused("{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\\\\Rb\"},"
+                   "\"behavior\":\"Isolated\"},\"model\":" SMALL_BPE "}",
+                   SIREN_EUNSUPPORTED, "\\R");
+    assert_refused("{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},"
+                   "\"behavior\":\"Isolated\"},\"model\":" SMALL_BPE "}",
+                   SIREN_EFORMAT, "(");
+    assert_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}",
+                   SIREN_EFORMAT, "\"b\"");
+    assert_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}",
+                   SIREN_EFORMAT, "\"a\"");
+    assert_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}",
+                   SIREN_EFORMAT, "merges[0]");
+    assert_refused("{\"added_tokens\":[{\"id\":0,\"content\":\"b\"}],\"model\":" SMALL_BPE "}",
+                   SIREN_EFORMAT, "added_tokens[0]");
+}
+
+static void paths_that_do_not_serve(void **state)
+{
+    struct siren_tokenizer *t;
+    struct siren_error err = {0};
+    assert_int_equal(siren_tokenizer_load(&t, "/nonexistent", &err), SIREN_ENOTFOUND);
+    assert_int_equal(siren_tokenizer_load(&t, "/", &err), SIREN_ENOTFOUND);
+    assert_non_null(strstr(err.message, "tokenizer.json"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(merges_in_both_forms),
+        cmocka_unit_test(long_words_are_quick),
+        cmocka_unit_test(added_tokens),
+        cmocka_unit_test(what_is_unknown_is_named),
+        cmocka_unit_test(paths_that_do_not_serve),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
