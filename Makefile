@@ -55,6 +55,12 @@ $(BUILD)/tests/%: tests/%.c $(BUILD)/libsiren.a
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -Itests -MMD -MP $(LDFLAGS) -o $@ $< $(BUILD)/libsiren.a $(LIBS) -lcmocka
 
+# Benchmarks stand beside OpenBLAS; nothing else links it.
+$(BUILD)/bench/%: bench/%.c $(BUILD)/libsiren.a
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(shell pkg-config --cflags openblas) -MMD -MP $(LDFLAGS) -o $@ $< \
+	      $(BUILD)/libsiren.a $(LIBS) $(shell pkg-config --libs openblas)
+
 check: all tests
 	@set -e; for t in $(TESTS); do echo "== $$t"; $$t; done
 

@@ -1,0 +1,200 @@
+/* GEMM of one core beside the FMA peak of the same core and OpenBLAS.
+ *
+ *   build/bench/bench_gemm [ISA …]        portable, avx2, avx512; all but portable by default
+ *
+ * Figures are medians over alternating rounds of thread CPU time, in GFLOP/s and as a share of
+ * the measured peak (the set's own loop of FMAs in registers).  OPENBLAS_CORETYPE=Haswell holds
+ * OpenBLAS to AVX2.  For one row the figure that counts is the rate at which weights are read. */
+#include <cblas.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/alloc.h"
+#include "siren/random.h"
+#include "tensor/kernels.h"
+
+void openblas_set_num_threads(int n);
+
+enum { ROUNDS = 9, MOST_T = 320, KINDS = 3 };
+
+struct problem {
+    int T, N, K;
+    float *x, *y, *scratch;
+    const float *dense; /* (N, K) */
+    struct packed f32, q4, q8;
+};
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* One call: with packed weights, or (NULL) with OpenBLAS. */
+static void multiply(const struct problem *p, const struct kernels *k, const struct packed *w)
+{
+    if (w)
+        k->gemm(p->x, (size_t)p->K, p->T, w, 0, w->n_panels, NULL, p->y, (size_t)p->N, 0,
+                p->scratch);
+    else
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, p->T, p->N, p->K, 1.0f, p->x, p->K,
+                    p->dense, p->K, 0.0f, p->y, p->N);
+}
+
+static double seconds_a_call(const struct problem *p, const struct kernels *k,
+                             const struct packed *w)
+{
+    double flops = 2.0 * p->T * (double)p->N * p->K;
+    int calls = (int)(2e8 / flops) + 1;
+    double start = cpu_seconds();
+    for (int i = 0; i < calls; i++) multiply(p, k, w);
+    return (cpu_seconds() - start) / calls;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void bench_problem(const struct problem *p, const struct kernels *k, double peak)
+{
+    const struct packed *weights[KINDS] = {&p->f32, &p->q4, NULL};
+    double times[KINDS][ROUNDS];
+    for (int i = 0; i < KINDS; i++) seconds_a_call(p, k, weights[i]);
+    for (int round = 0; round < ROUNDS; round++)
+        for (int i = 0; i < KINDS; i++) times[i][round] = seconds_a_call(p, k, weights[i]);
+    printf("%-8s T %3d  N %5d  K %4d ", k->name, p->T, p->N, p->K);
+    for (int i = 0; i < KINDS; i++) {
+        qsort(times[i], ROUNDS, sizeof **times, by_size);
+        double rate = 2e-9 * p->T * (double)p->N * p->K / times[i][ROUNDS / 2];
+        printf("  %s %6.1f (%3.0f %%)",
+               i == 0   ? "f32"
+               : i == 1 ? "q4"
+                        : "openblas",
+               rate, 100 * rate / peak);
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
+static int make_problem(struct problem *p, int N, int K)
+{
+    size_t n = (size_t)N, k = (size_t)K, blocks = n * k / 32;
+    unsigned char *q = alloc_array(blocks, 34);
+    float *dense = alloc_aligned(n * k, sizeof(float));
+    *p = (struct problem){.N = N, .K = K, .dense = dense};
+    p->x = alloc_aligned(MOST_T * k, sizeof(float));
+    p->y = alloc_aligned(MOST_T * n, sizeof(float));
+    int failed = packed_alloc(&p->f32, PACKED_F32, N, K, NULL) ||
+                 packed_alloc(&p->q4, PACKED_Q4, N, K, NULL) ||
+                 packed_alloc(&p->q8, PACKED_Q8, N, K, NULL);
+    if (!failed) p->scratch = alloc_aligned(gemm_scratch(&p->f32), sizeof(float));
+    if (failed || !q || !dense || !p->x || !p->y || !p->scratch) return -1;
+    for (size_t i = 0; i < blocks * 34; i++) q[i] = (unsigned char)(i * 2654435761u >> 13);
+    for (size_t b = 0; b < blocks; b++) { /* d and m as halves near 0.01; Q8_0 has d only */
+        q[b * 20 + 1] = q[b * 20 + 3] = 0x21;
+    }
+    struct tensor t = {.type = TENSOR_Q4_1, .n_dims = 2, .shape = {N, K}, .data = q};
+    tensor_dequantize(&t, 0, (int64_t)(n * k), dense);
+    packed_fill(&p->q4, 0, &t, 0, N);
+    packed_fill(&p->f32, 0, &t, 0, N);
+    for (size_t b = 0; b < blocks; b++) q[b * 34 + 1] = 0x21;
+    t.type = TENSOR_Q8_0;
+    packed_fill(&p->q8, 0, &t, 0, N);
+    for (size_t i = 0; i < MOST_T * k; i++) p->x[i] = (float)siren_random_normal(1, 1, i);
+    free(q);
+    return 0;
+}
+
+static void free_problem(struct problem *p)
+{
+    packed_free(&p->f32);
+    packed_free(&p->q4);
+    packed_free(&p->q8);
+    free((void *)(uintptr_t)p->dense);
+    free(p->x);
+    free(p->y);
+    free(p->scratch);
+}
+
+/* One row against a matrix that no cache holds: bytes of weights a second. */
+static void bench_stream(const struct kernels *k)
+{
+    struct problem p;
+    if (make_problem(&p, 49152, 576)) {
+        fprintf(stderr, "bench_gemm: out of memory\n");
+        return;
+    }
+    size_t count = (size_t)p.N * (size_t)p.K;
+    p.T = 1;
+    double copy = 1e9, best[3] = {1e9, 1e9, 1e9};
+    const struct packed *w[3] = {&p.f32, &p.q4, &p.q8};
+    volatile float keep = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        double start = cpu_seconds();
+        keep = keep + k->logsumexp(p.dense, count);
+        double taken = (cpu_seconds() - start) / 2; /* it passes twice over its numbers */
+        if (taken < copy) copy = taken;
+        for (int i = 0; i < 3; i++) {
+            double seconds = seconds_a_call(&p, k, w[i]);
+            if (seconds < best[i]) best[i] = seconds;
+        }
+    }
+    printf("%-8s one row, %d x %d from memory (GB/s of weights, ms):  f32 %.1f, %.2f", k->name, p.N,
+           p.K, 4e-9 * (double)count / best[0], 1e3 * best[0]);
+    for (int i = 1; i < 3; i++) {
+        double bytes = (double)w[i]->panel_bytes * w[i]->n_panels;
+        printf("  %s %.1f, %.2f", i == 1 ? "q4" : "q8", 1e-9 * bytes / best[i], 1e3 * best[i]);
+    }
+    printf("  (a plain pass of logsumexp: %.1f)\n", 4e-9 * (double)count / copy);
+    free_problem(&p);
+}
+
+static int bench_isa(enum isa isa)
+{
+    static const int shapes[][2] = {{576, 576}, {3072, 576}, {576, 1536}};
+    static const int heights[] = {1, 4, 16, 32, 96, 320};
+    struct siren_error err;
+    const struct kernels *k = kernels_select(isa, &err);
+    if (!k) {
+        printf("%s\n", err.message);
+        return 0;
+    }
+    double peak = kernels_peak_gflops(k, 0.2);
+    printf("%-8s FMA peak of one core %.1f GFLOP/s\n", k->name, peak);
+    for (int s = 0; s < 3; s++) {
+        struct problem p;
+        if (make_problem(&p, shapes[s][0], shapes[s][1])) {
+            fprintf(stderr, "bench_gemm: out of memory\n");
+            return 1;
+        }
+        for (int i = 0; i < 6; i++) {
+            p.T = heights[i];
+            bench_problem(&p, k, peak);
+        }
+        free_problem(&p);
+    }
+    bench_stream(k);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    openblas_set_num_threads(1);
+    printf("machine: %s\n", isa_describe());
+    if (argc < 2) return bench_isa(ISA_AVX2) || bench_isa(ISA_AVX512);
+    for (int i = 1; i < argc; i++) {
+        struct siren_error err;
+        enum isa isa;
+        if (isa_parse(argv[i], &isa, &err)) {
+            fprintf(stderr, "bench_gemm: %s\n", err.message);
+            return 2;
+        }
+        if (bench_isa(isa)) return 1;
+    }
+    return 0;
+}
