@@ -49,7 +49,9 @@ V16 void tile(const int R, const int P, const float *x, size_t ldx, const float 
     }
 
 TILES(1)
-TILES(2) TILES(3) TILES(4)
+TILES(2)
+TILES(3)
+TILES(4)
 #if TILE_ROWS >= 6
     TILES(5) TILES(6)
 #endif
@@ -68,15 +70,88 @@ TILES(2) TILES(3) TILES(4)
 #endif
 };
 
-/* All T rows in tiles of nearly equal heights, so that no tile is left with few rows. */
-static void tile_rows(int P, const float *x, size_t ldx, int T, const float *w, size_t stride,
-                      int steps, int first, float *c, size_t ldc)
+/* ---- from sums to outputs ---------------------------------------------------- */
+
+/* Where the sums of a group of panels go.  Gated: panels alternate gate and up. */
+struct output {
+    const float *sums; /* (T, ldc) */
+    size_t ldc;
+    const float *bias; /* or NULL */
+    float *y;
+    size_t ldy;
+    int columns; /* of sums */
+    int add, gated;
+};
+
+V16 void finish_row(const float *c, const struct output *o, float *y)
+{
+    for (int i = 0; i < o->columns; i += 16) {
+        int n = o->columns - i < 16 ? o->columns - i : 16;
+        v16 v = v16_load(c + i);
+        if (o->bias) v = v16_add(v, n == 16 ? v16_load(o->bias + i) : v16_load_n(o->bias + i, n));
+        if (o->add) v = v16_add(n == 16 ? v16_load(y + i) : v16_load_n(y + i, n), v);
+        if (n == 16)
+            v16_store(y + i, v);
+        else
+            v16_store_n(y + i, v, n);
+    }
+}
+
+V16 void finish_gated_row(const float *c, const struct output *o, float *h)
+{
+    for (int i = 0; i < o->columns; i += 32) {
+        v16 gate = v16_load(c + i), up = v16_load(c + i + 16);
+        v16 silu = v16_div(gate, v16_add(v16_set1(1.0f), v16_exp(v16_neg(gate))));
+        v16_store(h + i / 2, v16_mul(silu, up));
+    }
+}
+
+static void finish(const struct output *o, int row, int rows)
+{
+    const float *c = o->sums + (size_t)row * o->ldc;
+    float *y = o->y + (size_t)row * o->ldy;
+    for (int r = 0; r < rows; r++, c += o->ldc, y += o->ldy)
+        if (o->gated)
+            finish_gated_row(c, o, y);
+        else
+            finish_row(c, o, y);
+}
+
+/* Weights that the next block will want: fetched a part with each tile of rows. */
+struct ahead {
+    const unsigned char *at[2];
+    size_t bytes; /* of each */
+};
+
+V16 void fetch_ahead(const struct ahead *a, int part, int parts)
+{
+    size_t from = a->bytes * (size_t)part / (size_t)parts / 64 * 64;
+    size_t to = a->bytes * (size_t)(part + 1) / (size_t)parts;
+    for (int p = 0; p < 2 && a->at[p]; p++)
+        for (size_t i = from; i < to; i += 64) __builtin_prefetch(a->at[p] + i, 0, 2);
+}
+
+/* A block of k of one group, ready for the tiles. */
+struct block {
+    const float *w;
+    size_t stride; /* from panel to panel */
+    int steps, first;
+    float *c; /* sums (T, ldc) */
+    size_t ldc;
+};
+
+/* All T rows in tiles of nearly equal heights, so that no tile is left with few rows.  `output`
+ * (may be NULL): the sums are complete with this block; each tile's go on while they are near. */
+static void tile_rows(int P, const float *x, size_t ldx, int T, const struct block *b,
+                      const struct ahead *ahead, const struct output *output)
 {
     int n_tiles = (T + TILE_ROWS - 1) / TILE_ROWS, row = 0;
     for (int i = 0; i < n_tiles; i++) {
         int rows = (T - row) / (n_tiles - i);
-        tiles[rows][P - 1](x + (size_t)row * ldx, ldx, w, stride, steps, first,
-                           c + (size_t)row * ldc, ldc);
+        if (ahead) fetch_ahead(ahead, i, n_tiles);
+        tiles[rows][P - 1](x + (size_t)row * ldx, ldx, b->w, b->stride, b->steps, b->first,
+                           b->c + (size_t)row * b->ldc, b->ldc);
+        if (output) finish(output, row, rows);
         row += rows;
     }
 }
@@ -230,76 +305,15 @@ V16 void few(const int kind, const int R, const int P, const float *x, size_t ld
     [PACKED_##KIND] = {FEW_PAIR(KIND, 1), FEW_PAIR(KIND, 2), FEW_PAIR(KIND, 3), FEW_PAIR(KIND, 4)}
 
 FEW_KIND(F32)
-FEW_KIND(F16) FEW_KIND(BF16) FEW_KIND(Q4) FEW_KIND(Q4S) FEW_KIND(Q8)
+FEW_KIND(F16)
+FEW_KIND(BF16)
+FEW_KIND(Q4) FEW_KIND(Q4S) FEW_KIND(Q8)
 
     static few_fn *const few_tiles[][FEW][2] = {FEW_ENTRY(F32), FEW_ENTRY(F16), FEW_ENTRY(BF16),
                                                 FEW_ENTRY(Q4),  FEW_ENTRY(Q4S), FEW_ENTRY(Q8)};
 static const int few_wide[FEW] = {WIDE(1), WIDE(2), WIDE(3), WIDE(4)};
 
 /* ---- a group of panels: sums into c (T, 16·P) -------------------------------- */
-
-static void group_few(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
-                      float *c)
-{
-    int wide = few_wide[T - 1];
-    for (int p = 0; p < P;) {
-        int fits = p + wide <= P;
-        few_tiles[w->kind][T - 1][fits](x, ldx, packed_panel(w, panel + p), w->panel_bytes, w->k,
-                                        c + 16 * p, (size_t)P * 16);
-        p += fits ? wide : 1;
-    }
-}
-
-/* P <= 2.  A block of the panels stays in the first cache while all rows pass by. */
-static void group_many(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
-                       float *c, float *decoded)
-{
-    for (int k0 = 0; k0 < w->k; k0 += GEMM_STEPS) {
-        int steps = w->k - k0 < GEMM_STEPS ? w->k - k0 : GEMM_STEPS;
-        const float *block = decoded;
-        size_t stride = 16 * GEMM_STEPS;
-        if (w->kind == PACKED_F32) {
-            block = (const float *)(const void *)packed_panel(w, panel) + (size_t)k0 * 16;
-            stride = w->panel_bytes / sizeof(float);
-        } else {
-            for (int p = 0; p < P; p++)
-                decode_panel(w, panel + p, k0, k0 + steps, decoded + (size_t)p * stride);
-        }
-        for (int p = 0; p < P; p += TILE_PANELS) {
-            int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
-            tile_rows(n, x + k0, ldx, T, block + (size_t)p * stride, stride, steps, k0 == 0,
-                      c + 16 * p, (size_t)P * 16);
-        }
-    }
-    if (w->k == 0) memset(c, 0, (size_t)T * (size_t)P * 64);
-}
-
-static void epilogue(const float *c, int T, int columns, size_t ldc, const float *bias, float *y,
-                     size_t ldy, int add)
-{
-    for (int t = 0; t < T; t++, c += ldc, y += ldy)
-        for (int i = 0; i < columns; i += 16) {
-            int n = columns - i < 16 ? columns - i : 16;
-            v16 v = v16_load(c + i);
-            if (bias) v = v16_add(v, n == 16 ? v16_load(bias + i) : v16_load_n(bias + i, n));
-            if (add) v = v16_add(n == 16 ? v16_load(y + i) : v16_load_n(y + i, n), v);
-            if (n == 16)
-                v16_store(y + i, v);
-            else
-                v16_store_n(y + i, v, n);
-        }
-}
-
-static void epilogue_swiglu(const float *c, int T, int pairs, size_t ldc, float *h, size_t ldh)
-{
-    const v16 one = v16_set1(1.0f);
-    for (int t = 0; t < T; t++, c += ldc, h += ldh)
-        for (int i = 0; i < pairs; i++) {
-            v16 gate = v16_load(c + 32 * i), up = v16_load(c + 32 * i + 16);
-            v16 silu = v16_div(gate, v16_add(one, v16_exp(v16_neg(gate))));
-            v16_store(h + 16 * i, v16_mul(silu, up));
-        }
-}
 
 /* The caller's scratch: sums, then decoded weights, on cache lines. */
 struct gemm_space {
@@ -313,19 +327,76 @@ static struct gemm_space gemm_space(float *scratch)
     return s;
 }
 
-static void group_sums(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
-                       const struct gemm_space *space)
+static void group_few(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
+                      float *c)
 {
-    if (T <= FEW)
-        group_few(x, ldx, T, w, panel, P, space->sums);
-    else
-        group_many(x, ldx, T, w, panel, P, space->sums, space->decoded);
+    int wide = few_wide[T - 1];
+    for (int p = 0; p < P;) {
+        int fits = p + wide <= P;
+        few_tiles[w->kind][T - 1][fits](x, ldx, packed_panel(w, panel + p), w->panel_bytes, w->k,
+                                        c + 16 * p, (size_t)P * 16);
+        p += fits ? wide : 1;
+    }
+}
+
+/* What follows the block [k0, k0 + steps) of panels panel … panel+P-1. */
+static struct ahead ahead_of(const struct packed *w, int panel, int P, int k0, int steps)
+{
+    struct ahead a = {{NULL, NULL}, 0};
+    int next = k0 + steps;
+    if (next >= w->k) next = 0, panel += P;
+    int more = w->k - next < GEMM_STEPS ? w->k - next : GEMM_STEPS;
+    a.bytes = w->panel_bytes * (size_t)more / (size_t)w->k;
+    for (int p = 0; p < P && panel + p < w->n_panels; p++)
+        a.at[p] = packed_panel(w, panel + p) + w->panel_bytes * (size_t)next / (size_t)w->k;
+    return a;
+}
+
+/* P <= 2.  A block of the panels stays in the first cache while all rows pass by. */
+static void group_many(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
+                       const struct gemm_space *space, const struct output *output)
+{
+    size_t ldc = (size_t)P * 16;
+    for (int k0 = 0; k0 < w->k; k0 += GEMM_STEPS) {
+        int steps = w->k - k0 < GEMM_STEPS ? w->k - k0 : GEMM_STEPS;
+        struct block b = {.w = space->decoded,
+                          .stride = 16 * GEMM_STEPS,
+                          .steps = steps,
+                          .first = k0 == 0,
+                          .c = space->sums,
+                          .ldc = ldc};
+        if (w->kind == PACKED_F32) {
+            b.w = (const float *)(const void *)packed_panel(w, panel) + (size_t)k0 * 16;
+            b.stride = w->panel_bytes / sizeof(float);
+        } else {
+            for (int p = 0; p < P; p++)
+                decode_panel(w, panel + p, k0, k0 + steps, space->decoded + (size_t)p * b.stride);
+        }
+        struct ahead ahead = ahead_of(w, panel, P, k0, steps);
+        for (int p = 0; p < P; p += TILE_PANELS, b.w += TILE_PANELS * b.stride) {
+            int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
+            int complete = k0 + steps == w->k && p + n == P;
+            tile_rows(n, x + k0, ldx, T, &b, p == 0 ? &ahead : NULL, complete ? output : NULL);
+            b.c += 16 * TILE_PANELS;
+        }
+    }
+}
+
+static void group_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
+                       const struct gemm_space *space, const struct output *output)
+{
+    if (T > FEW) {
+        group_many(x, ldx, T, w, panel, P, space, output);
+        return;
+    }
+    group_few(x, ldx, T, w, panel, P, space->sums);
+    finish(output, 0, T);
 }
 
 /* Rows a block so that X stays in the second cache, in equal blocks. */
 static int row_block(int T, int K)
 {
-    int most = K > 0 ? 160 * 1024 / K : GEMM_ROWS;
+    int most = 200 * 1024 / K;
     if (most > GEMM_ROWS) most = GEMM_ROWS;
     if (most < 8 * TILE_ROWS) most = 8 * TILE_ROWS;
     int blocks = (T + most - 1) / most;
@@ -335,18 +406,19 @@ static int row_block(int T, int K)
 static void gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0, int panel1,
                  const float *bias, float *y, size_t ldy, int add, float *scratch)
 {
-    if (T <= 0) return;
     struct gemm_space space = gemm_space(scratch);
-    int block = row_block(T, w->k), group = T <= FEW ? 8 : 2;
+    int block = T > 0 ? row_block(T, w->k) : 1, group = T <= FEW ? 8 : TILE_PANELS;
+    struct output out = {.sums = space.sums, .ldy = ldy, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
         for (int panel = panel0; panel < panel1; panel += group) {
             int P = panel1 - panel < group ? panel1 - panel : group;
-            int columns = w->n - 16 * panel < 16 * P ? w->n - 16 * panel : 16 * P;
             size_t first = (size_t)(panel - panel0) * 16;
-            group_sums(x + (size_t)t * ldx, ldx, rows, w, panel, P, &space);
-            epilogue(space.sums, rows, columns, (size_t)P * 16, bias ? bias + first : NULL,
-                     y + (size_t)t * ldy + first, ldy, add);
+            out.ldc = (size_t)P * 16;
+            out.columns = w->n - 16 * panel < 16 * P ? w->n - 16 * panel : 16 * P;
+            out.bias = bias ? bias + first : NULL;
+            out.y = y + (size_t)t * ldy + first;
+            group_gemm(x + (size_t)t * ldx, ldx, rows, w, panel, P, &space, &out);
         }
     }
 }
@@ -354,16 +426,17 @@ static void gemm(const float *x, size_t ldx, int T, const struct packed *w, int 
 static void gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
                         int pair1, float *h, size_t ldh, float *scratch)
 {
-    if (T <= 0) return;
     struct gemm_space space = gemm_space(scratch);
-    int block = row_block(T, w->k), group = T <= FEW ? 4 : 1;
+    int block = T > 0 ? row_block(T, w->k) : 1, group = T <= FEW ? 4 : 1;
+    struct output out = {.sums = space.sums, .ldy = ldh, .gated = 1};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
         for (int pair = pair0; pair < pair1; pair += group) {
             int pairs = pair1 - pair < group ? pair1 - pair : group;
-            group_sums(x + (size_t)t * ldx, ldx, rows, w, 2 * pair, 2 * pairs, &space);
-            epilogue_swiglu(space.sums, rows, pairs, (size_t)pairs * 32,
-                            h + (size_t)t * ldh + (size_t)(pair - pair0) * 16, ldh);
+            out.ldc = (size_t)pairs * 32;
+            out.columns = 32 * pairs;
+            out.y = h + (size_t)t * ldh + (size_t)(pair - pair0) * 16;
+            group_gemm(x + (size_t)t * ldx, ldx, rows, w, 2 * pair, 2 * pairs, &space, &out);
         }
     }
 }

@@ -1,10 +1,13 @@
 /* The table of one instruction set; the last thing that an isa_*.c includes. */
 
-/* A loop of independent FMAs in registers: 2·16·FMA_CHAINS operations a turn. */
+/* A loop of independent FMAs in registers: 2·16·FMA_CHAINS operations a turn.  The starts differ
+ * in every lane, or a compiler may compute two registers as one. */
 static float fma_loop(long turns)
 {
+    float starts[16 * FMA_CHAINS];
+    for (int i = 0; i < 16 * FMA_CHAINS; i++) starts[i] = (float)i;
     v16 acc[FMA_CHAINS], a = v16_set1(0.999999f), b = v16_set1(1e-6f);
-    UNROLL for (int i = 0; i < FMA_CHAINS; i++) acc[i] = v16_set1((float)i);
+    UNROLL for (int i = 0; i < FMA_CHAINS; i++) acc[i] = v16_load(starts + 16 * i);
     for (long t = 0; t < turns; t++)
         UNROLL for (int i = 0; i < FMA_CHAINS; i++) acc[i] = v16_fma(acc[i], a, b);
     v16 sum = v16_zero();
