@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "recs/ratings.h"
 #include "siren/random.h"
 #include "siren/workspace.h"
 
@@ -59,6 +60,25 @@ int siren_label_parse(const char *name, int *label, struct siren_error *err)
 }
 
 /* ---- arrays ---- */
+
+int ratings_allocate(struct siren_ratings *r, struct siren_error *err)
+{
+    size_t n = r->n;
+    r->user = alloc_array(n, sizeof *r->user);
+    r->item = alloc_array(n, sizeof *r->item);
+    r->rating = alloc_array(n, sizeof *r->rating);
+    r->time = alloc_array(n, sizeof *r->time);
+    r->sequence = alloc_array(n, sizeof *r->sequence);
+    r->label = alloc_zeroed(n, 1);
+    r->fold = alloc_array(n, 1);
+    r->user_start = alloc_zeroed((size_t)r->n_users + 1, sizeof *r->user_start);
+    if (!r->user || !r->item || !r->rating || !r->time || !r->sequence || !r->label || !r->fold ||
+        !r->user_start)
+        return siren_fail_memory(err, "ratings", 30ull * n);
+    memset(r->fold, 255, n);
+    for (size_t i = 0; i < n; i++) r->sequence[i] = -1;
+    return SIREN_OK;
+}
 
 void siren_ratings_clear(struct siren_ratings *r)
 {

@@ -2,33 +2,8 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "recs/ratings.h"
 #include "store/store.h"
-
-static int allocate(struct siren_ratings *r, struct siren_error *err)
-{
-    size_t n = r->n;
-    r->user = alloc_array(n, sizeof *r->user);
-    r->item = alloc_array(n, sizeof *r->item);
-    r->rating = alloc_array(n, sizeof *r->rating);
-    r->time = alloc_array(n, sizeof *r->time);
-    r->sequence = alloc_array(n, sizeof *r->sequence);
-    r->label = alloc_zeroed(n, 1);
-    r->fold = alloc_array(n, 1);
-    r->user_start = alloc_zeroed((size_t)r->n_users + 1, sizeof *r->user_start);
-    if (!r->user || !r->item || !r->rating || !r->time || !r->sequence || !r->label || !r->fold ||
-        !r->user_start)
-        return siren_fail_memory(err, "ratings", 30ull * n);
-    memset(r->fold, 255, n);
-    for (size_t i = 0; i < n; i++) r->sequence[i] = -1;
-    return SIREN_OK;
-}
-
-int store_ratings_allocate(struct siren_ratings *r, struct siren_error *err)
-{
-    int code = allocate(r, err);
-    if (code) siren_ratings_clear(r);
-    return code;
-}
 
 static int load_sizes(struct siren_ratings *r, struct siren_workspace *ws, struct siren_error *err)
 {
@@ -52,7 +27,7 @@ static int load_sizes(struct siren_ratings *r, struct siren_workspace *ws, struc
     r->current_fold = -1;
     r->scale = meta.scale;
     r->protocol = meta.protocol;
-    return allocate(r, err);
+    return ratings_allocate(r, err);
 }
 
 static int bad_row(struct siren_workspace *ws, int64_t user, int64_t item, const char *what,

@@ -134,7 +134,7 @@ static const char schema_1[] =
     "  PRIMARY KEY(run, row)\n"
     ") STRICT;\n"
 
-    "CREATE INDEX ratings_item ON ratings(item);\n"
+    STORE_RATINGS_INDEX ";\n"
     "CREATE INDEX predictions_user ON predictions(user);\n";
 
 /* Step i brings a file of version i to i + 1; version 0 is an empty file. */

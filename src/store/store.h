@@ -45,15 +45,13 @@ void store_bind_number(sqlite3_stmt *statement, int index, double value); /* NAN
 double store_column_number(sqlite3_stmt *statement, int column);
 int64_t store_now(void); /* ms since 1970 */
 
+#define STORE_RATINGS_INDEX "CREATE INDEX ratings_item ON ratings(item)"
 #define STORE_ITEM_INSERT "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 #define STORE_USER_INSERT "INSERT INTO users VALUES (?, ?)"
 int store_item_hash(const struct siren_item *item, uint64_t *hash, struct siren_error *err);
 /* Run a prepared STORE_ITEM_INSERT. */
 int store_item_insert(struct siren_workspace *ws, sqlite3_stmt *insert, int64_t id,
                       const struct siren_item *item, struct siren_error *err);
-
-/* Arrays for n, n_users (set by the caller); sequence -1, fold 255. */
-int store_ratings_allocate(struct siren_ratings *r, struct siren_error *err);
 
 /* Strings with one owner: freed together. */
 struct strings {

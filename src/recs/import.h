@@ -1,0 +1,206 @@
+/* What the files of the import share.  import_*.c of this folder read and reduce; the workspace
+ * is written by store/import.c. */
+#ifndef SIREN_RECS_IMPORT_H
+#define SIREN_RECS_IMPORT_H
+
+#include <xxhash.h>
+
+#include "base/buf.h"
+#include "siren/file.h"
+#include "siren/import.h"
+
+/* ---- external ids to numbers, in order of appearance ---- */
+
+struct idmap {
+    char *text; /* the ids, NUL-terminated, one after another */
+    size_t text_size, text_capacity;
+    size_t *offset; /* (n) */
+    size_t n, offset_capacity;
+    uint32_t *slot; /* number + 1; 0: free */
+    size_t n_slots; /* power of two */
+};
+/* The number of an id, added if new (add) or -1; -2: no memory. */
+int64_t idmap_find(const struct idmap *map, const char *id, size_t length);
+int64_t idmap_add(struct idmap *map, const char *id, size_t length);
+static inline const char *idmap_id(const struct idmap *map, size_t number)
+{
+    return map->text + map->offset[number];
+}
+void idmap_free(struct idmap *map);
+
+/* ---- JSON, one object a line, read in place ---- */
+
+enum json_kind { JSON_STRING_, JSON_NUMBER_, JSON_LITERAL_, JSON_ARRAY_, JSON_OBJECT_ };
+struct json_span {
+    enum json_kind kind;
+    char *text; /* strings: between the quotes, escapes as they stand */
+    size_t length;
+    int escaped; /* strings: holds a backslash */
+};
+struct json_cursor {
+    char *at, *end;
+    const char *expected; /* after a failure: what */
+    int first;
+};
+/* Begin with an object or array that spans the whole text. 0, or -1. */
+int json_open(struct json_cursor *c, char *text, size_t length, char bracket);
+/* Next member of an object or (key NULL) entry of an array: 1, 0 at the end, -1 for bad JSON. */
+int json_next(struct json_cursor *c, struct json_span *key, struct json_span *value);
+/* Decode a string's escapes in place and NUL-terminate it. 0, or -1 (bad escape, NUL). */
+int json_decode(struct json_span *string);
+int json_is(const struct json_span *key, const char *name);
+
+/* ---- delimited text ---- */
+
+struct fields {
+    char **at; /* NUL-terminated each */
+    size_t *length;
+    size_t n, at_capacity, length_capacity;
+};
+/* Split a line in place.  quotes: RFC 4180.  SIREN_EFORMAT, SIREN_ENOMEM. */
+int fields_split(struct fields *f, char *line, size_t length, const char *separator, int quotes,
+                 struct siren_error *err);
+void fields_free(struct fields *f);
+/* A quote is still open at the end of the line: the record goes on in the next one. */
+int fields_open_quote(const char *line, size_t length);
+
+/* Whole text to a finite number; 0 or -1. */
+int parse_number(const char *text, size_t length, double *number);
+/* A number, or YYYY-MM-DD[ T]HH:MM[:SS][Z] as ms (*is_date). Empty: NaN. 0 or -1. */
+int parse_time(const char *text, size_t length, double *time, int *is_date);
+
+/* ---- the ratings as read ---- */
+
+struct raw_table {
+    size_t n, capacity[5];
+    uint32_t *user, *item;
+    float *rating;
+    double *time;   /* as it stands; NaN: unknown */
+    uint8_t *label; /* of the source's own split */
+    struct idmap users, items;
+    int time_kind;  /* 0: none yet, 1: numbers, 2: dates in ms */
+    int own_order;  /* 1: the input's order is the users' order (movies) */
+    int own_labels; /* 1: label[] is the split */
+};
+void raw_free(struct raw_table *t);
+
+struct record {
+    const char *user, *item;
+    size_t user_length, item_length;
+    double rating, time;
+    int is_date;
+};
+
+/* ---- the source ---- */
+
+enum format {
+    FORMAT_MOVIES,
+    FORMAT_AMAZON,
+    FORMAT_ML100K,
+    FORMAT_ML1M,
+    FORMAT_MLLATEST,
+    FORMAT_RECBOLE,
+    FORMAT_CSV,
+    FORMAT_TSV,
+    FORMAT_JSONL,
+};
+const char *format_name(enum format format);
+
+/* How records of one file are read. */
+struct layout {
+    int json;
+    const char *user, *item, *rating, *time;  /* JSON fields */
+    int user_at, item_at, rating_at, time_at; /* columns, -1: none */
+    char separator[8];
+    int quotes, header; /* header: skip the first line */
+    size_t n_columns;   /* least number of columns of a line */
+};
+
+/* The same for the items file. */
+enum items_kind { ITEMS_NONE, ITEMS_COLUMNS, ITEMS_ML100K, ITEMS_JSON };
+struct items_layout {
+    enum items_kind kind;
+    const char *id, *title, *categories, *features, *description, *year; /* JSON fields */
+    int id_at, title_at, categories_at, features_at, description_at, year_at;
+    char separator[8], list_separator[8];
+    int quotes, header;
+};
+
+struct source {
+    enum format format;
+    const struct siren_import_options *options;
+    char *path;       /* the file of ratings, or the folder (movies) */
+    char *items_path; /* NULL: none */
+    enum siren_encoding encoding;
+    struct layout layout;
+    struct items_layout items;
+    struct siren_scale scale; /* step 0: to be detected */
+    const char *noun;
+    int protocol, k_core;
+    struct buf names; /* owns the column names that were found */
+    struct siren_import_report *report;
+    const struct siren_progress *progress;
+    XXH3_state_t *hash; /* of all that was read */
+};
+
+/* Recognise the format, find the files and the columns. */
+int source_open(struct source *s, const char *path, struct siren_error *err);
+void source_close(struct source *s);
+int detect_format(struct source *s, const char *path, struct siren_error *err);
+int find_layout(struct source *s, struct siren_error *err);
+int find_items(struct source *s, struct siren_error *err);
+/* A file NAME, NAME.gz or NAME.zst in a folder; malloc'ed, NULL if there is none. */
+char *find_file(const char *folder, const char *name);
+void source_note(struct source *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Lines of a file with the source's hash, progress and policy for bad lines. */
+struct reader {
+    struct source *source;
+    struct siren_lines *lines;
+    const char *path, *what;
+    struct buf joined; /* a record of several lines */
+    int skip_header, quotes;
+    uint64_t bad_before;
+};
+int reader_open(struct reader *r, struct source *s, const char *path, enum siren_encoding encoding,
+                const char *what, struct siren_error *err);
+/* 1, 0 or an error. */
+int reader_next(struct reader *r, char **line, size_t *length, struct siren_error *err);
+/* A record was bad (*err holds why, without place): 0 if it is skipped, else the error. */
+int reader_bad(struct reader *r, int code, struct siren_error *err);
+void reader_close(struct reader *r);
+
+int read_ratings(struct source *s, struct raw_table *t, struct siren_error *err);
+/* The scale of the values, or a check against the one that is given. */
+struct scale_watch {
+    double value[64];
+    uint64_t line[64];
+    int n;
+    int overflow;
+};
+int scale_check(const struct siren_scale *scale, struct scale_watch *w, double rating,
+                uint64_t line, struct siren_error *err);
+int scale_detect(struct source *s, const struct scale_watch *w, struct siren_error *err);
+int raw_add(struct raw_table *t, const struct record *record, int label, struct siren_error *err);
+
+/* movies: titles[item] = "Title, Category|Category". */
+int read_movies(struct source *s, struct raw_table *t, struct idmap *texts,
+                struct siren_error *err);
+
+/* An item of the items file; strings live until the next one. */
+typedef int item_sink(void *context, const struct siren_item *item, struct siren_error *err);
+int read_items(struct source *s, item_sink *sink, void *context, struct siren_error *err);
+
+/* ---- reduction ---- */
+
+/* Deduplicate, k-core, order, renumber.  new_user[old], new_item[old]: -1 where dropped. */
+struct reduced {
+    struct siren_ratings ratings;
+    int32_t *new_user, *new_item;
+};
+int reduce(struct source *s, struct raw_table *t, struct reduced *out, struct siren_error *err);
+void reduced_free(struct reduced *r);
+int split_ratings(struct source *s, struct siren_ratings *r, int own_labels,
+                  struct siren_error *err);
+
+#endif

@@ -1,0 +1,347 @@
+/* Lines to records. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "recs/import.h"
+
+/* ---- lines ---- */
+
+int reader_open(struct reader *r, struct source *s, const char *path, enum siren_encoding encoding,
+                const char *what, struct siren_error *err)
+{
+    *r = (struct reader){.source = s, .path = path, .what = what};
+    return siren_lines_open(&r->lines, path, encoding, err);
+}
+
+void reader_close(struct reader *r)
+{
+    siren_lines_close(r->lines);
+    buf_free(&r->joined);
+    *r = (struct reader){0};
+}
+
+int reader_bad(struct reader *r, int code, struct siren_error *err)
+{
+    struct siren_import_report *report = r->source->report;
+    if (code != SIREN_EFORMAT) return code;
+    char place[300];
+    snprintf(place, sizeof place, "%s:%llu", r->path,
+             (unsigned long long)siren_lines_number(r->lines));
+    if (strncmp(err->message, place, strlen(place))) siren_fail_prefix(err, code, "%s", place);
+    if (!r->source->options->skip_bad) return code;
+    if (report->bad_lines < SIREN_IMPORT_MESSAGES)
+        snprintf(report->bad[report->bad_lines], sizeof report->bad[0], "%.199s", err->message);
+    report->bad_lines++;
+    return SIREN_OK;
+}
+
+static int tell_progress(struct reader *r, struct siren_error *err)
+{
+    uint64_t done, total;
+    siren_lines_position(r->lines, &done, &total);
+    if (siren_progress_update(r->source->progress, r->what, done, total))
+        return siren_fail(err, SIREN_ECANCEL, "import stopped; nothing was changed");
+    return SIREN_OK;
+}
+
+/* One line; a bad one (not UTF-8, with a NUL) is counted or fails. */
+static int next_line(struct reader *r, char **line, size_t *length, struct siren_error *err)
+{
+    for (;;) {
+        uint64_t before = siren_lines_number(r->lines);
+        int code = siren_lines_next(r->lines, line, length, err);
+        if (code == 0) return 0;
+        int recoverable = siren_lines_number(r->lines) > before;
+        if (code == 1 && memchr(*line, 0, *length))
+            code = siren_fail(err, SIREN_EFORMAT, "a NUL byte, expected text");
+        if (code == 1 && (before & 0x3fff) == 0) code = tell_progress(r, err) ? SIREN_ECANCEL : 1;
+        if (code < 0) {
+            if (!recoverable) return code;
+            code = reader_bad(r, code, err);
+            if (code) return code;
+            continue;
+        }
+        r->source->report->lines++;
+        XXH3_64bits_update(r->source->hash, *line, *length + 1); /* with its NUL, as a border */
+        if (r->skip_header) {
+            r->skip_header = 0;
+            continue;
+        }
+        if (*length) return 1;
+    }
+}
+
+int reader_next(struct reader *r, char **line, size_t *length, struct siren_error *err)
+{
+    int code = next_line(r, line, length, err);
+    if (code != 1 || !r->quotes || !fields_open_quote(*line, *length)) return code;
+    buf_clear(&r->joined);
+    buf_append(&r->joined, *line, *length);
+    while (r->joined.size < (16 << 20) && fields_open_quote(buf_text(&r->joined), r->joined.size)) {
+        code = next_line(r, line, length, err);
+        if (code < 0) return code;
+        if (code == 0) break; /* the splitter reports the open quote */
+        buf_putc(&r->joined, '\n');
+        buf_append(&r->joined, *line, *length);
+    }
+    if (buf_failed(&r->joined)) return siren_fail_memory(err, "a line", r->joined.size);
+    *line = r->joined.data;
+    *length = r->joined.size;
+    return 1;
+}
+
+/* ---- the scale ---- */
+
+int siren_scale_parse(const char *text, struct siren_scale *scale, struct siren_error *err)
+{
+    double v[3] = {0, 0, 1};
+    const char *p = text;
+    int n = 0;
+    while (n < 3) {
+        size_t length = strcspn(p, ":");
+        if (parse_number(p, length, v + n)) break;
+        n++;
+        p += length;
+        if (!*p) break;
+        p++;
+    }
+    *scale = (struct siren_scale){v[0], v[1], v[2]};
+    if (n < 2 || *p || siren_scale_labels(scale) < 2)
+        return siren_fail(err, SIREN_EINVAL,
+                          "scale '%.40s': expected LOWEST:HIGHEST or LOWEST:HIGHEST:STEP, such as "
+                          "0.5:5:0.5",
+                          text);
+    return SIREN_OK;
+}
+
+static int on_scale(const struct siren_scale *scale, double rating)
+{
+    int label = siren_scale_label(scale, rating);
+    return label >= 0 && fabs(siren_scale_value(scale, label) - rating) < 1e-6;
+}
+
+int scale_check(const struct siren_scale *scale, struct scale_watch *w, double rating,
+                uint64_t line, struct siren_error *err)
+{
+    if (scale->step > 0) {
+        if (on_scale(scale, rating)) return SIREN_OK;
+        return siren_fail(err, SIREN_EFORMAT, "rating %g: expected %g to %g in steps of %g", rating,
+                          scale->min, scale->max, scale->step);
+    }
+    for (int i = 0; i < w->n; i++)
+        if (w->value[i] == rating) return SIREN_OK;
+    if (w->n == 64) {
+        w->overflow = 1;
+        return SIREN_OK;
+    }
+    w->value[w->n] = rating;
+    w->line[w->n++] = line;
+    return SIREN_OK;
+}
+
+/* Usual scales, the narrowest first. */
+static const struct siren_scale usual_scales[] = {
+    {1, 5, 1}, {0, 5, 1}, {0.5, 5, 0.5}, {0, 5, 0.5}, {1, 10, 1}, {0, 10, 1}, {0.5, 10, 0.5},
+};
+
+int scale_detect(struct source *s, const struct scale_watch *w, struct siren_error *err)
+{
+    if (s->scale.step > 0 || w->n == 0) return SIREN_OK;
+    size_t n_scales = sizeof usual_scales / sizeof *usual_scales;
+    int culprit = 0;
+    for (size_t k = 0; k < n_scales; k++) {
+        int i = 0;
+        while (i < w->n && on_scale(usual_scales + k, w->value[i])) i++;
+        if (i == w->n && !w->overflow) {
+            s->scale = usual_scales[k];
+            return SIREN_OK;
+        }
+        if (i < w->n && i > culprit) culprit = i;
+    }
+    return siren_fail(err, SIREN_EFORMAT,
+                      "%s:%llu: rating %g is on none of the usual scales (1 to 5, half stars, 0 to "
+                      "10): give the scale with --scale LOWEST:HIGHEST:STEP",
+                      s->path, (unsigned long long)w->line[culprit], w->value[culprit]);
+}
+
+/* ---- records ---- */
+
+void raw_free(struct raw_table *t)
+{
+    free(t->user);
+    free(t->item);
+    free(t->rating);
+    free(t->time);
+    free(t->label);
+    idmap_free(&t->users);
+    idmap_free(&t->items);
+    *t = (struct raw_table){0};
+}
+
+int raw_add(struct raw_table *t, const struct record *record, int label, struct siren_error *err)
+{
+    size_t need = t->n + 1;
+    int64_t user = idmap_add(&t->users, record->user, record->user_length);
+    int64_t item = idmap_add(&t->items, record->item, record->item_length);
+    if (user < 0 || item < 0 || need >= UINT32_MAX ||
+        alloc_grow(&t->user, t->capacity, need, sizeof *t->user) ||
+        alloc_grow(&t->item, t->capacity + 1, need, sizeof *t->item) ||
+        alloc_grow(&t->rating, t->capacity + 2, need, sizeof *t->rating) ||
+        alloc_grow(&t->time, t->capacity + 3, need, sizeof *t->time) ||
+        (t->own_labels && alloc_grow(&t->label, t->capacity + 4, need, 1)))
+        return siren_fail_memory(err, "ratings", need * 20);
+    t->user[t->n] = (uint32_t)user;
+    t->item[t->n] = (uint32_t)item;
+    t->rating[t->n] = (float)record->rating;
+    t->time[t->n] = record->time;
+    if (t->own_labels) t->label[t->n] = (uint8_t)label;
+    t->n++;
+    return SIREN_OK;
+}
+
+static int bad_value(const char *what, const char *text, size_t length, const char *expected,
+                     struct siren_error *err)
+{
+    return siren_fail(err, SIREN_EFORMAT, "%s '%.*s': expected %s", what,
+                      (int)(length < 40 ? length : 40), text, expected);
+}
+
+static int set_rating(struct record *r, const char *text, size_t length, struct siren_error *err)
+{
+    if (parse_number(text, length, &r->rating))
+        return bad_value("rating", text, length, "a number", err);
+    return SIREN_OK;
+}
+
+static int set_time(struct record *r, const char *text, size_t length, struct siren_error *err)
+{
+    if (parse_time(text, length, &r->time, &r->is_date))
+        return bad_value("time", text, length, "a number or a date YYYY-MM-DD", err);
+    return SIREN_OK;
+}
+
+static int check_ids(const struct record *r, struct siren_error *err)
+{
+    if (!r->user_length) return siren_fail(err, SIREN_EFORMAT, "no user");
+    if (!r->item_length) return siren_fail(err, SIREN_EFORMAT, "no item");
+    if (r->user_length > 1000 || r->item_length > 1000)
+        return siren_fail(err, SIREN_EFORMAT, "an id of %zu bytes (at most 1,000)",
+                          r->user_length > 1000 ? r->user_length : r->item_length);
+    return SIREN_OK;
+}
+
+static int parse_columns(const struct layout *l, struct fields *f, char *line, size_t length,
+                         struct record *r, struct siren_error *err)
+{
+    int code = fields_split(f, line, length, l->separator, l->quotes, err);
+    if (code) return code;
+    if (f->n < l->n_columns)
+        return siren_fail(err, SIREN_EFORMAT, "%zu columns, expected at least %zu", f->n,
+                          l->n_columns);
+    *r = (struct record){.user = f->at[l->user_at],
+                         .user_length = f->length[l->user_at],
+                         .item = f->at[l->item_at],
+                         .item_length = f->length[l->item_at],
+                         .time = NAN};
+    code = set_rating(r, f->at[l->rating_at], f->length[l->rating_at], err);
+    if (!code && l->time_at >= 0 && (size_t)l->time_at < f->n)
+        code = set_time(r, f->at[l->time_at], f->length[l->time_at], err);
+    return code ? code : check_ids(r, err);
+}
+
+static int bad_json(const struct json_cursor *c, const char *line, struct siren_error *err)
+{
+    return siren_fail(err, SIREN_EFORMAT, "byte %zu: bad JSON: expected %s",
+                      (size_t)(c->at - line) + 1, c->expected ? c->expected : "something else");
+}
+
+/* A string's or number's text; 0 for another kind. */
+static int scalar(struct json_span *v)
+{
+    if (v->kind == JSON_NUMBER_) return 1;
+    return v->kind == JSON_STRING_ && !json_decode(v);
+}
+
+static int parse_json(const struct layout *l, char *line, size_t length, struct record *r,
+                      struct siren_error *err)
+{
+    struct json_cursor c;
+    struct json_span key, value;
+    int more, rated = 0, code = SIREN_OK;
+    *r = (struct record){.time = NAN};
+    more = json_open(&c, line, length, '{') ? -1 : 1;
+    while (!code && more == 1 && (more = json_next(&c, &key, &value)) == 1) {
+        const char *what = json_is(&key, l->user)     ? "user"
+                           : json_is(&key, l->item)   ? "item"
+                           : json_is(&key, l->rating) ? "rating"
+                           : json_is(&key, l->time)   ? "time"
+                                                      : NULL;
+        if (!what) continue;
+        if (*what == 't' && value.kind == JSON_LITERAL_) continue; /* null: unknown */
+        if (!scalar(&value)) {
+            code = bad_value(what, value.text, value.length, "a string or a number", err);
+        } else if (*what == 'u') {
+            r->user = value.text;
+            r->user_length = value.length;
+        } else if (*what == 'i') {
+            r->item = value.text;
+            r->item_length = value.length;
+        } else if (*what == 'r') {
+            rated = 1;
+            code = set_rating(r, value.text, value.length, err);
+        } else {
+            code = set_time(r, value.text, value.length, err);
+        }
+    }
+    if (more < 0) return bad_json(&c, line, err);
+    if (code) return code;
+    if (!rated) return siren_fail(err, SIREN_EFORMAT, "no field '%s'", l->rating);
+    return check_ids(r, err);
+}
+
+/* Dates and numbers do not mix: there would be no telling the unit. */
+static int check_time_kind(struct raw_table *t, const struct record *r, struct siren_error *err)
+{
+    if (isnan(r->time)) return SIREN_OK;
+    int kind = r->is_date ? 2 : 1;
+    if (t->time_kind && t->time_kind != kind)
+        return siren_fail(err, SIREN_EFORMAT, "time: a %s after %s", r->is_date ? "date" : "number",
+                          r->is_date ? "numbers" : "dates");
+    t->time_kind = kind;
+    return SIREN_OK;
+}
+
+int read_ratings(struct source *s, struct raw_table *t, struct siren_error *err)
+{
+    struct reader r;
+    struct fields f = {0};
+    struct scale_watch *watch = calloc(1, sizeof *watch);
+    if (!watch) return siren_fail_memory(err, "a scale", sizeof *watch);
+    char *line;
+    size_t length;
+    int code = reader_open(&r, s, s->path, s->encoding, "bytes of ratings", err);
+    r.skip_header = s->layout.header;
+    r.quotes = s->layout.quotes;
+    while (!code && (code = reader_next(&r, &line, &length, err)) == 1) {
+        struct record record;
+        code = s->layout.json ? parse_json(&s->layout, line, length, &record, err)
+                              : parse_columns(&s->layout, &f, line, length, &record, err);
+        if (!code)
+            code = scale_check(&s->scale, watch, record.rating, siren_lines_number(r.lines), err);
+        if (!code) code = check_time_kind(t, &record, err);
+        if (!code) {
+            code = raw_add(t, &record, 0, err);
+            s->report->ratings_read += !code;
+        } else {
+            code = reader_bad(&r, code, err);
+        }
+    }
+    if (!code) code = scale_detect(s, watch, err);
+    fields_free(&f);
+    reader_close(&r);
+    free(watch);
+    return code;
+}
