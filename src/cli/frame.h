@@ -6,8 +6,6 @@
 
 #include "cli/cli.h"
 
-#define SIREN_VERSION "0.1.0"
-
 struct cli_value {
     const struct cli_option *option;
     const char *text;

@@ -1,0 +1,85 @@
+#!/bin/bash
+# Runs the test programs of a build folder and counts their results.
+#
+#   scripts/check.sh FOLDER [NAME...]     (NAME: pool for tests/test_pool.c)
+#
+# All programs run, even when one fails.  Those that can choose their kernels
+# (they mention SIREN_ISA) run a second time with the portable ones, on tiny
+# models.  Real models are fetched when the network is there; without them, or
+# with SIREN_SANITIZED=1, the tests that need them are skipped.  The last line is
+# "N passed, N failed, N skipped"; a program that crashes counts as one failure.
+# A test that is skipped only in the second pass is not counted.
+set -u
+folder=$1
+shift
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root" || exit 1
+
+if [ -n "${SIREN_SANITIZED:-}" ]; then
+    unset SIREN_MODELS SIREN_ML100K
+    export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
+    export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+elif [ -z "${SIREN_MODELS:-}" ] || [ -z "${SIREN_ML100K:-}" ]; then
+    FETCH_TIMEOUT=20 scripts/fetch.sh ||
+        echo "check: no real models: the tests that need them are skipped"
+    if [ -z "${SIREN_MODELS:-}" ] && [ -d models/smollm2-135m-instruct ]; then
+        export SIREN_MODELS=$root/models
+    fi
+    if [ -z "${SIREN_ML100K:-}" ] && [ -d data/ml-100k ]; then
+        export SIREN_ML100K=$root/data/ml-100k
+    fi
+fi
+if [ -z "${SIREN_DATA:-}" ] && [ -d ../shared/data ]; then
+    SIREN_DATA=$(cd ../shared/data && pwd)
+    export SIREN_DATA
+fi
+
+passed=0 failed=0 skipped=0
+broken=""
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# The number in the lines of cmocka's summary that begin with [  $1  ].
+summary() {
+    sed -n "s/^\[  $1 *\] .*\b\([0-9][0-9]*\) test(s).*/\1/p" "$log" | awk '{ n += $1 } END { print n + 0 }'
+}
+
+run() { # PROGRAM LABEL COUNT_SKIPPED [VARIABLE=VALUE...]
+    local program=$1 label=$2 count_skipped=$3 start=$SECONDS status bad
+    shift 3
+    echo "== $label"
+    env "$@" timeout "${SIREN_TEST_TIMEOUT:-1800}" "$program" >"$log" 2>&1
+    status=$?
+    grep -v -e '^\[ RUN ' -e '^\[       OK \]' -e '^\[=====' "$log"
+    passed=$((passed + $(summary PASSED)))
+    bad=$(summary FAILED)
+    if [ $status != 0 ] && [ "$bad" = 0 ]; then
+        echo "[  FAILED  ] $label ended with status $status"
+        bad=1
+    fi
+    failed=$((failed + bad))
+    [ "$bad" = 0 ] || broken="$broken $label"
+    [ "$count_skipped" = 0 ] || skipped=$((skipped + $(summary SKIPPED)))
+    [ $((SECONDS - start)) -lt 5 ] || echo "   ($((SECONDS - start)) s)"
+}
+
+selected() { # the programs' names, all or those that were asked for
+    local source name
+    for source in tests/test_*.c; do
+        name=${source#tests/test_}
+        name=${name%.c}
+        if [ -z "$1" ] || [[ " $1 " == *" $name "* ]]; then echo "$name"; fi
+    done
+}
+
+names=$(selected "$*")
+for name in $names; do run "$folder/tests/test_$name" "test_$name" 1; done
+for name in $names; do
+    if grep -q SIREN_ISA "tests/test_$name.c"; then
+        run "$folder/tests/test_$name" "test_$name (portable kernels)" 0 \
+            -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K SIREN_ISA=portable
+    fi
+done
+[ -z "$broken" ] || echo "failed:$broken"
+echo "$passed passed, $failed failed, $skipped skipped"
+[ $failed = 0 ] && [ $passed -gt 0 ]
