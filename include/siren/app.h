@@ -195,6 +195,11 @@ int siren_nearest_topic(const struct siren_app *app, struct siren_encoder *encod
                         const char *title, const char *categories, int *topic,
                         struct siren_error *err);
 
+/* A new item of the workspace gets its embedding and its nearest topic (*topic, -1 where there are
+ * no topics).  SIREN_EINVAL if they were made with another encoder. */
+int siren_place_item(struct siren_workspace *ws, struct siren_encoder *encoder, int item,
+                     int *topic, struct siren_error *err);
+
 /* A batch job: `pairs` is a CSV file with a header that has the columns user and item; answers go
  * to `output` (complete or not at all) as CSV or JSON lines, in the order of the pairs. */
 enum siren_output { SIREN_CSV, SIREN_JSONL };

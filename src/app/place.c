@@ -1,0 +1,82 @@
+/* A new item joins the workspace: its embedding and its nearest topic. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "siren/app.h"
+
+/* The two nearest centres; second -1 when there is one topic. */
+static void nearest_two(const struct siren_topics *t, const float *v, int topics[2],
+                        double distances[2])
+{
+    topics[0] = topics[1] = -1;
+    distances[0] = distances[1] = INFINITY;
+    for (int k = 0; k < t->k; k++) {
+        double distance = 0;
+        for (int i = 0; i < t->d; i++) {
+            double x = (double)v[i] - (double)t->centre[(size_t)k * (size_t)t->d + (size_t)i];
+            distance += x * x;
+        }
+        int at = distance < distances[0] ? 0 : distance < distances[1] ? 1 : 2;
+        if (at == 0) topics[1] = topics[0], distances[1] = distances[0];
+        if (at < 2) topics[at] = k, distances[at] = distance;
+    }
+}
+
+static int store(struct siren_workspace *ws, const struct siren_encoder *encoder, int item,
+                 uint64_t hash, const float *v, const struct siren_topics *t, int *topic,
+                 struct siren_error *err)
+{
+    int id, topics[2];
+    double distances[2];
+    int32_t items[1] = {item};
+    int rc = siren_encoder_add(ws, encoder->identity, encoder->d, encoder->unit, &id, err);
+    if (!rc) rc = siren_embeddings_save(ws, id, items, 1, v, &hash, err);
+    if (rc || !t->k) return rc;
+    nearest_two(t, v, topics, distances);
+    *topic = topics[0];
+    if (topics[0] < 0)
+        return siren_fail(err, SIREN_ENUMERIC, "item %d: its embedding is not finite", item);
+    return siren_topic_assign(ws, item, topics[0], (float)distances[0], topics[1],
+                              topics[1] < 0 ? 0 : (float)distances[1], err);
+}
+
+static int check_encoder(struct siren_workspace *ws, const struct siren_encoder *encoder,
+                         const struct siren_topics *t, struct siren_error *err)
+{
+    if (!t->k || (!strcmp(t->encoder, encoder->identity) && t->d == encoder->d)) return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL, "the topics of %s were made with %s, not with %s",
+                      siren_workspace_path(ws), t->encoder, encoder->identity);
+}
+
+int siren_place_item(struct siren_workspace *ws, struct siren_encoder *encoder, int item,
+                     int *topic, struct siren_error *err)
+{
+    struct siren_topics t;
+    struct siren_items items;
+    char *text = NULL;
+    float *v = NULL;
+    *topic = -1;
+    int rc = siren_topics_load(&t, ws, err);
+    if (rc && rc != SIREN_ENOTFOUND) return rc;
+    rc = check_encoder(ws, encoder, &t, err);
+    if (rc) {
+        siren_topics_clear(&t);
+        return rc;
+    }
+    rc = siren_items_load(&items, ws, err);
+    if (!rc && (item < 0 || item >= items.n))
+        rc = siren_fail(err, SIREN_ENOTFOUND, "%s: no item of id %d", siren_workspace_path(ws),
+                        item);
+    if (!rc) rc = siren_item_text(items.item + item, 0, &text, err);
+    v = alloc_array((size_t)encoder->d, sizeof *v);
+    if (!rc && !v) rc = siren_fail_memory(err, "an embedding", (size_t)encoder->d * sizeof *v);
+    if (!rc) rc = siren_encoder_embed(encoder, (const char *const *)&text, 1, v, NULL, err);
+    if (!rc) rc = store(ws, encoder, item, items.item[item].hash, v, &t, topic, err);
+    free(text);
+    free(v);
+    siren_items_clear(&items);
+    siren_topics_clear(&t);
+    return rc;
+}
