@@ -108,6 +108,9 @@ int siren_import_report_json(const struct siren_import_report *report, char **js
 /* "0.5:5:0.5", "1:5" (step 1). */
 int siren_scale_parse(const char *text, struct siren_scale *scale, struct siren_error *err);
 
+/* "2019-07-01", "2019-07-01T12:00:00Z", or a number of seconds or milliseconds since 1970: ms. */
+int siren_time_parse(const char *text, int64_t *time, struct siren_error *err);
+
 /* The paper's "Title, Category|Category": where the title ends and where the categories
  * begin.  *title_length may be the whole text. */
 void siren_movies_border(const char *text, size_t length, size_t *title_length,

@@ -147,3 +147,16 @@ int parse_time(const char *text, size_t length, double *time, int *is_date)
     *is_date = 1;
     return parse_date(text, length, time);
 }
+
+int siren_time_parse(const char *text, int64_t *time, struct siren_error *err)
+{
+    double value;
+    int is_date;
+    if (parse_time(text, strlen(text), &value, &is_date) || isnan(value) || fabs(value) > 9e15)
+        return siren_fail(err, SIREN_EINVAL,
+                          "time '%.40s': expected YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS, or seconds or "
+                          "milliseconds since 1970",
+                          text);
+    *time = llround(!is_date && fabs(value) < 1e11 ? value * 1000 : value);
+    return SIREN_OK;
+}

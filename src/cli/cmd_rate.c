@@ -1,0 +1,211 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "siren/app.h"
+#include "siren/import.h"
+
+/* What was done, for the report. */
+struct outcome {
+    struct siren_rate_result rate;
+    int new_user, new_item, placed;
+    char *topic_name;
+};
+
+/* Categories "a|b" as a list, split in place. */
+static const char **split(char *text)
+{
+    size_t n = 1, at = 0;
+    for (const char *p = text; *p; p++) n += *p == '|';
+    const char **list = calloc(n + 1, sizeof *list);
+    for (char *next = text; list && next;) {
+        char *bar = strchr(next, '|');
+        if (bar) *bar++ = 0;
+        if (*next) list[at++] = next;
+        next = bar;
+    }
+    return list;
+}
+
+static int add_item(struct cli *cli, struct siren_workspace *ws, const char *external, int *item)
+{
+    const char *given = cli_string(cli, "categories");
+    char *text = strdup(given ? given : "");
+    const char **categories = text ? split(text) : NULL;
+    int rc = categories ? SIREN_OK : siren_fail_memory(&cli->err, "an item", 0);
+    struct siren_item it = {.external = external,
+                            .title = cli_string(cli, "title"),
+                            .categories = categories,
+                            .description = cli_string(cli, "description")};
+    if (!rc) rc = siren_item_add(ws, &it, item, &cli->err);
+    free(categories);
+    free(text);
+    return rc;
+}
+
+static int place(struct cli *cli, struct siren_workspace *ws, int item, struct outcome *out)
+{
+    const char *path = cli_string(cli, "encoder");
+    if (!path) return SIREN_OK;
+    struct siren_pool *pool = cli_pool(cli);
+    struct siren_encoder encoder;
+    if (!pool) return cli->err.code;
+    int topic, rc = siren_encoder_open(&encoder, path, pool, &cli->err);
+    if (rc) return rc;
+    rc = siren_place_item(ws, &encoder, item, &topic, &cli->err);
+    siren_encoder_close(&encoder);
+    out->placed = !rc;
+    return rc;
+}
+
+static int find_or_add(struct cli *cli, struct siren_workspace *ws, int *user, int *item,
+                       struct outcome *out)
+{
+    const char *user_id = cli_string(cli, "user"), *item_id = cli_string(cli, "item");
+    int rc = siren_item_find(ws, item_id, item, &cli->err);
+    if (rc == SIREN_ENOTFOUND) {
+        if (!cli_given(cli, "title"))
+            return siren_fail_prefix(&cli->err, rc, "a new item needs --title");
+        out->new_item = 1;
+        rc = add_item(cli, ws, item_id, item);
+        if (!rc) rc = place(cli, ws, *item, out);
+    }
+    if (rc) return rc;
+    rc = siren_user_find(ws, user_id, user, &cli->err);
+    if (rc != SIREN_ENOTFOUND) return rc;
+    out->new_user = 1;
+    return siren_user_add(ws, user_id, user, &cli->err);
+}
+
+static int name_topic(struct siren_workspace *ws, struct outcome *out, struct siren_error *err)
+{
+    struct siren_topics topics;
+    if (out->rate.topic < 0) return SIREN_OK;
+    int rc = siren_topics_load(&topics, ws, err);
+    if (rc) return rc;
+    const char *name = topics.name[out->rate.topic];
+    out->topic_name = name ? strdup(name) : NULL;
+    siren_topics_clear(&topics);
+    return SIREN_OK;
+}
+
+static void tell(struct cli *cli, const struct outcome *out)
+{
+    const char *user = cli_string(cli, "user"), *item = cli_string(cli, "item");
+    const struct siren_rate_result *r = &out->rate;
+    if (out->new_user) cli_note(cli, "User %s is new.", user);
+    if (out->new_item)
+        cli_note(cli, "Item %s is new%s.", item,
+                 out->placed ? ", and embedded" : "; --encoder would embed it and find its topic");
+    if (r->corrected)
+        cli_print(cli, "Corrected: user %s, item %s: %g instead of %g.\n", user, item,
+                  cli_float(cli, "rating"), r->previous);
+    else
+        cli_print(cli, "Added: user %s, item %s: %g.\n", user, item, cli_float(cli, "rating"));
+    if (r->late)
+        cli_print(cli, "It is number %d of the user's ratings: later ones follow it.\n",
+                  r->sequence + 1);
+    if (out->topic_name)
+        cli_print(cli, "Sketch updated: topic %d, %s.\n", r->topic, out->topic_name);
+    else if (r->topic >= 0)
+        cli_print(cli, "Sketch updated: topic %d.\n", r->topic);
+}
+
+static int tell_json(struct cli *cli, const struct outcome *out)
+{
+    const struct siren_rate_result *r = &out->rate;
+    json_t *o =
+        json_pack("{s:s, s:s, s:f, s:b, s:b, s:b, s:i, s:b, s:b}", "user", cli_string(cli, "user"),
+                  "item", cli_string(cli, "item"), "rating", cli_float(cli, "rating"), "corrected",
+                  r->corrected, "new_user", out->new_user, "new_item", out->new_item, "sequence",
+                  r->sequence, "late", r->late, "order_changed", r->order_changed);
+    if (o && r->corrected) json_object_set_new(o, "previous", json_real(r->previous));
+    if (o && r->time != SIREN_NO_TIME) json_object_set_new(o, "time", json_integer(r->time));
+    if (o && r->topic >= 0) json_object_set_new(o, "topic", json_integer(r->topic));
+    return cli_print_json(cli, o);
+}
+
+static int rate_in(struct cli *cli, struct siren_workspace *ws, int64_t time, struct outcome *out)
+{
+    int user, item;
+    int rc = siren_workspace_begin(ws, &cli->err);
+    if (rc) return rc;
+    rc = find_or_add(cli, ws, &user, &item, out);
+    if (!rc) rc = siren_rate(ws, user, item, cli_float(cli, "rating"), time, &out->rate, &cli->err);
+    if (!rc) rc = name_topic(ws, out, &cli->err);
+    if (rc)
+        siren_workspace_rollback(ws);
+    else
+        rc = siren_workspace_commit(ws, &cli->err);
+    return rc;
+}
+
+static int run(struct cli *cli)
+{
+    static const char *const needed[] = {"user", "item", "rating"};
+    for (int i = 0; i < 3; i++)
+        if (!cli_need(cli, needed[i])) return cli->err.code;
+    struct outcome out = {0};
+    struct siren_workspace *ws;
+    int64_t time = SIREN_NO_TIME;
+    const char *text = cli_string(cli, "time");
+    int rc = text ? siren_time_parse(text, &time, &cli->err) : SIREN_OK;
+    if (!rc) rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
+    if (rc) return rc;
+    rc = rate_in(cli, ws, time, &out);
+    siren_workspace_close(ws);
+    if (!rc && cli->json)
+        rc = tell_json(cli, &out);
+    else if (!rc)
+        tell(cli, &out);
+    free(out.topic_name);
+    return rc;
+}
+
+static const struct cli_option options[] = {
+    {.name = "rating",
+     .letter = 'r',
+     .type = CLI_FLOAT,
+     .argument = "STARS",
+     .help = "the rating, on the workspace's scale"},
+    {.name = "time",
+     .type = CLI_STRING,
+     .argument = "TIME",
+     .help = "when: 2024-05-31T20:15:00Z, or seconds or milliseconds since 1970; without it the "
+             "rating comes after all others of the user"},
+    {.name = "title", .type = CLI_STRING, .argument = "TEXT", .help = "title of a new item"},
+    {.name = "categories",
+     .type = CLI_STRING,
+     .argument = "LIST",
+     .help = "categories of a new item: \"Drama|Comedy\""},
+    {.name = "description",
+     .type = CLI_STRING,
+     .argument = "TEXT",
+     .help = "description of a new item"},
+    {0},
+};
+
+const struct cli_command cmd_rate = {
+    .name = "rate",
+    .group = CLI_DATA,
+    .summary = "Add or correct one rating",
+    .usage = "WORKSPACE",
+    .description =
+        "Adds a rating of a user, or corrects the one that is there. The user's order follows the "
+        "time, so a rating may also come late; the user's sketch is updated with it. A new rating "
+        "is in no split.\n\n"
+        "A user that the workspace does not know is added. An item that it does not know is added "
+        "when --title is given; with --encoder it is embedded and joins its nearest topic.",
+    .common = CLI_JSON | CLI_USER | CLI_ITEM | CLI_ENCODER | CLI_THREADS,
+    .options = options,
+    .examples =
+        (const struct cli_example[]){
+            {"siren rate films.siren --user 42 --item 50 --rating 5", "user 42 liked item 50"},
+            {"siren rate films.siren --user 42 --item 50 --rating 2 --time 1998-03-01",
+             "a correction, with its date"},
+            {"siren rate films.siren --user anna --item new-1 --rating 4 --title \"Perfect Days\" "
+             "--categories Drama --encoder minilm",
+             "a new user and a new item"},
+            {0}},
+    .run = run,
+};
