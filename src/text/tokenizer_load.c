@@ -1,43 +1,14 @@
 /* Finding a model's tokenizer: a file, a folder, a GGUF file. */
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "siren/file.h"
+#include "text/files.h"
 #include "text/tokenizer_private.h"
 
 #define MAX_FILE ((size_t)512 << 20)
-
-static int ends_with(const char *path, const char *end)
-{
-    size_t n = strlen(path), m = strlen(end);
-    return n >= m && !strcmp(path + n - m, end);
-}
-
-static int exists(const char *path)
-{
-    struct stat st;
-    return !stat(path, &st) && S_ISREG(st.st_mode);
-}
-
-static int is_gguf(const char *path)
-{
-    char magic[4] = "";
-    FILE *f = fopen(path, "rb");
-    size_t n = f ? fread(magic, 1, 4, f) : 0;
-    if (f) fclose(f);
-    return n == 4 && !memcmp(magic, "GGUF", 4);
-}
-
-/* "folder/name", or NULL. */
-static char *in_folder(const char *folder, const char *name)
-{
-    struct buf path = {0};
-    buf_printf(&path, "%s/%s", folder, name);
-    return buf_take(&path);
-}
 
 /* {"bos_token": "<s>"} or {"bos_token": {"content": "<s>"}}. */
 static int32_t named_token(const struct siren_tokenizer *t, const json_t *config, const char *name)
@@ -51,11 +22,11 @@ static int32_t named_token(const struct siren_tokenizer *t, const json_t *config
 static int read_config(struct siren_tokenizer *t, const char *folder, const char *file,
                        struct siren_error *err)
 {
-    char *path = in_folder(folder, file), *text = NULL;
+    char *path = files_join(folder, file), *text = NULL;
     size_t size = 0;
     json_error_t where;
     if (!path) return siren_fail_memory(err, "a path", strlen(folder));
-    int code = exists(path) ? siren_file_read(&text, &size, path, MAX_FILE, err) : 0;
+    int code = files_exists(path) ? siren_file_read(&text, &size, path, MAX_FILE, err) : 0;
     json_t *config = text ? json_loadb(text, size, 0, &where) : NULL;
     if (text && !config)
         code = siren_fail(err, SIREN_EFORMAT, "%s: line %d: %s", path, where.line, where.text);
@@ -89,9 +60,9 @@ static int load_folder(struct siren_tokenizer **out, const char *folder, struct 
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer.json.gz"};
     for (size_t i = 0; i < 2; i++) {
-        char *path = in_folder(folder, names[i]);
+        char *path = files_join(folder, names[i]);
         if (!path) return siren_fail_memory(err, "a path", strlen(folder));
-        if (exists(path)) {
+        if (files_exists(path)) {
             int code = load_json(out, path, folder, err);
             free(path);
             return code;
@@ -108,13 +79,10 @@ int siren_tokenizer_load(struct siren_tokenizer **out, const char *path, struct 
     if (stat(path, &st))
         return siren_fail(err, SIREN_ENOTFOUND, "%s: no such file or folder", path);
     if (S_ISDIR(st.st_mode)) return load_folder(out, path, err);
-    if (ends_with(path, ".gguf") || is_gguf(path)) return tokenizer_from_gguf(out, path, err);
-    const char *slash = strrchr(path, '/');
-    struct buf folder = {0};
-    if (slash && slash != path) buf_append(&folder, path, (size_t)(slash - path));
-    if (!slash || slash == path) buf_puts(&folder, slash ? "/" : ".");
-    int code = buf_failed(&folder) ? siren_fail_memory(err, "a path", strlen(path))
-                                   : load_json(out, path, folder.data, err);
-    buf_free(&folder);
+    if (files_is_gguf(path)) return tokenizer_from_gguf(out, path, err);
+    char *folder = files_folder_of(path);
+    if (!folder) return siren_fail_memory(err, "a path", strlen(path));
+    int code = load_json(out, path, folder, err);
+    free(folder);
     return code;
 }
