@@ -35,6 +35,16 @@ double dots_square(const float *a, int d)
     return sum;
 }
 
+double dots_distance(const float *a, const float *b, int d)
+{
+    double sum = 0;
+    for (int j = 0; j < d; j++) {
+        double e = (double)a[j] - b[j];
+        sum += e * e;
+    }
+    return sum;
+}
+
 struct dots_work {
     const float *x;
     size_t n;

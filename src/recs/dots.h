@@ -19,6 +19,8 @@ int dots_each(const float *x, size_t n, int d, const float *centres, int k, stru
 float dots_one(const float *a, const float *b, int d);
 /* Sum of squares, in double, in order. */
 double dots_square(const float *a, int d);
+/* Squared Euclidean distance, in double, in order. */
+double dots_distance(const float *a, const float *b, int d);
 
 /* siren_pool_run(), on the calling thread alone where pool is NULL. */
 void dots_run(struct siren_pool *pool, siren_job *job, void *context);

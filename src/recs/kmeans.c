@@ -42,16 +42,6 @@ static int32_t kmeans_argmin(const double *square, const float *dots, int k)
     return best;
 }
 
-static double row_distance(const float *a, const float *b, int d)
-{
-    double sum = 0;
-    for (int j = 0; j < d; j++) {
-        double e = (double)a[j] - b[j];
-        sum += e * e;
-    }
-    return sum;
-}
-
 static void normalize_row(float *row, int d)
 {
     double length = sqrt(dots_square(row, d));
@@ -76,7 +66,7 @@ static void distance_job(void *context, int thread, int n_threads)
     size_t to = r->n * ((size_t)thread + 1) / (size_t)n_threads;
     size_t d = (size_t)r->d;
     for (size_t i = from; i < to; i++)
-        r->distance[i] = row_distance(r->x + i * d, r->centres + (size_t)r->labels[i] * d, r->d);
+        r->distance[i] = dots_distance(r->x + i * d, r->centres + (size_t)r->labels[i] * d, r->d);
 }
 
 static int kmeans_assign(struct kmeans_run *r, struct siren_error *err)
@@ -423,12 +413,12 @@ void siren_kmeans_nearest2(const float *centres, int k, int d, const float *row,
                            double distances[2])
 {
     topics[0] = siren_kmeans_nearest(centres, k, d, row);
-    distances[0] = row_distance(row, centres + (size_t)topics[0] * (size_t)d, d);
+    distances[0] = dots_distance(row, centres + (size_t)topics[0] * (size_t)d, d);
     topics[1] = -1;
     distances[1] = INFINITY;
     for (int32_t c = 0; c < k; c++) {
         if (c == topics[0]) continue;
-        double distance = row_distance(row, centres + (size_t)c * (size_t)d, d);
+        double distance = dots_distance(row, centres + (size_t)c * (size_t)d, d);
         if (distance < distances[1]) distances[1] = distance, topics[1] = c;
     }
 }
