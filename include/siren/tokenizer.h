@@ -44,6 +44,9 @@ int siren_tokenizer_is_special(const struct siren_tokenizer *t, int32_t id);
 /* -1 where the model has none. */
 int32_t siren_tokenizer_bos(const struct siren_tokenizer *t);
 int32_t siren_tokenizer_eos(const struct siren_tokenizer *t);
+/* 1 if each text gets an end mark of its own ([SEP], </s>), as sentence encoders have it; a
+ * language model's tokenizer at most begins it. */
+int siren_tokenizer_closes(const struct siren_tokenizer *t);
 const char *siren_tokenizer_kind(const struct siren_tokenizer *t); /* "byte-level BPE", … */
 /* 1 if a token cannot span the border between a text that ends with `left` and one that
  * starts with `right`: after a special token, or after a newline that is not followed by

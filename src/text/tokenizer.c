@@ -221,6 +221,11 @@ int32_t siren_tokenizer_eos(const struct siren_tokenizer *t)
     return t->eos;
 }
 
+int siren_tokenizer_closes(const struct siren_tokenizer *t)
+{
+    return t->after.n > 0;
+}
+
 const char *siren_tokenizer_kind(const struct siren_tokenizer *t)
 {
     if (t->model == TOKENIZER_WORDPIECE) return "WordPiece";
