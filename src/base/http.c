@@ -78,19 +78,10 @@ static int set_up(struct request *r)
     CURL *c = r->curl = curl_easy_init();
     if (!c) return siren_fail_memory(r->err, "HTTP client", 0);
     int ok = 1;
-    for (const char *const *h = r->options->headers; h && *h; h++) {
-        struct curl_slist *longer = curl_slist_append(r->headers, *h);
-        if (longer)
-            r->headers = longer;
-        else
-            ok = 0;
-    }
+    for (const char *const *h = r->options->headers; h && *h; h++) ok &= add_header(r, *h);
     if (r->json) {
-        struct curl_slist *longer = curl_slist_append(r->headers, "Content-Type: application/json");
-        if (longer)
-            r->headers = longer;
-        else
-            ok = 0;
+        ok &= add_header(r, "Content-Type: application/json");
+        ok &= add_header(r, "Expect:"); /* no question before a long body */
         long timeout = r->options->timeout_ms ? r->options->timeout_ms : POST_TIMEOUT_MS;
         curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->json);
         curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, timeout);
