@@ -11,6 +11,7 @@
  *   rank      100 candidates of one user together; and one by one (the bound is the token count)
  *   decode    one sequence, 64 tokens; rollouts: 32 sequences of one prompt, 64 tokens each
  *   embed     short texts
+ *   ids       no measurement: the token ids of each prompt, a JSON array a line
  *
  * F.jsonl: an object with "text" a line (siren export prompts).  FLOPs are those of the
  * model's products and of attention for the tokens computed; seconds are all seconds. */
@@ -313,6 +314,15 @@ static void task_peak(struct bench *b)
            p.kernels->name, siren_pool_threads(b->pool), sum, isa_describe());
 }
 
+static void task_ids(const struct bench *b)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        for (size_t j = 0; j < b->prompts[i].n_ids; j++)
+            printf("%s%d", j ? "," : "[", (int)b->prompts[i].ids[j]);
+        puts("]");
+    }
+}
+
 static void task_load(struct bench *b)
 {
     double start = now();
@@ -358,6 +368,10 @@ int main(int argc, char **argv)
     if (!b.n) siren_fail(&b.err, SIREN_EFORMAT, "%s: no prompts", b.prompts_path), stop(&b);
     if (!strcmp(b.task, "score"))
         task_score(&b);
+    else if (!strcmp(b.task, "ids"))
+        task_ids(&b);
+    else if (!strcmp(b.task, "ids"))
+        task_ids(&b);
     else if (!strcmp(b.task, "shared"))
         task_shared(&b);
     else if (!strcmp(b.task, "rank"))

@@ -1,10 +1,68 @@
 #!/bin/bash
-# Runs the benchmarks of a build folder one after the other: scripts/bench.sh FOLDER
+# Speed and memory of a build folder: scripts/bench.sh FOLDER
+#
+#   PEERS=0        without transformers, llama.cpp and sentence-transformers (a download of some
+#                  4 GB the first time, into FOLDER/bench-venv)
+#   ROUNDS=3 LIMIT=32   alternating rounds, and prompts a round
+#   OUTPUT=FILE    the peers' table, too
+#
+# Prompts: the paper's Movies split where SIREN_DATA has it, MovieLens 100K otherwise.
 set -eu
 folder=$1
 scripts/fetch.sh
-for source in bench/*.c; do
-    name=$(basename "$source" .c)
-    echo "== $name"
-    "$folder/bench/$name"
+model=models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
+encoder=models/all-minilm-l6-v2
+work=$folder/bench-work
+mkdir -p "$work"
+
+echo "== GEMM of one core"
+"$folder/bench/bench_gemm"
+
+if [ -d "${SIREN_DATA:-/nonexistent}/movies" ]; then
+    source_data=$SIREN_DATA/movies
+    protocol="--protocol paper"
+else
+    source_data=data/ml-100k
+    protocol=""
+fi
+if [ ! -s "$work/prompts.jsonl" ] || [ ! -s "$work/titles.jsonl" ]; then
+    rm -f "$work/bench.siren"
+    # shellcheck disable=SC2086
+    "$folder/siren" import "$work/bench.siren" "$source_data" $protocol --quiet
+    "$folder/siren" export prompts "$work/bench.siren" --model "$model" --split test \
+        --strategy recent --limit 100 --seed 1 --output "$work/prompts.jsonl" --quiet
+    sqlite3 "$work/bench.siren" \
+        "select json_object('text', title) from items order by id limit 10000" >"$work/titles.jsonl"
+fi
+
+echo "== Engine on prompts of $source_data"
+for isa in avx2 avx512; do
+    "$folder/bench/bench_engine" peak --isa "$isa" 2>/dev/null || continue
+    "$folder/bench/bench_engine" load --model "$model" --isa "$isa"
+    for task in score shared rank decode rollouts; do
+        "$folder/bench/bench_engine" "$task" --model "$model" --prompts "$work/prompts.jsonl" \
+            --isa "$isa" --limit "$([ "$task" = score ] && echo 64 || echo 100)"
+    done
+    "$folder/bench/bench_engine" embed --encoder "$encoder" --prompts "$work/titles.jsonl" \
+        --isa "$isa"
 done
+
+[ "${PEERS:-1}" = 1 ] || exit 0
+if [ ! -x "$folder/bench-venv/bin/python" ] || [ ! -e "$folder/bench-venv/ready" ]; then
+    echo "== Installing the peers"
+    python3 -m venv "$folder/bench-venv"
+    "$folder/bench-venv/bin/pip" install --quiet torch==2.15.0 transformers==5.23.0 gguf==0.19.0 \
+        sentence-transformers==6.2.0 accelerate
+    # Its own choice of instructions at build time may not fit this machine: name them.
+    flags="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
+    grep -q avx512f /proc/cpuinfo && flags="$flags -DGGML_AVX512=ON"
+    grep -q avx512_vnni /proc/cpuinfo && flags="$flags -DGGML_AVX512_VNNI=ON"
+    grep -q avx512_bf16 /proc/cpuinfo && flags="$flags -DGGML_AVX512_BF16=ON"
+    CMAKE_ARGS="$flags" "$folder/bench-venv/bin/pip" install --quiet llama-cpp-python
+    touch "$folder/bench-venv/ready"
+fi
+echo "== Peers on the same prompts"
+"$folder/bench-venv/bin/python" bench/peers.py --programs "$folder/bench" \
+    --prompts "$work/prompts.jsonl" --titles "$work/titles.jsonl" --model "$model" \
+    --encoder "$encoder" --rounds "${ROUNDS:-3}" --limit "${LIMIT:-32}" \
+    ${OUTPUT:+--output "$OUTPUT"}
