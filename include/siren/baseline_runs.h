@@ -1,0 +1,46 @@
+/* The baselines over a workspace: fitted, judged on a split, and stored as runs that a language
+ * model's run can be compared with.
+ *
+ * Rows: the top of the scale, the mode, the global, user's and item's mean, biased matrix
+ * factorisation by SGD and ALS, and the multinomial model over the user's rating habit, fitted on
+ * train and on valid, without and with the item's earlier ratings.  The user's mean and the
+ * habit use only what precedes each target (siren_history()), item statistics of the habit model
+ * only train ratings with an earlier time; the item's mean and matrix factorisation use
+ * all of train, as the paper does. */
+#ifndef SIREN_BASELINE_RUNS_H
+#define SIREN_BASELINE_RUNS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "siren/app.h"
+#include "siren/error.h"
+#include "siren/pool.h"
+#include "siren/progress.h"
+
+struct siren_baseline_options {
+    const char *split; /* "test" (NULL too) or "valid" */
+    int fold;          /* -1; else the fold that is the test set (a tenth of the rest is valid) */
+    const char *only;  /* part of a row's name: only those rows; NULL: all */
+    uint64_t seed;
+    int save;            /* 1: each row becomes a run of kind "baseline" */
+    const char *command; /* of the runs; NULL */
+};
+
+struct siren_baseline {
+    char name[64];      /* "user's mean" */
+    char fitted_on[64]; /* "train", "train, settings on valid", "valid" */
+    char settings[96];  /* "rank 8, lambda 15, 22 epochs"; "" */
+    size_t n;
+    double mae, rmse;     /* of the median and of the mean, where there is a distribution */
+    double log_loss, rps; /* NAN without a distribution */
+    int64_t run;          /* 0: not saved */
+};
+
+/* *rows is malloc'ed, one entry a baseline; one that the workspace has no rows to fit on (no
+ * valid) is left out. */
+int siren_baselines(struct siren_app *app, const struct siren_baseline_options *options,
+                    struct siren_pool *pool, struct siren_baseline **rows, size_t *n_rows,
+                    const struct siren_progress *progress, struct siren_error *err);
+
+#endif

@@ -1,0 +1,170 @@
+/* The multinomial model over what a user's past ratings look like. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "app/baseline_job.h"
+#include "base/alloc.h"
+
+enum {
+    /* Beyond so many rows the penalty hardly matters, and choosing it takes minutes. */
+    CHOOSE_UP_TO = 10000
+};
+
+/* Features of rows, with what to predict. */
+struct design {
+    double *x;      /* (n, d) */
+    int32_t *label; /* (n) */
+    int32_t *user;  /* (n) */
+    size_t n;
+    int d;
+};
+
+static void design_free(struct design *s)
+{
+    free(s->x);
+    free(s->label);
+    free(s->user);
+}
+
+/* Count and sum of the item's train ratings before the target. */
+static void item_before(const struct baseline_job *job, size_t target,
+                        struct siren_feature_source *s)
+{
+    const struct siren_ratings *r = &job->app->ratings;
+    int32_t item = r->item[target];
+    for (size_t i = job->item_start[item]; i < job->item_start[item + 1]; i++) {
+        size_t row = job->item_rows[i];
+        if (!siren_row_precedes(r, row, target)) continue;
+        s->item_count += 1;
+        s->item_sum += (double)r->rating[row];
+    }
+}
+
+static void fill_row(const struct baseline_job *job, unsigned groups, size_t target, size_t *rows,
+                     double *history, double *x)
+{
+    const struct siren_ratings *r = &job->app->ratings;
+    struct siren_feature_source s = {.history = history};
+    s.n_history = siren_history(r, target, rows);
+    for (size_t k = 0; k < s.n_history; k++) history[k] = (double)r->rating[rows[k]];
+    if (groups & SIREN_FEATURE_ITEM) item_before(job, target, &s);
+    siren_features_fill(&job->app->meta.scale, groups, &s, x);
+}
+
+static size_t longest_history(const struct siren_ratings *r)
+{
+    size_t most = 1;
+    for (int u = 0; u < r->n_users; u++) {
+        size_t n = r->user_start[u + 1] - r->user_start[u];
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+static int design_make(struct design *s, const struct baseline_job *job, unsigned groups,
+                       const size_t *targets, size_t n, struct siren_error *err)
+{
+    const struct siren_ratings *r = &job->app->ratings;
+    size_t most = longest_history(r), *rows = alloc_array(most, sizeof *rows), cells;
+    double *history = alloc_array(most, sizeof *history);
+    s->n = n;
+    s->d = siren_features_count(&job->app->meta.scale, groups);
+    int overflow = __builtin_mul_overflow(n, (size_t)s->d, &cells);
+    s->x = overflow ? NULL : alloc_array(cells, sizeof *s->x);
+    s->label = alloc_array(n, sizeof *s->label);
+    s->user = alloc_array(n, sizeof *s->user);
+    int rc = rows && history && s->x && s->label && s->user
+                 ? 0
+                 : siren_fail_memory(err, "features", n * (size_t)s->d * sizeof *s->x);
+    for (size_t i = 0; i < n && !rc; i++) {
+        fill_row(job, groups, targets[i], rows, history, s->x + i * (size_t)s->d);
+        s->label[i] = siren_scale_label(&job->app->meta.scale, (double)r->rating[targets[i]]);
+        s->user[i] = r->user[targets[i]];
+    }
+    free(rows);
+    free(history);
+    return rc;
+}
+
+static int fit_and_predict(const struct design *fit, const struct design *on, int n_labels,
+                           const struct siren_logistic_options *o, struct baseline_result *out,
+                           struct siren_error *err)
+{
+    struct siren_logistic *m;
+    int rc =
+        siren_logistic_fit(&m, fit->x, fit->label, fit->user, fit->n, fit->d, n_labels, o, err);
+    if (rc) return rc;
+    rc = siren_logistic_predict(m, on->x, on->n, out->distributions, err);
+    snprintf(out->row.settings, sizeof out->row.settings, "%d features, L2 %g", fit->d,
+             siren_logistic_l2(m));
+    siren_logistic_free(m);
+    return rc;
+}
+
+/* On the targets' own split: each half of the users is predicted by a model of the other. */
+static int cross_predict(const struct design *on, int n_labels,
+                         const struct siren_logistic_options *o, struct baseline_result *out,
+                         struct siren_error *err)
+{
+    snprintf(out->row.fitted_on, sizeof out->row.fitted_on, "valid, cross-fitted by user");
+    snprintf(out->row.settings, sizeof out->row.settings, "%d features", on->d);
+    return siren_logistic_cross(on->x, on->label, on->user, on->n, on->d, n_labels, 2, o,
+                                out->distributions, err);
+}
+
+static int habit(struct baseline_job *job, struct baseline_result *out, unsigned groups,
+                 int fit_label, struct siren_error *err)
+{
+    struct design fit = {0}, on = {0};
+    struct siren_logistic_options o = {.seed = job->options->seed};
+    size_t *rows = NULL, n = 0;
+    int n_labels = siren_scale_labels(&job->app->meta.scale);
+    int rc = baseline_rows(&job->app->ratings, fit_label, &rows, &n, err);
+    if (rc || !n) {
+        free(rows);
+        return rc;
+    }
+    if (n > CHOOSE_UP_TO) o.l2 = 1e-3;
+    out->distributions = alloc_array(job->n * (size_t)n_labels, sizeof *out->distributions);
+    if (!out->distributions) rc = siren_fail_memory(err, "distributions", job->n * 8);
+    if (!rc) rc = design_make(&on, job, groups, job->targets, job->n, err);
+    if (!rc && fit_label == job->label) {
+        rc = cross_predict(&on, n_labels, &o, out, err);
+    } else if (!rc) {
+        rc = design_make(&fit, job, groups, rows, n, err);
+        if (!rc) rc = fit_and_predict(&fit, &on, n_labels, &o, out, err);
+    }
+    design_free(&fit);
+    design_free(&on);
+    free(rows);
+    return rc;
+}
+
+enum {
+    HABIT = SIREN_FEATURE_HISTOGRAM | SIREN_FEATURE_RECENT,
+    HABIT_AND_ITEM = HABIT | SIREN_FEATURE_ITEM
+};
+
+int baseline_habit_train(struct baseline_job *job, struct baseline_result *out,
+                         const struct siren_progress *progress, struct siren_error *err)
+{
+    return habit(job, out, HABIT, SIREN_LABEL_TRAIN, err);
+}
+
+int baseline_habit_valid(struct baseline_job *job, struct baseline_result *out,
+                         const struct siren_progress *progress, struct siren_error *err)
+{
+    return habit(job, out, HABIT, SIREN_LABEL_VALID, err);
+}
+
+int baseline_habit_item_train(struct baseline_job *job, struct baseline_result *out,
+                              const struct siren_progress *progress, struct siren_error *err)
+{
+    return habit(job, out, HABIT_AND_ITEM, SIREN_LABEL_TRAIN, err);
+}
+
+int baseline_habit_item_valid(struct baseline_job *job, struct baseline_result *out,
+                              const struct siren_progress *progress, struct siren_error *err)
+{
+    return habit(job, out, HABIT_AND_ITEM, SIREN_LABEL_VALID, err);
+}

@@ -1,0 +1,115 @@
+#include "app/baseline_job.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_t *n,
+                  struct siren_error *err)
+{
+    *n = 0;
+    *rows = alloc_array(r->n, sizeof **rows);
+    if (!*rows) return siren_fail_memory(err, "the rows of a split", r->n * sizeof **rows);
+    for (size_t i = 0; i < r->n; i++)
+        if (r->label[i] == label) (*rows)[(*n)++] = i;
+    return 0;
+}
+
+/* Ratings with one of two labels as columns. */
+static int make_table(struct siren_table *t, const struct siren_ratings *r, int label, int other,
+                      struct siren_error *err)
+{
+    int32_t *users = alloc_array(r->n, sizeof *users), *items = alloc_array(r->n, sizeof *items);
+    double *ratings = alloc_array(r->n, sizeof *ratings);
+    *t = (struct siren_table){users, items, ratings, 0, r->n_users, r->n_items};
+    if (!users || !items || !ratings) return siren_fail_memory(err, "ratings", r->n * 16);
+    for (size_t i = 0; i < r->n; i++) {
+        if (r->label[i] != label && r->label[i] != other) continue;
+        users[t->n] = r->user[i];
+        items[t->n] = r->item[i];
+        ratings[t->n++] = (double)r->rating[i];
+    }
+    return 0;
+}
+
+static void free_table(struct siren_table *t)
+{
+    free((void *)t->users);
+    free((void *)t->items);
+    free((void *)t->ratings);
+}
+
+static int make_targets(struct baseline_job *job, struct siren_error *err)
+{
+    const struct siren_ratings *r = &job->app->ratings;
+    int rc = baseline_rows(r, job->label, &job->targets, &job->n, err);
+    if (rc) return rc;
+    if (!job->n)
+        return siren_fail(err, SIREN_ENOTFOUND, "%s has no rows in the split \"%s\"",
+                          siren_workspace_path(job->app->ws), siren_label_name(job->label));
+    job->truth = alloc_array(job->n, sizeof *job->truth);
+    job->user = alloc_array(job->n, sizeof *job->user);
+    if (!job->truth || !job->user)
+        return siren_fail_memory(err, "the rows of a split", job->n * sizeof *job->truth);
+    for (size_t i = 0; i < job->n; i++) {
+        job->truth[i] = (double)r->rating[job->targets[i]];
+        job->user[i] = r->user[job->targets[i]];
+    }
+    return 0;
+}
+
+static int index_items(struct baseline_job *job, struct siren_error *err)
+{
+    const struct siren_ratings *r = &job->app->ratings;
+    job->item_start = alloc_zeroed((size_t)r->n_items + 2, sizeof *job->item_start);
+    job->item_rows = alloc_array(r->n, sizeof *job->item_rows);
+    if (!job->item_start || !job->item_rows)
+        return siren_fail_memory(err, "ratings by item", r->n * sizeof *job->item_rows);
+    for (size_t i = 0; i < r->n; i++) job->item_start[r->item[i] + 2]++;
+    for (int i = 1; i <= r->n_items; i++) job->item_start[i + 1] += job->item_start[i];
+    for (size_t i = 0; i < r->n; i++) job->item_rows[job->item_start[r->item[i] + 1]++] = i;
+    return 0;
+}
+
+static int choose_split(struct baseline_job *job, struct siren_error *err)
+{
+    const struct siren_baseline_options *o = job->options;
+    struct siren_ratings *r = &job->app->ratings;
+    int rc = siren_label_parse(o->split ? o->split : "test", &job->label, err);
+    if (rc) return rc;
+    if (job->label != SIREN_LABEL_TEST && job->label != SIREN_LABEL_VALID)
+        return siren_fail(err, SIREN_EINVAL, "baselines are judged on test or valid, not on \"%s\"",
+                          o->split);
+    return o->fold < 0 ? 0 : siren_ratings_use_fold(r, o->fold, 0.1, o->seed, err);
+}
+
+int baseline_open(struct baseline_job *job, struct siren_app *app,
+                  const struct siren_baseline_options *options, struct siren_pool *pool,
+                  struct siren_error *err)
+{
+    memset(job, 0, sizeof *job);
+    job->app = app, job->options = options, job->pool = pool;
+    int rc = choose_split(job, err);
+    if (!rc) rc = make_targets(job, err);
+    if (!rc)
+        rc = make_table(&job->train, &app->ratings, SIREN_LABEL_TRAIN, SIREN_LABEL_HISTORY, err);
+    if (!rc) rc = make_table(&job->valid, &app->ratings, SIREN_LABEL_VALID, -1, err);
+    if (!rc) rc = siren_means_fit(&job->means, &app->meta.scale, &job->train, err);
+    if (!rc) rc = index_items(job, err);
+    if (rc) baseline_close(job);
+    return rc;
+}
+
+void baseline_close(struct baseline_job *job)
+{
+    free(job->targets);
+    free(job->truth);
+    free(job->user);
+    free(job->item_start);
+    free(job->item_rows);
+    free_table(&job->train);
+    free_table(&job->valid);
+    siren_means_clear(&job->means);
+    memset(job, 0, sizeof *job);
+}

@@ -1,0 +1,45 @@
+/* A split's rows and what the baselines fit on. */
+#ifndef SIREN_APP_BASELINE_JOB_H
+#define SIREN_APP_BASELINE_JOB_H
+
+#include "siren/baseline_runs.h"
+#include "siren/baselines.h"
+#include "siren/calibrate.h"
+
+struct baseline_job {
+    struct siren_app *app;
+    const struct siren_baseline_options *options;
+    struct siren_pool *pool;
+    int label;       /* of the targets: SIREN_LABEL_TEST or _VALID */
+    size_t *targets; /* (n) rows of the ratings */
+    double *truth;   /* (n) */
+    int32_t *user;   /* (n) */
+    size_t n;
+    struct siren_table train, valid; /* valid.n may be 0 */
+    struct siren_means means;
+    size_t *item_start, *item_rows; /* rows of the ratings by item */
+};
+
+/* What a baseline says: a point for each target, or a distribution. */
+struct baseline_result {
+    double *points;        /* (n) or NULL */
+    double *distributions; /* (n, labels) or NULL */
+    struct siren_baseline row;
+};
+
+int baseline_open(struct baseline_job *job, struct siren_app *app,
+                  const struct siren_baseline_options *options, struct siren_pool *pool,
+                  struct siren_error *err);
+void baseline_close(struct baseline_job *job);
+
+/* The rows with a label, malloc'ed. */
+int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_t *n,
+                  struct siren_error *err);
+
+/* Fills points or distributions; leaves both NULL where there is nothing to fit on. */
+typedef int baseline_fill(struct baseline_job *job, struct baseline_result *out,
+                          const struct siren_progress *progress, struct siren_error *err);
+baseline_fill baseline_habit_train, baseline_habit_valid, baseline_habit_item_train,
+    baseline_habit_item_valid;
+
+#endif
