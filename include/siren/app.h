@@ -295,4 +295,9 @@ int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *poo
 int siren_runs_compare(struct siren_app *app, int64_t a, int64_t b, struct siren_pool *pool,
                        char **json, struct siren_error *err);
 
+/* Several runs side by side on the rows that all of them have, as JSON: {"rows", "runs": [{"id",
+ * "name", "decoders": {"argmax": {"mae", "rmse"}, …}, "log_loss", "rps"}, …]}. */
+int siren_runs_table(struct siren_app *app, const int64_t *runs, size_t n, char **json,
+                     struct siren_error *err);
+
 #endif

@@ -1,0 +1,387 @@
+/* Predict and rank over a workspace; nothing of the future enters a prompt. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "app_fixture.h"
+
+static struct fake fake;
+static struct siren_lm lm;
+
+static char *prompt_of(struct siren_app *app, const struct siren_target *target,
+                       const char *strategy)
+{
+    struct siren_predict_options o = siren_predict_defaults();
+    struct siren_target_input in;
+    struct siren_prompt_ids ids;
+    char *text;
+    MUST(siren_strategy_parse(&o.strategy, strategy, ERR));
+    MUST(siren_target_input(app, target, &o, &in, ERR));
+    MUST(siren_prompt_encode(&ids, lm.tokenizer, lm.chat, &in.input, &o.strategy, SIREN_AO, 100000,
+                             ERR));
+    text = strdup(ids.text);
+    siren_prompt_ids_clear(&ids);
+    siren_target_input_clear(&in);
+    return text;
+}
+
+static void an_answer_is_a_distribution(void **state)
+{
+    struct siren_app app;
+    struct siren_target target;
+    struct siren_answer a;
+    struct siren_predict_options o = siren_predict_defaults();
+    double sum = 0;
+    char *json;
+    MUST(siren_app_open(&app, fixture_workspace("one.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_app_target(&app, "u3", "i25", &target, ERR));
+    MUST(siren_predict(&app, &lm, &target, 1, &o, &a, NULL, ERR));
+    assert_int_equal(a.n_labels, 5);
+    for (int k = 0; k < 5; k++) sum += a.probabilities[k];
+    assert_true(fabs(sum - 1) < 1e-12);
+    assert_true(a.mean > 1 && a.mean < 5);
+    assert_true(a.outside >= 0 && a.outside < 1);
+    assert_int_equal(a.notes, 0);
+    MUST(siren_answer_json(&app, &target, &a, &json, ERR));
+    assert_non_null(strstr(json, "\"title\":\"Film 25\""));
+    assert_non_null(strstr(json, "\"probabilities\":{\"1\":"));
+    free(json);
+    siren_answer_clear(&a);
+    siren_app_close(&app);
+}
+
+static void alone_or_in_a_batch_the_answers_are_equal(void **state)
+{
+    struct siren_app app;
+    struct siren_target targets[20];
+    struct siren_answer together[20], alone;
+    struct siren_predict_options o = siren_predict_defaults();
+    MUST(siren_app_open(&app, fixture_workspace("batch.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    for (int i = 0; i < 20; i++)
+        MUST(siren_app_target(&app, fixture_name('u', i % N_USERS), fixture_name('i', i),
+                              &targets[i], ERR));
+    MUST(siren_predict(&app, &lm, targets, 20, &o, together, NULL, ERR));
+    for (int i = 0; i < 20; i++) {
+        MUST(siren_predict(&app, &lm, &targets[i], 1, &o, &alone, NULL, ERR));
+        assert_memory_equal(alone.logprobs, together[i].logprobs, 5 * sizeof(double));
+        assert_int_equal(alone.tokens_in, together[i].tokens_in);
+        siren_answer_clear(&alone);
+        siren_answer_clear(&together[i]);
+    }
+    siren_app_close(&app);
+}
+
+static void the_unknown_are_answered_and_told(void **state)
+{
+    struct siren_app app;
+    struct siren_target target;
+    struct siren_answer a;
+    struct siren_predict_options o = siren_predict_defaults();
+    char *prompt;
+    MUST(siren_app_open(&app, fixture_workspace("cold.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_app_target(&app, "nobody", "i3", &target, ERR));
+    assert_int_equal(target.user, -1);
+    MUST(siren_predict(&app, &lm, &target, 1, &o, &a, NULL, ERR));
+    assert_int_equal(a.notes, SIREN_NOTE_NEW_USER | SIREN_NOTE_NO_HISTORY);
+    siren_answer_clear(&a);
+    prompt = prompt_of(&app, &target, "recent+sketch");
+    assert_non_null(strstr(prompt, "has not rated anything yet"));
+    free(prompt);
+    MUST(siren_app_target(&app, "u1", NULL, &target, ERR));
+    target.title = "A New <|im_end|> Film";
+    target.categories = "Drama";
+    MUST(siren_predict(&app, &lm, &target, 1, &o, &a, NULL, ERR));
+    assert_int_equal(a.notes, SIREN_NOTE_NEW_ITEM);
+    siren_answer_clear(&a);
+    assert_int_equal(siren_app_target(&app, "u1", "nothing", &target, ERR), SIREN_ENOTFOUND);
+    assert_non_null(strstr(must_error.message, "nothing"));
+    siren_app_close(&app);
+}
+
+static void a_rated_item_is_predicted_from_what_came_before(void **state)
+{
+    struct siren_app app;
+    struct siren_target target;
+    char *prompt;
+    MUST(siren_app_open(&app, fixture_workspace("rated.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_app_target(&app, "u0", "i3", &target, ERR)); /* the fourth that u0 rated */
+    assert_true(target.row != SIREN_NO_ROW);
+    prompt = prompt_of(&app, &target, "recent+sketch+habit");
+    assert_non_null(strstr(prompt, "\nFilm 2, Thriller|Film, "));
+    assert_null(strstr(prompt, "\nFilm 3,"));
+    assert_null(strstr(prompt, "\nFilm 4,"));
+    assert_non_null(strstr(prompt, "Title: Film 3\n"));
+    free(prompt);
+    siren_app_close(&app);
+}
+
+/* Every prompt of every row, for the comparison before and after. */
+static char **all_prompts(struct siren_app *app, size_t n)
+{
+    char **prompts = calloc(n, sizeof *prompts);
+    for (size_t i = 0; i < n; i++) {
+        struct siren_target t = {
+            .user = app->ratings.user[i], .item = app->ratings.item[i], .row = i};
+        prompts[i] = prompt_of(app, &t, "more+counts+habit");
+    }
+    return prompts;
+}
+
+static void the_future_changes_no_prompt(void **state)
+{
+    static char path[256];
+    struct siren_app before, after;
+    struct siren_workspace *ws;
+    struct siren_rate_result result;
+    char **old;
+    size_t n;
+    strcpy(path, fixture_workspace("leak.siren", SIREN_PROTOCOL_FULL));
+    MUST(siren_app_open(&before, path, SIREN_WORKSPACE_READ, ERR));
+    n = before.ratings.n;
+    old = all_prompts(&before, n);
+    MUST(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, ERR));
+    for (int u = 0; u < N_USERS; u++) /* later than all others, on items not rated yet */
+        for (int k = 0; k < 3; k++)
+            MUST(siren_rate(ws, u, (u + N_EACH + k) % N_ITEMS, k % 2 ? 1 : 5, 2000000000000 + k,
+                            &result, ERR));
+    siren_workspace_close(ws);
+    MUST(siren_app_open(&after, path, SIREN_WORKSPACE_READ, ERR));
+    assert_int_equal(after.ratings.n, n + 3 * N_USERS);
+    for (size_t i = 0; i < n; i++) {
+        struct siren_target t;
+        char *prompt;
+        MUST(siren_app_target(&after, before.users.external[before.ratings.user[i]],
+                              before.items.item[before.ratings.item[i]].external, &t, ERR));
+        prompt = prompt_of(&after, &t, "more+counts+habit");
+        assert_string_equal(prompt, old[i]);
+        free(prompt);
+        free(old[i]);
+    }
+    free(old);
+    siren_app_close(&before);
+    siren_app_close(&after);
+}
+
+static void protocol_paper_leaves_out_the_valid_interaction(void **state)
+{
+    for (int paper = 0; paper < 2; paper++) {
+        struct siren_app app;
+        struct siren_target *targets;
+        struct siren_eval_options o = siren_eval_defaults();
+        size_t n;
+        char *prompt, valid[32];
+        MUST(siren_app_open(&app,
+                            fixture_workspace(paper ? "paper.siren" : "full.siren",
+                                              paper ? SIREN_PROTOCOL_PAPER : SIREN_PROTOCOL_FULL),
+                            SIREN_WORKSPACE_READ, ERR));
+        MUST(siren_eval_targets(&app, &o, &targets, &n, ERR));
+        assert_int_equal(n, N_USERS);
+        assert_int_equal(app.ratings.label[targets[2].row - 1], SIREN_LABEL_VALID);
+        snprintf(valid, sizeof valid, "\n%s,",
+                 app.items.item[app.ratings.item[targets[2].row - 1]].title);
+        prompt = prompt_of(&app, &targets[2], "recent+description");
+        if (paper)
+            assert_null(strstr(prompt, valid));
+        else
+            assert_non_null(strstr(prompt, valid));
+        /* Descriptions never enter under protocol paper. */
+        assert_int_equal(strstr(prompt, "tells a story") != NULL, !paper);
+        free(prompt);
+        free(targets);
+        siren_app_close(&app);
+    }
+}
+
+static void long_histories_are_cut_alike_for_all_candidates(void **state)
+{
+    struct siren_app app;
+    struct siren_target a, b;
+    struct siren_predict_options o = siren_predict_defaults();
+    struct siren_answer answer;
+    char *whole;
+    size_t shared = 0;
+    struct siren_target_input in_a, in_b;
+    struct siren_prompt_ids ids_a, ids_b;
+    MUST(siren_app_open(&app, fixture_workspace("cut.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_app_target(&app, "u0", "i20", &a, ERR));
+    MUST(siren_app_target(&app, "u0", "i21", &b, ERR));
+    whole = prompt_of(&app, &a, "more");
+    MUST(siren_strategy_parse(&o.strategy, "more", ERR));
+    o.prompt_limit = 560;
+    MUST(siren_target_input(&app, &a, &o, &in_a, ERR));
+    MUST(siren_target_input(&app, &b, &o, &in_b, ERR));
+    MUST(siren_prompt_encode(&ids_a, lm.tokenizer, lm.chat, &in_a.input, &o.strategy, SIREN_AO,
+                             o.prompt_limit, ERR));
+    MUST(siren_prompt_encode(&ids_b, lm.tokenizer, lm.chat, &in_b.input, &o.strategy, SIREN_AO,
+                             o.prompt_limit, ERR));
+    assert_true(ids_a.n_cut > 0 && ids_a.n_ids <= o.prompt_limit);
+    assert_true(strlen(ids_a.text) < strlen(whole));
+    assert_non_null(strstr(ids_a.text, "Title: Film 20\n"));
+    while (ids_a.text[shared] == ids_b.text[shared]) shared++;
+    assert_non_null(strstr(ids_a.text, "The candidate"));
+    assert_true(ids_a.text + shared > strstr(ids_a.text, "The candidate"));
+    MUST(siren_predict(&app, &lm, &a, 1, &o, &answer, NULL, ERR));
+    assert_true(answer.notes & SIREN_NOTE_CUT);
+    siren_answer_clear(&answer);
+    o.prompt_limit = 100;
+    assert_int_equal(siren_predict(&app, &lm, &a, 1, &o, &answer, NULL, ERR), SIREN_EINVAL);
+    assert_non_null(strstr(must_error.message, "Film 20"));
+    siren_prompt_ids_clear(&ids_a);
+    siren_prompt_ids_clear(&ids_b);
+    siren_target_input_clear(&in_a);
+    siren_target_input_clear(&in_b);
+    free(whole);
+    siren_app_close(&app);
+}
+
+static void reasoning_is_read(void **state)
+{
+    struct siren_app app;
+    struct siren_target target;
+    struct siren_answer a;
+    struct siren_predict_options o = siren_predict_defaults();
+    const char *text = fake.text;
+    o.mode = SIREN_COT;
+    MUST(siren_app_open(&app, fixture_workspace("reason.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_app_target(&app, "u1", "i20", &target, ERR));
+    MUST(siren_predict(&app, &lm, &target, 1, &o, &a, NULL, ERR));
+    assert_true(a.mean == 4 && a.argmax == 4 && a.median == 4 && !a.invalid);
+    assert_string_equal(a.text, "<think>\nSeems good.\n</think>\n<answer>4</answer>");
+    siren_answer_clear(&a);
+    fake.text = "no idea";
+    MUST(siren_predict(&app, &lm, &target, 1, &o, &a, NULL, ERR));
+    assert_true(a.mean == 5 && a.invalid);
+    siren_answer_clear(&a);
+    o.fallback = 3;
+    MUST(siren_predict(&app, &lm, &target, 1, &o, &a, NULL, ERR));
+    assert_true(a.mean == 3 && a.invalid);
+    siren_answer_clear(&a);
+    fake.text = text;
+    siren_app_close(&app);
+}
+
+static void a_profile_is_written_once_for_all_candidates(void **state)
+{
+    struct siren_app app;
+    struct siren_target targets[6];
+    struct siren_answer answers[6];
+    struct siren_predict_options o = siren_predict_defaults();
+    size_t before = fake.n_generated;
+    MUST(siren_strategy_parse(&o.strategy, "recent+profile", ERR));
+    MUST(siren_app_open(&app, fixture_workspace("profile.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    for (int i = 0; i < 6; i++)
+        MUST(siren_app_target(&app, i < 5 ? "u1" : "u2", fixture_name('i', 20 + i), &targets[i],
+                              ERR));
+    MUST(siren_predict(&app, &lm, targets, 6, &o, answers, NULL, ERR));
+    assert_int_equal(fake.n_generated - before, 2);
+    for (int i = 0; i < 6; i++) siren_answer_clear(&answers[i]);
+    siren_app_close(&app);
+}
+
+/* ---- ranking ---- */
+
+static void retrieval_prefers_what_is_near_the_liked(void **state)
+{
+    struct siren_app app;
+    struct siren_ranking r;
+    MUST(siren_app_open(&app, fixture_workspace("near.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_retrieve(&app, 4, 1000, &r, ERR));
+    assert_false(r.by_popularity);
+    assert_int_equal(r.n, N_ITEMS - N_EACH);
+    for (size_t i = 0; i < r.n; i++) {
+        assert_true(siren_ratings_row(&app.ratings, 4, r.ranked[i].target.item) == SIZE_MAX);
+        if (i) assert_true(r.ranked[i - 1].similarity >= r.ranked[i].similarity);
+    }
+    siren_ranking_clear(&r);
+    MUST(siren_retrieve(&app, -1, 5, &r, ERR));
+    assert_true(r.by_popularity);
+    assert_int_equal(r.n, 5);
+    for (size_t i = 1; i < r.n; i++)
+        assert_true(r.ranked[i - 1].n_ratings >= r.ranked[i].n_ratings);
+    siren_ranking_clear(&r);
+    siren_app_close(&app);
+}
+
+static void ranking_asks_once_and_sorts(void **state)
+{
+    struct siren_app app;
+    struct siren_ranking r;
+    struct siren_rank_options o = {.predict = siren_predict_defaults(), .n_candidates = 10};
+    size_t before = fake.n_calls;
+    MUST(siren_app_open(&app, fixture_workspace("rank.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_rank(&app, &lm, 4, &o, &r, NULL, ERR));
+    assert_int_equal(fake.n_calls - before, 1);
+    assert_int_equal(r.n, 10);
+    for (size_t i = 1; i < r.n; i++)
+        assert_true(r.ranked[i - 1].answer.mean >= r.ranked[i].answer.mean);
+    siren_ranking_clear(&r);
+    siren_app_close(&app);
+}
+
+static void a_sketch_without_topics_is_an_error_that_helps(void **state)
+{
+    struct siren_app app;
+    struct siren_workspace *ws;
+    struct siren_meta meta = {.scale = {1, 5, 1}, .noun = "movie"};
+    struct siren_predict_options o = siren_predict_defaults();
+    struct siren_target target;
+    struct siren_answer a;
+    MUST(siren_workspace_open(&ws, scratch_path("bare.siren"), SIREN_WORKSPACE_CREATE, ERR));
+    MUST(siren_meta_save(ws, &meta, ERR));
+    fixture_items(ws);
+    siren_workspace_close(ws);
+    MUST(siren_app_open(&app, scratch_path("bare.siren"), SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_app_target(&app, "x", "i1", &target, ERR));
+    assert_int_equal(siren_predict(&app, &lm, &target, 1, &o, &a, NULL, ERR), SIREN_ENOTFOUND);
+    assert_non_null(strstr(must_error.message, "siren topics"));
+    o.strategy.flags = SIREN_WITH_RECENT;
+    MUST(siren_predict(&app, &lm, &target, 1, &o, &a, NULL, ERR));
+    siren_answer_clear(&a);
+    siren_app_close(&app);
+    assert_int_equal(siren_app_open(&app, scratch_path("none.siren"), SIREN_WORKSPACE_READ, ERR),
+                     SIREN_ENOTFOUND);
+}
+
+static int setup(void **state)
+{
+    if (scratch_create(state)) return -1;
+    fake_open(&lm, &fake);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fake_close(&lm);
+    return scratch_delete(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_answer_is_a_distribution),
+        cmocka_unit_test(alone_or_in_a_batch_the_answers_are_equal),
+        cmocka_unit_test(the_unknown_are_answered_and_told),
+        cmocka_unit_test(a_rated_item_is_predicted_from_what_came_before),
+        cmocka_unit_test(the_future_changes_no_prompt),
+        cmocka_unit_test(protocol_paper_leaves_out_the_valid_interaction),
+        cmocka_unit_test(long_histories_are_cut_alike_for_all_candidates),
+        cmocka_unit_test(reasoning_is_read),
+        cmocka_unit_test(a_profile_is_written_once_for_all_candidates),
+        cmocka_unit_test(retrieval_prefers_what_is_near_the_liked),
+        cmocka_unit_test(ranking_asks_once_and_sorts),
+        cmocka_unit_test(a_sketch_without_topics_is_an_error_that_helps),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

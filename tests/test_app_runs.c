@@ -1,0 +1,395 @@
+/* Evaluation that can be stopped, judgement, comparison, export, batch jobs. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "app_fixture.h"
+
+static struct fake fake;
+static struct siren_lm lm;
+static struct siren_pool *pool;
+
+static struct siren_eval_options train_options(void)
+{
+    struct siren_eval_options o = siren_eval_defaults();
+    o.split = "train"; /* more rows than a batch */
+    o.seed = 1;
+    return o;
+}
+
+static json_t *metrics_of(struct siren_app *app, int64_t id)
+{
+    struct siren_run run;
+    json_t *metrics;
+    MUST(siren_run_load(&run, app->ws, id, ERR));
+    assert_int_equal(run.status, SIREN_RUN_DONE);
+    metrics = json_loads(run.metrics, 0, NULL);
+    assert_non_null(metrics);
+    siren_run_clear(&run);
+    return metrics;
+}
+
+static double number(const json_t *metrics, const char *decoder, const char *key)
+{
+    return json_number_value(
+        json_object_get(json_object_get(json_object_get(metrics, "decoders"), decoder), key));
+}
+
+static void an_evaluation_is_stored_as_a_run(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = siren_eval_defaults();
+    struct siren_predictions p;
+    int64_t run;
+    json_t *metrics;
+    double mae = 0;
+    o.name = "first";
+    MUST(siren_app_open(&app, fixture_workspace("eval.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR));
+    MUST(siren_predictions_load(&p, app.ws, run, ERR));
+    assert_int_equal(p.n, N_USERS);
+    for (size_t i = 0; i < p.n; i++) mae += fabs(p.prediction[i].median - p.prediction[i].truth);
+    metrics = metrics_of(&app, run);
+    assert_true(fabs(number(metrics, "median", "mae") - mae / N_USERS) < 1e-9);
+    assert_true(number(metrics, "mean", "rmse_low") <= number(metrics, "mean", "rmse"));
+    assert_true(number(metrics, "mean", "rmse_high") >= number(metrics, "mean", "rmse"));
+    assert_int_equal(json_integer_value(json_object_get(metrics, "n")), N_USERS);
+    assert_true(json_number_value(json_object_get(metrics, "log_loss")) > 0);
+    json_decref(metrics);
+    siren_predictions_clear(&p);
+    siren_app_close(&app);
+}
+
+static void a_stopped_evaluation_goes_on(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = train_options();
+    struct siren_predictions whole, resumed;
+    size_t n_scored;
+    int64_t run, again, complete;
+    MUST(siren_app_open(&app, fixture_workspace("stop.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    fake.n_calls = 0;
+    fake.cancel_after = 2;
+    assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_ECANCEL);
+    assert_true(run > 0);
+    fake.cancel_after = 0;
+    n_scored = fake.n_scored;
+    MUST(siren_evaluate(&app, &lm, &o, pool, &again, NULL, ERR));
+    assert_int_equal(again, run);
+    assert_int_equal(fake.n_scored - n_scored, N_USERS * (N_EACH - 2) - 64);
+    o.anew = 1;
+    MUST(siren_evaluate(&app, &lm, &o, pool, &complete, NULL, ERR));
+    assert_true(complete != run);
+    MUST(siren_predictions_load(&resumed, app.ws, run, ERR));
+    MUST(siren_predictions_load(&whole, app.ws, complete, ERR));
+    assert_int_equal(whole.n, resumed.n);
+    for (size_t i = 0; i < whole.n; i++) {
+        assert_memory_equal(whole.prediction[i].probabilities, resumed.prediction[i].probabilities,
+                            5 * sizeof(float));
+        assert_int_equal(whole.prediction[i].user, resumed.prediction[i].user);
+    }
+    siren_predictions_clear(&whole);
+    siren_predictions_clear(&resumed);
+    siren_app_close(&app);
+}
+
+static void other_settings_are_another_run(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = train_options();
+    int64_t run, other;
+    MUST(siren_app_open(&app, fixture_workspace("other.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    fake.n_calls = 0;
+    fake.cancel_after = 1;
+    assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_ECANCEL);
+    fake.cancel_after = 0;
+    MUST(siren_strategy_parse(&o.predict.strategy, "recent", ERR));
+    MUST(siren_evaluate(&app, &lm, &o, pool, &other, NULL, ERR));
+    assert_true(other != run);
+    siren_app_close(&app);
+}
+
+static void a_limit_draws_rows_with_the_seed(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = train_options();
+    struct siren_target *a, *b;
+    size_t n_a, n_b, same = 0;
+    MUST(siren_app_open(&app, fixture_workspace("draw.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    o.limit = 40;
+    MUST(siren_eval_targets(&app, &o, &a, &n_a, ERR));
+    MUST(siren_eval_targets(&app, &o, &b, &n_b, ERR));
+    assert_int_equal(n_a, 40);
+    for (size_t i = 0; i < 40; i++) assert_int_equal(a[i].row, b[i].row);
+    for (size_t i = 1; i < 40; i++) assert_true(a[i - 1].row < a[i].row);
+    free(b);
+    o.seed = 2;
+    MUST(siren_eval_targets(&app, &o, &b, &n_b, ERR));
+    for (size_t i = 0; i < 40; i++) same += a[i].row == b[i].row;
+    assert_true(same < 40);
+    free(a);
+    free(b);
+    o.split = "elsewhere";
+    assert_true(siren_eval_targets(&app, &o, &a, &n_a, ERR) < 0);
+    siren_app_close(&app);
+}
+
+/* ---- export and judge ---- */
+
+static const char *exported(struct siren_app *app, const char *name, size_t *n)
+{
+    struct siren_eval_options o = siren_eval_defaults();
+    static char path[256];
+    strcpy(path, scratch_path(name));
+    MUST(siren_export_prompts(app, lm.chat, lm.tokenizer, &o, path, n, NULL, ERR));
+    return path;
+}
+
+static void what_is_exported_is_what_is_asked(void **state)
+{
+    struct siren_app app;
+    size_t n, size, rows = 0;
+    char *text, *line, *rest;
+    MUST(siren_app_open(&app, fixture_workspace("export.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_file_read(&text, &size, exported(&app, "prompts.jsonl", &n), 1 << 24, ERR));
+    assert_int_equal(n, N_USERS);
+    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), rows++) {
+        json_t *row = json_loads(line, 0, NULL), *user;
+        const char *whole = json_string_value(json_object_get(row, "text"));
+        assert_non_null(whole);
+        user = json_array_get(json_object_get(row, "messages"), 1);
+        assert_non_null(strstr(whole, json_string_value(json_object_get(user, "content"))));
+        assert_string_equal(whole + strlen(whole) - 8, "<answer>");
+        assert_true(json_is_number(json_object_get(row, "truth")));
+        assert_int_equal(json_array_size(json_object_get(row, "row")), 2);
+        json_decref(row);
+    }
+    assert_int_equal(rows, N_USERS);
+    free(text);
+    siren_app_close(&app);
+}
+
+static int64_t judged(struct siren_app *app, const char *text, int *rc)
+{
+    struct siren_judge_options o = {.split = "test", .fold = -1, .fallback = NAN};
+    int64_t run;
+    *rc = siren_judge(app, scratch_write("answers.jsonl", text, strlen(text)), &o, pool, &run, ERR);
+    return run;
+}
+
+static void answers_from_elsewhere_are_judged(void **state)
+{
+    struct siren_app app;
+    struct siren_target *targets;
+    struct siren_eval_options o = siren_eval_defaults();
+    char text[8192] = "";
+    size_t n, used = 0;
+    int rc;
+    int64_t run;
+    json_t *metrics;
+    MUST(siren_app_open(&app, fixture_workspace("judge.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_eval_targets(&app, &o, &targets, &n, ERR));
+    for (size_t i = 0; i < n; i++) /* every third is a text, one of them without a number */
+        used += (size_t)snprintf(
+            text + used, sizeof text - used, "{\"row\":[\"%s\",\"%s\"],%s%s}\n",
+            app.users.external[targets[i].user], app.items.item[targets[i].item].external,
+            i % 3 == 0   ? "\"rating\":3"
+            : i % 3 == 1 ? "\"probabilities\":[0.1,0.1,0.2,0.3,0.2]"
+                         : "\"text\":\"<think>x</think><answer>",
+            i % 3 != 2 ? ""
+            : i == 2   ? "none</answer>\""
+                       : "2</answer>\"");
+    run = judged(&app, text, &rc);
+    if (rc) fail_msg("%s", must_error.message);
+    metrics = metrics_of(&app, run);
+    assert_int_equal(json_integer_value(json_object_get(metrics, "n")), N_USERS);
+    assert_true(fabs(json_number_value(json_object_get(metrics, "invalid")) - 1.0 / N_USERS) <
+                1e-9);
+    json_decref(metrics);
+    free(targets);
+    siren_app_close(&app);
+}
+
+static void bad_answers_are_refused_with_their_line(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"", "no answers"},
+        {"{\"row\":[\"u0\",\"i13\"],\"rating\":3}\nnot json\n", ":2: "},
+        {"[1]\n", "JSON object"},
+        {"{\"rating\":3}\n", "\"row\""},
+        {"{\"row\":[\"u0\"],\"rating\":3}\n", "\"row\""},
+        {"{\"row\":[\"u0\",\"zz\"],\"rating\":3}\n", ":1: "},
+        {"{\"row\":[\"u0\",\"i20\"],\"rating\":3}\n", "no rating"},
+        {"{\"row\":[\"u0\",\"i1\"],\"rating\":3}\n", "not in the split"},
+        {"{\"row\":[\"u0\",\"i13\"]}\n", "expected"},
+        {"{\"row\":[\"u0\",\"i13\"],\"probabilities\":[1]}\n", "labels"},
+        {"{\"row\":[\"u0\",\"i13\"],\"probabilities\":[1,1,0,0,0]}\n", "sum"},
+        {"{\"row\":[\"u0\",\"i13\"],\"probabilities\":[1,-1,0,0,0]}\n", "negative"},
+        {"{\"row\":[\"u0\",\"i13\"],\"rating\":3}\n{\"row\":[\"u0\",\"i13\"],\"rating\":3}\n",
+         "before"},
+    };
+    struct siren_app app;
+    struct siren_run *runs;
+    size_t n;
+    int rc;
+    MUST(siren_app_open(&app, fixture_workspace("bad.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        judged(&app, cases[i].text, &rc);
+        if (!rc || !strstr(must_error.message, cases[i].says))
+            fail_msg("%s: %d %s", cases[i].text, rc, must_error.message);
+    }
+    MUST(siren_runs_load(&runs, &n, app.ws, NULL, ERR));
+    assert_int_equal(n, 0);
+    siren_runs_free(runs, n);
+    siren_app_close(&app);
+}
+
+/* ---- compare ---- */
+
+static void runs_are_compared_on_their_common_rows(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = siren_eval_defaults();
+    int64_t a, b;
+    char *json, best[8192] = "";
+    size_t used = 0, n;
+    struct siren_target *targets;
+    json_t *report, *first;
+    int rc;
+    MUST(siren_app_open(&app, fixture_workspace("compare.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_evaluate(&app, &lm, &o, pool, &a, NULL, ERR));
+    MUST(siren_eval_targets(&app, &o, &targets, &n, ERR));
+    for (size_t i = 0; i + 2 < n; i++)
+        used += (size_t)snprintf(
+            best + used, sizeof best - used, "{\"row\":[\"%s\",\"%s\"],\"rating\":%g}\n",
+            app.users.external[targets[i].user], app.items.item[targets[i].item].external,
+            (double)app.ratings.rating[targets[i].row]);
+    b = judged(&app, best, &rc);
+    assert_int_equal(rc, 0);
+    MUST(siren_runs_compare(&app, a, b, pool, &json, ERR));
+    report = json_loads(json, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(report, "rows")), N_USERS - 2);
+    assert_int_equal(json_array_size(json_object_get(report, "tests")), 6);
+    first = json_array_get(json_object_get(report, "tests"), 0);
+    assert_true(json_number_value(json_object_get(first, "difference")) > 0);
+    assert_true(json_number_value(json_object_get(first, "b")) == 0);
+    json_decref(report);
+    free(json);
+    MUST(siren_runs_table(&app, (const int64_t[]){a, b}, 2, &json, ERR));
+    report = json_loads(json, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(report, "rows")), N_USERS - 2);
+    first = json_array_get(json_object_get(report, "runs"), 1);
+    assert_true(number(first, "median", "mae") == 0);
+    assert_true(json_is_null(json_object_get(first, "log_loss")));
+    json_decref(report);
+    free(json);
+    assert_int_equal(siren_runs_table(&app, (const int64_t[]){a, 999}, 2, &json, ERR),
+                     SIREN_ENOTFOUND);
+    assert_int_equal(siren_runs_compare(&app, a, 999, pool, &json, ERR), SIREN_ENOTFOUND);
+    free(targets);
+    siren_app_close(&app);
+}
+
+/* ---- pairs ---- */
+
+static void pairs_become_a_file_of_answers(void **state)
+{
+    static const char pairs[] = "note,item,user\n"
+                                "\"a, \"\"b\"\"\",i20,u1\n"
+                                "x,i21,\"no, body\"\n";
+    struct siren_app app;
+    struct siren_predict_options o = siren_predict_defaults();
+    struct siren_pairs_report report;
+    char in[256], out[256], *text;
+    size_t size;
+    strcpy(in, scratch_write("pairs.csv", pairs, strlen(pairs)));
+    strcpy(out, scratch_path("out.csv"));
+    MUST(siren_app_open(&app, fixture_workspace("pairs.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_predict_pairs(&app, &lm, in, out, SIREN_CSV, &o, &report, NULL, ERR));
+    assert_int_equal(report.n, 2);
+    assert_int_equal(report.n_new_users, 1);
+    MUST(siren_file_read(&text, &size, out, 1 << 20, ERR));
+    assert_int_equal(strncmp(text, "user,item,argmax,mean,median,outside,invalid,p1,p2", 50), 0);
+    assert_non_null(strstr(text, "\nu1,i20,"));
+    assert_non_null(strstr(text, "\n\"no, body\",i21,"));
+    free(text);
+    MUST(siren_predict_pairs(&app, &lm, in, out, SIREN_JSONL, &o, &report, NULL, ERR));
+    MUST(siren_file_read(&text, &size, out, 1 << 20, ERR));
+    assert_non_null(strstr(text, "\"user\":\"no, body\""));
+    assert_non_null(strstr(text, "\"unknown user\""));
+    free(text);
+    siren_app_close(&app);
+}
+
+static void bad_pairs_leave_no_file(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"", "header"},
+        {"a,b\n", "header"},
+        {"user,item\nu1\n", ":2: fewer"},
+        {"user,item\nu1,\"i2\n", ":2: quotes"},
+        {"user,item\nu1,zz\n", ":2: "},
+    };
+    struct siren_app app;
+    struct siren_predict_options o = siren_predict_defaults();
+    char in[256], out[256];
+    strcpy(out, scratch_path("never.csv"));
+    MUST(siren_app_open(&app, fixture_workspace("badpairs.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        strcpy(in, scratch_write("bad.csv", cases[i].text, strlen(cases[i].text)));
+        if (!siren_predict_pairs(&app, &lm, in, out, SIREN_CSV, &o, NULL, NULL, ERR) ||
+            !strstr(must_error.message, cases[i].says))
+            fail_msg("%s: %s", cases[i].text, must_error.message);
+        assert_null(fopen(out, "rb"));
+    }
+    siren_app_close(&app);
+}
+
+static int setup(void **state)
+{
+    if (scratch_create(state) || siren_pool_create(&pool, 2, ERR)) return -1;
+    fake_open(&lm, &fake);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fake_close(&lm);
+    siren_pool_free(pool);
+    return scratch_delete(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_evaluation_is_stored_as_a_run),
+        cmocka_unit_test(a_stopped_evaluation_goes_on),
+        cmocka_unit_test(other_settings_are_another_run),
+        cmocka_unit_test(a_limit_draws_rows_with_the_seed),
+        cmocka_unit_test(what_is_exported_is_what_is_asked),
+        cmocka_unit_test(answers_from_elsewhere_are_judged),
+        cmocka_unit_test(bad_answers_are_refused_with_their_line),
+        cmocka_unit_test(runs_are_compared_on_their_common_rows),
+        cmocka_unit_test(pairs_become_a_file_of_answers),
+        cmocka_unit_test(bad_pairs_leave_no_file),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
