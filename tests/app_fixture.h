@@ -78,9 +78,10 @@ static const struct siren_lm_calls fake_calls = {fake_score, fake_generate};
 
 static inline void fake_open(struct siren_lm *lm, struct fake *fake)
 {
-    static const char template[] = "<|im_start|>system\n{system}<|im_end|>\n"
-                                   "<|im_start|>user\n{user}<|im_end|>\n"
-                                   "<|im_start|>assistant\n{assistant}";
+    static const char template[] = "system: <|im_start|>system\\n{system}<|im_end|>\\n\n"
+                                   "user: <|im_start|>user\\n{user}<|im_end|>\\n\n"
+                                   "prompt: <|im_start|>assistant\\n\n"
+                                   "stop: <|im_end|>\n";
     *lm = (struct siren_lm){.calls = &fake_calls, .context = fake, .identity = "fake#0"};
     *fake = (struct fake){.text = "Seems good.\n</think>\n<answer>4</answer>"};
     MUST(siren_tokenizer_load(&lm->tokenizer, "tests/fixtures/models/smol", ERR));

@@ -1,0 +1,130 @@
+#include "cli/answering.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+
+int answering_open(struct cli *cli, struct siren_lm *lm, int raw)
+{
+    struct siren_lm_options options = {.raw = raw, .isa = cli_string(cli, "isa")};
+    const char *path = cli_need(cli, "model");
+    struct siren_pool *pool;
+    if (!path) return cli->err.code;
+    if (!raw) options.chat_template = cli_string(cli, "chat-template");
+    pool = cli_pool(cli);
+    if (!pool) return cli->err.code;
+    return siren_lm_open(lm, path, &options, pool, &cli->err);
+}
+
+struct siren_sampling answering_sampling(const struct cli *cli)
+{
+    return (struct siren_sampling){.temperature = (float)cli_float(cli, "temperature"),
+                                   .top_p = (float)cli_float(cli, "top-p"),
+                                   .top_k = (int)cli_int(cli, "top-k"),
+                                   .max_tokens = (int)cli_int(cli, "max-tokens"),
+                                   .seed = (uint64_t)cli_int(cli, "seed")};
+}
+
+int answering_options(struct cli *cli, const struct siren_app *app, int sampling,
+                      struct siren_predict_options *out)
+{
+    const char *strategy = cli_string(cli, "strategy");
+    int rc;
+    *out = siren_predict_defaults();
+    if (!strategy) {
+        strategy = app->topics.k ? "recent+sketch" : "recent";
+        if (!app->topics.k)
+            cli_note(cli, "no topics yet: prompts hold the recent ratings without a sketch "
+                          "(`siren topics` makes them)");
+    }
+    rc = siren_strategy_parse(&out->strategy, strategy, &cli->err);
+    if (rc) return rc;
+    out->strategy.n_recent = (int)cli_int(cli, "recent");
+    out->strategy.n_more = (int)cli_int(cli, "more");
+    out->mode = cli_flag(cli, "reason") ? SIREN_COT : SIREN_AO;
+    out->rule = cli_flag(cli, "majority") ? SIREN_RULE_MAJORITY : SIREN_RULE_MEAN;
+    out->decay = cli_flag(cli, "decay");
+    out->prompt_limit = (size_t)cli_int(cli, "prompt-limit");
+    if (sampling) out->sampling = answering_sampling(cli);
+    return 0;
+}
+
+/* ---- distributions in tables ---- */
+
+enum { MOST_COLUMNS = 7 };
+
+void answering_columns(const struct siren_app *app, char *columns, size_t size, char *align)
+{
+    int labels = siren_scale_labels(&app->meta.scale);
+    size_t used = strlen(columns), n = strlen(align);
+    if (labels > MOST_COLUMNS) {
+        snprintf(columns + used, size - used, "|Distribution");
+        memcpy(align + n, "l", 2);
+        return;
+    }
+    for (int k = 0; k < labels && used < size; k++) {
+        char label[32];
+        siren_scale_text(&app->meta.scale, k, label);
+        used += (size_t)snprintf(columns + used, size - used, "|%s", label);
+        memcpy(align + n + (size_t)k, "r", 2);
+    }
+}
+
+void answering_spark(const struct siren_answer *answer, char *text, size_t size)
+{
+    static const char *const bars[] = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
+    double top = 0;
+    size_t used = 0;
+    text[0] = '\0';
+    for (int k = 0; k < answer->n_labels; k++)
+        if (answer->probabilities[k] > top) top = answer->probabilities[k];
+    for (int k = 0; k < answer->n_labels && used + 4 < size; k++) {
+        int height = (int)(answer->probabilities[k] / top * 7.999);
+        used += (size_t)snprintf(text + used, size - used, "%s", bars[height]);
+    }
+}
+
+void answering_cells(const struct siren_app *app, struct cli_table *table,
+                     const struct siren_answer *answer)
+{
+    int labels = siren_scale_labels(&app->meta.scale);
+    char spark[4 * SIREN_MAX_LABELS + 1];
+    if (labels > MOST_COLUMNS) {
+        answering_spark(answer, spark, sizeof spark);
+        cli_table_cell(table, "%s", spark);
+        return;
+    }
+    for (int k = 0; k < labels; k++) {
+        if (answer->n_labels)
+            cli_table_cell(table, "%.0f %%", 100 * answer->probabilities[k]);
+        else
+            cli_table_cell(table, "%s", "");
+    }
+}
+
+/* ---- the record of a run ---- */
+
+char *answering_command(const struct cli *cli)
+{
+    struct buf b = {0};
+    char *line = NULL, *p;
+    size_t size = 0;
+    FILE *f = fopen("/proc/self/cmdline", "rb");
+    if (!f) return strdup("");
+    while (getdelim(&line, &size, '\0', f) > 0) {
+        if (b.size) buf_putc(&b, ' ');
+        p = b.size ? line : strrchr(line, '/') ? strrchr(line, '/') + 1 : line;
+        if (*p && !strpbrk(p, " \t\n\"'\\$*?|&;<>()")) {
+            buf_puts(&b, p);
+            continue;
+        }
+        buf_putc(&b, '\'');
+        for (; *p; p++) buf_printf(&b, *p == '\'' ? "'\\''" : "%c", *p);
+        buf_putc(&b, '\'');
+    }
+    free(line);
+    fclose(f);
+    return buf_take(&b);
+}

@@ -1,0 +1,139 @@
+/* siren eval: a split through the model, or answers that were made elsewhere. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/answering.h"
+#include "cli/report.h"
+
+static int show(struct cli *cli, struct siren_app *app, int64_t id)
+{
+    struct siren_run run;
+    json_t *metrics;
+    int rc = siren_run_load(&run, app->ws, id, &cli->err);
+    if (rc) return rc;
+    if (cli->json) {
+        rc = cli_print_json(cli, report_run_json(&run));
+    } else {
+        metrics = json_loads(run.metrics, 0, NULL);
+        report_metrics(cli, metrics);
+        json_decref(metrics);
+        cli_note(cli, "stored as run %lld (`siren runs %s show %lld`)", (long long)id,
+                 siren_workspace_path(app->ws), (long long)id);
+    }
+    siren_run_clear(&run);
+    return rc;
+}
+
+static int judge(struct cli *cli, struct siren_app *app, const char *command)
+{
+    struct siren_judge_options options = {.split = cli_string(cli, "split"),
+                                          .fold = (int)cli_int(cli, "fold"),
+                                          .fallback = NAN,
+                                          .name = cli_string(cli, "name"),
+                                          .command = command};
+    struct siren_pool *pool = cli_pool(cli);
+    int64_t run;
+    int rc;
+    if (!pool) return cli->err.code;
+    rc = siren_judge(app, cli_string(cli, "predictions"), &options, pool, &run, &cli->err);
+    return rc ? rc : show(cli, app, run);
+}
+
+static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
+{
+    struct siren_eval_options options = siren_eval_defaults();
+    struct siren_lm lm = {0};
+    int64_t run = 0;
+    int rc = answering_options(cli, app, 1, &options.predict);
+    if (cli_string(cli, "split")) options.split = cli_string(cli, "split");
+    options.fold = (int)cli_int(cli, "fold");
+    options.limit = (size_t)cli_int(cli, "limit");
+    options.seed = (uint64_t)cli_int(cli, "seed");
+    options.name = cli_string(cli, "name");
+    options.command = command;
+    options.anew = cli_flag(cli, "anew");
+    if (!rc) rc = answering_open(cli, &lm, 0);
+    if (!rc)
+        rc = siren_evaluate(app, &lm, &options, cli_pool(cli), &run, cli_progress(cli), &cli->err);
+    if (rc == SIREN_ECANCEL && run)
+        siren_fail(
+            &cli->err, rc,
+            "stopped; what is done is kept as run %lld, and the same command goes on with it",
+            (long long)run);
+    cli_progress_end(cli);
+    siren_lm_close(&lm);
+    return rc ? rc : show(cli, app, run);
+}
+
+static int run(struct cli *cli)
+{
+    struct siren_app app;
+    char *command = answering_command(cli);
+    int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
+    if (!rc) {
+        rc = cli_given(cli, "predictions") ? judge(cli, &app, command)
+                                           : evaluate(cli, &app, command);
+        siren_app_close(&app);
+    }
+    free(command);
+    return rc;
+}
+
+const struct cli_command cmd_eval = {
+    .name = "eval",
+    .group = CLI_JUDGE,
+    .summary = "measure predictions on held-out ratings",
+    .usage = "WORKSPACE",
+    .description =
+        "Predicts the ratings of a split, each from what precedes it, and reports MAE and RMSE of "
+        "every decoder with 95 % intervals (users resampled), per true rating, with the share of "
+        "unreadable answers, the probability outside the ratings, tokens and latencies.  All of "
+        "it is stored as a run with its settings.\n\n"
+        "Predictions are stored as they come: a run that was stopped, by Ctrl-C or worse, goes on "
+        "when the same command is given again.\n\n"
+        "With --predictions the answers of a model that ran elsewhere are judged by the same code: "
+        "JSON lines with \"row\": [user, item] (as `siren export prompts` writes it) and one of "
+        "\"rating\", \"probabilities\" (one a label of the scale) or \"text\" (an answer with "
+        "<answer>4</answer> in it).",
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA,
+    .options =
+        (const struct cli_option[]){
+            {.name = "fold",
+             .type = CLI_INT,
+             .argument = "N",
+             .initial = "-1",
+             .min = -1,
+             .max = 254,
+             .help = "the fold that is the test set, where the "
+                     "workspace has folds"},
+            {.name = "limit",
+             .letter = 'n',
+             .type = CLI_INT,
+             .argument = "N",
+             .initial = "0",
+             .min = 0,
+             .max = 1e12,
+             .help = "rows, drawn with --seed; 0: all"},
+            {.name = "name", .type = CLI_STRING, .argument = "TEXT", .help = "a name for the run"},
+            {.name = "anew", .type = CLI_FLAG, .help = "do not go on with a stopped run"},
+            {.name = "predictions",
+             .type = CLI_STRING,
+             .argument = "FILE",
+             .help = "judge these answers instead of asking a model"},
+            ANSWER_OPTIONS,
+            SAMPLING_OPTIONS("512"),
+            {0}},
+    .examples =
+        (const struct cli_example[]){
+            {"siren eval films.siren --model smollm2.gguf --split test --limit 300",
+             "300 held-out ratings, answer only."},
+            {"siren eval films.siren -m smollm2.gguf --strategy recent+habit --name habit",
+             "The whole test split with another prompt."},
+            {"siren eval films.siren -m smollm2.gguf --limit 20 --reason",
+             "Let the model reason before it answers."},
+            {"siren eval films.siren --split valid --predictions qwen3-4b.jsonl --name qwen3-4b",
+             "Judge what another model answered to `siren export prompts`."},
+            {0}},
+    .run = run,
+};

@@ -1,0 +1,249 @@
+/* siren runs: list, show, compare, delete. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/report.h"
+#include "siren/app.h"
+
+enum { MAX_RUNS = 256 };
+
+static int run_id(struct cli *cli, size_t index, int64_t *id)
+{
+    const char *text = cli_arg(cli, index);
+    char *end;
+    if (!text)
+        return cli_usage(cli, "the number of a run is missing (`siren runs %s` lists them)",
+                         cli_arg(cli, 0));
+    *id = strtoll(text, &end, 10);
+    if (*end || end == text || *id <= 0)
+        return cli_usage(cli, "\"%s\" is not the number of a run", text);
+    return 0;
+}
+
+/* ---- list ---- */
+
+static void list_cells(struct cli_table *table, const struct siren_run *run)
+{
+    json_t *metrics = run->metrics && *run->metrics ? json_loads(run->metrics, 0, NULL) : NULL;
+    const json_t *decoders = json_object_get(metrics, "decoders");
+    const json_t *median = json_object_get(decoders, "median");
+    const json_t *mean = json_object_get(decoders, "mean");
+    cli_table_cell(table, "%lld", (long long)run->id);
+    cli_table_cell(table, "%s", run->kind);
+    cli_table_cell(table, "%s", *run->name ? run->name : run->model);
+    cli_table_cell(table, "%s", run->split);
+    cli_table_cell(table, "%s", siren_run_status_name(run->status));
+    cli_table_cell(table, "%s", cli_number(run->n_predictions));
+    cli_table_cell(table, "%s", report_real(median, "mae"));
+    cli_table_cell(table, "%s", report_real(mean, "rmse"));
+    json_decref(metrics);
+}
+
+static int list(struct cli *cli, struct siren_workspace *ws)
+{
+    struct siren_run *runs;
+    size_t n;
+    int rc = siren_runs_load(&runs, &n, ws, NULL, &cli->err);
+    if (rc) return rc;
+    if (cli->json) {
+        json_t *out = json_array();
+        for (size_t i = 0; i < n; i++) json_array_append_new(out, report_run_json(&runs[i]));
+        rc = cli_print_json(cli, out);
+    } else if (!n) {
+        cli_note(cli, "no runs yet: `siren eval` and `siren baselines` make them");
+    } else {
+        struct cli_table *table = cli_table_create(
+            "Run|Kind|Name|Split|Status|Rows|MAE (median)|RMSE (mean)", "rlLllrrr");
+        for (size_t i = 0; i < n; i++) list_cells(table, &runs[i]);
+        cli_table_print(cli, table);
+    }
+    siren_runs_free(runs, n);
+    return rc;
+}
+
+/* ---- show, delete ---- */
+
+static int show(struct cli *cli, struct siren_workspace *ws)
+{
+    struct siren_run run;
+    int64_t id;
+    int rc = run_id(cli, 2, &id);
+    if (!rc) rc = siren_run_load(&run, ws, id, &cli->err);
+    if (rc) return rc;
+    rc = cli->json ? cli_print_json(cli, report_run_json(&run)) : report_run(cli, &run);
+    siren_run_clear(&run);
+    return rc;
+}
+
+static int delete (struct cli *cli)
+{
+    struct siren_workspace *ws;
+    int64_t id;
+    int rc = run_id(cli, 2, &id);
+    if (!rc) rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
+    if (rc) return rc;
+    rc = siren_run_delete(ws, id, &cli->err);
+    siren_workspace_close(ws);
+    if (!rc) cli_note(cli, "run %lld and its predictions are deleted", (long long)id);
+    return rc;
+}
+
+/* ---- compare ---- */
+
+static void print_comparison(struct cli *cli, const json_t *report)
+{
+    struct cli_table *table =
+        cli_table_create("Loss|Decoder|A|B|A − B|95 %|p|p (Holm)", "llrrrrrr");
+    size_t i;
+    json_t *t;
+    json_array_foreach(json_object_get(report, "tests"), i, t)
+    {
+        const char *decoder = json_string_value(json_object_get(t, "decoder"));
+        cli_table_cell(table, "%s", json_string_value(json_object_get(t, "loss")));
+        cli_table_cell(table, "%s", decoder ? decoder : "");
+        cli_table_cell(table, "%s", report_real(t, "a"));
+        cli_table_cell(table, "%s", report_real(t, "b"));
+        cli_table_cell(table, "%+.4f", json_number_value(json_object_get(t, "difference")));
+        cli_table_cell(table, "%+.4f – %+.4f", json_number_value(json_object_get(t, "low")),
+                       json_number_value(json_object_get(t, "high")));
+        cli_table_cell(table, "%s", report_real(t, "p"));
+        cli_table_cell(table, "%s", report_real(t, "p_holm"));
+    }
+    cli_table_print(cli, table);
+    cli_note(cli, "%lld rows in common (of %lld and %lld); lower is better; users resampled",
+             (long long)json_integer_value(json_object_get(report, "rows")),
+             (long long)json_integer_value(json_object_get(report, "rows_a")),
+             (long long)json_integer_value(json_object_get(report, "rows_b")));
+}
+
+static int compare(struct cli *cli)
+{
+    struct siren_app app;
+    struct siren_pool *pool;
+    int64_t a, b;
+    char *text = NULL;
+    json_t *report;
+    int rc = run_id(cli, 2, &a);
+    if (!rc) rc = run_id(cli, 3, &b);
+    if (rc) return rc;
+    pool = cli_pool(cli);
+    if (!pool) return cli->err.code;
+    rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
+    if (rc) return rc;
+    rc = siren_runs_compare(&app, a, b, pool, &text, &cli->err);
+    siren_app_close(&app);
+    if (rc) return rc;
+    report = json_loads(text, 0, NULL);
+    free(text);
+    if (cli->json) return cli_print_json(cli, report);
+    print_comparison(cli, report);
+    json_decref(report);
+    return 0;
+}
+
+/* ---- table ---- */
+
+static void print_side_by_side(struct cli *cli, const json_t *report)
+{
+    struct cli_table *table =
+        cli_table_create("Run|Name|MAE (most likely)|MAE (median)|RMSE (mean)|Log-loss", "rLrrrr");
+    size_t i;
+    json_t *r;
+    json_array_foreach(json_object_get(report, "runs"), i, r)
+    {
+        const json_t *d = json_object_get(r, "decoders");
+        const char *name = json_string_value(json_object_get(r, "name"));
+        const char *model = json_string_value(json_object_get(r, "model"));
+        cli_table_cell(table, "%lld", (long long)json_integer_value(json_object_get(r, "id")));
+        cli_table_cell(table, "%s", name && *name ? name : model ? model : "");
+        cli_table_cell(table, "%s", report_real(json_object_get(d, "argmax"), "mae"));
+        cli_table_cell(table, "%s", report_real(json_object_get(d, "median"), "mae"));
+        cli_table_cell(table, "%s", report_real(json_object_get(d, "mean"), "rmse"));
+        cli_table_cell(table, "%s", report_real(r, "log_loss"));
+    }
+    cli_table_print(cli, table);
+    cli_note(cli, "on the %lld rows that all of them have; lower is better",
+             (long long)json_integer_value(json_object_get(report, "rows")));
+}
+
+/* The runs that were named, or all that are done. */
+static int chosen(struct cli *cli, struct siren_workspace *ws, int64_t *ids, size_t *n)
+{
+    struct siren_run *runs;
+    size_t n_runs;
+    int rc = 0;
+    *n = 0;
+    for (size_t i = 2; i < cli_n_args(cli) && *n < MAX_RUNS && !rc; i++)
+        rc = run_id(cli, i, &ids[(*n)++]);
+    if (rc || *n) return rc;
+    rc = siren_runs_load(&runs, &n_runs, ws, NULL, &cli->err);
+    if (rc) return rc;
+    for (size_t i = 0; i < n_runs && *n < MAX_RUNS; i++)
+        if (runs[i].status == SIREN_RUN_DONE && runs[i].n_predictions) ids[(*n)++] = runs[i].id;
+    siren_runs_free(runs, n_runs);
+    return *n ? 0 : siren_fail(&cli->err, SIREN_ENOTFOUND, "no finished runs with predictions yet");
+}
+
+static int side_by_side(struct cli *cli)
+{
+    struct siren_app app;
+    int64_t ids[MAX_RUNS];
+    size_t n;
+    char *text = NULL;
+    json_t *report;
+    int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
+    if (rc) return rc;
+    rc = chosen(cli, app.ws, ids, &n);
+    if (!rc) rc = siren_runs_table(&app, ids, n, &text, &cli->err);
+    siren_app_close(&app);
+    if (rc) return rc;
+    report = json_loads(text, 0, NULL);
+    free(text);
+    if (cli->json) return cli_print_json(cli, report);
+    print_side_by_side(cli, report);
+    json_decref(report);
+    return 0;
+}
+
+static int run(struct cli *cli)
+{
+    const char *action = cli_arg(cli, 1);
+    struct siren_workspace *ws;
+    int rc;
+    if (action && !strcmp(action, "compare")) return compare(cli);
+    if (action && !strcmp(action, "delete")) return delete (cli);
+    if (action && !strcmp(action, "table")) return side_by_side(cli);
+    if (action && strcmp(action, "list") != 0 && strcmp(action, "show") != 0)
+        return cli_usage(cli, "\"%s\" is none of list, show, table, compare, delete", action);
+    rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
+    if (rc) return rc;
+    rc = action && !strcmp(action, "show") ? show(cli, ws) : list(cli, ws);
+    siren_workspace_close(ws);
+    return rc;
+}
+
+const struct cli_command cmd_runs = {
+    .name = "runs",
+    .group = CLI_JUDGE,
+    .summary = "list, show, compare and delete stored runs",
+    .usage = "WORKSPACE [ACTION] [RUN...]",
+    .description =
+        "Every evaluation, baseline and judgement is a run: its settings, metrics and predictions "
+        "stay in the workspace.\n\n"
+        "  list             all runs (also without an action)\n"
+        "  show RUN         settings and metrics of one\n"
+        "  table [RUN...]   several (or all) side by side, on the rows that all of them have\n"
+        "  compare A B      the losses of two runs on the rows that both have, with the interval "
+        "of the difference\n"
+        "  delete RUN       remove one and its predictions",
+    .common = CLI_JSON | CLI_THREADS,
+    .examples =
+        (const struct cli_example[]){
+            {"siren runs films.siren", "All runs."},
+            {"siren runs films.siren show 3", "One of them."},
+            {"siren runs films.siren table 1 2 3", "Three side by side."},
+            {"siren runs films.siren compare 3 1", "Is run 3 better than run 1, or is it chance?"},
+            {0}},
+    .run = run,
+};

@@ -1,0 +1,151 @@
+#include "cli/report.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+const char *report_real(const json_t *object, const char *key)
+{
+    static char texts[16][32];
+    static unsigned next;
+    const json_t *value = json_object_get(object, key);
+    char *text = texts[next++ % 16];
+    text[0] = '\0';
+    if (json_is_number(value)) snprintf(text, 32, "%.4f", json_number_value(value));
+    return text;
+}
+
+static double share(const json_t *metrics, const char *key)
+{
+    return 100 * json_number_value(json_object_get(metrics, key));
+}
+
+static void decoders(struct cli *cli, const json_t *list)
+{
+    struct cli_table *table = cli_table_create("Decoder|MAE|95 %|RMSE|95 %", "lrrrr");
+    const char *name;
+    json_t *d;
+    json_object_foreach((json_t *)list, name, d)
+    {
+        cli_table_cell(table, "%s", name);
+        cli_table_cell(table, "%s", report_real(d, "mae"));
+        cli_table_cell(table, "%s – %s", report_real(d, "mae_low"), report_real(d, "mae_high"));
+        cli_table_cell(table, "%s", report_real(d, "rmse"));
+        cli_table_cell(table, "%s – %s", report_real(d, "rmse_low"), report_real(d, "rmse_high"));
+    }
+    cli_table_print(cli, table);
+}
+
+static void stars(struct cli *cli, const json_t *list)
+{
+    struct cli_table *table = cli_table_create("True rating|Rows|MAE of the median", "rrr");
+    const json_t *median = json_object_get(list, "median");
+    const char *label;
+    json_t *star;
+    if (!median) {
+        cli_table_print(cli, table);
+        return;
+    }
+    json_object_foreach(json_object_get(median, "stars"), label, star)
+    {
+        long long n = (long long)json_integer_value(json_object_get(star, "n"));
+        cli_table_cell(table, "%s", label);
+        cli_table_cell(table, "%lld", n);
+        cli_table_cell(table, "%s", n ? report_real(star, "mae") : "");
+    }
+    cli_table_print(cli, table);
+}
+
+static double at(const json_t *metrics, const char *group, const char *key)
+{
+    return json_number_value(json_object_get(json_object_get(metrics, group), key));
+}
+
+void report_metrics(struct cli *cli, const json_t *metrics)
+{
+    const json_t *list = json_object_get(metrics, "decoders");
+    decoders(cli, list);
+    cli_print(cli, "%s", "");
+    stars(cli, list);
+    cli_print(cli, "%s", "");
+    cli_print(cli, "%lld rows, %.2f %% without a readable rating",
+              (long long)json_integer_value(json_object_get(metrics, "n")),
+              share(metrics, "invalid"));
+    if (json_is_number(json_object_get(metrics, "outside")))
+        cli_print(cli, "probability outside the ratings: %.3f %%", share(metrics, "outside"));
+    if (json_object_get(metrics, "log_loss"))
+        cli_print(cli, "log-loss %s, ranked probability score %s, calibration error %s",
+                  report_real(metrics, "log_loss"), report_real(metrics, "rps"),
+                  report_real(metrics, "ece"));
+    if (at(metrics, "tokens", "in") > 0)
+        cli_print(cli, "%s tokens in (%s of them shared), %s out",
+                  cli_number((uint64_t)at(metrics, "tokens", "in")),
+                  cli_number((uint64_t)at(metrics, "tokens", "cached")),
+                  cli_number((uint64_t)at(metrics, "tokens", "out")));
+    if (at(metrics, "latency_ms", "mean") > 0)
+        cli_print(cli, "%.1f ms a row; half below %.1f, 90 %% below %.1f, 99 %% below %.1f",
+                  at(metrics, "latency_ms", "mean"), at(metrics, "latency_ms", "p50"),
+                  at(metrics, "latency_ms", "p90"), at(metrics, "latency_ms", "p99"));
+}
+
+static json_t *parsed(const char *text)
+{
+    json_t *value = text && *text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+    return value ? value : json_null();
+}
+
+static json_t *when(int64_t ms)
+{
+    return ms == SIREN_NO_TIME ? json_null() : json_integer(ms);
+}
+
+json_t *report_run_json(const struct siren_run *run)
+{
+    json_t *out = json_object();
+    json_object_set_new(out, "id", json_integer(run->id));
+    json_object_set_new(out, "kind", json_string(run->kind));
+    json_object_set_new(out, "name", json_string(run->name));
+    json_object_set_new(out, "status", json_string(siren_run_status_name(run->status)));
+    json_object_set_new(out, "command", json_string(run->command));
+    json_object_set_new(out, "model", json_string(run->model));
+    json_object_set_new(out, "split", json_string(run->split));
+    json_object_set_new(out, "seed", json_integer((json_int_t)run->seed));
+    json_object_set_new(out, "started", when(run->started));
+    json_object_set_new(out, "finished", when(run->finished));
+    json_object_set_new(out, "predictions", json_integer((json_int_t)run->n_predictions));
+    json_object_set_new(out, "settings", parsed(run->settings));
+    json_object_set_new(out, "metrics", parsed(run->metrics));
+    json_object_set_new(out, "message", json_string(run->message));
+    return out;
+}
+
+static void field(struct cli *cli, const char *name, const char *value)
+{
+    if (value && *value) cli_print(cli, "%-10s %s", name, value);
+}
+
+int report_run(struct cli *cli, const struct siren_run *run)
+{
+    json_t *metrics = parsed(run->metrics);
+    char started[32] = "";
+    time_t seconds = (time_t)(run->started / 1000);
+    struct tm local;
+    if (localtime_r(&seconds, &local)) strftime(started, sizeof started, "%F %T", &local);
+    cli_print(cli, "run %lld: %s %s, %s", (long long)run->id, run->kind, run->name,
+              siren_run_status_name(run->status));
+    field(cli, "started", started);
+    if (run->finished != SIREN_NO_TIME)
+        field(cli, "took", cli_seconds((double)(run->finished - run->started) / 1e3));
+    field(cli, "split", run->split);
+    field(cli, "model", run->model);
+    field(cli, "command", run->command);
+    field(cli, "settings", run->settings);
+    field(cli, "message", run->message);
+    cli_print(cli, "%s", "");
+    if (json_object_get(metrics, "decoders"))
+        report_metrics(cli, metrics);
+    else
+        cli_print(cli, "%s predictions stored", cli_number(run->n_predictions));
+    json_decref(metrics);
+    return 0;
+}

@@ -1,0 +1,17 @@
+/* Printing of what the library reports as JSON about runs. */
+#ifndef SIREN_CLI_REPORT_H
+#define SIREN_CLI_REPORT_H
+
+#include "cli/cli.h"
+#include "siren/workspace.h"
+
+/* The metrics of one run, as its tables. */
+void report_metrics(struct cli *cli, const json_t *metrics);
+/* One run: settings and metrics. */
+int report_run(struct cli *cli, const struct siren_run *run);
+/* {"id", "kind", "name", …, "settings": {…}, "metrics": {…}} */
+json_t *report_run_json(const struct siren_run *run);
+/* "0.812", or "" where the value is missing. */
+const char *report_real(const json_t *object, const char *key);
+
+#endif
