@@ -25,7 +25,7 @@ static void print_vector(const struct job *j, const float *v)
     if (j->cli->json) buf_putc(&b, '[');
     for (int k = 0; k < j->encoder.d; k++) buf_printf(&b, "%s%.9g", k ? gap : "", (double)v[k]);
     if (j->cli->json) buf_putc(&b, ']');
-    cli_print(j->cli, "%s", buf_text(&b));
+    cli_print(j->cli, "%s\n", buf_text(&b));
     buf_free(&b);
 }
 

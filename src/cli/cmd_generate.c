@@ -174,7 +174,7 @@ static int print_answer(struct job *j, size_t i, json_t *list)
         json_object_set_new(answer, "finished", json_boolean(g->stopped));
         json_array_append_new(list, answer);
     } else {
-        cli_print(j->cli, "%s--- sample %zu: %zu tokens, log-probability %.2f\n%s", i ? "\n" : "",
+        cli_print(j->cli, "%s--- sample %zu: %zu tokens, log-probability %.2f\n%s\n", i ? "\n" : "",
                   i + 1, g->n_ids, logprob, text);
     }
     free(text);
@@ -205,7 +205,7 @@ static int run(struct cli *cli)
     struct job j = {.cli = cli};
     int rc = answering_open(cli, &j.lm, cli_flag(cli, "raw"));
     if (!rc) rc = write_prompt(&j);
-    if (!rc && cli_flag(cli, "show-prompt")) cli_print(cli, "%s", j.prompt);
+    if (!rc && cli_flag(cli, "show-prompt")) cli_print(cli, "%s\n", j.prompt);
     if (!rc) rc = generate(&j);
     if (!rc) rc = print_answers(&j);
     for (size_t i = 0; i < j.n; i++) siren_generation_clear(&j.g[i]);

@@ -60,15 +60,15 @@ static void bar(struct cli *cli, const char *label, double share)
     char blocks[4 * 40 + 1] = "";
     int n = (int)(share * 40 + 0.5);
     for (int i = 0; i < n; i++) memcpy(blocks + 3 * i, "█", 4);
-    cli_print(cli, "  %4s  %5.1f %%  %s", label, 100 * share, blocks);
+    cli_print(cli, "  %4s  %5.1f %%  %s\n", label, 100 * share, blocks);
 }
 
 static void print_one(struct cli *cli, const struct predict *p)
 {
     const struct siren_answer *a = &p->answers[0];
     const struct siren_target *t = &p->targets[0];
-    cli_print(cli, "%s", title_of(p, 0));
-    if (a->text) cli_print(cli, "%s\n", a->text);
+    cli_print(cli, "%s\n", title_of(p, 0));
+    if (a->text) cli_print(cli, "%s\n\n", a->text);
     for (int k = a->n_labels - 1; k >= 0; k--) {
         char label[32];
         siren_scale_text(&p->app.meta.scale, k, label);
@@ -77,15 +77,15 @@ static void print_one(struct cli *cli, const struct predict *p)
     if (a->n_labels)
         cli_print(cli,
                   "  expected %.2f, median %g, most likely %g; %.2g %% of the probability is on "
-                  "no rating",
+                  "no rating\n",
                   a->mean, a->median, a->argmax, 100 * a->outside);
     else
-        cli_print(cli, "  answer %g%s", a->mean,
+        cli_print(cli, "  answer %g%s\n", a->mean,
                   a->invalid ? " (no number could be read: the fallback)" : "");
     if (t->row != SIREN_NO_ROW)
-        cli_print(cli, "  rated %g already; predicted from what came before",
+        cli_print(cli, "  rated %g already; predicted from what came before\n",
                   (double)p->app.ratings.rating[t->row]);
-    cli_print(cli, "  %d tokens (%d computed), %s", a->tokens_in, a->tokens_in - a->tokens_cached,
+    cli_print(cli, "  %d tokens (%d computed), %s\n", a->tokens_in, a->tokens_in - a->tokens_cached,
               cli_seconds(a->latency_ms / 1e3));
 }
 
@@ -194,10 +194,10 @@ static int predict_pairs(struct cli *cli, struct predict *p)
                            "invalid", (json_int_t)report.n_invalid, "tokens",
                            (json_int_t)report.n_tokens, "tokens_cached",
                            (json_int_t)report.n_tokens_cached, "seconds", report.seconds));
-    cli_print(cli, "%s: %s predictions in %s", output, cli_number(report.n),
+    cli_print(cli, "%s: %s predictions in %s\n", output, cli_number(report.n),
               cli_seconds(report.seconds));
     if (report.n_new_users)
-        cli_print(cli, "%s of them for users that the workspace does not know, without a history",
+        cli_print(cli, "%s of them for users that the workspace does not know, without a history\n",
                   cli_number(report.n_new_users));
     return 0;
 }

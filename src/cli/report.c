@@ -65,25 +65,25 @@ void report_metrics(struct cli *cli, const json_t *metrics)
 {
     const json_t *list = json_object_get(metrics, "decoders");
     decoders(cli, list);
-    cli_print(cli, "%s", "");
+    cli_print(cli, "\n");
     stars(cli, list);
-    cli_print(cli, "%s", "");
-    cli_print(cli, "%lld rows, %.2f %% without a readable rating",
+    cli_print(cli, "\n");
+    cli_print(cli, "%lld rows, %.2f %% without a readable rating\n",
               (long long)json_integer_value(json_object_get(metrics, "n")),
               share(metrics, "invalid"));
     if (json_is_number(json_object_get(metrics, "outside")))
-        cli_print(cli, "probability outside the ratings: %.3f %%", share(metrics, "outside"));
+        cli_print(cli, "probability outside the ratings: %.3f %%\n", share(metrics, "outside"));
     if (json_object_get(metrics, "log_loss"))
-        cli_print(cli, "log-loss %s, ranked probability score %s, calibration error %s",
+        cli_print(cli, "log-loss %s, ranked probability score %s, calibration error %s\n",
                   report_real(metrics, "log_loss"), report_real(metrics, "rps"),
                   report_real(metrics, "ece"));
     if (at(metrics, "tokens", "in") > 0)
-        cli_print(cli, "%s tokens in (%s of them shared), %s out",
+        cli_print(cli, "%s tokens in (%s of them shared), %s out\n",
                   cli_number((uint64_t)at(metrics, "tokens", "in")),
                   cli_number((uint64_t)at(metrics, "tokens", "cached")),
                   cli_number((uint64_t)at(metrics, "tokens", "out")));
     if (at(metrics, "latency_ms", "mean") > 0)
-        cli_print(cli, "%.1f ms a row; half below %.1f, 90 %% below %.1f, 99 %% below %.1f",
+        cli_print(cli, "%.1f ms a row; half below %.1f, 90 %% below %.1f, 99 %% below %.1f\n",
                   at(metrics, "latency_ms", "mean"), at(metrics, "latency_ms", "p50"),
                   at(metrics, "latency_ms", "p90"), at(metrics, "latency_ms", "p99"));
 }
@@ -121,7 +121,7 @@ json_t *report_run_json(const struct siren_run *run)
 
 static void field(struct cli *cli, const char *name, const char *value)
 {
-    if (value && *value) cli_print(cli, "%-10s %s", name, value);
+    if (value && *value) cli_print(cli, "%-10s %s\n", name, value);
 }
 
 int report_run(struct cli *cli, const struct siren_run *run)
@@ -131,7 +131,7 @@ int report_run(struct cli *cli, const struct siren_run *run)
     time_t seconds = (time_t)(run->started / 1000);
     struct tm local;
     if (localtime_r(&seconds, &local)) strftime(started, sizeof started, "%F %T", &local);
-    cli_print(cli, "run %lld: %s %s, %s", (long long)run->id, run->kind, run->name,
+    cli_print(cli, "run %lld: %s %s, %s\n", (long long)run->id, run->kind, run->name,
               siren_run_status_name(run->status));
     field(cli, "started", started);
     if (run->finished != SIREN_NO_TIME)
@@ -141,11 +141,11 @@ int report_run(struct cli *cli, const struct siren_run *run)
     field(cli, "command", run->command);
     field(cli, "settings", run->settings);
     field(cli, "message", run->message);
-    cli_print(cli, "%s", "");
+    cli_print(cli, "\n");
     if (json_object_get(metrics, "decoders"))
         report_metrics(cli, metrics);
     else
-        cli_print(cli, "%s predictions stored", cli_number(run->n_predictions));
+        cli_print(cli, "%s predictions stored\n", cli_number(run->n_predictions));
     json_decref(metrics);
     return 0;
 }
