@@ -6,13 +6,6 @@
 
 #include "cli/frame.h"
 
-struct siren_pool *cli_pool(struct cli *cli)
-{
-    if (!cli->state->pool)
-        siren_pool_create(&cli->state->pool, (int)cli_int(cli, "threads"), &cli->err);
-    return cli->state->pool;
-}
-
 static int use_color(const struct cli *cli)
 {
     const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");

@@ -88,3 +88,10 @@ const char *cli_need(struct cli *cli, const char *name)
               o->help);
     return NULL;
 }
+
+struct siren_pool *cli_pool(struct cli *cli)
+{
+    if (!cli->state->pool)
+        siren_pool_create(&cli->state->pool, (int)cli_int(cli, "threads"), &cli->err);
+    return cli->state->pool;
+}

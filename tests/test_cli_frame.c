@@ -1,0 +1,254 @@
+/* The frame of the command line from inside: values, tables, numbers, progress. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/frame.h"
+
+static struct cli_state state_of;
+static struct cli cli;
+
+static const struct cli_option options[] = {
+    {.name = "top",
+     .letter = 'n',
+     .type = CLI_INT,
+     .initial = "10",
+     .min = 1,
+     .max = 100,
+     .help = "how many"},
+    {.name = "ratio", .type = CLI_FLOAT, .help = "share", .environment = "SIREN_TEST_RATIO"},
+    {.name = "by", .type = CLI_CHOICE, .choices = "mean|median", .initial = "mean", .help = "how"},
+    {.name = "column", .type = CLI_STRING, .help = "repeatable"},
+    {0}};
+
+static const struct cli_command command = {.name = "test",
+                                           .usage = "WORKSPACE [FILE...]",
+                                           .common = CLI_JSON | CLI_THREADS | CLI_MODEL,
+                                           .options = options};
+
+/* Checks of values do not depend on which commands there are, so this goes
+ * around the search for the command. */
+static void give(const char *name, const char *text)
+{
+    const struct cli_option *o = cli_find_option(&command, name, strlen(name));
+    assert_non_null(o);
+    static struct cli_value values[16];
+    state_of.values = values;
+    values[state_of.n_values++] = (struct cli_value){o, text};
+}
+
+static int fresh(void **state)
+{
+    state_of = (struct cli_state){0};
+    cli = (struct cli){.state = &state_of, .command = &command};
+    unsetenv("SIREN_TEST_RATIO");
+    unsetenv("SIREN_MODEL");
+    return 0;
+}
+
+static void test_values(void **state)
+{
+    assert_int_equal(cli_int(&cli, "top"), 10);
+    assert_false(cli_given(&cli, "top"));
+    assert_string_equal(cli_string(&cli, "by"), "mean");
+    assert_null(cli_string(&cli, "column"));
+    give("top", "3");
+    give("top", "4");
+    give("column", "a=b");
+    give("column", "c=d");
+    give("json", "1");
+    assert_int_equal(cli_int(&cli, "top"), 4);
+    assert_int_equal(cli_count(&cli, "column"), 2);
+    assert_string_equal(cli_string_at(&cli, "column", 0), "a=b");
+    assert_string_equal(cli_string_at(&cli, "column", 1), "c=d");
+    assert_null(cli_string_at(&cli, "column", 2));
+    assert_true(cli_flag(&cli, "json"));
+    setenv("SIREN_TEST_RATIO", "0.5", 1);
+    assert_true(cli_float(&cli, "ratio") == 0.5);
+    assert_true(cli_given(&cli, "ratio"));
+    give("ratio", "0.25");
+    assert_true(cli_float(&cli, "ratio") == 0.25);
+}
+
+static void test_need(void **state)
+{
+    assert_null(cli_need(&cli, "model"));
+    assert_int_equal(cli.err.code, SIREN_EINVAL);
+    assert_true(state_of.usage_error);
+    assert_non_null(strstr(cli.err.message, "--model FILE-OR-DIR is needed (or the environment "
+                                            "variable SIREN_MODEL)"));
+    setenv("SIREN_MODEL", "m.gguf", 1);
+    assert_string_equal(cli_need(&cli, "model"), "m.gguf");
+}
+
+static void test_pool(void **state)
+{
+    give("threads", "2");
+    struct siren_pool *pool = cli_pool(&cli);
+    assert_non_null(pool);
+    assert_int_equal(siren_pool_threads(pool), 2);
+    assert_ptr_equal(cli_pool(&cli), pool);
+    siren_pool_free(pool);
+}
+
+static void test_numbers(void **state)
+{
+    assert_string_equal(cli_number(0), "0");
+    assert_string_equal(cli_number(999), "999");
+    assert_string_equal(cli_number(1000), "1,000");
+    assert_string_equal(cli_number(UINT64_MAX), "18,446,744,073,709,551,615");
+    assert_string_equal(cli_bytes(999), "999 bytes");
+    assert_string_equal(cli_bytes(98362432), "98.4 MB");
+    assert_string_equal(cli_bytes(123456), "123 kB");
+    assert_string_equal(cli_bytes(UINT64_MAX), "18.4 EB");
+    assert_string_equal(cli_seconds(0.0000123), "12 µs");
+    assert_string_equal(cli_seconds(0.0123), "12.3 ms");
+    assert_string_equal(cli_seconds(0.123), "123 ms");
+    assert_string_equal(cli_seconds(1.23), "1.2 s");
+    assert_string_equal(cli_seconds(59), "59 s");
+    assert_string_equal(cli_seconds(200), "3 min 20 s");
+    assert_string_equal(cli_seconds(7260), "2 h 1 min");
+}
+
+static void test_width(void **state)
+{
+    assert_int_equal(cli_text_width("abc"), 3);
+    assert_int_equal(cli_text_width("é"), 1);
+    assert_int_equal(cli_text_width("e\xcc\x81"), 1); /* a combining accent */
+    assert_int_equal(cli_text_width("日本"), 4);
+    assert_int_equal(cli_text_width("👨\xe2\x80\x8d👩"), 2); /* joined */
+    assert_int_equal(cli_text_width("\xff"), 1);
+    assert_int_equal(cli_text_width(""), 0);
+}
+
+/* What `print` writes to a stream of its process, through a temporary file. */
+static char *captured(FILE *stream, void (*print)(void))
+{
+    static char text[8192];
+    int descriptor = fileno(stream);
+    fflush(stream);
+    FILE *file = tmpfile();
+    int saved = dup(descriptor);
+    dup2(fileno(file), descriptor);
+    print();
+    fflush(stream);
+    dup2(saved, descriptor);
+    close(saved);
+    rewind(file);
+    text[fread(text, 1, sizeof text - 1, file)] = 0;
+    fclose(file);
+    return text;
+}
+
+static void print_table(void)
+{
+    struct cli_table *t = cli_table_create("Model|MAE|Title", "lrL");
+    cli_table_cell(t, "%s", "mean");
+    cli_table_cell(t, "%.4f", 0.7995);
+    cli_table_cell(t, "%s", "日本");
+    cli_table_rule(t);
+    cli_table_cell(t, "%s", "é");
+    cli_table_cell(t, "%d", 1);
+    cli_table_cell(t, "%s", "x");
+    cli_table_print(&cli, t);
+    cli_table_cell(NULL, "%d", 1);
+    cli_table_rule(NULL);
+    cli_table_print(&cli, NULL);
+}
+
+static void test_table(void **state)
+{
+    assert_string_equal(captured(stdout, print_table), "Model     MAE  Title\n"
+                                                       "─────  ──────  ─────\n"
+                                                       "mean   0.7995  日本\n"
+                                                       "─────  ──────  ─────\n"
+                                                       "é           1  x\n");
+}
+
+static void print_some_json(void)
+{
+    cli_print_json(&cli, json_pack("{s:[f,f], s:s}", "x", 0.1, -1.5, "y", "é"));
+    assert_int_equal(cli_print_json(&cli, NULL), SIREN_ENOMEM);
+}
+
+static void test_json(void **state)
+{
+    assert_string_equal(captured(stdout, print_some_json), "{\"x\": [0.1, -1.5], \"y\": \"é\"}\n");
+}
+
+static void print_wrapped(void)
+{
+    cli_wrap(stdout, "one two three\n\n  kept   as it is\nfour five six seven", 0, 2, 14);
+}
+
+static void test_wrap(void **state)
+{
+    assert_string_equal(captured(stdout, print_wrapped), "  one two\n"
+                                                         "  three\n"
+                                                         "\n"
+                                                         "    kept   as it is\n"
+                                                         "  four five\n"
+                                                         "  six seven\n");
+}
+
+static void work(void)
+{
+    const struct siren_progress *p = cli_progress(&cli);
+    assert_int_equal(siren_progress_update(p, "prompts", 0, 100), 0);
+    state_of.started -= 20; /* as if it had begun 20 s ago */
+    state_of.drawn -= 20;
+    assert_int_equal(siren_progress_update(p, "prompts", 50, 100), 0);
+    assert_int_equal(siren_progress_update(p, "prompts", 51, 100), 0);
+    assert_int_equal(siren_progress_update(p, "prompts", 100, 100), 0);
+    cli_note(&cli, "note %d", 1);
+    assert_int_equal(siren_progress_update(p, "bytes", 5000, 0), 0);
+    cli_progress_end(&cli);
+}
+
+static void test_progress(void **state)
+{
+    assert_string_equal(captured(stderr, work), " 50 %  50 of 100 prompts  2.5/s, 20 s left\n"
+                                                "100 of 100 prompts in 20 s (5.0/s)\n"
+                                                "note 1\n");
+    cli.quiet = 1;
+    state_of.what[0] = 0;
+    assert_string_equal(captured(stderr, work), "");
+}
+
+static void interrupt(void)
+{
+    const struct siren_progress *p = cli_progress(&cli);
+    assert_int_equal(*cli_cancel(&cli), 0);
+    raise(SIGINT);
+    assert_int_equal(siren_progress_update(p, "prompts", 1, 2), 1);
+    assert_int_equal(*cli_cancel(&cli), 1);
+}
+
+/* The last test: the flag stays set, and the next Ctrl-C would kill. */
+static void test_interrupt(void **state)
+{
+    assert_non_null(strstr(captured(stderr, interrupt), "stopping"));
+    struct sigaction now;
+    assert_int_equal(sigaction(SIGINT, NULL, &now), 0);
+    assert_true(now.sa_handler == SIG_DFL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_values, fresh),   cmocka_unit_test_setup(test_need, fresh),
+        cmocka_unit_test_setup(test_pool, fresh),     cmocka_unit_test_setup(test_numbers, fresh),
+        cmocka_unit_test_setup(test_width, fresh),    cmocka_unit_test_setup(test_table, fresh),
+        cmocka_unit_test_setup(test_json, fresh),     cmocka_unit_test_setup(test_wrap, fresh),
+        cmocka_unit_test_setup(test_progress, fresh), cmocka_unit_test_setup(test_interrupt, fresh),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
