@@ -78,6 +78,39 @@ static void test_values(void **state)
     assert_true(cli_float(&cli, "ratio") == 0.25);
 }
 
+/* What the table must hold for help, manual and completion to read well. */
+static void test_commands(void **state)
+{
+    for (size_t i = 0; cli_commands[i]; i++) {
+        const struct cli_command *c = cli_commands[i];
+        print_message("%s\n", c->name);
+        assert_true(i == 0 || strcmp(cli_commands[i - 1]->name, c->name) < 0);
+        assert_true(strlen(c->name) <= 16);
+        assert_non_null(c->run);
+        assert_non_null(c->description);
+        assert_true(c->summary[0] >= 'a' && c->summary[0] <= 'z');
+        assert_true(c->summary[strlen(c->summary) - 1] != '.');
+        assert_non_null(c->examples);
+        assert_non_null(c->examples[0].command);
+        for (const struct cli_example *e = c->examples; e->command; e++) {
+            assert_non_null(strstr(e->command, c->name));
+            assert_non_null(e->explanation);
+        }
+        const struct cli_option *o;
+        for (size_t k = 0; (o = cli_option_at(c, k)); k++) {
+            assert_non_null(o->help);
+            assert_true(o->help[strlen(o->help) - 1] != '.');
+            assert_true((o->type == CLI_CHOICE) == (o->choices != NULL));
+            assert_ptr_equal(cli_find_option(c, o->name, strlen(o->name)), o); /* declared once */
+            const struct cli_option *other;
+            for (size_t j = 0; j < k && o->letter; j++)
+                if ((other = cli_option_at(c, j))->letter == o->letter)
+                    fail_msg("siren %s: -%c is --%s and --%s", c->name, o->letter, other->name,
+                             o->name);
+        }
+    }
+}
+
 static void test_need(void **state)
 {
     assert_null(cli_need(&cli, "model"));
@@ -244,11 +277,12 @@ static void test_interrupt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_values, fresh),   cmocka_unit_test_setup(test_need, fresh),
-        cmocka_unit_test_setup(test_pool, fresh),     cmocka_unit_test_setup(test_numbers, fresh),
-        cmocka_unit_test_setup(test_width, fresh),    cmocka_unit_test_setup(test_table, fresh),
-        cmocka_unit_test_setup(test_json, fresh),     cmocka_unit_test_setup(test_wrap, fresh),
-        cmocka_unit_test_setup(test_progress, fresh), cmocka_unit_test_setup(test_interrupt, fresh),
+        cmocka_unit_test_setup(test_commands, fresh),  cmocka_unit_test_setup(test_values, fresh),
+        cmocka_unit_test_setup(test_need, fresh),      cmocka_unit_test_setup(test_pool, fresh),
+        cmocka_unit_test_setup(test_numbers, fresh),   cmocka_unit_test_setup(test_width, fresh),
+        cmocka_unit_test_setup(test_table, fresh),     cmocka_unit_test_setup(test_json, fresh),
+        cmocka_unit_test_setup(test_wrap, fresh),      cmocka_unit_test_setup(test_progress, fresh),
+        cmocka_unit_test_setup(test_interrupt, fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,7 +33,7 @@ static void count(void *context, int thread, int n_threads)
 {
     struct work *w = context;
     w->ran[thread]++;
-    w->n_threads = n_threads;
+    if (thread == 0) w->n_threads = n_threads;
 }
 
 static void test_every_thread_runs_once(void **state)

@@ -77,7 +77,7 @@ struct cli;
 struct cli_command {
     const char *name; /* "import", or two words: "model info" */
     enum cli_group group;
-    const char *summary; /* one line, begins with a verb, no final dot */
+    const char *summary; /* one line, begins with a verb in lower case, no final dot */
     /* Positional arguments, separated by spaces: WORKSPACE, [USER] optional,
      * FILE... one or more, [FILE...] any number.  The frame checks their count. */
     const char *usage;

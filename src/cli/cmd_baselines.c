@@ -95,7 +95,7 @@ static const struct cli_option options[] = {
 const struct cli_command cmd_baselines = {
     .name = "baselines",
     .group = CLI_JUDGE,
-    .summary = "Fit and judge the predictors that need no language model",
+    .summary = "fit and judge the predictors that need no language model",
     .usage = "WORKSPACE",
     .description =
         "Means, the mode, biased matrix factorisation (SGD and ALS, settings and epochs chosen on "

@@ -20,7 +20,7 @@ static int run(struct cli *cli)
 const struct cli_command cmd_forget = {
     .name = "forget",
     .group = CLI_DATA,
-    .summary = "Erase a person from the workspace",
+    .summary = "erase a person from the workspace",
     .usage = "WORKSPACE USER",
     .description =
         "Deletes the user's ratings, sketch, predictions and id from every table, and the id from "

@@ -290,7 +290,7 @@ static const struct cli_option options[] = {
 const struct cli_command cmd_import = {
     .name = "import",
     .group = CLI_DATA,
-    .summary = "Read a file of ratings into a workspace",
+    .summary = "read a file of ratings into a workspace",
     .usage = "WORKSPACE SOURCE",
     .description =
         "SOURCE is a file or a folder: plain, .gz or .zst. The layout is recognised by content:\n\n"

@@ -188,7 +188,7 @@ static const struct cli_option options[] = {
 const struct cli_command cmd_rate = {
     .name = "rate",
     .group = CLI_DATA,
-    .summary = "Add or correct one rating",
+    .summary = "add or correct one rating",
     .usage = "WORKSPACE",
     .description =
         "Adds a rating of a user, or corrects the one that is there. The user's order follows the "
