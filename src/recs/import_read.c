@@ -102,14 +102,14 @@ int siren_scale_parse(const char *text, struct siren_scale *scale, struct siren_
     int n = 0;
     while (n < 3) {
         size_t length = strcspn(p, ":");
-        if (parse_number(p, length, v + n)) break;
-        n++;
+        if (parse_number(p, length, v + n++)) n = 4; /* not a scale */
+        if (n > 3) break;
         p += length;
         if (!*p) break;
         p++;
     }
     *scale = (struct siren_scale){v[0], v[1], v[2]};
-    if (n < 2 || *p || siren_scale_labels(scale) < 2)
+    if (n < 2 || n > 3 || *p || siren_scale_labels(scale) < 2)
         return siren_fail(err, SIREN_EINVAL,
                           "scale '%.40s': expected LOWEST:HIGHEST or LOWEST:HIGHEST:STEP, such as "
                           "0.5:5:0.5",

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -142,11 +143,17 @@ static char *immutable_uri(const char *path)
     return buf_take(&b);
 }
 
+/* As the effective user, unlike access(). */
+static int may(const char *path, int what)
+{
+    return faccessat(AT_FDCWD, path, what, AT_EACCESS) == 0;
+}
+
 static int can_write(const char *path)
 {
     const char *slash = strrchr(path, '/');
     char *folder = slash ? alloc_string(path, (size_t)(slash - path) + 1) : alloc_string(".", 1);
-    int yes = folder && access(path, W_OK) == 0 && access(folder, W_OK) == 0;
+    int yes = folder && may(path, W_OK) && may(folder, W_OK);
     free(folder);
     return yes;
 }
@@ -202,8 +209,8 @@ static int check_file(const char *path, enum siren_workspace_mode mode, struct s
                           "%s: is not a file (expected a workspace, which is one)", path);
     if (info.st_size == 0 && mode != SIREN_WORKSPACE_CREATE)
         return siren_fail(err, SIREN_EFORMAT, "%s: is empty (expected a workspace)", path);
-    if (access(path, R_OK)) return siren_fail(err, SIREN_EIO, "%s: %s", path, strerror(errno));
-    if (mode != SIREN_WORKSPACE_READ && access(path, W_OK))
+    if (!may(path, R_OK)) return siren_fail(err, SIREN_EIO, "%s: %s", path, strerror(errno));
+    if (mode != SIREN_WORKSPACE_READ && !may(path, W_OK))
         return siren_fail(err, SIREN_EIO, "%s: cannot be written: %s", path, strerror(errno));
     return SIREN_OK;
 }

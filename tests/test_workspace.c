@@ -1,0 +1,322 @@
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "workspace_fixture.h"
+
+/* ---- opening ---- */
+
+static void test_create_and_open(void **state)
+{
+    struct siren_workspace *ws = create_workspace("new.siren");
+    assert_int_equal(number(ws, "PRAGMA application_id"), SIREN_APPLICATION_ID);
+    assert_int_equal(number(ws, "PRAGMA user_version"), SIREN_SCHEMA_VERSION);
+    assert_string_equal(siren_workspace_path(ws), scratch_path("new.siren"));
+    struct siren_meta meta;
+    ok(siren_meta_load(&meta, ws, &err));
+    assert_int_equal(siren_scale_labels(&meta.scale), 5);
+    siren_workspace_close(ws);
+    assert_int_not_equal(access(scratch_path("new.siren-wal"), F_OK), 0);
+    ok(siren_workspace_open(&ws, scratch_path("new.siren"), SIREN_WORKSPACE_READ, &err));
+    expect_error(siren_workspace_begin(ws, &err), SIREN_EINVAL, "reading only");
+    assert_true(siren_meta_set(ws, "app.x", "1", &err) < 0);
+    siren_workspace_close(ws);
+    siren_workspace_close(NULL);
+}
+
+static void expect_open(const char *path, enum siren_workspace_mode mode, int code,
+                        const char *words)
+{
+    struct siren_workspace *ws;
+    expect_error(siren_workspace_open(&ws, path, mode, &err), code, words);
+    assert_null(ws);
+    if (!strstr(err.message, path)) fail_msg("no path in: %s", err.message);
+}
+
+static void make_database(const char *path, const char *text)
+{
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void test_open_errors(void **state)
+{
+    expect_open(scratch_path("none"), SIREN_WORKSPACE_READ, SIREN_ENOTFOUND, "no such workspace");
+    expect_open(scratch_path("none"), SIREN_WORKSPACE_WRITE, SIREN_ENOTFOUND, "siren import");
+    expect_open(scratch_path("no/folder"), SIREN_WORKSPACE_CREATE, SIREN_EIO, "open");
+    expect_open(scratch_folder, SIREN_WORKSPACE_READ, SIREN_EFORMAT, "not a file");
+    scratch_write("empty", "", 0);
+    expect_open(scratch_path("empty"), SIREN_WORKSPACE_READ, SIREN_EFORMAT, "empty");
+    char text[5000];
+    memset(text, 'x', sizeof text);
+    scratch_write("text", text, sizeof text);
+    expect_open(scratch_path("text"), SIREN_WORKSPACE_WRITE, SIREN_EFORMAT, "not an SQLite");
+    expect_open(scratch_path("text"), SIREN_WORKSPACE_CREATE, SIREN_EFORMAT, "not an SQLite");
+    make_database(scratch_path("foreign"), "CREATE TABLE t(x)");
+    expect_open(scratch_path("foreign"), SIREN_WORKSPACE_CREATE, SIREN_EFORMAT, "another program");
+    make_database(scratch_path("gpkg"), "PRAGMA application_id = 1196444487; CREATE TABLE t(x)");
+    expect_open(scratch_path("gpkg"), SIREN_WORKSPACE_READ, SIREN_EFORMAT, "0x47504b47");
+    make_database(scratch_path("newer"),
+                  "PRAGMA application_id = 0x5349524e; PRAGMA user_version = 99;"
+                  "CREATE TABLE t(x)");
+    expect_open(scratch_path("newer"), SIREN_WORKSPACE_READ, SIREN_EUNSUPPORTED, "version 99");
+    make_database(scratch_path("zero"), "PRAGMA application_id = 0x5349524e; CREATE TABLE t(x)");
+    expect_open(scratch_path("zero"), SIREN_WORKSPACE_WRITE, SIREN_EFORMAT, "damaged");
+}
+
+/* A file with the right numbers and the wrong tables fails with words, not a crash. */
+static void test_missing_tables(void **state)
+{
+    make_database(scratch_path("hollow"),
+                  "PRAGMA application_id = 0x5349524e; PRAGMA user_version = 1; CREATE TABLE t(x)");
+    struct siren_workspace *ws;
+    struct siren_ratings ratings;
+    struct siren_items items;
+    ok(siren_workspace_open(&ws, scratch_path("hollow"), SIREN_WORKSPACE_READ, &err));
+    expect_error(siren_ratings_load(&ratings, ws, &err), SIREN_EFORMAT, "no such table");
+    expect_error(siren_items_load(&items, ws, &err), SIREN_EFORMAT, "no such table");
+    siren_workspace_close(ws);
+}
+
+/* As another user, for root may write everything. */
+static int as_nobody(void (*body)(void))
+{
+    pid_t child = fork();
+    if (child == 0) {
+        if (getuid() == 0 && seteuid(65534)) _exit(3);
+        body();
+        _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 99;
+}
+
+static char locked_path[300];
+
+static void read_but_not_write(void)
+{
+    struct siren_workspace *ws;
+    struct siren_users users;
+    if (siren_workspace_open(&ws, locked_path, SIREN_WORKSPACE_WRITE, &err) != SIREN_EIO) _exit(1);
+    if (!strstr(err.message, "cannot be written")) _exit(2);
+    if (siren_workspace_open(&ws, locked_path, SIREN_WORKSPACE_READ, &err)) _exit(4);
+    if (siren_users_load(&users, ws, &err) || users.n != 1) _exit(5);
+    siren_users_clear(&users);
+    siren_workspace_close(ws);
+}
+
+static void test_read_only_file(void **state)
+{
+    int id;
+    struct siren_workspace *ws = create_workspace("a%20?#b.siren");
+    ok(siren_user_add(ws, "anna", &id, &err));
+    siren_workspace_close(ws);
+    strcpy(locked_path, scratch_path("a%20?#b.siren"));
+    chmod(locked_path, 0444);
+    chmod(scratch_folder, 0555);
+    int status = as_nobody(read_but_not_write);
+    chmod(scratch_folder, 0755);
+    chmod(locked_path, 0644);
+    assert_int_equal(status, 0);
+}
+
+/* ---- transactions ---- */
+
+static void test_transactions(void **state)
+{
+    int id;
+    struct siren_workspace *ws = create_workspace("transactions.siren");
+    ok(siren_workspace_begin(ws, &err));
+    ok(siren_user_add(ws, "outer", &id, &err));
+    ok(siren_workspace_begin(ws, &err));
+    ok(siren_user_add(ws, "inner", &id, &err));
+    siren_workspace_rollback(ws);
+    ok(siren_workspace_commit(ws, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 1);
+    expect_error(siren_workspace_commit(ws, &err), SIREN_EINVAL, "without a transaction");
+    siren_workspace_rollback(ws);
+    expect_error(siren_user_add(ws, "outer", &id, &err), SIREN_EEXISTS, "there already");
+    ok(siren_workspace_begin(ws, &err));
+    ok(siren_user_add(ws, "lost", &id, &err));
+    siren_workspace_close(ws); /* rolls back */
+    ok(siren_workspace_open(&ws, scratch_path("transactions.siren"), SIREN_WORKSPACE_READ, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 1);
+    siren_workspace_close(ws);
+}
+
+/* ---- several processes ---- */
+
+static void wait_byte(int fd)
+{
+    char byte;
+    while (read(fd, &byte, 1) != 1) {
+    }
+}
+
+static void say_byte(int fd)
+{
+    if (write(fd, "x", 1) != 1) _exit(9);
+}
+
+/* Holds the write lock until it is told to go on, then commits. */
+static pid_t fork_writer(const char *path, int tell[2], int told[2])
+{
+    assert_int_equal(pipe(tell), 0);
+    assert_int_equal(pipe(told), 0);
+    pid_t child = fork();
+    if (child) return child;
+    struct siren_workspace *ws;
+    int id;
+    if (siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err)) _exit(1);
+    if (siren_workspace_begin(ws, &err) || siren_user_add(ws, "theirs", &id, &err)) _exit(2);
+    say_byte(told[1]);
+    wait_byte(tell[0]);
+    if (siren_workspace_commit(ws, &err)) _exit(3);
+    siren_workspace_close(ws);
+    _exit(0);
+}
+
+static void test_busy_names_the_writer(void **state)
+{
+    int tell[2], told[2], status, id;
+    char who[40];
+    struct siren_workspace *ws = create_workspace("busy.siren");
+    ok(siren_user_add(ws, "ours", &id, &err));
+    pid_t child = fork_writer(siren_workspace_path(ws), tell, told);
+    wait_byte(told[0]);
+    siren_workspace_timeout(ws, 50);
+    snprintf(who, sizeof who, "process %d", (int)child);
+    expect_error(siren_workspace_begin(ws, &err), SIREN_EBUSY, who);
+    expect_error(siren_user_add(ws, "more", &id, &err), SIREN_EBUSY, "waited 0.1 s");
+    /* Readers go on, and see what was there. */
+    struct siren_users users;
+    ok(siren_users_load(&users, ws, &err));
+    assert_int_equal(users.n, 1);
+    siren_users_clear(&users);
+    say_byte(tell[1]);
+    waitpid(child, &status, 0);
+    assert_int_equal(status, 0);
+    ok(siren_user_add(ws, "more", &id, &err));
+    assert_int_equal(id, 2);
+    siren_workspace_close(ws);
+}
+
+static void test_busy_in_this_process(void **state)
+{
+    struct siren_workspace *a = create_workspace("self.siren"), *b = create_workspace("self.siren");
+    ok(siren_workspace_begin(a, &err));
+    siren_workspace_timeout(b, 1);
+    expect_error(siren_workspace_begin(b, &err), SIREN_EBUSY, "this process");
+    siren_workspace_close(a);
+    ok(siren_workspace_begin(b, &err));
+    siren_workspace_close(b);
+}
+
+/* A read transaction is one consistent view while another handle writes. */
+static void test_snapshot(void **state)
+{
+    int id;
+    struct siren_workspace *writer = create_workspace("view.siren"), *reader;
+    ok(siren_user_add(writer, "a", &id, &err));
+    ok(siren_workspace_open(&reader, scratch_path("view.siren"), SIREN_WORKSPACE_READ, &err));
+    ok(siren_workspace_begin_read(reader, &err));
+    ok(siren_user_add(writer, "b", &id, &err));
+    assert_int_equal(number(reader, "SELECT count(*) FROM users"), 1);
+    ok(siren_workspace_commit(reader, &err));
+    assert_int_equal(number(reader, "SELECT count(*) FROM users"), 2);
+    siren_workspace_close(reader);
+    siren_workspace_close(writer);
+}
+
+/* Two writers and two readers at once: nothing is lost, nobody fails. */
+static void work(const char *path, int number_of, int writes)
+{
+    struct siren_workspace *ws;
+    if (siren_workspace_open(&ws, path, writes ? SIREN_WORKSPACE_CREATE : SIREN_WORKSPACE_READ,
+                             &err))
+        _exit(1);
+    for (int i = 0; i < 40; i++) {
+        char name[40];
+        int id;
+        struct siren_users users;
+        snprintf(name, sizeof name, "%d-%d", number_of, i);
+        if (writes && siren_user_add(ws, name, &id, &err)) _exit(2);
+        if (!writes && siren_users_load(&users, ws, &err)) _exit(3);
+        if (!writes) siren_users_clear(&users);
+    }
+    siren_workspace_close(ws);
+    _exit(0);
+}
+
+static void test_many_processes(void **state)
+{
+    char path[300];
+    strcpy(path, scratch_path("many.siren"));
+    siren_workspace_close(create_workspace("many.siren"));
+    pid_t children[4];
+    for (int i = 0; i < 4; i++)
+        if ((children[i] = fork()) == 0) work(path, i, i < 2);
+    for (int i = 0; i < 4; i++) {
+        int status;
+        waitpid(children[i], &status, 0);
+        assert_int_equal(status, 0);
+    }
+    struct siren_workspace *ws = create_workspace("many.siren");
+    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 80);
+    assert_int_equal(number(ws, "SELECT max(id) FROM users"), 79);
+    siren_workspace_close(ws);
+}
+
+static void test_created_at_once(void **state)
+{
+    char path[300];
+    strcpy(path, scratch_path("race.siren"));
+    pid_t children[4];
+    for (int i = 0; i < 4; i++)
+        if ((children[i] = fork()) == 0) work(path, i, 1);
+    for (int i = 0; i < 4; i++) {
+        int status;
+        waitpid(children[i], &status, 0);
+        assert_int_equal(status, 0);
+    }
+    struct siren_workspace *ws = create_workspace("race.siren");
+    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 160);
+    siren_workspace_close(ws);
+}
+
+/* A killed writer leaves what was committed. */
+static void test_killed_writer(void **state)
+{
+    int tell[2], told[2], status;
+    siren_workspace_close(create_workspace("killed.siren"));
+    pid_t child = fork_writer(scratch_path("killed.siren"), tell, told);
+    wait_byte(told[0]);
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    struct siren_workspace *ws = create_workspace("killed.siren");
+    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 0);
+    siren_workspace_close(ws);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_create_and_open),      cmocka_unit_test(test_open_errors),
+        cmocka_unit_test(test_missing_tables),       cmocka_unit_test(test_read_only_file),
+        cmocka_unit_test(test_transactions),         cmocka_unit_test(test_busy_names_the_writer),
+        cmocka_unit_test(test_busy_in_this_process), cmocka_unit_test(test_snapshot),
+        cmocka_unit_test(test_many_processes),       cmocka_unit_test(test_created_at_once),
+        cmocka_unit_test(test_killed_writer),
+    };
+    return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
+}
