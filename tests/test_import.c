@@ -1,0 +1,588 @@
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <cmocka.h>
+
+#include "recs/import.h"
+#include "workspace_fixture.h"
+
+static struct siren_import_options options;
+static struct siren_import_report report;
+
+static int setup(void **state)
+{
+    siren_import_defaults(&options);
+    options.k_core = 0;
+    return 0;
+}
+
+static void put(const char *name, const char *text)
+{
+    char path[300], *slash;
+    snprintf(path, sizeof path, "%s/%s", scratch_folder, name);
+    for (slash = path + strlen(scratch_folder) + 1; (slash = strchr(slash, '/')); slash++) {
+        *slash = 0;
+        mkdir(path, 0755);
+        *slash = '/';
+    }
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+}
+
+/* A fresh workspace with what is at the path. */
+static struct siren_workspace *import_path(const char *name)
+{
+    char path[300];
+    strcpy(path, scratch_path(name));
+    unlink(scratch_path("w.siren"));
+    struct siren_workspace *ws = create_workspace("w.siren");
+    ok(siren_import(ws, path, &options, &report, NULL, &err));
+    return ws;
+}
+
+static void import_fails(const char *name, int code, const char *words)
+{
+    char path[300];
+    strcpy(path, scratch_path(name));
+    unlink(scratch_path("w.siren"));
+    struct siren_workspace *ws = create_workspace("w.siren");
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), code, words);
+    assert_int_equal(number(ws, "SELECT count(*) FROM ratings"), 0);
+    assert_int_equal(number(ws, "SELECT count(*) FROM items"), 0);
+    siren_workspace_close(ws);
+}
+
+static void text_fails(const char *csv, const char *words)
+{
+    put("bad.csv", csv);
+    import_fails("bad.csv", SIREN_EFORMAT, words);
+}
+
+static void expect_text(struct siren_workspace *ws, const char *query, const char *wanted)
+{
+    sqlite3_stmt *q;
+    assert_int_equal(sqlite3_prepare_v2(siren_workspace_db(ws), query, -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    assert_string_equal((const char *)sqlite3_column_text(q, 0), wanted);
+    sqlite3_finalize(q);
+}
+
+/* All ratings as "user item rating time sequence;…" by external ids. */
+#define ALL                                                                                        \
+    "SELECT group_concat(u || ' ' || i || ' ' || r || ' ' || coalesce(t, '-') || ' ' || s, ';')"   \
+    " FROM (SELECT u.external u, i.external i, rating r, time t, sequence s FROM ratings"          \
+    " JOIN users u ON u.id = user JOIN items i ON i.id = item ORDER BY user, sequence)"
+
+/* ---- formats ---- */
+
+static void test_ml100k(void **state)
+{
+    put("ml/u.data", "196\t242\t3\t881250949\n22\t377\t1\t878887116\n196\t377\t5\t881250000\n");
+    put("ml/u.item",
+        "242|Kolya (1996)|24-Jan-1997||http://x|0|0|0|0|0|1|0|0|0|0|0|0|0|0|0|0|0|0|0\n"
+        "377|Mis\xe9rables, Les "
+        "(1995)|01-Jan-1995||http://x|0|0|0|0|0|0|0|0|1|0|0|0|1|0|0|0|0|0|0\n");
+    struct siren_workspace *ws = import_path("ml");
+    expect_text(ws, ALL,
+                "196 377 5.0 881250000000 0;196 242 3.0 881250949000 1;22 377 1.0 "
+                "878887116000 0");
+    expect_text(ws, "SELECT title FROM items WHERE external = '377'", "Misérables, Les (1995)");
+    expect_text(ws, "SELECT categories FROM items WHERE external = '377'",
+                "[\"Drama\",\"Musical\"]");
+    assert_int_equal(number(ws, "SELECT year FROM items WHERE external = '242'"), 1997);
+    expect_text(ws, "SELECT value FROM meta WHERE key = 'noun'", "movie");
+    assert_string_equal(report.format, "ml-100k");
+    assert_string_equal(report.time_unit, "s");
+    siren_workspace_close(ws);
+    put("ml/u.item", "242|Kolya\n");
+    import_fails("ml", SIREN_EFORMAT, "u.item:1: 2 columns, expected 24");
+}
+
+static void test_ml1m(void **state)
+{
+    put("ml1m/ratings.dat", "1::1193::5::978300760\r\n1::661::3::978302109\r\n");
+    put("ml1m/movies.dat", "661::James, \"Giant\" Peach (1996)::Animation|Children's\n"
+                           "1193::One Flew (1975)::Drama\n99::Unseen (2000)::Comedy\n");
+    struct siren_workspace *ws = import_path("ml1m");
+    assert_string_equal(report.format, "ml-1m");
+    expect_text(ws, "SELECT title FROM items WHERE external = '661'",
+                "James, \"Giant\" Peach (1996)");
+    expect_text(ws, "SELECT categories FROM items WHERE external = '661'",
+                "[\"Animation\",\"Children's\"]");
+    assert_int_equal(number(ws, "SELECT year FROM items WHERE external = '661'"), 1996);
+    assert_int_equal(report.items_unrated, 1);
+    assert_int_equal(number(ws, "SELECT count(*) FROM items"), 2);
+    siren_workspace_close(ws);
+    options.all_items = 1;
+    ws = import_path("ml1m");
+    assert_int_equal(number(ws, "SELECT count(*) FROM items"), 3);
+    assert_int_equal(report.items, 3);
+    struct siren_items items;
+    ok(siren_items_load(&items, ws, &err));
+    assert_string_equal(items.item[2].external, "99");
+    siren_items_clear(&items);
+    siren_workspace_close(ws);
+}
+
+static void test_ml_latest(void **state)
+{
+    put("latest/ratings.csv", "\xef\xbb\xbfuserId,movieId,rating,timestamp\n1,31,2.5,1260759144\n"
+                              "1,1029,5,1260759179\n");
+    put("latest/movies.csv",
+        "movieId,title,genres\n31,\"Dangerous \"\"Minds\"\", The\n(1995)\",Drama\n"
+        "1029,Dumbo (1941),(no genres listed)\n");
+    struct siren_workspace *ws = import_path("latest");
+    assert_string_equal(report.format, "ml-latest");
+    assert_true(report.scale.step == 0.5);
+    expect_text(ws, "SELECT title FROM items WHERE id = 0", "Dangerous \"Minds\", The\n(1995)");
+    expect_text(ws, "SELECT categories FROM items WHERE id = 1", "[]");
+    siren_workspace_close(ws);
+    put("latest/ratings.csv", "userId,movieId,rating,timestamp\n1,31,2.7,1260759144\n");
+    import_fails("latest", SIREN_EFORMAT, "ratings.csv:2: rating 2.7: expected 0.5 to 5");
+}
+
+static void test_recbole(void **state)
+{
+    put("rb/x.inter", "item_id:token\tuser_id:token\trating:float\ttimestamp:float\n"
+                      "7\tu1\t4.0\t1000000000\n8\tu1\t2\t1000000001.5\n");
+    put("rb/x.item", "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
+                     "7\tSe7en \"dvd\tn/a\tCrime Sci-Fi\n8\tToy Story\t1995\tAnimation\n");
+    struct siren_workspace *ws = import_path("rb");
+    assert_string_equal(report.format, "recbole");
+    expect_text(ws, ALL, "u1 7 4.0 1000000000000 0;u1 8 2.0 1000000001500 1");
+    expect_text(ws, "SELECT title FROM items WHERE id = 0", "Se7en \"dvd");
+    expect_text(ws, "SELECT categories FROM items WHERE id = 0", "[\"Crime\",\"Sci-Fi\"]");
+    assert_int_equal(number(ws, "SELECT year FROM items WHERE id = 1"), 1995);
+    siren_workspace_close(ws);
+}
+
+static void test_amazon(void **state)
+{
+    put("am/r.jsonl",
+        "{\"rating\": 5.0, \"title\": \"A \\\"review\\\" {[\", \"images\": [{\"x\": [1, \"]\"]}], "
+        "\"asin\": \"B1\", \"parent_asin\": \"P1\", \"user_id\": \"U\", \"timestamp\": "
+        "1568738284832}\n"
+        "{\"rating\": 2, \"parent_asin\": \"P2\", \"user_id\": \"U\", \"timestamp\": "
+        "1568738284831, \"verified_purchase\": true}\n");
+    put("am/meta.jsonl",
+        "{\"main_category\": \"Beauty\", \"title\": \"Caf\\u00e9 \\ud83d\\ude00 \\ud800\", "
+        "\"parent_asin\": \"P1\", \"categories\": [], \"features\": [\"soft\", \"\", \"light\"], "
+        "\"description\": [\"One.\", \"Two.\"], \"price\": null, \"details\": {\"a\": {}}}\n"
+        "{\"title\": null, \"parent_asin\": \"P2\", \"categories\": [\"A\", \"B\"]}\n"
+        "{\"title\": \"again\", \"parent_asin\": \"P2\"}\n"
+        "{\"title\": \"nobody's\", \"parent_asin\": \"P3\"}\n");
+    char items[300];
+    strcpy(items, scratch_path("am/meta.jsonl"));
+    options.items = items;
+    struct siren_workspace *ws = import_path("am/r.jsonl");
+    assert_string_equal(report.format, "amazon");
+    expect_text(ws, ALL, "U P2 2.0 1568738284831 0;U P1 5.0 1568738284832 1");
+    expect_text(ws, "SELECT title FROM items WHERE external = 'P1'", "Café 😀 \xef\xbf\xbd");
+    expect_text(ws, "SELECT categories FROM items WHERE external = 'P1'", "[\"Beauty\"]");
+    expect_text(ws, "SELECT features FROM items WHERE external = 'P1'", "[\"soft\",\"light\"]");
+    expect_text(ws, "SELECT description FROM items WHERE external = 'P1'", "One. Two.");
+    expect_text(ws, "SELECT title FROM items WHERE external = 'P2'", "P2");
+    assert_int_equal(report.items_read, 4);
+    assert_int_equal(report.items_repeated, 1);
+    assert_int_equal(report.items_unrated, 1);
+    assert_int_equal(report.items_untitled, 1);
+    siren_workspace_close(ws);
+    options.items = "";
+    ws = import_path("am/r.jsonl");
+    assert_int_equal(report.items_untitled, 2);
+    siren_workspace_close(ws);
+}
+
+static void test_columns_by_flags(void **state)
+{
+    put("shop.txt", "sku;stars;who;when\nx;7;\"anna; b\";2021-05-01T10:00:00Z\ny;10;carl;\n");
+    options.columns = (struct siren_import_columns){
+        .user = "who", .item = "sku", .rating = "stars", .time = "when"};
+    options.separator = ";";
+    struct siren_workspace *ws = import_path("shop.txt");
+    expect_text(ws, ALL, "anna; b x 7.0 1619863200000 0;carl y 10.0 - 0");
+    assert_true(report.scale.max == 10);
+    assert_string_equal(report.time_unit, "date");
+    siren_workspace_close(ws);
+    options.columns.user = "nobody";
+    import_fails("shop.txt", SIREN_EFORMAT, "no column 'nobody' for the user; there are: sku");
+    options.columns = (struct siren_import_columns){0};
+    import_fails("shop.txt", SIREN_EFORMAT, "--user-column");
+    put("bare.tsv", "3\tcarl\tx\n5\tcarl\ty\n");
+    setup(NULL);
+    options.columns = (struct siren_import_columns){.user = "2", .item = "3", .rating = "1"};
+    ws = import_path("bare.tsv");
+    expect_text(ws, ALL, "carl x 3.0 - 0;carl y 5.0 - 1");
+    assert_int_equal(report.no_time, 2);
+    siren_workspace_close(ws);
+    put("j.jsonl", "{\"who\": 12, \"what\": \"x\", \"stars\": \"4\", \"ts\": null}\n"
+                   "{\"stars\": 3, \"who\": 12, \"what\": \"y\", \"ts\": 5}\n");
+    options.columns = (struct siren_import_columns){
+        .user = "who", .item = "what", .rating = "stars", .time = "ts"};
+    ws = import_path("j.jsonl");
+    assert_string_equal(report.format, "jsonl");
+    expect_text(ws, ALL, "12 x 4.0 - 0;12 y 3.0 5000 1");
+    siren_workspace_close(ws);
+}
+
+static void gzip_file(const char *from, const char *to)
+{
+    char text[1000] = {0};
+    FILE *f = fopen(from, "rb");
+    assert_non_null(f);
+    size_t n = fread(text, 1, sizeof text, f);
+    fclose(f);
+    gzFile z = gzopen(to, "wb");
+    gzwrite(z, text, (unsigned)n);
+    gzclose(z);
+}
+
+static void test_compressed_and_latin1(void **state)
+{
+    put("c.csv", "user,item,rating\nJos\xe9,x,3\nb,x,4\n");
+    char plain[300], packed[300];
+    strcpy(plain, scratch_path("c.csv"));
+    strcpy(packed, scratch_path("c2.csv.gz"));
+    gzip_file(plain, packed);
+    import_fails("c2.csv.gz", SIREN_EFORMAT, "c2.csv.gz:2: column 4");
+    options.encoding = SIREN_TEXT_LATIN1;
+    struct siren_workspace *ws = import_path("c2.csv.gz");
+    expect_text(ws, "SELECT external FROM users WHERE id = 0", "José");
+    siren_workspace_close(ws);
+}
+
+/* ---- reduction ---- */
+
+static void test_duplicates(void **state)
+{
+    put("d.csv", "user,item,rating,time\na,x,1,30\na,x,2,10\na,y,3,\na,y,4,\na,x,5,30\na,z,1,5\n"
+                 "a,z,2,\n");
+    struct siren_workspace *ws = import_path("d.csv");
+    /* x: the later input of two at 30; y: the later input; z: a known time beats none. */
+    expect_text(ws, ALL, "a y 4.0 - 0;a z 1.0 5000 1;a x 5.0 30000 2");
+    assert_int_equal(report.duplicates, 4);
+    assert_int_equal(report.ratings_read, 7);
+    siren_workspace_close(ws);
+}
+
+static void test_k_core(void **state)
+{
+    /* d rates z alone: z falls, then d, then y has one user less. */
+    put("k.csv", "user,item,rating\na,x,1\na,y,2\nb,x,3\nb,y,4\nc,w,5\nd,z,1\nd,y,1\n");
+    options.k_core = 2;
+    struct siren_workspace *ws = import_path("k.csv");
+    expect_text(ws, ALL, "a x 1.0 - 0;a y 2.0 - 1;b x 3.0 - 0;b y 4.0 - 1");
+    assert_int_equal(report.core_ratings, 3);
+    assert_int_equal(report.core_users, 2);
+    assert_int_equal(report.core_items, 2);
+    siren_workspace_close(ws);
+    options.k_core = 3;
+    import_fails("k.csv", SIREN_EFORMAT, "the 3-core of its 7 ratings (4 users, 4 items) is empty");
+}
+
+static void test_ties_keep_the_input_order(void **state)
+{
+    put("t.csv", "user,item,rating,time\na,3,1,9\na,1,1,9\na,2,1,9\na,0,1,8\n");
+    struct siren_workspace *ws = import_path("t.csv");
+    expect_text(ws, ALL, "a 0 1.0 8000 0;a 3 1.0 9000 1;a 1 1.0 9000 2;a 2 1.0 9000 3");
+    assert_int_equal(report.labels[SIREN_LABEL_TEST], 1);
+    assert_true(report.median_history == 3);
+    siren_workspace_close(ws);
+}
+
+static void test_splits(void **state)
+{
+    put("s.csv", "user,item,rating,time\na,x,1,1\na,y,1,2\nb,x,1,3\nb,y,1,4\nc,x,1,5\n");
+    options.split = SIREN_SPLIT_TIME;
+    options.train_until = 2000;
+    options.valid_until = 4000;
+    options.folds = 2;
+    struct siren_workspace *ws = import_path("s.csv");
+    assert_string_equal(report.split, "global-time");
+    assert_int_equal(report.labels[SIREN_LABEL_TRAIN], 1);
+    assert_int_equal(report.labels[SIREN_LABEL_VALID], 2);
+    assert_int_equal(report.labels[SIREN_LABEL_TEST], 2);
+    assert_int_equal(number(ws, "SELECT folds FROM splits WHERE kind = 'folds'"), 2);
+    expect_text(ws, "SELECT name FROM splits WHERE kind = 'labels'", "global-time");
+    siren_workspace_close(ws);
+    options.split = SIREN_SPLIT_NONE;
+    ws = import_path("s.csv");
+    assert_int_equal(report.labels[SIREN_LABEL_TRAIN], 5);
+    siren_workspace_close(ws);
+    options.split = SIREN_SPLIT_DEFAULT;
+    ws = import_path("s.csv");
+    assert_int_equal(report.short_users, 3);
+    assert_int_equal(report.labels[SIREN_LABEL_TEST], 2);
+    siren_workspace_close(ws);
+    options.folds = 300;
+    import_fails("s.csv", SIREN_EINVAL, "300 folds");
+}
+
+static void test_time_units(void **state)
+{
+    static const char *const times[] = {"1300000000", "1300000000000", "1300000000000000",
+                                        "1300000000000000000", "2011-03-13 07:06:40"};
+    static const char *const units[] = {"s", "ms", "us", "ns", "date"};
+    for (int i = 0; i < 5; i++) {
+        char text[100];
+        snprintf(text, sizeof text, "user,item,rating,time\na,x,1,%s\n", times[i]);
+        put("u.csv", text);
+        struct siren_workspace *ws = import_path("u.csv");
+        assert_true(number(ws, "SELECT time FROM ratings") == 1300000000000);
+        assert_string_equal(report.time_unit, units[i]);
+        siren_workspace_close(ws);
+    }
+    put("u.csv", "user,item,rating,time\na,x,1,1300000000\n");
+    options.time_unit = SIREN_TIME_MS;
+    struct siren_workspace *ws = import_path("u.csv");
+    assert_true(number(ws, "SELECT time FROM ratings") == 1300000000);
+    siren_workspace_close(ws);
+    options.time_unit = SIREN_TIME_S;
+    text_fails("user,item,rating,time\na,x,1,1300000000000000\n", "out of range");
+    int64_t time;
+    ok(siren_time_parse("1970-01-02", &time, &err));
+    assert_true(time == 86400000);
+    ok(siren_time_parse("86400", &time, &err));
+    assert_true(time == 86400000);
+    expect_error(siren_time_parse("soon", &time, &err), SIREN_EINVAL, "'soon'");
+    expect_error(siren_time_parse("", &time, &err), SIREN_EINVAL, "YYYY-MM-DD");
+}
+
+static void test_scales(void **state)
+{
+    static const struct {
+        const char *values[3];
+        double min, max, step;
+    } cases[] = {{{"1", "5", "3"}, 1, 5, 1},       {{"0", "5", "3"}, 0, 5, 1},
+                 {{"0.5", "5", "3"}, 0.5, 5, 0.5}, {{"0", "0.5", "3"}, 0, 5, 0.5},
+                 {{"1", "8", "3"}, 1, 10, 1},      {{"0", "10", "3"}, 0, 10, 1},
+                 {{"9.5", "1", "3"}, 0.5, 10, 0.5}};
+    char text[200];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(text, sizeof text, "user,item,rating\na,x,%s\na,y,%s\na,z,%s\n",
+                 cases[i].values[0], cases[i].values[1], cases[i].values[2]);
+        put("scale.csv", text);
+        struct siren_workspace *ws = import_path("scale.csv");
+        assert_true(report.scale.min == cases[i].min && report.scale.max == cases[i].max &&
+                    report.scale.step == cases[i].step);
+        siren_workspace_close(ws);
+    }
+    text_fails("user,item,rating\na,x,1\na,y,3.7\n", "bad.csv:3: rating 3.7 is on none");
+    options.scale = (struct siren_scale){-10, 10, 0.25};
+    put("scale.csv", "user,item,rating\na,x,-9.75\n");
+    siren_workspace_close(import_path("scale.csv"));
+    text_fails("user,item,rating\na,x,-9.8\n", "expected -10 to 10 in steps of 0.25");
+    options.scale.step = 0.3;
+    import_fails("scale.csv", SIREN_EINVAL, "scale -10:10:0.3");
+}
+
+/* ---- bad input ---- */
+
+static void test_bad_lines(void **state)
+{
+    static const struct {
+        const char *line, *words;
+    } cases[] = {
+        {"a,x", "bad.csv:3: 2 columns, expected at least 3"},
+        {"a,x,abc,1", "bad.csv:3: rating 'abc': expected a number"},
+        {"a,x,nan,1", "bad.csv:3: rating 'nan'"},
+        {"a,x,inf,1", "bad.csv:3: rating 'inf'"},
+        {"a,x,0x3,1", "bad.csv:3: rating '0x3'"},
+        {"a,x,,1", "bad.csv:3: rating ''"},
+        {"a,x,3,yesterday", "bad.csv:3: time 'yesterday'"},
+        {"a,x,3,2020-13-01", "bad.csv:3: time"},
+        {"a,x,3,2020-01-01", "bad.csv:3: time: a date after numbers"},
+        {",x,3,1", "bad.csv:3: no user"},
+        {"a,,3,1", "bad.csv:3: no item"},
+        {"\"a,x,3,1", "closing '\"'"},
+        {"\"a\"b,x,3,1", "bad.csv:3: column 1: 'b' after the closing quote"},
+        {"a\xff,x,3,1", "bad.csv:3: column 2: byte 0xff"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[300];
+        snprintf(text, sizeof text, "user,item,rating,time\na,w,3,1\n%s\na,v,5,1\n", cases[i].line);
+        text_fails(text, cases[i].words);
+    }
+    text_fails("", "which column is the user");
+    text_fails("user,item,rating\n", "no ratings in it");
+    options.skip_bad = 1;
+    put("bad.csv", "user,item,rating,time\na,w,3,1\na,x,abc,1\na\xff,x,3,1\na,x\na,v,5,1\n");
+    struct siren_workspace *ws = import_path("bad.csv");
+    assert_int_equal(report.bad_lines, 3);
+    assert_int_equal(report.ratings, 2);
+    assert_non_null(strstr(report.bad[1], "bad.csv:4: column 2: byte 0xff"));
+    siren_workspace_close(ws);
+    put("nul.csv", "user,item,rating\na,w,3\n");
+    FILE *f = fopen(scratch_path("nul.csv"), "ab");
+    fwrite("b\0c,w,3\n", 1, 8, f);
+    fclose(f);
+    ws = import_path("nul.csv");
+    assert_int_equal(report.bad_lines, 1);
+    siren_workspace_close(ws);
+}
+
+static void test_bad_json(void **state)
+{
+    static const char *const lines[] = {
+        "{\"user\": \"a\", \"item\": \"x\", \"rating\": 3",
+        "{\"user\": \"a\" \"item\": \"x\", \"rating\": 3}",
+        "{\"user\": \"a\", \"item\": \"x\", \"rating\": }",
+        "{\"user\": \"a\", \"item\": \"x\", \"rating\": 3,}",
+        "{\"user\": \"a\", \"item\": \"\\q\", \"rating\": 3}",
+        "{\"user\": \"a\", \"item\": \"\\u12\", \"rating\": 3}",
+        "{\"user\": \"a\", \"item\": \"\\u0000\", \"rating\": 3}",
+        "{\"user\": \"a\", \"item\": [\"x\"], \"rating\": 3}",
+        "{\"user\": \"a\", \"item\": \"x\", \"rating\": NaN}",
+        "{\"user\": \"a\", \"item\": \"x\", \"rating\": nul}",
+        "{\"user\": \"a\", \"item\": \"x\"}",
+        "{\"user\": \"a\", \"rating\": 3}",
+        "{\"x\": [[}], \"user\": \"a\", \"item\": \"x\", \"rating\": 3}",
+        "[1]",
+        "{",
+        "{}",
+        "{\"user\": \"a\", \"item\": \"x\", \"rating\": 3} x",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        char text[300];
+        snprintf(text, sizeof text, "{\"user\": 1, \"item\": 2, \"rating\": 3}\n%s\n", lines[i]);
+        put("bad.jsonl", text);
+        import_fails("bad.jsonl", SIREN_EFORMAT, "bad.jsonl:2: ");
+    }
+}
+
+static void test_no_such_source(void **state)
+{
+    import_fails("nothing", SIREN_ENOTFOUND, "No such file");
+    put("hollow/readme", "x");
+    import_fails("hollow", SIREN_EFORMAT, "looked for history.jsonl, *.inter, u.data");
+    options.format = "excel";
+    put("x.csv", "user,item,rating\na,b,3\n");
+    import_fails("x.csv", SIREN_EINVAL, "'excel'");
+    options.format = NULL;
+    options.items = "/nonexistent/file";
+    import_fails("x.csv", SIREN_ENOTFOUND, "/nonexistent/file");
+}
+
+/* ---- all or nothing ---- */
+
+static void test_twice(void **state)
+{
+    put("x.csv", "user,item,rating\na,b,3\na,c,4\n");
+    struct siren_workspace *ws = import_path("x.csv");
+    char path[300];
+    strcpy(path, scratch_path("x.csv"));
+    struct siren_run run = {.kind = "eval"};
+    ok(siren_run_start(ws, &run, &err));
+    ok(siren_import(ws, path, &options, &report, NULL, &err));
+    assert_int_equal(report.unchanged, 1);
+    assert_int_equal(number(ws, "SELECT count(*) FROM runs"), 1);
+    options.folds = 2;
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
+                 "other settings");
+    setup(NULL);
+    put("x.csv", "user,item,rating\na,b,3\na,c,5\n");
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
+                 "csv: x.csv");
+    expect_text(ws, ALL, "a b 3.0 - 0;a c 4.0 - 1");
+    ok(siren_meta_set(ws, "app.kept", "1", &err));
+    options.replace = 1;
+    ok(siren_import(ws, path, &options, &report, NULL, &err));
+    expect_text(ws, ALL, "a b 3.0 - 0;a c 5.0 - 1");
+    assert_int_equal(number(ws, "SELECT count(*) FROM runs"), 0);
+    expect_text(ws, "SELECT value FROM meta WHERE key = 'app.kept'", "1");
+    assert_int_equal(number(ws, "SELECT count(*) FROM sqlite_schema WHERE name = 'ratings_item'"),
+                     1);
+    char *json;
+    ok(siren_import_report_json(&report, &json, &err));
+    assert_non_null(strstr(json, "\"ratings\":2"));
+    free(json);
+    siren_workspace_close(ws);
+}
+
+static char *many_ratings(void)
+{
+    struct buf b = {0};
+    buf_puts(&b, "user,item,rating\n");
+    for (int i = 0; i < 200000; i++)
+        buf_printf(&b, "u%d,i%d,%d\n", i / 50, i % 50 + i / 5000, i % 5 + 1);
+    return buf_take(&b);
+}
+
+/* Kills the process, or stops the import, when half of the ratings are written. */
+static int stop_at_half(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    if (strcmp(what, "ratings written") || done < total / 2) return 0;
+    if (context) kill(getpid(), SIGKILL);
+    return 1;
+}
+
+static void test_killed_half_way(void **state)
+{
+    char path[300], *text = many_ratings();
+    put("old.csv", "user,item,rating\na,b,3\n");
+    put("many.csv", text);
+    free(text);
+    siren_workspace_close(import_path("old.csv"));
+    strcpy(path, scratch_path("many.csv"));
+    options.replace = 1;
+    pid_t child = fork();
+    if (child == 0) {
+        struct siren_workspace *ws;
+        struct siren_progress progress = {stop_at_half, &progress};
+        if (siren_workspace_open(&ws, scratch_path("w.siren"), SIREN_WORKSPACE_WRITE, &err))
+            _exit(1);
+        siren_import(ws, path, &options, &report, &progress, &err);
+        _exit(2);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    struct siren_workspace *ws = create_workspace("w.siren");
+    expect_text(ws, ALL, "a b 3.0 - 0");
+    expect_text(ws, "PRAGMA integrity_check", "ok");
+    struct siren_progress progress = {stop_at_half, NULL};
+    expect_error(siren_import(ws, path, &options, &report, &progress, &err), SIREN_ECANCEL,
+                 "nothing was changed");
+    expect_text(ws, ALL, "a b 3.0 - 0");
+    ok(siren_import(ws, path, &options, &report, NULL, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM ratings"), 200000);
+    expect_text(ws, "PRAGMA integrity_check", "ok");
+    siren_workspace_close(ws);
+}
+
+#define TEST(name) cmocka_unit_test_setup(name, setup)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_ml100k),
+        TEST(test_ml1m),
+        TEST(test_ml_latest),
+        TEST(test_recbole),
+        TEST(test_amazon),
+        TEST(test_columns_by_flags),
+        TEST(test_compressed_and_latin1),
+        TEST(test_duplicates),
+        TEST(test_k_core),
+        TEST(test_ties_keep_the_input_order),
+        TEST(test_splits),
+        TEST(test_time_units),
+        TEST(test_scales),
+        TEST(test_bad_lines),
+        TEST(test_bad_json),
+        TEST(test_no_such_source),
+        TEST(test_twice),
+        TEST(test_killed_half_way),
+    };
+    return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
+}
