@@ -344,6 +344,7 @@ static void test_broken_files(void **state)
 static int read_gguf_with(const char *key, uint32_t type, const void *value, size_t size,
                           struct siren_error *err)
 {
+    struct siren_config c;
     struct buf b = {0}, entry = {0};
     char folder[64], path[128];
     size_t n;
@@ -367,7 +368,6 @@ static int read_gguf_with(const char *key, uint32_t type, const void *value, siz
     buf_append(&b, data + 24, n - 24);
     folder_make(folder);
     file_write(path, sizeof path, folder, "m.gguf", b.data, b.size);
-    struct siren_config c;
     int code = read_model(path, &c, err);
     folder_remove(folder);
     buf_free(&b);
@@ -401,6 +401,25 @@ static void test_refused_gguf(void **state)
     uint16_t parts = 2;
     assert_error(read_gguf_with("split.count", 2, &parts, 2, &err), &err, NO, "2 parts",
                  (char *)NULL);
+}
+
+/* Whatever bytes the name holds, what comes out is UTF-8 on one line. */
+static void test_hostile_name(void **state)
+{
+    char folder[64], path[128];
+    struct siren_config c;
+    struct siren_error err;
+    size_t n;
+    char *data = file_load(FIXTURES "gguf/smol-q4_0.gguf", &n);
+    char *name = memmem(data, n, "smol-q4_0", 9);
+    assert_non_null(name);
+    memcpy(name, "a\xff\nb\xc3\xa9z\0\xe6", 9);
+    folder_make(folder);
+    file_write(path, sizeof path, folder, "m.gguf", data, n);
+    assert_int_equal(read_model(path, &c, &err), 0);
+    assert_string_equal(c.name, "a??b\xc3\xa9z??");
+    folder_remove(folder);
+    free(data);
 }
 
 static void test_arch_names(void **state)
@@ -444,6 +463,7 @@ int main(void)
         cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_refused_gguf),
+        cmocka_unit_test(test_hostile_name),
         cmocka_unit_test(test_arch_names),
         cmocka_unit_test(test_real_models),
     };

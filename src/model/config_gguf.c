@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <utf8proc.h>
 
 #include "model/config.h"
 #include "model/tensors_private.h"
@@ -306,16 +307,24 @@ static int read_rope(const struct source *s, struct siren_config *c)
     return code ? code : read_rope_freqs(s, c);
 }
 
+/* Whole UTF-8 sequences that fit, without control characters; '?' for what is neither. */
 static void read_name(const struct source *s, struct siren_config *c)
 {
     const struct gguf_value *v = gguf_find(s->ts, "general.name");
     if (!v || v->kind != GGUF_STRING) return;
-    size_t n = v->length < sizeof c->name - 1 ? v->length : sizeof c->name - 1;
-    /* Not within a UTF-8 sequence, and without control characters. */
-    while (n < v->length && n > 0 && ((unsigned char)v->text[n] & 0xc0) == 0x80) n--;
-    for (size_t i = 0; i < n; i++) {
-        char ch = v->text[i];
-        c->name[i] = (unsigned char)ch < 0x20 || ch == 0x7f ? '?' : ch;
+    size_t n = 0;
+    for (size_t at = 0; at < v->length && n < sizeof c->name - 1;) {
+        utf8proc_int32_t point;
+        size_t left = v->length - at < 4 ? v->length - at : 4;
+        utf8proc_ssize_t size = utf8proc_iterate((const utf8proc_uint8_t *)v->text + at,
+                                                 (utf8proc_ssize_t)left, &point);
+        if (size > 1 && n + (size_t)size > sizeof c->name - 1) break;
+        if (size > 1)
+            memcpy(c->name + n, v->text + at, (size_t)size);
+        else
+            c->name[n] = size < 1 || point < 0x20 || point == 0x7f ? '?' : v->text[at];
+        n += size > 1 ? (size_t)size : 1;
+        at += size > 1 ? (size_t)size : 1;
     }
     c->name[n] = 0;
 }
