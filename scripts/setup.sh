@@ -58,6 +58,7 @@ need_fuzz() {
 need_bench() {
     module libopenblas-dev openblas
     need python3-venv python3 -c "import ensurepip"
+    need sqlite3 command -v sqlite3
     need g++ command -v g++
     need cmake command -v cmake
 }

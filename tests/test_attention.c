@@ -41,7 +41,7 @@ static void run(const struct kernels *kernels, const struct pages *p, const floa
 {
     float *scratch = floats(attention_scratch(R, p->n));
     kernels->attention(q, offsets, counts, R, (const float *const *)p->k,
-                       (const float *const *)p->v, p->n, p->D, scale, out, scratch);
+                       (const float *const *)p->v, p->n, NULL, 0, p->D, scale, out, scratch);
     free(scratch);
 }
 
@@ -150,6 +150,53 @@ static void test_independence(void **state)
     free(first);
 }
 
+/* Rows that share their first pages and go on in pages of their own: the bits of each alone. */
+static void test_branches(void **state)
+{
+    const struct kernels *list[ISA_COUNT];
+    int n_isa = machine_kernels(list);
+    enum { BRANCHES = 5, D = 48, MOST_ROWS = 60, MOST_PAGES = 40 };
+    static const int positions[BRANCHES] = {97, 200, 130, 96, 161};
+    static const int n_rows[BRANCHES] = {3, 1, 30, 2, 7};
+    for (int i = 0; i < n_isa; i++)
+        for (int shared = 0; shared <= 3; shared++) {
+            struct pages p[BRANCHES];
+            const float *k[MOST_PAGES], *v[MOST_PAGES];
+            struct attention_branch branches[BRANCHES];
+            size_t offsets[MOST_ROWS];
+            int counts[MOST_ROWS], R = 0, n = shared;
+            float *q = normals(MOST_ROWS * D, 55), *out = floats(MOST_ROWS * D), one[D];
+            for (int b = 0; b < BRANCHES; b++) {
+                p[b] =
+                    make_pages(list[i], positions[b], D); /* equal numbers where both have them */
+                branches[b] = (struct attention_branch){n_rows[b], n, p[b].n - shared};
+                for (int j = 0; j < p[b].n; j++) {
+                    int at = j < shared ? j : n++;
+                    k[at] = p[b].k[j];
+                    v[at] = p[b].v[j];
+                }
+                for (int r = 0; r < n_rows[b]; r++, R++) {
+                    offsets[R] = (size_t)(R * D);
+                    counts[R] =
+                        r == 1 ? 20 : positions[b] - r; /* one that ends in the shared part */
+                }
+            }
+            float *scratch = floats(attention_scratch(R, 7));
+            list[i]->attention(q, offsets, counts, R, k, v, shared, branches, BRANCHES, D, 0.2f,
+                               out, scratch);
+            for (int b = 0, r = 0; b < BRANCHES; b++)
+                for (int j = 0; j < n_rows[b]; j++, r++) {
+                    size_t zero = 0;
+                    run(list[i], &p[b], q + r * D, &zero, counts + r, 1, 0.2f, one);
+                    assert_same(out + r * D, one, D, list[i]->name);
+                }
+            for (int b = 0; b < BRANCHES; b++) free_pages(&p[b]);
+            free(scratch);
+            free(q);
+            free(out);
+        }
+}
+
 /* Against softmax in double, and a long row. */
 static void test_accuracy(void **state)
 {
@@ -182,6 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_model),
         cmocka_unit_test(test_independence),
+        cmocka_unit_test(test_branches),
         cmocka_unit_test(test_accuracy),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);

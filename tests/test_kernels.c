@@ -113,8 +113,8 @@ static void test_attention(void **state)
         for (int j = 0; j < J; j++)
             sets[i]->page_store(keys[j / 32], values[j / 32], D, j % 32, fixture.k + j * D,
                                 fixture.v + j * D);
-        sets[i]->attention(fixture.q, offsets, counts, R, k, v, PAGES, D, 1.0f / sqrtf(D), out,
-                           scratch);
+        sets[i]->attention(fixture.q, offsets, counts, R, k, v, PAGES, NULL, 0, D, 1.0f / sqrtf(D),
+                           out, scratch);
         assert_near(out, fixture.attention, R * D, 1e-6, "attention");
     }
     free(scratch);

@@ -245,6 +245,24 @@ static void fill_pages(struct siren_forest *f)
     f->n_pages = (size_t)next_page;
 }
 
+/* How far each computed segment's pages are those of the one before it: rows of both may then be
+ * attended in one tile that reads the common pages once. */
+static void find_shared_pages(struct siren_forest *f)
+{
+    const struct segment *before = NULL;
+    for (size_t i = 0; i < f->n_segments; i++) {
+        struct segment *s = &f->segments[i];
+        if (s->ancestor) continue;
+        int n = 0;
+        while (before && n < before->n_pages && n < s->n_pages &&
+               f->pages[f->page_table[before->table + n]].base ==
+                   f->pages[f->page_table[s->table + n]].base)
+            n++;
+        s->shared_pages = n;
+        before = s;
+    }
+}
+
 /* Every row's destinations by counting, then filling: its own page first. */
 static void fill_destinations(struct siren_forest *f)
 {
@@ -477,8 +495,9 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
         }
         t.gemm = take_floats(a, gemm);
         t.attention = take_floats(a, attention_scratch(ATTENTION_ROWS, f->max_pages));
-        t.keys = arena_take(a, pages, sizeof *t.keys);
-        t.values = arena_take(a, pages, sizeof *t.values);
+        t.keys = arena_take(a, pages * (1 + ATTENTION_ROWS), sizeof *t.keys);
+        t.values = arena_take(a, pages * (1 + ATTENTION_ROWS), sizeof *t.values);
+        t.branches = arena_take(a, ATTENTION_ROWS, sizeof *t.branches);
         t.offsets = arena_take(a, ATTENTION_ROWS, sizeof *t.offsets);
         t.counts = arena_take(a, ATTENTION_ROWS, sizeof *t.counts);
         if (a->data) f->scratch[i] = t;
@@ -528,6 +547,7 @@ int siren_forest_plan(struct siren_forest *f, struct siren_error *err)
                       err);
     if (rc) return rc;
     fill_pages(f);
+    find_shared_pages(f);
     fill_destinations(f);
     order_outputs(f);
     choose_schedule(f);

@@ -164,39 +164,68 @@ static void block_qkv(struct siren_forest *f, struct thread_scratch *t, int laye
 
 /* ---- attention ---- */
 
-/* Rows i0 … i0+n-1 of the view, all of one segment and neighbours in x, one kv head.
- * out: (n, Q), its row 0 belongs to row i0. */
+static const struct segment *segment_of(const struct siren_forest *f, const struct rows *v, int i)
+{
+    return &f->segments[f->row_segment[row_of(v, i)]];
+}
+
+/* Pages [from, to) of a segment, to be read by the kernel from index `at` on. */
+static int list_pages(const struct siren_forest *f, struct thread_scratch *t, int layer, int head,
+                      const struct segment *s, int from, int to, int at)
+{
+    size_t values = (size_t)ATTENTION_PAGE * (size_t)f->engine->model->config.head_dim;
+    for (int p = from; p < to; p++, at++) {
+        t->keys[at] = page_data(f, &f->pages[f->page_table[s->table + p]], layer, head);
+        t->values[at] = t->keys[at] + values;
+    }
+    return at;
+}
+
+/* Rows i0 … i0+n-1 of the view for one kv head: a run of rows of one segment, or of neighbouring
+ * segments whose first n_shared pages are the same.  out: (n, Q), its row 0 belongs to row i0. */
 static void attend_tile(const struct siren_forest *f, struct thread_scratch *t, int layer,
-                        const struct rows *v, int i0, int n, int head, float *out)
+                        const struct rows *v, int i0, int n, int n_shared, int head, float *out)
 {
     const struct siren_config *c = &f->engine->model->config;
     size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c);
-    int group = c->n_heads / c->n_kv_heads, encoder = siren_is_encoder(c);
-    const struct segment *s = &f->segments[f->row_segment[row_of(v, i0)]];
-    int last = encoder ? s->end : f->row_position[row_of(v, i0 + n - 1)] + 1;
-    int n_pages = (last + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
-    for (int p = 0; p < n_pages; p++) {
-        const float *data = page_data(f, &f->pages[f->page_table[s->table + p]], layer, head);
-        t->keys[p] = data;
-        t->values[p] = data + ATTENTION_PAGE * D;
-    }
-    for (int i = 0; i < n; i++)
+    int group = c->n_heads / c->n_kv_heads, encoder = siren_is_encoder(c), n_branches = 0;
+    int listed = list_pages(f, t, layer, head, segment_of(f, v, i0), 0, n_shared, 0);
+    for (int i = 0; i < n; i++) {
+        const struct segment *s = segment_of(f, v, i0 + i);
+        if (i == 0 || s != segment_of(f, v, i0 + i - 1)) {
+            int own = s->n_pages > n_shared ? s->n_pages - n_shared : 0;
+            t->branches[n_branches++] = (struct attention_branch){0, listed, own};
+            listed = list_pages(f, t, layer, head, s, n_shared, n_shared + own, listed);
+        }
+        t->branches[n_branches - 1].n_rows += group;
         for (int g = 0; g < group; g++) {
             t->offsets[i * group + g] = (size_t)i * Q + (size_t)(head * group + g) * D;
             t->counts[i * group + g] = encoder ? s->end : f->row_position[row_of(v, i0 + i)] + 1;
         }
+    }
     f->engine->kernels->attention(v->q + (size_t)i0 * Q, t->offsets, t->counts, n * group, t->keys,
-                                  t->values, n_pages, (int)D, 1.0f / sqrtf((float)D), out,
-                                  t->attention);
+                                  t->values, n_shared, t->branches, n_branches, (int)D,
+                                  1.0f / sqrtf((float)D), out, t->attention);
 }
 
-/* The longest run of view rows from i that one tile can hold. */
-static int tile_length(const struct siren_forest *f, const struct rows *v, int i, int end)
+/* The longest run of view rows from i that one tile can hold, and the pages that all of them see.
+ * Rows of the next segment join where it shares pages with this one. */
+static int tile_length(const struct siren_forest *f, const struct rows *v, int i, int end,
+                       int *n_shared)
 {
     const struct siren_config *c = &f->engine->model->config;
-    int most = ATTENTION_ROWS / (c->n_heads / c->n_kv_heads), r = row_of(v, i), n = 1;
+    int most = ATTENTION_ROWS / (c->n_heads / c->n_kv_heads), n = 1;
+    int from = f->row_segment[row_of(v, i)];
+    *n_shared = f->segments[from].n_pages;
     if (most < 1) most = 1;
-    while (n < most && i + n < end && f->row_segment[row_of(v, i + n)] == f->row_segment[r]) n++;
+    for (; n < most && i + n < end; n++) {
+        int to = f->row_segment[row_of(v, i + n)], shared = *n_shared;
+        for (; from < to; from++) /* segments without a row in the view may lie between */
+            if (!f->segments[from + 1].ancestor && f->segments[from + 1].shared_pages < shared)
+                shared = f->segments[from + 1].shared_pages;
+        if (!shared) break;
+        *n_shared = shared;
+    }
     return n;
 }
 
@@ -212,9 +241,9 @@ static void block_layer(const struct siren_forest *f, struct thread_scratch *t, 
     size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c), F = (size_t)config_ffn_stride(c);
     float *x = v->x + (size_t)i0 * d;
     for (int h = 0; h < c->n_kv_heads; h++)
-        for (int i = i0, m; i < i0 + n; i += m) {
-            m = tile_length(f, v, i, i0 + n);
-            attend_tile(f, t, layer, v, i, m, h, t->attended + (size_t)(i - i0) * Q);
+        for (int i = i0, m, shared; i < i0 + n; i += m) {
+            m = tile_length(f, v, i, i0 + n, &shared);
+            attend_tile(f, t, layer, v, i, m, shared, h, t->attended + (size_t)(i - i0) * Q);
         }
     k->gemm(t->attended, Q, n, &w->out, 0, w->out.n_panels, w->out_bias, x, d, 1, t->gemm);
     post_norm(f, x, n, w->attention_norm, w->attention_norm_bias);
@@ -406,11 +435,12 @@ static void narrow_attention(struct pass_run *run, int layer, const struct rows 
     const struct siren_config *c = &f->engine->model->config;
     size_t Q = (size_t)config_q_width(c);
     long task = 0, mine = siren_claim(&run->cursors[layer], INT32_MAX);
-    for (int i = 0, m; i < v->n; i += m) {
-        m = tile_length(f, v, i, v->n);
+    for (int i = 0, m, shared; i < v->n; i += m) {
+        m = tile_length(f, v, i, v->n, &shared);
         for (int h = 0; h < c->n_kv_heads; h++, task++) {
             if (task != mine) continue;
-            attend_tile(f, &f->scratch[thread], layer, v, i, m, h, f->attended + (size_t)i * Q);
+            attend_tile(f, &f->scratch[thread], layer, v, i, m, shared, h,
+                        f->attended + (size_t)i * Q);
             mine = siren_claim(&run->cursors[layer], INT32_MAX);
         }
     }

@@ -37,6 +37,7 @@ struct segment {
     int extends;        /* 1: the tokens are appended to `kept` */
     int start, end;     /* positions [start, end) */
     int row;            /* of its first token in x */
+    int shared_pages;   /* leading pages that the segment computed before it has, too */
     int table, n_pages; /* page indices of positions 0 … end-1: page_table[table …] */
 };
 
@@ -73,8 +74,9 @@ struct thread_scratch {
     float *ffn;      /* (block, F) */
     float *gemm;
     float *attention;
-    const float **keys, **values; /* (max_pages) */
-    size_t *offsets;              /* (ATTENTION_ROWS) */
+    const float **keys, **values;      /* (max_pages · (1 + ATTENTION_ROWS)) */
+    struct attention_branch *branches; /* (ATTENTION_ROWS) */
+    size_t *offsets;                   /* (ATTENTION_ROWS) */
     int *counts;
 };
 

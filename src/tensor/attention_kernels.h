@@ -13,15 +13,21 @@ static void page_store(float *page_k, float *page_v, int D, int slot, const floa
         v16_store(page_v + (size_t)d * ATTENTION_PAGE + (size_t)slot * 16, v16_load(v + d));
 }
 
-/* o[r] = sum over positions of p[r][j]·v[j], P panels of 16 dimensions. */
+/* o[r] = (o[r] if more) + sum over positions of p[r][j]·v[j], P panels of 16 dimensions. */
 typedef void values_fn(const float *p, size_t ldp, const float *const *pages, int n_pages,
-                       size_t first, float *o, size_t ldo);
+                       size_t first, int more, float *o, size_t ldo);
 
 V16 void values_tile(const int R, const int P, const float *p, size_t ldp,
-                     const float *const *pages, int n_pages, size_t first, float *o, size_t ldo)
+                     const float *const *pages, int n_pages, size_t first, int more, float *o,
+                     size_t ldo)
 {
     v16 acc[TILE_ROWS * 4];
-    UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
+    if (more) {
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++) acc[r * P + i] =
+            v16_load(o + (size_t)r * ldo + 16 * i);
+    } else {
+        UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
+    }
     for (int page = 0; page < n_pages; page++, p += ATTENTION_PAGE) {
         const float *v = pages[page] + first;
         for (int j = 0; j < ATTENTION_PAGE; j++, v += 16) {
@@ -41,9 +47,9 @@ V16 void values_tile(const int R, const int P, const float *p, size_t ldp,
 
 #define VALUES(R, P)                                                                               \
     static void values_##R##_##P(const float *p, size_t ldp, const float *const *pages,            \
-                                 int n_pages, size_t first, float *o, size_t ldo)                  \
+                                 int n_pages, size_t first, int more, float *o, size_t ldo)        \
     {                                                                                              \
-        values_tile(R, P, p, ldp, pages, n_pages, first, o, ldo);                                  \
+        values_tile(R, P, p, ldp, pages, n_pages, first, more, o, ldo);                            \
     }
 #define VALUES_BOTH(R) VALUES(R, 1) VALUES(R, 2)
 #define VALUES_ENTRY(R)                                                                            \
@@ -109,38 +115,97 @@ static void attention_scores(const float *q, int R, const float *const *pages, i
 }
 
 static void attention_values(const float *p, size_t ldp, int R, const float *const *pages,
-                             int n_pages, int D, float *o)
+                             int n_pages, int D, int more, float *o)
 {
     int panels = D / 16;
     for (int i = 0; i < panels;) {
         int n = panels - i < TILE_PANELS ? panels - i : TILE_PANELS;
-        values_tiles[R][n - 1](p, ldp, pages, n_pages, (size_t)i * 16 * ATTENTION_PAGE, o + 16 * i,
-                               (size_t)D);
+        values_tiles[R][n - 1](p, ldp, pages, n_pages, (size_t)i * 16 * ATTENTION_PAGE, more,
+                               o + 16 * i, (size_t)D);
         i += n;
     }
 }
 
+/* Rows row … row+n-1 of the call, and where they stand among the branches. */
+struct attention_part {
+    int first, n;         /* rows of the tile */
+    int first_page, used; /* the branch's own pages that these rows see */
+};
+
+static int most_of(const int *counts, int n)
+{
+    int most = 0;
+    for (int r = 0; r < n; r++)
+        if (counts[r] > most) most = counts[r];
+    return (most + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
+}
+
+/* The branches that rows [row, row + n) belong to, as parts of the tile. */
+static int attention_parts(const struct attention_branch *branches, int n_branches,
+                           const int *counts, int row, int n, int n_shared,
+                           struct attention_part *parts)
+{
+    int n_parts = 0, start = 0;
+    for (int b = 0; b < n_branches && start < row + n; start += branches[b++].n_rows) {
+        int from = start > row ? start : row, to = start + branches[b].n_rows;
+        if (to > row + n) to = row + n;
+        if (from >= to) continue;
+        int used = most_of(counts + from, to - from) - n_shared;
+        parts[n_parts++] = (struct attention_part){.first = from - row,
+                                                   .n = to - from,
+                                                   .first_page = branches[b].first_page,
+                                                   .used = used > 0 ? used : 0};
+    }
+    return n_parts;
+}
+
+/* One tile: rows (n, D) holds the queries, then the outputs. */
+static void attention_tile(float *rows, float *s, size_t lds, const int *counts, int n,
+                           const float *const *pages_k, const float *const *pages_v, int n_shared,
+                           const struct attention_part *parts, int n_parts, int D, float scale,
+                           float *inverse)
+{
+    int shared = most_of(counts, n);
+    if (shared > n_shared) shared = n_shared;
+    attention_scores(rows, n, pages_k, shared, D, s, lds);
+    float *own = s + (size_t)n_shared * ATTENTION_PAGE;
+    for (int i = 0; i < n_parts; i++)
+        if (parts[i].used)
+            attention_scores(rows + parts[i].first * D, parts[i].n, pages_k + parts[i].first_page,
+                             parts[i].used, D, own + (size_t)parts[i].first * lds, lds);
+    for (int r = 0, i = 0; r < n; r++) {
+        while (i < n_parts && r >= parts[i].first + parts[i].n) i++;
+        int used = i < n_parts && parts[i].used ? n_shared + parts[i].used : shared;
+        inverse[r] =
+            1.0f / softmax_row(s + (size_t)r * lds, counts[r], used * ATTENTION_PAGE, scale);
+    }
+    attention_values(s, lds, n, pages_v, shared, D, 0, rows);
+    for (int i = 0; i < n_parts; i++)
+        if (parts[i].used)
+            attention_values(own + (size_t)parts[i].first * lds, lds, parts[i].n,
+                             pages_v + parts[i].first_page, parts[i].used, D, 1,
+                             rows + parts[i].first * D);
+}
+
 static void attention(const float *q, const size_t *q_offset, const int *counts, int R,
-                      const float *const *pages_k, const float *const *pages_v, int n_pages, int D,
-                      float scale, float *out, float *scratch)
+                      const float *const *pages_k, const float *const *pages_v, int n_shared,
+                      const struct attention_branch *branches, int n_branches, int D, float scale,
+                      float *out, float *scratch)
 {
     float *rows = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
-    float *s = rows + ATTENTION_TILE * ATTENTION_MAX_D;
-    size_t lds = (size_t)n_pages * ATTENTION_PAGE + 16;
-    int n_tiles = (R + TILE_ROWS - 1) / TILE_ROWS, row = 0;
+    float *s = rows + ATTENTION_TILE * ATTENTION_MAX_D, inverse[TILE_ROWS];
+    struct attention_part parts[TILE_ROWS];
+    int own = 0, n_tiles = (R + TILE_ROWS - 1) / TILE_ROWS, row = 0;
+    for (int b = 0; b < n_branches; b++)
+        if (branches[b].n_pages > own) own = branches[b].n_pages;
+    size_t lds = (size_t)(n_shared + own) * ATTENTION_PAGE + 16;
     for (int tile_index = 0; tile_index < n_tiles; tile_index++) {
-        int n = (R - row) / (n_tiles - tile_index), most = 0;
-        float inverse[TILE_ROWS];
-        for (int r = 0; r < n; r++) {
-            memcpy(rows + r * D, q + q_offset[row + r], (size_t)D * sizeof(float));
-            if (counts[row + r] > most) most = counts[row + r];
-        }
-        int used = (most + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
-        attention_scores(rows, n, pages_k, used, D, s, lds);
+        int n = (R - row) / (n_tiles - tile_index);
         for (int r = 0; r < n; r++)
-            inverse[r] = 1.0f / softmax_row(s + (size_t)r * lds, counts[row + r],
-                                            used * ATTENTION_PAGE, scale);
-        attention_values(s, lds, n, pages_v, used, D, rows);
+            memcpy(rows + r * D, q + q_offset[row + r], (size_t)D * sizeof(float));
+        int n_parts = attention_parts(branches, n_branches, counts, row, n, n_shared, parts);
+        attention_tile(rows, s, lds, counts + row, n, pages_k, pages_v, n_shared, parts, n_parts, D,
+                       scale, inverse);
         for (int r = 0; r < n; r++)
             for (int d = 0; d < D; d += 16) {
                 v16 o = v16_mul(v16_load(rows + r * D + d), v16_set1(inverse[r]));

@@ -66,6 +66,10 @@ void packed_fill_rows(struct packed *w, int column, const struct tensor *t, cons
                       int n_rows);
 void packed_free(struct packed *w);
 
+struct attention_branch {
+    int n_rows, first_page, n_pages;
+};
+
 /* ---- the table ----------------------------------------------------------- */
 struct kernels {
     enum isa isa;
@@ -123,16 +127,20 @@ struct kernels {
      * position: k and v are D contiguous floats. */
     void (*page_store)(float *page_k, float *page_v, int D, int slot, const float *k,
                        const float *v);
-    /* R query rows against n_pages pages of one kv head.  Row r sees the first
-     * counts[r] positions (1 … 32·n_pages), counts may differ and need not be sorted.
+    /* R query rows of one kv head against n_shared pages that all of them see and, where branches
+     * are given, each branch's own pages after these (siblings in a forest: their ancestors' pages
+     * are read once for all).  Branch b is the next branches[b].n_rows rows; its pages are
+     * pages[first_page] ….  NULL: all rows see the shared pages only.
+     * Row r sees the first counts[r] positions (1 … 32·pages); counts need not be sorted.
      * q: row r at q + q_offset[r] (D floats); out: row r at out + q_offset[r].
      * scores s_j = (chain over d of q_d·k_jd) · scale; m = max_j s_j; p_j = exp(s_j - m);
      * sum of p with 16 partials by position modulo 16; o_d = chain over j of p_j·v_jd in order;
      * out = o · (1 / sum) + 0.0f.  A row's bits do not depend on the other rows; out may be q.
-     * scratch: attention_scratch(R, n_pages) floats. */
+     * scratch: attention_scratch(R, most pages that a row sees) floats. */
     void (*attention)(const float *q, const size_t *q_offset, const int *counts, int R,
-                      const float *const *pages_k, const float *const *pages_v, int n_pages, int D,
-                      float scale, float *out, float *scratch);
+                      const float *const *pages_k, const float *const *pages_v, int n_shared,
+                      const struct attention_branch *branches, int n_branches, int D, float scale,
+                      float *out, float *scratch);
 
     /* For kernels_peak_gflops: `turns` turns of independent FMAs of so many operations. */
     float (*fma_loop)(long turns);
