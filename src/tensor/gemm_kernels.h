@@ -3,7 +3,8 @@
  * The including file defines the v16 operations and
  *   TILE_ROWS, TILE_PANELS   the micro-tile for many rows
  *   UNROLL                   a pragma that unrolls loops over the tile's constants
- *   WIDE(R)                  panels side by side for R = 1 … FEW rows, to hide the FMA's latency
+ *   WIDE(R), WIDE_BLOCKS(R)  panels side by side for R = 1 … FEW rows, to hide the FMA's latency:
+ *                            plain kinds, and kinds whose scales need registers, too
  * Every output is one chain of FMAs over k from 0 whatever the tile: blocks of k continue the
  * chain from the stored sums. */
 
@@ -268,17 +269,29 @@ V16 void few_q8(const int R, const int P, const float *x, size_t ldx, const unsi
     }
 }
 
+/* The same place in the P panels that come after these. */
+V16 void few_ahead(const int P, const unsigned char *w, size_t stride, size_t bytes)
+{
+    for (int p = 0; p < P; p++)
+        for (size_t i = 0; i < bytes; i += 64)
+            __builtin_prefetch(w + (size_t)(P + p) * stride + i, 0, 2);
+}
+
 V16 void few(const int kind, const int R, const int P, const float *x, size_t ldx,
              const unsigned char *w, size_t stride, int K, float *c, size_t ldc)
 {
     v16 acc[16], b[8];
     UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
     if (kind == PACKED_Q4 || kind == PACKED_Q4S) {
-        for (int k = 0; k < K; k += Q4_STEPS, w += sizeof(struct q4_block))
+        for (int k = 0; k < K; k += Q4_STEPS, w += sizeof(struct q4_block)) {
+            few_ahead(P, w, stride, sizeof(struct q4_block));
             few_q4(kind, R, P, x + k, ldx, w, stride, acc);
+        }
     } else if (kind == PACKED_Q8) {
-        for (int k = 0; k < K; k += Q8_STEPS, w += sizeof(struct q8_block))
+        for (int k = 0; k < K; k += Q8_STEPS, w += sizeof(struct q8_block)) {
+            few_ahead(P, w, stride, sizeof(struct q8_block));
             few_q8(R, P, x + k, ldx, w, stride, acc);
+        }
     } else {
         for (int k = 0; k < K; k++) {
             UNROLL for (int p = 0; p < P; p++) b[p] = decode_step(kind, w + (size_t)p * stride, k);
@@ -295,8 +308,9 @@ V16 void few(const int kind, const int R, const int P, const float *x, size_t ld
     {                                                                                              \
         few(PACKED_##KIND, R, P, x, ldx, w, stride, K, c, ldc);                                    \
     }
-#define FEW_ROWS(KIND, R) FEW_FN(KIND, R, one, 1) FEW_FN(KIND, R, wide, WIDE(R))
-#define FEW_KIND(KIND) FEW_ROWS(KIND, 1) FEW_ROWS(KIND, 2) FEW_ROWS(KIND, 3) FEW_ROWS(KIND, 4)
+#define FEW_ROWS(KIND, R, W) FEW_FN(KIND, R, one, 1) FEW_FN(KIND, R, wide, W(R))
+#define FEW_KIND(KIND, W)                                                                          \
+    FEW_ROWS(KIND, 1, W) FEW_ROWS(KIND, 2, W) FEW_ROWS(KIND, 3, W) FEW_ROWS(KIND, 4, W)
 #define FEW_PAIR(KIND, R)                                                                          \
     {                                                                                              \
         few_##KIND##_##R##_one, few_##KIND##_##R##_wide                                            \
@@ -304,14 +318,18 @@ V16 void few(const int kind, const int R, const int P, const float *x, size_t ld
 #define FEW_ENTRY(KIND)                                                                            \
     [PACKED_##KIND] = {FEW_PAIR(KIND, 1), FEW_PAIR(KIND, 2), FEW_PAIR(KIND, 3), FEW_PAIR(KIND, 4)}
 
-FEW_KIND(F32)
-FEW_KIND(F16)
-FEW_KIND(BF16)
-FEW_KIND(Q4) FEW_KIND(Q4S) FEW_KIND(Q8)
+FEW_KIND(F32, WIDE)
+FEW_KIND(F16, WIDE)
+FEW_KIND(BF16, WIDE)
+FEW_KIND(Q4, WIDE_BLOCKS)
+FEW_KIND(Q4S, WIDE_BLOCKS)
+FEW_KIND(Q8, WIDE_BLOCKS)
 
-    static few_fn *const few_tiles[][FEW][2] = {FEW_ENTRY(F32), FEW_ENTRY(F16), FEW_ENTRY(BF16),
+static few_fn *const few_tiles[][FEW][2] = {FEW_ENTRY(F32), FEW_ENTRY(F16), FEW_ENTRY(BF16),
                                                 FEW_ENTRY(Q4),  FEW_ENTRY(Q4S), FEW_ENTRY(Q8)};
-static const int few_wide[FEW] = {WIDE(1), WIDE(2), WIDE(3), WIDE(4)};
+static const int few_wide[2][FEW] = {
+    {WIDE(1), WIDE(2), WIDE(3), WIDE(4)},
+    {WIDE_BLOCKS(1), WIDE_BLOCKS(2), WIDE_BLOCKS(3), WIDE_BLOCKS(4)}};
 
 /* ---- a group of panels: sums into c (T, 16·P) -------------------------------- */
 
@@ -330,7 +348,7 @@ static struct gemm_space gemm_space(float *scratch)
 static void group_few(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
                       float *c)
 {
-    int wide = few_wide[T - 1];
+    int wide = few_wide[w->kind >= PACKED_Q4][T - 1];
     for (int p = 0; p < P;) {
         int fits = p + wide <= P;
         few_tiles[w->kind][T - 1][fits](x, ldx, packed_panel(w, panel + p), w->panel_bytes, w->k,

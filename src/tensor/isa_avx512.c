@@ -15,6 +15,7 @@
 #define TILE_ROWS 12
 #define TILE_PANELS 2
 #define WIDE(R) 4
+#define WIDE_BLOCKS(R) 4
 #define FMA_CHAINS 12
 #define UNROLL _Pragma("GCC unroll 32")
 

@@ -14,6 +14,7 @@
 #define TILE_ROWS 4
 #define TILE_PANELS 1
 #define WIDE(R) 2
+#define WIDE_BLOCKS(R) 2
 #define FMA_CHAINS 4
 #define UNROLL
 

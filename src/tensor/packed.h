@@ -33,7 +33,7 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 
 /* The caller's scratch for gemm: sums of a block of rows and two panels, decoded weights. */
 #define GEMM_ROWS 384  /* rows of X in a block, at most */
-#define GEMM_STEPS 256 /* steps of k in a block of W */
+#define GEMM_STEPS 384 /* steps of k in a block of W */
 #define GEMM_SCRATCH (GEMM_ROWS * 32 + GEMM_STEPS * 32 + 16)
 
 /* … and for attention: the tile's queries (later its outputs), then its scores. */
