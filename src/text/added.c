@@ -12,6 +12,7 @@ int added_add(struct added *a, const struct added_token *token)
     if (alloc_grow(&a->items, &a->capacity, a->n + 1, sizeof *a->items)) return SIREN_ENOMEM;
     struct added_token *copy = &a->items[a->n];
     *copy = *token;
+    copy->normal = NULL;
     copy->text = alloc_string(token->text, token->length);
     if (!copy->text) return SIREN_ENOMEM;
     a->n++;
@@ -40,13 +41,12 @@ int added_finish(struct added *a, const struct normalizer *steps, size_t n_steps
 {
     struct trie_entry *raw = alloc_array(a->n, sizeof *raw);
     struct trie_entry *normal = alloc_array(a->n, sizeof *normal);
-    char **texts = alloc_zeroed(a->n, sizeof *texts);
     struct normalize_scratch scratch = {0};
     size_t n_raw = 0, n_normal = 0;
-    int code = raw && normal && texts ? 0 : siren_fail_memory(err, "added tokens", a->n);
+    int code = raw && normal ? 0 : siren_fail_memory(err, "added tokens", a->n);
     if (!code && a->n) qsort(a->items, a->n, sizeof *a->items, compare_ids);
     for (size_t i = 0; !code && i < a->n; i++) {
-        const struct added_token *t = &a->items[i];
+        struct added_token *t = &a->items[i];
         if (!t->normalized) {
             if (t->length) raw[n_raw++] = (struct trie_entry){t->text, t->length, (int32_t)i};
             continue;
@@ -56,16 +56,15 @@ int added_finish(struct added *a, const struct normalizer *steps, size_t n_steps
         int kept = 1;
         code = normalize(steps, n_steps, &scratch, t->text, t->length, &text, &length, &kept, err);
         if (code || !length) continue;
-        texts[i] = alloc_string(text, length);
-        if (!texts[i]) code = siren_fail_memory(err, "added tokens", a->n);
-        normal[n_normal++] = (struct trie_entry){texts[i], length, (int32_t)i};
+        t->normal = alloc_string(text, length);
+        t->n_normal = length;
+        if (!t->normal) code = siren_fail_memory(err, "added tokens", a->n);
+        normal[n_normal++] = (struct trie_entry){t->normal, length, (int32_t)i};
         if (length > a->longest) a->longest = length;
     }
     if (!code && (finish_trie(&a->raw, a->raw_first, raw, n_raw) ||
                   finish_trie(&a->normal, a->normal_first, normal, n_normal)))
         code = siren_fail_memory(err, "added tokens", a->n);
-    for (size_t i = 0; texts && i < a->n; i++) free(texts[i]);
-    free(texts);
     free(raw);
     free(normal);
     normalize_scratch_free(&scratch);
@@ -74,7 +73,10 @@ int added_finish(struct added *a, const struct normalizer *steps, size_t n_steps
 
 void added_free(struct added *a)
 {
-    for (size_t i = 0; i < a->n; i++) free(a->items[i].text);
+    for (size_t i = 0; i < a->n; i++) {
+        free(a->items[i].text);
+        free(a->items[i].normal);
+    }
     free(a->items);
     trie_free(&a->raw);
     trie_free(&a->normal);

@@ -18,6 +18,8 @@ struct added_token {
     size_t length;
     int32_t id;
     int special, single_word, lstrip, rstrip, normalized;
+    char *normal; /* the text after normalisation, which is what it decodes to; NULL: unchanged */
+    size_t n_normal;
 };
 
 struct added {

@@ -130,8 +130,8 @@ static const char *token_text(const struct siren_tokenizer *t, int32_t id, size_
 {
     const struct added_token *added = added_find(&t->added, id);
     if (!added) return vocab_text(t->vocab, id, length);
-    *length = added->length;
-    return added->text;
+    *length = added->normal ? added->n_normal : added->length;
+    return added->normal ? added->normal : added->text;
 }
 
 static void join(const struct siren_tokenizer *t, const struct texts *texts, struct buf *out)
