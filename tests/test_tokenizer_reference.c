@@ -1,0 +1,268 @@
+/* The tokenizers against Hugging Face's: every string of the fixture that
+ * tests/reference/tokenizer.py writes, through the real tokenizers (where SIREN_DATA and
+ * SIREN_MODELS are set) and through tiny ones of every kind.
+ *
+ * A mismatch names the tokenizer and the string; `tokenizer.py --show NAME NUMBER` prints what the
+ * reference makes of it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "base/buf.h"
+#include "siren/file.h"
+#include "siren/tokenizer.h"
+#include "text/tokenizer_private.h"
+
+#define FIXTURE "tests/fixtures/text/tokenizers.json.gz"
+#define MOST_SHOWN 5
+
+static json_t *fixture;
+
+static int load_fixture(void **state)
+{
+    struct siren_error err = {0};
+    json_error_t where;
+    char *text;
+    size_t size;
+    if (siren_file_read(&text, &size, FIXTURE, (size_t)64 << 20, &err)) {
+        print_error("%s\n", err.message);
+        return -1;
+    }
+    fixture = json_loadb(text, size, 0, &where);
+    free(text);
+    return fixture ? 0 : -1;
+}
+
+static int free_fixture(void **state)
+{
+    json_decref(fixture);
+    return 0;
+}
+
+static uint64_t fnv(uint64_t h, const void *data, size_t size)
+{
+    const unsigned char *p = data;
+    for (size_t i = 0; i < size; i++) h = (h ^ p[i]) * 0x100000001B3u;
+    return h;
+}
+
+#define FNV_START 0xCBF29CE484222325u
+
+static uint32_t fold(uint64_t h)
+{
+    return (uint32_t)(h ^ h >> 32);
+}
+
+static int hex_digit(char c)
+{
+    return c <= '9' ? c - '0' : c - 'a' + 10;
+}
+
+static void read_hex(struct buf *out, const char *hex)
+{
+    buf_clear(out);
+    for (; *hex; hex += 2) buf_putc(out, hex_digit(hex[0]) << 4 | hex_digit(hex[1]));
+}
+
+/* 32-bit numbers, little-endian, in base64. */
+static uint32_t *read_hashes(const char *base64, size_t *n)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    struct buf bytes = {0};
+    uint32_t bits = 0;
+    int n_bits = 0;
+    for (; *base64 && *base64 != '='; base64++) {
+        bits = bits << 6 | (uint32_t)(strchr(digits, *base64) - digits);
+        n_bits += 6;
+        if (n_bits < 8) continue;
+        n_bits -= 8;
+        buf_putc(&bytes, (int)(bits >> n_bits & 0xFF));
+    }
+    *n = bytes.size / 4;
+    return (uint32_t *)buf_take(&bytes);
+}
+
+static uint64_t hash_ids(uint64_t h, const struct siren_tokenizer *t, const struct buf *s,
+                         unsigned flags, int32_t **ids, size_t *n)
+{
+    struct siren_error err = {0};
+    int32_t end = -1;
+    if (siren_tokenizer_encode(t, buf_text(s), s->size, flags, ids, n, &err))
+        fail_msg("%s", err.message);
+    return fnv(fnv(h, *ids, *n * sizeof **ids), &end, sizeof end);
+}
+
+static uint64_t hash_text(uint64_t h, const struct siren_tokenizer *t, const int32_t *ids, size_t n,
+                          int skip_special)
+{
+    struct siren_error err = {0};
+    char *text;
+    size_t length;
+    if (siren_tokenizer_decode(t, ids, n, skip_special, &text, &length, &err))
+        fail_msg("%s", err.message);
+    h = fnv(h, text, length);
+    free(text);
+    return h;
+}
+
+/* 1 if the string becomes what it should. */
+static int check_string(const struct siren_tokenizer *t, const struct buf *s,
+                        const uint32_t expected[2])
+{
+    int32_t *plain, *special, *untrusted;
+    size_t n_plain, n_special, n_untrusted;
+    uint64_t h = hash_ids(FNV_START, t, s, SIREN_ENCODE_PLAIN, &plain, &n_plain);
+    h = hash_ids(h, t, s, SIREN_ENCODE_ADD_SPECIAL, &special, &n_special);
+    h = hash_ids(h, t, s, SIREN_ENCODE_NO_SPECIAL, &untrusted, &n_untrusted);
+    uint64_t text = hash_text(FNV_START, t, special, n_special, 0);
+    text = hash_text(fnv(text, "\xFF", 1), t, special, n_special, 1);
+    int same_ids = fold(h) == expected[0], same_text = fold(text) == expected[1];
+    if (!same_ids) {
+        print_error("  ids:");
+        for (size_t i = 0; i < n_special; i++) print_error(" %d", (int)special[i]);
+        print_error("\n");
+    }
+    if (!same_text) print_error("  the decoded text differs\n");
+    free(plain);
+    free(special);
+    free(untrusted);
+    return same_ids && same_text;
+}
+
+static void check_strings(const struct siren_tokenizer *t, const json_t *entry)
+{
+    const char *name = json_string_value(json_object_get(entry, "name"));
+    const json_t *strings = json_object_get(fixture, "strings");
+    size_t first = (size_t)json_integer_value(json_object_get(entry, "first"));
+    size_t step = (size_t)json_integer_value(json_object_get(entry, "step")), n_hashes, wrong = 0;
+    uint32_t *hashes = read_hashes(json_string_value(json_object_get(entry, "hashes")), &n_hashes);
+    struct buf s = {0};
+    assert_int_equal(n_hashes, 2 * ((json_array_size(strings) - first + step - 1) / step));
+    for (size_t i = first, k = 0; i < json_array_size(strings); i += step, k++) {
+        const char *hex = json_string_value(json_array_get(strings, i));
+        read_hex(&s, hex);
+        if (check_string(t, &s, hashes + 2 * k)) continue;
+        if (wrong++ < MOST_SHOWN) print_error("%s: string %zu (%s) differs\n", name, i, hex);
+    }
+    buf_free(&s);
+    free(hashes);
+    if (wrong) fail_msg("%s: %zu strings differ", name, wrong);
+}
+
+static void check_pieces(const struct siren_tokenizer *t, const json_t *entry)
+{
+    const char *text = json_string_value(json_object_get(entry, "pieces"));
+    size_t n;
+    uint32_t *hashes = read_hashes(text, &n);
+    int32_t size = siren_tokenizer_size(t);
+    assert_int_equal(n, (size + 999) / 1000);
+    for (size_t k = 0; k < n; k++) {
+        uint64_t h = FNV_START;
+        for (int32_t id = (int32_t)k * 1000; id < size && id < (int32_t)(k + 1) * 1000; id++) {
+            size_t length;
+            const char *piece = siren_tokenizer_piece(t, id, &length);
+            h = fnv(fnv(h, piece, length), "\xFF", 1);
+        }
+        if (fold(h) != hashes[k]) fail_msg("the pieces of ids %zu000 … differ", k);
+    }
+    assert_null(siren_tokenizer_piece(t, size, NULL));
+    assert_null(siren_tokenizer_piece(t, -1, NULL));
+    free(hashes);
+}
+
+static const json_t *find_entry(const char *name)
+{
+    size_t i;
+    const json_t *entry;
+    json_array_foreach(json_object_get(fixture, "tokenizers"), i, entry)
+    {
+        if (!strcmp(json_string_value(json_object_get(entry, "name")), name)) return entry;
+    }
+    fail_msg("the fixture has no tokenizer %s", name);
+    return NULL;
+}
+
+static void check_real(const char *name)
+{
+    const json_t *entry = find_entry(name);
+    const char *variable = json_string_value(json_object_get(entry, "variable"));
+    const char *folder = getenv(variable);
+    struct siren_tokenizer *t;
+    struct siren_error err = {0};
+    char path[4096];
+    if (!folder) {
+        print_message("skipped: %s is not set\n", variable);
+        skip();
+    }
+    snprintf(path, sizeof path, "%s/%s", folder, json_string_value(json_object_get(entry, "path")));
+    if (siren_tokenizer_load(&t, path, &err)) fail_msg("%s", err.message);
+    check_strings(t, entry);
+    check_pieces(t, entry);
+    siren_tokenizer_free(t);
+}
+
+static void smollm2(void **state)
+{
+    check_real("smollm2");
+}
+
+static void qwen3(void **state)
+{
+    check_real("qwen3");
+}
+
+static void minilm(void **state)
+{
+    check_real("minilm");
+}
+
+static void check_tiny(const json_t *entry)
+{
+    json_t *json = json_object_get(entry, "json");
+    if (!json_object_get(json, "model"))
+        json_object_set(json, "model", json_object_get(fixture, "part_model"));
+    char *text = json_dumps(json, JSON_COMPACT);
+    struct siren_tokenizer *t;
+    struct siren_error err = {0};
+    assert_non_null(text);
+    if (tokenizer_from_json(&t, text, strlen(text),
+                            json_string_value(json_object_get(entry, "name")), &err))
+        fail_msg("%s", err.message);
+    check_strings(t, entry);
+    siren_tokenizer_free(t);
+    free(text);
+}
+
+static void tiny_ones(void **state)
+{
+    size_t i, n = 0;
+    const json_t *entry;
+    json_array_foreach(json_object_get(fixture, "tokenizers"), i, entry)
+    {
+        if (!json_object_get(entry, "json")) continue;
+        check_tiny(entry);
+        n++;
+    }
+    assert_true(n > 50);
+}
+
+static void enough_strings(void **state)
+{
+    assert_true(json_array_size(json_object_get(fixture, "strings")) >= 2000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(enough_strings), cmocka_unit_test(tiny_ones), cmocka_unit_test(smollm2),
+        cmocka_unit_test(qwen3),          cmocka_unit_test(minilm),
+    };
+    return cmocka_run_group_tests(tests, load_fixture, free_fixture);
+}
