@@ -82,7 +82,7 @@ static void a_stopped_evaluation_goes_on(void **state)
     n_scored = fake.n_scored;
     MUST(siren_evaluate(&app, &lm, &o, pool, &again, NULL, ERR));
     assert_int_equal(again, run);
-    assert_int_equal(fake.n_scored - n_scored, N_USERS * (N_EACH - 2) - 64);
+    assert_int_equal(fake.n_scored - n_scored, N_USERS * (N_EACH - 2) - 16);
     o.anew = 1;
     MUST(siren_evaluate(&app, &lm, &o, pool, &complete, NULL, ERR));
     assert_true(complete != run);

@@ -8,7 +8,9 @@
 #include "base/alloc.h"
 #include "siren/random.h"
 
-enum { BATCH = 32 }; /* rows stored at a time */
+/* Rows asked and stored at a time: about a pass of the engine, so that little is lost when it is
+ * stopped; reasoning takes long, and its sequences fill each other's gaps. */
+enum { ANSWER_BATCH = 8, REASON_BATCH = 64 };
 
 struct siren_eval_options siren_eval_defaults(void)
 {
@@ -142,7 +144,7 @@ static int store(struct evaluation *e, const size_t *rows, const struct siren_an
                  size_t n, struct siren_error *err)
 {
     static const size_t labels = SIREN_MAX_LABELS;
-    struct siren_prediction predictions[BATCH];
+    struct siren_prediction predictions[REASON_BATCH];
     float *numbers = alloc_array(2 * labels * n, sizeof *numbers);
     int rc;
     if (!numbers) return siren_fail_memory(err, "predictions", n * 2 * labels * sizeof *numbers);
@@ -159,13 +161,14 @@ static int store(struct evaluation *e, const size_t *rows, const struct siren_an
 static int step(struct evaluation *e, size_t *at, const struct siren_progress *progress,
                 struct siren_error *err)
 {
-    struct siren_target targets[BATCH];
-    struct siren_answer answers[BATCH] = {0};
-    size_t rows[BATCH], n = 0;
+    struct siren_target targets[REASON_BATCH];
+    struct siren_answer answers[REASON_BATCH] = {0};
+    size_t rows[REASON_BATCH], n = 0;
+    size_t most = e->options->predict.mode == SIREN_AO ? ANSWER_BATCH : REASON_BATCH;
     struct app_part part;
     struct siren_progress inner;
     int rc;
-    for (; *at < e->n && n < BATCH; ++*at) {
+    for (; *at < e->n && n < most; ++*at) {
         if (e->done[*at]) continue;
         rows[n] = *at;
         targets[n++] = e->targets[*at];

@@ -57,10 +57,8 @@ static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
     if (!rc)
         rc = siren_evaluate(app, &lm, &options, cli_pool(cli), &run, cli_progress(cli), &cli->err);
     if (rc == SIREN_ECANCEL && run)
-        siren_fail(
-            &cli->err, rc,
-            "stopped; what is done is kept as run %lld, and the same command goes on with it",
-            (long long)run);
+        cli_note(cli, "what is done is kept as run %lld, and the same command goes on with it",
+                 (long long)run);
     cli_progress_end(cli);
     siren_lm_close(&lm);
     return rc ? rc : show(cli, app, run);
