@@ -36,7 +36,7 @@ static int find_row(const struct judge *j, const json_t *object, struct siren_ta
         return bad(j, err, "expected \"row\": [\"user\", \"item\"]");
     rc = siren_app_target(j->app, user, item, t, err);
     if (rc)
-        return siren_fail_prefix(err, rc, "%s:%llu: ", j->path,
+        return siren_fail_prefix(err, rc, "%s:%llu", j->path,
                                  (unsigned long long)siren_lines_number(j->lines));
     if (t->row == SIREN_NO_ROW || !j->allowed[t->row])
         return bad(j, err,

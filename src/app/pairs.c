@@ -90,7 +90,7 @@ static int read_pair(struct batch_job *j, char *line, struct siren_error *err)
     rc = siren_app_target(j->app, fields[j->user_column], fields[j->item_column], &j->targets[j->n],
                           err);
     if (rc)
-        return siren_fail_prefix(err, rc, "%s:%llu: ", j->path,
+        return siren_fail_prefix(err, rc, "%s:%llu", j->path,
                                  (unsigned long long)siren_lines_number(j->lines));
     j->users[j->n] = strdup(fields[j->user_column]);
     if (!j->users[j->n]) return siren_fail_memory(err, "pairs", 0);

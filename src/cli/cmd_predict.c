@@ -37,7 +37,7 @@ static int find_targets(struct cli *cli, struct predict *p)
                               &cli->err);
     if (rc == SIREN_ENOTFOUND)
         siren_fail_prefix(&cli->err, rc,
-                          "%s (an item that the workspace does not know is given by --title): ",
+                          "--item %s (describe an unknown one by --title and --categories)",
                           cli_string_at(cli, "item", p->n - 1));
     if (!rc && title) {
         rc = siren_app_target(&p->app, user, NULL, &p->targets[p->n], &cli->err);
@@ -127,14 +127,18 @@ static int print_json(struct cli *cli, const struct predict *p)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < p->n; i++) {
+        json_t *answer;
         char *text;
         int rc = siren_answer_json(&p->app, &p->targets[i], &p->answers[i], &text, &cli->err);
         if (rc) {
             json_decref(list);
             return rc;
         }
-        json_array_append_new(list, json_loads(text, 0, NULL));
+        answer = json_loads(text, 0, NULL);
         free(text);
+        if (p->targets[i].user < 0 && cli_string(cli, "user"))
+            json_object_set_new(answer, "user", json_string(cli_string(cli, "user")));
+        json_array_append_new(list, answer);
     }
     return cli_print_json(cli, list);
 }
