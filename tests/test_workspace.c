@@ -239,19 +239,25 @@ static void test_snapshot(void **state)
 }
 
 /* Two writers and two readers at once: nothing is lost, nobody fails. */
+static void give_up(int status)
+{
+    fprintf(stderr, "%s\n", err.message);
+    _exit(status);
+}
+
 static void work(const char *path, int number_of, int writes)
 {
     struct siren_workspace *ws;
     if (siren_workspace_open(&ws, path, writes ? SIREN_WORKSPACE_CREATE : SIREN_WORKSPACE_READ,
                              &err))
-        _exit(1);
+        give_up(1);
     for (int i = 0; i < 40; i++) {
         char name[40];
         int id;
         struct siren_users users;
         snprintf(name, sizeof name, "%d-%d", number_of, i);
-        if (writes && siren_user_add(ws, name, &id, &err)) _exit(2);
-        if (!writes && siren_users_load(&users, ws, &err)) _exit(3);
+        if (writes && siren_user_add(ws, name, &id, &err)) give_up(2);
+        if (!writes && siren_users_load(&users, ws, &err)) give_up(3);
         if (!writes) siren_users_clear(&users);
     }
     siren_workspace_close(ws);

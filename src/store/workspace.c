@@ -64,6 +64,8 @@ int siren_workspace_fail(struct siren_workspace *ws, const char *what, struct si
                           "%s: cannot %s: another process is writing to it (%s); waited %.1f s",
                           ws->path, what, holder, ws->timeout_ms / 1000.0);
     }
+    if ((sqlite_code & 0xff) == SQLITE_NOTADB)
+        return siren_fail(err, code, "%s: is not a workspace (not an SQLite database)", ws->path);
     if ((sqlite_code & 0xff) == SQLITE_READONLY || sqlite_code == SQLITE_PERM)
         return siren_fail(err, SIREN_EIO, "%s: cannot %s: it is read-only here (%s)", ws->path,
                           what, ws->db ? sqlite3_errmsg(ws->db) : "");
@@ -220,13 +222,16 @@ struct identity {
     int64_t application, version, tables;
 };
 
+/* In one view: another process may be making the schema just now. */
 static int read_identity(struct siren_workspace *ws, struct identity *id, struct siren_error *err)
 {
-    int code = store_integer(ws, "PRAGMA application_id", 0, &id->application, err);
+    int depth = ws->depth;
+    int code = siren_workspace_begin_read(ws, err);
+    if (!code) code = store_integer(ws, "PRAGMA application_id", 0, &id->application, err);
     if (!code) code = store_integer(ws, "PRAGMA user_version", 0, &id->version, err);
     if (!code) code = store_integer(ws, "SELECT count(*) FROM sqlite_schema", 0, &id->tables, err);
-    if (code == SIREN_EFORMAT && sqlite3_errcode(ws->db) == SQLITE_NOTADB)
-        return siren_fail(err, code, "%s: is not a workspace (not an SQLite database)", ws->path);
+    if (!code) code = siren_workspace_commit(ws, err);
+    while (code && ws->depth > depth) siren_workspace_rollback(ws);
     return code;
 }
 
