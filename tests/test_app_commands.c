@@ -1,0 +1,206 @@
+/* The commands that scripts depend on, as a script runs them: on tiny models. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <libgen.h>
+#include <limits.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "app_fixture.h"
+
+static char program[PATH_MAX];
+
+/* Standard output of `siren ARGUMENTS`; *status its exit code. */
+static char *output(const char *arguments, int *status)
+{
+    static char text[1 << 20];
+    char command[PATH_MAX + 4096];
+    size_t n;
+    FILE *f;
+    snprintf(command, sizeof command, "SIREN_MODEL= SIREN_ENCODER= %s %s 2>%s", program, arguments,
+             scratch_path("stderr"));
+    f = popen(command, "r");
+    assert_non_null(f);
+    n = fread(text, 1, sizeof text - 1, f);
+    text[n] = '\0';
+    *status = WEXITSTATUS(pclose(f));
+    return text;
+}
+
+static json_t *json_of(const char *arguments)
+{
+    int status;
+    char *text = output(arguments, &status);
+    json_t *value = json_loads(text, 0, NULL);
+    if (status || !value) fail_msg("siren %s: %d, %s", arguments, status, text);
+    return value;
+}
+
+static void fails(const char *arguments, int code, const char *says)
+{
+    int status;
+    size_t size;
+    char *text;
+    output(arguments, &status);
+    assert_int_equal(siren_file_read(&text, &size, scratch_path("stderr"), 1 << 16, NULL), 0);
+    if (status != code || !strstr(text, says))
+        fail_msg("siren %s: %d, %s", arguments, status, text);
+    free(text);
+}
+
+static void logprobs_are_those_of_the_library(void **state)
+{
+    struct siren_pool *pool;
+    struct siren_lm lm;
+    struct siren_lm_options raw = {.raw = 1};
+    struct siren_score s = {0};
+    struct siren_tokens continuations[2];
+    double expected[2];
+    int32_t *ids[3];
+    size_t n[3];
+    static const char *const texts[3] = {"<|im_start|>ab 12", "3", " four"};
+    json_t *out =
+        json_of("logprobs --model tests/fixtures/models/smol --prompt '<|im_start|>ab 12' "
+                "--continuations 3 --continuation ' four' --json");
+    json_t *list = json_object_get(out, "logprobs");
+    MUST(siren_pool_create(&pool, 1, ERR));
+    MUST(siren_lm_open(&lm, "tests/fixtures/models/smol", &raw, pool, ERR));
+    for (int i = 0; i < 3; i++)
+        MUST(siren_tokenizer_encode(lm.tokenizer, texts[i], strlen(texts[i]), SIREN_ENCODE_PLAIN,
+                                    &ids[i], &n[i], ERR));
+    for (int i = 0; i < 2; i++) continuations[i] = (struct siren_tokens){ids[i + 1], n[i + 1]};
+    s.prompt = (struct siren_tokens){ids[0], n[0]};
+    s.continuations = continuations;
+    s.n_continuations = 2;
+    s.logprobs = expected;
+    MUST(lm.calls->score(&lm, &s, 1, NULL, ERR));
+    assert_int_equal(json_array_size(list), 2);
+    for (size_t i = 0; i < 2; i++)
+        assert_true(fabs(json_number_value(json_array_get(list, i)) - expected[i]) < 1e-12);
+    for (int i = 0; i < 3; i++) free(ids[i]);
+    json_decref(out);
+    siren_lm_close(&lm);
+    siren_pool_free(pool);
+}
+
+static void a_prompt_file_is_taken_to_the_last_byte(void **state)
+{
+    char arguments[512];
+    json_t *with, *without;
+    snprintf(arguments, sizeof arguments,
+             "logprobs -m tests/fixtures/models/smol --prompt-file %s --continuations 1,2 --json",
+             scratch_write("prompt.txt", "ab\n", 3));
+    with = json_of(arguments);
+    without =
+        json_of("logprobs -m tests/fixtures/models/smol --prompt ab --continuations 1,2 --json");
+    assert_false(json_equal(with, without));
+    json_decref(with);
+    json_decref(without);
+}
+
+static void lines_become_vectors(void **state)
+{
+    int status;
+    char command[512], *text, *rest, *line;
+    int n = 0;
+    snprintf(command, sizeof command, "embed-text --encoder tests/fixtures/models/bert --json < %s",
+             scratch_write("lines.txt", "one\n\ntwo words", 14));
+    text = output(command, &status);
+    assert_int_equal(status, 0);
+    for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), n++) {
+        json_t *v = json_loads(line, 0, NULL);
+        assert_true(json_array_size(v) > 4);
+        json_decref(v);
+    }
+    assert_int_equal(n, 3);
+}
+
+static void samples_depend_on_the_seed_only(void **state)
+{
+    static const char command[] = "generate -m tests/fixtures/models/smol --raw -p ab -n 3 "
+                                  "--max-tokens 8 --temperature 1 --json --seed %d --threads %d";
+    char first[512], second[512], third[512];
+    json_t *a, *b, *c;
+    snprintf(first, sizeof first, command, 1, 1);
+    snprintf(second, sizeof second, command, 1, 2);
+    snprintf(third, sizeof third, command, 2, 1);
+    a = json_of(first);
+    b = json_of(second);
+    c = json_of(third);
+    assert_int_equal(json_array_size(json_object_get(a, "samples")), 3);
+    assert_true(json_equal(a, b));
+    assert_false(json_equal(a, c));
+    json_decref(a);
+    json_decref(b);
+    json_decref(c);
+}
+
+static void mistakes_are_told(void **state)
+{
+    fails("logprobs --prompt a --continuations 1", 2, "--model");
+    fails("logprobs -m tests/fixtures/models/smol --prompt a", 2, "--continuations");
+    fails("logprobs -m tests/fixtures/models/smol --continuations 1", 2, "--prompt-file");
+    fails("logprobs -m tests/fixtures/models/smol --prompt '' --continuations 1", 1, "no tokens");
+    fails("logprobs -m /nonexistent --prompt a --continuations 1", 1, "/nonexistent");
+    fails("logprobs -m tests/fixtures/models/bert --prompt a --continuations 1", 1, "encoder");
+    fails("embed-text -e tests/fixtures/models/smol </dev/null", 1, "language model");
+    fails("predict /nonexistent.siren --user 1 --item 2", 1, "/nonexistent.siren");
+    fails("rank /nonexistent.siren", 2, "--user");
+    fails("export prompts /nonexistent.siren", 2, "--output");
+    fails("generate -m tests/fixtures/models/smol --raw --user 1", 2, "WORKSPACE");
+}
+
+static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
+{
+    static const char mine[] = "{\"row\":[\"u0\",\"i13\"],\"rating\":3}\n";
+    char arguments[1024], path[256];
+    json_t *out, *again;
+    strcpy(path, fixture_workspace("commands.siren", SIREN_PROTOCOL_FULL));
+    snprintf(arguments, sizeof arguments, "rank %s --user u3 --no-model --top 4 --json", path);
+    out = json_of(arguments);
+    assert_int_equal(json_array_size(json_object_get(out, "ranked")), 4);
+    assert_string_equal(json_string_value(json_object_get(out, "retrieved_by")), "similarity");
+    json_decref(out);
+    snprintf(arguments, sizeof arguments,
+             "eval %s --split test --predictions %s --name mine --json", path,
+             scratch_write("mine.jsonl", mine, strlen(mine)));
+    out = json_of(arguments);
+    assert_string_equal(json_string_value(json_object_get(out, "name")), "mine");
+    snprintf(arguments, sizeof arguments, "runs %s show 1 --json", path);
+    again = json_of(arguments);
+    assert_true(json_equal(out, again));
+    json_decref(out);
+    json_decref(again);
+    snprintf(arguments, sizeof arguments, "runs %s delete 1", path);
+    fails(arguments, 0, "deleted");
+    snprintf(arguments, sizeof arguments, "runs %s show 1", path);
+    fails(arguments, 1, "no run 1");
+}
+
+static int setup(void **state)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0 || scratch_create(state)) return -1;
+    self[n] = '\0';
+    snprintf(program, sizeof program, "%s/../siren", dirname(self));
+    return access(program, X_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(logprobs_are_those_of_the_library),
+        cmocka_unit_test(a_prompt_file_is_taken_to_the_last_byte),
+        cmocka_unit_test(lines_become_vectors),
+        cmocka_unit_test(samples_depend_on_the_seed_only),
+        cmocka_unit_test(mistakes_are_told),
+        cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
+    };
+    return cmocka_run_group_tests(tests, setup, scratch_delete);
+}
