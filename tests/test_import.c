@@ -201,6 +201,11 @@ static void test_amazon(void **state)
     ws = import_path("am/r.jsonl");
     assert_int_equal(report.items_untitled, 2);
     siren_workspace_close(ws);
+    options.items = NULL; /* by its name beside the reviews */
+    put("am/meta_r.jsonl", "{\"parent_asin\": \"P1\", \"title\": \"Beside\"}\n");
+    ws = import_path("am/r.jsonl");
+    expect_text(ws, "SELECT title FROM items WHERE external = 'P1'", "Beside");
+    siren_workspace_close(ws);
 }
 
 static void test_columns_by_flags(void **state)
@@ -213,6 +218,8 @@ static void test_columns_by_flags(void **state)
     expect_text(ws, ALL, "anna; b x 7.0 1619863200000 0;carl y 10.0 - 0");
     assert_true(report.scale.max == 10);
     assert_string_equal(report.time_unit, "date");
+    assert_string_equal(report.detected, "csv format in shop.txt; user: who, item: sku, rating: "
+                                         "stars, time: when");
     siren_workspace_close(ws);
     options.columns.user = "nobody";
     import_fails("shop.txt", SIREN_EFORMAT, "no column 'nobody' for the user; there are: sku");
@@ -224,6 +231,8 @@ static void test_columns_by_flags(void **state)
     ws = import_path("bare.tsv");
     expect_text(ws, ALL, "carl x 3.0 - 0;carl y 5.0 - 1");
     assert_int_equal(report.no_time, 2);
+    assert_non_null(
+        strstr(report.detected, "; user: column 2, item: column 3, rating: column 1, time: none"));
     siren_workspace_close(ws);
     put("j.jsonl", "{\"who\": 12, \"what\": \"x\", \"stars\": \"4\", \"ts\": null}\n"
                    "{\"stars\": 3, \"who\": 12, \"what\": \"y\", \"ts\": 5}\n");

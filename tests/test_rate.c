@@ -37,6 +37,27 @@ static struct siren_workspace *start(const char *name, int soft)
     return ws;
 }
 
+/* As they are read at one later time. */
+static void expect_decayed(const struct siren_topic_state *a, const struct siren_topic_state *b,
+                           double theta)
+{
+    static const char *const names[K] = {"a", "b", "c"};
+    struct siren_sketch_options at_once = {
+        .theta = theta, .decay = 1, .now = 1400000000000, .min_support = 1e-6};
+    struct siren_sketch x, y;
+    ok(siren_sketch_read(&x, a, K, names, &at_once, &err));
+    ok(siren_sketch_read(&y, b, K, names, &at_once, &err));
+    assert_int_equal(x.n_liked, y.n_liked);
+    assert_int_equal(x.n_disliked, y.n_disliked);
+    for (size_t i = 0; i < x.n_liked; i++) {
+        assert_int_equal(x.liked[i].topic, y.liked[i].topic);
+        assert_true(fabs(x.liked[i].mean - y.liked[i].mean) < 1e-9);
+        assert_true(fabs(x.liked[i].support - y.liked[i].support) < 1e-9);
+    }
+    siren_sketch_clear(&x);
+    siren_sketch_clear(&y);
+}
+
 static void expect_sketch(struct siren_workspace *ws, int user, int soft)
 {
     struct siren_ratings r;
@@ -71,6 +92,7 @@ static void expect_sketch(struct siren_workspace *ws, int user, int soft)
         assert_int_equal(states[k].liked, stored[k].liked);
         assert_int_equal(states[k].disliked, stored[k].disliked);
     }
+    expect_decayed(states, stored, theta);
     free(rows);
     siren_topics_clear(&t);
     siren_ratings_clear(&r);

@@ -137,7 +137,7 @@ struct source {
     struct siren_scale scale; /* step 0: to be detected */
     const char *noun;
     int protocol, k_core;
-    struct buf names; /* owns the column names that were found */
+    struct buf names; /* "; user: COLUMN, item: COLUMN, …", where they were found by name */
     struct siren_import_report *report;
     const struct siren_progress *progress;
     XXH3_state_t *hash; /* of all that was read */

@@ -302,6 +302,22 @@ static int columns_by_name(struct source *s, struct fields *f, struct siren_erro
     return SIREN_OK;
 }
 
+/* What was taken for what, in words. */
+static void name_column(struct source *s, int which, const char *name)
+{
+    static const char *const whats[] = {"user", "item", "rating", "time"};
+    buf_printf(&s->names, "%s%s: %.40s", which ? ", " : "; ", whats[which], name);
+}
+
+static void name_columns(struct source *s, const struct fields *f, const int at[4])
+{
+    for (int i = 0; i < 4; i++) {
+        char numbered_name[20];
+        snprintf(numbered_name, sizeof numbered_name, "column %d", at[i] + 1);
+        name_column(s, i, at[i] < 0 ? "none" : (size_t)at[i] < f->n ? f->at[at[i]] : numbered_name);
+    }
+}
+
 static int find_columns(struct source *s, const char *separator, int quotes,
                         struct siren_error *err)
 {
@@ -325,8 +341,9 @@ static int find_columns(struct source *s, const char *separator, int quotes,
         else
             code = columns_by_name(s, &f, err);
     }
-    int at[] = {l->user_at, l->item_at, l->rating_at};
+    int at[] = {l->user_at, l->item_at, l->rating_at, l->time_at};
     l->n_columns = largest(at, 3);
+    if (!code) name_columns(s, &f, at);
     fields_free(&f);
     free(line);
     return code;
@@ -373,6 +390,8 @@ static int find_fields(struct source *s, struct siren_error *err)
                           "%s:1: which field is the %s? Name it with --%s-column; the line is "
                           "%.100s",
                           s->path, missing, missing, line);
+    const char *used[] = {l->user, l->item, l->rating, l->time};
+    for (int i = 0; !code && i < 4; i++) name_column(s, i, used[i] ? used[i] : "none");
     free(line);
     return code;
 }
@@ -410,13 +429,27 @@ int find_layout(struct source *s, struct siren_error *err)
 
 /* ---- the items file ---- */
 
+/* All_Beauty.jsonl.gz has its items in meta_All_Beauty.jsonl, .gz or .zst. */
+static char *find_metadata(const char *path, const char *folder)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *end = strstr(name, ".jsonl");
+    struct buf b = {0};
+    buf_printf(&b, "meta_%.*s", (int)(end ? end + 6 - name : (long)strlen(name)), name);
+    char *found = b.data ? find_file(folder, b.data) : NULL;
+    buf_free(&b);
+    return found ? found : find_file(folder, "meta.jsonl");
+}
+
 static char *beside(struct source *s)
 {
     static const char *const others[] = {"movies.csv", "items.csv",   "items.tsv",
                                          "meta.jsonl", "items.jsonl", NULL};
     char *folder = folder_of(s->path), *found = NULL;
     if (!folder) return NULL;
-    if (s->format == FORMAT_ML100K)
+    if (s->format == FORMAT_AMAZON)
+        found = find_metadata(s->path, folder);
+    else if (s->format == FORMAT_ML100K)
         found = find_file(folder, "u.item");
     else if (s->format == FORMAT_ML1M)
         found = find_file(folder, "movies.dat");

@@ -401,9 +401,9 @@ static void describe(struct import *im)
 {
     struct siren_import_report *report = im->source.report;
     const char *slash = strrchr(im->source.path, '/');
-    snprintf(report->detected, sizeof report->detected, "%s format%s in %.180s", report->format,
-             im->source.options->format ? " (as told)" : "",
-             slash && slash[1] ? slash + 1 : im->source.path);
+    snprintf(report->detected, sizeof report->detected, "%s format%s in %.100s%.100s",
+             report->format, im->source.options->format ? " (as told)" : "",
+             slash && slash[1] ? slash + 1 : im->source.path, buf_text(&im->source.names));
 }
 
 static double seconds_now(void)
