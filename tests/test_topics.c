@@ -17,15 +17,13 @@ static struct siren_error err;
 
 static void test_nearest(void **state)
 {
-    const float x[6][1] = {{0}, {1}, {2}, {10}, {12}, {50}};
-    const float centres[2][1] = {{2}, {11}};
+    const float distances[6] = {4, 1, 0, 1, 1, 0};
     const int32_t labels[6] = {0, 0, 0, 1, 1, -1};
     int32_t out[2 * 3];
-    assert_int_equal(siren_topics_nearest(x[0], 6, 1, centres[0], 2, labels, 3, out, &err), 0);
+    assert_int_equal(siren_topics_nearest(labels, distances, 6, 2, 3, out, &err), 0);
     const int32_t want[6] = {2, 1, 0, 3, 4, -1}; /* 3 and 4 are as near: by index */
     assert_memory_equal(out, want, sizeof want);
-    assert_int_equal(siren_topics_nearest(x[0], 6, 1, centres[0], 2, labels, 0, out, &err),
-                     SIREN_EINVAL);
+    assert_int_equal(siren_topics_nearest(labels, distances, 6, 2, 0, out, &err), SIREN_EINVAL);
 }
 
 static void test_match(void **state)
@@ -93,6 +91,13 @@ static void test_answers(void **state)
     parses_to("Theme: one two three four five six seven eight nine ten",
               "one two three four five six seven eight nine ten");
     parses_to("Theme: one two three four five six seven eight nine ten eleven", NULL);
+    parses_to("Themes:\n1. Courage", NULL);
+    parses_to("Themes: 1. Courage\n2. Loss", "Courage");
+    parses_to("Theme: Up, up and up again, up", NULL);
+    parses_to("Theme: Action/Drama/War/Crime/Noir/Love/Loss/Hope/Fear/Hate/Art", NULL);
+    parses_to("Theme: Heists (Crime|Drama)", "Heists");
+    parses_to("Theme: Crime|Drama", NULL);
+    parses_to("Theme: The movies (Drama)", NULL);
     parses_to("", NULL);
     parses_to("Theme:", NULL);
     parses_to("Theme: \"\"", NULL);
@@ -216,7 +221,7 @@ static void test_fits_the_context(void **state)
     struct siren_named_topic names[4] = {{0}};
     char *whole;
     siren_topic_prompt(&whole, "movies", films, 3, &err);
-    struct script s = {{"Theme: a", "Theme: b", "Theme: c"}, 0, 0, strlen(whole) - 1};
+    struct script s = {{"Theme: Stars", "Theme: Hearts", "Theme: Waves"}, 0, 0, strlen(whole) - 1};
     free(whole);
     assert_int_equal(name_films(names, &s), 0);
     assert_int_equal(names[0].n_shown, 2);

@@ -21,10 +21,11 @@ struct siren_topic_item {
     const char *categories; /* "Drama|Comedy"; "" or NULL: none */
 };
 
-/* For each topic its m items nearest the centre, nearest first: out (k, m), -1 where
- * a topic has fewer.  x: (n, d), labels: (n) as K-means gave them. */
-int siren_topics_nearest(const float *x, size_t n, int d, const float *centres, int k,
-                         const int32_t *labels, int m, int32_t *out, struct siren_error *err);
+/* For each topic its m items nearest the centre, nearest first (of equals the lower item):
+ * out (k, m), -1 where a topic has fewer.  labels, distances: (n) each item's topic (-1: none)
+ * and its squared distance to the centre. */
+int siren_topics_nearest(const int32_t *labels, const float *distances, size_t n, int k, int m,
+                         int32_t *out, struct siren_error *err);
 
 /* Something that answers a prompt. */
 struct siren_namer {

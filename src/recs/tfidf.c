@@ -142,7 +142,14 @@ static int is_word_character(utf8proc_int32_t c)
            c == 0x2019;
 }
 
-/* Next word at *text; 0 at the end.  *gap: something other than a space or a hyphen was passed. */
+static int word_character_at(const char *text)
+{
+    utf8proc_int32_t c;
+    return utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &c) > 0 && is_word_character(c);
+}
+
+/* Next word at *text, with the hyphens inside it ("Sci-Fi"); 0 at the end.  *gap: something other
+ * than a space or a hyphen was passed. */
 static int next_word(const char **text, struct word *w, int *gap)
 {
     size_t length = 0, folded = 0;
@@ -152,7 +159,7 @@ static int next_word(const char **text, struct word *w, int *gap)
         utf8proc_int32_t c;
         utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)at, -1, &c);
         if (n <= 0) n = 1, c = ',';
-        if (is_word_character(c)) {
+        if (is_word_character(c) || (c == '-' && length && word_character_at(at + n))) {
             utf8proc_uint8_t lower[4];
             size_t m = (size_t)utf8proc_encode_char(utf8proc_tolower(c), lower);
             if (length + (size_t)n < MAX_TERM / 2 && folded + m < MAX_TERM / 2) {

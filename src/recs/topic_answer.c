@@ -103,24 +103,76 @@ static int readable(const char *text, size_t length)
     return letters > 0;
 }
 
-static int count_words(const char *text, size_t length)
+static int in_word(char c)
 {
-    int words = 0, inside = 0;
-    for (size_t i = 0; i < length; i++) {
-        int space = isspace((unsigned char)text[i]) != 0;
-        words += !space && !inside;
-        inside = !space;
+    return isalnum((unsigned char)c) || (unsigned char)c >= 0x80 || c == '\'' || c == '-';
+}
+
+/* The next word's start and length; 0 at the end. */
+static size_t word_at(const char **text, const char *end)
+{
+    while (*text < end && !in_word(**text)) ++*text;
+    size_t length = 0;
+    while (*text + length < end && in_word((*text)[length])) length++;
+    return length;
+}
+
+/* Words that alone name nothing. */
+static int is_empty_word(const char *word, size_t length)
+{
+    static const char *const empty[] = {
+        "the",  "a",     "an",   "and",   "of",   "in",    "film",  "films",  "movie", "movies",
+        "book", "books", "item", "items", "game", "games", "theme", "themes", "other", "various"};
+    for (size_t i = 0; i < sizeof empty / sizeof *empty; i++)
+        if (strlen(empty[i]) == length && !strncasecmp(word, empty[i], length)) return 1;
+    return 0;
+}
+
+/* At most SIREN_TOPIC_WORDS words, none of them three times: small models fall into loops. */
+static int well_worded(const char *text, size_t length)
+{
+    const char *words[SIREN_TOPIC_WORDS], *end = text + length;
+    size_t lengths[SIREN_TOPIC_WORDS], n = 0, l, full = 0;
+    for (; (l = word_at(&text, end)) > 0; text += l) {
+        int same = 0;
+        if (n == SIREN_TOPIC_WORDS) return 0;
+        for (size_t i = 0; i < n; i++) same += lengths[i] == l && !strncasecmp(words[i], text, l);
+        if (same >= 2) return 0;
+        words[n] = text, lengths[n++] = l;
+        full += !is_empty_word(text, l);
     }
-    return words;
+    return full > 0;
+}
+
+/* "1. ", "2) " */
+static void skip_number(const char **text, size_t *length)
+{
+    size_t digits = 0;
+    while (digits < *length && isdigit((unsigned char)(*text)[digits])) digits++;
+    if (!digits || digits + 1 >= *length || !strchr(".)", (*text)[digits])) return;
+    if (!isspace((unsigned char)(*text)[digits + 1])) return;
+    *text += digits + 1, *length -= digits + 1;
+}
+
+/* "Heists (Crime)": small models copy the categories along. */
+static void drop_parenthesis(const char *text, size_t *length)
+{
+    if (!*length || text[*length - 1] != ')') return;
+    size_t open = *length;
+    while (open > 0 && text[open - 1] != '(') open--;
+    if (open > 0) *length = open - 1;
 }
 
 /* The name on one line, malloc'ed with single spaces; NULL where it is of no use. */
 static char *name_on_line(const char *line, size_t length, int *memory)
 {
     unwrap(&line, &length);
+    drop_parenthesis(line, &length);
+    skip_number(&line, &length);
+    unwrap(&line, &length);
     static const char placeholder[] = "at most ";
     if (!length || length > NAME_BYTES || !readable(line, length)) return NULL;
-    if (count_words(line, length) > SIREN_TOPIC_WORDS) return NULL;
+    if (!well_worded(line, length) || memchr(line, '|', length)) return NULL;
     if (!strncasecmp(line, placeholder, sizeof placeholder - 1)) return NULL;
     struct buf b = {0};
     for (size_t i = 0; i < length; i++) {
@@ -142,12 +194,14 @@ static size_t line_length(const char *text)
 
 int siren_topic_parse(const char *answer, char **name, struct siren_error *err)
 {
-    static const char mark[] = "theme:";
     int memory = 0, marked = 0;
     *name = NULL;
     for (const char *end; (end = strstr(answer, "</think>"));) answer = end + strlen("</think>");
-    for (const char *at = answer; (at = strcasestr(at, mark)) && !*name && !memory;) {
-        at += sizeof mark - 1;
+    for (const char *at = answer; (at = strcasestr(at, "theme")) && !*name && !memory;) {
+        at += strlen("theme");
+        at += tolower((unsigned char)*at) == 's';
+        if (*at != ':') continue;
+        at++;
         marked = 1;
         *name = name_on_line(at, line_length(at), &memory);
     }

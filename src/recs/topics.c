@@ -14,7 +14,7 @@
 /* ---- the items of a topic ---- */
 
 struct near_item {
-    double distance;
+    float distance;
     int32_t item, topic;
 };
 
@@ -26,22 +26,17 @@ static int by_topic_and_distance(const void *a, const void *b)
     return x->item < y->item ? -1 : x->item > y->item;
 }
 
-int siren_topics_nearest(const float *x, size_t n, int d, const float *centres, int k,
-                         const int32_t *labels, int m, int32_t *out, struct siren_error *err)
+int siren_topics_nearest(const int32_t *labels, const float *distances, size_t n, int k, int m,
+                         int32_t *out, struct siren_error *err)
 {
-    if (k < 1 || d < 1 || m < 1)
-        return siren_fail(err, SIREN_EINVAL, "nearest items: %d topics, %d columns, %d items", k, d,
-                          m);
+    if (k < 1 || m < 1)
+        return siren_fail(err, SIREN_EINVAL, "nearest items: %d topics, %d items", k, m);
     struct near_item *near = alloc_array(n, sizeof *near);
     if (!near) return siren_fail_memory(err, "nearest items", n * sizeof *near);
     size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t c = labels[i];
-        if (c < 0 || c >= k) continue;
-        const float *centre = centres + (size_t)c * (size_t)d;
-        double distance = dots_distance(x + i * (size_t)d, centre, d);
-        near[count++] = (struct near_item){distance, (int32_t)i, c};
-    }
+    for (size_t i = 0; i < n; i++)
+        if (labels[i] >= 0 && labels[i] < k)
+            near[count++] = (struct near_item){distances[i], (int32_t)i, labels[i]};
     qsort(near, count, sizeof *near, by_topic_and_distance);
     for (size_t i = 0; i < (size_t)k * (size_t)m; i++) out[i] = -1;
     int rank = 0;
@@ -93,6 +88,14 @@ struct naming {
     const struct siren_namer *namer;
     struct siren_topic_item *shown; /* (m) of the topic at hand */
 };
+
+/* A title of one item says nothing of the others. */
+static int is_title(const struct naming *w, size_t n_shown, const char *name)
+{
+    for (size_t i = 0; i < n_shown; i++)
+        if (w->shown[i].title && !strcasecmp(w->shown[i].title, name)) return 1;
+    return 0;
+}
 
 static int is_taken(const struct naming *w, int topic, const char *name)
 {
@@ -146,7 +149,7 @@ static int ask_namer(struct naming *w, int topic, struct siren_error *err)
     free(prompt);
     if (!code) code = siren_topic_parse(answer, &name, err);
     free(answer);
-    if (code == 1 && !is_taken(w, topic, name)) {
+    if (code == 1 && !is_taken(w, topic, name) && !is_title(w, n, name)) {
         t->text = name;
         t->source = SIREN_NAME_LLM;
         return 0;
