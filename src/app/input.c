@@ -1,8 +1,8 @@
 /* What a prompt is made from: only what precedes the target. */
 #include <stdlib.h>
 
+#include "app/parts.h"
 #include "base/alloc.h"
-#include "siren/app.h"
 
 struct owner {
     size_t *rows;
@@ -62,7 +62,7 @@ static int fill_history(const struct siren_app *app, struct owner *o, size_t n,
     return 0;
 }
 
-static struct siren_sketch_event event_of(const struct siren_app *app, size_t row)
+struct siren_sketch_event app_sketch_event(const struct siren_app *app, size_t row)
 {
     const struct siren_topics *t = &app->topics;
     int item = app->ratings.item[row];
@@ -109,7 +109,7 @@ static int fill_sketch(const struct siren_app *app, const struct siren_target *t
     o->events = alloc_zeroed(n + 1, sizeof *o->events);
     o->states = alloc_zeroed((size_t)k, sizeof *o->states);
     if (!o->events || !o->states) return siren_fail_memory(err, "a sketch", 0);
-    for (size_t i = 0; i < n; i++) o->events[i] = event_of(app, o->rows[i]);
+    for (size_t i = 0; i < n; i++) o->events[i] = app_sketch_event(app, o->rows[i]);
     siren_sketch_compute(o->states, k, o->events, n, read.theta);
     rc = siren_sketch_read(&o->sketch, o->states, k, (const char *const *)app->topic_names, &read,
                            err);

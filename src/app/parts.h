@@ -25,6 +25,9 @@ struct app_part {
 };
 struct siren_progress app_part_progress(struct app_part *part);
 
+/* A rating as it enters its user's sketch: with the topics of its item. */
+struct siren_sketch_event app_sketch_event(const struct siren_app *app, size_t row);
+
 /* The options as a JSON object: all that determines an answer, besides model and data. */
 json_t *app_options_json(const struct siren_predict_options *options);
 /* A hash of what the answers depend on in the workspace: ratings, items, topics. */

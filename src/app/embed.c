@@ -1,0 +1,112 @@
+/* Vectors of the items' texts. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/parts.h"
+#include "base/alloc.h"
+#include "siren/understand.h"
+
+/* Items embedded and stored at a time. */
+enum { BATCH = 512 };
+
+struct embedding_job {
+    struct siren_workspace *ws;
+    struct siren_encoder *encoder;
+    const struct siren_items *items;
+    int id;        /* of the encoder in the workspace */
+    int32_t *todo; /* (n) */
+    size_t n;
+    /* one batch */
+    char *texts[BATCH];
+    uint64_t hashes[BATCH];
+    float *vectors; /* (BATCH, d) */
+};
+
+/* The items that need a vector. */
+static int list_items(struct embedding_job *job, int all, struct siren_error *err)
+{
+    struct siren_embeddings old = {0};
+    int rc =
+        all ? SIREN_ENOTFOUND : siren_embeddings_load(&old, job->ws, job->encoder->identity, err);
+    if (rc && rc != SIREN_ENOTFOUND) return rc;
+    int n_old = rc ? 0 : old.n;
+    job->todo = alloc_array((size_t)job->items->n + 1, sizeof *job->todo);
+    if (!job->todo) {
+        siren_embeddings_clear(&old);
+        return siren_fail_memory(err, "items to embed", (size_t)job->items->n * 4);
+    }
+    for (int i = 0; i < job->items->n; i++)
+        if (i >= n_old || !old.has[i]) job->todo[job->n++] = i;
+    siren_embeddings_clear(&old);
+    return 0;
+}
+
+static int embed_batch(struct embedding_job *job, size_t from, size_t n,
+                       const struct siren_progress *progress, struct siren_error *err)
+{
+    int rc = 0;
+    for (size_t i = 0; i < n && !rc; i++) {
+        const struct siren_item *item = &job->items->item[job->todo[from + i]];
+        rc = siren_item_text(item, 0, &job->texts[i], err);
+        job->hashes[i] = item->hash;
+    }
+    if (!rc)
+        rc = siren_encoder_embed(job->encoder, (const char *const *)job->texts, n, job->vectors,
+                                 progress, err);
+    if (!rc)
+        rc = siren_embeddings_save(job->ws, job->id, job->todo + from, n, job->vectors, job->hashes,
+                                   err);
+    for (size_t i = 0; i < n; i++) {
+        free(job->texts[i]);
+        job->texts[i] = NULL;
+    }
+    return rc;
+}
+
+static int embed_all(struct embedding_job *job, struct siren_embed_report *report,
+                     const struct siren_progress *progress, struct siren_error *err)
+{
+    size_t bytes = (size_t)job->encoder->d * sizeof *job->vectors;
+    job->vectors = alloc_array(BATCH, bytes);
+    if (!job->vectors) return siren_fail_memory(err, "embeddings", BATCH * bytes);
+    int rc = 0;
+    for (size_t at = 0; at < job->n && !rc; at += BATCH) {
+        size_t n = job->n - at < BATCH ? job->n - at : BATCH;
+        struct app_part part = {progress, "items", at, n, job->n};
+        struct siren_progress inner = app_part_progress(&part);
+        if (siren_progress_update(progress, "items", at, job->n))
+            rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu items", at, job->n);
+        if (!rc) rc = embed_batch(job, at, n, &inner, err);
+        if (!rc) report->n_embedded += (int)n;
+    }
+    if (!rc && job->n) siren_progress_update(progress, "items", job->n, job->n);
+    return rc;
+}
+
+int siren_embed_items(struct siren_workspace *ws, struct siren_encoder *encoder, int all,
+                      struct siren_embed_report *report, const struct siren_progress *progress,
+                      struct siren_error *err)
+{
+    struct siren_items items;
+    struct embedding_job *job = alloc_zeroed(1, sizeof *job);
+    double start = app_milliseconds();
+    memset(report, 0, sizeof *report);
+    if (!job) return siren_fail_memory(err, "embeddings", sizeof *job);
+    int rc = siren_items_load(&items, ws, err);
+    if (rc) {
+        free(job);
+        return rc;
+    }
+    job->ws = ws, job->encoder = encoder, job->items = &items;
+    rc = siren_encoder_add(ws, encoder->identity, encoder->d, encoder->unit, &job->id, err);
+    if (!rc) rc = list_items(job, all, err);
+    report->n_items = items.n;
+    report->n_kept = items.n - (int)job->n;
+    if (!rc) rc = embed_all(job, report, progress, err);
+    report->seconds = (app_milliseconds() - start) / 1e3;
+    free(job->todo);
+    free(job->vectors);
+    free(job);
+    siren_items_clear(&items);
+    return rc;
+}

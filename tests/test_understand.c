@@ -1,0 +1,304 @@
+/* Embed, topics and sketches over a workspace. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "scratch.h"
+#include "siren/import.h"
+#include "siren/random.h"
+#include "siren/understand.h"
+
+static struct siren_error err;
+static struct siren_pool *pool;
+
+static void check(int rc)
+{
+    if (rc) fail_msg("%s", err.message);
+}
+
+enum { ITEMS = 60, USERS = 25, D = 8, GROUPS = 4, DAY = 86400000 };
+
+/* Item i belongs to group i % 4: its title and its vector say so. */
+static const char *const words[GROUPS] = {"Space", "Love", "Crime", "Ocean"};
+
+static void write_ratings(char *path)
+{
+    char *text = malloc(200000), *at = text;
+    at += sprintf(at, "user,item,rating,time\n");
+    for (int u = 0; u < USERS; u++)
+        for (int i = 0; i < ITEMS; i++) {
+            uint64_t c = (uint64_t)(u * ITEMS + i);
+            if (siren_random_uniform(4, 0, c) > 0.35) continue;
+            int rating = 1 + (int)siren_random_below(4, 1, c, 5);
+            long long time = 1500000000 + (long long)siren_random_below(4, 2, c, 1000) * 86400;
+            at += sprintf(at, "u%d,i%d,%d,%lld\n", u, i, rating, time);
+        }
+    strcpy(path, scratch_write("ratings.csv", text, (size_t)(at - text)));
+    at = text;
+    at += sprintf(at, "item,title,categories\n");
+    for (int i = 0; i < ITEMS; i++)
+        at += sprintf(at, "i%d,%s story %d,%s|Films\n", i, words[i % GROUPS], i, words[i % GROUPS]);
+    scratch_write("items.csv", text, (size_t)(at - text));
+    free(text);
+}
+
+static void make_workspace(char path[256], const char *name)
+{
+    struct siren_workspace *ws;
+    struct siren_import_options o;
+    char ratings[256];
+    write_ratings(ratings);
+    snprintf(path, 256, "%s", scratch_path(name));
+    siren_import_defaults(&o);
+    o.items = scratch_path("items.csv");
+    o.k_core = 0;
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_CREATE, &err));
+    check(siren_import(ws, ratings, &o, NULL, NULL, &err));
+    siren_workspace_close(ws);
+}
+
+/* Vectors by the group that the title names, with some noise. */
+static void save_vectors(struct siren_workspace *ws, uint64_t seed)
+{
+    struct siren_items items;
+    int encoder;
+    check(siren_items_load(&items, ws, &err));
+    check(siren_encoder_add(ws, "made-up", D, 0, &encoder, &err));
+    for (int32_t i = 0; i < items.n; i++) {
+        float v[D];
+        for (int j = 0; j < D; j++)
+            v[j] = (float)(0.3 * siren_random_normal(seed, (uint64_t)i, (uint64_t)j));
+        for (int g = 0; g < GROUPS; g++)
+            if (!strncmp(items.item[i].title, words[g], strlen(words[g]))) v[g] += 4;
+        check(siren_embeddings_save(ws, encoder, &i, 1, v, &items.item[i].hash, &err));
+    }
+    siren_items_clear(&items);
+}
+
+static struct siren_cluster_report make_topics(struct siren_workspace *ws, uint64_t seed)
+{
+    struct siren_cluster_report report;
+    struct siren_cluster_options o = {.k = GROUPS, .seed = seed};
+    check(siren_cluster_items(ws, &o, pool, &report, NULL, &err));
+    return report;
+}
+
+static int topic_named(const struct siren_topics *t, const char *part)
+{
+    for (int c = 0; c < t->k; c++)
+        if (strstr(t->name[c], part)) return c;
+    fail_msg("no topic's name holds \"%s\"", part);
+    return -1;
+}
+
+static void test_topics_and_names(void **state)
+{
+    char path[256];
+    struct siren_workspace *ws;
+    struct siren_topics t;
+    make_workspace(path, "topics.siren");
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    struct siren_cluster_options o = {.k = GROUPS};
+    struct siren_cluster_report report;
+    assert_int_equal(siren_cluster_items(ws, &o, pool, &report, NULL, &err), SIREN_ENOTFOUND);
+    save_vectors(ws, 1);
+    report = make_topics(ws, 1);
+    assert_int_equal(report.k, GROUPS);
+    assert_int_equal(report.named_by_tfidf, GROUPS);
+    assert_int_equal(report.n_without, 0);
+    assert_int_equal(report.n_users, USERS);
+    check(siren_topics_load(&t, ws, &err));
+    for (int g = 0; g < GROUPS; g++) topic_named(&t, words[g]);
+    for (int i = GROUPS; i < t.n; i++) {
+        assert_int_not_equal(t.second[i], t.topic[i]);
+        assert_true(t.distance[i] < t.second_distance[i]);
+    }
+    int ocean = topic_named(&t, "Ocean");
+    float centre[D];
+    memcpy(centre, t.centre + ocean * D, sizeof centre);
+    siren_topics_clear(&t);
+
+    /* a name given by hand goes on to the topic that continues it */
+    check(siren_topic_name(ws, ocean, "Below the waves", SIREN_NAME_HAND, &err));
+    save_vectors(ws, 2);
+    report = make_topics(ws, 5);
+    assert_int_equal(report.named_by_hand, 1);
+    check(siren_topics_load(&t, ws, &err));
+    float *again = t.centre + topic_named(&t, "Below the waves") * D;
+    for (int j = 0; j < D; j++) assert_true(fabsf(again[j] - centre[j]) < 0.6f);
+    siren_topics_clear(&t);
+
+    /* … and stays when the topics are only named again, until it is to be forgotten */
+    check(siren_rename_topics(ws, &o, &report, NULL, &err));
+    assert_int_equal(report.named_by_hand, 1);
+    o.forget_names = 1;
+    check(siren_rename_topics(ws, &o, &report, NULL, &err));
+    assert_int_equal(report.named_by_hand, 0);
+    assert_int_equal(report.named_by_tfidf, GROUPS);
+    siren_workspace_close(ws);
+}
+
+/* ---- sketches ---- */
+
+/* As of one moment: a correction may leave a state with a later time than a rebuild. */
+static double decayed(const struct siren_topic_state *s, double value)
+{
+    if (s->time == SIREN_NO_TIME) return 0;
+    return value * exp2(((double)s->time - 1.6e12) / (365.25 * DAY));
+}
+
+static int same_rows(struct siren_workspace *ws, struct siren_sketch_row **rows, size_t *n)
+{
+    struct siren_sketch_row *now;
+    size_t n_now;
+    check(siren_sketch_rows_load(ws, -1, &now, &n_now, &err));
+    int same = n_now == *n;
+    for (size_t i = 0; i < n_now && same; i++) {
+        const struct siren_topic_state *a = &now[i].state, *b = &(*rows)[i].state;
+        same = now[i].user == (*rows)[i].user && now[i].topic == (*rows)[i].topic &&
+               a->weight == b->weight && a->sum == b->sum && a->liked == b->liked &&
+               a->disliked == b->disliked &&
+               fabs(decayed(a, a->decayed_weight) - decayed(b, b->decayed_weight)) < 1e-9 &&
+               fabs(decayed(a, a->decayed_sum) - decayed(b, b->decayed_sum)) < 1e-9;
+    }
+    free(*rows);
+    *rows = now, *n = n_now;
+    return same;
+}
+
+/* Ratings added, corrected and late leave the stored sketches as a rebuild makes them. */
+static void test_rating_equals_rebuilding(void **state)
+{
+    char path[256];
+    struct siren_workspace *ws;
+    struct siren_sketch_row *rows = NULL;
+    size_t n = 0;
+    make_workspace(path, "rate.siren");
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    save_vectors(ws, 1);
+    for (int soft = 0; soft < 2; soft++) {
+        struct siren_cluster_report report;
+        struct siren_cluster_options o = {.k = GROUPS, .seed = 1, .soft = soft};
+        check(siren_cluster_items(ws, &o, pool, &report, NULL, &err));
+        for (int i = 0; i < 200; i++) {
+            struct siren_rate_result result;
+            uint64_t c = (uint64_t)(soft * 1000 + i);
+            int user = (int)siren_random_below(6, 0, c, USERS);
+            int item = (int)siren_random_below(6, 1, c, ITEMS);
+            int64_t time = (int64_t)(1500000000 + siren_random_below(6, 2, c, 1200) * 86400) * 1000;
+            double rating = 1 + (double)siren_random_below(6, 3, c, 5);
+            if (i % 7 == 0) time = SIREN_NO_TIME;
+            check(siren_rate(ws, user, item, rating, time, &result, &err));
+        }
+        same_rows(ws, &rows, &n);
+        check(siren_cluster_items(ws, &o, pool, &report, NULL, &err));
+        assert_true(same_rows(ws, &rows, &n));
+        assert_true(n > USERS);
+    }
+    free(rows);
+    siren_workspace_close(ws);
+}
+
+static void test_user_sketch(void **state)
+{
+    char path[256];
+    struct siren_workspace *ws;
+    struct siren_app app;
+    struct siren_sketch s;
+    size_t n, n_all;
+    make_workspace(path, "sketch.siren");
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    save_vectors(ws, 1);
+    make_topics(ws, 1);
+    siren_workspace_close(ws);
+    check(siren_app_open(&app, path, SIREN_WORKSPACE_READ, &err));
+    const struct siren_ratings *r = &app.ratings;
+    struct siren_when when = {SIREN_NO_ROW, SIREN_NO_TIME};
+    check(siren_user_sketch(&app, 3, &when, NULL, &s, &n_all, &err));
+    int64_t count = 0;
+    for (size_t i = 0; i < s.n_liked; i++) count += s.liked[i].count;
+    for (size_t i = 0; i < s.n_disliked; i++) count += s.disliked[i].count;
+    assert_int_equal(count, n_all);
+    assert_int_equal(n_all, r->user_start[4] - r->user_start[3]);
+    siren_sketch_clear(&s);
+
+    /* before a row, and before its time: the same ratings (no two times are equal here) */
+    when.row = r->user_start[3] + n_all / 2;
+    check(siren_user_sketch(&app, 3, &when, NULL, &s, &n, &err));
+    siren_sketch_clear(&s);
+    assert_int_equal(n, n_all / 2);
+    when = (struct siren_when){SIREN_NO_ROW, r->time[when.row]};
+    check(siren_user_sketch(&app, 3, &when, NULL, &s, &n, &err));
+    siren_sketch_clear(&s);
+    assert_true(n <= n_all / 2);
+
+    when = (struct siren_when){r->user_start[5], SIREN_NO_TIME};
+    assert_int_equal(siren_user_sketch(&app, 3, &when, NULL, &s, &n, &err), SIREN_EINVAL);
+    when.row = SIREN_NO_ROW;
+    assert_int_equal(siren_user_sketch(&app, 999, &when, NULL, &s, &n, &err), SIREN_ENOTFOUND);
+    siren_app_close(&app);
+}
+
+/* ---- the real encoder ---- */
+
+static void test_embed(void **state)
+{
+    const char *models = getenv("SIREN_MODELS");
+    char path[256], encoder_path[512];
+    struct siren_workspace *ws;
+    struct siren_encoder encoder;
+    struct siren_embed_report report;
+    struct siren_embeddings e;
+    if (!models) skip();
+    snprintf(encoder_path, sizeof encoder_path, "%s/all-minilm-l6-v2", models);
+    make_workspace(path, "embed.siren");
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    check(siren_encoder_open(&encoder, encoder_path, pool, &err));
+    check(siren_embed_items(ws, &encoder, 0, &report, NULL, &err));
+    assert_int_equal(report.n_embedded, ITEMS);
+    check(siren_embeddings_load(&e, ws, encoder.identity, &err));
+    for (int i = 0; i < e.n; i++) {
+        double length = 0;
+        for (int j = 0; j < e.d; j++) length += pow(e.vector[i * e.d + j], 2);
+        assert_true(e.has[i] && fabs(length - 1) < 1e-5);
+    }
+    siren_embeddings_clear(&e);
+    check(siren_embed_items(ws, &encoder, 0, &report, NULL, &err));
+    assert_int_equal(report.n_embedded, 0);
+    assert_int_equal(report.n_kept, ITEMS);
+    const struct siren_item item = {.external = "new", .title = "A new one"};
+    int id;
+    check(siren_item_add(ws, &item, &id, &err));
+    check(siren_embed_items(ws, &encoder, 0, &report, NULL, &err));
+    assert_int_equal(report.n_embedded, 1);
+    make_topics(ws, 1);
+    siren_encoder_close(&encoder);
+    siren_workspace_close(ws);
+}
+
+static int set_up(void **state)
+{
+    return siren_pool_create(&pool, 2, &err) || scratch_create(state);
+}
+
+static int tear_down(void **state)
+{
+    siren_pool_free(pool);
+    return scratch_delete(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_topics_and_names),
+        cmocka_unit_test(test_rating_equals_rebuilding),
+        cmocka_unit_test(test_user_sketch),
+        cmocka_unit_test(test_embed),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
