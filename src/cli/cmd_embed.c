@@ -1,0 +1,68 @@
+#include "cli/cli.h"
+#include "siren/understand.h"
+
+static int tell_json(struct cli *cli, const struct siren_encoder *e,
+                     const struct siren_embed_report *r)
+{
+    return cli_print_json(cli, json_pack("{s:s, s:i, s:b, s:i, s:i, s:i, s:f}", "encoder",
+                                         e->identity, "dimensions", e->d, "unit", e->unit, "items",
+                                         r->n_items, "embedded", r->n_embedded, "kept", r->n_kept,
+                                         "seconds", r->seconds));
+}
+
+static int tell(struct cli *cli, const struct siren_encoder *e, const struct siren_embed_report *r)
+{
+    const char *path = cli_arg(cli, 0);
+    if (cli->json) return tell_json(cli, e, r);
+    cli_print(cli, "%s items embedded by %s in %s, %s had their vectors already.\n",
+              cli_number((uint64_t)r->n_embedded), e->identity, cli_seconds(r->seconds),
+              cli_number((uint64_t)r->n_kept));
+    cli_note(cli, "Next: siren topics %s", path);
+    return 0;
+}
+
+static int run(struct cli *cli)
+{
+    const char *path = cli_need(cli, "encoder");
+    struct siren_pool *pool = path ? cli_pool(cli) : NULL;
+    struct siren_encoder encoder;
+    struct siren_embed_report report;
+    struct siren_workspace *ws;
+    if (!pool) return cli->err.code;
+    int rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
+    if (rc) return rc;
+    rc = siren_encoder_open(&encoder, path, pool, &cli->err);
+    if (!rc) {
+        rc = siren_embed_items(ws, &encoder, cli_flag(cli, "all"), &report, cli_progress(cli),
+                               &cli->err);
+        cli_progress_end(cli);
+        if (!rc) rc = tell(cli, &encoder, &report);
+        siren_encoder_close(&encoder);
+    }
+    siren_workspace_close(ws);
+    return rc;
+}
+
+static const struct cli_option options[] = {
+    {.name = "all", .letter = 'a', .type = CLI_FLAG, .help = "embed items that have a vector, too"},
+    {0},
+};
+
+const struct cli_command cmd_embed = {
+    .name = "embed",
+    .group = CLI_UNDERSTAND,
+    .summary = "Turn the items' titles and categories into vectors",
+    .usage = "WORKSPACE",
+    .description =
+        "A sentence encoder reads \"Title: …\", \"Category: …\" and \"Feature: …\" of each item; "
+        "topics and retrieval rest on its vectors. Only items that are new or whose text has "
+        "changed are embedded. Stopped half way, it keeps what is done and goes on next time.",
+    .common = CLI_JSON | CLI_ENCODER | CLI_THREADS,
+    .options = options,
+    .examples =
+        (const struct cli_example[]){
+            {"siren embed films.siren --encoder all-minilm-l6-v2", "items that have no vector yet"},
+            {"siren embed films.siren --encoder bge-m3 --all", "every item anew"},
+            {0}},
+    .run = run,
+};
