@@ -103,6 +103,33 @@ static void test_joined_kinds(void **state)
         }
 }
 
+/* Matrices of one arena, more than a chunk of it. */
+static void test_arena(void **state)
+{
+    const struct kernels *k = kernels_select(isa_best(), NULL);
+    struct packed_arena arena = {0};
+    enum { N_MATRICES = 5, ROWS = 4099, K = 640 };
+    struct tensor t = made_tensor(TENSOR_F32, 21, K, 9);
+    struct packed w[N_MATRICES];
+    for (int i = 0; i < N_MATRICES; i++) {
+        int rows = i == 2 ? 4 * ROWS : ROWS; /* 10 MB; 42 MB: larger than a chunk */
+        assert_int_equal(packed_alloc_in(&arena, &w[i], PACKED_F32, rows, K, NULL), 0);
+        assert_int_equal((uintptr_t)w[i].data % 64, 0);
+        packed_fill(&w[i], 0, &t, i, 16); /* the first panel and the last */
+        packed_fill(&w[i], rows - 3, &t, i, 3);
+    }
+    assert_true(arena.n_chunks >= 3);
+    for (int i = 0; i < N_MATRICES; i++) {
+        check_column(k, &w[i], 15, &t, i + 15);
+        check_column(k, &w[i], w[i].n - 1, &t, i + 2);
+        packed_free(&w[i]);
+    }
+    assert_int_equal(packed_alloc_in(&arena, &w[0], PACKED_Q8, 16, 33, NULL), SIREN_EINVAL);
+    packed_arena_free(&arena);
+    packed_arena_free(&arena);
+    free_tensor(&t);
+}
+
 static void test_errors(void **state)
 {
     struct siren_error err;
@@ -121,9 +148,8 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),
-        cmocka_unit_test(test_row_list),
-        cmocka_unit_test(test_joined_kinds),
+        cmocka_unit_test(test_types),        cmocka_unit_test(test_row_list),
+        cmocka_unit_test(test_joined_kinds), cmocka_unit_test(test_arena),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests_name("pack", tests, NULL, NULL);

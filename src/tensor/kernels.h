@@ -44,8 +44,18 @@ struct packed {
     int n, k;     /* logical */
     int n_panels; /* ceil(n / 16) */
     size_t panel_bytes;
-    unsigned char *data; /* 64-byte aligned, owned; freed by packed_free */
+    unsigned char *data; /* 64-byte aligned */
+    void *owned;         /* what packed_free frees: data, or NULL for memory of an arena */
 };
+
+/* Memory of many matrices side by side, so that the large pages of the machine serve small
+ * matrices, too.  Starts as all zeros; one thread at a time. */
+struct packed_arena {
+    void **chunks;
+    size_t n_chunks, capacity;
+    size_t size, used; /* of the last chunk */
+};
+void packed_arena_free(struct packed_arena *a); /* frees all its matrices' data */
 
 /* Pack rows [row0, row0 + n) of the (rows, k) tensor t; `expand` != 0 stores f32 whatever the
  * source (a memory policy: equal bits).  Pieces may be appended: several tensors with one K
@@ -57,14 +67,16 @@ enum packed_kind packed_kind_for(enum tensor_type type, int expand);
 enum packed_kind packed_kind_join(enum packed_kind a, enum packed_kind b);
 /* All n columns must be filled before use; the padding columns are zeros already. */
 int packed_alloc(struct packed *out, enum packed_kind kind, int n, int k, struct siren_error *err);
+int packed_alloc_in(struct packed_arena *arena, struct packed *out, enum packed_kind kind, int n,
+                    int k, struct siren_error *err);
 /* Fills columns [column, column + rows) from rows [row0, row0 + rows) of t, whose last dimension
- * is w->k and whose kind w->kind can hold.  Thread-safe for disjoint ranges of whole panels. */
+ * is w->k and whose kind w->kind can hold.  Thread-safe for disjoint columns. */
 void packed_fill(struct packed *w, int column, const struct tensor *t, int64_t row0, int rows);
 /* The same from an explicit list: column + i takes row rows[i] (a permutation of the rows costs
  * nothing). */
 void packed_fill_rows(struct packed *w, int column, const struct tensor *t, const int32_t *rows,
                       int n_rows);
-void packed_free(struct packed *w);
+void packed_free(struct packed *w); /* zeros are allowed */
 
 struct attention_branch {
     int n_rows, first_page, n_pages;

@@ -55,19 +55,46 @@ static size_t panel_size(enum packed_kind kind, int k)
     return 0;
 }
 
+#define HUGE_PAGE ((size_t)2 << 20)
+#define ARENA_CHUNK ((size_t)32 << 20)
+
 /* Weights are read from end to end at every step: large pages spare the address cache. */
 static void *alloc_weights(size_t bytes)
 {
-    const size_t huge = (size_t)2 << 20;
-    if (bytes < 2 * huge) return alloc_aligned(bytes, 1);
-    if (bytes > SIZE_MAX - huge) return NULL;
-    size_t rounded = (bytes + huge - 1) / huge * huge;
-    void *data = aligned_alloc(huge, rounded);
+    if (bytes < 2 * HUGE_PAGE) return alloc_aligned(bytes, 1);
+    if (bytes > SIZE_MAX - HUGE_PAGE) return NULL;
+    size_t rounded = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    void *data = aligned_alloc(HUGE_PAGE, rounded);
     if (data) madvise(data, rounded, MADV_HUGEPAGE);
     return data;
 }
 
-int packed_alloc(struct packed *out, enum packed_kind kind, int n, int k, struct siren_error *err)
+/* What is left of the last chunk is untouched memory: it costs addresses only. */
+static void *arena_take(struct packed_arena *a, size_t bytes)
+{
+    if (!a->n_chunks || bytes > a->size - a->used) {
+        size_t size = bytes > ARENA_CHUNK ? bytes : ARENA_CHUNK;
+        if (alloc_grow(&a->chunks, &a->capacity, a->n_chunks + 1, sizeof *a->chunks)) return NULL;
+        void *chunk = alloc_weights(size);
+        if (!chunk) return NULL;
+        a->chunks[a->n_chunks++] = chunk;
+        a->size = size;
+        a->used = 0;
+    }
+    unsigned char *data = (unsigned char *)a->chunks[a->n_chunks - 1] + a->used;
+    a->used += bytes; /* panels are multiples of a cache line */
+    return data;
+}
+
+void packed_arena_free(struct packed_arena *a)
+{
+    for (size_t i = 0; i < a->n_chunks; i++) free(a->chunks[i]);
+    free(a->chunks);
+    memset(a, 0, sizeof *a);
+}
+
+int packed_alloc_in(struct packed_arena *arena, struct packed *out, enum packed_kind kind, int n,
+                    int k, struct siren_error *err)
 {
     memset(out, 0, sizeof *out);
     if (n <= 0 || k <= 0)
@@ -80,16 +107,24 @@ int packed_alloc(struct packed *out, enum packed_kind kind, int n, int k, struct
     size_t bytes;
     w.panel_bytes = panel_size(kind, k);
     if (__builtin_mul_overflow(w.panel_bytes, (size_t)w.n_panels, &bytes)) bytes = SIZE_MAX;
-    w.data = alloc_weights(bytes);
+    if (arena)
+        w.data = arena_take(arena, bytes);
+    else
+        w.owned = w.data = alloc_weights(bytes);
     if (!w.data) return siren_fail_memory(err, "packed weights", bytes);
     if (n % 16) memset(w.data + (size_t)(w.n_panels - 1) * w.panel_bytes, 0, w.panel_bytes);
     *out = w;
     return SIREN_OK;
 }
 
+int packed_alloc(struct packed *out, enum packed_kind kind, int n, int k, struct siren_error *err)
+{
+    return packed_alloc_in(NULL, out, kind, n, k, err);
+}
+
 void packed_free(struct packed *w)
 {
-    free(w->data);
+    free(w->owned);
     memset(w, 0, sizeof *w);
 }
 
