@@ -88,7 +88,7 @@ static void load_matrix(struct loader *l, struct packed *w, int n, const struct 
     enum packed_kind kind = packed_kind_for(pieces[0].tensor->type, expand);
     for (int i = 0; i < n_pieces; i++)
         kind = packed_kind_join(kind, packed_kind_for(pieces[i].tensor->type, expand));
-    l->rc = packed_alloc(w, kind, n, (int)pieces[0].tensor->shape[1], l->err);
+    l->rc = packed_alloc_in(&l->model->arena, w, kind, n, (int)pieces[0].tensor->shape[1], l->err);
     if (l->rc) return;
     struct fill_job job = {.w = w, .pieces = pieces, .n_pieces = n_pieces};
     siren_pool_run(l->pool, fill_worker, &job);
@@ -292,11 +292,9 @@ int siren_model_load(struct siren_model **out, const char *path,
 
 static void free_layer(struct layer_weights *w)
 {
-    struct packed *matrices[] = {&w->qkv, &w->out, &w->ffn_in, &w->ffn_out};
     float *vectors[] = {w->qkv_bias,    w->q_norm,       w->k_norm,         w->out_bias,
                         w->ffn_in_bias, w->ffn_out_bias, w->attention_norm, w->attention_norm_bias,
                         w->ffn_norm,    w->ffn_norm_bias};
-    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) packed_free(matrices[i]);
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) free(vectors[i]);
 }
 
@@ -305,7 +303,7 @@ void siren_model_free(struct siren_model *m)
     if (!m) return;
     for (int i = 0; m->layers && i < m->config.n_layers; i++) free_layer(&m->layers[i]);
     free(m->layers);
-    packed_free(&m->head);
+    packed_arena_free(&m->arena);
     free(m->positions);
     free(m->token_type);
     free(m->embedding_norm);

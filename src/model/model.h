@@ -35,6 +35,7 @@ struct siren_model {
     float *final_norm;                           /* decoder (d_model) */
     const struct tensor *head_tensor; /* decoder (n_vocab, d_model); the embedding where tied */
     struct packed head;
+    struct packed_arena arena; /* the memory of all packed weights */
     size_t memory;
 };
 
