@@ -246,6 +246,23 @@ static void test_user_sketch(void **state)
 
 /* ---- the real encoder ---- */
 
+/* A new item goes where the clustering would have put it. */
+static void check_new_item(struct siren_workspace *ws, struct siren_encoder *encoder)
+{
+    struct siren_topics t;
+    const struct siren_item item = {.external = "twin", .title = "A new one"};
+    int id, topic, twin;
+    check(siren_item_find(ws, "new", &twin, &err));
+    check(siren_item_add(ws, &item, &id, &err));
+    check(siren_place_item(ws, encoder, id, &topic, &err));
+    check(siren_topics_load(&t, ws, &err));
+    assert_int_equal(topic, t.topic[twin]);
+    assert_int_equal(t.topic[id], topic);
+    assert_true(t.distance[id] == t.distance[twin]);
+    assert_int_equal(t.second[id], t.second[twin]);
+    siren_topics_clear(&t);
+}
+
 static void test_embed(void **state)
 {
     const char *models = getenv("SIREN_MODELS");
@@ -277,7 +294,39 @@ static void test_embed(void **state)
     check(siren_embed_items(ws, &encoder, 0, &report, NULL, &err));
     assert_int_equal(report.n_embedded, 1);
     make_topics(ws, 1);
+    check_new_item(ws, &encoder);
     siren_encoder_close(&encoder);
+    siren_workspace_close(ws);
+}
+
+/* Whatever a small model answers: names that are neither empty nor equal. */
+static void test_local_namer(void **state)
+{
+    const char *models = getenv("SIREN_MODELS");
+    char path[256], model[512];
+    struct siren_workspace *ws;
+    struct siren_lm lm;
+    struct siren_namer namer;
+    struct siren_topics t;
+    struct siren_cluster_report report;
+    struct siren_cluster_options o = {.k = GROUPS, .seed = 1, .namer = &namer, .shown = 8};
+    if (!models) skip();
+    snprintf(model, sizeof model, "%s/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf",
+             models);
+    make_workspace(path, "namer.siren");
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    save_vectors(ws, 1);
+    check(siren_lm_open(&lm, model, NULL, pool, &err));
+    siren_namer_local(&namer, &lm);
+    check(siren_cluster_items(ws, &o, pool, &report, NULL, &err));
+    assert_int_equal(report.named_by_model + report.named_by_tfidf, GROUPS);
+    check(siren_topics_load(&t, ws, &err));
+    for (int a = 0; a < t.k; a++) {
+        assert_true(strlen(t.name[a]) > 0);
+        for (int b = 0; b < a; b++) assert_string_not_equal(t.name[a], t.name[b]);
+    }
+    siren_topics_clear(&t);
+    siren_lm_close(&lm);
     siren_workspace_close(ws);
 }
 
@@ -295,10 +344,9 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_topics_and_names),
-        cmocka_unit_test(test_rating_equals_rebuilding),
-        cmocka_unit_test(test_user_sketch),
-        cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_topics_and_names), cmocka_unit_test(test_rating_equals_rebuilding),
+        cmocka_unit_test(test_user_sketch),      cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_local_namer),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -42,7 +42,9 @@ void siren_kmeans_clear(struct siren_kmeans *km);
 /* The centre nearest to a new row, as the fit would have chosen it (a spherical
  * fit: centres have length 1, the row need not). */
 int32_t siren_kmeans_nearest(const float *centres, int k, int d, const float *row);
-/* The two nearest, with their squared distances; k >= 2. */
+/* Scales a row to length 1 (a row of zeros stays), as a spherical fit does. */
+void siren_kmeans_unit(float *row, int d);
+/* The two nearest, with their squared distances; topics[1] = -1 when k = 1. */
 void siren_kmeans_nearest2(const float *centres, int k, int d, const float *row, int32_t topics[2],
                            double distances[2]);
 

@@ -76,14 +76,16 @@ static void assign(struct siren_topics *t, const struct vectors *v, const struct
     }
 }
 
-static int cluster(struct siren_topics *t, const struct vectors *v,
-                   const struct siren_cluster_options *o, struct siren_pool *pool,
-                   struct siren_cluster_report *report, const struct siren_progress *progress,
-                   struct siren_error *err)
+static int cluster(struct siren_topics *t, struct vectors *v, const struct siren_cluster_options *o,
+                   struct siren_pool *pool, struct siren_cluster_report *report,
+                   const struct siren_progress *progress, struct siren_error *err)
 {
     struct siren_kmeans km;
     struct siren_kmeans_options ko = {o->k,         o->iterations, o->restarts,
                                       o->spherical, o->seed,       NULL};
+    /* so that distances to the centres are those of the fit */
+    for (size_t i = 0; i < v->n && o->spherical; i++)
+        siren_kmeans_unit(v->x + i * (size_t)v->all.d, v->all.d);
     int rc = siren_kmeans_fit(&km, v->x, v->n, v->all.d, &ko, pool, progress, err);
     if (rc) return rc;
     rc = siren_topics_create(t, km.k, km.d, v->all.n, err);

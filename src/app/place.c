@@ -5,39 +5,26 @@
 
 #include "base/alloc.h"
 #include "siren/app.h"
-
-/* The two nearest centres; second -1 when there is one topic. */
-static void nearest_two(const struct siren_topics *t, const float *v, int topics[2],
-                        double distances[2])
-{
-    topics[0] = topics[1] = -1;
-    distances[0] = distances[1] = INFINITY;
-    for (int k = 0; k < t->k; k++) {
-        double distance = 0;
-        for (int i = 0; i < t->d; i++) {
-            double x = (double)v[i] - (double)t->centre[(size_t)k * (size_t)t->d + (size_t)i];
-            distance += x * x;
-        }
-        int at = distance < distances[0] ? 0 : distance < distances[1] ? 1 : 2;
-        if (at == 0) topics[1] = topics[0], distances[1] = distances[0];
-        if (at < 2) topics[at] = k, distances[at] = distance;
-    }
-}
+#include "siren/kmeans.h"
 
 static int store(struct siren_workspace *ws, const struct siren_encoder *encoder, int item,
-                 uint64_t hash, const float *v, const struct siren_topics *t, int *topic,
+                 uint64_t hash, float *v, const struct siren_topics *t, int *topic,
                  struct siren_error *err)
 {
-    int id, topics[2];
+    int id;
+    int32_t topics[2];
     double distances[2];
     int32_t items[1] = {item};
     int rc = siren_encoder_add(ws, encoder->identity, encoder->d, encoder->unit, &id, err);
     if (!rc) rc = siren_embeddings_save(ws, id, items, 1, v, &hash, err);
     if (rc || !t->k) return rc;
-    nearest_two(t, v, topics, distances);
+    for (int i = 0; i < t->d; i++)
+        if (!isfinite(v[i]))
+            return siren_fail(err, SIREN_ENUMERIC, "item %d: its embedding is not finite", item);
+    /* as the clustering did */
+    if (t->spherical) siren_kmeans_unit(v, t->d);
+    siren_kmeans_nearest2(t->centre, t->k, t->d, v, topics, distances);
     *topic = topics[0];
-    if (topics[0] < 0)
-        return siren_fail(err, SIREN_ENUMERIC, "item %d: its embedding is not finite", item);
     return siren_topic_assign(ws, item, topics[0], (float)distances[0], topics[1],
                               topics[1] < 0 ? 0 : (float)distances[1], err);
 }

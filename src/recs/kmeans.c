@@ -42,13 +42,6 @@ static int32_t kmeans_argmin(const double *square, const float *dots, int k)
     return best;
 }
 
-static void normalize_row(float *row, int d)
-{
-    double length = sqrt(dots_square(row, d));
-    if (length > 0)
-        for (int j = 0; j < d; j++) row[j] = (float)(row[j] / length);
-}
-
 /* ---- assignment ---- */
 
 static void assign_sink(void *context, size_t first, int rows, const float *dots)
@@ -129,7 +122,8 @@ static void kmeans_update(struct kmeans_run *r)
     fill_empty(r);
     dots_run(r->pool, update_job, r);
     if (r->spherical)
-        for (int c = 0; c < r->k; c++) normalize_row(r->centres + (size_t)c * (size_t)r->d, r->d);
+        for (int c = 0; c < r->k; c++)
+            siren_kmeans_unit(r->centres + (size_t)c * (size_t)r->d, r->d);
 }
 
 /* ---- seeding: greedy k-means++ (Arthur and Vassilvitskii 2007) ---- */
@@ -350,7 +344,7 @@ static float *unit_copy(const float *x, size_t n, int d)
     float *copy = alloc_array(n * (size_t)d, sizeof *copy);
     if (!copy) return NULL;
     memcpy(copy, x, n * (size_t)d * sizeof *copy);
-    for (size_t i = 0; i < n; i++) normalize_row(copy + i * (size_t)d, d);
+    for (size_t i = 0; i < n; i++) siren_kmeans_unit(copy + i * (size_t)d, d);
     return copy;
 }
 
@@ -395,6 +389,13 @@ void siren_kmeans_clear(struct siren_kmeans *km)
     free(km->centres);
     free(km->labels);
     memset(km, 0, sizeof *km);
+}
+
+void siren_kmeans_unit(float *row, int d)
+{
+    double length = sqrt(dots_square(row, d));
+    if (length > 0)
+        for (int j = 0; j < d; j++) row[j] = (float)(row[j] / length);
 }
 
 int32_t siren_kmeans_nearest(const float *centres, int k, int d, const float *row)
