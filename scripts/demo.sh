@@ -33,35 +33,54 @@ explain "Models and data" \
 "$root/scripts/fetch.sh"
 fetched=$SECONDS
 
-explain "Import the ratings" "One file, a workspace, holds everything from here on."
-rm -f "$workspace" "$workspace-wal" "$workspace-shm"
-try import "$workspace" "$data"
+explain "Import the ratings" \
+    "One file, a workspace, holds everything from here on. Each person's last rating is" \
+    "the test; the one before it is for choosing settings; the others are to learn from."
+rm -f "$workspace" "$workspace"-*
+try import "$workspace" "$data" --k-core 0
 
-explain "Embed the films" "A vector for each title and its genres: near vectors, similar films."
+explain "Embed the films" \
+    "A vector for each title and its genres: similar films have near vectors."
 try embed "$workspace" --encoder "$encoder"
 
-explain "Cluster them into topics" "K-means; the language model reads each cluster and names it."
+explain "Cluster them into topics" \
+    "K-means; then the language model reads the films of each cluster and names it."
 try topics "$workspace" --model "$model"
 
-explain "Sketch the users" "Which topics a person liked or disliked, from the ratings so far."
+explain "Sketch the people" \
+    "Which topics a person liked or disliked, from the ratings so far."
 try sketch "$workspace"
 
-explain "Simple predictors, to compare with" "Means, the mode, matrix factorisation."
+explain "Simple predictors, to compare with" \
+    "Means, the mode, matrix factorisation, and a model of each person's rating habit."
 try baselines "$workspace" --split test
 
-explain "Predict 300 held-out ratings with the language model" \
-    "It reads the user's sketch and recent ratings, and gives a distribution over the stars."
-try eval "$workspace" --split test --limit 300 --model "$model"
+explain "Predict the held-out ratings of 300 people with the language model" \
+    "It reads the sketch and the recent ratings that precede the one to predict, and" \
+    "answers with a distribution over the stars. It was not trained for this."
+try eval "$workspace" --split test --limit 300 --model "$model" --name "SmolLM2-135M, zero-shot"
 
-explain "One person" "What user $user likes, and the ten best of 100 unseen films for this user."
+explain "All of them side by side" "On the same 300 ratings; lower is better."
+try runs "$workspace" table
+
+explain "One person" "What user $user likes and dislikes …"
 try sketch "$workspace" --user $user
-try rank "$workspace" --user $user --candidates 100 --top 10 --model "$model" --encoder "$encoder"
+printf '\n   … and the ten best of 100 films that user %s has not rated: the nearest to the liked\n' $user
+printf '   ones are retrieved by their vectors, then judged by the language model.\n'
+try rank "$workspace" --user $user --candidates 100 --top 10 --model "$model"
 
 cat <<EOF
 
-${bold}Done${plain} in $((SECONDS - fetched)) s (and $((fetched - start)) s of downloads).  The workspace is ${workspace#"$root"/}.  Next:
-   build/siren rate demo.siren $user 50 5      rate a film: the sketch follows at once
-   build/siren predict demo.siren --user $user --item 172 --model ${model#"$root"/}
-   build/siren runs demo.siren                 compare the runs
+${bold}Done${plain} in $((SECONDS - fetched)) s (and $((fetched - start)) s for fetching).
+
+What to try next, with the workspace ${workspace#"$root"/}:
+
+   export SIREN_MODEL=${model#"$root"/}
+   build/siren rate demo.siren $user 50 5               rate a film: the sketch follows at once
+   build/siren predict demo.siren -u $user -i 172 -i 181  predict some
+   build/siren predict demo.siren -u $user --title "The Glass Harbour" --categories Drama
+   build/siren generate demo.siren -u $user -i 172      what the model says when it may reason
+   build/siren eval demo.siren --limit 300 --strategy recent+habit    another prompt
+   build/siren runs demo.siren compare 1 2            is a difference chance?
    build/siren --help
 EOF

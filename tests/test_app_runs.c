@@ -142,6 +142,34 @@ static void a_limit_draws_rows_with_the_seed(void **state)
     siren_app_close(&app);
 }
 
+static void a_fold_is_the_test_set(void **state)
+{
+    static char path[256];
+    struct siren_app app;
+    struct siren_eval_options o = siren_eval_defaults();
+    struct siren_target *targets;
+    struct siren_target_input in;
+    size_t n, all = 0;
+    strcpy(path, fixture_workspace("folds.siren", SIREN_PROTOCOL_FULL));
+    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_WRITE, ERR));
+    o.fold = 0;
+    assert_true(siren_eval_targets(&app, &o, &targets, &n, ERR) < 0); /* no folds yet */
+    MUST(siren_split_folds(&app.ratings, 5, 1, ERR));
+    MUST(siren_split_save(app.ws, &app.ratings, 1, "k-fold", "{}", ERR));
+    siren_app_close(&app);
+    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_READ, ERR));
+    for (o.fold = 0; o.fold < 5; o.fold++) {
+        MUST(siren_eval_targets(&app, &o, &targets, &n, ERR));
+        all += n;
+        MUST(siren_target_input(&app, &targets[n - 1], &o.predict, &in, ERR));
+        assert_true(in.n_history < N_EACH - 1); /* without what else is in the fold */
+        siren_target_input_clear(&in);
+        free(targets);
+    }
+    assert_int_equal(all, N_USERS * N_EACH);
+    siren_app_close(&app);
+}
+
 /* ---- export and judge ---- */
 
 static const char *exported(struct siren_app *app, const char *name, size_t *n)
@@ -384,6 +412,7 @@ int main(void)
         cmocka_unit_test(a_stopped_evaluation_goes_on),
         cmocka_unit_test(other_settings_are_another_run),
         cmocka_unit_test(a_limit_draws_rows_with_the_seed),
+        cmocka_unit_test(a_fold_is_the_test_set),
         cmocka_unit_test(what_is_exported_is_what_is_asked),
         cmocka_unit_test(answers_from_elsewhere_are_judged),
         cmocka_unit_test(bad_answers_are_refused_with_their_line),
