@@ -43,6 +43,17 @@ int charsmap_decode(struct charsmap *map, const char *base64, size_t length,
     return code;
 }
 
+#define LONGEST_REPLACEMENT 1000 /* a hostile map must not multiply a text's size */
+
+static int too_long(const char *texts, size_t n)
+{
+    for (size_t i = 0, start = 0; i < n; i++) {
+        if (i - start > LONGEST_REPLACEMENT) return 1;
+        if (!texts[i]) start = i + 1;
+    }
+    return 0;
+}
+
 int charsmap_read(struct charsmap *map, const unsigned char *bytes, size_t size,
                   struct siren_error *err)
 {
@@ -68,9 +79,13 @@ int charsmap_read(struct charsmap *map, const unsigned char *bytes, size_t size,
         map->units[i] =
             (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
     }
-    if (utf8_valid_prefix(map->texts, map->n_texts) == map->n_texts) return 0;
+    if (utf8_valid_prefix(map->texts, map->n_texts) == map->n_texts &&
+        !too_long(map->texts, map->n_texts))
+        return 0;
     charsmap_free(map);
-    return siren_fail(err, SIREN_EFORMAT, "precompiled_charsmap: replacements are not UTF-8");
+    return siren_fail(err, SIREN_EFORMAT,
+                      "precompiled_charsmap: expected replacements in UTF-8 of at most %d bytes",
+                      LONGEST_REPLACEMENT);
 }
 
 void charsmap_free(struct charsmap *map)

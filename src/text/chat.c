@@ -337,7 +337,7 @@ int chat_from_file_text(struct siren_chat **out, const char *text, size_t size, 
     struct file_reader r = {.t = &chat->t, .name = name, .err = err};
     int code = 0;
     chat->t.name = "a template file";
-    if (strlen(text) < size || utf8_valid_prefix(text, size) < size)
+    if (memchr(text, 0, size) || utf8_valid_prefix(text, size) < size)
         code = siren_fail(err, SIREN_EFORMAT, "%s: expected UTF-8 text without NUL", name);
     if (!code) code = read_lines(&r, chat->owned);
     if (!code && (!chat->t.before[CHAT_USER] || !chat->t.prompt))

@@ -226,10 +226,17 @@ static int apply(const struct normalizer *n, struct normalize_scratch *s, struct
     return 0;
 }
 
+/* No honest file makes a text this much longer; a hostile one could double it again and again. */
+static int grows_too_much(size_t before, size_t now)
+{
+    return now > (size_t)1 << 20 && now / 64 > before;
+}
+
 int normalize(const struct normalizer *steps, size_t n_steps, struct normalize_scratch *s,
               const char *text, size_t length, const char **out, size_t *n_out, int *front_kept,
               struct siren_error *err)
 {
+    size_t before = length;
     for (size_t i = 0; i < n_steps; i++) {
         struct buf *to = text == s->a.data ? &s->b : &s->a;
         if (drops_front(&steps[i], text, length)) *front_kept = 0;
@@ -239,6 +246,9 @@ int normalize(const struct normalizer *steps, size_t n_steps, struct normalize_s
         if (buf_failed(to)) return siren_fail_memory(err, "normalising text", length);
         text = buf_text(to);
         length = to->size;
+        if (grows_too_much(before, length))
+            return siren_fail(err, SIREN_EUNSUPPORTED,
+                              "the tokenizer's normalizer makes %zu bytes of %zu", length, before);
     }
     *out = text;
     *n_out = length;

@@ -33,6 +33,8 @@ static int is(const json_t *object, const char *type)
     return !strcmp(type_of(object), type);
 }
 
+#define LONGEST_TEXT 4096 /* of what is put into texts: a hostile file must not multiply them */
+
 /* A copy of a string field; a missing one is an error. */
 static int copy_text(const json_t *object, const char *name, char **out, size_t *length,
                      struct siren_error *err)
@@ -41,6 +43,9 @@ static int copy_text(const json_t *object, const char *name, char **out, size_t 
     if (!json_is_string(value))
         return siren_fail(err, SIREN_EFORMAT, "%s: \"%s\" must be a string", type_of(object), name);
     *length = json_string_length(value);
+    if (*length > LONGEST_TEXT)
+        return siren_fail(err, SIREN_EFORMAT, "%s: \"%s\" has %zu bytes, expected at most %d",
+                          type_of(object), name, *length, LONGEST_TEXT);
     *out = alloc_string(json_string_value(value), *length);
     return *out ? 0 : siren_fail_memory(err, name, *length);
 }
@@ -403,6 +408,13 @@ static int read_decoder(struct siren_tokenizer *t, const json_t *object, struct 
 
 /* ---- model ---- */
 
+/* Ids may have holes, but a table by id must stay in proportion to the file. */
+static json_int_t id_limit(size_t n_tokens)
+{
+    json_int_t limit = 4 * (json_int_t)n_tokens + 65536;
+    return limit < VOCAB_MAX_ID ? limit : VOCAB_MAX_ID;
+}
+
 static int read_vocab(struct vocab *v, const json_t *object, struct siren_error *err)
 {
     const char *key;
@@ -415,9 +427,10 @@ static int read_vocab(struct vocab *v, const json_t *object, struct siren_error 
             id < 0 || id > VOCAB_MAX_ID ? SIREN_EINVAL : vocab_add(v, key, length, (int32_t)id);
         if (code == SIREN_ENOMEM) return siren_fail_memory(err, "the vocabulary", length);
         if (code)
-            return siren_fail(err, SIREN_EFORMAT, "vocab: \"%.100s\": %s", key,
+            return siren_fail(err, SIREN_EFORMAT, "vocab: \"%.100s\": %s, found %lld", key,
                               code == SIREN_EEXISTS ? "its id is another token's, too"
-                                                    : "expected an id from 0 to 268435455");
+                                                    : "expected an id from 0 to about the size",
+                              (long long)id);
     }
     return 0;
 }
@@ -579,8 +592,8 @@ static int read_added_token(struct siren_tokenizer *t, const json_t *object, con
     };
     token.normalized = flag(object, "normalized", !token.special);
     if (!token.text || !json_is_integer(id) || json_integer_value(id) < 0 ||
-        json_integer_value(id) > VOCAB_MAX_ID)
-        return siren_fail(err, SIREN_EFORMAT, "expected \"content\" and \"id\"");
+        json_integer_value(id) > id_limit(v->n_ids))
+        return siren_fail(err, SIREN_EFORMAT, "expected \"content\" and a plausible \"id\"");
     token.id = (int32_t)json_integer_value(id);
     int32_t known = vocab_find(v, token.text, token.length);
     size_t other;
