@@ -1,0 +1,82 @@
+/* tokenizer.json, then a NUL, then a text; or a GGUF file whose metadata hold a tokenizer.
+ *
+ * What loads must encode and decode anything without failing in memory, and where it says that a
+ * text may be cut, the tokens of the parts must be those of the whole. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fuzz/memory_file.h"
+#include "text/tokenizer_private.h"
+
+static const char sample[] =
+    "Tape,  1.88\n\nA b\xC3\xA9\xCC\x81 <s> 12 \xE4\xB8\xAD\xFF\n x'll\r\n";
+
+static int encode(const struct siren_tokenizer *t, const char *text, size_t length, unsigned flags,
+                  int32_t **ids, size_t *n)
+{
+    struct siren_error err;
+    return siren_tokenizer_encode(t, text, length, flags, ids, n, &err);
+}
+
+static void round_trip(const struct siren_tokenizer *t, const char *text, size_t length,
+                       unsigned flags)
+{
+    struct siren_error err;
+    int32_t *ids;
+    size_t n, n_text;
+    char *again;
+    if (encode(t, text, length, flags, &ids, &n)) return;
+    for (int skip = 0; skip < 2; skip++) {
+        if (siren_tokenizer_decode(t, ids, n, skip, &again, &n_text, &err)) continue;
+        free(again);
+    }
+    for (size_t i = 0; i < n; i++) {
+        siren_tokenizer_piece(t, ids[i], &n_text);
+        siren_tokenizer_is_special(t, ids[i]);
+    }
+    free(ids);
+}
+
+static void cut(const struct siren_tokenizer *t, const char *text, size_t length, size_t at)
+{
+    if (!siren_tokenizer_splits_between(t, text, at, text + at, length - at)) return;
+    int32_t *whole, *left, *right;
+    size_t n_whole, n_left, n_right;
+    if (encode(t, text, length, 0, &whole, &n_whole)) return;
+    int failed = encode(t, text, at, 0, &left, &n_left);
+    failed |= encode(t, text + at, length - at, 0, &right, &n_right);
+    if (!failed && (n_left + n_right != n_whole || memcmp(whole, left, n_left * sizeof *left) ||
+                    memcmp(whole + n_left, right, n_right * sizeof *right)))
+        abort();
+    free(whole);
+    free(left);
+    free(right);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct siren_error err;
+    struct siren_tokenizer *t;
+    const char *json = (const char *)data, *text = sample;
+    size_t n_json = strnlen(json, size), length = strlen(sample);
+    int code;
+    if (size >= 4 && !memcmp(data, "GGUF", 4)) {
+        char path[64];
+        int fd = memory_file(path);
+        memory_file_write(fd, data, size);
+        code = tokenizer_from_gguf(&t, path, &err);
+    } else {
+        code = tokenizer_from_json(&t, json, n_json, "fuzz", &err);
+        if (n_json + 1 < size) {
+            text = json + n_json + 1;
+            length = size - n_json - 1;
+        }
+    }
+    if (code) return 0;
+    for (unsigned flags = 0; flags < 4; flags++) round_trip(t, text, length, flags);
+    for (size_t at = 1; at < length && at < 64; at++) cut(t, text, length, at);
+    siren_tokenizer_free(t);
+    return 0;
+}
