@@ -185,6 +185,9 @@ static void test_folder_without_model(void **state)
     folder_make(folder);
     assert_error(tensors_open(&ts, folder, &err), &err, SIREN_ENOTFOUND, folder,
                  "model.safetensors.index.json", (char *)NULL);
+    file_write(path, sizeof path, folder, "pytorch_model.bin", "", 0);
+    assert_error(tensors_open(&ts, folder, &err), &err, SIREN_ENOTFOUND, "pytorch_model.bin",
+                 (char *)NULL);
     file_write(path, sizeof path, folder, "tiny.gguf", "GGUF", 4);
     assert_error(tensors_open(&ts, folder, &err), &err, SIREN_ENOTFOUND, "tiny.gguf", (char *)NULL);
     folder_remove(folder);

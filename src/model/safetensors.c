@@ -291,21 +291,26 @@ static int read_index(struct tensors *ts, const char *folder, const char *index,
     return code;
 }
 
-/* A folder without safetensors: name the GGUF file that lies in it, if one does. */
+/* A folder without safetensors: say what lies there instead. */
 static int nothing_there(const char *folder, struct siren_error *err)
 {
-    char found[256] = "";
+    char gguf[256] = "";
+    int pickle = 0;
     DIR *dir = opendir(folder);
     for (struct dirent *e; dir && (e = readdir(dir));) {
         size_t n = strlen(e->d_name);
-        if (n > 5 && n < sizeof found && !strcmp(e->d_name + n - 5, ".gguf"))
-            memcpy(found, e->d_name, n + 1);
+        if (n > 5 && n < sizeof gguf && !strcmp(e->d_name + n - 5, ".gguf"))
+            memcpy(gguf, e->d_name, n + 1);
+        pickle |= !strcmp(e->d_name, "pytorch_model.bin");
     }
     if (dir) closedir(dir);
     return siren_fail(err, SIREN_ENOTFOUND,
                       "%s: holds neither model.safetensors nor model.safetensors.index.json%s%s%s",
-                      folder, *found ? "; give the file itself: " : "", *found ? found : "",
-                      *found ? " lies there" : "");
+                      folder, *gguf ? "; give the file itself: " : "", gguf,
+                      *gguf    ? ""
+                      : pickle ? "; pytorch_model.bin is a Python program, save the model as "
+                                 "safetensors"
+                               : "");
 }
 
 int safetensors_open_folder(struct tensors *ts, const char *folder, struct siren_error *err)
