@@ -298,7 +298,9 @@ static void test_refused_encoders(void **state)
         {"xlmr", "1_Pooling/config.json", "pooling_mode", "[\"cls\",\"mean\"]", NO, "pooling_mode"},
         {"xlmr", CONFIG, "pad_token_id", "200", BAD, "number of positions"},
         {"xlmr", CONFIG, "max_position_embeddings", "83", BAD, "position_embeddings"},
-        {"bert", "sentence_bert_config.json", "do_lower_case", "true", NO, "do_lower_case"},
+        {"bert", "sentence_bert_config.json", "do_lower_case", "true", 0,
+         NULL}, /* so does bert's own */
+        {"xlmr", "sentence_bert_config.json", "do_lower_case", "true", NO, "do_lower_case"},
         {"bert", "sentence_bert_config.json", "max_seq_length", "0", BAD, "longest input"},
         {"bert", "config_sentence_transformers.json", "prompts", "{\"q\":\"query: \"}", 0, NULL},
     };

@@ -12,10 +12,11 @@
 #include "model/tensors_private.h"
 #include "siren/file.h"
 
-#define JSON_MAX (16 << 20) /* bytes of a configuration file */
+#define JSON_MAX (64 << 20) /* bytes of a file; XLM-R's tokenizer.json has 17 MB */
 
 /* One JSON object, the place it came from, and where errors go. */
 struct source {
+    const char *folder;
     const char *where; /* "…/config.json" or "…/config.json: rope_scaling" */
     const json_t *json;
     struct siren_error *err;
@@ -135,7 +136,7 @@ static int with_json(const char *folder, const char *name, int required,
     json_t *root;
     int code = read_json(folder, name, required, &path, &root, err);
     if (!code && root) {
-        struct source s = {path, root, err};
+        struct source s = {folder, path, root, err};
         code = json_is_object(root) ? use(c, &s)
                                     : siren_fail(err, SIREN_EFORMAT, "%s: no JSON object", path);
     }
@@ -229,7 +230,7 @@ static int read_rope(struct siren_config *c, const struct source *s)
         }
         struct buf where = {0};
         buf_printf(&where, "%s: %s", s->where, key);
-        struct source inner = {buf_text(&where), json, s->err};
+        struct source inner = {s->folder, buf_text(&where), json, s->err};
         code = get_number(&inner, "rope_theta", 0, &theta);
         if (!code)
             code =
@@ -456,10 +457,41 @@ static int read_tokenizer_length(struct siren_config *c, const struct source *s)
     return code;
 }
 
+static int lower_cases(const json_t *normalizer)
+{
+    const char *type = json_string_value(json_object_get(normalizer, "type"));
+    const json_t *parts = json_object_get(normalizer, "normalizers"), *part;
+    size_t i;
+    if (type && !strcmp(type, "Lowercase")) return 1;
+    if (type && !strcmp(type, "BertNormalizer"))
+        return json_is_true(json_object_get(normalizer, "lowercase"));
+    json_array_foreach(parts, i, part)
+    {
+        /* A sequence in a sequence does not occur. */
+        if (!json_object_get(part, "normalizers") && lower_cases(part)) return 1;
+    }
+    return 0;
+}
+
+/* "do_lower_case" has no effect where the tokenizer lower-cases by itself (bge does). */
+static int check_lower_case(const struct source *s)
+{
+    char *path;
+    json_t *root;
+    int wanted = 0, code = get_bool(s, "do_lower_case", &wanted);
+    if (code || !wanted) return code;
+    code = read_json(s->folder, "tokenizer.json", 0, &path, &root, s->err);
+    if (!code && !lower_cases(json_object_get(root, "normalizer")))
+        code = unsupported(s, "do_lower_case", "a tokenizer that does so by itself");
+    json_decref(root);
+    free(path);
+    return code;
+}
+
 static int read_length(struct siren_config *c, const struct source *s)
 {
     int length = c->max_tokens, code = get_int(s, "max_seq_length", 0, &length);
-    if (!code) code = require_bool(s, "do_lower_case", 0, "the tokenizer's own lower-casing");
+    if (!code) code = check_lower_case(s);
     c->max_tokens = length < c->max_positions ? length : c->max_positions;
     return code;
 }
