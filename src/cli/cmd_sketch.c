@@ -42,7 +42,8 @@ static int show(struct cli *cli, const struct siren_sketch *s, size_t n_ratings,
     cli_print(cli, "User %s, %s ratings; liked from %g.\n", cli_string(cli, "user"),
               cli_number(n_ratings), theta);
     if (s->n_liked + s->n_disliked == 0) {
-        cli_print(cli, "None of them is of an item that has a topic.\n");
+        cli_print(cli, n_ratings ? "None of them is of an item that has a topic.\n"
+                                 : "There is nothing to judge by.\n");
         return 0;
     }
     struct cli_table *t = cli_table_create("|Topic|Liked|Mean|No.", "lLrrr");
