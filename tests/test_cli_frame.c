@@ -83,7 +83,6 @@ static void test_commands(void **state)
 {
     for (size_t i = 0; cli_commands[i]; i++) {
         const struct cli_command *c = cli_commands[i];
-        print_message("%s\n", c->name);
         assert_true(i == 0 || strcmp(cli_commands[i - 1]->name, c->name) < 0);
         assert_true(strlen(c->name) <= 16);
         assert_non_null(c->run);

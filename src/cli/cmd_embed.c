@@ -51,7 +51,7 @@ static const struct cli_option options[] = {
 const struct cli_command cmd_embed = {
     .name = "embed",
     .group = CLI_UNDERSTAND,
-    .summary = "Turn the items' titles and categories into vectors",
+    .summary = "turn the items' titles and categories into vectors",
     .usage = "WORKSPACE",
     .description =
         "A sentence encoder reads \"Title: …\", \"Category: …\" and \"Feature: …\" of each item; "

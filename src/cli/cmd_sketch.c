@@ -135,7 +135,7 @@ static const struct cli_option options[] = {
 const struct cli_command cmd_sketch = {
     .name = "sketch",
     .group = CLI_UNDERSTAND,
-    .summary = "Show what a user has liked and disliked, by topic",
+    .summary = "show what a user has liked and disliked, by topic",
     .usage = "WORKSPACE",
     .description =
         "The long-term interest sketch: for each topic the mean of the user's ratings and how many "

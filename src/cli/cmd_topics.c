@@ -297,7 +297,7 @@ static const struct cli_option options[] = {
 const struct cli_command cmd_topics = {
     .name = "topics",
     .group = CLI_UNDERSTAND,
-    .summary = "Group the items by meaning, and name the groups",
+    .summary = "group the items by meaning, and name the groups",
     .usage = "WORKSPACE [NAME]",
     .description =
         "K-means over the items' vectors; the same seed gives the same topics, whatever the "

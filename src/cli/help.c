@@ -37,7 +37,7 @@ static const char *const first_session[][2] = {
     {"siren import films.siren ratings.csv", "ratings into a new workspace"},
     {"siren embed films.siren --encoder DIR", "a vector for each item's text"},
     {"siren topics films.siren --model FILE", "cluster the items, name the topics"},
-    {"siren sketch films.siren", "what each user likes and dislikes"},
+    {"siren sketch films.siren --user 42", "what a user likes and dislikes"},
     {"siren rank films.siren --user 42 --model FILE", "the ten best unseen items"},
     {"siren eval films.siren --split test --model FILE", "how far off are the predictions?"},
 };
