@@ -1,0 +1,180 @@
+/* The table of baselines over a small made-up workspace. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "scratch.h"
+#include "siren/baseline_runs.h"
+#include "siren/import.h"
+#include "siren/random.h"
+
+static struct siren_error err;
+static struct siren_pool *pool;
+
+static void check(int rc)
+{
+    if (rc) fail_msg("%s", err.message);
+}
+
+enum { USERS = 40, ITEMS = 30 };
+
+/* Users have habits: user u mostly gives 1 + u % 5, or a star less. */
+static void open_made_up(struct siren_app *app, const char *name, int folds)
+{
+    char *text = malloc(100000), *at = text, path[256];
+    struct siren_workspace *ws;
+    struct siren_import_options o;
+    at += sprintf(at, "user,item,rating,time\n");
+    for (uint64_t u = 0; u < USERS; u++)
+        for (uint64_t i = 0; i < ITEMS; i++) {
+            uint64_t c = u * ITEMS + i;
+            if (siren_random_uniform(1, 0, c) > 0.5) continue;
+            int rating = 1 + (int)(u % 5) - (siren_random_uniform(1, 1, c) < 0.3 && u % 5 > 0);
+            long long time = 1500000000 + (long long)siren_random_below(1, 2, c, 100000);
+            at += sprintf(at, "u%d,i%d,%d,%lld\n", (int)u, (int)i, rating, time);
+        }
+    snprintf(path, sizeof path, "%s", scratch_path(name));
+    siren_import_defaults(&o);
+    o.k_core = 0;
+    o.folds = folds;
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_CREATE, &err));
+    check(siren_import(ws, scratch_write("made-up.csv", text, (size_t)(at - text)), &o, NULL, NULL,
+                       &err));
+    siren_workspace_close(ws);
+    check(siren_app_open(app, path, SIREN_WORKSPACE_WRITE, &err));
+    free(text);
+}
+
+static const struct siren_baseline *row(const struct siren_baseline *rows, size_t n,
+                                        const char *name)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(rows[i].name, name)) return &rows[i];
+    fail_msg("there is no row \"%s\"", name);
+    return NULL;
+}
+
+static void test_table(void **state)
+{
+    struct siren_app app;
+    struct siren_baseline *rows;
+    size_t n, n_runs;
+    open_made_up(&app, "table.siren", 0);
+    struct siren_baseline_options o = {.fold = -1, .seed = 1, .save = 1};
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    assert_int_equal(n, 11);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(rows[i].n, USERS);
+        assert_true(isfinite(rows[i].mae) && isfinite(rows[i].rmse) && rows[i].run > 0);
+        assert_int_equal(isfinite(rows[i].log_loss) != 0, strstr(rows[i].name, "habit") != NULL);
+    }
+    assert_true(row(rows, n, "rating habit (valid)")->mae < 0.6);
+    assert_true(row(rows, n, "user's mean")->mae < row(rows, n, "global mean")->mae);
+
+    struct siren_run *runs;
+    struct siren_predictions p;
+    check(siren_runs_load(&runs, &n_runs, app.ws, "baseline", &err));
+    assert_int_equal(n_runs, n);
+    for (size_t i = 0; i < n_runs; i++) {
+        assert_int_equal(runs[i].status, SIREN_RUN_DONE);
+        assert_non_null(strstr(runs[i].metrics, "mae"));
+    }
+    siren_runs_free(runs, n_runs);
+    /* the stored predictions give the table's number */
+    const struct siren_baseline *habit = row(rows, n, "rating habit (valid)");
+    check(siren_predictions_load(&p, app.ws, habit->run, &err));
+    double sum = 0;
+    for (size_t i = 0; i < p.n; i++) sum += fabs(p.prediction[i].median - p.prediction[i].truth);
+    assert_true(fabs(sum / (double)p.n - habit->mae) < 1e-9);
+    siren_predictions_clear(&p);
+    free(rows);
+    siren_app_close(&app);
+}
+
+/* Same seed, other threads: the same table. */
+static void test_threads_change_nothing(void **state)
+{
+    struct siren_app app;
+    struct siren_baseline *rows, *again;
+    size_t n, n_again;
+    struct siren_pool *three;
+    open_made_up(&app, "threads.siren", 0);
+    check(siren_pool_create(&three, 3, &err));
+    struct siren_baseline_options o = {.split = "valid", .fold = -1, .seed = 2};
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    check(siren_baselines(&app, &o, three, &again, &n_again, NULL, &err));
+    assert_int_equal(n, n_again);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(rows[i].mae == again[i].mae && rows[i].rmse == again[i].rmse);
+        assert_int_equal(rows[i].run, 0);
+    }
+    assert_non_null(strstr(row(rows, n, "rating habit (valid)")->fitted_on, "cross-fitted"));
+    free(rows);
+    free(again);
+    siren_pool_free(three);
+    siren_app_close(&app);
+}
+
+static void test_folds_and_choice(void **state)
+{
+    struct siren_app app;
+    struct siren_baseline *rows;
+    size_t n;
+    open_made_up(&app, "folds.siren", 4);
+    struct siren_baseline_options o = {.fold = 2, .only = "mean", .seed = 1};
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    assert_int_equal(n, 3);
+    assert_true(rows[0].n > USERS);
+    free(rows);
+    siren_app_close(&app);
+}
+
+static int stop(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    return done >= 500;
+}
+
+static void test_errors(void **state)
+{
+    struct siren_app app;
+    struct siren_baseline *rows;
+    size_t n;
+    struct siren_progress progress = {stop, NULL};
+    open_made_up(&app, "errors.siren", 0);
+    struct siren_baseline_options o = {.split = "train", .fold = -1};
+    assert_int_equal(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "train"));
+    o.split = "test";
+    assert_int_equal(siren_baselines(&app, &o, pool, &rows, &n, &progress, &err), SIREN_ECANCEL);
+    assert_null(rows);
+    o.fold = 3;
+    assert_int_not_equal(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err), 0);
+    siren_app_close(&app);
+}
+
+static int set_up(void **state)
+{
+    return siren_pool_create(&pool, 1, &err) || scratch_create(state);
+}
+
+static int tear_down(void **state)
+{
+    siren_pool_free(pool);
+    return scratch_delete(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_threads_change_nothing),
+        cmocka_unit_test(test_folds_and_choice),
+        cmocka_unit_test(test_errors),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
