@@ -102,7 +102,7 @@ $(OUT)/libsiren.so: $(SO)
 	@ln -sf $(<F) $(OUT)/$(SONAME)
 	@ln -sf $(SONAME) $@
 $(SO): $(LIB_OBJ) $(OUT)/lib-sources src/libsiren.map
-	$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=src/libsiren.map \
+	$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=src/libsiren.map -Wl,-z,defs \
 	    $(ALL_LDFLAGS) -o $@ $(LIB_OBJ) $(LIBS)
 
 $(OUT)/siren: $(CLI_OBJ) $(OUT)/libsiren.a
