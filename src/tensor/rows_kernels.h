@@ -97,14 +97,20 @@ static void rows_layernorm(const float *x, size_t ldx, int T, int n, const float
 
 static void rows_rope(float *x, int D, const float *cosines, const float *sines)
 {
-    float *upper = x + D / 2;
-    for (int i = 0; i < D / 2; i += 16) {
-        int n = D / 2 - i < 16 ? D / 2 - i : 16;
-        v16 c = v16_load_n(cosines + i, n), s = v16_load_n(sines + i, n);
-        v16 a = v16_load_n(x + i, n), b = v16_load_n(upper + i, n);
-        v16_store_n(x + i, v16_fma(a, c, v16_neg(v16_mul(b, s))), n);
-        v16_store_n(upper + i, v16_fma(b, c, v16_mul(a, s)), n);
+    int half = D / 2, i = 0;
+    float *upper = x + half;
+    for (; i + 16 <= half; i += 16) { /* whole vectors: masked stores are slow on some machines */
+        v16 c = v16_load(cosines + i), s = v16_load(sines + i);
+        v16 a = v16_load(x + i), b = v16_load(upper + i);
+        v16_store(x + i, v16_fma(a, c, v16_neg(v16_mul(b, s))));
+        v16_store(upper + i, v16_fma(b, c, v16_mul(a, s)));
     }
+    int n = half - i;
+    if (n == 0) return;
+    v16 c = v16_load_n(cosines + i, n), s = v16_load_n(sines + i, n);
+    v16 a = v16_load_n(x + i, n), b = v16_load_n(upper + i, n);
+    v16_store_n(x + i, v16_fma(a, c, v16_neg(v16_mul(b, s))), n);
+    v16_store_n(upper + i, v16_fma(b, c, v16_mul(a, s)), n);
 }
 
 static float rows_logsumexp(const float *x, size_t n)
