@@ -54,20 +54,21 @@ TILES(2)
 TILES(3)
 TILES(4)
 #if TILE_ROWS >= 6
-    TILES(5) TILES(6)
+TILES(5)
+TILES(6)
 #endif
 #if TILE_ROWS >= 12
-        TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12)
+    TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12)
 #endif
 
-            static tile_fn *const tiles[TILE_ROWS + 1][2] = {
-                {NULL, NULL},   TILE_ENTRY(1), TILE_ENTRY(2), TILE_ENTRY(3),  TILE_ENTRY(4),
+        static tile_fn *const tiles[TILE_ROWS + 1][2] = {
+            {NULL, NULL},   TILE_ENTRY(1), TILE_ENTRY(2), TILE_ENTRY(3),  TILE_ENTRY(4),
 #if TILE_ROWS >= 6
-                TILE_ENTRY(5),  TILE_ENTRY(6),
+            TILE_ENTRY(5),  TILE_ENTRY(6),
 #endif
 #if TILE_ROWS >= 12
-                TILE_ENTRY(7),  TILE_ENTRY(8), TILE_ENTRY(9), TILE_ENTRY(10), TILE_ENTRY(11),
-                TILE_ENTRY(12),
+            TILE_ENTRY(7),  TILE_ENTRY(8), TILE_ENTRY(9), TILE_ENTRY(10), TILE_ENTRY(11),
+            TILE_ENTRY(12),
 #endif
 };
 
@@ -269,12 +270,13 @@ V16 void few_q8(const int R, const int P, const float *x, size_t ldx, const unsi
     }
 }
 
-/* The same place in the P panels that come after these. */
+/* The same place in the P panels that come after these; behind the last there is nothing to fetch,
+ * which harms nobody: an address, not a pointer. */
 V16 void few_ahead(const int P, const unsigned char *w, size_t stride, size_t bytes)
 {
     for (int p = 0; p < P; p++)
         for (size_t i = 0; i < bytes; i += 64)
-            __builtin_prefetch(w + (size_t)(P + p) * stride + i, 0, 2);
+            __builtin_prefetch((const void *)((uintptr_t)w + (size_t)(P + p) * stride + i), 0, 2);
 }
 
 V16 void few(const int kind, const int R, const int P, const float *x, size_t ldx,
@@ -326,7 +328,7 @@ FEW_KIND(Q4S, WIDE_BLOCKS)
 FEW_KIND(Q8, WIDE_BLOCKS)
 
 static few_fn *const few_tiles[][FEW][2] = {FEW_ENTRY(F32), FEW_ENTRY(F16), FEW_ENTRY(BF16),
-                                                FEW_ENTRY(Q4),  FEW_ENTRY(Q4S), FEW_ENTRY(Q8)};
+                                            FEW_ENTRY(Q4),  FEW_ENTRY(Q4S), FEW_ENTRY(Q8)};
 static const int few_wide[2][FEW] = {
     {WIDE(1), WIDE(2), WIDE(3), WIDE(4)},
     {WIDE_BLOCKS(1), WIDE_BLOCKS(2), WIDE_BLOCKS(3), WIDE_BLOCKS(4)}};
