@@ -2,12 +2,12 @@
 # The main job, end to end, on MovieLens 100K: scripts/demo.sh SIREN
 # (SIREN: the program).  Says what it does; leaves its workspace for trying more.
 set -eu
-siren=$1
-root=$(cd "$(dirname "$0")/.." && pwd)
-model=$root/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
-encoder=$root/models/all-minilm-l6-v2
-data=$root/data/ml-100k/ml-100k.inter
-workspace=$root/demo.siren
+siren=$(realpath "$1")
+cd "$(dirname "$0")/.."
+model=models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
+encoder=models/all-minilm-l6-v2
+data=data/ml-100k/ml-100k.inter
+workspace=demo.siren
 user=42
 step=0
 
@@ -21,8 +21,12 @@ explain() {
 }
 
 try() {
-    local shown="siren ${*//$root\//}"
-    printf '   $ %s\n' "$shown"
+    local word shown="siren"
+    for word; do
+        case $word in *' '*) word="\"$word\"" ;; esac
+        shown="$shown $word"
+    done
+    printf '   $ %s\n\n' "$shown"
     "$siren" "$@"
 }
 
@@ -30,7 +34,7 @@ start=$SECONDS
 explain "Models and data" \
     "SmolLM2-135M (a language model that runs on any machine), MiniLM (a sentence" \
     "encoder) and MovieLens 100K (100,000 ratings of 1,682 films by 943 people)."
-"$root/scripts/fetch.sh"
+scripts/fetch.sh
 fetched=$SECONDS
 
 explain "Import the ratings" \
@@ -44,12 +48,9 @@ explain "Embed the films" \
 try embed "$workspace" --encoder "$encoder"
 
 explain "Cluster them into topics" \
-    "K-means; then the language model reads the films of each cluster and names it."
+    "K-means; then the language model reads the films of each cluster and names it." \
+    "Everybody's sketch follows: which topics they liked or disliked."
 try topics "$workspace" --model "$model"
-
-explain "Sketch the people" \
-    "Which topics a person liked or disliked, from the ratings so far."
-try sketch "$workspace"
 
 explain "Simple predictors, to compare with" \
     "Means, the mode, matrix factorisation, and a model of each person's rating habit."
@@ -73,9 +74,9 @@ cat <<EOF
 
 ${bold}Done${plain} in $((SECONDS - fetched)) s (and $((fetched - start)) s for fetching).
 
-What to try next, with the workspace ${workspace#"$root"/}:
+What to try next, with the workspace $workspace:
 
-   export SIREN_MODEL=${model#"$root"/}
+   export SIREN_MODEL=$model
    build/siren rate demo.siren $user 50 5               rate a film: the sketch follows at once
    build/siren predict demo.siren -u $user -i 172 -i 181  predict some
    build/siren predict demo.siren -u $user --title "The Glass Harbour" --categories Drama
