@@ -167,22 +167,42 @@ static int reorder(struct chars *text)
     return 1;
 }
 
+/* Characters that are younger than the reference's Unicode: it neither reorders nor composes them,
+ * and nothing composes over them. */
+static int is_barrier(utf8proc_int32_t c)
+{
+    if (c < 0x300) return 0;
+    return c == 0x11930 ||
+           (!unicode_is_mark((uint32_t)c) && utf8proc_get_property(c)->combining_class);
+}
+
+static int compose(struct chars *text)
+{
+    size_t n = 0, start = 0;
+    while (start < text->n) {
+        size_t end = start + 1;
+        while (end < text->n && !is_barrier(text->items[end])) end++;
+        utf8proc_ssize_t composed =
+            utf8proc_normalize_utf32(text->items + start, (utf8proc_ssize_t)(end - start),
+                                     (utf8proc_option_t)(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
+        if (composed < 0) return 0;
+        memmove(text->items + n, text->items + start, (size_t)composed * sizeof *text->items);
+        n += (size_t)composed;
+        start = end;
+    }
+    text->n = n;
+    return 1;
+}
+
 static void normalize_part(struct buf *out, struct chars *scratch, const char *text, size_t length,
                            enum unicode_form form)
 {
     int compat = form == UNICODE_NFKC || form == UNICODE_NFKD;
-    int compose = form == UNICODE_NFC || form == UNICODE_NFKC;
     int ok = 1;
     scratch->n = 0;
     for (size_t at = 0; ok && at < length;) ok = decompose(scratch, utf8_next(text, &at), compat);
     ok = ok && reorder(scratch);
-    if (ok && compose) {
-        utf8proc_ssize_t n =
-            utf8proc_normalize_utf32(scratch->items, (utf8proc_ssize_t)scratch->n,
-                                     (utf8proc_option_t)(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
-        ok = n >= 0;
-        scratch->n = ok ? (size_t)n : 0;
-    }
+    if (ok && (form == UNICODE_NFC || form == UNICODE_NFKC)) ok = compose(scratch);
     if (!ok) {
         out->failed = 1;
         return;
