@@ -28,72 +28,72 @@ static int refuse(const struct translation *t, const char *what, struct siren_er
                       (int)(t->length < 300 ? t->length : 300), t->pattern, t->at, what);
 }
 
-/* Copy an escape; t->at is on the backslash. */
+/* Escapes that have a fixed translation; inside a class some need another one (NULL: none). */
+static const struct {
+    char letter;
+    const char *outside, *inside;
+} escapes[] = {
+    {'s', "\\p{White_Space}", "\\p{White_Space}"},
+    {'S', "\\P{White_Space}", "\\P{White_Space}"},
+    {'w', "[" WORD_SET "]", WORD_SET},
+    {'W', "[^" WORD_SET "]", NULL},
+    {'d', "\\p{Nd}", "\\p{Nd}"},
+    {'D', "\\P{Nd}", "\\P{Nd}"},
+    {'n', "\\n", "\\n"},
+    {'r', "\\r", "\\r"},
+    {'t', "\\t", "\\t"},
+    {'f', "\\f", "\\f"},
+    {'v', "\\x0B", "\\x0B"}, /* PCRE2 has a class of that name */
+    {'x', "\\x", "\\x"},
+};
+
+/* \p{Name}, \P{Name}, \p{^Name}; t->at is behind the letter. */
+static int translate_property(struct translation *t, struct siren_error *err)
+{
+    const char *close = t->at < t->length && t->pattern[t->at] == '{'
+                            ? memchr(t->pattern + t->at, '}', t->length - t->at)
+                            : NULL;
+    if (!close) return refuse(t, "expected {name} after \\p", err);
+    size_t end = (size_t)(close - t->pattern) + 1;
+    buf_putc(&t->out, '\\');
+    buf_append(&t->out, t->pattern + t->at - 1, end - t->at + 1);
+    t->at = end;
+    return 0;
+}
+
+static int is_alphanumeric(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+/* t->at is on the backslash, and behind the escape afterwards. */
 static int translate_escape(struct translation *t, struct siren_error *err)
 {
+    char what[64];
     if (t->at + 1 >= t->length) return refuse(t, "a backslash at the end", err);
     char c = t->pattern[t->at + 1];
-    t->at += 2;
-    switch (c) {
-    case 's':
-        buf_puts(&t->out, "\\p{White_Space}");
-        return 0;
-    case 'S':
-        buf_puts(&t->out, "\\P{White_Space}");
-        return 0;
-    case 'w':
-        buf_puts(&t->out, t->in_class ? WORD_SET : "[" WORD_SET "]");
-        return 0;
-    case 'd':
-        buf_puts(&t->out, "\\p{Nd}");
-        return 0;
-    case 'D':
-        buf_puts(&t->out, "\\P{Nd}");
-        return 0;
-    case 'W':
-        if (t->in_class) return refuse(t, "\\W inside a class is not supported", err);
-        buf_puts(&t->out, "[^" WORD_SET "]");
-        return 0;
-    case 'p':
-    case 'P': {
-        const char *close = t->at < t->length && t->pattern[t->at] == '{'
-                                ? memchr(t->pattern + t->at, '}', t->length - t->at)
-                                : NULL;
-        if (!close) return refuse(t, "expected {name} after \\p", err);
-        size_t end = (size_t)(close - t->pattern) + 1;
-        buf_putc(&t->out, '\\');
-        buf_append(&t->out, t->pattern + t->at - 1, end - t->at + 1);
-        t->at = end;
+    snprintf(what, sizeof what, "the escape \\%c is not supported%s", c,
+             t->in_class ? " in a class" : "");
+    for (size_t i = 0; i < sizeof escapes / sizeof *escapes; i++) {
+        const char *text = t->in_class ? escapes[i].inside : escapes[i].outside;
+        if (escapes[i].letter != c) continue;
+        if (!text) return refuse(t, what, err);
+        buf_puts(&t->out, text);
+        t->at += 2;
         return 0;
     }
-    case 'u': {
+    if (is_alphanumeric(c) && c != 'p' && c != 'P' && c != 'u') return refuse(t, what, err);
+    t->at += 2;
+    if (c == 'p' || c == 'P') return translate_property(t, err);
+    if (c == 'u') {
         if (t->length - t->at < 4) return refuse(t, "expected four digits after \\u", err);
         buf_printf(&t->out, "\\x{%.4s}", t->pattern + t->at);
         t->at += 4;
         return 0;
     }
-    case 'n':
-    case 'r':
-    case 't':
-    case 'f':
-    case 'v': /* in Oniguruma a vertical tab, in PCRE2 a class */
-    case 'x':
-        buf_puts(&t->out, c == 'v' ? "\\x0B" : c == 'n' ? "\\n" : c == 'r' ? "\\r" : "");
-        if (c == 't') buf_puts(&t->out, "\\t");
-        if (c == 'f') buf_puts(&t->out, "\\f");
-        if (c == 'x') buf_puts(&t->out, "\\x");
-        return 0;
-    default:
-        if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) {
-            char what[64];
-            t->at -= 2;
-            snprintf(what, sizeof what, "the escape \\%c is not supported", c);
-            return refuse(t, what, err);
-        }
-        buf_putc(&t->out, '\\');
-        buf_putc(&t->out, c);
-        return 0;
-    }
+    buf_putc(&t->out, '\\');
+    buf_putc(&t->out, c);
+    return 0;
 }
 
 static int translate_class(struct translation *t, struct siren_error *err)
