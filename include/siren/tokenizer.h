@@ -3,7 +3,9 @@
  * Three models (byte-level BPE, WordPiece, Unigram) with the normaliser,
  * pre-tokenizer, post-processor, decoder and added tokens that tokenizer.json or
  * GGUF's metadata declare.  Whatever a file declares that we do not implement is
- * an error that names it: tokens are never silently different. */
+ * an error that names it: tokens are never silently different.  A file's truncation and
+ * padding are not applied: how long a text may be is the caller's to say.  What is supported
+ * is listed in docs/tokenizers.md. */
 #ifndef SIREN_TOKENIZER_H
 #define SIREN_TOKENIZER_H
 
@@ -21,7 +23,9 @@ void siren_tokenizer_free(struct siren_tokenizer *t); /* NULL is allowed */
 enum siren_encode_flags {
     SIREN_ENCODE_PLAIN = 0,       /* special tokens inside the text are recognised; none added */
     SIREN_ENCODE_ADD_SPECIAL = 1, /* post-processor too: [CLS] … [SEP], BOS */
-    SIREN_ENCODE_NO_SPECIAL = 2,  /* "<|im_start|>" in the text is text: for untrusted input */
+    /* "<|im_start|>" in the text is text: for untrusted input.  Added tokens that the model does
+     * not call special ("<think>" of Qwen3) are still tokens, as they are for the reference. */
+    SIREN_ENCODE_NO_SPECIAL = 2,
 };
 
 /* Ids of a text (UTF-8; invalid bytes are replaced by U+FFFD as Python's
@@ -41,7 +45,8 @@ const char *siren_tokenizer_piece(const struct siren_tokenizer *t, int32_t id, s
 int32_t siren_tokenizer_size(const struct siren_tokenizer *t); /* ids are 0 … size-1 */
 int32_t siren_tokenizer_id(const struct siren_tokenizer *t, const char *piece); /* -1: none */
 int siren_tokenizer_is_special(const struct siren_tokenizer *t, int32_t id);
-/* -1 where the model has none. */
+/* From GGUF's metadata, or tokenizer_config.json beside tokenizer.json; -1 where the model has
+ * none. */
 int32_t siren_tokenizer_bos(const struct siren_tokenizer *t);
 int32_t siren_tokenizer_eos(const struct siren_tokenizer *t);
 /* 1 if each text gets an end mark of its own ([SEP], </s>), as sentence encoders have it; a
