@@ -140,10 +140,10 @@ fuzz:
 	@scripts/fuzz.sh $(BUILD)/fuzz $(FUZZ_SECONDS) $(or $(ONLY),$(FUZZ_NAMES))
 
 .PHONY: fuzz-targets
-fuzz-targets: $(FUZZ_NAMES:%=$(BUILD)/targets/%)
+fuzz-targets: $(patsubst %,$(BUILD)/targets/%,$(or $(ONLY),$(FUZZ_NAMES)))
 $(BUILD)/targets/%: tests/fuzz/fuzz_%.c $(OUT)/libsiren.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests -fsanitize=fuzzer,address,undefined -o $@ $< $(OUT)/libsiren.a $(LIBS)
+	$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -Itests -fsanitize=fuzzer,address,undefined -o $@ $< $(OUT)/libsiren.a $(LIBS)
 
 # ---- Benchmarks, demonstration, installation ----
 
