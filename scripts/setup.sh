@@ -100,8 +100,17 @@ EOF
     exit 1
 fi
 echo "setup: installing$missing"
-export DEBIAN_FRONTEND=noninteractive
-$as_root apt-get update -qq
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+quietly() {
+    # shellcheck disable=SC2086
+    if ! $as_root env DEBIAN_FRONTEND=noninteractive "$@" >"$log" 2>&1; then
+        cat "$log" >&2
+        echo "setup: \"$*\" failed" >&2
+        exit 1
+    fi
+}
+quietly apt-get update -qq
 # shellcheck disable=SC2086
-$as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+quietly apt-get install -y -qq --no-install-recommends $missing
 echo "setup: done"
