@@ -113,7 +113,7 @@ $(OUT)/siren: $(CLI_OBJ) $(OUT)/libsiren.a
 # The frame of the command line is tested from inside: without its main().
 $(OUT)/tests/test_cli_frame: INSIDE = $(filter-out %/main.o,$(CLI_OBJ))
 $(OUT)/tests/test_cli_frame: $(CLI_OBJ)
-$(OUT)/tests/test_cli: $(OUT)/siren
+$(OUT)/tests/test_cli $(OUT)/tests/test_cmd_tokenize: $(OUT)/siren
 
 tests: $(TESTS)
 $(OUT)/tests/%: tests/%.c $(OUT)/libsiren.a $(OUT)/flags
