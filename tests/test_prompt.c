@@ -190,6 +190,7 @@ static void foreign_text_cannot_hold_control_tokens(void **state)
         {"abcdef", "abc…", 3},
         {"abc", "abc", 3},
         {"ab cd", "ab…", 3},
+        {"ab<<b", "ab< …", 3},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *clean = siren_prompt_clean(cases[i].in, cases[i].max);

@@ -44,7 +44,7 @@ char *siren_prompt_clean(const char *text, size_t max_characters)
             continue;
         }
         if (max_characters && n + (size_t)space >= max_characters) {
-            buf_puts(&b, "…");
+            buf_puts(&b, b.size && b.data[b.size - 1] == '<' ? " …" : "…");
             break;
         }
         if (space) buf_putc(&b, ' ');
