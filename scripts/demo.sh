@@ -77,11 +77,11 @@ ${bold}Done${plain} in $((SECONDS - fetched)) s (and $((fetched - start)) s for 
 What to try next, with the workspace $workspace:
 
    export SIREN_MODEL=$model
-   build/siren rate demo.siren $user 50 5               rate a film: the sketch follows at once
-   build/siren predict demo.siren -u $user -i 172 -i 181  predict some
+   build/siren rate demo.siren $user 50 5                 rate a film: the sketch follows at once
+   build/siren predict demo.siren -u $user -i 172 -i 181    the ratings of two more
    build/siren predict demo.siren -u $user --title "The Glass Harbour" --categories Drama
-   build/siren generate demo.siren -u $user -i 172      what the model says when it may reason
-   build/siren eval demo.siren --limit 300 --strategy recent+habit    another prompt
-   build/siren runs demo.siren compare 1 2            is a difference chance?
+   build/siren generate demo.siren -u $user -i 172        what the model writes when it may reason
+   build/siren eval demo.siren --limit 300 --strategy recent+habit      another prompt
+   build/siren runs demo.siren compare 12 5             is the difference chance?
    build/siren --help
 EOF

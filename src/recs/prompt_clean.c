@@ -12,18 +12,18 @@ static int is_line_breaking(utf8proc_int32_t c)
 }
 
 /* Every control token of the supported families opens with '<' and one of these. */
-static int opens_token(unsigned char next)
+static int opens_token(utf8proc_int32_t c)
 {
-    return next == '|' || next == '/' || next == '!' || (next >= 'a' && next <= 'z') ||
-           (next >= 'A' && next <= 'Z') || next >= 0x80;
+    return c == '|' || c == '/' || c == '!' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           c >= 0x80;
 }
 
-static void append_character(struct buf *b, utf8proc_int32_t c, const char *rest)
+static void append_character(struct buf *b, utf8proc_int32_t c)
 {
     utf8proc_uint8_t bytes[4];
     utf8proc_ssize_t n = utf8proc_encode_char(c, bytes);
+    if (b->size && b->data[b->size - 1] == '<' && opens_token(c)) buf_putc(b, ' ');
     buf_append(b, bytes, n > 0 ? (size_t)n : 0);
-    if (c == '<' && opens_token((unsigned char)*rest)) buf_putc(b, ' ');
 }
 
 char *siren_prompt_clean(const char *text, size_t max_characters)
@@ -44,13 +44,13 @@ char *siren_prompt_clean(const char *text, size_t max_characters)
             continue;
         }
         if (max_characters && n + (size_t)space >= max_characters) {
-            buf_puts(&b, b.size && b.data[b.size - 1] == '<' ? " …" : "…");
+            append_character(&b, 0x2026); /* … */
             break;
         }
         if (space) buf_putc(&b, ' ');
         n += 1 + (size_t)space;
         space = 0;
-        append_character(&b, c, p);
+        append_character(&b, c);
     }
     return buf_take(&b);
 }
