@@ -14,6 +14,8 @@ struct siren_map {
 };
 int siren_map_open(struct siren_map *out, const char *path, struct siren_error *err);
 void siren_map_close(struct siren_map *map);
+/* The bytes stop counting as resident memory; they are read again where they are touched. */
+void siren_map_release(const struct siren_map *map);
 
 /* The whole of a (small) file, plain or .gz/.zst by content; NUL-terminated, malloc'ed.
  * Refused with SIREN_EFORMAT beyond max_bytes (decompressed), so that a hostile archive cannot fill

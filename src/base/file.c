@@ -46,6 +46,11 @@ void siren_map_close(struct siren_map *map)
     *map = (struct siren_map){0};
 }
 
+void siren_map_release(const struct siren_map *map)
+{
+    if (map->data) madvise((void *)(uintptr_t)map->data, map->size, MADV_DONTNEED);
+}
+
 /* Everything the stream has, into a growing buffer with room for a final NUL. */
 static int read_all(struct stream *s, char **data, size_t *size, size_t max_bytes,
                     struct siren_error *err)

@@ -15,12 +15,15 @@ struct runner {
     struct siren_kept *own;              /* the sampled tokens' keys and values */
     int segment, output;                 /* in the current pass */
     size_t capacity;                     /* of generation->ids and logprobs */
+    int32_t drawn; /* the token of the current pass, and its log-probability */
+    float logprob;
 };
 
 struct generator {
     struct siren_session *session;
     const struct siren_sampling *sampling;
-    struct sampler sampler;
+    struct sampler *samplers; /* one a thread */
+    atomic_long cursor;
     struct runner *runners;
     int batch;
     struct siren_generation *all;
@@ -147,20 +150,32 @@ static int take_kept(struct generator *g, struct runner *r, struct siren_error *
                         err);
 }
 
+/* A draw is a pure function of its logits and its place: the threads share the running texts. */
+static void draw_job(void *context, int thread, int n_threads)
+{
+    struct generator *g = context;
+    for (long i; (i = siren_claim(&g->cursor, g->batch)) >= 0;) {
+        struct runner *r = &g->runners[i];
+        const struct siren_generation *gen = r->generation;
+        if (gen && r->segment >= 0)
+            r->drawn = sampler_draw(&g->samplers[thread],
+                                    siren_forest_output(g->session->forest, r->output), g->sampling,
+                                    gen->sequence, gen->prompt.n_ids + gen->n_ids, &r->logprob);
+    }
+}
+
 static int step(struct generator *g, struct runner *r, struct siren_error *err)
 {
     struct siren_generation *gen = r->generation;
     int rc = take_kept(g, r, err);
     if (rc) return rc;
-    float logprob;
-    int32_t id = sampler_draw(&g->sampler, siren_forest_output(g->session->forest, r->output),
-                              g->sampling, gen->sequence, gen->prompt.n_ids + gen->n_ids, &logprob);
+    int32_t id = r->drawn;
     int room = (int)gen->prompt.n_ids + (int)gen->n_ids + 1 <
                g->session->engine->model->config.max_positions;
     if (is_stop(gen, id)) {
         gen->stopped = 1;
     } else {
-        rc = append(r, id, logprob, err);
+        rc = append(r, id, r->logprob, err);
         if (rc) return rc;
         if (gen->on_token && gen->on_token(gen->context, gen->ids, gen->n_ids)) gen->stopped = 1;
     }
@@ -179,6 +194,8 @@ static int run_all(struct generator *g, const struct siren_progress *progress,
         if (rc) return rc;
         siren_forest_run(g->session->forest, NULL);
         g->session->stats.computed_tokens += siren_forest_tokens(g->session->forest);
+        atomic_store(&g->cursor, 0);
+        siren_pool_run(g->session->engine->pool, draw_job, g);
         for (int i = 0; i < g->batch; i++)
             if (g->runners[i].generation && g->runners[i].segment >= 0) {
                 rc = step(g, &g->runners[i], err);
@@ -210,6 +227,24 @@ static int check(const struct siren_generation *all, size_t n, const struct sire
     return SIREN_OK;
 }
 
+static int create_samplers(struct generator *g, struct siren_error *err)
+{
+    const struct siren_engine *e = g->session->engine;
+    int rc = SIREN_OK, n = siren_pool_threads(e->pool);
+    g->samplers = alloc_zeroed((size_t)n, sizeof *g->samplers);
+    if (!g->samplers) return siren_fail_memory(err, "samplers", sizeof *g->samplers);
+    for (int i = 0; i < n && !rc; i++)
+        rc = sampler_create(&g->samplers[i], e->kernels, (size_t)e->model->config.n_vocab, err);
+    return rc;
+}
+
+static void free_samplers(struct generator *g)
+{
+    for (int i = 0; g->samplers && i < siren_pool_threads(g->session->engine->pool); i++)
+        sampler_free(&g->samplers[i]);
+    free(g->samplers);
+}
+
 int siren_generate_many(struct siren_session *session, struct siren_generation *generations,
                         size_t n, const struct siren_sampling *sampling, int batch,
                         const struct siren_progress *progress, struct siren_error *err)
@@ -230,11 +265,10 @@ int siren_generate_many(struct siren_session *session, struct siren_generation *
     }
     g.runners = alloc_zeroed((size_t)g.batch, sizeof *g.runners);
     if (!g.runners) return siren_fail_memory(err, "generation", sizeof *g.runners);
-    rc = sampler_create(&g.sampler, session->engine->kernels,
-                        (size_t)session->engine->model->config.n_vocab, err);
+    rc = create_samplers(&g, err);
     if (!rc) rc = run_all(&g, progress, err);
     for (int i = 0; i < g.batch; i++) release(&g.runners[i]);
-    sampler_free(&g.sampler);
+    free_samplers(&g);
     free(g.runners);
     siren_forest_clear(session->forest);
     return rc;

@@ -286,6 +286,7 @@ int siren_model_load(struct siren_model **out, const char *path,
         siren_model_free(m);
         return l.rc;
     }
+    tensors_release(m->tensors); /* from here on only rows of the embedding are read */
     *out = m;
     return SIREN_OK;
 }

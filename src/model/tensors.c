@@ -166,6 +166,11 @@ int tensors_open(struct tensors **out, const char *path, struct siren_error *err
     return SIREN_OK;
 }
 
+void tensors_release(const struct tensors *ts)
+{
+    for (size_t i = 0; i < ts->n_maps; i++) siren_map_release(&ts->maps[i]);
+}
+
 void tensors_close(struct tensors *ts)
 {
     if (!ts) return;

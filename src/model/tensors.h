@@ -48,6 +48,9 @@ struct tensors;
 int tensors_open(struct tensors **out, const char *path, struct siren_error *err);
 void tensors_close(struct tensors *ts); /* NULL is allowed */
 
+/* After the weights were packed: the mapped files stop counting as resident memory. */
+void tensors_release(const struct tensors *ts);
+
 size_t tensors_count(const struct tensors *ts);
 const struct tensor *tensors_at(const struct tensors *ts, size_t index);
 const struct tensor *tensors_find(const struct tensors *ts, const char *name); /* NULL: none */
