@@ -77,7 +77,7 @@ ${bold}Done${plain} in $((SECONDS - fetched)) s (and $((fetched - start)) s for 
 What to try next, with the workspace $workspace:
 
    export SIREN_MODEL=$model
-   build/siren rate demo.siren $user 50 5                 rate a film: the sketch follows at once
+   build/siren rate demo.siren -u $user -i 50 -r 5      rate a film: the sketch follows at once
    build/siren predict demo.siren -u $user -i 172 -i 181    the ratings of two more
    build/siren predict demo.siren -u $user --title "The Glass Harbour" --categories Drama
    build/siren generate demo.siren -u $user -i 172        what the model writes when it may reason
