@@ -71,9 +71,16 @@ class Torch:
         self.torch, self.args, self.ids = torch, args, ids
         torch.set_num_threads(args.threads)
         self.name = f"transformers {str(dtype).removeprefix('torch.')}"
-        path = pathlib.Path(args.model)
-        self.model = transformers.AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=dtype).eval()
+        from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+        # Plain dense weights: transformers' own packed GGUF layers would decode them in each call.
+        config = transformers.LlamaConfig(**{
+            k: v for k, v in load_gguf_checkpoint(args.model)["config"].items()
+            if k != "model_type"})
+        self.model = transformers.LlamaForCausalLM._from_config(config)
+        tensors = load_gguf_checkpoint(args.model, return_tensors=True, model_to_load=self.model)
+        self.model.load_state_dict(tensors["tensors"], strict=False)
+        self.model.tie_weights()
+        self.model = self.model.to(dtype).eval()
 
     def last_logits(self, rows):
         """Rows of about equal length, padded on the left; the logits of the last token."""

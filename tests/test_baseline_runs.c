@@ -120,6 +120,33 @@ static void test_threads_change_nothing(void **state)
     siren_app_close(&app);
 }
 
+/* What comes after the judged ratings, here each user's last one, moves no statistic, no fit and
+ * no prediction. */
+static void test_the_future_changes_nothing(void **state)
+{
+    struct siren_app app;
+    struct siren_baseline *rows, *again;
+    size_t n, n_again, changed = 0;
+    open_made_up(&app, "future.siren", 0);
+    struct siren_baseline_options o = {.split = "valid", .fold = -1, .seed = 2};
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    for (size_t i = 0; i < app.ratings.n; i++)
+        if (app.ratings.label[i] == SIREN_LABEL_TEST) {
+            app.ratings.rating[i] = 6 - app.ratings.rating[i];
+            changed++;
+        }
+    assert_int_equal(changed, USERS);
+    check(siren_baselines(&app, &o, pool, &again, &n_again, NULL, &err));
+    assert_int_equal(n, n_again);
+    for (size_t i = 0; i < n; i++) {
+        assert_true(rows[i].mae == again[i].mae && rows[i].rmse == again[i].rmse);
+        if (isfinite(rows[i].log_loss)) assert_true(rows[i].log_loss == again[i].log_loss);
+    }
+    free(rows);
+    free(again);
+    siren_app_close(&app);
+}
+
 static void test_folds_and_choice(void **state)
 {
     struct siren_app app;
@@ -173,6 +200,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_threads_change_nothing),
+        cmocka_unit_test(test_the_future_changes_nothing),
         cmocka_unit_test(test_folds_and_choice),
         cmocka_unit_test(test_errors),
     };
