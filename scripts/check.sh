@@ -4,7 +4,7 @@
 #   scripts/check.sh FOLDER [NAME...]     (NAME: pool for tests/test_pool.c)
 #
 # All programs run, even when one fails.  Those that can choose their kernels
-# (they mention SIREN_ISA) run a second time with the portable ones, on tiny
+# (they mention SIREN_ISA or use the engine fixture) run a second time with the portable ones, on tiny
 # models.  Real models are fetched when the network is there; without them, or
 # with SIREN_SANITIZED=1, the tests that need them are skipped.  The last line is
 # "N passed, N failed, N skipped"; a program that crashes counts as one failure.
@@ -75,7 +75,7 @@ selected() { # the programs' names, all or those that were asked for
 names=$(selected "$*")
 for name in $names; do run "$folder/tests/test_$name" "test_$name" 1; done
 for name in $names; do
-    if grep -q SIREN_ISA "tests/test_$name.c"; then
+    if grep -qE "SIREN_ISA|engine_fixture.h" "tests/test_$name.c"; then
         run "$folder/tests/test_$name" "test_$name (portable kernels)" 0 \
             -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K SIREN_ISA=portable
     fi
