@@ -4,8 +4,9 @@
 #   scripts/check.sh FOLDER [NAME...]     (NAME: pool for tests/test_pool.c)
 #
 # All programs run, even when one fails.  Those that can choose their kernels
-# (they mention SIREN_ISA or use the engine fixture) run a second time with the portable ones, on tiny
-# models.  Real models are fetched when the network is there; without them, or
+# (they mention SIREN_ISA or use the engine fixture) run a second time with the
+# portable ones, on tiny models.  Real models are fetched when the network is
+# there; without them, or
 # with SIREN_SANITIZED=1, the tests that need them are skipped.  The last line is
 # "N passed, N failed, N skipped"; a program that crashes counts as one failure.
 # A test that is skipped only in the second pass is not counted.
