@@ -108,8 +108,39 @@ static void open_model(struct bench *b)
         stop(b);
 }
 
-static void print_result(const struct bench *b, double seconds, size_t items, size_t tokens,
-                         double work, json_t *more)
+struct peak {
+    const struct kernels *kernels;
+    double gflops[256];
+};
+
+static void peak_job(void *context, int thread, int n_threads)
+{
+    struct peak *p = context;
+    p->gflops[thread] = kernels_peak_gflops(p->kernels, 0.7);
+}
+
+/* Of all threads at once, on one instruction set. */
+static double peak_gflops(const struct bench *b, const struct kernels *kernels)
+{
+    struct peak p = {.kernels = kernels};
+    double sum = 0;
+    siren_pool_run(b->pool, peak_job, &p);
+    for (int i = 0; i < siren_pool_threads(b->pool); i++) sum += p.gflops[i];
+    return sum;
+}
+
+/* The kernels of --isa (or the best). */
+static const struct kernels *chosen_kernels(struct bench *b)
+{
+    enum isa isa;
+    const struct kernels *kernels = NULL;
+    if (!isa_parse(b->isa ? b->isa : "auto", &isa, &b->err)) kernels = kernels_select(isa, &b->err);
+    if (!kernels) stop(b);
+    return kernels;
+}
+
+static void print_result(struct bench *b, double seconds, size_t items, size_t tokens, double work,
+                         json_t *more)
 {
     json_t *o = json_pack("{s:s,s:s,s:i,s:f,s:I,s:I,s:f,s:f,s:f,s:f}", "task", b->task, "isa",
                           siren_engine_isa(b->engine), "threads", siren_pool_threads(b->pool),
@@ -118,6 +149,11 @@ static void print_result(const struct bench *b, double seconds, size_t items, si
                           "items_per_second", (double)items / seconds, "gflops",
                           work / seconds / 1e9, "peak_memory_mb", peak_memory_mb());
     json_object_set_new(o, "weights_mb", json_real((double)siren_model_memory(b->model) / 1e6));
+    if (work > 0) { /* beside the peak of the same cores at the same time */
+        double peak = peak_gflops(b, chosen_kernels(b));
+        json_object_set_new(o, "peak_gflops", json_real(peak));
+        json_object_set_new(o, "share_of_peak", json_real(work / seconds / 1e9 / peak));
+    }
     if (more) json_object_update(o, more);
     json_dumpf(o, stdout, JSON_REAL_PRECISION(6));
     putchar('\n');
@@ -288,30 +324,12 @@ static void task_embed(struct bench *b)
     print_result(b, now() - start, b->n, tokens, work, NULL);
 }
 
-struct peak {
-    const struct kernels *kernels;
-    double gflops[256];
-};
-
-static void peak_job(void *context, int thread, int n_threads)
-{
-    struct peak *p = context;
-    p->gflops[thread] = kernels_peak_gflops(p->kernels, 0.7);
-}
-
 static void task_peak(struct bench *b)
 {
-    enum isa isa;
-    struct peak p = {0};
-    if (isa_parse(b->isa ? b->isa : "auto", &isa, &b->err) ||
-        !(p.kernels = kernels_select(isa, &b->err)))
-        stop(b);
-    siren_pool_run(b->pool, peak_job, &p);
-    double sum = 0;
-    for (int i = 0; i < siren_pool_threads(b->pool); i++) sum += p.gflops[i];
+    const struct kernels *kernels = chosen_kernels(b);
     printf("{\"task\": \"peak\", \"isa\": \"%s\", \"threads\": %d, \"gflops\": %.1f, \"cpu\": "
            "\"%s\"}\n",
-           p.kernels->name, siren_pool_threads(b->pool), sum, isa_describe());
+           kernels->name, siren_pool_threads(b->pool), peak_gflops(b, kernels), isa_describe());
 }
 
 static void task_ids(const struct bench *b)
