@@ -23,8 +23,19 @@ static void check(int rc)
 
 enum { USERS = 40, ITEMS = 30 };
 
-/* Users have habits: user u mostly gives 1 + u % 5, or a star less. */
-static void open_made_up(struct siren_app *app, const char *name, int folds)
+/* Two train ratings of every item by people who gave no others: with fewer than three ratings
+ * nobody has a valid or a test rating. */
+static char *plant(char *at, long long time)
+{
+    for (int i = 0; i < ITEMS; i++)
+        for (int k = 0; k < 2; k++)
+            at += sprintf(at, "planted%d,i%d,%d,%lld\n", 2 * i + k, i, i % 2 ? 5 : 1, time + k);
+    return at;
+}
+
+/* Users have habits: user u mostly gives 1 + u % 5, or a star less.  planted: the time of
+ * ratings planted behind them in the file, 0: none. */
+static void open_planted(struct siren_app *app, const char *name, int folds, long long planted)
 {
     char *text = malloc(100000), *at = text, path[256];
     struct siren_workspace *ws;
@@ -38,6 +49,7 @@ static void open_made_up(struct siren_app *app, const char *name, int folds)
             long long time = 1500000000 + (long long)siren_random_below(1, 2, c, 100000);
             at += sprintf(at, "u%d,i%d,%d,%lld\n", (int)u, (int)i, rating, time);
         }
+    if (planted) at = plant(at, planted);
     snprintf(path, sizeof path, "%s", scratch_path(name));
     siren_import_defaults(&o);
     o.k_core = 0;
@@ -48,6 +60,11 @@ static void open_made_up(struct siren_app *app, const char *name, int folds)
     siren_workspace_close(ws);
     check(siren_app_open(app, path, SIREN_WORKSPACE_WRITE, &err));
     free(text);
+}
+
+static void open_made_up(struct siren_app *app, const char *name, int folds)
+{
+    open_planted(app, name, folds, 0);
 }
 
 static const struct siren_baseline *row(const struct siren_baseline *rows, size_t n,
@@ -147,6 +164,50 @@ static void test_the_future_changes_nothing(void **state)
     siren_app_close(&app);
 }
 
+/* Runs the habit models on valid; the stored predictions of the one with item statistics. */
+static void predict_planted(const char *name, long long planted, struct siren_predictions *out)
+{
+    struct siren_app app;
+    struct siren_baseline *rows;
+    size_t n;
+    open_planted(&app, name, 0, planted);
+    for (size_t i = 0; i < app.ratings.n && planted; i++) /* all that was planted is train */
+        if (app.ratings.user[i] >= USERS) assert_int_equal(app.ratings.label[i], SIREN_LABEL_TRAIN);
+    assert_int_equal(app.ratings.n_users, planted ? USERS + 2 * ITEMS : USERS);
+    struct siren_baseline_options o = {
+        .split = "valid", .fold = -1, .only = "habit", .seed = 2, .save = 1};
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    check(siren_predictions_load(out, app.ws, row(rows, n, "rating habit and item (valid)")->run,
+                                 &err));
+    assert_int_equal(out->n, USERS);
+    free(rows);
+    siren_app_close(&app);
+}
+
+static int same_predictions(const struct siren_predictions *a, const struct siren_predictions *b)
+{
+    for (size_t i = 0; i < a->n; i++)
+        if (a->prediction[i].mean != b->prediction[i].mean ||
+            a->prediction[i].median != b->prediction[i].median)
+            return 0;
+    return 1;
+}
+
+/* Train ratings of other people move item statistics, and through them the calibrator and its
+ * predictions, from their own time on and not before. */
+static void test_later_train_ratings_change_nothing(void **state)
+{
+    struct siren_predictions without, later, earlier;
+    predict_planted("none.siren", 0, &without);
+    predict_planted("later.siren", 1600000000, &later);
+    predict_planted("earlier.siren", 1400000000, &earlier);
+    assert_true(same_predictions(&without, &later));
+    assert_false(same_predictions(&without, &earlier));
+    siren_predictions_clear(&without);
+    siren_predictions_clear(&later);
+    siren_predictions_clear(&earlier);
+}
+
 static void test_folds_and_choice(void **state)
 {
     struct siren_app app;
@@ -201,6 +262,7 @@ int main(void)
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_the_future_changes_nothing),
+        cmocka_unit_test(test_later_train_ratings_change_nothing),
         cmocka_unit_test(test_folds_and_choice),
         cmocka_unit_test(test_errors),
     };
