@@ -6,30 +6,15 @@
 
 #include <cmocka.h>
 #include <jansson.h>
-#include <libgen.h>
-#include <limits.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "app_fixture.h"
-
-static char program[PATH_MAX];
+#include "run_program.h"
 
 /* Standard output of `siren ARGUMENTS`; *status its exit code. */
 static char *output(const char *arguments, int *status)
 {
-    static char text[1 << 20];
-    char command[PATH_MAX + 4096];
-    size_t n;
-    FILE *f;
-    snprintf(command, sizeof command, "SIREN_MODEL= SIREN_ENCODER= %s %s 2>%s", program, arguments,
-             scratch_path("stderr"));
-    f = popen(command, "r");
-    assert_non_null(f);
-    n = fread(text, 1, sizeof text - 1, f);
-    text[n] = '\0';
-    *status = WEXITSTATUS(pclose(f));
-    return text;
+    *status = run_program("", arguments, scratch_path("stderr"));
+    return program_output;
 }
 
 static json_t *json_of(const char *arguments)
@@ -184,12 +169,7 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
 
 static int setup(void **state)
 {
-    char self[PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0 || scratch_create(state)) return -1;
-    self[n] = '\0';
-    snprintf(program, sizeof program, "%s/../siren", dirname(self));
-    return access(program, X_OK);
+    return scratch_create(state) || find_program();
 }
 
 int main(void)

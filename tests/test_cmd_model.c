@@ -2,28 +2,15 @@
 #include "model_files.h"
 
 #include <jansson.h>
-#include <sys/wait.h>
 
-static char program[512]; /* build/siren, beside this test's folder */
-static char output[1 << 16];
+#include "run_program.h"
 
 /* Runs `siren model info ARGUMENTS`; returns its exit code. */
 static int info(const char *arguments)
 {
-    char command[1024];
-    snprintf(command, sizeof command, "{ '%s' model info %s; } 2>&1", program, arguments);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    size_t n = fread(output, 1, sizeof output - 1, pipe);
-    output[n] = 0;
-    int status = pclose(pipe);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
-}
-
-static void expect(const char *words)
-{
-    if (!strstr(output, words)) fail_msg("\"%s\" is not in:\n%s", words, output);
+    char all[512];
+    snprintf(all, sizeof all, "model info %s", arguments);
+    return run_program("", all, NULL);
 }
 
 static json_t *info_json(const char *name)
@@ -32,8 +19,8 @@ static json_t *info_json(const char *name)
     json_error_t error;
     snprintf(arguments, sizeof arguments, FIXTURES "%s --json", name);
     assert_int_equal(info(arguments), 0);
-    json_t *root = json_loads(output, 0, &error);
-    if (!root) fail_msg("%s: %s", error.text, output);
+    json_t *root = json_loads(program_output, 0, &error);
+    if (!root) fail_msg("%s: %s", error.text, program_output);
     return root;
 }
 
@@ -51,15 +38,15 @@ static const char *text(const json_t *root, const char *key)
 static void test_text(void **state)
 {
     assert_int_equal(info(FIXTURES "gguf/smol-q4_1.gguf"), 0);
-    expect("Model           smol-q4_1");
-    expect("llama (language model)");
-    expect("2 of 16, 1 for keys and values");
-    expect("288, head tied to the embedding");
-    expect("byte-level BPE, 288 tokens");
-    expect("Q4_1");
+    expect_output("Model           smol-q4_1");
+    expect_output("llama (language model)");
+    expect_output("2 of 16, 1 for keys and values");
+    expect_output("288, head tied to the embedding");
+    expect_output("byte-level BPE, 288 tokens");
+    expect_output("Q4_1");
     assert_int_equal(info(FIXTURES "yarn"), 0);
-    expect("YaRN by 4 from 32 positions");
-    expect("Tokenizer       none");
+    expect_output("YaRN by 4 from 32 positions");
+    expect_output("Tokenizer       none");
 }
 
 static void test_decoder(void **state)
@@ -98,13 +85,13 @@ static void test_encoder(void **state)
 static void test_mistakes(void **state)
 {
     assert_int_equal(info("/nowhere"), 1);
-    expect("/nowhere");
+    expect_output("/nowhere");
     assert_int_equal(info(FIXTURES "types.gguf"), 1);
-    expect("llama.block_count is missing");
+    expect_output("llama.block_count is missing");
     assert_int_equal(info(""), 2);
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text),
@@ -112,8 +99,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_encoder),
         cmocka_unit_test(test_mistakes),
     };
-    const char *slash = strrchr(argv[0], '/');
-    snprintf(program, sizeof program, "%.*s/../siren", slash ? (int)(slash - argv[0]) : 1,
-             slash ? argv[0] : ".");
+    if (find_program()) return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

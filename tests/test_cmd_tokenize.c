@@ -6,14 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-static char program[512]; /* build/siren, beside this test's folder */
+#include "run_program.h"
+
 static char folder[] = "/tmp/siren-tokenize-XXXXXX";
-static char output[1 << 16];
 
 static void write_file(const char *name, const char *text)
 {
@@ -58,51 +56,46 @@ static int remove_folder(void **state)
 /* printf INPUT | siren tokenize --model FOLDER/FILE OPTIONS */
 static int tokenize(const char *input, const char *file, const char *options)
 {
-    char command[2048];
-    snprintf(command, sizeof command, "{ printf '%s' | '%s' tokenize --model %s/%s %s; } 2>&1",
-             input, program, folder, file, options);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    size_t n = fread(output, 1, sizeof output - 1, pipe);
-    output[n] = 0;
-    int status = pclose(pipe);
-    assert_true(WIFEXITED(status));
-    return WEXITSTATUS(status);
+    char before[512], arguments[512];
+    snprintf(before, sizeof before, "printf '%s' |", input);
+    snprintf(arguments, sizeof arguments, "tokenize --model %s/%s %s", folder, file, options);
+    return run_program(before, arguments, NULL);
 }
 
 static void a_line_of_ids_for_each_line(void **state)
 {
     assert_int_equal(tokenize("ab a\\n\\n<s>b", "decoder.json", ""), 0);
-    assert_string_equal(output, "2 3 0\n\n4 1\n"); /* none of its own, although it declares one */
+    assert_string_equal(program_output,
+                        "2 3 0\n\n4 1\n"); /* none of its own, although it declares one */
     assert_int_equal(tokenize("<s>b\\n", "decoder.json", "--untrusted"), 0);
-    assert_string_equal(output, "1\n");
+    assert_string_equal(program_output, "1\n");
 }
 
 static void an_encoder_adds_its_own(void **state)
 {
     assert_int_equal(tokenize("ab x\\n\\n", "encoder.json", "--json"), 0);
-    assert_string_equal(output, "[1,3,4,0,2]\n[1,2]\n");
+    assert_string_equal(program_output, "[1,3,4,0,2]\n[1,2]\n");
 }
 
 static void back_to_text(void **state)
 {
     assert_int_equal(tokenize("2 3 0\\n[4, 1]\\n\\n", "decoder.json", "--decode"), 0);
-    assert_string_equal(output, "ab a\n<s>b\n\n");
+    assert_string_equal(program_output, "ab a\n<s>b\n\n");
     assert_int_equal(tokenize("2 3 0\\n", "decoder.json", "--decode --json"), 0);
-    assert_string_equal(output, "\"ab a\"\n");
+    assert_string_equal(program_output, "\"ab a\"\n");
 }
 
 static void mistakes(void **state)
 {
     assert_int_equal(tokenize("1\\nx\\n", "decoder.json", "--decode"), 1);
-    assert_non_null(strstr(output, "line 2"));
+    expect_output("line 2");
     assert_int_equal(tokenize("5\\n", "decoder.json", "--decode"), 1);
-    assert_non_null(strstr(output, "id 5"));
+    expect_output("id 5");
     assert_int_equal(tokenize("a", "nothing.json", ""), 1);
-    assert_non_null(strstr(output, "nothing.json"));
+    expect_output("nothing.json");
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_of_ids_for_each_line),
@@ -110,8 +103,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(back_to_text),
         cmocka_unit_test(mistakes),
     };
-    const char *slash = strrchr(argv[0], '/');
-    snprintf(program, sizeof program, "%.*s/../siren", slash ? (int)(slash - argv[0]) : 1,
-             slash ? argv[0] : ".");
+    if (find_program()) return 1;
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
