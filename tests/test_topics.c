@@ -187,14 +187,14 @@ static int name_films(struct siren_named_topic names[4], struct script *s)
 static void test_naming(void **state)
 {
     struct siren_named_topic names[4] = {{0}};
-    struct script s = {{"Theme: Far worlds", "Theme: far worlds", NULL}, 0, 0, 0};
+    struct script s = {{"Theme: Far worlds", "Theme: far worlds", "\n"}, 0, 0, 0};
     assert_int_equal(name_films(names, &s), 0);
     assert_string_equal(names[0].text, "Far worlds");
     assert_int_equal(names[0].source, SIREN_NAME_LLM);
     assert_int_equal(names[0].n_shown, 3);
     assert_int_equal(names[1].source, SIREN_NAME_TFIDF); /* repeated another's */
     assert_non_null(strstr(names[1].text, "Romance"));
-    assert_int_equal(names[2].source, SIREN_NAME_TFIDF); /* no answer came */
+    assert_int_equal(names[2].source, SIREN_NAME_TFIDF); /* said nothing */
     assert_int_equal(names[3].source, SIREN_NAME_TFIDF);
     assert_int_equal(s.asked, 3); /* nobody asks about a topic without items */
     siren_named_topics_clear(names, 4);
@@ -242,6 +242,9 @@ static void test_without_namer_and_stopped(void **state)
     siren_named_topics_clear(names, 4);
     struct script s = {{NULL}, SIREN_ECANCEL, 0, 0};
     assert_int_equal(name_films(names, &s), SIREN_ECANCEL);
+    siren_named_topics_clear(names, 4);
+    struct script away = {{NULL}, SIREN_ENETWORK, 0, 0}; /* no answer is not an unusable one */
+    assert_int_equal(name_films(names, &away), SIREN_ENETWORK);
     siren_named_topics_clear(names, 4);
 }
 

@@ -1,6 +1,7 @@
 /* Embed, topics and sketches over a workspace. */
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -8,7 +9,9 @@
 
 #include <cmocka.h>
 
+#include "run_program.h"
 #include "scratch.h"
+#include "server.h"
 #include "siren/import.h"
 #include "siren/random.h"
 #include "siren/understand.h"
@@ -330,8 +333,87 @@ static void test_local_namer(void **state)
     siren_workspace_close(ws);
 }
 
+#define SAYS(name)                                                                                 \
+    "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"                                                 \
+    "{\"choices\": [{\"message\": {\"role\": \"assistant\", \"content\": \"" name "\"}}]}"
+#define REFUSES "HTTP/1.1 401 No\r\nConnection: close\r\n\r\n{\"error\": \"no such key\"}"
+
+/* `siren topics` with names from the scripted server; returns the exit code. */
+static int name_by_server(const char *path, struct server *server, const char *const *answers,
+                          const char *more)
+{
+    char arguments[1024];
+    assert_int_equal(server_start(server, answers), 0);
+    snprintf(arguments, sizeof arguments,
+             "topics %s --k 4 --seed 1 --threads 1 --endpoint http://127.0.0.1:%d/v1 "
+             "--endpoint-model big %s",
+             path, server->port, more);
+    int code = run_program("", arguments, NULL);
+    server_stop(server);
+    return code;
+}
+
+static void names_are(const char *path, int by_model, const char *const *names, int n)
+{
+    struct siren_workspace *ws;
+    struct siren_topics t;
+    int found = 0;
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_READ, &err));
+    check(siren_topics_load(&t, ws, &err));
+    assert_int_equal(t.k, GROUPS);
+    for (int i = 0; i < n; i++) topic_named(&t, names[i]);
+    for (int c = 0; c < t.k; c++) {
+        found += t.name_source[c] == SIREN_NAME_LLM;
+        assert_true(strlen(t.name[c]) > 0);
+        for (int b = 0; b < c; b++) assert_string_not_equal(t.name[c], t.name[b]);
+    }
+    assert_int_equal(found, by_model);
+    siren_topics_clear(&t);
+    siren_workspace_close(ws);
+}
+
+/* A server's good names are taken; a repeated and an empty one give way to class-TF-IDF. */
+static void test_endpoint_namer(void **state)
+{
+    char path[256];
+    struct siren_workspace *ws;
+    struct server server;
+    make_workspace(path, "endpoint.siren");
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    save_vectors(ws, 1);
+    siren_workspace_close(ws);
+    assert_int_equal(
+        name_by_server(path, &server,
+                       (const char *[]){SAYS("Theme: First of all"), SAYS("theme: first of ALL"),
+                                        SAYS(""), SAYS("**Theme: The last one**"), NULL},
+                       "--json"),
+        0);
+    names_are(path, 2, (const char *[]){"First of all", "The last one"}, 2);
+    expect_output("\"named_by\": \"model\"");
+    expect_output("\"named_by\": \"tfidf\"");
+    for (int i = 0; i < 4; i++) { /* each is asked about the items of one group */
+        int shown = 0;
+        for (int g = 0; g < GROUPS; g++) shown += strstr(server.requests[i], words[g]) != NULL;
+        assert_int_equal(shown, 1);
+    }
+    /* No answer at all is an error that quotes the server, and what there was stays. */
+    assert_int_equal(name_by_server(path, &server,
+                                    (const char *[]){SAYS("Theme: Else"), REFUSES, NULL},
+                                    "--names"),
+                     1);
+    expect_output("no such key");
+    names_are(path, 2, (const char *[]){"First of all", "The last one"}, 2);
+    char arguments[512];
+    snprintf(arguments, sizeof arguments, "topics %s --endpoint http://127.0.0.1:1/v1", path);
+    assert_int_equal(run_program("", arguments, NULL), 2);
+    expect_output("--endpoint-model");
+}
+
 static int set_up(void **state)
 {
+    signal(SIGPIPE, SIG_IGN); /* the server's, when a client goes away */
+    if (find_program()) return -1;
+
     return siren_pool_create(&pool, 2, &err) || scratch_create(state);
 }
 
@@ -346,7 +428,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_topics_and_names), cmocka_unit_test(test_rating_equals_rebuilding),
         cmocka_unit_test(test_user_sketch),      cmocka_unit_test(test_embed),
-        cmocka_unit_test(test_local_namer),
+        cmocka_unit_test(test_local_namer),      cmocka_unit_test(test_endpoint_namer),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

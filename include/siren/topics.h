@@ -29,8 +29,8 @@ int siren_topics_nearest(const int32_t *labels, const float *distances, size_t n
 
 /* Something that answers a prompt. */
 struct siren_namer {
-    /* *answer: malloc'ed.  A negative code counts as no usable answer, except
-     * SIREN_ECANCEL and SIREN_ENOMEM, which end the naming. */
+    /* *answer: malloc'ed; one that is of no use is passed over.  A negative code, such as a
+     * server's SIREN_ENETWORK, ends the naming. */
     int (*name)(void *context, const char *prompt, char **answer, struct siren_error *err);
     /* Whether the prompt fits the namer's context; NULL: every prompt does.  Items
      * farthest from the centre are left out until it fits. */

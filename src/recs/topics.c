@@ -147,7 +147,8 @@ static int ask_namer(struct naming *w, int topic, struct siren_error *err)
     if (code || !prompt) return code;
     code = w->namer->name(w->namer->context, prompt, &answer, err);
     free(prompt);
-    if (!code) code = siren_topic_parse(answer, &name, err);
+    if (code) return code; /* no answer at all, as from a server that is away */
+    code = siren_topic_parse(answer, &name, err);
     free(answer);
     if (code == 1 && !is_taken(w, topic, name) && !is_title(w, n, name)) {
         t->text = name;
@@ -156,7 +157,7 @@ static int ask_namer(struct naming *w, int topic, struct siren_error *err)
     }
     free(name);
     t->n_shown = 0;
-    return code == SIREN_ENOMEM || code == SIREN_ECANCEL ? code : 0;
+    return code < 0 ? code : 0;
 }
 
 /* The TF-IDF name, with a number behind it where another topic has it. */
