@@ -1,52 +1,7 @@
 /* Tokenizers in the metadata of GGUF files: small files made here, and what is refused. */
-#include "siren/tokenizer.h"
+#include "gguf_items.h"
 
-#include "model_files.h"
-
-enum { GGUF_U32 = 4, GGUF_I32 = 5, GGUF_BOOL_TYPE = 7, GGUF_TEXT = 8, GGUF_LIST = 9 };
-
-struct file {
-    char folder[64], path[128];
-    struct buf items;
-    uint64_t n;
-};
-
-static void put_key(struct file *f, const char *key, uint32_t type)
-{
-    put_string(&f->items, key);
-    put_u32(&f->items, type);
-    f->n++;
-}
-
-static void put_text(struct file *f, const char *key, const char *text)
-{
-    put_key(f, key, GGUF_TEXT);
-    put_string(&f->items, text);
-}
-
-static void put_texts(struct file *f, const char *key, const char *const *texts)
-{
-    uint64_t n = 0;
-    while (texts[n]) n++;
-    put_key(f, key, GGUF_LIST);
-    put_u32(&f->items, GGUF_TEXT);
-    put_u64(&f->items, n);
-    for (uint64_t i = 0; i < n; i++) put_string(&f->items, texts[i]);
-}
-
-static void put_flag(struct file *f, const char *key, int value)
-{
-    put_key(f, key, GGUF_BOOL_TYPE);
-    buf_putc(&f->items, value);
-}
-
-static void put_number(struct file *f, const char *key, uint32_t value)
-{
-    put_key(f, key, GGUF_U32);
-    put_u32(&f->items, value);
-}
-
-static void put_types(struct file *f)
+static void put_types(struct gguf_items *f)
 {
     static const uint32_t types[] = {3, 1, 1, 1, 1, 1, 1, 4};
     put_key(f, "tokenizer.ggml.token_type", GGUF_LIST);
@@ -68,32 +23,15 @@ static const char *const tokens[] = {"<s>",
 static const char *const merges[] = {"\xC4\xA0 a", "1 1", NULL};
 
 /* A whole tokenizer, but for what is NULL. */
-static void put_tokenizer(struct file *f, const char *model, const char *pre,
+static void put_tokenizer(struct gguf_items *f, const char *model, const char *pre,
                           const char *const *vocabulary, const char *const *ranks)
 {
-    *f = (struct file){0};
+    *f = (struct gguf_items){0};
     if (model) put_text(f, "tokenizer.ggml.model", model);
     if (pre) put_text(f, "tokenizer.ggml.pre", pre);
     if (vocabulary) put_texts(f, "tokenizer.ggml.tokens", vocabulary);
     if (ranks) put_texts(f, "tokenizer.ggml.merges", ranks);
     put_types(f);
-}
-
-static int load(struct file *f, struct siren_tokenizer **t, struct siren_error *err)
-{
-    struct buf whole = {0};
-    buf_puts(&whole, "GGUF");
-    put_u32(&whole, 3);
-    put_u64(&whole, 0);
-    put_u64(&whole, f->n);
-    buf_append(&whole, f->items.data, f->items.size);
-    folder_make(f->folder);
-    file_write(f->path, sizeof f->path, f->folder, "m.gguf", whole.data, whole.size);
-    int code = siren_tokenizer_load(t, f->path, err);
-    folder_remove(f->folder);
-    buf_free(&whole);
-    buf_free(&f->items);
-    return code;
 }
 
 static void assert_ids(const struct siren_tokenizer *t, const char *text, unsigned flags,
@@ -119,11 +57,11 @@ static void families(void **state)
                  {"qwen2", "5 5 4 2 0 7"},
                  {"llama-bpe", "6 4 2 0 7"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct file f;
+        struct gguf_items f;
         struct siren_tokenizer *t;
         struct siren_error err = {0};
         put_tokenizer(&f, "gpt2", cases[i].pre, tokens, merges);
-        if (load(&f, &t, &err)) fail_msg("%s: %s", cases[i].pre, err.message);
+        if (gguf_items_load(&f, &t, &err)) fail_msg("%s: %s", cases[i].pre, err.message);
         assert_ids(t, "11 ab<s><t>", SIREN_ENCODE_ADD_SPECIAL, cases[i].expected);
         assert_true(siren_tokenizer_is_special(t, 0));
         assert_false(siren_tokenizer_is_special(t, 7));
@@ -135,13 +73,13 @@ static void families(void **state)
 
 static void marks_at_the_ends(void **state)
 {
-    struct file f;
+    struct gguf_items f;
     struct siren_tokenizer *t;
     struct siren_error err = {0};
     put_tokenizer(&f, "gpt2", "llama-bpe", tokens, merges);
     put_number(&f, "tokenizer.ggml.bos_token_id", 0);
     put_number(&f, "tokenizer.ggml.eos_token_id", 7);
-    assert_int_equal(load(&f, &t, &err), 0);
+    assert_int_equal(gguf_items_load(&f, &t, &err), 0);
     assert_ids(t, "a", SIREN_ENCODE_ADD_SPECIAL, "0 1"); /* this family adds it by default */
     assert_ids(t, "a", SIREN_ENCODE_PLAIN, "1");
     assert_int_equal(siren_tokenizer_eos(t), 7);
@@ -152,7 +90,7 @@ static void marks_at_the_ends(void **state)
     put_number(&f, "tokenizer.ggml.bos_token_id", 0);
     put_number(&f, "tokenizer.ggml.eos_token_id", 9); /* not there */
     put_flag(&f, "tokenizer.ggml.add_bos_token", 0);
-    assert_int_equal(load(&f, &t, &err), 0);
+    assert_int_equal(gguf_items_load(&f, &t, &err), 0);
     assert_ids(t, "a", SIREN_ENCODE_ADD_SPECIAL, "1");
     assert_int_equal(siren_tokenizer_eos(t), -1);
     siren_tokenizer_free(t);
@@ -161,11 +99,11 @@ static void marks_at_the_ends(void **state)
 static void refused(const char *model, const char *pre, const char *const *vocabulary,
                     const char *const *ranks, int expected, const char *named)
 {
-    struct file f;
+    struct gguf_items f;
     struct siren_tokenizer *t;
     struct siren_error err = {0};
     put_tokenizer(&f, model, pre, vocabulary, ranks);
-    int code = load(&f, &t, &err);
+    int code = gguf_items_load(&f, &t, &err);
     assert_null(t);
     assert_error(code, &err, expected, "m.gguf", named, NULL);
 }

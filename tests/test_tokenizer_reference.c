@@ -4,20 +4,10 @@
  *
  * A mismatch names the tokenizer and the string; `tokenizer.py --show NAME NUMBER` prints what the
  * reference makes of it. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 #include <jansson.h>
 
-#include "base/buf.h"
+#include "gguf_items.h"
 #include "siren/file.h"
-#include "siren/tokenizer.h"
 #include "text/tokenizer_private.h"
 
 #define FIXTURE "tests/fixtures/text/tokenizers.json.gz"
@@ -71,8 +61,7 @@ static void read_hex(struct buf *out, const char *hex)
     for (; *hex; hex += 2) buf_putc(out, hex_digit(hex[0]) << 4 | hex_digit(hex[1]));
 }
 
-/* 32-bit numbers, little-endian, in base64. */
-static uint32_t *read_hashes(const char *base64, size_t *n)
+static struct buf read_base64(const char *base64)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     struct buf bytes = {0};
@@ -85,6 +74,13 @@ static uint32_t *read_hashes(const char *base64, size_t *n)
         n_bits -= 8;
         buf_putc(&bytes, (int)(bits >> n_bits & 0xFF));
     }
+    return bytes;
+}
+
+/* 32-bit numbers, little-endian, in base64. */
+static uint32_t *read_hashes(const char *base64, size_t *n)
+{
+    struct buf bytes = read_base64(base64);
     *n = bytes.size / 4;
     return (uint32_t *)buf_take(&bytes);
 }
@@ -240,6 +236,158 @@ static void check_tiny(const json_t *entry)
     free(text);
 }
 
+/* ---- the same tokenizers out of GGUF files, written as llama.cpp's converter does ---- */
+
+enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3 };
+
+static void put_list(struct gguf_items *f, const char *key, uint32_t type, size_t n)
+{
+    put_key(f, key, GGUF_LIST);
+    put_u32(&f->items, type);
+    put_u64(&f->items, n);
+}
+
+/* Token texts and scores by id, from either kind of vocabulary and the added tokens. */
+struct table {
+    const char *text[40000];
+    float score[40000];
+    uint32_t type[40000];
+    size_t n;
+};
+
+static void table_set(struct table *t, size_t id, const char *text, double score, uint32_t type)
+{
+    assert_true(id < sizeof t->text / sizeof *t->text);
+    if (id >= t->n) t->n = id + 1;
+    t->text[id] = text;
+    t->score[id] = (float)score;
+    t->type[id] = type;
+}
+
+static struct table *read_table(const json_t *json)
+{
+    struct table *t = calloc(1, sizeof *t);
+    json_t *vocab = json_object_get(json_object_get(json, "model"), "vocab"), *item;
+    const char *text;
+    size_t i;
+    json_object_foreach(vocab, text, item)
+        table_set(t, (size_t)json_integer_value(item), text, 0, NORMAL);
+    json_array_foreach(vocab, i, item)
+        table_set(t, i, json_string_value(json_array_get(item, 0)),
+                  json_number_value(json_array_get(item, 1)), NORMAL);
+    json_array_foreach(json_object_get(json, "added_tokens"), i, item)
+    {
+        size_t id = (size_t)json_integer_value(json_object_get(item, "id"));
+        /* one that only the added tokens have must not be found inside words */
+        double score = id < t->n && t->text[id] ? (double)t->score[id] : -1e6;
+        table_set(t, id, json_string_value(json_object_get(item, "content")), score,
+                  json_is_true(json_object_get(item, "special")) ? CONTROL : 4);
+    }
+    return t;
+}
+
+static void put_wordpiece_text(struct buf *b, const char *text)
+{
+    size_t n = strlen(text);
+    if (text[0] == '[' && text[n - 1] == ']') {
+        put_string(b, text);
+    } else if (!strncmp(text, "##", 2)) {
+        put_string(b, text + 2);
+    } else {
+        put_u64(b, n + 3);
+        buf_puts(b, "\xE2\x96\x81");
+        buf_puts(b, text);
+    }
+}
+
+static void put_table(struct gguf_items *f, const struct table *t, int wordpiece)
+{
+    put_list(f, "tokenizer.ggml.tokens", GGUF_TEXT, t->n);
+    for (size_t i = 0; i < t->n; i++)
+        wordpiece ? put_wordpiece_text(&f->items, t->text[i]) : put_string(&f->items, t->text[i]);
+    put_list(f, "tokenizer.ggml.scores", GGUF_F32, t->n);
+    buf_append(&f->items, t->score, t->n * sizeof *t->score);
+    put_list(f, "tokenizer.ggml.token_type", GGUF_I32, t->n);
+    buf_append(&f->items, t->type, t->n * sizeof *t->type);
+}
+
+static void put_id(struct gguf_items *f, const struct table *t, const char *key, const char *text)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        if (!strcmp(t->text[i], text)) {
+            put_number(f, key, i);
+            return;
+        }
+    fail_msg("there is no token %s", text);
+}
+
+static struct siren_tokenizer *through_gguf(struct gguf_items *f)
+{
+    struct siren_tokenizer *t;
+    struct siren_error err = {0};
+    if (gguf_items_load(f, &t, &err)) fail_msg("%s", err.message);
+    return t;
+}
+
+static void minilm_from_gguf(void **state)
+{
+    const json_t *entry = find_entry("minilm");
+    const char *folder = getenv("SIREN_MODELS");
+    char path[4096];
+    struct gguf_items f = {0};
+    json_error_t where;
+    if (!folder) {
+        print_message("skipped: SIREN_MODELS is not set\n");
+        skip();
+    }
+    snprintf(path, sizeof path, "%s/all-minilm-l6-v2/tokenizer.json", folder);
+    json_t *json = json_load_file(path, 0, &where);
+    assert_non_null(json);
+    struct table *table = read_table(json);
+    put_text(&f, "tokenizer.ggml.model", "bert");
+    put_text(&f, "tokenizer.ggml.pre", "jina-v2-en"); /* means nothing to WordPiece */
+    put_table(&f, table, 1);
+    put_id(&f, table, "tokenizer.ggml.unknown_token_id", "[UNK]");
+    put_id(&f, table, "tokenizer.ggml.seperator_token_id", "[SEP]");
+    put_id(&f, table, "tokenizer.ggml.cls_token_id", "[CLS]");
+    put_id(&f, table, "tokenizer.ggml.mask_token_id", "[MASK]");
+    struct siren_tokenizer *t = through_gguf(&f);
+    check_strings(t, entry);
+    check_pieces(t, entry);
+    assert_string_equal(siren_tokenizer_kind(t), "WordPiece");
+    siren_tokenizer_free(t);
+    free(table);
+    json_decref(json);
+}
+
+static void xlmr_from_gguf(void **state)
+{
+    const json_t *entry = find_entry("xlmr"), *json = json_object_get(entry, "json");
+    const json_t *normalizers = json_object_get(json_object_get(json, "normalizer"), "normalizers");
+    struct buf map = read_base64(
+        json_string_value(json_object_get(json_array_get(normalizers, 0), "precompiled_charsmap")));
+    struct table *table = read_table(json);
+    struct gguf_items f = {0};
+    put_text(&f, "tokenizer.ggml.model", "t5");
+    put_text(&f, "tokenizer.ggml.pre", "default");
+    put_table(&f, table, 0);
+    put_list(&f, "tokenizer.ggml.precompiled_charsmap", GGUF_U8, map.size);
+    buf_append(&f.items, map.data, map.size);
+    put_flag(&f, "tokenizer.ggml.add_space_prefix", 1);
+    put_flag(&f, "tokenizer.ggml.remove_extra_whitespaces", 1);
+    put_id(&f, table, "tokenizer.ggml.bos_token_id", "<s>");
+    put_id(&f, table, "tokenizer.ggml.eos_token_id", "</s>");
+    put_id(&f, table, "tokenizer.ggml.unknown_token_id", "<unk>");
+    put_id(&f, table, "tokenizer.ggml.mask_token_id", "<mask>");
+    put_flag(&f, "tokenizer.ggml.add_bos_token", 1);
+    put_flag(&f, "tokenizer.ggml.add_eos_token", 1);
+    struct siren_tokenizer *t = through_gguf(&f);
+    check_strings(t, entry);
+    siren_tokenizer_free(t);
+    buf_free(&map);
+    free(table);
+}
+
 static void tiny_ones(void **state)
 {
     size_t i, n = 0;
@@ -261,8 +409,10 @@ static void enough_strings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(enough_strings), cmocka_unit_test(tiny_ones), cmocka_unit_test(smollm2),
-        cmocka_unit_test(qwen3),          cmocka_unit_test(minilm),
+        cmocka_unit_test(enough_strings), cmocka_unit_test(tiny_ones),
+        cmocka_unit_test(smollm2),        cmocka_unit_test(qwen3),
+        cmocka_unit_test(minilm),         cmocka_unit_test(minilm_from_gguf),
+        cmocka_unit_test(xlmr_from_gguf),
     };
     return cmocka_run_group_tests(tests, load_fixture, free_fixture);
 }

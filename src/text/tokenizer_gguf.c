@@ -1,7 +1,8 @@
 /* The tokenizer in a GGUF file's metadata.
  *
- * GGUF names the pre-tokenizer ("tokenizer.ggml.pre") and leaves out the rest;
- * what the families' own tokenizer.json files say is written down here. */
+ * GGUF names the model ("gpt2": byte-level BPE, "bert": WordPiece, "t5": Unigram) and
+ * for BPE the pre-tokenizer ("tokenizer.ggml.pre"), and leaves out the rest; what the
+ * families' own tokenizer.json files say is written down here. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,10 @@
 #include "model/tensors.h"
 #include "text/tokenizer_private.h"
 #include "text/utf8.h"
+
+/* What stands for a space in SentencePiece's tokens, and begins a word in a converted BERT's. */
+#define WORD_MARK "\xE2\x96\x81"
+enum { WORD_MARK_LENGTH = 3 };
 
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
 
@@ -41,6 +46,36 @@ static int boolean(const struct tensors *ts, const char *key, int otherwise)
     return v && v->kind == GGUF_BOOL ? v->u != 0 : otherwise;
 }
 
+static struct vocab *vocab_of(struct siren_tokenizer *t)
+{
+    return t->model == TOKENIZER_BPE         ? &t->bpe.vocab
+           : t->model == TOKENIZER_WORDPIECE ? &t->wordpiece.vocab
+                                             : &t->unigram.vocab;
+}
+
+/* The converter writes WordPiece's "##ing" as "ing" and "in" as "▁in"; tokens in brackets
+ * ("[CLS]") stay.  text has room for two more bytes. */
+static size_t wordpiece_text(const struct gguf_value *item, char *text)
+{
+    int marked = item->length >= WORD_MARK_LENGTH && !memcmp(item->text, WORD_MARK, 3);
+    int bracketed = item->length > 2 && item->text[0] == '[' && item->text[item->length - 1] == ']';
+    size_t skip = marked ? WORD_MARK_LENGTH : 0, prefix = marked || bracketed ? 0 : 2;
+    memcpy(text, "##", prefix);
+    memcpy(text + prefix, item->text + skip, item->length - skip);
+    return prefix + item->length - skip;
+}
+
+static int add_token(struct siren_tokenizer *t, const struct gguf_value *item, int32_t id)
+{
+    if (t->model != TOKENIZER_WORDPIECE)
+        return vocab_add(vocab_of(t), item->text, item->length, id);
+    char *text = malloc(item->length + 2);
+    if (!text) return SIREN_ENOMEM;
+    int code = vocab_add(vocab_of(t), text, wordpiece_text(item, text), id);
+    free(text);
+    return code;
+}
+
 static int read_tokens(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
 {
     const struct gguf_value *tokens = find_array(ts, "tokenizer.ggml.tokens", GGUF_STRING);
@@ -51,7 +86,7 @@ static int read_tokens(struct siren_tokenizer *t, const struct tensors *ts, stru
         if (gguf_item(tokens, i, &item) || utf8_valid_prefix(item.text, item.length) < item.length)
             return siren_fail(err, SIREN_EFORMAT, "tokenizer.ggml.tokens[%llu]: expected UTF-8",
                               (unsigned long long)i);
-        if (vocab_add(&t->bpe.vocab, item.text, item.length, (int32_t)i))
+        if (add_token(t, &item, (int32_t)i))
             return siren_fail_memory(err, "the vocabulary", tokens->n_items);
     }
     return 0;
@@ -84,17 +119,26 @@ static int read_merges(struct siren_tokenizer *t, const struct tensors *ts, stru
     return 0;
 }
 
+static int32_t token_of(struct siren_tokenizer *t, const struct tensors *ts, const char *key)
+{
+    int64_t id = integer(gguf_find(ts, key), -1);
+    return id >= 0 && id < (int64_t)vocab_of(t)->n_ids ? (int32_t)id : -1;
+}
+
 /* Control tokens are special; user-defined ones are added without being special. */
 static int read_types(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
 {
     const struct gguf_value *types = find_array(ts, "tokenizer.ggml.token_type", GGUF_INT);
+    int32_t mask = token_of(t, ts, "tokenizer.ggml.mask_token_id");
     for (uint64_t i = 0; types && i < types->n_items; i++) {
         struct gguf_value item;
         struct added_token token = {.id = (int32_t)i};
         int64_t type = gguf_item(types, i, &item) ? 0 : integer(&item, 0);
         if (type != TYPE_CONTROL && type != TYPE_USER) continue;
-        token.text = (char *)vocab_text(&t->bpe.vocab, token.id, &token.length);
+        token.text = (char *)vocab_text(vocab_of(t), token.id, &token.length);
         token.special = type == TYPE_CONTROL;
+        /* XLM-RoBERTa's mask takes the space before it. */
+        token.lstrip = t->model == TOKENIZER_UNIGRAM && token.id == mask;
         if (token.text && token.length && added_add(&t->added, &token))
             return siren_fail_memory(err, "added tokens", types->n_items);
     }
@@ -146,23 +190,12 @@ static int read_pre(struct siren_tokenizer *t, const struct tensors *ts, int *ad
                       (int)(pre->length < 100 ? pre->length : 100), pre->text);
 }
 
-static int32_t token_of(const struct siren_tokenizer *t, const struct tensors *ts, const char *key)
-{
-    int64_t id = integer(gguf_find(ts, key), -1);
-    return id >= 0 && id < (int64_t)t->bpe.vocab.n_ids ? (int32_t)id : -1;
-}
+/* ---- byte-level BPE ---- */
 
-static int read_all(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
+static int read_bpe(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
 {
-    const struct gguf_value *model = gguf_find(ts, "tokenizer.ggml.model");
     int add_bos = 0;
-    if (!model || model->kind != GGUF_STRING)
-        return siren_fail(err, SIREN_EFORMAT, "no tokenizer.ggml.model: the file has no tokenizer");
-    if (!is_text(model, "gpt2"))
-        return siren_fail(err, SIREN_EUNSUPPORTED,
-                          "tokenizer.ggml.model \"%.*s\" is not supported (gpt2, byte-level BPE, "
-                          "is); use the model's folder with tokenizer.json",
-                          (int)(model->length < 100 ? model->length : 100), model->text);
+    t->model = TOKENIZER_BPE;
     int code = read_tokens(t, ts, err);
     if (!code) code = read_merges(t, ts, err);
     if (!code) code = read_types(t, ts, err);
@@ -174,9 +207,171 @@ static int read_all(struct siren_tokenizer *t, const struct tensors *ts, struct 
         ids_add(&t->before, t->bos);
     if (boolean(ts, "tokenizer.ggml.add_eos_token", 0) && t->eos >= 0) ids_add(&t->after, t->eos);
     struct decoder *d = tokenizer_add_decoder(t);
-    if (!d || t->before.failed || t->after.failed)
-        return siren_fail_memory(err, "a decoder", sizeof *d);
+    if (!d) return siren_fail_memory(err, "a decoder", sizeof *d);
     d->kind = DECODE_BYTES;
+    return 0;
+}
+
+/* ---- WordPiece ---- */
+
+static int add_class(struct siren_tokenizer *t, enum pretokenizer_kind kind,
+                     enum split_behavior behavior, struct siren_error *err)
+{
+    struct pretokenizer *p = tokenizer_add_pretokenizer(t);
+    if (!p) return siren_fail_memory(err, "a pre-tokenizer", sizeof *p);
+    p->kind = kind;
+    p->behavior = behavior;
+    return 0;
+}
+
+/* A cased vocabulary has tokens with capitals; GGUF does not say it otherwise. */
+static int has_capitals(const struct vocab *v)
+{
+    for (size_t id = 0; id < v->n_ids; id++) {
+        size_t length;
+        const char *text = vocab_text(v, (int32_t)id, &length);
+        if (text && length && *text >= 'A' && *text <= 'Z') return 1;
+    }
+    return 0;
+}
+
+static int read_wordpiece(struct siren_tokenizer *t, const struct tensors *ts,
+                          struct siren_error *err)
+{
+    t->model = TOKENIZER_WORDPIECE;
+    t->wordpiece.max_characters = 100;
+    t->wordpiece.prefix = strdup("##");
+    struct normalizer *n = tokenizer_add_normalizer(t);
+    struct decoder *d = tokenizer_add_decoder(t);
+    if (!t->wordpiece.prefix || !n || !d) return siren_fail_memory(err, "a tokenizer", 64);
+    int code = read_tokens(t, ts, err);
+    if (!code) code = read_types(t, ts, err);
+    if (!code) code = add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
+    if (!code) code = add_class(t, PRETOKENIZE_PUNCTUATION, SPLIT_ISOLATED, err);
+    if (code) return code;
+    n->kind = NORMALIZE_BERT;
+    n->clean = n->cjk = 1;
+    n->lower = n->strip_accents = !has_capitals(&t->wordpiece.vocab);
+    d->kind = DECODE_WORDPIECE;
+    d->flag = 1;
+    d->text = strdup("##");
+    d->n_text = 2;
+    if (!d->text) return siren_fail_memory(err, "a decoder", 3);
+    t->wordpiece.unk = token_of(t, ts, "tokenizer.ggml.unknown_token_id");
+    t->bos = token_of(t, ts, "tokenizer.ggml.cls_token_id");
+    if (t->bos < 0) t->bos = token_of(t, ts, "tokenizer.ggml.bos_token_id");
+    t->eos = token_of(t, ts, "tokenizer.ggml.seperator_token_id"); /* spelt so by the format */
+    if (t->eos < 0) t->eos = token_of(t, ts, "tokenizer.ggml.eos_token_id");
+    if (t->wordpiece.unk < 0 || t->bos < 0 || t->eos < 0)
+        return siren_fail(err, SIREN_EFORMAT,
+                          "tokenizer.ggml: the ids of the unknown, cls and separator tokens are "
+                          "not all there");
+    ids_add(&t->before, t->bos);
+    ids_add(&t->after, t->eos);
+    return 0;
+}
+
+/* ---- Unigram ---- */
+
+static int read_scores(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
+{
+    const struct gguf_value *scores = find_array(ts, "tokenizer.ggml.scores", GGUF_FLOAT);
+    struct unigram *m = &t->unigram;
+    if (!scores || scores->n_items != m->vocab.n_ids)
+        return siren_fail(err, SIREN_EFORMAT,
+                          "tokenizer.ggml.scores: expected one number for each of %zu tokens",
+                          m->vocab.n_ids);
+    m->scores = alloc_array(m->vocab.n_ids, sizeof *m->scores);
+    if (!m->scores) return siren_fail_memory(err, "scores", m->vocab.n_ids);
+    for (uint64_t i = 0; i < scores->n_items; i++) {
+        struct gguf_value item;
+        if (gguf_item(scores, i, &item) || !(item.f > -1e30 && item.f < 1e30))
+            return siren_fail(err, SIREN_EFORMAT,
+                              "tokenizer.ggml.scores[%llu]: expected a finite number",
+                              (unsigned long long)i);
+        m->scores[i] = item.f;
+    }
+    return 0;
+}
+
+/* The bytes of SentencePiece's normalisation, where the file has it. */
+static int read_charsmap(struct siren_tokenizer *t, const struct tensors *ts,
+                         struct siren_error *err)
+{
+    const struct gguf_value *map = find_array(ts, "tokenizer.ggml.precompiled_charsmap", GGUF_INT);
+    if (!map || !map->n_items) return 0;
+    struct normalizer *n = tokenizer_add_normalizer(t);
+    unsigned char *bytes = alloc_array(map->n_items, 1);
+    int code = n && bytes ? 0 : siren_fail_memory(err, "precompiled_charsmap", map->n_items);
+    for (uint64_t i = 0; i < map->n_items && !code; i++) {
+        struct gguf_value item;
+        gguf_item(map, i, &item);
+        bytes[i] = (unsigned char)integer(&item, 0);
+    }
+    if (!code) n->kind = NORMALIZE_CHARSMAP;
+    if (!code) code = charsmap_read(&n->charsmap, bytes, map->n_items, err);
+    free(bytes);
+    return code;
+}
+
+static int add_metaspace(struct siren_tokenizer *t, int prepend, struct siren_error *err)
+{
+    struct pretokenizer *p = tokenizer_add_pretokenizer(t);
+    struct decoder *d = p ? tokenizer_add_decoder(t) : NULL;
+    if (!d) return siren_fail_memory(err, "a pre-tokenizer", sizeof *p);
+    p->kind = PRETOKENIZE_METASPACE;
+    p->behavior = SPLIT_MERGED_WITH_NEXT;
+    p->split = 1;
+    p->prepend = prepend ? PREPEND_ALWAYS : PREPEND_NEVER;
+    d->kind = DECODE_METASPACE;
+    d->flag = prepend;
+    p->text = strdup(WORD_MARK);
+    d->text = strdup(WORD_MARK);
+    p->n_text = d->n_text = WORD_MARK_LENGTH;
+    return p->text && d->text ? 0 : siren_fail_memory(err, "a pre-tokenizer", WORD_MARK_LENGTH);
+}
+
+static int read_unigram(struct siren_tokenizer *t, const struct tensors *ts,
+                        struct siren_error *err)
+{
+    t->model = TOKENIZER_UNIGRAM;
+    int code = read_tokens(t, ts, err);
+    if (!code) code = read_scores(t, ts, err);
+    if (!code) code = read_types(t, ts, err);
+    if (!code) code = read_charsmap(t, ts, err);
+    if (!code && boolean(ts, "tokenizer.ggml.remove_extra_whitespaces", 1))
+        code = add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
+    if (!code) code = add_metaspace(t, boolean(ts, "tokenizer.ggml.add_space_prefix", 1), err);
+    if (code) return code;
+    t->unigram.unk = token_of(t, ts, "tokenizer.ggml.unknown_token_id");
+    t->bos = token_of(t, ts, "tokenizer.ggml.bos_token_id");
+    t->eos = token_of(t, ts, "tokenizer.ggml.eos_token_id");
+    /* T5 closes a text only; XLM-RoBERTa's files name <s>, too, and say that it is added. */
+    if (boolean(ts, "tokenizer.ggml.add_bos_token", 0) && t->bos >= 0) ids_add(&t->before, t->bos);
+    if (boolean(ts, "tokenizer.ggml.add_eos_token", 1) && t->eos >= 0) ids_add(&t->after, t->eos);
+    return 0;
+}
+
+static int read_all(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
+{
+    const struct gguf_value *model = gguf_find(ts, "tokenizer.ggml.model");
+    int code;
+    if (!model || model->kind != GGUF_STRING)
+        return siren_fail(err, SIREN_EFORMAT, "no tokenizer.ggml.model: the file has no tokenizer");
+    if (is_text(model, "gpt2"))
+        code = read_bpe(t, ts, err);
+    else if (is_text(model, "bert"))
+        code = read_wordpiece(t, ts, err);
+    else if (is_text(model, "t5"))
+        code = read_unigram(t, ts, err);
+    else
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "tokenizer.ggml.model \"%.*s\" is not supported (gpt2, byte-level BPE; "
+                          "bert, WordPiece; and t5, Unigram, are); use the model's folder with "
+                          "tokenizer.json",
+                          (int)(model->length < 100 ? model->length : 100), model->text);
+    if (code) return code;
+    if (t->before.failed || t->after.failed) return siren_fail_memory(err, "special tokens", 8);
     return tokenizer_finish(t, err);
 }
 
