@@ -1,4 +1,6 @@
 /* Tokenizers in the metadata of GGUF files: small files made here, and what is refused. */
+#include <math.h>
+
 #include "gguf_items.h"
 
 static void put_types(struct gguf_items *f)
@@ -124,12 +126,61 @@ static void what_is_refused(void **state)
     refused("gpt2", "gpt-2", tokens, single, SIREN_EFORMAT, "merges[0]");
 }
 
+static void refused_kind(struct gguf_items *f, int expected, const char *named)
+{
+    struct siren_tokenizer *t;
+    struct siren_error err = {0};
+    int code = gguf_items_load(f, &t, &err);
+    assert_null(t);
+    assert_error(code, &err, expected, "m.gguf", named, NULL);
+}
+
+static void wordpiece_and_unigram(void **state)
+{
+    static const char *const pieces[] = {"[UNK]",
+                                         "[CLS]",
+                                         "[SEP]",
+                                         "\xE2\x96\x81"
+                                         "Ab",
+                                         "c",
+                                         NULL};
+    static const float infinite[] = {0, 0, 0, INFINITY, 0};
+    struct gguf_items f = {0};
+    struct siren_tokenizer *t;
+    struct siren_error err = {0};
+    put_text(&f, "tokenizer.ggml.model", "bert");
+    put_texts(&f, "tokenizer.ggml.tokens", pieces);
+    refused_kind(&f, SIREN_EFORMAT, "separator");
+    f = (struct gguf_items){0};
+    put_text(&f, "tokenizer.ggml.model", "bert");
+    put_texts(&f, "tokenizer.ggml.tokens", pieces);
+    put_number(&f, "tokenizer.ggml.unknown_token_id", 0);
+    put_number(&f, "tokenizer.ggml.bos_token_id", 1); /* older converters' names */
+    put_number(&f, "tokenizer.ggml.eos_token_id", 2);
+    assert_int_equal(gguf_items_load(&f, &t, &err), 0);
+    assert_ids(t, "Abc ab", SIREN_ENCODE_ADD_SPECIAL, "1 3 4 0 2"); /* a cased vocabulary */
+    siren_tokenizer_free(t);
+    f = (struct gguf_items){0};
+    put_text(&f, "tokenizer.ggml.model", "t5");
+    put_texts(&f, "tokenizer.ggml.tokens", pieces);
+    refused_kind(&f, SIREN_EFORMAT, "tokenizer.ggml.scores");
+    f = (struct gguf_items){0};
+    put_text(&f, "tokenizer.ggml.model", "t5");
+    put_texts(&f, "tokenizer.ggml.tokens", pieces);
+    put_key(&f, "tokenizer.ggml.scores", GGUF_LIST);
+    put_u32(&f.items, GGUF_F32);
+    put_u64(&f.items, 5);
+    buf_append(&f.items, infinite, sizeof infinite);
+    refused_kind(&f, SIREN_EFORMAT, "scores[3]");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(families),
         cmocka_unit_test(marks_at_the_ends),
         cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(wordpiece_and_unigram),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

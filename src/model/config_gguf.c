@@ -1,4 +1,4 @@
-/* A configuration from GGUF metadata: llama, qwen2, qwen3. */
+/* A configuration from GGUF metadata: llama, qwen2, qwen3, and bert for encoders. */
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -28,6 +28,7 @@ static const char *const known[] = {
     "attention.key_length",
     "attention.value_length",
     "attention.layer_norm_rms_epsilon",
+    "attention.layer_norm_epsilon",
     "attention.sliding_window",
     "attention.scale",
     "attention.causal",
@@ -115,14 +116,14 @@ static int read_arch(struct source *s, struct siren_config *c)
                           tensors_path(s->ts));
     memcpy(s->arch, v->text, v->length);
     s->arch[v->length] = 0;
-    for (int a = SIREN_LLAMA; a <= SIREN_QWEN3; a++)
+    for (int a = SIREN_LLAMA; a <= SIREN_BERT; a++)
         if (!strcmp(siren_arch_name((enum siren_arch)a), s->arch)) {
             c->arch = (enum siren_arch)a;
             return SIREN_OK;
         }
     return siren_fail(s->err, SIREN_EUNSUPPORTED,
-                      "%s: architecture \"%s\"; GGUF files are read of llama, qwen2 and qwen3 "
-                      "(encoders from a Hugging Face folder)",
+                      "%s: architecture \"%s\"; GGUF files are read of llama, qwen2, qwen3 and "
+                      "bert",
                       tensors_path(s->ts), tensors_show(s->arch, v->length).text);
 }
 
@@ -175,7 +176,11 @@ static int read_sizes(const struct source *s, struct siren_config *c)
         code = get_int(s, "attention.head_count_kv", 0, &c->n_kv_heads);
     }
     if (!code) code = get_int(s, "attention.key_length", 0, &c->head_dim);
-    if (!code) code = get_float(s, "attention.layer_norm_rms_epsilon", 1, &eps);
+    if (!code)
+        code = get_float(s,
+                         siren_is_encoder(c) ? "attention.layer_norm_epsilon"
+                                             : "attention.layer_norm_rms_epsilon",
+                         1, &eps);
     c->norm_eps = (float)eps;
     return code ? code : read_vocabulary(s, c);
 }
@@ -193,7 +198,10 @@ static int check_features(const struct source *s, const struct siren_config *c)
     if (!code) code = require_number(s, "expert_count", 0, "no experts");
     if (!code) code = require_number(s, "expert_used_count", 0, "no experts");
     if (!code) code = require_number(s, "attention.sliding_window", 0, "no sliding window");
-    if (!code) code = require_number(s, "attention.causal", 1, "causal attention");
+    if (!code)
+        code = siren_is_encoder(c)
+                   ? require_number(s, "attention.causal", 0, "full attention in encoders")
+                   : require_number(s, "attention.causal", 1, "causal attention");
     if (!code)
         code = require_number(s, "attention.scale", 1 / sqrt(c->head_dim),
                               "attention scaled by the square root of the head size");
@@ -329,6 +337,32 @@ static void read_name(const struct source *s, struct siren_config *c)
     c->name[n] = 0;
 }
 
+/* BERT, and XLM-RoBERTa, whose converter cuts the unused rows off its positions.  The format does
+ * not hold the sentence encoder's own limit of tokens, nor whether vectors are scaled to length 1:
+ * the model's limit, and yes where it pools. */
+static int read_encoder(const struct source *s, struct siren_config *c)
+{
+    enum { POOLED_NOT, POOLED_MEAN, POOLED_CLS };
+    int pooling = POOLED_NOT;
+    const struct tensor *types = tensors_find(s->ts, "token_types.weight");
+    if (!types || types->n_dims != 2 || types->shape[0] > INT_MAX)
+        return siren_fail(s->err, SIREN_EFORMAT,
+                          "%s: tensor token_types.weight is missing or no matrix",
+                          tensors_path(s->ts));
+    int code = get_int(s, "pooling_type", 0, &pooling);
+    if (code) return code;
+    if (pooling > POOLED_CLS)
+        return unsupported(s, "pooling_type", pooling, "no pooling, mean (1) or CLS (2)");
+    c->n_token_types = (int)types->shape[0];
+    c->pooling = pooling == POOLED_MEAN  ? SIREN_POOL_MEAN
+                 : pooling == POOLED_CLS ? SIREN_POOL_CLS
+                                         : SIREN_POOL_NONE;
+    c->normalize = pooling != POOLED_NOT;
+    c->max_tokens = c->max_positions;
+    c->qkv_bias = c->o_bias = 1;
+    return SIREN_OK;
+}
+
 int config_from_gguf(struct siren_config *out, const struct tensors *ts, struct siren_error *err)
 {
     struct source s = {.ts = ts, .err = err};
@@ -336,12 +370,13 @@ int config_from_gguf(struct siren_config *out, const struct tensors *ts, struct 
     if (!code) code = check_keys(&s);
     if (!code) code = read_sizes(&s, out);
     if (!code) code = check_features(&s, out);
-    if (!code) code = read_rope(&s, out);
+    if (!code) code = siren_is_encoder(out) ? read_encoder(&s, out) : read_rope(&s, out);
     if (code) return code;
+    read_name(&s, out);
+    if (siren_is_encoder(out)) return SIREN_OK;
     out->tied_head = !tensors_find(ts, "output.weight");
     out->qkv_bias = tensors_find(ts, "blk.0.attn_q.bias") != NULL;
     out->o_bias = tensors_find(ts, "blk.0.attn_output.bias") != NULL;
     out->qk_norm = out->arch == SIREN_QWEN3;
-    read_name(&s, out);
     return SIREN_OK;
 }

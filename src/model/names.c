@@ -98,6 +98,20 @@ static const struct role {
     [MODEL_DOWN_BIAS] = {NULL, NULL, "encoder.layer.%d.output.dense.bias", 1, {D}},
 };
 
+/* Encoders' names in GGUF, where they are others than decoders'. */
+static const char *const gguf_encoder[MODEL_TENSORS] = {
+    [MODEL_POSITIONS] = "position_embd.weight",
+    [MODEL_TOKEN_TYPES] = "token_types.weight",
+    [MODEL_EMBEDDING_NORM] = "token_embd_norm.weight",
+    [MODEL_EMBEDDING_NORM_BIAS] = "token_embd_norm.bias",
+    [MODEL_ATTN_NORM] = "blk.%d.attn_output_norm.weight",
+    [MODEL_ATTN_NORM_BIAS] = "blk.%d.attn_output_norm.bias",
+    [MODEL_FFN_NORM] = "blk.%d.layer_output_norm.weight",
+    [MODEL_FFN_NORM_BIAS] = "blk.%d.layer_output_norm.bias",
+    [MODEL_UP_BIAS] = "blk.%d.ffn_up.bias",
+    [MODEL_DOWN_BIAS] = "blk.%d.ffn_down.bias",
+};
+
 int model_is_layer_tensor(enum model_tensor which)
 {
     return (unsigned)which < MODEL_TENSORS && roles[which].layer;
@@ -151,6 +165,8 @@ static const char *role_name(const struct tensors *ts, const struct siren_config
                              enum model_tensor which)
 {
     const struct role *r = &roles[which];
+    if (tensors_is_gguf(ts) && siren_is_encoder(c) && gguf_encoder[which])
+        return gguf_encoder[which];
     if (tensors_is_gguf(ts)) return r->gguf;
     return siren_is_encoder(c) ? r->encoder : r->decoder;
 }

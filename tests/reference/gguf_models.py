@@ -9,8 +9,10 @@ smol-TYPE.gguf   the matrices in TYPE, the embedding in Q8_0 (BF16: in the same 
 llama3.gguf      the folder `llama3`, scaled to Llama 3's own 8192 positions: rope_freqs.weight
 qwen3.gguf       the folder `qwen3`: norms of q and k, not reordered
 kquants.gguf     random Q4_K, Q5_K and Q6_K blocks, width 256
+bert.gguf, xlmr.gguf   the folders of these names, with bert's tokenizer; XLM-RoBERTa's positions
+                 begin at row pad + 1 and are cut to it.  Expected: the folders' own outputs
 
-All but llama3.gguf are also read by transformers' own GGUF loader, whose weights must be equal
+The decoders but llama3.gguf are also read by transformers' own GGUF loader, whose weights must be equal
 to the bit to those used here.  Pinned: gguf 0.19.0, torch 2.15.0, transformers 5.23.0.
 """
 
@@ -221,6 +223,61 @@ def kquants():
     expected(model, path, 23, lengths=(1, 40))
 
 
+ENCODER_NAMES = {
+    "embeddings.word_embeddings": "token_embd", "embeddings.position_embeddings": "position_embd",
+    "embeddings.token_type_embeddings": "token_types", "embeddings.LayerNorm": "token_embd_norm",
+    "attention.self.query": "attn_q", "attention.self.key": "attn_k",
+    "attention.self.value": "attn_v", "attention.output.dense": "attn_output",
+    "attention.output.LayerNorm": "attn_output_norm", "intermediate.dense": "ffn_up",
+    "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm",
+}
+
+
+def write_wordpiece(w, folder):
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    vocab = sorted(model["vocab"], key=model["vocab"].get)
+    special = [t[0] == "[" and t[-1] == "]" and len(t) > 2 for t in vocab]
+    w.add_tokenizer_model("bert")
+    w.add_token_list([t if s else t[2:] if t.startswith("##") else "\u2581" + t
+                      for t, s in zip(vocab, special)])
+    w.add_token_types([3 if s else 1 for s in special])
+    w.add_unk_token_id(vocab.index("[UNK]"))
+    w.add_bos_token_id(vocab.index("[CLS]"))
+    w.add_sep_token_id(vocab.index("[SEP]"))
+
+
+def encoder(name, pooling, qtype):
+    model = tf.AutoModel.from_pretrained(OUT / name, dtype=torch.float32)
+    config, path = model.config, FOLDER / f"{name}.gguf"
+    skip = config.pad_token_id + 1 if config.model_type == "xlm-roberta" else 0
+    w = gguf.GGUFWriter(path, "bert")
+    w.add_name(name)
+    w.add_block_count(config.num_hidden_layers)
+    w.add_context_length(config.max_position_embeddings - skip)
+    w.add_embedding_length(config.hidden_size)
+    w.add_feed_forward_length(config.intermediate_size)
+    w.add_head_count(config.num_attention_heads)
+    w.add_layer_norm_eps(config.layer_norm_eps)
+    w.add_causal_attention(False)
+    w.add_pooling_type(pooling)
+    w.add_token_type_count(config.type_vocab_size)
+    if (OUT / name / "tokenizer.json").exists():
+        write_wordpiece(w, OUT / name)
+    for key, p in model.named_parameters():
+        if key.startswith("pooler."):
+            continue
+        x, layer = p.detach().numpy(), ""
+        if key.startswith("encoder.layer."):
+            _, _, number, key = key.split(".", 3)
+            layer = f"blk.{number}."
+        inner, kind = key.rsplit(".", 1)
+        if inner == "embeddings.position_embeddings":
+            x = x[skip:]
+        data = gguf.quants.quantize(x, qtype if x.ndim == 2 else Q.F32)
+        w.add_tensor(f"{layer}{ENCODER_NAMES[inner]}.{kind}", data)
+    close(w)
+
+
 def main():
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
@@ -229,6 +286,8 @@ def main():
     llama3()
     qwen3()
     kquants()
+    encoder("bert", gguf.PoolingType.MEAN, Q.F32)
+    encoder("xlmr", gguf.PoolingType.CLS, Q.F16)
 
 
 if __name__ == "__main__":
