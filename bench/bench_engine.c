@@ -388,8 +388,6 @@ int main(int argc, char **argv)
         task_score(&b);
     else if (!strcmp(b.task, "ids"))
         task_ids(&b);
-    else if (!strcmp(b.task, "ids"))
-        task_ids(&b);
     else if (!strcmp(b.task, "shared"))
         task_shared(&b);
     else if (!strcmp(b.task, "rank"))

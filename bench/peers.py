@@ -3,8 +3,9 @@
   python bench/peers.py --programs build/bench --prompts PROMPTS.jsonl --titles TITLES.jsonl \
       --model M.gguf --encoder DIR [--rounds 3] [--limit 32] [--output report.md]
 
-Peers: transformers (PyTorch, float32 and bfloat16), llama.cpp (the file's own quantisation, and
-Q8_0, F32 made from it by llama.cpp itself), sentence-transformers.  All get the same token ids, two
+Peers: transformers (PyTorch, float32 and bfloat16), OpenVINO (the same network, float32 and
+bfloat16), llama.cpp (the file's own quantisation, and Q8_0, F32, BF16 made from it by llama.cpp
+itself), sentence-transformers and the same encoder on onnxruntime.  All get the same token ids, two
 threads (or --threads), and the loading of a model is never counted.  A line that a peer cannot run
 says why.  scripts/bench.sh installs the pinned peers and calls this.
 """
@@ -59,12 +60,49 @@ class Siren:
         return self.run("decode", model=self.args.model, prompts=self.args.prompts,
                         limit=1)["tokens_per_second"]
 
+    def rollouts(self):
+        return self.run("rollouts", model=self.args.model, prompts=self.args.prompts,
+                        limit=1)["tokens_per_second"]
+
     def embed(self):
         return self.run("embed", encoder=self.args.encoder,
                         prompts=self.args.titles)["items_per_second"]
 
 
-class Torch:
+def by_length(rows, batch):
+    """Batches of rows of about equal length, so that little is padded."""
+    rows = sorted(rows, key=len)
+    return [rows[i:i + batch] for i in range(0, len(rows), batch)]
+
+
+class Batched:
+    """A peer that scores padded batches: one by one or eight at a time, whichever is faster."""
+
+    def timed(self, batch):
+        rows = self.ids[:self.args.limit]
+        start = time.perf_counter()
+        for some in by_length(rows, batch):
+            self.last_logits(some)
+        return sum(map(len, rows)) / (time.perf_counter() - start)
+
+    def score(self):
+        if not hasattr(self, "batch"):
+            self.batch = max((1, 8), key=self.timed)
+        return self.timed(self.batch)
+
+    def shared(self):
+        rows = self.ids[:self.args.limit]
+        return self.score() * len(rows) / sum(map(len, rows))
+
+
+def padded(rows):
+    """Ids and mask, padded on the left."""
+    most = max(map(len, rows))
+    return ([[0] * (most - len(r)) + r for r in rows],
+            [[0] * (most - len(r)) + [1] * len(r) for r in rows])
+
+
+class Torch(Batched):
     def __init__(self, args, ids, dtype):
         import torch
         import transformers
@@ -83,28 +121,9 @@ class Torch:
         self.model = self.model.to(dtype).eval()
 
     def last_logits(self, rows):
-        """Rows of about equal length, padded on the left; the logits of the last token."""
-        torch, most = self.torch, max(map(len, rows))
-        ids = torch.tensor([[0] * (most - len(r)) + r for r in rows])
-        mask = torch.tensor([[0] * (most - len(r)) + [1] * len(r) for r in rows])
-        with torch.inference_mode():
+        ids, mask = map(self.torch.tensor, padded(rows))
+        with self.torch.inference_mode():
             return self.model(ids, attention_mask=mask, logits_to_keep=1, use_cache=False).logits
-
-    def timed(self, batch):
-        rows = sorted(self.ids[:self.args.limit], key=len)
-        start = time.perf_counter()
-        for i in range(0, len(rows), batch):
-            self.last_logits(rows[i:i + batch])
-        return sum(map(len, rows)) / (time.perf_counter() - start)
-
-    def score(self):
-        if not hasattr(self, "batch"):  # the better of one by one and eight at a time, once
-            self.batch = max((1, 8), key=self.timed)
-        return self.timed(self.batch)
-
-    def shared(self):
-        rows = self.ids[:self.args.limit]
-        return self.score() * len(rows) / sum(map(len, rows))
 
     def decode(self):
         torch = self.torch
@@ -117,6 +136,54 @@ class Torch:
                 out = self.model(token, past_key_values=cache, use_cache=True)
                 cache, token = out.past_key_values, out.logits[:, -1:].argmax(-1)
         return 64 / (time.perf_counter() - start)
+
+    def rollouts(self):
+        """32 samples of 64 tokens after one prompt, which is computed once beforehand."""
+        torch = self.torch
+        with torch.inference_mode():
+            past = self.model(torch.tensor([self.ids[0]]), use_cache=True, logits_to_keep=1)
+            cache = past.past_key_values
+            cache.batch_repeat_interleave(32)
+            logits = past.logits[:, -1].repeat(32, 1)
+            start = time.perf_counter()
+            for _ in range(64):
+                token = torch.multinomial(logits.float().softmax(-1), 1)
+                out = self.model(token, past_key_values=cache, use_cache=True)
+                cache, logits = out.past_key_values, out.logits[:, -1]
+        return 32 * 64 / (time.perf_counter() - start)
+
+
+class OpenVino(Batched):
+    """transformers' network, converted; only the last token's logits are computed."""
+
+    def __init__(self, args, ids, source, kind):
+        import openvino
+        torch, model = source.torch, source.model
+        self.args, self.ids, self.name = args, ids, f"OpenVINO {kind}"
+
+        model.requires_grad_(False)
+
+        class Last(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = model
+
+            def forward(self, input_ids, attention_mask):
+                return self.inner(input_ids, attention_mask=attention_mask, logits_to_keep=1,
+                             use_cache=False).logits
+
+        example = {k: torch.ones((2, 8), dtype=torch.int64) for k in ("input_ids",
+                                                                      "attention_mask")}
+        with torch.inference_mode():
+            converted = openvino.convert_model(Last(), example_input=example)
+        self.compiled = openvino.compile_model(
+            converted, "CPU", {"INFERENCE_PRECISION_HINT": kind, "INFERENCE_NUM_THREADS":
+                               args.threads, "PERFORMANCE_HINT": "LATENCY"})
+
+    def last_logits(self, rows):
+        import numpy
+        ids, mask = (numpy.array(x, dtype=numpy.int64) for x in padded(rows))
+        return self.compiled({"input_ids": ids, "attention_mask": mask})[0]
 
 
 class Llama:
@@ -170,6 +237,71 @@ class Llama:
         return 64 / (time.perf_counter() - start)
 
 
+class LlamaRollouts:
+    """llama.cpp's own batches: the prompt's cells are shared by 32 sequences."""
+
+    SEQUENCES, TOKENS = 32, 64
+
+    def __init__(self, args, ids, path, kind):
+        from llama_cpp import llama_cpp as c
+        self.c, self.ids, self.name = c, ids[0], f"llama.cpp {kind}"
+        self.model = c.llama_model_load_from_file(str(path).encode(),
+                                                  c.llama_model_default_params())
+        if not self.model:
+            raise RuntimeError("llama.cpp could not load the model")
+        params = c.llama_context_default_params()
+        params.n_ctx = len(self.ids) + self.SEQUENCES * (self.TOKENS + 1)
+        params.n_batch = params.n_ubatch = 512
+        params.n_seq_max, params.kv_unified = self.SEQUENCES, True
+        params.n_threads = params.n_threads_batch = args.threads
+        self.context = c.llama_init_from_model(self.model, params)
+        if not self.context:
+            raise RuntimeError("llama.cpp could not make a context")
+        self.n_vocab = c.llama_vocab_n_tokens(c.llama_model_get_vocab(self.model))
+        self.batch = c.llama_batch_init(512, 0, self.SEQUENCES)
+
+    def fill(self, rows):
+        """rows: (token, position, sequence, wants logits)"""
+        batch = self.batch
+        batch.n_tokens = len(rows)
+        for i, (token, position, sequence, wanted) in enumerate(rows):
+            batch.token[i], batch.pos[i], batch.logits[i] = token, position, wanted
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
+        if self.c.llama_decode(self.context, batch):
+            raise RuntimeError("llama_decode failed")
+
+    def rollouts(self):
+        import numpy
+        c, n = self.c, len(self.ids)
+        memory = c.llama_get_memory(self.context)
+        c.llama_memory_clear(memory, True)
+        for at in range(0, n, 512):
+            self.fill([(t, at + i, 0, at + i == n - 1)
+                       for i, t in enumerate(self.ids[at:at + 512])])
+        for sequence in range(1, self.SEQUENCES):
+            c.llama_memory_seq_cp(memory, 0, sequence, -1, -1)
+        random = numpy.random.default_rng(1)
+
+        def logits(row):
+            at = c.llama_get_logits_ith(self.context, row)
+            return numpy.ctypeslib.as_array(at, shape=(self.n_vocab,))
+
+        rows = numpy.stack([logits(-1)] * self.SEQUENCES)
+        start, seconds_of_sampling = time.perf_counter(), 0.0
+        for step in range(self.TOKENS):
+            before = time.perf_counter()
+            # One uniform number a sequence against the cumulative softmax.
+            p = numpy.exp(rows - rows.max(axis=1, keepdims=True)).cumsum(axis=1)
+            tokens = [int(numpy.searchsorted(p[s], random.random() * p[s, -1]))
+                      for s in range(self.SEQUENCES)]
+            seconds_of_sampling += time.perf_counter() - before
+            self.fill([(t, n + step, s, True) for s, t in enumerate(tokens)])
+            rows = numpy.stack([logits(s) for s in range(self.SEQUENCES)])
+        # Drawing in numpy is the driver's, not llama.cpp's.
+        seconds = time.perf_counter() - start - seconds_of_sampling
+        return self.SEQUENCES * self.TOKENS / seconds
+
+
 class Sentences:
     def __init__(self, args, dtype):
         import torch
@@ -186,11 +318,51 @@ class Sentences:
         return len(self.texts) / (time.perf_counter() - start)
 
 
+class OnnxSentences:
+    """The same encoder's network on onnxruntime, batches of 64 texts of about equal length."""
+
+    def __init__(self, args, source, folder):
+        import onnxruntime
+        import torch
+        self.name, self.texts = "onnxruntime float32", source.texts
+        self.tokenizer = source.model.tokenizer
+        encoder = source.model[0].auto_model.requires_grad_(False)
+        path = str(pathlib.Path(folder) / "encoder.onnx")
+        names = ["input_ids", "attention_mask", "token_type_ids"]
+
+        class States(torch.nn.Module):
+            def forward(self, input_ids, attention_mask, token_type_ids):
+                return encoder(input_ids=input_ids, attention_mask=attention_mask,
+                               token_type_ids=token_type_ids).last_hidden_state
+
+        torch.onnx.export(States(), tuple(torch.ones((2, 8), dtype=torch.int64) for _ in names),
+                          path, input_names=names, output_names=["states"], dynamo=False,
+                          dynamic_axes={n: {0: "batch", 1: "tokens"} for n in names + ["states"]})
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = args.threads
+        self.session = onnxruntime.InferenceSession(path, options,
+                                                    providers=["CPUExecutionProvider"])
+
+    def embed(self):
+        import numpy
+        start = time.perf_counter()
+        for texts in by_length(self.texts, 64):
+            rows = self.tokenizer(texts, padding=True, truncation=True, return_tensors="np")
+            rows = {k: rows[k].astype(numpy.int64) for k in ("input_ids", "attention_mask",
+                                                             "token_type_ids")}
+            states = self.session.run(["states"], rows)[0]
+            mask = rows["attention_mask"][..., None]
+            mean = (states * mask).sum(1) / mask.sum(1)
+            mean / numpy.linalg.norm(mean, axis=1, keepdims=True)
+        return len(self.texts) / (time.perf_counter() - start)
+
+
 TASKS = {
     "score": ("answer-only scoring, no shared prefix", "tokens/s"),
     "shared": ("answer-only scoring, shared prefixes", "prompts/s"),
     "rank": ("100 candidates of one user", "candidates/s"),
     "decode": ("one sequence, 64 tokens", "tokens/s"),
+    "rollouts": ("32 rollouts × 64 tokens of one prompt", "tokens/s"),
     "embed": ("short texts", "texts/s"),
 }
 
@@ -224,7 +396,7 @@ def peers(args, ids, rank, folder):
 
     def attempt(what, build):
         try:
-            made.append(build())
+            made.extend(peer for peer in [build()] if peer)
             say(f"ready: {what}")
         except Exception as error:  # a peer that does not run is a line of the report
             missing.append((what, f"{type(error).__name__}: {error}".splitlines()[0]))
@@ -233,10 +405,18 @@ def peers(args, ids, rank, folder):
     for dtype in (torch.float32, torch.bfloat16):
         attempt(f"transformers {dtype}", lambda: Torch(args, ids, dtype))
         attempt(f"sentence-transformers {dtype}", lambda: Sentences(args, dtype))
-    attempt("llama.cpp as it is", lambda: Llama(args, ids, rank, args.model, "Q4_1"))
-    for name in ("Q8_0", "F32"):
-        attempt(f"llama.cpp {name}",
-                lambda: Llama(args, ids, rank, requantize(args, folder, name), name))
+    dense = next((p for p in made if p.name == "transformers float32"), None)
+    encoder = next((p for p in made if p.name == "sentence-transformers float32"), None)
+    for kind in ("f32", "bf16"):
+        attempt(f"OpenVINO {kind}", lambda: OpenVino(args, ids, dense, kind))
+    attempt("onnxruntime", lambda: OnnxSentences(args, encoder, folder))
+    files = {"Q4_1": args.model}
+    for name in ("Q8_0", "F32", "BF16"):
+        attempt(f"llama.cpp's {name} file",
+                lambda: files.setdefault(name, requantize(args, folder, name)) and None)
+    for name, path in files.items():
+        attempt(f"llama.cpp {name}", lambda: Llama(args, ids, rank, path, name))
+        attempt(f"llama.cpp {name}, rollouts", lambda: LlamaRollouts(args, ids, path, name))
     return made, missing
 
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Speed and memory of a build folder: scripts/bench.sh FOLDER
 #
-#   PEERS=0        without transformers, llama.cpp and sentence-transformers (a download of some
+#   PEERS=0        without transformers, llama.cpp, OpenVINO and others (a download of some
 #                  4 GB the first time, into FOLDER/bench-venv)
 #   ROUNDS=3 LIMIT=32   alternating rounds, and prompts a round
 #   OUTPUT=FILE    the peers' table, too
@@ -52,7 +52,7 @@ if [ ! -x "$folder/bench-venv/bin/python" ] || [ ! -e "$folder/bench-venv/ready"
     echo "== Installing the peers"
     python3 -m venv "$folder/bench-venv"
     "$folder/bench-venv/bin/pip" install --quiet torch==2.15.0 transformers==5.23.0 gguf==0.19.0 \
-        sentence-transformers==6.2.0 accelerate
+        sentence-transformers==6.2.0 accelerate openvino==2026.4.1 onnxruntime==1.32.0 onnx
     # Its own choice of instructions at build time may not fit this machine: name them.
     flags="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
     grep -q avx512f /proc/cpuinfo && flags="$flags -DGGML_AVX512=ON"
