@@ -6,6 +6,18 @@
 #include "siren/app.h"
 
 /* Options of a command's own, to stand in its table. */
+#define ROW_OPTIONS                                                                                \
+    {.name = "fold",                                                                               \
+     .type = CLI_INT,                                                                              \
+     .argument = "N",                                                                              \
+     .initial = "-1",                                                                              \
+     .min = -1,                                                                                    \
+     .max = 254,                                                                                   \
+     .help = "the fold that is the test set, where the workspace has folds"},                      \
+    {                                                                                              \
+        .name = "limit", .letter = 'n', .type = CLI_INT, .argument = "N", .initial = "0",          \
+        .min = 0, .max = 1e12, .help = "rows, drawn with --seed; 0: all"                           \
+    }
 #define ANSWER_OPTIONS                                                                             \
     {.name = "strategy",                                                                           \
      .type = CLI_STRING,                                                                           \

@@ -97,22 +97,7 @@ const struct cli_command cmd_eval = {
     .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA,
     .options =
         (const struct cli_option[]){
-            {.name = "fold",
-             .type = CLI_INT,
-             .argument = "N",
-             .initial = "-1",
-             .min = -1,
-             .max = 254,
-             .help = "the fold that is the test set, where the "
-                     "workspace has folds"},
-            {.name = "limit",
-             .letter = 'n',
-             .type = CLI_INT,
-             .argument = "N",
-             .initial = "0",
-             .min = 0,
-             .max = 1e12,
-             .help = "rows, drawn with --seed; 0: all"},
+            ROW_OPTIONS,
             {.name = "name", .type = CLI_STRING, .argument = "TEXT", .help = "a name for the run"},
             {.name = "anew", .type = CLI_FLAG, .help = "do not go on with a stopped run"},
             {.name = "predictions",

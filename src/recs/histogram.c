@@ -101,22 +101,31 @@ static double shrunk(double weight, double sum, double theta, double strength)
     return (sum - weight * theta) / (weight + strength);
 }
 
+/* How much there is, and its mean as it stands and drawn to theta. */
+static void put_mean(struct feature_out *out, const struct siren_scale *scale, double weight,
+                     double sum, const char *const names[3])
+{
+    double theta = siren_scale_theta(scale);
+    put(out, log1p(weight), "%s", names[0]);
+    put(out, shrunk(weight, sum, theta, 1), "%s", names[1]);
+    put(out, shrunk(weight, sum, theta, 5), "%s", names[2]);
+}
+
 static void put_topic(struct feature_out *out, const struct siren_scale *scale,
                       const struct siren_feature_source *s)
 {
-    double theta = siren_scale_theta(scale);
-    put(out, log1p(s->topic_weight), "log number of ratings in the topic");
-    put(out, shrunk(s->topic_weight, s->topic_sum, theta, 1), "mean in the topic, above theta");
-    put(out, shrunk(s->topic_weight, s->topic_sum, theta, 5), "mean in the topic, drawn to theta");
+    static const char *const names[] = {"log number of ratings in the topic",
+                                        "mean in the topic, above theta",
+                                        "mean in the topic, drawn to theta"};
+    put_mean(out, scale, s->topic_weight, s->topic_sum, names);
 }
 
 static void put_item(struct feature_out *out, const struct siren_scale *scale,
                      const struct siren_feature_source *s)
 {
-    double theta = siren_scale_theta(scale);
-    put(out, log1p(s->item_count), "log number of the item's ratings");
-    put(out, shrunk(s->item_count, s->item_sum, theta, 1), "item's mean, above theta");
-    put(out, shrunk(s->item_count, s->item_sum, theta, 5), "item's mean, drawn to theta");
+    static const char *const names[] = {"log number of the item's ratings",
+                                        "item's mean, above theta", "item's mean, drawn to theta"};
+    put_mean(out, scale, s->item_count, s->item_sum, names);
 }
 
 static void put_logits(struct feature_out *out, const struct siren_scale *scale,

@@ -101,6 +101,16 @@ int tokenizer_add_digits(struct siren_tokenizer *t, int individual, struct siren
     return 0;
 }
 
+int tokenizer_add_class(struct siren_tokenizer *t, enum pretokenizer_kind kind,
+                        enum split_behavior behavior, struct siren_error *err)
+{
+    struct pretokenizer *p = tokenizer_add_pretokenizer(t);
+    if (!p) return siren_fail_memory(err, "a pre-tokenizer", sizeof *p);
+    p->kind = kind;
+    p->behavior = behavior;
+    return 0;
+}
+
 int tokenizer_add_byte_level(struct siren_tokenizer *t, int add_prefix_space, int use_regex,
                              struct siren_error *err)
 {

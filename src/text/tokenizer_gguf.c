@@ -214,16 +214,6 @@ static int read_bpe(struct siren_tokenizer *t, const struct tensors *ts, struct 
 
 /* ---- WordPiece ---- */
 
-static int add_class(struct siren_tokenizer *t, enum pretokenizer_kind kind,
-                     enum split_behavior behavior, struct siren_error *err)
-{
-    struct pretokenizer *p = tokenizer_add_pretokenizer(t);
-    if (!p) return siren_fail_memory(err, "a pre-tokenizer", sizeof *p);
-    p->kind = kind;
-    p->behavior = behavior;
-    return 0;
-}
-
 /* A cased vocabulary has tokens with capitals; GGUF does not say it otherwise. */
 static int has_capitals(const struct vocab *v)
 {
@@ -246,8 +236,8 @@ static int read_wordpiece(struct siren_tokenizer *t, const struct tensors *ts,
     if (!t->wordpiece.prefix || !n || !d) return siren_fail_memory(err, "a tokenizer", 64);
     int code = read_tokens(t, ts, err);
     if (!code) code = read_types(t, ts, err);
-    if (!code) code = add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
-    if (!code) code = add_class(t, PRETOKENIZE_PUNCTUATION, SPLIT_ISOLATED, err);
+    if (!code) code = tokenizer_add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
+    if (!code) code = tokenizer_add_class(t, PRETOKENIZE_PUNCTUATION, SPLIT_ISOLATED, err);
     if (code) return code;
     n->kind = NORMALIZE_BERT;
     n->clean = n->cjk = 1;
@@ -340,7 +330,7 @@ static int read_unigram(struct siren_tokenizer *t, const struct tensors *ts,
     if (!code) code = read_types(t, ts, err);
     if (!code) code = read_charsmap(t, ts, err);
     if (!code && boolean(ts, "tokenizer.ggml.remove_extra_whitespaces", 1))
-        code = add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
+        code = tokenizer_add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
     if (!code) code = add_metaspace(t, boolean(ts, "tokenizer.ggml.add_space_prefix", 1), err);
     if (code) return code;
     t->unigram.unk = token_of(t, ts, "tokenizer.ggml.unknown_token_id");

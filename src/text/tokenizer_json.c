@@ -231,16 +231,6 @@ static int add_whitespace(struct siren_tokenizer *t, struct siren_error *err)
     return 0;
 }
 
-static int add_class(struct siren_tokenizer *t, enum pretokenizer_kind kind,
-                     enum split_behavior behavior, struct siren_error *err)
-{
-    struct pretokenizer *p = tokenizer_add_pretokenizer(t);
-    if (!p) return siren_fail_memory(err, "a pre-tokenizer", sizeof *p);
-    p->kind = kind;
-    p->behavior = behavior;
-    return 0;
-}
-
 static int read_pretokenizer(struct siren_tokenizer *t, const json_t *object,
                              struct siren_error *err)
 {
@@ -255,14 +245,15 @@ static int read_pretokenizer(struct siren_tokenizer *t, const json_t *object,
         return tokenizer_add_digits(t, flag(object, "individual_digits", 0), err);
     if (is(object, "Metaspace")) return read_metaspace(t, object, err);
     if (is(object, "Whitespace")) return add_whitespace(t, err);
-    if (is(object, "WhitespaceSplit")) return add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
+    if (is(object, "WhitespaceSplit"))
+        return tokenizer_add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
     if (is(object, "Punctuation")) {
         int code = read_behavior(object, SPLIT_ISOLATED, &behavior, err);
-        return code ? code : add_class(t, PRETOKENIZE_PUNCTUATION, behavior, err);
+        return code ? code : tokenizer_add_class(t, PRETOKENIZE_PUNCTUATION, behavior, err);
     }
     if (is(object, "BertPreTokenizer")) {
-        int code = add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
-        return code ? code : add_class(t, PRETOKENIZE_PUNCTUATION, SPLIT_ISOLATED, err);
+        int code = tokenizer_add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
+        return code ? code : tokenizer_add_class(t, PRETOKENIZE_PUNCTUATION, SPLIT_ISOLATED, err);
     }
     return unsupported(object, err);
 }

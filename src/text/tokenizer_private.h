@@ -52,6 +52,9 @@ struct decoder *tokenizer_add_decoder(struct siren_tokenizer *t);
 int tokenizer_add_split(struct siren_tokenizer *t, const char *pattern, size_t length,
                         enum split_behavior behavior, int invert, struct siren_error *err);
 int tokenizer_add_digits(struct siren_tokenizer *t, int individual, struct siren_error *err);
+/* A step that needs nothing but its kind: white space, punctuation. */
+int tokenizer_add_class(struct siren_tokenizer *t, enum pretokenizer_kind kind,
+                        enum split_behavior behavior, struct siren_error *err);
 /* ByteLevel: its expression if use_regex, then its alphabet. */
 int tokenizer_add_byte_level(struct siren_tokenizer *t, int add_prefix_space, int use_regex,
                              struct siren_error *err);
