@@ -158,22 +158,29 @@ static void put_habit(struct buf *b, const struct siren_prompt_input *in, int n_
     buf_puts(b, "\n\n");
 }
 
-static void put_recent(struct buf *b, struct siren_prompt *out, const struct siren_prompt_input *in,
-                       const struct siren_strategy *strategy, int cut)
+struct prompt_window prompt_window(const struct siren_prompt_input *in,
+                                   const struct siren_strategy *strategy, int cut)
 {
     int want = strategy->flags & SIREN_WITH_MORE     ? strategy->n_more
                : strategy->flags & SIREN_WITH_RECENT ? strategy->n_recent
                                                      : 0;
     size_t n = in->n_history < (size_t)want ? in->n_history : (size_t)want;
-    size_t n_cut = (size_t)cut < n ? (size_t)cut : n;
+    size_t n_cut = cut < 0 ? 0 : (size_t)cut < n ? (size_t)cut : n;
     size_t first = in->n_history - n, cut_from = first + (n - n_cut) / 2;
-    out->n_cut = (int)n_cut;
-    out->n_ratings = (int)(n - n_cut);
+    return (struct prompt_window){first, cut_from, cut_from + n_cut};
+}
+
+static void put_recent(struct buf *b, struct siren_prompt *out, const struct siren_prompt_input *in,
+                       const struct siren_strategy *strategy, int cut)
+{
+    struct prompt_window w = prompt_window(in, strategy, cut);
+    out->n_cut = (int)(w.cut_to - w.cut_from);
+    out->n_ratings = (int)(in->n_history - w.first) - out->n_cut;
     if (!in->n_history && (strategy->flags & ~(unsigned)SIREN_WITH_DESCRIPTION))
         buf_puts(b, "The user has not rated anything yet.\n\n");
     if (!out->n_ratings) return;
     buf_puts(b, "The user's most recent ratings, oldest first (Title, Genres, Rating):\n");
-    prompt_put_history(b, in, first, cut_from, cut_from + n_cut);
+    prompt_put_history(b, in, w.first, w.cut_from, w.cut_to);
     buf_putc(b, '\n');
 }
 
@@ -200,7 +207,7 @@ int siren_prompt_build(struct siren_prompt *out, const struct siren_prompt_input
         buf_puts(&user, "\n\n");
     }
     if (flags & SIREN_WITH_HABIT) put_habit(&user, in, strategy->n_digits);
-    put_recent(&user, out, in, strategy, cut < 0 ? 0 : cut);
+    put_recent(&user, out, in, strategy, cut);
     out->user_shared = user.size;
     prompt_put_candidate(&user, in, (flags & SIREN_WITH_DESCRIPTION) != 0);
     buf_puts(&user, "Based on this, what rating will the user give?");

@@ -24,6 +24,12 @@ const char *prompt_noun(const struct siren_prompt_input *in);
 /* "Title, Genres, Rating" lines of history[first..last), leaving out [cut_from, cut_to). */
 void prompt_put_history(struct buf *b, const struct siren_prompt_input *in, size_t first,
                         size_t cut_from, size_t cut_to);
+/* The lines of history that Phi shows: [first, n_history) without [cut_from, cut_to). */
+struct prompt_window {
+    size_t first, cut_from, cut_to;
+};
+struct prompt_window prompt_window(const struct siren_prompt_input *in,
+                                   const struct siren_strategy *strategy, int cut);
 /* "The candidate movie is described as:" and its lines. */
 void prompt_put_candidate(struct buf *b, const struct siren_prompt_input *in, int description);
 /* Moves the two buffers into *out, or fails. */
