@@ -142,6 +142,41 @@ static void a_limit_draws_rows_with_the_seed(void **state)
     siren_app_close(&app);
 }
 
+/* Every row is in one half, and all rows of a user are in the same. */
+static void halves_part_a_split_by_user(void **state)
+{
+    static const char *const splits[] = {"train", "train:A", "train:B"};
+    struct siren_app app;
+    struct siren_eval_options o = siren_eval_defaults();
+    struct siren_target *rows[3];
+    size_t n[3];
+    int half_of[N_USERS];
+    MUST(siren_app_open(&app, fixture_workspace("halves.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    for (int i = 0; i < 3; i++) {
+        o.split = splits[i];
+        MUST(siren_eval_targets(&app, &o, &rows[i], &n[i], ERR));
+    }
+    assert_int_equal(n[1] + n[2], n[0]);
+    for (int u = 0; u < N_USERS; u++) half_of[u] = -1;
+    for (int half = 0; half < 2; half++)
+        for (size_t i = 0; i < n[1 + half]; i++) {
+            int u = rows[1 + half][i].user;
+            assert_true(half_of[u] == -1 || half_of[u] == half);
+            half_of[u] = half;
+            assert_int_equal(siren_user_half(app.users.external[u]), half);
+        }
+    for (int i = 0; i < 3; i++) free(rows[i]);
+    static const char *const wrong[] = {"valid:",  "valid:C", "valid:AB",
+                                        "valid:a", ":A",      "elsewhere:A"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        o.split = wrong[i];
+        assert_int_equal(siren_eval_targets(&app, &o, &rows[0], &n[0], ERR), SIREN_EINVAL);
+        assert_null(rows[0]);
+    }
+    siren_app_close(&app);
+}
+
 static void a_fold_is_the_test_set(void **state)
 {
     static char path[256];
@@ -412,6 +447,7 @@ int main(void)
         cmocka_unit_test(a_stopped_evaluation_goes_on),
         cmocka_unit_test(other_settings_are_another_run),
         cmocka_unit_test(a_limit_draws_rows_with_the_seed),
+        cmocka_unit_test(halves_part_a_split_by_user),
         cmocka_unit_test(a_fold_is_the_test_set),
         cmocka_unit_test(what_is_exported_is_what_is_asked),
         cmocka_unit_test(answers_from_elsewhere_are_judged),

@@ -261,6 +261,9 @@ int siren_split_time(struct siren_ratings *ratings, int64_t train_until, int64_t
 /* The times that cut the ratings at these shares (0.8, 0.1: 80 % train, 10 % valid, 10 % test). */
 int siren_split_fractions(const struct siren_ratings *ratings, double train, double valid,
                           int64_t *train_until, int64_t *valid_until, struct siren_error *err);
+/* The half that a user's rows belong to when a split is halved by user (SPEC 9.3): 0 is A, 1 is B.
+ * A function of the external id alone, so it outlives imports and does not depend on a seed. */
+int siren_user_half(const char *external);
 /* Store the labels (folds = 0) or the folds (folds = 1) of the arrays under a name. */
 int siren_split_save(struct siren_workspace *ws, const struct siren_ratings *ratings, int folds,
                      const char *name, const char *settings, struct siren_error *err);

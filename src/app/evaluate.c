@@ -47,11 +47,34 @@ static int draw(struct siren_target *targets, size_t *n, size_t limit, uint64_t 
     return *n == limit ? 0 : siren_fail_memory(err, "the drawn rows", limit * sizeof *drawn);
 }
 
+/* "valid", "valid:A", "valid:B"; *half: 0 is A, 1 is B, -1 all users. */
+static int parse_split(const char *split, int *label, int *half, struct siren_error *err)
+{
+    char name[32];
+    size_t length = strcspn(split, ":");
+    *half = -1;
+    if (!split[length] || length >= sizeof name) return siren_label_parse(split, label, err);
+    if (!strcmp(split + length, ":A") || !strcmp(split + length, ":B"))
+        *half = split[length + 1] == 'B';
+    else
+        return siren_fail(err, SIREN_EINVAL,
+                          "split \"%s\": behind ':' stands the half of the users, A or B", split);
+    memcpy(name, split, length);
+    name[length] = '\0';
+    return siren_label_parse(name, label, err);
+}
+
+static int in_half(const struct siren_app *app, int user, int half)
+{
+    const char *external = user < app->users.n ? app->users.external[user] : NULL;
+    return half < 0 || (external && siren_user_half(external) == half);
+}
+
 int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *o,
                        struct siren_target **targets, size_t *n, struct siren_error *err)
 {
     struct siren_ratings *r = &app->ratings;
-    int label, rc = siren_label_parse(o->split, &label, err);
+    int label, half, rc = parse_split(o->split, &label, &half, err);
     *targets = NULL;
     *n = 0;
     if (rc) return rc;
@@ -62,7 +85,7 @@ int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *o
     *targets = alloc_array(r->n + 1, sizeof **targets);
     if (!*targets) return siren_fail_memory(err, "the rows of a split", r->n * sizeof **targets);
     for (size_t i = 0; i < r->n; i++)
-        if (r->label[i] == label)
+        if (r->label[i] == label && in_half(app, r->user[i], half))
             (*targets)[(*n)++] =
                 (struct siren_target){.user = r->user[i], .item = r->item[i], .row = i};
     if (!*n)

@@ -115,6 +115,8 @@ const struct cli_command cmd_eval = {
              "The whole test split with another prompt."},
             {"siren eval films.siren -m smollm2.gguf --limit 20 --reason",
              "Let the model reason before it answers."},
+            {"siren eval films.siren -m smollm2.gguf --split valid:A",
+             "Half of the users, to choose by; valid:B has the others, to report on."},
             {"siren eval films.siren --split valid --predictions qwen3-4b.jsonl --name qwen3-4b",
              "Judge what another model answered to `siren export prompts`."},
             {0}},

@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "base/alloc.h"
 #include "siren/random.h"
 #include "siren/workspace.h"
@@ -78,4 +80,9 @@ int siren_split_fractions(const struct siren_ratings *r, double train, double va
     *valid_until = n == 0 ? 0 : b < n ? times[b] : times[n - 1] + 1;
     free(times);
     return code;
+}
+
+int siren_user_half(const char *external)
+{
+    return (int)(XXH64(external, strlen(external), 0) & 1);
 }
