@@ -155,10 +155,15 @@ static void test_swiglu(void **state)
             list[i]->gemm(x, K, MOST, &w, 0, w.n_panels, NULL, y, 32 * PAIRS, 0, scratch);
             for (int T = 1; T <= MOST; T += T < 8 ? 1 : 11) {
                 float *h = floats((size_t)T * 16 * PAIRS), *parts = floats((size_t)T * 16 * PAIRS);
-                list[i]->gemm_swiglu(x, K, T, &w, 0, PAIRS, h, 16 * PAIRS, scratch);
-                list[i]->gemm_swiglu(x, K, T, &w, 0, 3, parts, 16 * PAIRS, scratch);
-                list[i]->gemm_swiglu(x, K, T, &w, 3, PAIRS, parts + 48, 16 * PAIRS, scratch);
+                float *gates = floats((size_t)T * 32 * PAIRS);
+                list[i]->gemm_swiglu(x, K, T, &w, 0, PAIRS, h, 16 * PAIRS, NULL, 0, scratch);
+                list[i]->gemm_swiglu(x, K, T, &w, 0, 3, parts, 16 * PAIRS, gates, 32 * PAIRS,
+                                     scratch);
+                list[i]->gemm_swiglu(x, K, T, &w, 3, PAIRS, parts + 48, 16 * PAIRS, gates + 96,
+                                     32 * PAIRS, scratch);
                 assert_same(h, parts, (size_t)T * 16 * PAIRS, "pairs");
+                assert_same(gates, y, (size_t)T * 32 * PAIRS, "gates");
+                free(gates);
                 for (int j = 0; j < T * 16 * PAIRS; j++) {
                     int pair = j % (16 * PAIRS) / 16, lane = j % 16, row = j / (16 * PAIRS);
                     float gate = y[row * 32 * PAIRS + 32 * pair + lane];

@@ -93,7 +93,7 @@ static void test_swiglu(void **state)
                 float x[32], h[16];
                 memcpy(x, fixture.x + t * N + at, 64);
                 memcpy(x + 16, fixture.up + t * N + at, 64);
-                sets[i]->gemm_swiglu(x, 32, 1, &w, 0, 1, h, 16, scratch);
+                sets[i]->gemm_swiglu(x, 32, 1, &w, 0, 1, h, 16, NULL, 0, scratch);
                 assert_near(h, fixture.swiglu + t * N + at, 16, 3e-7, "swiglu");
             }
     free(scratch);

@@ -252,7 +252,8 @@ static void block_layer(const struct siren_forest *f, struct thread_scratch *t, 
         k->gemm(in, d, n, &w->ffn_in, 0, w->ffn_in.n_panels, w->ffn_in_bias, t->ffn, F, 0, t->gemm);
         k->gelu(t->ffn, (size_t)n * F);
     } else {
-        k->gemm_swiglu(in, d, n, &w->ffn_in, 0, w->ffn_in.n_panels / 2, t->ffn, F, t->gemm);
+        k->gemm_swiglu(in, d, n, &w->ffn_in, 0, w->ffn_in.n_panels / 2, t->ffn, F, NULL, 0,
+                       t->gemm);
     }
     k->gemm(t->ffn, F, n, &w->ffn_out, 0, w->ffn_out.n_panels, w->ffn_out_bias, x, d, 1, t->gemm);
     post_norm(f, x, n, w->ffn_norm, w->ffn_norm_bias);
@@ -467,7 +468,7 @@ static void narrow_ffn(struct pass_run *run, int layer, const struct rows *v, in
             k->gelu(f->ffn + (size_t)i * F + p0 * 16, (size_t)(to - p0 * 16));
     } else {
         share(w->ffn_in.n_panels / 2, thread, n_threads, &p0, &p1);
-        k->gemm_swiglu(in, d, v->n, &w->ffn_in, p0, p1, f->ffn + p0 * 16, F, t->gemm);
+        k->gemm_swiglu(in, d, v->n, &w->ffn_in, p0, p1, f->ffn + p0 * 16, F, NULL, 0, t->gemm);
     }
     siren_pool_barrier(f->engine->pool);
     share(w->ffn_out.n_panels, thread, n_threads, &p0, &p1);

@@ -170,6 +170,17 @@ size_t attention_scratch(int R, int n_pages)
     return ATTENTION_TILE * (ATTENTION_MAX_D + row) + 16;
 }
 
+size_t gemm_dw_scratch(void)
+{
+    return DW_SCRATCH;
+}
+
+size_t attention_backward_scratch(int D, int n_pages)
+{
+    size_t row = (size_t)n_pages * ATTENTION_PAGE + 16;
+    return 2 * BACK_ROWS * ((size_t)D + row) + 16;
+}
+
 static double seconds_now(void)
 {
     struct timespec t;

@@ -10,12 +10,18 @@
 
 #define FEW 4 /* up to this many rows the weights are decoded in registers */
 
-/* Sums of R rows and P panels over `steps` of k, from 0 (first) or from what c holds. */
+/* Sums of R rows and P panels over `steps` of k, from 0 (first) or from what c holds.
+ * Two shapes of one tile: in `tiles` a row is ldx apart and its steps are neighbours (Y = X·Wᵀ), a
+ * step of w is 16 numbers and a panel `stride` apart; in `across` rows are neighbours and steps ldx
+ * apart (products with a transposed matrix), a step of w is `stride` apart and panels are
+ * neighbours. */
 typedef void tile_fn(const float *x, size_t ldx, const float *w, size_t stride, int steps,
                      int first, float *c, size_t ldc);
 
-V16 void tile(const int R, const int P, const float *x, size_t ldx, const float *w, size_t stride,
-              int steps, int first, float *c, size_t ldc)
+/* x[r·xr + k·xk], w[k·wk + p·wp].  settle: the sums are stored + 0, so that no zero keeps a sign.
+ */
+V16 void tile(const int R, const int P, const float *x, size_t xr, size_t xk, const float *w,
+              size_t wk, size_t wp, int steps, int first, const int settle, float *c, size_t ldc)
 {
     v16 acc[TILE_ROWS * 4];
     if (first) {
@@ -24,29 +30,41 @@ V16 void tile(const int R, const int P, const float *x, size_t ldx, const float 
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++) acc[r * P + p] =
             v16_load(c + (size_t)r * ldc + 16 * p);
     }
-    for (int k = 0; k < steps; k++, w += 16) {
+    for (int k = 0; k < steps; k++, w += wk) {
         v16 b[4];
-        UNROLL for (int p = 0; p < P; p++) b[p] = v16_load(w + (size_t)p * stride);
+        UNROLL for (int p = 0; p < P; p++) b[p] = v16_load(w + (size_t)p * wp);
         UNROLL for (int r = 0; r < R; r++)
         {
-            v16 a = v16_set1(x[(size_t)r * ldx + (size_t)k]);
+            v16 a = v16_set1(x[(size_t)r * xr + (size_t)k * xk]);
             UNROLL for (int p = 0; p < P; p++) acc[r * P + p] = v16_fma(a, b[p], acc[r * P + p]);
         }
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
-        v16_store(c + (size_t)r * ldc + 16 * p, acc[r * P + p]);
+    {
+        v16 sum = acc[r * P + p];
+        v16_store(c + (size_t)r * ldc + 16 * p, settle ? v16_add(sum, v16_zero()) : sum);
+    }
 }
 
 #define TILE(R, P)                                                                                 \
     static void tile_##R##_##P(const float *x, size_t ldx, const float *w, size_t stride,          \
                                int steps, int first, float *c, size_t ldc)                         \
     {                                                                                              \
-        tile(R, P, x, ldx, w, stride, steps, first, c, ldc);                                       \
+        tile(R, P, x, ldx, 1, w, 16, stride, steps, first, 0, c, ldc);                             \
+    }                                                                                              \
+    static void across_##R##_##P(const float *x, size_t ldx, const float *w, size_t stride,        \
+                                 int steps, int first, float *c, size_t ldc)                       \
+    {                                                                                              \
+        tile(R, P, x, 1, ldx, w, stride, 16, steps, first, 1, c, ldc);                             \
     }
 #define TILES(R) TILE(R, 1) TILE(R, 2)
 #define TILE_ENTRY(R)                                                                              \
     {                                                                                              \
         tile_##R##_1, tile_##R##_2                                                                 \
+    }
+#define ACROSS_ENTRY(R)                                                                            \
+    {                                                                                              \
+        across_##R##_1, across_##R##_2                                                             \
     }
 
 TILES(1)
@@ -58,17 +76,27 @@ TILES(5)
 TILES(6)
 #endif
 #if TILE_ROWS >= 12
-    TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12)
+TILES(7)
+TILES(8) TILES(9) TILES(10) TILES(11) TILES(12)
 #endif
 
-        static tile_fn *const tiles[TILE_ROWS + 1][2] = {
-            {NULL, NULL},   TILE_ENTRY(1), TILE_ENTRY(2), TILE_ENTRY(3),  TILE_ENTRY(4),
+    static tile_fn *const tiles[TILE_ROWS + 1][2] = {
+        {NULL, NULL},  TILE_ENTRY(1), TILE_ENTRY(2), TILE_ENTRY(3),  TILE_ENTRY(4),
 #if TILE_ROWS >= 6
-            TILE_ENTRY(5),  TILE_ENTRY(6),
+        TILE_ENTRY(5), TILE_ENTRY(6),
 #endif
 #if TILE_ROWS >= 12
-            TILE_ENTRY(7),  TILE_ENTRY(8), TILE_ENTRY(9), TILE_ENTRY(10), TILE_ENTRY(11),
-            TILE_ENTRY(12),
+        TILE_ENTRY(7), TILE_ENTRY(8), TILE_ENTRY(9), TILE_ENTRY(10), TILE_ENTRY(11), TILE_ENTRY(12),
+#endif
+};
+static tile_fn *const across[TILE_ROWS + 1][2] = {
+    {NULL, NULL},     ACROSS_ENTRY(1), ACROSS_ENTRY(2), ACROSS_ENTRY(3),  ACROSS_ENTRY(4),
+#if TILE_ROWS >= 6
+    ACROSS_ENTRY(5),  ACROSS_ENTRY(6),
+#endif
+#if TILE_ROWS >= 12
+    ACROSS_ENTRY(7),  ACROSS_ENTRY(8), ACROSS_ENTRY(9), ACROSS_ENTRY(10), ACROSS_ENTRY(11),
+    ACROSS_ENTRY(12),
 #endif
 };
 
@@ -81,6 +109,8 @@ struct output {
     const float *bias; /* or NULL */
     float *y;
     size_t ldy;
+    float *gates; /* the sums of a gated group, too; or NULL */
+    size_t ldg;
     int columns; /* of sums */
     int add, gated;
 };
@@ -99,10 +129,14 @@ V16 void finish_row(const float *c, const struct output *o, float *y)
     }
 }
 
-V16 void finish_gated_row(const float *c, const struct output *o, float *h)
+V16 void finish_gated_row(const float *c, const struct output *o, float *h, float *gates)
 {
     for (int i = 0; i < o->columns; i += 32) {
         v16 gate = v16_load(c + i), up = v16_load(c + i + 16);
+        if (gates) {
+            v16_store(gates + i, gate);
+            v16_store(gates + i + 16, up);
+        }
         v16 silu = v16_div(gate, v16_add(v16_set1(1.0f), v16_exp(v16_neg(gate))));
         v16_store(h + i / 2, v16_mul(silu, up));
     }
@@ -114,7 +148,7 @@ static void finish(const struct output *o, int row, int rows)
     float *y = o->y + (size_t)row * o->ldy;
     for (int r = 0; r < rows; r++, c += o->ldc, y += o->ldy)
         if (o->gated)
-            finish_gated_row(c, o, y);
+            finish_gated_row(c, o, y, o->gates ? o->gates + (size_t)(row + r) * o->ldg : NULL);
         else
             finish_row(c, o, y);
 }
@@ -444,11 +478,11 @@ static void gemm(const float *x, size_t ldx, int T, const struct packed *w, int 
 }
 
 static void gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
-                        int pair1, float *h, size_t ldh, float *scratch)
+                        int pair1, float *h, size_t ldh, float *gates, size_t ldg, float *scratch)
 {
     struct gemm_space space = gemm_space(scratch);
     int block = T > 0 ? row_block(T, w->k) : 1, group = T <= FEW ? 4 : 1;
-    struct output out = {.sums = space.sums, .ldy = ldh, .gated = 1};
+    struct output out = {.sums = space.sums, .ldy = ldh, .ldg = ldg, .gated = 1};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
         for (int pair = pair0; pair < pair1; pair += group) {
@@ -456,6 +490,7 @@ static void gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *
             out.ldc = (size_t)pairs * 32;
             out.columns = 32 * pairs;
             out.y = h + (size_t)t * ldh + (size_t)(pair - pair0) * 16;
+            if (gates) out.gates = gates + (size_t)t * ldg + (size_t)(pair - pair0) * 32;
             group_gemm(x + (size_t)t * ldx, ldx, rows, w, 2 * pair, 2 * pairs, &space, &out);
         }
     }

@@ -27,5 +27,9 @@
 
 #include "tensor/attention_kernels.h"
 
+#include "tensor/backward_kernels.h"
+
+#include "tensor/attention_backward.h"
+
 #include "tensor/kernels_table.h"
 #endif

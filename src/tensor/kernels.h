@@ -82,6 +82,13 @@ struct attention_branch {
     int n_rows, first_page, n_pages;
 };
 
+/* What attention_backward reads and adds to: one pointer a page in each list. */
+struct attention_pages {
+    const float *const *k, *const *v;               /* as page_store wrote them */
+    const float *const *mirror_k, *const *mirror_v; /* as page_mirror wrote them */
+    float *const *dk, *const *dv;                   /* [32][D] each */
+};
+
 /* ---- the table ----------------------------------------------------------- */
 struct kernels {
     enum isa isa;
@@ -103,9 +110,10 @@ struct kernels {
     /* Gated FFN: w holds gate panels and up panels alternately (panel 2i gate, 2i+1 up, packed so
      * by the caller: columns 32i…32i+15 gate rows 16i…, 32i+16…32i+31 up rows 16i…).
      * h[t][16i + j] = silu(gate) · up, silu(x) = x / (1 + exp(-x)).  pairs [pair0, pair1); h points
-     * at column 16·pair0. */
+     * at column 16·pair0.  gates (T, ldg; NULL: not wanted) takes gate and up before the
+     * activation, in the columns of w, for swiglu_backward; it points at column 32·pair0. */
     void (*gemm_swiglu)(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
-                        int pair1, float *h, size_t ldh, float *scratch);
+                        int pair1, float *h, size_t ldh, float *gates, size_t ldg, float *scratch);
 
     /* y[t] = x[t] · rsqrt(mean(x²) + eps) · weight: (1 / sqrt(…)), then x · that, then · weight. */
     void (*rmsnorm)(const float *x, size_t ldx, int T, int n, const float *weight, float eps,
@@ -154,13 +162,76 @@ struct kernels {
                       const struct attention_branch *branches, int n_branches, int D, float scale,
                       float *out, float *scratch);
 
+    /* ---- backward ----
+     * For a loss L, dY means dL/dY.  What a function reads must be finite.  Where `add` is given,
+     * 0 writes the result and 1 adds it to what is there, with one rounding.  Rows are taken in
+     * their order 0 … T-1 wherever a sum goes over rows. */
+
+    /* dX[t][k] (ldx) = sum_n dY[t][n] (ldy) · W[n][k]: one chain over n = 0 … w->n-1.  dY's columns
+     * are in the order of the matrix (joined pieces, gate and up panels alternating).  Panels
+     * [panel0, panel1) are 16 columns of X each, ceil(w->k / 16) in all, split best at even
+     * numbers; dx points at column 16·panel0, and only columns < w->k are written.
+     * scratch: gemm_scratch(w) floats, private to the caller's thread. */
+    void (*gemm_dx)(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
+                    int panel1, float *dx, size_t ldx, int add, float *scratch);
+    /* dW[n][k] (lddw) += sum_t dY[t][n] · X[t][k]: one chain over t from 0, then one addition, for
+     * n in [n0, n1) and k in [0, K).  dy and dw are those of the whole matrix: its column n, row n.
+     * Threads share out n; multiples of 96 are best.  scratch: gemm_dw_scratch() floats. */
+    void (*gemm_dw)(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0, int n1,
+                    int K, float *dw, size_t lddw, float *scratch);
+    /* sums[i] += x[t][i], i in [0, n), row after row: the gradient of a bias. */
+    void (*column_sums)(const float *x, size_t ldx, int T, int n, float *sums);
+    /* From gates as gemm_swiglu stored them and dh (T, 16·pairs) to the gradients of gate and up,
+     * in the same columns: d_up = dh·silu(gate), d_gate = dh·up·σ(1 + gate·(1 - σ)), σ of gate.
+     * h (NULL: not wanted) takes gemm_swiglu's h again, to the bit.  dgates may be gates, h may
+     * be dh. */
+    void (*swiglu_backward)(const float *gates, size_t ldg, const float *dh, size_t lddh, int T,
+                            int pairs, float *dgates, size_t lddg, float *h, size_t ldh);
+    /* x and weight as for rmsnorm; r = 1 / sqrt(mean(x²) + eps), g = dy · weight:
+     * dx (+)= r·(g - x·(r²/n)·Σ g·x).  dweight (NULL, or n floats) += dy·(x·r), row after row.
+     * dx may be dy or x. */
+    void (*rmsnorm_backward)(const float *x, size_t ldx, const float *dy, size_t lddy, int T, int n,
+                             const float *weight, float eps, float *dx, size_t lddx, int add,
+                             float *dweight);
+    /* rope's gradient is rope with the sines negated: its inverse.  (No function of its own.) */
+
+    /* One row of n logits x (already divided by the temperature) with their logsumexp `lse`;
+     * p = exp(x - lse) and log p = x - lse:
+     *   out = a·(onehot(target) - p) - b·p·(log p + entropy)
+     * is a·d(log p[target]) + b·d(entropy), with respect to x.  `entropy` (of the row) counts only
+     * where b != 0.  The row may be a chunk of the vocabulary: lse and entropy are then those of
+     * all of it, and a target outside 0 … n-1 is in another chunk.  out may be x. */
+    void (*softmax_backward)(const float *x, size_t n, float lse, int64_t target, float a,
+                             float entropy, float b, float *out);
+
+    /* A page's mirror, which the backward pass reads beside it: the page's keys in the layout of
+     * values ([D/16][32][16]) and its values in the layout of keys ([2][D][16]). */
+    void (*page_mirror)(const float *page_k, const float *page_v, int D, float *mirror_k,
+                        float *mirror_v);
+    /* The gradient of `attention` without branches: R query rows of one kv head (tokens × heads of
+     * its group) against n_pages pages.  q, q_offset, counts, pages and scale are those of the
+     * forward; dout and dq are rows at q_offset, too.  With P = exp(s - m) · (1 / S), recomputed
+     * by the operations of the forward:
+     *   dP_rj = Σ_d dout_rd·v_jd,  delta_r = Σ_j P_rj·dP_rj,  dS_rj = P_rj·(dP_rj - delta_r)·scale
+     *   dq_r (+)= Σ_j dS_rj·k_j,  dk_j += Σ_r dS_rj·q_r,  dv_j += Σ_r P_rj·dout_r
+     * dk_pages[p] and dv_pages[p] are [32][D], a row a position of page p; their chains over rows
+     * go on from what they hold, so a run of rows may be cut into calls anywhere: the bits are
+     * those of one call.  Positions that a row does not see take nothing from it.  Rows are taken
+     * in their order: one task owns the pages' gradients.  dq may be q or dout.
+     * scratch: attention_backward_scratch(D, n_pages) floats. */
+    void (*attention_backward)(const float *q, const float *dout, const size_t *q_offset,
+                               const int *counts, int R, const struct attention_pages *pages,
+                               int n_pages, int D, float scale, float *dq, int add, float *scratch);
+
     /* For kernels_peak_gflops: `turns` turns of independent FMAs of so many operations. */
     float (*fma_loop)(long turns);
     int fma_loop_flops;
 };
 
-size_t gemm_scratch(const struct packed *w);  /* floats */
-size_t attention_scratch(int R, int n_pages); /* floats */
+size_t gemm_scratch(const struct packed *w);           /* floats */
+size_t attention_scratch(int R, int n_pages);          /* floats */
+size_t gemm_dw_scratch(void);                          /* floats */
+size_t attention_backward_scratch(int D, int n_pages); /* floats */
 #define ATTENTION_PAGE 32
 
 /* The best set that this machine can run. */

@@ -136,6 +136,27 @@ V16 float v16_highest(v16 v)
     b = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_shuffle_ps(b, b, 1)));
 }
+/* Four columns of eight rows, gathered by halves of registers. */
+V16 void v8_transpose_half(const float *in, size_t ldin, float *out, size_t ldout)
+{
+    __m256 r[4];
+    _Pragma("GCC unroll 4") for (size_t i = 0; i < 4; i++) r[i] = _mm256_insertf128_ps(
+        _mm256_castps128_ps256(_mm_loadu_ps(in + i * ldin)), _mm_loadu_ps(in + (i + 4) * ldin), 1);
+    __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(r[0], r[1]));
+    __m256d b = _mm256_castps_pd(_mm256_unpacklo_ps(r[2], r[3]));
+    __m256d c = _mm256_castps_pd(_mm256_unpackhi_ps(r[0], r[1]));
+    __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(r[2], r[3]));
+    _mm256_storeu_ps(out, _mm256_castpd_ps(_mm256_unpacklo_pd(a, b)));
+    _mm256_storeu_ps(out + ldout, _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+    _mm256_storeu_ps(out + 2 * ldout, _mm256_castpd_ps(_mm256_unpacklo_pd(c, d)));
+    _mm256_storeu_ps(out + 3 * ldout, _mm256_castpd_ps(_mm256_unpackhi_pd(c, d)));
+}
+V16 void v16_transpose(const float *in, size_t ldin, float *out, size_t ldout)
+{
+    for (size_t i = 0; i < 16; i += 8)
+        for (size_t j = 0; j < 16; j += 4)
+            v8_transpose_half(in + i * ldin + j, ldin, out + j * ldout + i, ldout);
+}
 
 V16 v16i v16i_load(const void *p)
 {

@@ -1,0 +1,246 @@
+/* Gradients of products, norms and activations, generic in the instruction set.
+ *
+ * Both products run on the GEMM's tile, so an output is one chain of FMAs here, too.  dX = dY·W
+ * sums over the columns of the packed panels: they are transposed, 16 × 16 in registers, into
+ * panels of 16 columns of X.  dW = dYᵀ·X sums over tokens: the tile's `across` shape. */
+
+/* ---- dX = dY·W ------------------------------------------------------------- */
+
+/* Steps n0 … n0+steps-1 of panels k0/16 … of Wᵀ: out[n - n0][16], panels `stride` apart.  n0 is a
+ * multiple of 16 and k0 of 32; P <= 2, columns behind w->k are zeros. */
+static void decode_transposed(const struct packed *w, int n0, int steps, int k0, int P, float *out,
+                              size_t stride)
+{
+    float part[32 * 16] __attribute__((aligned(64)));
+    int more = w->k - k0 < 32 ? w->k - k0 : 32;
+    if (more < 32) memset(part, 0, sizeof part);
+    for (int n = 0; n < steps; n += 16) {
+        int panel = (n0 + n) / 16;
+        const float *from = part;
+        if (w->kind == PACKED_F32 && more == 32)
+            from = (const float *)(const void *)packed_panel(w, panel) + (size_t)k0 * 16;
+        else
+            decode_panel(w, panel, k0, k0 + more, part);
+        for (int p = 0; p < P; p++)
+            v16_transpose(from + 256 * p, 16, out + (size_t)p * stride + (size_t)n * 16, 16);
+    }
+}
+
+/* Panels panel … panel+P-1 of X from an even panel on; the first is left out with skip. */
+static void group_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel, int P,
+                     int skip, const struct gemm_space *space, const struct output *output)
+{
+    const size_t stride = 16 * GEMM_STEPS;
+    for (int n0 = 0; n0 < w->n; n0 += GEMM_STEPS) {
+        int steps = w->n - n0 < GEMM_STEPS ? w->n - n0 : GEMM_STEPS;
+        decode_transposed(w, n0, steps, 16 * panel, P, space->decoded, stride);
+        for (int p = skip; p < P; p += TILE_PANELS) {
+            int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
+            struct block b = {.w = space->decoded + (size_t)p * stride,
+                              .stride = stride,
+                              .steps = steps,
+                              .first = n0 == 0,
+                              .c = space->sums + 16 * (p - skip),
+                              .ldc = output->ldc};
+            int complete = n0 + steps == w->n && p + n == P;
+            tile_rows(n, dy + n0, ldy, T, &b, NULL, complete ? output : NULL);
+        }
+    }
+}
+
+static void gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
+                    int panel1, float *dx, size_t ldx, int add, float *scratch)
+{
+    struct gemm_space space = gemm_space(scratch);
+    int block = T > 0 ? row_block(T, w->n) : 1;
+    struct output out = {.sums = space.sums, .ldy = ldx, .add = add};
+    for (int t = 0; t < T; t += block) {
+        int rows = T - t < block ? T - t : block;
+        for (int panel = panel0 & ~1; panel < panel1; panel += 2) {
+            int P = panel1 - panel < 2 ? panel1 - panel : 2, skip = panel < panel0;
+            int first = panel + skip;
+            out.ldc = (size_t)(P - skip) * 16;
+            out.columns = w->k - 16 * first < (int)out.ldc ? w->k - 16 * first : (int)out.ldc;
+            out.y = dx + (size_t)t * ldx + (size_t)(first - panel0) * 16;
+            group_dx(dy + (size_t)t * ldy, ldy, rows, w, panel, P, skip, &space, &out);
+        }
+    }
+}
+
+/* ---- dW += dYᵀ·X ------------------------------------------------------------ */
+
+/* A block of W: rows [n, n + rows), columns [k, k + columns). */
+struct dw_block {
+    int n, rows, n_tiles, k, columns;
+};
+
+/* Height of tile i, and the rows before it: tiles of nearly equal heights. */
+V16 int dw_tile(const struct dw_block *b, int i, int *before)
+{
+    *before = b->rows * i / b->n_tiles;
+    return b->rows * (i + 1) / b->n_tiles - *before;
+}
+
+/* Tokens of dY's columns, tile by tile: [tile][t][height].  A store spills into the next step,
+ * which is written after it. */
+static void pack_dy(const float *dy, size_t ldy, int steps, const struct dw_block *b, float *out)
+{
+    for (int i = 0; i < b->n_tiles; i++) {
+        int before, height = dw_tile(b, i, &before);
+        const float *from = dy + b->n + before;
+        for (int t = 0; t < steps; t++, from += ldy, out += height)
+            v16_store(out, v16_load_n(from, height));
+    }
+}
+
+/* Tokens of two panels of X, [t][32]; columns behind n are zeros. */
+static void pack_x(const float *x, size_t ldx, int steps, int n, float *out)
+{
+    for (int t = 0; t < steps; t++, x += ldx, out += 32) {
+        v16_store(out, n >= 16 ? v16_load(x) : v16_load_n(x, n));
+        v16_store(out + 16, n >= 32 ? v16_load(x + 16) : v16_load_n(x + 16, n - 16));
+    }
+}
+
+/* The sums of a block go on with `steps` tokens. */
+static void dw_steps(const float *dy, size_t ldy, const float *x, size_t ldx, int steps, int first,
+                     const struct dw_block *b, float *sums, float *ys, float *xs)
+{
+    pack_dy(dy, ldy, steps, b, ys);
+    for (int k = 0; k < b->columns; k += 32) {
+        int P = b->columns - k > 16 ? 2 : 1;
+        pack_x(x + b->k + k, ldx, steps, b->columns - k, xs);
+        for (int i = 0; i < b->n_tiles; i++) {
+            int before, height = dw_tile(b, i, &before);
+            for (int p = 0; p < P; p += TILE_PANELS) {
+                int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
+                across[height][n - 1](ys + (size_t)before * (size_t)steps, (size_t)height,
+                                      xs + 16 * p, 32, steps, first,
+                                      sums + (size_t)before * DW_COLUMNS + k + 16 * p, DW_COLUMNS);
+            }
+        }
+    }
+}
+
+static void gemm_dw(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0, int n1,
+                    int K, float *dw, size_t lddw, float *scratch)
+{
+    float *sums = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
+    float *xs = sums + DW_ROWS * DW_COLUMNS, *ys = xs + DW_STEPS * 32;
+    for (int n = n0; T > 0 && n < n1; n += DW_ROWS)
+        for (int k = 0; k < K; k += DW_COLUMNS) {
+            struct dw_block b = {.n = n, .k = k};
+            b.rows = n1 - n < DW_ROWS ? n1 - n : DW_ROWS;
+            b.columns = K - k < DW_COLUMNS ? K - k : DW_COLUMNS;
+            b.n_tiles = (b.rows + TILE_ROWS - 1) / TILE_ROWS;
+            for (int t = 0; t < T; t += DW_STEPS)
+                dw_steps(dy + (size_t)t * ldy, ldy, x + (size_t)t * ldx, ldx,
+                         T - t < DW_STEPS ? T - t : DW_STEPS, t == 0, &b, sums, ys, xs);
+            struct output out = {.sums = sums,
+                                 .ldc = DW_COLUMNS,
+                                 .y = dw + (size_t)n * lddw + k,
+                                 .ldy = lddw,
+                                 .columns = b.columns,
+                                 .add = 1};
+            finish(&out, 0, b.rows);
+        }
+}
+
+/* ---- rows -------------------------------------------------------------------- */
+
+static void column_sums(const float *x, size_t ldx, int T, int n, float *sums)
+{
+    for (int t = 0; t < T; t++, x += ldx) rows_add(sums, x, (size_t)n);
+}
+
+static void swiglu_backward(const float *gates, size_t ldg, const float *dh, size_t lddh, int T,
+                            int pairs, float *dgates, size_t lddg, float *h, size_t ldh)
+{
+    const v16 one = v16_set1(1.0f);
+    for (int t = 0; t < T; t++, gates += ldg, dh += lddh, dgates += lddg)
+        for (int i = 0; i < pairs; i++) {
+            v16 gate = v16_load(gates + 32 * i), up = v16_load(gates + 32 * i + 16);
+            v16 d = v16_load(dh + 16 * i), n = v16_add(one, v16_exp(v16_neg(gate)));
+            v16 silu = v16_div(gate, n), s = v16_div(one, n);
+            v16 slope = v16_mul(s, v16_fma(gate, v16_sub(one, s), one));
+            v16_store(dgates + 32 * i, v16_mul(v16_mul(d, up), slope));
+            v16_store(dgates + 32 * i + 16, v16_mul(d, silu));
+            if (h) v16_store(h + (size_t)t * ldh + 16 * i, v16_mul(silu, up));
+        }
+}
+
+/* Sum of (dy·weight)·x: 16 partials, then the tree. */
+V16 float weighted_dot(const float *dy, const float *weight, const float *x, int n)
+{
+    v16 sum = v16_zero();
+    int i = 0;
+    for (; i + 16 <= n; i += 16)
+        sum = v16_fma(v16_mul(v16_load(dy + i), v16_load(weight + i)), v16_load(x + i), sum);
+    if (i < n) {
+        v16 g = v16_mul(v16_load_n(dy + i, n - i), v16_load_n(weight + i, n - i));
+        sum = v16_keep(v16_fma(g, v16_load_n(x + i, n - i), sum), n - i, sum);
+    }
+    return v16_sum(sum);
+}
+
+/* The first n lanes, whole vectors where they are: masked ones are slow on some machines. */
+V16 v16 rows_load(const float *p, int n)
+{
+    return n >= 16 ? v16_load(p) : v16_load_n(p, n);
+}
+V16 void rows_store(float *p, v16 v, int n)
+{
+    if (n >= 16)
+        v16_store(p, v);
+    else
+        v16_store_n(p, v, n);
+}
+
+static void rmsnorm_backward(const float *x, size_t ldx, const float *dy, size_t lddy, int T, int n,
+                             const float *weight, float eps, float *dx, size_t lddx, int add,
+                             float *dweight)
+{
+    for (int t = 0; t < T; t++, x += ldx, dy += lddy, dx += lddx) {
+        float r = rows_inverse_root(rows_sum_squares(x, n, 0.0f), n, eps);
+        float mean = weighted_dot(dy, weight, x, n) / (float)n;
+        v16 inv = v16_set1(r), along = v16_set1(mean * r * r);
+        for (int i = 0; i < n; i += 16) {
+            int m = n - i;
+            v16 a = rows_load(x + i, m), d = rows_load(dy + i, m);
+            v16 g = v16_mul(d, rows_load(weight + i, m));
+            if (dweight) {
+                v16 w = v16_fma(d, v16_mul(a, inv), rows_load(dweight + i, m));
+                rows_store(dweight + i, w, m);
+            }
+            v16 out = v16_mul(v16_fnma(a, along, g), inv);
+            if (add) out = v16_add(rows_load(dx + i, m), out);
+            rows_store(dx + i, out, m);
+        }
+    }
+}
+
+V16 v16 softmax_backward16(v16 x, v16 lse, v16 a, const int with_entropy, v16 entropy, v16 b)
+{
+    v16 l = v16_sub(x, lse), p = v16_exp(l), out = v16_neg(v16_mul(a, p));
+    if (!with_entropy) return out;
+    l = v16_max(v16_set1(-104.5f), l); /* p is 0 there, and l may be infinite */
+    return v16_sub(out, v16_mul(v16_mul(b, p), v16_add(l, entropy)));
+}
+
+static void softmax_backward(const float *x, size_t n, float lse, int64_t target, float a,
+                             float entropy, float b, float *out)
+{
+    v16 l = v16_set1(lse), av = v16_set1(a), ev = v16_set1(entropy), bv = v16_set1(b);
+    int hit = target >= 0 && (uint64_t)target < n;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        v16 v = v16_load(x + i);
+        v16_store(out + i, b != 0.0f ? softmax_backward16(v, l, av, 1, ev, bv)
+                                     : softmax_backward16(v, l, av, 0, ev, bv));
+    }
+    int rest = (int)(n - i);
+    if (rest)
+        v16_store_n(out + i, softmax_backward16(v16_load_n(x + i, rest), l, av, b != 0.0f, ev, bv),
+                    rest);
+    if (hit) out[target] = out[target] + a;
+}

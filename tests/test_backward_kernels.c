@@ -1,0 +1,810 @@
+/* Gradients: the contract spelt out, on every set of this machine; sums in double; differences of
+ * the forward kernels; PyTorch (tests/reference/backward_kernels.py). */
+#include <stdio.h>
+
+#include "kernels_case.h"
+
+static const struct kernels *sets[ISA_COUNT];
+static int n_sets;
+
+/* ---- products --------------------------------------------------------------- */
+
+struct product_case {
+    enum tensor_type type;
+    int T, N, K;
+};
+
+static const struct product_case cases[] = {
+    {TENSOR_F32, 1, 16, 1},    {TENSOR_F32, 1, 200, 77},  {TENSOR_F32, 2, 31, 100},
+    {TENSOR_F32, 5, 33, 257},  {TENSOR_F32, 13, 600, 48}, {TENSOR_F32, 37, 97, 15},
+    {TENSOR_F32, 300, 17, 40}, {TENSOR_F16, 7, 40, 290},  {TENSOR_F16, 3, 17, 33},
+    {TENSOR_BF16, 19, 50, 65}, {TENSOR_Q4_0, 9, 50, 96},  {TENSOR_Q4_1, 1, 130, 64},
+    {TENSOR_Q4_1, 25, 70, 96}, {TENSOR_Q8_0, 12, 50, 96}, {TENSOR_Q8_0, 3, 70, 288},
+    {TENSOR_Q6_K, 6, 64, 256}, {TENSOR_Q5_1, 4, 430, 64}, {TENSOR_Q4_K, 14, 20, 256},
+};
+enum { N_CASES = sizeof cases / sizeof *cases };
+
+static struct packed pack(const struct tensor *t)
+{
+    struct packed w;
+    int n = (int)t->shape[0], k = (int)t->shape[1];
+    assert_int_equal(packed_alloc(&w, packed_kind_for(t->type, 0), n, k, NULL), 0);
+    packed_fill(&w, 0, t, 0, n);
+    return w;
+}
+
+static float *decoded(const struct tensor *t)
+{
+    size_t n = (size_t)t->shape[0] * (size_t)t->shape[1];
+    float *w = floats(n);
+    tensor_dequantize(t, 0, (int64_t)n, w);
+    return w;
+}
+
+static void model_dx(const float *dy, size_t ldy, const struct product_case *c, const float *w,
+                     float *dx, size_t ldx, int add)
+{
+    for (size_t t = 0; t < (size_t)c->T; t++)
+        for (int k = 0; k < c->K; k++) {
+            float sum = 0, *out = dx + t * ldx + (size_t)k;
+            for (int n = 0; n < c->N; n++)
+                sum = fmaf(dy[t * ldy + (size_t)n], w[n * c->K + k], sum);
+            *out = add ? *out + sum : sum;
+        }
+}
+
+static void check_dx(const struct product_case *c)
+{
+    size_t T = (size_t)c->T, ldx = (size_t)c->K + 5, ldy = (size_t)c->N + 3;
+    struct tensor t = made_tensor(c->type, c->N, c->K, 3);
+    struct packed w = pack(&t);
+    float *weights = decoded(&t), *dy = normals(T * ldy, 1), *scratch = floats(gemm_scratch(&w));
+    int panels = (c->K + 15) / 16;
+    for (int add = 0; add < 2; add++) {
+        float *expected = normals(T * ldx, 4);
+        model_dx(dy, ldy, c, weights, expected, ldx, add);
+        for (int i = 0; i < n_sets; i++)
+            for (int cut = 0; cut <= panels && cut < 5; cut++) {
+                float *got = normals(T * ldx, 4);
+                sets[i]->gemm_dx(dy, ldy, c->T, &w, 0, cut, got, ldx, add, scratch);
+                sets[i]->gemm_dx(dy, ldy, c->T, &w, cut, panels, got + 16 * cut, ldx, add, scratch);
+                assert_same(got, expected, T * ldx, sets[i]->name); /* columns behind K, too */
+                free(got);
+            }
+        free(expected);
+    }
+    free(dy);
+    free(scratch);
+    free(weights);
+    packed_free(&w);
+    free_tensor(&t);
+}
+
+static void test_dx(void **state)
+{
+    for (int c = 0; c < N_CASES; c++) check_dx(&cases[c]);
+}
+
+/* A row alone and in batches of every height. */
+static void test_dx_rows(void **state)
+{
+    enum { T = 30, N = 150, K = 64 };
+    struct tensor t = made_tensor(TENSOR_Q4_1, N, K, 8);
+    struct packed w = pack(&t);
+    float *dy = normals(T * N, 1), *all = floats(T * K), *got = floats(T * K);
+    float *scratch = floats(gemm_scratch(&w));
+    for (int i = 0; i < n_sets; i++) {
+        sets[i]->gemm_dx(dy, N, T, &w, 0, K / 16, all, K, 0, scratch);
+        for (int height = 1; height < T; height++) {
+            sets[i]->gemm_dx(dy, N, height, &w, 0, K / 16, got, K, 0, scratch);
+            assert_same(got, all, (size_t)height * K, "rows");
+        }
+    }
+    free(dy);
+    free(all);
+    free(got);
+    free(scratch);
+    packed_free(&w);
+    free_tensor(&t);
+}
+
+static void check_dw(int T, int N, int K)
+{
+    size_t ldy = (size_t)N + 3, ldx = (size_t)K + 2, ldw = (size_t)K + 1, n_w = (size_t)N * ldw;
+    float *dy = normals((size_t)T * ldy, 1), *x = normals((size_t)T * ldx, 2);
+    float *expected = normals(n_w, 4), *scratch = floats(gemm_dw_scratch());
+    for (int n = 0; n < N; n++)
+        for (int k = 0; k < K; k++) {
+            float sum = 0;
+            for (int t = 0; t < T; t++)
+                sum = fmaf(dy[(size_t)t * ldy + (size_t)n], x[(size_t)t * ldx + (size_t)k], sum);
+            expected[(size_t)n * ldw + (size_t)k] += sum;
+        }
+    for (int i = 0; i < n_sets; i++)
+        for (int cut = 0; cut < N; cut = 2 * cut + 7) {
+            float *got = normals(n_w, 4);
+            sets[i]->gemm_dw(dy, ldy, x, ldx, T, cut, N, K, got, ldw, scratch);
+            sets[i]->gemm_dw(dy, ldy, x, ldx, T, 0, cut, K, got, ldw, scratch);
+            assert_same(got, expected, n_w, sets[i]->name);
+            free(got);
+        }
+    free(dy);
+    free(x);
+    free(expected);
+    free(scratch);
+}
+
+static void test_dw(void **state)
+{
+    static const int shapes[][3] = {{1, 1, 1},     {0, 5, 9},     {3, 17, 33},  {20, 31, 16},
+                                    {257, 13, 47}, {40, 110, 70}, {9, 25, 430}, {530, 100, 20}};
+    for (int i = 0; i < 8; i++) check_dw(shapes[i][0], shapes[i][1], shapes[i][2]);
+}
+
+/* Against sums in double: the error of a chain is within a few roots of its length. */
+static void test_product_accuracy(void **state)
+{
+    enum { T = 300, N = 96, K = 32 };
+    const struct kernels *k = kernels_select(isa_best(), NULL);
+    struct tensor t = made_tensor(TENSOR_F32, N, K, 5);
+    struct packed w = pack(&t);
+    const float *weights = t.data;
+    float *dy = normals(T * N, 1), *x = normals(T * K, 2), *dx = floats(T * K), dw[N * K] = {0};
+    float *scratch = floats(gemm_scratch(&w)), *more = floats(gemm_dw_scratch());
+    k->gemm_dx(dy, N, T, &w, 0, K / 16, dx, K, 0, scratch);
+    k->gemm_dw(dy, N, x, K, T, 0, N, K, dw, K, more);
+    for (int c = 0; c < K; c++) {
+        for (int i = 0; i < T; i++) {
+            double sum = 0, size = 0;
+            for (int n = 0; n < N; n++) {
+                double product = (double)dy[i * N + n] * (double)weights[n * K + c];
+                sum += product;
+                size += fabs(product);
+            }
+            assert_true(fabs((double)dx[i * K + c] - sum) <= 0x1p-24 * 20 * size);
+        }
+        for (int n = 0; n < N; n++) {
+            double sum = 0, size = 0;
+            for (int i = 0; i < T; i++) {
+                double product = (double)dy[i * N + n] * (double)x[i * K + c];
+                sum += product;
+                size += fabs(product);
+            }
+            assert_true(fabs((double)dw[n * K + c] - sum) <= 0x1p-24 * 20 * size);
+        }
+    }
+    free(dy);
+    free(x);
+    free(dx);
+    free(scratch);
+    free(more);
+    packed_free(&w);
+    free_tensor(&t);
+}
+
+/* ---- rows ------------------------------------------------------------------- */
+
+static float tree(float p[16])
+{
+    for (int step = 8; step; step /= 2)
+        for (int i = 0; i < step; i++) p[i] = p[i] + p[i + step];
+    return p[0];
+}
+
+static void test_column_sums(void **state)
+{
+    enum { T = 9, MOST = 70 };
+    float *x = normals(T * MOST, 1), *start = normals(MOST, 2);
+    for (int n = 1; n <= MOST; n += 3)
+        for (int i = 0; i < n_sets; i++) {
+            float expected[MOST], got[MOST];
+            memcpy(expected, start, sizeof expected);
+            memcpy(got, start, sizeof got);
+            for (int t = 0; t < T; t++)
+                for (int c = 0; c < n; c++) expected[c] = expected[c] + x[t * MOST + c];
+            sets[i]->column_sums(x, MOST, T, n, got);
+            assert_same(got, expected, MOST, sets[i]->name);
+        }
+    free(x);
+    free(start);
+}
+
+static void model_rmsnorm(const float *x, const float *dy, int n, const float *weight, float *dx,
+                          int add, float *dweight)
+{
+    float squares[16] = {0}, dots[16] = {0};
+    for (int i = 0; i < n; i++) {
+        squares[i % 16] = fmaf(x[i], x[i], squares[i % 16]);
+        dots[i % 16] = fmaf(dy[i] * weight[i], x[i], dots[i % 16]);
+    }
+    float r = 1.0f / sqrtf(tree(squares) / (float)n + 1e-5f);
+    float along = tree(dots) / (float)n * r * r;
+    for (int i = 0; i < n; i++) {
+        float out = fmaf(-x[i], along, dy[i] * weight[i]) * r;
+        dweight[i] = fmaf(dy[i], x[i] * r, dweight[i]);
+        dx[i] = add ? dx[i] + out : out;
+    }
+}
+
+static void test_rmsnorm(void **state)
+{
+    enum { T = 3, LD = 130 };
+    float *x = normals(T * LD, 1), *dy = normals(T * LD, 2), *weight = normals(LD, 3);
+    for (int n = 1; n < LD; n += n < 36 ? 1 : 19)
+        for (int add = 0; add < 2; add++) {
+            float *expected = normals(T * LD, 4), *dw = normals(LD, 5);
+            for (int t = 0; t < T; t++)
+                model_rmsnorm(x + t * LD, dy + t * LD, n, weight, expected + t * LD, add, dw);
+            for (int i = 0; i < n_sets; i++) {
+                float *got = normals(T * LD, 4), *got_dw = normals(LD, 5);
+                sets[i]->rmsnorm_backward(x, LD, dy, LD, T, n, weight, 1e-5f, got, LD, add, got_dw);
+                assert_same(got, expected, T * LD, sets[i]->name);
+                assert_same(got_dw, dw, LD, "weight");
+                memcpy(got, dy, T * LD * sizeof *got); /* in place */
+                sets[i]->rmsnorm_backward(x, LD, got, LD, T, n, weight, 1e-5f, got, LD, 0, NULL);
+                for (int t = 0; t < T && !add; t++)
+                    assert_same(got + t * LD, expected + t * LD, (size_t)n, "in place");
+                free(got);
+                free(got_dw);
+            }
+            free(expected);
+            free(dw);
+        }
+    free(x);
+    free(dy);
+    free(weight);
+}
+
+static void test_swiglu(void **state)
+{
+    enum { T = 3, PAIRS = 5, F = 16 * PAIRS, LD = 2 * F + 4 };
+    float *gates = normals(T * LD, 1), *dh = normals(T * F, 2);
+    for (int i = 0; i < T * LD; i++) gates[i] *= 1 + (float)(i % 9);
+    gates[0] = -200, gates[1] = 200, gates[2] = 0, gates[3] = -0.0f, gates[4] = -88.8f;
+    float *first = floats(T * LD), *first_h = floats(T * F);
+    for (int i = 0; i < n_sets; i++) {
+        float *d = floats(T * LD), *h = floats(T * F);
+        sets[i]->swiglu_backward(gates, LD, dh, F, T, PAIRS, d, LD, h, F);
+        for (int t = 0; t < T; t++)
+            for (int j = 0; j < F; j++) {
+                int at = t * LD + j / 16 * 32 + j % 16;
+                double g = (double)gates[at], u = (double)gates[at + 16], s = 1 / (1 + exp(-g));
+                double y = (double)dh[t * F + j], slope = s * (1 + g * (1 - s));
+                assert_true(fabs((double)d[at + 16] - y * g * s) <= 6e-7 * fabs(y * g * s) + 1e-35);
+                assert_true(fabs((double)d[at] - y * u * slope) <=
+                            2e-6 * fabs(y * u) * s * (1 + fabs(g)) + 1e-35);
+                assert_true(fabs((double)h[t * F + j] - g * s * u) <=
+                            6e-7 * fabs(g * s * u) + 1e-35);
+            }
+        if (i == 0) memcpy(first, d, T * LD * sizeof *d), memcpy(first_h, h, T * F * sizeof *h);
+        for (int t = 0; t < T; t++) assert_same(d + t * LD, first + t * LD, 2 * F, sets[i]->name);
+        assert_same(h, first_h, T * F, sets[i]->name);
+        memcpy(d, gates, T * LD * sizeof *d); /* in place */
+        memcpy(h, dh, T * F * sizeof *h);
+        sets[i]->swiglu_backward(d, LD, h, F, T, PAIRS, d, LD, h, F);
+        for (int t = 0; t < T; t++) assert_same(d + t * LD, first + t * LD, 2 * F, "in place");
+        assert_same(h, first_h, T * F, "in place");
+        free(d);
+        free(h);
+    }
+    free(gates);
+    free(dh);
+    free(first);
+    free(first_h);
+}
+
+/* Gate and up as gemm_swiglu stores them give its h to the bit. */
+static void test_swiglu_saved(void **state)
+{
+    enum { T = 9, PAIRS = 3, K = 50 };
+    struct tensor t = made_tensor(TENSOR_F32, 32 * PAIRS, K, 8);
+    struct packed w = pack(&t);
+    float *x = normals(T * K, 1), *scratch = floats(gemm_scratch(&w));
+    float h[T * 16 * PAIRS], again[T * 16 * PAIRS], gates[T * 32 * PAIRS];
+    for (int i = 0; i < n_sets; i++) {
+        sets[i]->gemm_swiglu(x, K, T, &w, 0, PAIRS, h, 16 * PAIRS, gates, 32 * PAIRS, scratch);
+        sets[i]->swiglu_backward(gates, 32 * PAIRS, x, 16 * PAIRS, T, PAIRS, gates, 32 * PAIRS,
+                                 again, 16 * PAIRS);
+        assert_same(again, h, T * 16 * PAIRS, sets[i]->name);
+    }
+    free(x);
+    free(scratch);
+    packed_free(&w);
+    free_tensor(&t);
+}
+
+static void test_softmax(void **state)
+{
+    enum { N = 1003 };
+    float *x = normals(N, 1), *y = floats(N), *first = floats(N), *chunks = floats(N);
+    for (int i = 0; i < N; i++) x[i] *= 4;
+    x[7] = -INFINITY; /* a forbidden token */
+    x[8] = -3e38f;
+    for (int mode = 0; mode < 2; mode++)
+        for (int i = 0; i < n_sets; i++) {
+            float lse = sets[i]->logsumexp(x, N), b = mode ? 0.7f : 0.0f, a = -1.5f;
+            double entropy = 0;
+            for (int j = 0; j < N; j++) {
+                double l = (double)x[j] - (double)lse;
+                if (isfinite(l)) entropy -= exp(l) * l;
+            }
+            sets[i]->softmax_backward(x, N, lse, 40, a, (float)entropy, b, y);
+            for (int j = 0; j < N; j++) {
+                double l = (double)x[j] - (double)lse, p = exp(l);
+                double bonus = p > 0 ? (double)b * p * (l + entropy) : 0;
+                double expected = (double)a * ((j == 40) - p) - bonus;
+                /* the rounding of l goes into p, and with b into p·(l + entropy) */
+                double size = p > 0 ? p * (1 + fabs(l)) * (1 + fabs(l + entropy)) : 0;
+                assert_true(fabs((double)y[j] - expected) <= 5e-7 * (size + (j == 40)) + 1e-37);
+            }
+            if (i == 0) memcpy(first, y, N * sizeof *y);
+            assert_same(y, first, N, sets[i]->name);
+            memcpy(chunks, x, N * sizeof *x); /* in chunks, in place */
+            for (int64_t at = 0; at < N; at += 30) {
+                size_t n = N - at < 30 ? (size_t)(N - at) : 30;
+                sets[i]->softmax_backward(chunks + at, n, lse, 40 - at, a, (float)entropy, b,
+                                          chunks + at);
+            }
+            assert_same(chunks, first, N, "chunks");
+        }
+    free(x);
+    free(y);
+    free(first);
+    free(chunks);
+}
+
+/* ---- attention -------------------------------------------------------------- */
+
+/* Pages of one kv head, their mirrors and gradients: keys k and values v are (positions, D). */
+struct pages {
+    int n, D;
+    const float *k, *v;
+    float **list[6]; /* k, v, mirror_k, mirror_v, dk, dv */
+};
+
+static struct pages make_pages(const struct kernels *kernels, int positions, int D, const float *k,
+                               const float *v)
+{
+    struct pages p = {
+        .n = (positions + ATTENTION_PAGE - 1) / ATTENTION_PAGE, .D = D, .k = k, .v = v};
+    for (int l = 0; l < 6; l++) {
+        p.list[l] = alloc_zeroed((size_t)p.n, sizeof *p.list[l]);
+        for (int i = 0; i < p.n; i++)
+            p.list[l][i] = alloc_zeroed((size_t)D * ATTENTION_PAGE, sizeof(float));
+    }
+    for (int j = 0; j < positions; j++)
+        kernels->page_store(p.list[0][j / 32], p.list[1][j / 32], D, j % 32, k + j * D, v + j * D);
+    for (int i = 0; i < p.n; i++)
+        kernels->page_mirror(p.list[0][i], p.list[1][i], D, p.list[2][i], p.list[3][i]);
+    return p;
+}
+
+static void free_pages(struct pages *p)
+{
+    for (int l = 0; l < 6; l++) {
+        for (int i = 0; i < p->n; i++) free(p->list[l][i]);
+        free(p->list[l]);
+    }
+}
+
+static void run(const struct kernels *kernels, const struct pages *p, const float *q,
+                const float *dout, const size_t *offsets, const int *counts, int R, float scale,
+                float *dq, int add)
+{
+    float *scratch = floats(attention_backward_scratch(p->D, p->n));
+    struct attention_pages pages = {
+        (const float *const *)p->list[0],
+        (const float *const *)p->list[1],
+        (const float *const *)p->list[2],
+        (const float *const *)p->list[3],
+        p->list[4],
+        p->list[5],
+    };
+    kernels->attention_backward(q, dout, offsets, counts, R, &pages, p->n, p->D, scale, dq, add,
+                                scratch);
+    free(scratch);
+}
+
+/* The contract for one row; exp from the kernels under test.  dk, dv: (positions, D). */
+static void model_row(const struct kernels *kernels, const struct pages *p, const float *q,
+                      const float *dout, int count, float scale, float *dq, float *dk, float *dv)
+{
+    float *s = floats((size_t)count), *dp = floats((size_t)count);
+    float sums[16] = {0}, deltas[16] = {0}, highest = -INFINITY;
+    for (int j = 0; j < count; j++) {
+        float dot = 0;
+        dp[j] = 0;
+        for (int d = 0; d < p->D; d++) {
+            dot = fmaf(q[d], p->k[j * p->D + d], dot);
+            dp[j] = fmaf(dout[d], p->v[j * p->D + d], dp[j]);
+        }
+        s[j] = dot * scale;
+        if (s[j] > highest) highest = s[j];
+    }
+    for (int j = 0; j < count; j++) s[j] = s[j] - highest;
+    kernels->exps(s, s, (size_t)count);
+    for (int j = 0; j < count; j++) sums[j % 16] = sums[j % 16] + s[j];
+    float inverse = 1.0f / tree(sums);
+    for (int j = 0; j < count; j++) {
+        s[j] = s[j] * inverse;
+        deltas[j % 16] = fmaf(s[j], dp[j], deltas[j % 16]);
+    }
+    float delta = tree(deltas);
+    for (int d = 0; d < p->D; d++) dq[d] = 0;
+    for (int j = 0; j < count; j++) {
+        float ds = s[j] * (dp[j] - delta) * scale;
+        for (int d = 0; d < p->D; d++) {
+            dq[d] = fmaf(ds, p->k[j * p->D + d], dq[d]);
+            dk[j * p->D + d] = fmaf(ds, q[d], dk[j * p->D + d]);
+            dv[j * p->D + d] = fmaf(s[j], dout[d], dv[j * p->D + d]);
+        }
+    }
+    free(s);
+    free(dp);
+}
+
+static void assert_pages(const struct pages *p, const float *dk, const float *dv, int positions,
+                         const char *what)
+{
+    for (int j = 0; j < p->n * ATTENTION_PAGE; j++)
+        for (int side = 0; side < 2; side++) {
+            const float *got = p->list[4 + side][j / 32] + j % 32 * p->D;
+            if (j < positions)
+                assert_same(got, (side ? dv : dk) + j * p->D, (size_t)p->D, what);
+            else
+                for (int d = 0; d < p->D; d++) assert_true(got[d] == 0);
+        }
+}
+
+static void test_attention_model(void **state)
+{
+    static const int sizes[][3] = {{16, 1, 1},    {16, 40, 5},  {32, 33, 50},  {48, 96, 13},
+                                   {64, 130, 97}, {80, 65, 49}, {128, 70, 20}, {96, 32, 144}};
+    for (int c = 0; c < 8; c++) {
+        int D = sizes[c][0], positions = sizes[c][1], R = sizes[c][2];
+        size_t all = (size_t)(positions * D), rows = (size_t)(R * D);
+        float *k = normals(all, 50), *v = normals(all, 51), scale = 1.0f / sqrtf((float)D);
+        size_t *offsets = alloc_array((size_t)R, sizeof *offsets);
+        int *counts = alloc_array((size_t)R, sizeof *counts);
+        for (int r = 0; r < R; r++) {
+            counts[r] = 1 + (c % 2 ? r * 59 % positions : r * positions / R); /* any order */
+            offsets[r] = (size_t)((R - 1 - r) * D);
+        }
+        float *q = normals(rows, 52), *dout = normals(rows, 53);
+        float *start = normals(rows, 54), *dq = floats(rows), *added = floats(rows);
+        float *dk = alloc_zeroed(all, sizeof *dk), *dv = alloc_zeroed(all, sizeof *dv);
+        struct pages m = {.D = D, .k = k, .v = v};
+        for (int r = 0; r < R; r++)
+            model_row(sets[0], &m, q + offsets[r], dout + offsets[r], counts[r], scale,
+                      dq + offsets[r], dk, dv);
+        for (size_t i = 0; i < rows; i++) added[i] = start[i] + dq[i];
+        for (int i = 0; i < n_sets; i++) {
+            struct pages p = make_pages(sets[i], positions, D, k, v);
+            float *got = normals(rows, 54);
+            run(sets[i], &p, q, dout, offsets, counts, R, scale, got, 1);
+            assert_same(got, added, rows, sets[i]->name);
+            assert_pages(&p, dk, dv, positions, sets[i]->name);
+            for (int way = 0; way < 2; way++) { /* in place */
+                memcpy(got, way ? dout : q, rows * sizeof *got);
+                run(sets[i], &p, way ? q : got, way ? got : dout, offsets, counts, R, scale, got,
+                    0);
+                assert_same(got, dq, rows, "in place");
+            }
+            free(got);
+            free_pages(&p);
+        }
+        free(k), free(v), free(offsets), free(counts), free(q), free(dout), free(start);
+        free(dq), free(added), free(dk), free(dv);
+    }
+}
+
+/* Cuts of the run into calls, more pages behind, other numbers in masked positions: no bit moves.
+ */
+static void test_attention_cuts(void **state)
+{
+    enum { R = 120, POSITIONS = 140, D = 32, SIZE = POSITIONS * D };
+    float *k = normals(SIZE, 50), *v = normals(SIZE, 51), *q = normals(R * D, 52);
+    float *dout = normals(R * D, 53), *first = floats(R * D), *got = floats(R * D);
+    size_t offsets[R];
+    int counts[R];
+    for (int r = 0; r < R; r++) offsets[r] = (size_t)(r * D), counts[r] = 1 + r * 2 / 3;
+    for (int d = 0; d < D; d++) q[50 * D + d] = 1e-38f, dout[50 * D + d] = -1e-44f; /* underflow */
+    for (int i = 0; i < n_sets; i++) {
+        struct pages all = make_pages(sets[i], counts[R - 1], D, k, v);
+        run(sets[i], &all, q, dout, offsets, counts, R, 0.2f, got, 0);
+        if (i == 0) memcpy(first, got, R * D * sizeof *got);
+        assert_same(got, first, R * D, sets[i]->name);
+        for (int step = 1; step < R; step += step < 14 ? 3 : 17) {
+            struct pages p = make_pages(sets[i], POSITIONS, D, k, v);
+            for (int j = counts[R - 1]; j < POSITIONS; j++) {
+                float huge[D];
+                for (int d = 0; d < D; d++) huge[d] = (j + d) % 2 ? 3e38f : -3e38f;
+                sets[i]->page_store(p.list[0][j / 32], p.list[1][j / 32], D, j % 32, huge, huge);
+            }
+            for (int page = 0; page < p.n; page++)
+                sets[i]->page_mirror(p.list[0][page], p.list[1][page], D, p.list[2][page],
+                                     p.list[3][page]);
+            for (int r = 0; r < R; r += step)
+                run(sets[i], &p, q, dout, offsets + r, counts + r, R - r < step ? R - r : step,
+                    0.2f, got, 0);
+            assert_same(got, first, R * D, "cut");
+            for (int page = 0; page < all.n; page++)
+                for (int side = 4; side < 6; side++)
+                    assert_same(p.list[side][page], all.list[side][page], 32 * D, "cut");
+            free_pages(&p);
+        }
+        free_pages(&all);
+    }
+    free(k), free(v), free(q), free(dout), free(first), free(got);
+}
+
+/* ---- differences of the forward kernels --------------------------------------- */
+
+static double dot(const float *a, const float *b, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* Slope of loss() when x moves along `way` (n numbers), from four differences: its error is of the
+ * fifth derivative.  x is left as it was. */
+static double slope(double (*loss)(void *), void *self, float *x, const float *way, int n)
+{
+    const double h = 1.0 / 128;
+    static const int steps[4] = {-2, -1, 1, 2}, weights[4] = {1, -8, 8, -1};
+    double sum = 0;
+    float *kept = floats((size_t)n);
+    memcpy(kept, x, (size_t)n * sizeof *x);
+    for (int s = 0; s < 4; s++) {
+        for (int i = 0; i < n; i++) x[i] = (float)((double)kept[i] + h * steps[s] * (double)way[i]);
+        sum += weights[s] * loss(self);
+    }
+    memcpy(x, kept, (size_t)n * sizeof *x);
+    free(kept);
+    return sum / (12 * h);
+}
+
+static void assert_slope(double measured, double expected, const char *what)
+{
+    if (!(fabs(measured - expected) <= 1e-3 * (1 + fabs(expected))))
+        fail_msg("%s: slope %.9g, gradient %.9g", what, measured, expected);
+}
+
+enum { FT = 5, FN = 64, FK = 40 };
+struct forward {
+    const struct kernels *k;
+    float x[FT * FN], w[FN * FK], dy[FT * FN], weight[FN];
+};
+
+static double loss_rmsnorm(void *self)
+{
+    struct forward *f = self;
+    float y[FT * FN];
+    f->k->rmsnorm(f->x, FN, FT, FN, f->weight, 1e-5f, y, FN);
+    return dot(y, f->dy, FT * FN);
+}
+
+/* x (FT, FK) · W (FN, FK), gate and up alternating when gated. */
+static double product_loss(struct forward *f, int gated)
+{
+    struct tensor t = {.type = TENSOR_F32, .n_dims = 2, .shape = {FN, FK}, .data = f->w};
+    struct packed w = pack(&t);
+    float y[FT * FN], *scratch = floats(gemm_scratch(&w));
+    if (gated)
+        f->k->gemm_swiglu(f->x, FK, FT, &w, 0, FN / 32, y, FN / 2, NULL, 0, scratch);
+    else
+        f->k->gemm(f->x, FK, FT, &w, 0, w.n_panels, NULL, y, FN, 0, scratch);
+    free(scratch);
+    packed_free(&w);
+    return dot(y, f->dy, gated ? FT * FN / 2 : FT * FN);
+}
+
+static double loss_gemm(void *self)
+{
+    return product_loss(self, 0);
+}
+
+static double loss_swiglu(void *self)
+{
+    return product_loss(self, 1);
+}
+
+/* Both gradients of a product from that of its output. */
+static void check_product(struct forward *f, double (*loss)(void *), const float *dy,
+                          const char *what)
+{
+    struct tensor t = {.type = TENSOR_F32, .n_dims = 2, .shape = {FN, FK}, .data = f->w};
+    struct packed w = pack(&t);
+    float dx[FT * FK], dw[FN * FK] = {0}, *way = normals(FN * FK, 9);
+    float *scratch = floats(gemm_scratch(&w)), *more = floats(gemm_dw_scratch());
+    f->k->gemm_dx(dy, FN, FT, &w, 0, (FK + 15) / 16, dx, FK, 0, scratch);
+    f->k->gemm_dw(dy, FN, f->x, FK, FT, 0, FN, FK, dw, FK, more);
+    assert_slope(slope(loss, f, f->x, way, FT * FK), dot(dx, way, FT * FK), what);
+    assert_slope(slope(loss, f, f->w, way, FN * FK), dot(dw, way, FN * FK), what);
+    free(way);
+    free(scratch);
+    free(more);
+    packed_free(&w);
+}
+
+static void fill(float *x, int n, double size, uint64_t stream)
+{
+    for (int i = 0; i < n; i++) x[i] = (float)(size * siren_random_normal(3, stream, (uint64_t)i));
+}
+
+static void test_differences(void **state)
+{
+    struct forward f = {.k = kernels_select(isa_best(), NULL)};
+    float gates[FT * FN], dx[FT * FN], dweight[FN] = {0}, *way = normals(FT * FN, 8);
+    fill(f.x, FT * FN, 1, 1);
+    fill(f.w, FN * FK, 0.1, 2);
+    fill(f.dy, FT * FN, 1, 3);
+    fill(f.weight, FN, 1, 4);
+    f.k->rmsnorm_backward(f.x, FN, f.dy, FN, FT, FN, f.weight, 1e-5f, dx, FN, 0, dweight);
+    assert_slope(slope(loss_rmsnorm, &f, f.x, way, FT * FN), dot(dx, way, FT * FN), "rmsnorm");
+    assert_slope(slope(loss_rmsnorm, &f, f.weight, way, FN), dot(dweight, way, FN), "its weight");
+    check_product(&f, loss_gemm, f.dy, "gemm");
+    struct tensor t = {.type = TENSOR_F32, .n_dims = 2, .shape = {FN, FK}, .data = f.w};
+    struct packed w = pack(&t);
+    float h[FT * FN / 2], *scratch = floats(gemm_scratch(&w));
+    f.k->gemm_swiglu(f.x, FK, FT, &w, 0, FN / 32, h, FN / 2, gates, FN, scratch);
+    f.k->swiglu_backward(gates, FN, f.dy, FN / 2, FT, FN / 32, gates, FN, NULL, 0);
+    check_product(&f, loss_swiglu, gates, "swiglu");
+    free(way);
+    free(scratch);
+    packed_free(&w);
+}
+
+enum { AR = 30, AJ = 50, AD = 32 };
+struct attending {
+    const struct kernels *kernels;
+    float q[AR * AD], k[AJ * AD], v[AJ * AD], dout[AR * AD];
+    size_t offsets[AR];
+    int counts[AR];
+};
+
+static double loss_attention(void *self)
+{
+    struct attending *a = self;
+    struct pages p = make_pages(a->kernels, AJ, AD, a->k, a->v);
+    float out[AR * AD], *scratch = floats(attention_scratch(AR, p.n));
+    a->kernels->attention(a->q, a->offsets, a->counts, AR, (const float *const *)p.list[0],
+                          (const float *const *)p.list[1], p.n, NULL, 0, AD, 0.2f, out, scratch);
+    free(scratch);
+    free_pages(&p);
+    return dot(out, a->dout, AR * AD);
+}
+
+static void test_attention_differences(void **state)
+{
+    struct attending a = {.kernels = kernels_select(isa_best(), NULL)};
+    fill(a.q, AR * AD, 1, 1);
+    fill(a.k, AJ * AD, 1, 2);
+    fill(a.v, AJ * AD, 1, 3);
+    fill(a.dout, AR * AD, 1, 4);
+    for (int r = 0; r < AR; r++) {
+        a.offsets[r] = (size_t)(r * AD);
+        a.counts[r] = 1 + r * 5 / 3;
+    }
+    struct pages p = make_pages(a.kernels, AJ, AD, a.k, a.v);
+    float dq[AR * AD], d[AJ * AD], *way = normals(AJ * AD, 8);
+    run(a.kernels, &p, a.q, a.dout, a.offsets, a.counts, AR, 0.2f, dq, 0);
+    assert_slope(slope(loss_attention, &a, a.q, way, AR * AD), dot(dq, way, AR * AD), "queries");
+    for (int side = 0; side < 2; side++) {
+        for (int j = 0; j < AJ; j++)
+            memcpy(d + j * AD, p.list[4 + side][j / 32] + j % 32 * AD, AD * sizeof *d);
+        assert_slope(slope(loss_attention, &a, side ? a.v : a.k, way, AJ * AD),
+                     dot(d, way, AJ * AD), side ? "values" : "keys");
+    }
+    free(way);
+    free_pages(&p);
+}
+
+/* ---- PyTorch ------------------------------------------------------------------ */
+
+enum { T = 4, N = 96, HEADS = 3, TOKENS = 21, J = 51, D = 32, ROWS = TOKENS * HEADS };
+
+/* backward.f32, array for array. */
+static struct {
+    float x[T * N], weight[N], dy[T * N], rmsnorm_dx[T * N], rmsnorm_dweight[N];
+    float gate[T * N], up[T * N], dh[T * N], dgate[T * N], dup[T * N];
+    float q[ROWS * D], k[J * D], v[J * D], dout[ROWS * D], dq[ROWS * D], dk[J * D], dv[J * D];
+    float logits[T * N], cross_entropy[T * N], entropy[T * N];
+} fixture;
+
+static int setup(void **state)
+{
+    FILE *f = fopen("tests/fixtures/kernels/backward.f32", "rb");
+    if (!f) return -1;
+    size_t items = fread(&fixture, sizeof fixture, 1, f);
+    int more = fgetc(f) != EOF;
+    fclose(f);
+    n_sets = machine_kernels(sets);
+    return items == 1 && !more ? 0 : -1;
+}
+
+static void assert_near(const float *got, const float *expected, int n, double tolerance,
+                        const char *what)
+{
+    for (int i = 0; i < n; i++) {
+        double e = (double)expected[i];
+        if (!(fabs((double)got[i] - e) <= tolerance * (1 + fabs(e))))
+            fail_msg("%s: element %d: %.9g, expected %.9g", what, i, (double)got[i], e);
+    }
+}
+
+static void test_torch_rows(void **state)
+{
+    const int targets[T] = {0, 31, 90, 95};
+    for (int i = 0; i < n_sets; i++) {
+        float y[T * N], dweight[N] = {0}, gates[T * 2 * N];
+        sets[i]->rmsnorm_backward(fixture.x, N, fixture.dy, N, T, N, fixture.weight, 1e-5f, y, N, 0,
+                                  dweight);
+        assert_near(y, fixture.rmsnorm_dx, T * N, 1e-6, "rmsnorm");
+        assert_near(dweight, fixture.rmsnorm_dweight, N, 1e-6, "rmsnorm's weight");
+        for (int j = 0; j < T * N; j++) {
+            int at = j / 16 * 32 + j % 16;
+            gates[at] = fixture.gate[j];
+            gates[at + 16] = fixture.up[j];
+        }
+        sets[i]->swiglu_backward(gates, 2 * N, fixture.dh, N, T, N / 16, gates, 2 * N, NULL, 0);
+        for (int j = 0; j < T * N; j++) {
+            int at = j / 16 * 32 + j % 16;
+            assert_near(gates + at, fixture.dgate + j, 1, 1e-6, "gate");
+            assert_near(gates + at + 16, fixture.dup + j, 1, 1e-6, "up");
+        }
+        for (int t = 0; t < T; t++) {
+            const float *x = fixture.logits + t * N;
+            float lse = sets[i]->logsumexp(x, N), entropy = 0;
+            sets[i]->softmax_backward(x, N, lse, targets[t], -1.0f / T, 0, 0, y);
+            assert_near(y, fixture.cross_entropy + t * N, N, 1e-6, "cross-entropy");
+            for (int j = 0; j < N; j++) entropy -= expf(x[j] - lse) * (x[j] - lse);
+            sets[i]->softmax_backward(x, N, lse, -1, 0, entropy, 1, y);
+            assert_near(y, fixture.entropy + t * N, N, 2e-6, "entropy");
+        }
+    }
+}
+
+static void test_torch_attention(void **state)
+{
+    size_t offsets[ROWS];
+    int counts[ROWS];
+    for (int r = 0; r < ROWS; r++) {
+        offsets[r] = (size_t)(r * D);
+        counts[r] = J - TOKENS + r / HEADS + 1;
+    }
+    for (int i = 0; i < n_sets; i++) {
+        struct pages p = make_pages(sets[i], J, D, fixture.k, fixture.v);
+        float dq[ROWS * D];
+        run(sets[i], &p, fixture.q, fixture.dout, offsets, counts, ROWS, 1.0f / sqrtf(D), dq, 0);
+        assert_near(dq, fixture.dq, ROWS * D, 2e-6, "queries");
+        for (int j = 0; j < J; j++) {
+            assert_near(p.list[4][j / 32] + j % 32 * D, fixture.dk + j * D, D, 2e-6, "keys");
+            assert_near(p.list[5][j / 32] + j % 32 * D, fixture.dv + j * D, D, 2e-6, "values");
+        }
+        free_pages(&p);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dx),
+        cmocka_unit_test(test_dx_rows),
+        cmocka_unit_test(test_dw),
+        cmocka_unit_test(test_product_accuracy),
+        cmocka_unit_test(test_column_sums),
+        cmocka_unit_test(test_rmsnorm),
+        cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(test_swiglu_saved),
+        cmocka_unit_test(test_softmax),
+        cmocka_unit_test(test_attention_model),
+        cmocka_unit_test(test_attention_cuts),
+        cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_attention_differences),
+        cmocka_unit_test(test_torch_rows),
+        cmocka_unit_test(test_torch_attention),
+    };
+    return cmocka_run_group_tests_name("backward_kernels", tests, setup, NULL);
+}
