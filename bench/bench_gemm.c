@@ -4,7 +4,8 @@
  *
  * Figures are medians over alternating rounds of thread CPU time, in GFLOP/s and as a share of
  * the measured peak (the set's own loop of FMAs in registers).  OPENBLAS_CORETYPE=Haswell holds
- * OpenBLAS to AVX2.  For one row the figure that counts is the rate at which weights are read. */
+ * OpenBLAS to AVX2.  dx and dw are the gradients of the same product (as many operations).  For one
+ * row the figure that counts is the rate at which weights are read. */
 #include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,11 +18,13 @@
 
 void openblas_set_num_threads(int n);
 
-enum { ROUNDS = 9, MOST_T = 320, KINDS = 3 };
+enum { ROUNDS = 9, MOST_T = 320 };
+enum kind { F32, Q4, DX_F32, DX_Q4, DW, OPENBLAS, KINDS };
+static const char *const kind_names[KINDS] = {"f32", "q4", "dx f32", "dx q4", "dw", "openblas"};
 
 struct problem {
     int T, N, K;
-    float *x, *y, *scratch;
+    float *x, *y, *dx, *dw, *scratch;
     const float *dense; /* (N, K) */
     struct packed f32, q4, q8;
 };
@@ -33,24 +36,34 @@ static double cpu_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* One call: with packed weights, or (NULL) with OpenBLAS. */
-static void multiply(const struct problem *p, const struct kernels *k, const struct packed *w)
+/* One call.  The gradients read y as dY. */
+static void multiply(const struct problem *p, const struct kernels *k, enum kind kind)
 {
-    if (w)
-        k->gemm(p->x, (size_t)p->K, p->T, w, 0, w->n_panels, NULL, p->y, (size_t)p->N, 0,
-                p->scratch);
-    else
+    const struct packed *w = kind == Q4 || kind == DX_Q4 ? &p->q4 : &p->f32;
+    size_t n = (size_t)p->N, width = (size_t)p->K;
+    switch (kind) {
+    case DX_F32:
+    case DX_Q4:
+        k->gemm_dx(p->y, n, p->T, w, 0, (p->K + 15) / 16, p->dx, width, 0, p->scratch);
+        break;
+    case DW:
+        k->gemm_dw(p->y, n, p->x, width, p->T, 0, p->N, p->K, p->dw, width, p->scratch);
+        break;
+    case OPENBLAS:
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, p->T, p->N, p->K, 1.0f, p->x, p->K,
                     p->dense, p->K, 0.0f, p->y, p->N);
+        break;
+    default:
+        k->gemm(p->x, width, p->T, w, 0, w->n_panels, NULL, p->y, n, 0, p->scratch);
+    }
 }
 
-static double seconds_a_call(const struct problem *p, const struct kernels *k,
-                             const struct packed *w)
+static double seconds_a_call(const struct problem *p, const struct kernels *k, enum kind kind)
 {
     double flops = 2.0 * p->T * (double)p->N * p->K;
     int calls = (int)(2e8 / flops) + 1;
     double start = cpu_seconds();
-    for (int i = 0; i < calls; i++) multiply(p, k, w);
+    for (int i = 0; i < calls; i++) multiply(p, k, kind);
     return (cpu_seconds() - start) / calls;
 }
 
@@ -62,20 +75,15 @@ static int by_size(const void *a, const void *b)
 
 static void bench_problem(const struct problem *p, const struct kernels *k, double peak)
 {
-    const struct packed *weights[KINDS] = {&p->f32, &p->q4, NULL};
     double times[KINDS][ROUNDS];
-    for (int i = 0; i < KINDS; i++) seconds_a_call(p, k, weights[i]);
+    for (int i = 0; i < KINDS; i++) seconds_a_call(p, k, (enum kind)i);
     for (int round = 0; round < ROUNDS; round++)
-        for (int i = 0; i < KINDS; i++) times[i][round] = seconds_a_call(p, k, weights[i]);
+        for (int i = 0; i < KINDS; i++) times[i][round] = seconds_a_call(p, k, (enum kind)i);
     printf("%-8s T %3d  N %5d  K %4d ", k->name, p->T, p->N, p->K);
     for (int i = 0; i < KINDS; i++) {
         qsort(times[i], ROUNDS, sizeof **times, by_size);
         double rate = 2e-9 * p->T * (double)p->N * p->K / times[i][ROUNDS / 2];
-        printf("  %s %6.1f (%3.0f %%)",
-               i == 0   ? "f32"
-               : i == 1 ? "q4"
-                        : "openblas",
-               rate, 100 * rate / peak);
+        printf("  %s %6.1f (%3.0f %%)", kind_names[i], rate, 100 * rate / peak);
     }
     printf("\n");
     fflush(stdout);
@@ -89,11 +97,14 @@ static int make_problem(struct problem *p, int N, int K)
     *p = (struct problem){.N = N, .K = K, .dense = dense};
     p->x = alloc_aligned(MOST_T * k, sizeof(float));
     p->y = alloc_aligned(MOST_T * n, sizeof(float));
+    p->dx = alloc_aligned(MOST_T * k, sizeof(float));
+    p->dw = alloc_zeroed(n * k, sizeof(float));
     int failed = packed_alloc(&p->f32, PACKED_F32, N, K, NULL) ||
                  packed_alloc(&p->q4, PACKED_Q4, N, K, NULL) ||
                  packed_alloc(&p->q8, PACKED_Q8, N, K, NULL);
-    if (!failed) p->scratch = alloc_aligned(gemm_scratch(&p->f32), sizeof(float));
-    if (failed || !q || !dense || !p->x || !p->y || !p->scratch) return -1;
+    size_t forward = gemm_scratch(&p->f32), dw = gemm_dw_scratch();
+    p->scratch = alloc_aligned(forward > dw ? forward : dw, sizeof(float));
+    if (failed || !q || !dense || !p->x || !p->y || !p->dx || !p->dw || !p->scratch) return -1;
     for (size_t i = 0; i < blocks * 34; i++) q[i] = (unsigned char)(i * 2654435761u >> 13);
     for (size_t b = 0; b < blocks; b++) { /* d and m as halves near 0.01; Q8_0 has d only */
         q[b * 20 + 1] = q[b * 20 + 3] = 0x21;
@@ -118,6 +129,8 @@ static void free_problem(struct problem *p)
     free((void *)(uintptr_t)p->dense);
     free(p->x);
     free(p->y);
+    free(p->dx);
+    free(p->dw);
     free(p->scratch);
 }
 
@@ -140,7 +153,10 @@ static void bench_stream(const struct kernels *k)
         double taken = (cpu_seconds() - start) / 2; /* it passes twice over its numbers */
         if (taken < copy) copy = taken;
         for (int i = 0; i < 3; i++) {
-            double seconds = seconds_a_call(&p, k, w[i]);
+            double start_call = cpu_seconds();
+            k->gemm(p.x, (size_t)p.K, 1, w[i], 0, w[i]->n_panels, NULL, p.y, (size_t)p.N, 0,
+                    p.scratch);
+            double seconds = cpu_seconds() - start_call;
             if (seconds < best[i]) best[i] = seconds;
         }
     }
