@@ -54,7 +54,7 @@ ifneq ($(SANITIZE),)
   ALL_LDFLAGS += -fsanitize=$(SANITIZE)
 endif
 
-LIB_SRC := $(sort $(wildcard src/base/*.c src/tensor/*.c src/text/*.c src/model/*.c src/recs/*.c \
+LIB_SRC := $(sort $(wildcard src/base/*.c src/tensor/*.c src/text/*.c src/model/*.c src/recs/*.c src/train/*.c \
                   src/store/*.c src/app/*.c))
 CLI_SRC := $(sort $(wildcard src/cli/*.c))
 TEST_SRC := $(sort $(wildcard tests/test_*.c))

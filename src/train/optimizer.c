@@ -1,0 +1,276 @@
+/* AdamW, gradient norms, schedules. */
+#include "siren/optimizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+
+struct moments {
+    float *m, *v;
+    double lr_factor, weight_decay;
+};
+
+struct siren_adamw {
+    struct siren_params params;
+    struct siren_adamw_options options;
+    struct moments *moments; /* one for each parameter */
+    uint64_t steps;
+};
+
+static size_t count_of(const struct siren_param *p)
+{
+    return (size_t)p->rows * (size_t)p->columns;
+}
+
+struct siren_adamw_options siren_adamw_defaults(void)
+{
+    return (struct siren_adamw_options){0.9, 0.999, 1e-8, 0.01};
+}
+
+static int check_options(const struct siren_adamw_options *o, struct siren_error *err)
+{
+    if (!(o->beta1 >= 0 && o->beta1 < 1))
+        return siren_fail(err, SIREN_EINVAL, "beta1 is %g, expected [0, 1)", o->beta1);
+    if (!(o->beta2 >= 0 && o->beta2 < 1))
+        return siren_fail(err, SIREN_EINVAL, "beta2 is %g, expected [0, 1)", o->beta2);
+    if (!(o->eps > 0 && isfinite(o->eps)))
+        return siren_fail(err, SIREN_EINVAL, "eps is %g, expected a positive number", o->eps);
+    if (!(o->weight_decay >= 0 && isfinite(o->weight_decay)))
+        return siren_fail(err, SIREN_EINVAL, "weight decay is %g, expected 0 or more",
+                          o->weight_decay);
+    return 0;
+}
+
+static int apply_group(struct siren_adamw *a, const struct siren_param_group *g,
+                       struct siren_error *err)
+{
+    if (g->first > a->params.n || g->n > a->params.n - g->first)
+        return siren_fail(err, SIREN_EINVAL, "group of parameters %zu + %zu, but there are %zu",
+                          g->first, g->n, a->params.n);
+    if (!(g->lr_factor >= 0 && isfinite(g->lr_factor)) ||
+        !(g->weight_decay >= 0 && isfinite(g->weight_decay)))
+        return siren_fail(err, SIREN_EINVAL,
+                          "group with lr factor %g and weight decay %g, expected 0 or more",
+                          g->lr_factor, g->weight_decay);
+    for (size_t i = g->first; i < g->first + g->n; i++) {
+        a->moments[i].lr_factor = g->lr_factor;
+        a->moments[i].weight_decay = a->params.list[i].no_decay ? 0 : g->weight_decay;
+    }
+    return 0;
+}
+
+static int allocate_moments(struct siren_adamw *a, struct siren_error *err)
+{
+    a->moments = alloc_zeroed(a->params.n ? a->params.n : 1, sizeof *a->moments);
+    if (!a->moments) return siren_fail_memory(err, "the optimiser", a->params.n);
+    for (size_t i = 0; i < a->params.n; i++) {
+        const struct siren_param *p = &a->params.list[i];
+        struct moments *s = &a->moments[i];
+        if (p->rows < 0 || p->columns < 0)
+            return siren_fail(err, SIREN_EINVAL, "%s: shape (%d, %d)", p->name, p->rows,
+                              p->columns);
+        s->m = alloc_zeroed(count_of(p) + 1, sizeof(float));
+        s->v = alloc_zeroed(count_of(p) + 1, sizeof(float));
+        if (!s->m || !s->v) return siren_fail_memory(err, "the moments", 8ull * count_of(p));
+        s->lr_factor = 1;
+        s->weight_decay = p->no_decay ? 0 : a->options.weight_decay;
+    }
+    return 0;
+}
+
+int siren_adamw_create(struct siren_adamw **out, struct siren_params params,
+                       const struct siren_adamw_options *options,
+                       const struct siren_param_group *groups, size_t n_groups,
+                       struct siren_error *err)
+{
+    struct siren_adamw *a;
+    int rc = check_options(options, err);
+    *out = NULL;
+    if (rc) return rc;
+    a = calloc(1, sizeof *a);
+    if (!a) return siren_fail_memory(err, "the optimiser", sizeof *a);
+    a->params = params;
+    a->options = *options;
+    rc = allocate_moments(a, err);
+    for (size_t i = 0; !rc && i < n_groups; i++) rc = apply_group(a, &groups[i], err);
+    if (rc)
+        siren_adamw_free(a);
+    else
+        *out = a;
+    return rc;
+}
+
+void siren_adamw_free(struct siren_adamw *a)
+{
+    if (!a) return;
+    for (size_t i = 0; a->moments && i < a->params.n; i++) {
+        free(a->moments[i].m);
+        free(a->moments[i].v);
+    }
+    free(a->moments);
+    free(a);
+}
+
+/* ---- A step ---- */
+
+struct scalars {
+    float keep, beta2, one_beta1, one_beta2, minus_rate, root2, eps;
+};
+
+static struct scalars scalars_of(const struct siren_adamw *a, const struct moments *s, double lr)
+{
+    const struct siren_adamw_options *o = &a->options;
+    double t = (double)a->steps, rate = lr * s->lr_factor;
+    struct scalars k;
+    k.keep = (float)(1 - rate * s->weight_decay);
+    k.beta2 = (float)o->beta2;
+    k.one_beta1 = (float)(1 - o->beta1);
+    k.one_beta2 = (float)(1 - o->beta2);
+    k.minus_rate = (float)-(rate / (1 - pow(o->beta1, t)));
+    k.root2 = (float)sqrt(1 - pow(o->beta2, t));
+    k.eps = (float)o->eps;
+    return k;
+}
+
+static void update(const struct siren_param *p, const struct moments *s, const struct scalars *k,
+                   size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        float g = p->grad[i], value = p->value[i] * k->keep;
+        float m = fmaf(k->one_beta1, g - s->m[i], s->m[i]);
+        float v = fmaf(k->one_beta2 * g, g, s->v[i] * k->beta2);
+        s->m[i] = m;
+        s->v[i] = v;
+        p->value[i] = value + (k->minus_rate * m) / (sqrtf(v) / k->root2 + k->eps);
+    }
+}
+
+struct step_job {
+    const struct siren_adamw *adamw;
+    double lr;
+};
+
+/* A thread takes its share of every parameter: numbers are independent, so cuts move no bit. */
+static void step_share(void *context, int thread, int n_threads)
+{
+    const struct step_job *job = context;
+    for (size_t i = 0; i < job->adamw->params.n; i++) {
+        const struct siren_param *p = &job->adamw->params.list[i];
+        const struct moments *s = &job->adamw->moments[i];
+        struct scalars k = scalars_of(job->adamw, s, job->lr);
+        size_t n = count_of(p), share = n / (size_t)n_threads + 1;
+        size_t from = share * (size_t)thread, to = from + share;
+        if (from < n) update(p, s, &k, from, to < n ? to : n);
+    }
+}
+
+void siren_adamw_step(struct siren_adamw *a, double lr, struct siren_pool *pool)
+{
+    struct step_job job = {a, lr};
+    a->steps++;
+    if (pool)
+        siren_pool_run(pool, step_share, &job);
+    else
+        step_share(&job, 0, 1);
+}
+
+float *siren_adamw_m(struct siren_adamw *a, size_t i)
+{
+    return a->moments[i].m;
+}
+
+float *siren_adamw_v(struct siren_adamw *a, size_t i)
+{
+    return a->moments[i].v;
+}
+
+uint64_t siren_adamw_steps(const struct siren_adamw *a)
+{
+    return a->steps;
+}
+
+void siren_adamw_set_steps(struct siren_adamw *a, uint64_t steps)
+{
+    a->steps = steps;
+}
+
+/* ---- Gradients ---- */
+
+void siren_gradients_zero(struct siren_params params)
+{
+    for (size_t i = 0; i < params.n; i++)
+        if (count_of(&params.list[i]))
+            memset(params.list[i].grad, 0, count_of(&params.list[i]) * sizeof(float));
+}
+
+void siren_gradients_scale(struct siren_params params, float factor)
+{
+    for (size_t i = 0; i < params.n; i++)
+        for (size_t j = 0, n = count_of(&params.list[i]); j < n; j++)
+            params.list[i].grad[j] *= factor;
+}
+
+int siren_gradients_norm(struct siren_params params, double *norm, struct siren_error *err)
+{
+    double all = 0;
+    for (size_t i = 0; i < params.n; i++) {
+        const struct siren_param *p = &params.list[i];
+        double sum = 0; /* of squares below 1.2e77 each: it cannot overflow */
+        for (size_t j = 0, n = count_of(p); j < n; j++) {
+            if (!isfinite(p->grad[j]))
+                return siren_fail(err, SIREN_ENUMERIC,
+                                  "the gradient of %s (parameter %zu) is %f at row %zu, column %zu",
+                                  p->name, i, p->grad[j], j / (size_t)p->columns,
+                                  j % (size_t)p->columns);
+            sum += (double)p->grad[j] * p->grad[j];
+        }
+        all += sum;
+    }
+    *norm = sqrt(all);
+    return 0;
+}
+
+int siren_gradients_clip(struct siren_params params, double max_norm, double *norm,
+                         struct siren_error *err)
+{
+    double found;
+    int rc;
+    if (!(max_norm > 0))
+        return siren_fail(err, SIREN_EINVAL, "largest gradient norm is %g, expected more than 0",
+                          max_norm);
+    rc = siren_gradients_norm(params, &found, err);
+    if (rc) return rc;
+    if (norm) *norm = found;
+    if (max_norm / (found + 1e-6) < 1)
+        siren_gradients_scale(params, (float)(max_norm / (found + 1e-6)));
+    return 0;
+}
+
+/* ---- Schedules ---- */
+
+static const char *const kinds[] = {"constant", "linear", "cosine"};
+
+double siren_schedule_factor(const struct siren_schedule *s, uint64_t step)
+{
+    double span, done;
+    if (step < s->warmup) return (double)step / (double)s->warmup;
+    if (s->kind == SIREN_SCHEDULE_CONSTANT) return 1;
+    if (step >= s->total) return 0;
+    span = (double)(s->total - s->warmup);
+    done = (double)(step - s->warmup);
+    if (s->kind == SIREN_SCHEDULE_LINEAR) return (double)(s->total - step) / span;
+    return fmax(0, 0.5 * (1 + cos(3.14159265358979323846 * (done / span))));
+}
+
+int siren_schedule_parse(enum siren_schedule_kind *out, const char *word, struct siren_error *err)
+{
+    for (int i = 0; i < 3; i++)
+        if (strcmp(word, kinds[i]) == 0) {
+            *out = (enum siren_schedule_kind)i;
+            return 0;
+        }
+    return siren_fail(err, SIREN_EINVAL, "schedule '%s', expected constant, linear or cosine",
+                      word);
+}

@@ -1,0 +1,192 @@
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "recs_fixture.h"
+#include "siren/optimizer.h"
+#include "siren/random.h"
+
+static struct siren_error err;
+
+static void near(double a, double b, double tolerance)
+{
+    if (!(fabs(a - b) <= tolerance)) fail_msg("%.17g is not within %g of %.17g", a, tolerance, b);
+}
+
+/* Two parameters, (5, 7) and (1, 11), as in tests/reference/optimizer.py. */
+enum { N0 = 35, N1 = 11, N = N0 + N1 };
+static float value[N], grad[N];
+static struct siren_param list[2] = {{"w", value, grad, 5, 7, 0},
+                                     {"b", value + N0, grad + N0, 1, 11, 1}};
+static const struct siren_params params = {list, 2};
+
+static void test_adamw_equals_pytorch(void **state)
+{
+    json_t *root = fixture_load("tests/fixtures/train/optimizer.json");
+    int steps = (int)fixture_number(root, "steps");
+    float *start = fixture_floats(root, "start"), *g = fixture_floats(root, "gradients");
+    float *want = fixture_floats(root, "values"), *m = fixture_floats(root, "m");
+    float *v = fixture_floats(root, "v");
+    struct siren_adamw_options o = siren_adamw_defaults();
+    struct siren_param_group half = {1, 1, 0.5, 0.3};
+    struct siren_adamw *a;
+    o.weight_decay = 0.05;
+    memcpy(value, start, sizeof value);
+    assert_int_equal(siren_adamw_create(&a, params, &o, &half, 1, &err), 0);
+    for (int s = 0; s < steps; s++) {
+        memcpy(grad, g + s * N, sizeof grad);
+        siren_adamw_step(a, 3e-3, NULL);
+        /* PyTorch's square root is off by one unit now and then: 1e-7 of a step of 3e-3. */
+        for (int i = 0; i < N; i++) near(value[i], want[s * N + i], 3e-7);
+    }
+    assert_memory_equal(siren_adamw_m(a, 0), m, N0 * sizeof *m);
+    assert_memory_equal(siren_adamw_m(a, 1), m + N0, N1 * sizeof *m);
+    assert_memory_equal(siren_adamw_v(a, 0), v, N0 * sizeof *v);
+    assert_memory_equal(siren_adamw_v(a, 1), v + N0, N1 * sizeof *v);
+    assert_int_equal(siren_adamw_steps(a), steps);
+    siren_adamw_free(a);
+    free(start), free(g), free(want), free(m), free(v);
+    json_decref(root);
+}
+
+/* The bits of `n` numbers after five steps on a pool of so many threads (0: none). */
+static void run_steps(float *x, size_t n, int threads)
+{
+    float *g = malloc(n * sizeof *g);
+    struct siren_param p = {"w", x, g, 1, (int)n, 0};
+    struct siren_adamw_options o = siren_adamw_defaults();
+    struct siren_pool *pool = NULL;
+    struct siren_adamw *a;
+    if (threads) assert_int_equal(siren_pool_create(&pool, threads, &err), 0);
+    assert_int_equal(siren_adamw_create(&a, (struct siren_params){&p, 1}, &o, NULL, 0, &err), 0);
+    for (size_t i = 0; i < n; i++) x[i] = (float)siren_random_normal(1, 0, i);
+    for (int s = 0; s < 5; s++) {
+        for (size_t i = 0; i < n; i++) g[i] = (float)siren_random_normal(2, (uint64_t)s, i);
+        siren_adamw_step(a, 1e-2, pool);
+    }
+    siren_adamw_free(a);
+    siren_pool_free(pool);
+    free(g);
+}
+
+static void test_threads_move_no_bit(void **state)
+{
+    enum { MANY = 1001 };
+    static float alone[MANY], shared[MANY];
+    run_steps(alone, MANY, 0);
+    for (int threads = 1; threads <= 5; threads += 2) {
+        run_steps(shared, MANY, threads);
+        assert_memory_equal(shared, alone, sizeof alone);
+    }
+    run_steps(alone, 2, 0); /* fewer numbers than threads */
+    run_steps(shared, 2, 5);
+    assert_memory_equal(shared, alone, 2 * sizeof *alone);
+}
+
+static void test_clip_equals_pytorch(void **state)
+{
+    json_t *root = fixture_load("tests/fixtures/train/optimizer.json");
+    int steps = (int)fixture_number(root, "steps");
+    float *g = fixture_floats(root, "gradients");
+    double *clip = fixture_doubles(root, "clip"), norm;
+    memcpy(grad, g + (steps - 1) * N, sizeof grad);
+    assert_int_equal(siren_gradients_clip(params, 1.0, &norm, &err), 0);
+    near(norm, clip[0], 1e-6 * clip[0]);
+    near(grad[0], clip[1], 1e-6);
+    free(g), free(clip);
+    json_decref(root);
+}
+
+static void test_clip_by_hand(void **state)
+{
+    double norm;
+    siren_gradients_zero(params);
+    grad[1] = 3, grad[N0 + 2] = -4;
+    assert_int_equal(siren_gradients_clip(params, 10, &norm, &err), 0);
+    assert_true(norm == 5 && grad[1] == 3 && grad[N0 + 2] == -4);
+    assert_int_equal(siren_gradients_clip(params, 2.5, NULL, &err), 0);
+    near(grad[1], 1.5, 1e-6);
+    near(grad[N0 + 2], -2, 1e-6);
+    siren_gradients_scale(params, 0.5f);
+    near(grad[N0 + 2], -1, 1e-6);
+    grad[0] = 1e38f, grad[1] = 1e38f, grad[2] = 1e38f, grad[3] = 3e38f; /* f32 would overflow */
+    assert_int_equal(siren_gradients_clip(params, INFINITY, &norm, &err), 0);
+    near(norm / 1e38, sqrt(12), 1e-6);
+    assert_int_equal(siren_gradients_clip(params, 0, &norm, &err), SIREN_EINVAL);
+}
+
+static void test_not_a_number_is_named(void **state)
+{
+    double norm = -1;
+    siren_gradients_zero(params);
+    grad[0] = 2, grad[2 * 7 + 3] = NAN;
+    assert_int_equal(siren_gradients_clip(params, 1, &norm, &err), SIREN_ENUMERIC);
+    assert_non_null(strstr(err.message, "gradient of w (parameter 0)"));
+    assert_non_null(strstr(err.message, "row 2, column 3"));
+    assert_true(norm == -1 && grad[0] == 2);
+    grad[2 * 7 + 3] = 0, grad[N0 + 10] = -INFINITY;
+    assert_int_equal(siren_gradients_norm(params, &norm, &err), SIREN_ENUMERIC);
+    assert_non_null(strstr(err.message, "gradient of b (parameter 1) is -inf at row 0, column 10"));
+}
+
+static void test_schedules_equal_transformers(void **state)
+{
+    static const char *const words[] = {"constant", "linear", "cosine"};
+    json_t *root = fixture_load("tests/fixtures/train/optimizer.json");
+    struct siren_schedule s = {.warmup = 7, .total = 40};
+    double *want;
+    for (int k = 0; k < 3; k++) {
+        assert_int_equal(siren_schedule_parse(&s.kind, words[k], &err), 0);
+        want = fixture_doubles(root, words[k]);
+        for (uint64_t t = 0; t <= 40; t++) near(siren_schedule_factor(&s, t), want[t], 1e-15);
+        free(want);
+    }
+    s.warmup = 0;
+    want = fixture_doubles(root, "no_warmup");
+    for (uint64_t t = 0; t <= 40; t++) near(siren_schedule_factor(&s, t), want[t], 1e-15);
+    free(want);
+    assert_true(siren_schedule_factor(&s, 1000) == 0);
+    s = (struct siren_schedule){SIREN_SCHEDULE_LINEAR, 5, 5}; /* nothing behind the warm-up */
+    assert_true(siren_schedule_factor(&s, 4) == 0.8 && siren_schedule_factor(&s, 5) == 0);
+    assert_int_equal(siren_schedule_parse(&s.kind, "cosin", &err), SIREN_EINVAL);
+    json_decref(root);
+}
+
+static void test_wrong_options(void **state)
+{
+    const struct siren_adamw_options good = siren_adamw_defaults();
+    struct siren_param_group far = {1, 2, 1, 0}, negative = {0, 1, -1, 0};
+    struct siren_adamw *a;
+    struct siren_adamw_options o = good;
+    o.beta1 = 1;
+    assert_int_equal(siren_adamw_create(&a, params, &o, NULL, 0, &err), SIREN_EINVAL);
+    o = good, o.beta2 = -0.1;
+    assert_int_equal(siren_adamw_create(&a, params, &o, NULL, 0, &err), SIREN_EINVAL);
+    o = good, o.eps = 0;
+    assert_int_equal(siren_adamw_create(&a, params, &o, NULL, 0, &err), SIREN_EINVAL);
+    o = good, o.weight_decay = NAN;
+    assert_int_equal(siren_adamw_create(&a, params, &o, NULL, 0, &err), SIREN_EINVAL);
+    assert_int_equal(siren_adamw_create(&a, params, &good, &far, 1, &err), SIREN_EINVAL);
+    assert_int_equal(siren_adamw_create(&a, params, &good, &negative, 1, &err), SIREN_EINVAL);
+    assert_null(a);
+    siren_adamw_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_adamw_equals_pytorch),
+        cmocka_unit_test(test_threads_move_no_bit),
+        cmocka_unit_test(test_clip_equals_pytorch),
+        cmocka_unit_test(test_clip_by_hand),
+        cmocka_unit_test(test_not_a_number_is_named),
+        cmocka_unit_test(test_schedules_equal_transformers),
+        cmocka_unit_test(test_wrong_options),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
