@@ -24,6 +24,7 @@
 #include "siren/chat.h"
 #include "siren/error.h"
 #include "siren/metrics.h"
+#include "siren/model.h"
 #include "siren/pool.h"
 #include "siren/progress.h"
 #include "siren/prompt.h"
@@ -91,10 +92,6 @@ void siren_encoder_close(struct siren_encoder *encoder);
 /* out: (n, d).  Texts beyond max_tokens tokens are cut at their end. */
 int siren_encoder_embed(struct siren_encoder *encoder, const char *const *texts, size_t n,
                         float *out, const struct siren_progress *progress, struct siren_error *err);
-
-/* "NAME#HASH" of a model's file or folder: the same weights, configuration and tokenizer give
- * the same identity wherever they lie. */
-int siren_model_identity(const char *path, char identity[256], struct siren_error *err);
 
 /* ---- a workspace with its tables in memory ---- */
 

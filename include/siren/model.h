@@ -64,4 +64,8 @@ const struct siren_config *siren_model_config(const struct siren_model *model);
 const char *siren_model_path(const struct siren_model *model);
 size_t siren_model_memory(const struct siren_model *model); /* bytes of packed weights */
 
+/* "NAME#HASH" of a model's file or folder: the same weights, configuration and tokenizer give
+ * the same identity wherever they lie. */
+int siren_model_identity(const char *path, char identity[256], struct siren_error *err);
+
 #endif

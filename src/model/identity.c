@@ -10,7 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "siren/app.h"
+#include "siren/model.h"
 #include "siren/file.h"
 
 static int hash_file(XXH3_state_t *state, const char *path, struct siren_error *err)
