@@ -190,8 +190,20 @@ int safetensors_open(struct tensors *ts, const char *path, struct siren_error *e
     {
         if (!code && strcmp(name, "__metadata__")) code = read_tensor(ts, &f, name, value);
     }
+    json_t *metadata = json_object_get(header, "__metadata__");
+    if (!ts->metadata && json_is_object(metadata)) ts->metadata = json_incref(metadata);
     json_decref(header);
     return code ? code : check_cover(ts, from, &f);
+}
+
+const char *safetensors_metadata(const struct tensors *ts, const char *key)
+{
+    return json_string_value(json_object_get(ts->metadata, key));
+}
+
+void safetensors_free(struct tensors *ts)
+{
+    json_decref(ts->metadata);
 }
 
 /* ---- folders ------------------------------------------------------------ */

@@ -177,6 +177,7 @@ void tensors_close(struct tensors *ts)
     for (size_t i = 0; i < ts->count; i++) free((char *)ts->items[i].name);
     for (size_t i = 0; i < ts->n_maps; i++) siren_map_close(&ts->maps[i]);
     gguf_free(ts);
+    safetensors_free(ts);
     free(ts->items);
     free(ts->by_name);
     free(ts->maps);

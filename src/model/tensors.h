@@ -80,6 +80,9 @@ const struct gguf_value *gguf_find(const struct tensors *ts, const char *key);
  * open). */
 int gguf_item(const struct gguf_value *array, uint64_t i, struct gguf_value *out);
 
+/* A text of a safetensors file's "__metadata__"; NULL where there is none.  Owned by ts. */
+const char *safetensors_metadata(const struct tensors *ts, const char *key);
+
 /* Exact dequantisation to f32 of elements [first, first + count) of a tensor
  * (first and count multiples of the block).  All products in these formats are
  * exact in f32 and there is a single rounding (the addition of the minimum), so

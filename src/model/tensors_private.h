@@ -21,6 +21,7 @@ struct tensors {
     size_t *by_name;         /* indices into items, sorted by name */
     struct gguf_entry *meta; /* sorted by key */
     size_t n_meta;
+    struct json_t *metadata; /* safetensors: "__metadata__" of the first file that has one */
 };
 
 /* Map one more file; its map stays where tensors may point into it. */
@@ -35,6 +36,7 @@ int tensor_size(enum tensor_type type, int n_dims, const int64_t *shape, size_t 
 
 int gguf_open(struct tensors *ts, const char *path, struct siren_error *err);
 void gguf_free(struct tensors *ts); /* the metadata */
+void safetensors_free(struct tensors *ts); /* the metadata */
 int safetensors_open(struct tensors *ts, const char *path, struct siren_error *err);
 int safetensors_open_folder(struct tensors *ts, const char *path, struct siren_error *err);
 
