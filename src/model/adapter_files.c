@@ -1,0 +1,268 @@
+/* An adapter's folder: adapter_config.json and adapter_model.safetensors, as PEFT has them. */
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "model/adapter.h"
+#include "model/model.h"
+#include "model/safetensors_write.h"
+#include "model/tensors_private.h"
+#include "siren/file.h"
+
+#define CONFIG "adapter_config.json"
+#define WEIGHTS "adapter_model.safetensors"
+enum { CONFIG_MAX = 1 << 20 };
+
+/* "folder/name", malloc'ed. */
+static char *join(const char *folder, const char *name)
+{
+    struct buf b = {0};
+    buf_printf(&b, "%s/%s", folder, name);
+    return buf_take(&b);
+}
+
+/* What both files must agree on; it stands in the safetensors' metadata. */
+static void describe(char text[96], const struct siren_adapter_config *c)
+{
+    snprintf(text, 96, "r=%d alpha=%.9g rslora=%d", c->r, (double)c->alpha, c->rslora);
+}
+
+/* ---- saving ---- */
+
+static int param_rows(void *context, size_t index, int64_t row, int64_t n, float *out,
+                      struct siren_error *err)
+{
+    const struct siren_param *p = &((const struct siren_params *)context)->list[index];
+    memcpy(out, p->value + row * p->columns, (size_t)(n * p->columns) * sizeof *out);
+    return SIREN_OK;
+}
+
+static int save_weights(const struct siren_adapter *a, const char *path, const char *identity,
+                        struct siren_error *err)
+{
+    struct safetensors_item *items = alloc_array(a->params.n, sizeof *items);
+    if (!items) return siren_fail_memory(err, "the list of factors", a->params.n * sizeof *items);
+    for (size_t i = 0; i < a->params.n; i++) {
+        const struct siren_param *p = &a->params.list[i];
+        items[i] = (struct safetensors_item){p->name, TENSOR_F32, 2, {p->rows, p->columns}};
+    }
+    char lora[96], seed[32];
+    describe(lora, &a->config);
+    snprintf(seed, sizeof seed, "%" PRIu64, a->config.seed);
+    const char *metadata[] = {"format",     "pt", "siren.lora", lora,
+                              "siren.seed", seed, "siren.base", identity};
+    struct siren_params params = a->params;
+    int rc = safetensors_write(path, items, a->params.n, metadata, identity ? 4 : 3, param_rows,
+                               &params, err);
+    free(items);
+    return rc;
+}
+
+static int save_config(const struct siren_adapter *a, const char *path, const char *identity,
+                       struct siren_error *err)
+{
+    struct siren_writer *w;
+    const char *hash = identity ? strrchr(identity, '#') : NULL;
+    char *name = hash ? alloc_string(identity, (size_t)(hash - identity)) : NULL;
+    char *text = adapter_config_text(a, name);
+    int rc = text ? siren_writer_open(&w, path, err)
+                  : siren_fail_memory(err, "an adapter's configuration", 0);
+    if (!rc) {
+        rc = siren_writer_printf(w, err, "%s\n", text);
+        if (rc)
+            siren_writer_abort(w);
+        else
+            rc = siren_writer_commit(w, err);
+    }
+    free(text);
+    free(name);
+    return rc;
+}
+
+int siren_adapter_save(const struct siren_adapter *a, const char *folder, const char *identity,
+                       struct siren_error *err)
+{
+    if (mkdir(folder, 0777) && errno != EEXIST)
+        return siren_fail(err, SIREN_EIO, "%s: cannot be made: %m", folder);
+    char *config = join(folder, CONFIG), *weights = join(folder, WEIGHTS);
+    int rc = config && weights ? save_weights(a, weights, identity, err)
+                               : siren_fail_memory(err, "a path", strlen(folder));
+    if (!rc) rc = save_config(a, config, identity, err);
+    free(weights);
+    free(config);
+    return rc;
+}
+
+/* ---- loading ---- */
+
+struct loader {
+    const struct siren_model *model;
+    struct tensors *ts;
+    struct siren_adapter_config config;
+    struct siren_error *err;
+};
+
+/* The parts of a factor's name; 0, or -1 where it is none.  The number is read, then the whole
+ * name must be the one that we would write. */
+static int parse_name(const char *name, int n_layers, int *layer, int *target, char *which)
+{
+    static const char prefix[] = "base_model.model.model.layers.";
+    if (strncmp(name, prefix, sizeof prefix - 1)) return -1;
+    long l = strtol(name + sizeof prefix - 1, NULL, 10);
+    if (l < 0 || l >= n_layers) return -1;
+    for (int i = 0; i < 2 * SIREN_LORA_TARGETS; i++) {
+        char full[160];
+        *layer = (int)l;
+        *target = i / 2;
+        *which = (char)('A' + i % 2);
+        adapter_name(full, *layer, (enum siren_lora_target) * target, *which);
+        if (!strcmp(full, name)) return 0;
+    }
+    return -1;
+}
+
+/* All targets and the range of layers that some tensor names. */
+static int read_extent(struct loader *l)
+{
+    struct siren_adapter_config *c = &l->config;
+    c->first_layer = l->model->config.n_layers;
+    c->last_layer = -1;
+    for (size_t i = 0; i < tensors_count(l->ts); i++) {
+        const char *name = tensors_at(l->ts, i)->name;
+        int layer, target;
+        char which;
+        if (parse_name(name, l->model->config.n_layers, &layer, &target, &which))
+            return siren_fail(l->err, SIREN_EUNSUPPORTED,
+                              "%s: tensor %s is no LoRA factor of a matrix that this model has",
+                              tensors_path(l->ts), tensors_show(name, strlen(name)).text);
+        c->targets |= 1u << target;
+        if (layer < c->first_layer) c->first_layer = layer;
+        if (layer > c->last_layer) c->last_layer = layer;
+    }
+    if (!c->targets)
+        return siren_fail(l->err, SIREN_EFORMAT, "%s: holds no LoRA factors", tensors_path(l->ts));
+    return SIREN_OK;
+}
+
+static int fill(struct loader *l, const struct siren_param *p)
+{
+    const struct tensor *t = tensors_find(l->ts, p->name);
+    const int64_t shape[2] = {p->rows, p->columns};
+    if (!t)
+        return siren_fail(l->err, SIREN_EUNSUPPORTED,
+                          "%s: tensor %s is missing: every layer of one range must adapt the same "
+                          "matrices",
+                          tensors_path(l->ts), p->name);
+    if (t->n_dims != 2 || t->shape[0] != shape[0] || t->shape[1] != shape[1])
+        return siren_fail(l->err, SIREN_EFORMAT, "%s: tensor %s has shape %s, expected %s",
+                          tensors_path(l->ts), p->name,
+                          tensors_show_shape(t->n_dims, t->shape).text,
+                          tensors_show_shape(2, shape).text);
+    if (t->type != TENSOR_F32 && t->type != TENSOR_F16 && t->type != TENSOR_BF16)
+        return siren_fail(l->err, SIREN_EUNSUPPORTED,
+                          "%s: tensor %s has type %s, expected F32, F16 or BF16",
+                          tensors_path(l->ts), p->name, tensor_type_name(t->type));
+    int64_t n = shape[0] * shape[1];
+    tensor_dequantize(t, 0, n, p->value);
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(p->value[i]))
+            return siren_fail(l->err, SIREN_ENUMERIC, "%s: tensor %s: value %lld is not finite",
+                              tensors_path(l->ts), p->name, (long long)i);
+    return SIREN_OK;
+}
+
+/* The hash after the last '#': the name before it is where the files lie. */
+static const char *hash_of(const char *identity)
+{
+    const char *hash = strrchr(identity, '#');
+    return hash ? hash : identity;
+}
+
+static int check_base(const struct loader *l, const char *base)
+{
+    char identity[256];
+    if (!base) return SIREN_OK;
+    int rc = siren_model_identity(l->model->path, identity, l->err);
+    if (rc || !strcmp(hash_of(identity), hash_of(base))) return rc;
+    return siren_fail(l->err, SIREN_EINVAL, "%s: made for the base %s, but the model is %s",
+                      tensors_path(l->ts), tensors_show(base, strlen(base)).text, identity);
+}
+
+static int check_pair(const struct loader *l)
+{
+    const char *saved = safetensors_metadata(l->ts, "siren.lora");
+    char now[96];
+    describe(now, &l->config);
+    if (!saved || !strcmp(saved, now)) return SIREN_OK;
+    return siren_fail(l->err, SIREN_EFORMAT,
+                      "%s: was saved with %s, but " CONFIG " beside it says %s",
+                      tensors_path(l->ts), tensors_show(saved, strlen(saved)).text, now);
+}
+
+static int read_config(struct loader *l, const char *path)
+{
+    char *text;
+    size_t size;
+    struct stat st;
+    if (stat(path, &st))
+        return siren_fail(l->err, SIREN_ENOTFOUND, "%s: no adapter there: %m", path);
+    int rc = siren_file_read(&text, &size, path, CONFIG_MAX, l->err);
+    if (rc) return rc;
+    rc = adapter_config_parse(&l->config, text, size, path, l->err);
+    free(text);
+    return rc;
+}
+
+static int load(struct loader *l, struct siren_adapter **out)
+{
+    const char *base = safetensors_metadata(l->ts, "siren.base");
+    const char *seed = safetensors_metadata(l->ts, "siren.seed");
+    int rc = check_pair(l);
+    if (!rc) rc = check_base(l, base);
+    if (!rc) rc = read_extent(l);
+    if (!rc) l->config.seed = seed ? strtoull(seed, NULL, 10) : 0;
+    if (!rc) rc = adapter_allocate(out, l->model, &l->config, l->err);
+    if (rc) return rc;
+    struct siren_params params = siren_adapter_params(*out);
+    for (size_t i = 0; i < params.n && !rc; i++) rc = fill(l, &params.list[i]);
+    if (!rc && base) snprintf((*out)->base, sizeof(*out)->base, "%s", base);
+    if (!rc) return SIREN_OK;
+    siren_adapter_free(*out);
+    *out = NULL;
+    return rc;
+}
+
+/* The folder itself, or the one that the file lies in; malloc'ed. */
+static char *folder_of(const char *path)
+{
+    struct stat st;
+    const char *slash = strrchr(path, '/');
+    if (stat(path, &st) || S_ISDIR(st.st_mode)) return alloc_string(path, strlen(path));
+    return slash ? alloc_string(path, slash == path ? 1 : (size_t)(slash - path))
+                 : alloc_string(".", 1);
+}
+
+int siren_adapter_load(struct siren_adapter **out, const char *path, const struct siren_model *base,
+                       struct siren_error *err)
+{
+    struct loader l = {.model = base, .err = err};
+    *out = NULL;
+    char *folder = folder_of(path);
+    char *config = folder ? join(folder, CONFIG) : NULL;
+    char *weights = folder ? join(folder, WEIGHTS) : NULL;
+    int rc = config && weights ? SIREN_OK : siren_fail_memory(err, "a path", strlen(path));
+    if (!rc) rc = read_config(&l, config);
+    if (!rc) rc = tensors_open(&l.ts, weights, err);
+    if (!rc) rc = load(&l, out);
+    tensors_close(l.ts);
+    free(weights);
+    free(config);
+    free(folder);
+    return rc;
+}
