@@ -1,7 +1,8 @@
 /* The engine on real prompts: one task a run, one JSON object out, so that a driver
  * (bench/peers.py) can alternate it with other programs.
  *
- *   build/bench/bench_engine TASK --model M --prompts F.jsonl [--isa X] [--threads N]
+ *   build/bench/bench_engine TASK --model M --prompts F.jsonl [--isa X] [--compute f32|bf16]
+ *       [--threads N]
  *   build/bench/bench_engine embed --encoder E --prompts TITLES.jsonl
  *
  *   peak      GFLOP/s of FMAs held in registers on all threads at once
@@ -27,7 +28,7 @@
 #include "tensor/kernels.h"
 
 struct bench {
-    const char *task, *model_path, *prompts_path, *isa;
+    const char *task, *model_path, *prompts_path, *isa, *compute;
     int threads, expand, limit;
     struct siren_pool *pool;
     struct siren_model *model;
@@ -102,7 +103,7 @@ static void read_prompts(struct bench *b, unsigned flags)
 static void open_model(struct bench *b)
 {
     struct siren_model_options options = {.expand = b->expand};
-    struct siren_engine_options isa = {.isa = b->isa};
+    struct siren_engine_options isa = {.isa = b->isa, .compute = b->compute};
     if (siren_model_load(&b->model, b->model_path, &options, b->pool, &b->err) ||
         siren_engine_create(&b->engine, b->model, b->pool, &isa, &b->err))
         stop(b);
@@ -133,8 +134,11 @@ static double peak_gflops(const struct bench *b, const struct kernels *kernels)
 static const struct kernels *chosen_kernels(struct bench *b)
 {
     enum isa isa;
+    enum compute compute;
     const struct kernels *kernels = NULL;
-    if (!isa_parse(b->isa ? b->isa : "auto", &isa, &b->err)) kernels = kernels_select(isa, &b->err);
+    if (!isa_parse(b->isa ? b->isa : "auto", &isa, &b->err) &&
+        !compute_parse(b->compute ? b->compute : "f32", &compute, &b->err))
+        kernels = kernels_select_compute(isa, compute, &b->err);
     if (!kernels) stop(b);
     return kernels;
 }
@@ -142,12 +146,12 @@ static const struct kernels *chosen_kernels(struct bench *b)
 static void print_result(struct bench *b, double seconds, size_t items, size_t tokens, double work,
                          json_t *more)
 {
-    json_t *o = json_pack("{s:s,s:s,s:i,s:f,s:I,s:I,s:f,s:f,s:f,s:f}", "task", b->task, "isa",
-                          siren_engine_isa(b->engine), "threads", siren_pool_threads(b->pool),
-                          "seconds", seconds, "items", (json_int_t)items, "tokens",
-                          (json_int_t)tokens, "tokens_per_second", (double)tokens / seconds,
-                          "items_per_second", (double)items / seconds, "gflops",
-                          work / seconds / 1e9, "peak_memory_mb", peak_memory_mb());
+    json_t *o = json_pack("{s:s,s:s,s:s,s:i,s:f,s:I,s:I,s:f,s:f,s:f,s:f}", "task", b->task, "isa",
+                          siren_engine_isa(b->engine), "compute", siren_engine_compute(b->engine),
+                          "threads", siren_pool_threads(b->pool), "seconds", seconds, "items",
+                          (json_int_t)items, "tokens", (json_int_t)tokens, "tokens_per_second",
+                          (double)tokens / seconds, "items_per_second", (double)items / seconds,
+                          "gflops", work / seconds / 1e9, "peak_memory_mb", peak_memory_mb());
     json_object_set_new(o, "weights_mb", json_real((double)siren_model_memory(b->model) / 1e6));
     if (work > 0) { /* beside the peak of the same cores at the same time */
         double peak = peak_gflops(b, chosen_kernels(b));
@@ -361,6 +365,8 @@ static void parse(struct bench *b, int argc, char **argv)
             b->prompts_path = argv[i + 1];
         else if (!strcmp(argv[i], "--isa"))
             b->isa = argv[i + 1];
+        else if (!strcmp(argv[i], "--compute"))
+            b->compute = argv[i + 1];
         else if (!strcmp(argv[i], "--threads"))
             b->threads = atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--expand"))

@@ -1,6 +1,7 @@
 /* GEMM of one core beside the FMA peak of the same core and OpenBLAS.
  *
- *   build/bench/bench_gemm [ISA …]        portable, avx2, avx512; all but portable by default
+ *   build/bench/bench_gemm [ISA …]        portable, avx2, avx512; all but portable by default;
+ *                                        each in both modes
  *
  * Figures are medians over alternating rounds of thread CPU time, in GFLOP/s and as a share of
  * the measured peak (the set's own loop of FMAs in registers).  OPENBLAS_CORETYPE=Haswell holds
@@ -79,7 +80,7 @@ static void bench_problem(const struct problem *p, const struct kernels *k, doub
     for (int i = 0; i < KINDS; i++) seconds_a_call(p, k, (enum kind)i);
     for (int round = 0; round < ROUNDS; round++)
         for (int i = 0; i < KINDS; i++) times[i][round] = seconds_a_call(p, k, (enum kind)i);
-    printf("%-8s T %3d  N %5d  K %4d ", k->name, p->T, p->N, p->K);
+    printf("%-8s %-4s T %3d  N %5d  K %4d ", k->name, compute_name(k->compute), p->T, p->N, p->K);
     for (int i = 0; i < KINDS; i++) {
         qsort(times[i], ROUNDS, sizeof **times, by_size);
         double rate = 2e-9 * p->T * (double)p->N * p->K / times[i][ROUNDS / 2];
@@ -160,8 +161,8 @@ static void bench_stream(const struct kernels *k)
             if (seconds < best[i]) best[i] = seconds;
         }
     }
-    printf("%-8s one row, %d x %d from memory (GB/s of weights, ms):  f32 %.1f, %.2f", k->name, p.N,
-           p.K, 4e-9 * (double)count / best[0], 1e3 * best[0]);
+    printf("%-8s %-4s one row, %d x %d from memory (GB/s of weights, ms):  f32 %.1f, %.2f", k->name,
+           compute_name(k->compute), p.N, p.K, 4e-9 * (double)count / best[0], 1e3 * best[0]);
     for (int i = 1; i < 3; i++) {
         double bytes = (double)w[i]->panel_bytes * w[i]->n_panels;
         printf("  %s %.1f, %.2f", i == 1 ? "q4" : "q8", 1e-9 * bytes / best[i], 1e3 * best[i]);
@@ -170,18 +171,18 @@ static void bench_stream(const struct kernels *k)
     free_problem(&p);
 }
 
-static int bench_isa(enum isa isa)
+static int bench_mode(enum isa isa, enum compute compute)
 {
     static const int shapes[][2] = {{576, 576}, {3072, 576}, {576, 1536}};
     static const int heights[] = {1, 4, 16, 32, 96, 320};
     struct siren_error err;
-    const struct kernels *k = kernels_select(isa, &err);
+    const struct kernels *k = kernels_select_compute(isa, compute, &err);
     if (!k) {
         printf("%s\n", err.message);
         return 0;
     }
     double peak = kernels_peak_gflops(k, 0.2);
-    printf("%-8s FMA peak of one core %.1f GFLOP/s\n", k->name, peak);
+    printf("%-8s %-4s peak of one core %.1f GFLOP/s\n", k->name, compute_name(compute), peak);
     for (int s = 0; s < 3; s++) {
         struct problem p;
         if (make_problem(&p, shapes[s][0], shapes[s][1])) {
@@ -196,6 +197,11 @@ static int bench_isa(enum isa isa)
     }
     bench_stream(k);
     return 0;
+}
+
+static int bench_isa(enum isa isa)
+{
+    return bench_mode(isa, COMPUTE_F32) || bench_mode(isa, COMPUTE_BF16);
 }
 
 int main(int argc, char **argv)

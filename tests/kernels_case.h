@@ -27,6 +27,19 @@ static inline int machine_kernels(const struct kernels *list[ISA_COUNT])
     return n;
 }
 
+/* … of both modes. */
+static inline int machine_modes(const struct kernels *list[ISA_COUNT * COMPUTE_COUNT])
+{
+    int n = 0;
+    for (int compute = 0; compute < COMPUTE_COUNT; compute++)
+        for (int isa = 0; isa < ISA_COUNT; isa++) {
+            const struct kernels *k =
+                kernels_select_compute((enum isa)isa, (enum compute)compute, NULL);
+            if (k) list[n++] = k;
+        }
+    return n;
+}
+
 static inline float *floats(size_t n)
 {
     float *x = alloc_aligned(n + 1, sizeof *x);

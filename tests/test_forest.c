@@ -204,11 +204,11 @@ static void test_extend(void **state)
     fixture_close(&f);
 }
 
-static void compare_setups(const char *isa, int threads)
+static void compare_setups(const char *isa, const char *compute, int threads)
 {
     struct fixture f, g;
-    fixture_open(&f, DECODER, NULL, 1);
-    fixture_open(&g, DECODER, isa, threads);
+    fixture_open_mode(&f, DECODER, NULL, compute, 1);
+    fixture_open_mode(&g, DECODER, isa, compute, threads);
     for (size_t n = 20; n <= N; n += N - 20) { /* a narrow pass and a wide one */
         struct reference a, b;
         reference_make(&a, &f, 5, n);
@@ -222,17 +222,74 @@ static void compare_setups(const char *isa, int threads)
     fixture_close(&g);
 }
 
+static const char *const modes[] = {"f32", "bf16"};
+
 static void test_threads(void **state)
 {
-    compare_setups(NULL, 2);
-    compare_setups(NULL, 3);
+    for (int i = 0; i < 2; i++) {
+        compare_setups(NULL, modes[i], 2);
+        compare_setups(NULL, modes[i], 3);
+    }
 }
 
 static void test_isas(void **state)
 {
-    compare_setups("portable", 2);
-    if (cpu_has("avx2")) compare_setups("avx2", 2);
-    if (cpu_has("avx512")) compare_setups("avx512", 1);
+    for (int i = 0; i < 2; i++) {
+        compare_setups("portable", modes[i], 2);
+        if (cpu_has("avx2")) compare_setups("avx2", modes[i], 2);
+        if (cpu_has("avx512")) compare_setups("avx512", modes[i], 1);
+    }
+}
+
+/* The modes differ, but little; what one has kept the other does not take. */
+static void test_modes(void **state)
+{
+    struct fixture f, g;
+    struct siren_error err;
+    fixture_open_mode(&f, DECODER, NULL, "f32", 1);
+    fixture_open_mode(&g, DECODER, NULL, "bf16", 1);
+    assert_string_equal(siren_engine_compute(f.engine), "f32");
+    assert_string_equal(siren_engine_compute(g.engine), "bf16");
+    struct reference a, b;
+    reference_make(&a, &f, 5, N);
+    reference_make(&b, &g, 5, N);
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < N * a.d; i++) {
+        difference += pow((double)a.hidden[i] - (double)b.hidden[i], 2);
+        size += pow((double)a.hidden[i], 2);
+    }
+    assert_true(difference > 0);
+    assert_true(difference < 1e-3 * size);
+    reference_free(&a);
+    reference_free(&b);
+
+    struct siren_engine_options options = {.compute = "bf8"};
+    struct siren_engine *none;
+    assert_int_equal(siren_engine_create(&none, f.model, f.pool, &options, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "bf8"));
+
+    /* the same model, so that only the mode differs */
+    struct siren_engine *other;
+    options.compute = "bf16";
+    assert_int_equal(siren_engine_create(&other, f.model, f.pool, &options, &err), 0);
+    struct siren_forest *first, *second;
+    int32_t ids[4];
+    fixture_ids(&f, 5, ids, 4);
+    siren_forest_create(&first, f.engine, &err);
+    siren_forest_create(&second, other, &err);
+    int segment = siren_forest_add(first, SIREN_ROOT, ids, 4, SIREN_KEEP);
+    fixture_run(first);
+    struct siren_kept *kept = siren_forest_take(first, segment);
+    int parent = siren_forest_add_kept(second, kept);
+    siren_forest_add(second, parent, ids, 2, 0);
+    assert_int_equal(siren_forest_plan(second, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "compute mode"));
+    siren_kept_unref(kept);
+    siren_forest_free(first);
+    siren_forest_free(second);
+    siren_engine_free(other);
+    fixture_close(&f);
+    fixture_close(&g);
 }
 
 /* An encoder's text: alone or in a batch, one thread or three. */
@@ -352,11 +409,17 @@ static void test_cancel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch),  cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_cuts),   cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_extend), cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_isas),   cmocka_unit_test(test_encoder),
-        cmocka_unit_test(test_errors), cmocka_unit_test(test_shared_extension_is_refused),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_extend),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_isas),
+        cmocka_unit_test(test_modes),
+        cmocka_unit_test(test_encoder),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_shared_extension_is_refused),
         cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

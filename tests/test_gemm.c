@@ -26,17 +26,61 @@ static void pack(struct packed *w, const struct tensor *t)
     packed_fill(w, 0, t, 0, n);
 }
 
-/* The contract, spelt out. */
-static void model_gemm(const float *x, size_t ldx, int T, const struct tensor *t, const float *bias,
-                       float *y, size_t ldy, int add)
+/* ---- the contract, spelt out ---- */
+
+static float flushed(float x)
+{
+    return x > -0x1p-126f && x < 0x1p-126f ? copysignf(0, x) : x;
+}
+
+/* x to the nearest bf16, ties to even, in arithmetic. */
+static float rounded(float x)
+{
+    int exponent;
+    if (flushed(x) == 0) return flushed(x);
+    float m = frexpf(x, &exponent); /* 8 binary digits */
+    return ldexpf(rintf(m * 256), exponent - 8);
+}
+
+/* s + a·b of bf16 numbers, denormals as zeros.  The sum is exact in __float128 unless the terms lie
+ * far apart; then the smaller one only decides on which side of a tie the sum is, and 113 digits
+ * hold that as well, since a product has 16 digits and s has 24. */
+static float step(float s, float a, float b)
+{
+    __float128 exact = (__float128)flushed(s) + (__float128)flushed(a) * (__float128)flushed(b);
+    __float128 least = 0x1p-126f, size = exact < 0 ? -exact : exact;
+    if (size == 0) return fmaf(flushed(a), flushed(b), flushed(s)); /* the sign of the zero */
+    if (size < least) { /* normal only if 24 digits round it up to the least */
+        float scaled = (float)(size * 0x1p64f);
+        return copysignf(scaled >= 0x1p-62f ? 0x1p-126f : 0, exact < 0 ? -1.0f : 1.0f);
+    }
+    return (float)exact;
+}
+
+static float chain(enum compute compute, const float *x, const float *w, int K)
+{
+    float sum = 0;
+    if (compute == COMPUTE_F32) {
+        for (int k = 0; k < K; k++) sum = fmaf(x[k], w[k], sum);
+        return sum;
+    }
+    for (int k = 0; k < K; k += 2) {
+        int odd = k + 1 < K;
+        sum = step(sum, odd ? rounded(x[k + 1]) : 0, odd ? rounded(w[k + 1]) : 0);
+        sum = step(sum, rounded(x[k]), rounded(w[k]));
+    }
+    return sum;
+}
+
+static void model_gemm(enum compute compute, const float *x, size_t ldx, int T,
+                       const struct tensor *t, const float *bias, float *y, size_t ldy, int add)
 {
     int N = (int)t->shape[0], K = (int)t->shape[1];
     float *row = floats((size_t)K);
     for (int n = 0; n < N; n++) {
         tensor_dequantize(t, (int64_t)n * K, K, row);
         for (int i = 0; i < T; i++) {
-            float sum = 0;
-            for (int k = 0; k < K; k++) sum = fmaf(x[(size_t)i * ldx + (size_t)k], row[k], sum);
+            float sum = chain(compute, x + (size_t)i * ldx, row, K);
             if (bias) sum = sum + bias[n];
             float *out = y + (size_t)i * ldy + (size_t)n;
             *out = add ? *out + sum : sum;
@@ -55,7 +99,7 @@ static void check_case(const struct gemm_case *c, const struct kernels *kernels)
     for (int mode = 0; mode < 4; mode++) {
         const float *b = mode & 1 ? bias : NULL;
         float *expected = normals(T * ldy, 4), *got = normals(T * ldy, 4);
-        model_gemm(x, ldx, c->T, &t, b, expected, ldy, mode >> 1);
+        model_gemm(kernels->compute, x, ldx, c->T, &t, b, expected, ldy, mode >> 1);
         kernels->gemm(x, ldx, c->T, &w, 0, w.n_panels, b, got, ldy, mode >> 1, scratch);
         assert_same(got, expected, T * ldy, kernels->name); /* columns behind N, too */
         free(expected);
@@ -70,8 +114,8 @@ static void check_case(const struct gemm_case *c, const struct kernels *kernels)
 
 static void test_equals_model(void **state)
 {
-    const struct kernels *list[ISA_COUNT];
-    int n = machine_kernels(list);
+    const struct kernels *list[ISA_COUNT * COMPUTE_COUNT];
+    int n = machine_modes(list);
     for (int i = 0; i < n; i++)
         for (int c = 0; c < N_CASES; c++) check_case(&cases[c], list[i]);
 }
@@ -79,8 +123,8 @@ static void test_equals_model(void **state)
 /* A row alone and in batches of every height; any range of panels. */
 static void test_rows_and_ranges(void **state)
 {
-    const struct kernels *list[ISA_COUNT];
-    int n_isa = machine_kernels(list);
+    const struct kernels *list[ISA_COUNT * COMPUTE_COUNT];
+    int n_isa = machine_modes(list);
     enum { T = 30, N = 150, K = 320 };
     const enum tensor_type types[] = {TENSOR_F32, TENSOR_Q4_1, TENSOR_Q8_0};
     for (int i = 0; i < n_isa; i++)
@@ -140,8 +184,8 @@ static void test_accuracy(void **state)
 
 static void test_swiglu(void **state)
 {
-    const struct kernels *list[ISA_COUNT];
-    int n_isa = machine_kernels(list);
+    const struct kernels *list[ISA_COUNT * COMPUTE_COUNT];
+    int n_isa = machine_modes(list);
     enum { PAIRS = 7, K = 288, MOST = 40 };
     const enum tensor_type types[] = {TENSOR_F32, TENSOR_Q4_1};
     for (int type = 0; type < 2; type++) {
@@ -172,7 +216,7 @@ static void test_swiglu(void **state)
                     assert_true(fabs((double)h[j] - expected) <= 5e-7 * fabs(expected) + 1e-37);
                 }
                 if (T == 1 || T == 2) {
-                    if (i == 0) memcpy(first, h, (size_t)T * 64 * PAIRS);
+                    if (list[i]->isa == ISA_PORTABLE) memcpy(first, h, (size_t)T * 64 * PAIRS);
                     assert_same(h, first, 16 * PAIRS, list[i]->name);
                 }
                 free(h);
@@ -186,6 +230,86 @@ static void test_swiglu(void **state)
         packed_free(&w);
         free_tensor(&t);
     }
+}
+
+/* Sums, products and rows about the least normal number: denormals are zeros before and after every
+ * step, and a sum is denormal by its value with 24 digits. */
+static void test_bf16_denormals(void **state)
+{
+    const struct kernels *list[ISA_COUNT * COMPUTE_COUNT];
+    int n_modes = machine_modes(list);
+    enum { T = 40, N = 48, K = 64 };
+    struct tensor t = made_tensor(TENSOR_F32, N, K, 5);
+    float *weights = (float *)(uintptr_t)t.data, *x = normals(T * K, 6), *expected = floats(T * N);
+    for (int i = 0; i < N * K; i++)
+        weights[i] = ldexpf(weights[i], -56 - (int)siren_random_below(1, 1, (uint64_t)i, 10));
+    for (int i = 0; i < T * K; i++)
+        x[i] = ldexpf(x[i], -66 - (int)siren_random_below(1, 2, (uint64_t)i, i % 7 ? 10 : 70));
+    struct packed w;
+    pack(&w, &t);
+    float *y = floats(T * N), *scratch = floats(gemm_scratch(&w));
+    model_gemm(COMPUTE_BF16, x, K, T, &t, NULL, expected, N, 0);
+    int n_small = 0;
+    for (int i = 0; i < T * N; i++) n_small += expected[i] != 0 && fabsf(expected[i]) < 0x1p-120f;
+    assert_true(n_small > 100);
+    for (int i = 0; i < n_modes; i++) {
+        if (list[i]->compute != COMPUTE_BF16) continue;
+        list[i]->gemm(x, K, T, &w, 0, w.n_panels, NULL, y, N, 0, scratch);
+        assert_same(y, expected, T * N, list[i]->name);
+        for (int row = 0; row < 3; row++) {
+            list[i]->gemm(x + row * K, K, 1, &w, 0, w.n_panels, NULL, y, N, 0, scratch);
+            assert_same(y, expected + row * N, N, list[i]->name);
+        }
+    }
+    /* 2^-126 - 2^-150, which only denormal digits would round up to the least normal number */
+    for (int i = 0; i < N * K; i++) weights[i] = 0;
+    for (int i = 0; i < K; i++) x[i] = 0;
+    weights[0] = 0x1p-75f;
+    weights[1] = 0x1p-63f;
+    x[0] = -0x1p-75f;
+    x[1] = 0x1p-63f;
+    packed_fill(&w, 0, &t, 0, N);
+    for (int i = 0; i < n_modes; i++) {
+        if (list[i]->compute != COMPUTE_BF16) continue;
+        list[i]->gemm(x, K, 1, &w, 0, 1, NULL, y, N, 0, scratch);
+        assert_true(y[0] == 0);
+    }
+    free(x);
+    free(y);
+    free(expected);
+    free(scratch);
+    packed_free(&w);
+    free_tensor(&t);
+}
+
+/* Rounding as the contract has it, ties and the ends of the range among them. */
+static void test_bf16_rounding(void **state)
+{
+    const struct kernels *list[ISA_COUNT * COMPUTE_COUNT];
+    int n_modes = machine_modes(list);
+    enum { N = 1024 };
+    struct tensor t = made_tensor(TENSOR_F32, N, 1, 5);
+    float *weights = (float *)(uintptr_t)t.data, *y = floats(N), *expected = floats(N), one = 1;
+    for (int i = 0; i < N; i++) {
+        uint32_t bits = (uint32_t)siren_random_bits(3, 1, (uint64_t)i) & 0xbfffffff;
+        if (i % 3 == 0) bits = (bits & 0xffff0000) | 0x8000;
+        if (i % 64 == 5) bits &= 0x807fffff;
+        memcpy(weights + i, &bits, sizeof bits);
+        expected[i] = rounded(weights[i]) + 0.0f;
+    }
+    struct packed w;
+    pack(&w, &t);
+    float *scratch = floats(gemm_scratch(&w));
+    for (int i = 0; i < n_modes; i++) {
+        if (list[i]->compute != COMPUTE_BF16) continue;
+        list[i]->gemm(&one, 1, 1, &w, 0, w.n_panels, NULL, y, N, 0, scratch);
+        assert_same(y, expected, N, list[i]->name);
+    }
+    free(y);
+    free(expected);
+    free(scratch);
+    packed_free(&w);
+    free_tensor(&t);
 }
 
 static void test_nothing_to_do(void **state)
@@ -209,7 +333,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_equals_model),  cmocka_unit_test(test_rows_and_ranges),
         cmocka_unit_test(test_accuracy),      cmocka_unit_test(test_swiglu),
-        cmocka_unit_test(test_nothing_to_do),
+        cmocka_unit_test(test_nothing_to_do), cmocka_unit_test(test_bf16_denormals),
+        cmocka_unit_test(test_bf16_rounding),
     };
     return cmocka_run_group_tests_name("gemm", tests, NULL, NULL);
 }

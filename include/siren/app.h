@@ -62,6 +62,7 @@ struct siren_lm_options {
     const char *chat_template; /* a file instead of the model's own; NULL */
     int raw;                   /* no chat template is needed: lm.chat stays NULL if there is none */
     const char *isa;           /* NULL: the best of this machine */
+    const char *compute;       /* siren_engine_options; NULL: f32 */
     int expand;                /* siren_model_options */
     size_t cache_bytes;        /* siren_session_options */
 };

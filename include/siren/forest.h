@@ -34,6 +34,10 @@
 struct siren_engine;
 struct siren_engine_options {
     const char *isa; /* "auto" (or NULL), "portable", "avx2", "avx512" */
+    /* "f32" (or NULL), or "bf16": the products of weights and activations take both rounded to
+     * bf16 and sum in f32; everything else stays f32.  Every instruction set gives the same bits in
+     * either mode; bf16 is the faster one only where the processor has VDPBF16PS. */
+    const char *compute;
 };
 int siren_engine_create(struct siren_engine **out, const struct siren_model *model,
                         struct siren_pool *pool, const struct siren_engine_options *options,
@@ -41,6 +45,7 @@ int siren_engine_create(struct siren_engine **out, const struct siren_model *mod
 void siren_engine_free(struct siren_engine *engine);
 const struct siren_model *siren_engine_model(const struct siren_engine *engine);
 const char *siren_engine_isa(const struct siren_engine *engine);
+const char *siren_engine_compute(const struct siren_engine *engine); /* "f32", "bf16" */
 
 /* K and V of a segment and of its ancestors, kept after a pass: a reference-counted
  * handle that later passes use as a parent. */

@@ -127,6 +127,9 @@ static char *settings(const struct evaluation *e)
     json_object_set_new(j, "split", json_string(o->split));
     if (o->fold >= 0) json_object_set_new(j, "fold", json_integer(o->fold));
     json_object_set_new(j, "rows", json_integer((json_int_t)e->n));
+    /* f32 is not named: runs that were begun before there was a choice go on. */
+    if (e->lm->engine && strcmp(siren_engine_compute(e->lm->engine), "f32") != 0)
+        json_object_set_new(j, "compute", json_string(siren_engine_compute(e->lm->engine)));
     json_object_set_new(j, "seed", json_integer((json_int_t)o->seed));
     json_object_set_new(j, "predict", app_options_json(&o->predict));
     app_json_text(j, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);

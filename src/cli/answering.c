@@ -8,7 +8,8 @@
 
 int answering_open(struct cli *cli, struct siren_lm *lm, int raw)
 {
-    struct siren_lm_options options = {.raw = raw, .isa = cli_string(cli, "isa")};
+    struct siren_lm_options options = {
+        .raw = raw, .isa = cli_string(cli, "isa"), .compute = cli_string(cli, "compute")};
     const char *path = cli_need(cli, "model");
     struct siren_pool *pool;
     if (!path) return cli->err.code;

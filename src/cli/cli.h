@@ -69,7 +69,7 @@ enum cli_common {
     CLI_USER = 1 << 5,    /* --user ID */
     CLI_ITEM = 1 << 6,    /* --item ID, may be repeated: cli_count(), cli_string_at() */
     CLI_SPLIT = 1 << 7,   /* --split NAME */
-    CLI_ISA = 1 << 8,     /* --isa auto|portable|avx2|avx512, or $SIREN_ISA */
+    CLI_ISA = 1 << 8,     /* --isa auto|portable|avx2|avx512, --compute f32|bf16, or $SIREN_… */
 };
 
 struct cli;

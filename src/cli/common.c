@@ -66,6 +66,14 @@ static const struct {
       .choices = "auto|portable|avx2|avx512",
       .environment = "SIREN_ISA",
       .help = "the instruction set of the kernels"}},
+    {CLI_ISA,
+     {.name = "compute",
+      .type = CLI_CHOICE,
+      .argument = "MODE",
+      .initial = "f32",
+      .choices = "f32|bf16",
+      .environment = "SIREN_COMPUTE",
+      .help = "numbers in products with weights; bf16: rounded, faster with AVX512-BF16 only"}},
 };
 
 static const struct cli_option universal[] = {

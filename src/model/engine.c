@@ -14,8 +14,11 @@ int siren_engine_create(struct siren_engine **out, const struct siren_model *mod
     *out = NULL;
     enum isa isa;
     int rc = isa_parse(options && options->isa ? options->isa : "auto", &isa, err);
+    enum compute compute;
+    if (!rc)
+        rc = compute_parse(options && options->compute ? options->compute : "f32", &compute, err);
     if (rc) return rc;
-    const struct kernels *kernels = kernels_select(isa, err);
+    const struct kernels *kernels = kernels_select_compute(isa, compute, err);
     if (!kernels) return SIREN_EUNSUPPORTED;
     struct siren_engine *e = calloc(1, sizeof *e);
     if (!e) return siren_fail_memory(err, "engine", sizeof *e);
@@ -41,6 +44,10 @@ const struct siren_model *siren_engine_model(const struct siren_engine *e)
 const char *siren_engine_isa(const struct siren_engine *e)
 {
     return e->kernels->name;
+}
+const char *siren_engine_compute(const struct siren_engine *e)
+{
+    return compute_name(e->kernels->compute);
 }
 
 int engine_reserve_positions(struct siren_engine *e, int n, struct siren_error *err)

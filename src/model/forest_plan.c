@@ -89,7 +89,8 @@ static int place_segment(struct siren_forest *f, int index, struct siren_error *
     if (s->ancestor) {
         if (s->kept->model != model || s->kept->kernels != f->engine->kernels)
             return siren_fail(err, SIREN_EINVAL,
-                              "segment %d: kept by another model or instruction set", index);
+                              "segment %d: kept by another model, instruction set or compute mode",
+                              index);
         s->start = s->kept->start;
         s->end = s->kept->end;
         return SIREN_OK;

@@ -22,6 +22,7 @@ static const struct kernels *const tables[ISA_COUNT] = {
 };
 
 static const char *const names[ISA_COUNT] = {"portable", "avx2", "avx512"};
+static const char *const compute_names[COMPUTE_COUNT] = {"f32", "bf16"};
 
 enum feature {
     SSE2,
@@ -49,6 +50,7 @@ static struct {
     pthread_once_t once;
     unsigned has; /* a bit for each feature, usable: the system saves its registers, too */
     char text[160];
+    struct kernels bf16[ISA_COUNT]; /* the tables of f32 with the products of bf16 */
 } machine = {.once = PTHREAD_ONCE_INIT};
 
 #if defined(__x86_64__)
@@ -95,9 +97,32 @@ static unsigned detect(void)
 }
 #endif
 
+static const struct bf16_kernels *bf16_products(enum isa isa)
+{
+#if defined(__x86_64__)
+    if (isa == ISA_AVX512) return machine.has >> AVX512_BF16 & 1 ? &bf16_avx512 : &bf16_avx2;
+    if (isa == ISA_AVX2) return &bf16_avx2;
+#endif
+    return &bf16_portable;
+}
+
+static void join_bf16(enum isa isa)
+{
+    const struct bf16_kernels *products = bf16_products(isa);
+    struct kernels *k = &machine.bf16[isa];
+    *k = *tables[isa];
+    k->compute = COMPUTE_BF16;
+    k->gemm = products->gemm;
+    k->gemm_swiglu = products->gemm_swiglu;
+    k->fma_loop = products->fma_loop;
+    k->fma_loop_flops = products->fma_loop_flops;
+}
+
 static void machine_init(void)
 {
     machine.has = detect();
+    for (int isa = 0; isa < ISA_COUNT; isa++)
+        if (tables[isa]) join_bf16((enum isa)isa);
     size_t used = 0;
     for (int f = 0; f < FEATURES; f++)
         if (machine.has >> f & 1)
@@ -140,6 +165,33 @@ const struct kernels *kernels_select(enum isa isa, struct siren_error *err)
     return NULL;
 }
 
+const struct kernels *kernels_select_compute(enum isa isa, enum compute compute,
+                                             struct siren_error *err)
+{
+    if ((unsigned)compute >= COMPUTE_COUNT) {
+        siren_fail(err, SIREN_EINVAL, "compute mode %d: expected 0 to %d", (int)compute,
+                   COMPUTE_COUNT - 1);
+        return NULL;
+    }
+    const struct kernels *k = kernels_select(isa, err);
+    return k && compute == COMPUTE_BF16 ? &machine.bf16[isa] : k;
+}
+
+const char *compute_name(enum compute compute)
+{
+    return compute_names[compute];
+}
+
+int compute_parse(const char *name, enum compute *out, struct siren_error *err)
+{
+    for (int c = 0; c < COMPUTE_COUNT; c++)
+        if (strcmp(name, compute_names[c]) == 0) {
+            *out = (enum compute)c;
+            return SIREN_OK;
+        }
+    return siren_fail(err, SIREN_EINVAL, "compute mode \"%s\": expected f32 or bf16", name);
+}
+
 int isa_parse(const char *name, enum isa *out, struct siren_error *err)
 {
     if (strcmp(name, "auto") == 0) {
@@ -159,8 +211,10 @@ int isa_parse(const char *name, enum isa *out, struct siren_error *err)
 
 size_t gemm_scratch(const struct packed *w)
 {
-    (void)w;
-    return GEMM_SCRATCH;
+    size_t rows = GEMM_ROWS, pairs = ((size_t)w->k + 1) / 2;
+    if (rows > 200 * 1024 / (size_t)w->k) rows = 200 * 1024 / (size_t)w->k;
+    if (rows < 96) rows = 96;
+    return GEMM_SCRATCH + rows * pairs; /* mode bf16: the rows of a block, rounded */
 }
 
 size_t attention_scratch(int R, int n_pages)

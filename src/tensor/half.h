@@ -17,6 +17,16 @@ static inline float bfloat_to_float(uint16_t b)
     return half_bits_float((uint32_t)b << 16);
 }
 
+/* Nearest even, as VCVTNEPS2BF16: a denormal is a zero, a NaN quiet. */
+static inline uint16_t float_to_bfloat(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    if ((u & 0x7f800000) == 0) return (uint16_t)(u >> 16 & 0x8000);
+    if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
 static inline float half_to_float(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;

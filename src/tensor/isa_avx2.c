@@ -10,6 +10,7 @@
 #include "tensor/v16_avx2.h"
 
 #define ISA_TABLE kernels_avx2
+#define ISA_BF16 bf16_avx2
 #define ISA_THIS ISA_AVX2
 #define ISA_NAME "avx2"
 #define TILE_ROWS 6
@@ -24,6 +25,10 @@
 #include "tensor/rows_kernels.h"
 
 #include "tensor/gemm_kernels.h"
+
+#include "tensor/bf16_avx2.h"
+
+#include "tensor/bf16_gemm_kernels.h"
 
 #include "tensor/attention_kernels.h"
 

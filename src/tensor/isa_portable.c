@@ -9,6 +9,7 @@
 #include "tensor/v16_portable.h"
 
 #define ISA_TABLE kernels_portable
+#define ISA_BF16 bf16_portable
 #define ISA_THIS ISA_PORTABLE
 #define ISA_NAME "portable"
 #define TILE_ROWS 4
@@ -23,6 +24,10 @@
 #include "tensor/rows_kernels.h"
 
 #include "tensor/gemm_kernels.h"
+
+#include "tensor/bf16_portable.h"
+
+#include "tensor/bf16_gemm_kernels.h"
 
 #include "tensor/attention_kernels.h"
 

@@ -24,6 +24,11 @@
 
 enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_COUNT };
 
+/* How products of activations and weights are computed (docs/numerics.md): COMPUTE_BF16 rounds both
+ * to bf16 inside gemm and gemm_swiglu and sums in f32, in the order of VDPBF16PS on every set.
+ * Everything else, attention too, is that of COMPUTE_F32. */
+enum compute { COMPUTE_F32, COMPUTE_BF16, COMPUTE_COUNT };
+
 /* ---- packed weights ------------------------------------------------------
  * W (N, K) row-major in the file becomes panels of 16 output columns: panel p
  * holds rows 16p … 16p+15 interleaved, so that one step of k is 16 neighbouring
@@ -92,6 +97,7 @@ struct attention_pages {
 /* ---- the table ----------------------------------------------------------- */
 struct kernels {
     enum isa isa;
+    enum compute compute;
     const char *name; /* "portable", "avx2", "avx512" */
     int gemm_rows;    /* rows a micro-tile: callers cut T at multiples of it where they can */
 
@@ -238,6 +244,12 @@ size_t attention_backward_scratch(int D, int n_pages); /* floats */
 enum isa isa_best(void);
 /* The table for an instruction set; NULL with SIREN_EUNSUPPORTED where the machine lacks it. */
 const struct kernels *kernels_select(enum isa isa, struct siren_error *err);
+/* … and a mode; kernels_select() gives COMPUTE_F32.  Every set has every mode, bits equal: AVX-512
+ * without VDPBF16PS takes the products of AVX2, as fast as those of f32. */
+const struct kernels *kernels_select_compute(enum isa isa, enum compute compute,
+                                             struct siren_error *err);
+const char *compute_name(enum compute compute); /* "f32" … */
+int compute_parse(const char *name, enum compute *out, struct siren_error *err);
 int isa_parse(const char *name, enum isa *out, struct siren_error *err); /* "portable" … "auto" */
 /* "sse2 avx2 fma f16c avx512f avx512_bf16 amx_bf16 …": what CPUID says, for benches. */
 const char *isa_describe(void);

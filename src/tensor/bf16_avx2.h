@@ -1,0 +1,76 @@
+/* Products of bf16 pairs on AVX2: two FMAs on widened numbers, with the processor told to take
+ * denormals as zeros, give the bits of VDPBF16PS. */
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "tensor/half.h"
+
+#define BF16_TARGET
+
+V16 v16i v16i_set1(uint32_t u)
+{
+    v16i v = {_mm256_set1_epi32((int)u), _mm256_set1_epi32((int)u)};
+    return v;
+}
+V16 void v16i_store(void *p, v16i v)
+{
+    _mm256_storeu_si256(p, v.a);
+    _mm256_storeu_si256((__m256i *)p + 1, v.b);
+}
+
+V16 __m256 bf16_odd(__m256i v)
+{
+    return _mm256_castsi256_ps(_mm256_and_si256(v, _mm256_set1_epi32((int)0xffff0000)));
+}
+V16 __m256 bf16_even(__m256i v)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
+}
+V16 v16 v16_dot2(v16 s, v16i a, v16i b)
+{
+    s.a = _mm256_fmadd_ps(bf16_odd(a.a), bf16_odd(b.a), s.a);
+    s.b = _mm256_fmadd_ps(bf16_odd(a.b), bf16_odd(b.b), s.b);
+    s.a = _mm256_fmadd_ps(bf16_even(a.a), bf16_even(b.a), s.a);
+    s.b = _mm256_fmadd_ps(bf16_even(a.b), bf16_even(b.b), s.b);
+    return s;
+}
+
+/* The bf16 bits of each number in the upper half of its lane; see float_to_bfloat(). */
+V16 __m256i bf16_round(__m256 f)
+{
+    __m256i u = _mm256_castps_si256(f), size = _mm256_and_si256(u, _mm256_set1_epi32(0x7fffffff));
+    __m256i bit = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    __m256i r = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), bit);
+    __m256i nan = _mm256_cmpgt_epi32(size, _mm256_set1_epi32(0x7f800000));
+    __m256i tiny = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x00800000), size);
+    r = _mm256_blendv_epi8(r, _mm256_or_si256(u, _mm256_set1_epi32(0x400000)), nan);
+    r = _mm256_blendv_epi8(r, _mm256_andnot_si256(_mm256_set1_epi32(0x7fffffff), u), tiny);
+    return r;
+}
+V16 __m256i bf16_join(__m256i even, __m256i odd)
+{
+    return _mm256_blend_epi16(_mm256_srli_epi32(even, 16), odd, 0xaa);
+}
+V16 v16i bf16_round_pairs(v16 even, v16 odd)
+{
+    v16i v = {bf16_join(bf16_round(even.a), bf16_round(odd.a)),
+              bf16_join(bf16_round(even.b), bf16_round(odd.b))};
+    return v;
+}
+V16 void bf16_round_row(const float *x, uint32_t *out)
+{
+    for (int i = 0; i < 16; i++)
+        out[i] = (uint32_t)float_to_bfloat(x[2 * i + 1]) << 16 | float_to_bfloat(x[2 * i]);
+}
+
+/* DAZ and FTZ; the tiles are functions of their own, so no arithmetic moves across. */
+static inline unsigned bf16_begin(void)
+{
+    unsigned state = _mm_getcsr();
+    _mm_setcsr(state | 0x8040);
+    return state;
+}
+static inline void bf16_end(unsigned state)
+{
+    _mm_setcsr(state);
+}

@@ -1,0 +1,41 @@
+/* Products of bf16 pairs by VDPBF16PS.  The functions ask for the instruction by an attribute: the
+ * rest of the set must run on machines without it. */
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "tensor/half.h"
+
+#define BF16_TARGET __attribute__((target("avx512bf16")))
+
+V16 v16i v16i_set1(uint32_t u)
+{
+    return _mm512_set1_epi32((int)u);
+}
+V16 void v16i_store(void *p, v16i v)
+{
+    _mm512_storeu_si512(p, v);
+}
+BF16_TARGET V16 v16 v16_dot2(v16 s, v16i a, v16i b)
+{
+    return _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)b);
+}
+BF16_TARGET V16 v16i bf16_round_pairs(v16 even, v16 odd)
+{
+    v16i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(even));
+    v16i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(odd));
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+BF16_TARGET V16 void bf16_round_row(const float *x, uint32_t *out)
+{
+    v16i_store(out, (v16i)_mm512_cvtne2ps_pbh(v16_load(x + 16), v16_load(x)));
+}
+
+/* The instruction itself takes denormals as zeros. */
+static inline unsigned bf16_begin(void)
+{
+    return 0;
+}
+static inline void bf16_end(unsigned state)
+{
+    (void)state;
+}
