@@ -5,7 +5,8 @@
 #
 # All programs run, even when one fails.  Those that can choose their kernels
 # (they mention SIREN_ISA or use the engine fixture) run a second time with the
-# portable ones, on tiny models.  Real models are fetched when the network is
+# portable ones, on tiny models; those that hold the engine to itself, whatever its
+# numbers, a third time with bf16 products.  Real models are fetched when the network is
 # there; without them, or
 # with SIREN_SANITIZED=1, the tests that need them are skipped.  The last line is
 # "N passed, N failed, N skipped"; a program that crashes counts as one failure.
@@ -80,6 +81,10 @@ for name in $names; do
         run "$folder/tests/test_$name" "test_$name (portable kernels)" 0 \
             -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K SIREN_ISA=portable
     fi
+    case $name in forest | score | generate)
+        run "$folder/tests/test_$name" "test_$name (bf16)" 0 \
+            -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K SIREN_COMPUTE=bf16 ;;
+    esac
 done
 [ -z "$broken" ] || echo "failed:$broken"
 echo "$passed passed, $failed failed, $skipped skipped"
