@@ -69,6 +69,49 @@ static void test_batch_does_not_matter(void **state)
     fixture_close(&f);
 }
 
+/* A kept text is scored, and gone on with, from the cache: the same bits, its last token computed.
+ */
+static void test_kept_texts(void **state)
+{
+    enum { HALF = LENGTH / 2 };
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct texts *whole = texts_make(&f), *half = texts_make(&f);
+    struct siren_sampling s = {.temperature = 1, .top_p = 1, .max_tokens = LENGTH, .seed = 3};
+    struct siren_session *session, *fresh;
+    generate(&f, whole, &s, 4);
+    assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+    assert_int_equal(siren_session_create(&fresh, f.engine, NULL, NULL), 0);
+    for (int i = 0; i < TEXTS; i++) half->all[i].keep = 1;
+    s.max_tokens = HALF;
+    assert_int_equal(siren_generate_many(session, half->all, TEXTS, &s, 4, NULL, NULL), 0);
+    for (int i = 0; i < TEXTS; i++) {
+        int32_t ids[64 + HALF], label = 5;
+        size_t n = half->all[i].prompt.n_ids;
+        struct siren_tokens labels = {&label, 1};
+        double kept, anew;
+        memcpy(ids, half->ids[i], n * sizeof *ids);
+        memcpy(ids + n, half->all[i].ids, HALF * sizeof *ids);
+        struct siren_score a = {{ids, n + HALF}, &labels, 1, 0, &kept, 0, 0}, b = a;
+        b.logprobs = &anew;
+        assert_int_equal(siren_score_many(session, &a, 1, NULL, NULL), 0);
+        assert_int_equal(siren_score_many(fresh, &b, 1, NULL, NULL), 0);
+        assert_memory_equal(&kept, &anew, sizeof kept);
+        assert_int_equal(a.tokens_cached, n + HALF - 1);
+        struct siren_generation rest = {.prompt = {ids, n + HALF}, .sequence = (uint64_t)i};
+        assert_int_equal(siren_generate_many(session, &rest, 1, &s, 1, NULL, NULL), 0);
+        assert_memory_equal(half->all[i].ids, whole->all[i].ids, HALF * sizeof *ids);
+        assert_memory_equal(rest.ids, whole->all[i].ids + HALF, HALF * sizeof *ids);
+        assert_memory_equal(rest.logprobs, whole->all[i].logprobs + HALF, HALF * sizeof(float));
+        siren_generation_clear(&rest);
+    }
+    siren_session_free(session);
+    siren_session_free(fresh);
+    texts_free(whole);
+    texts_free(half);
+    fixture_close(&f);
+}
+
 /* Greedy tokens are the arg max of the logits of one pass over the whole text. */
 static void test_greedy(void **state)
 {
@@ -195,6 +238,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_does_not_matter),
+        cmocka_unit_test(test_kept_texts),
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_distribution),
         cmocka_unit_test(test_stops),

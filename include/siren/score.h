@@ -71,6 +71,10 @@ struct siren_generation {
     /* Called after each token with the ids so far; non-zero ends this one (the token is kept). */
     int (*on_token)(void *context, const int32_t *ids, size_t n_ids);
     void *context;
+    /* 1: keep the keys and values of prompt and text in the session's cache at the end (all but the
+     * last token's, which nothing has needed yet): scoring or continuing the text then computes
+     * its last token only, while the cache holds it. */
+    int keep;
     /* out: owned by the caller, freed with siren_generation_clear() */
     int32_t *ids;
     float *logprobs; /* of each token under the model (temperature 1, no truncation) */

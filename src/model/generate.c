@@ -164,12 +164,30 @@ static void draw_job(void *context, int thread, int n_threads)
     }
 }
 
+/* The first n own tokens of a finished text are computed: let the cache have them. */
+static int keep_text(struct generator *g, const struct runner *r, size_t n, struct siren_error *err)
+{
+    const struct siren_generation *gen = r->generation;
+    size_t prompt = gen->prompt.n_ids;
+    int32_t *ids;
+    int rc;
+    if (!r->own) return SIREN_OK; /* not beyond the prompt, which is kept in any case */
+    ids = alloc_array(prompt + n, sizeof *ids);
+    if (!ids) return siren_fail_memory(err, "prefix cache", (prompt + n) * sizeof *ids);
+    memcpy(ids, gen->prompt.ids, prompt * sizeof *ids);
+    memcpy(ids + prompt, gen->ids, n * sizeof *ids);
+    rc = cache_insert(g->session, ids, prompt + n, r->own, err);
+    free(ids);
+    return rc;
+}
+
 static int step(struct generator *g, struct runner *r, struct siren_error *err)
 {
     struct siren_generation *gen = r->generation;
     int rc = take_kept(g, r, err);
     if (rc) return rc;
     int32_t id = r->drawn;
+    size_t computed = gen->n_ids;
     int room = (int)gen->prompt.n_ids + (int)gen->n_ids + 1 <
                g->session->engine->model->config.max_positions;
     if (is_stop(gen, id)) {
@@ -180,6 +198,8 @@ static int step(struct generator *g, struct runner *r, struct siren_error *err)
         if (gen->on_token && gen->on_token(gen->context, gen->ids, gen->n_ids)) gen->stopped = 1;
     }
     if (gen->stopped || (int)gen->n_ids >= g->sampling->max_tokens || !room) {
+        if (gen->keep) rc = keep_text(g, r, computed, err);
+        if (rc) return rc;
         release(r);
         g->finished++;
     }
