@@ -136,7 +136,11 @@ struct siren_predict_options {
     double min_support;
     size_t prompt_limit;            /* 0: SIREN_PROMPT_LIMIT */
     struct siren_sampling sampling; /* SIREN_COT */
-    int batch;                      /* sequences generated at once; 0: the engine's default */
+    /* SIREN_COT.  0: the number that one text gives.  n >= 1: the labels are scored at the end of
+     * "<answer>" of each of n sampled texts, and the answer is the mean of the n distributions
+     * (self-consistency).  The first text is the one that 0 gives.  n > 1 needs a temperature. */
+    int samples;
+    int batch;       /* sequences generated at once; 0: the engine's default */
     double fallback; /* rating of an answer that cannot be read; NAN: the top of the scale */
 };
 struct siren_predict_options siren_predict_defaults(void); /* recent+sketch, answer only */
@@ -149,16 +153,19 @@ enum siren_answer_notes {
     SIREN_NOTE_CUT = 16,       /* history was cut to fit the prompt limit */
 };
 struct siren_answer {
-    int n_labels;                           /* 0: no distribution (SIREN_COT) */
+    int n_labels;                           /* 0: no distribution (SIREN_COT, samples 0) */
     double probabilities[SIREN_MAX_LABELS]; /* renormalised over the labels */
     double logprobs[SIREN_MAX_LABELS];      /* joint, as the model gave them */
-    double argmax, mean, median;            /* SIREN_COT: all three are the number read */
-    double outside; /* probability mass outside the labels; NAN: SIREN_COT */
+    double argmax, mean, median;            /* without distribution: the number read */
+    double outside; /* probability mass outside the labels; NAN: no distribution */
+    double number;  /* SIREN_COT: mean of the numbers read, the fallback where none; else NAN */
+    int samples, unreadable; /* SIREN_COT: texts, and those of them without a number */
     int tokens_in, tokens_out, tokens_cached;
     double latency_ms; /* of its batch, divided by the batch's size */
-    int invalid;       /* no number could be read: the fallback stands */
+    int invalid;       /* no text had a number to be read: the fallback stands for it */
     unsigned notes;    /* enum siren_answer_notes */
-    char *text;        /* SIREN_COT: the reasoning and the answer; malloc'ed */
+    char *text;        /* SIREN_COT: the reasoning and the answer, malloc'ed; several samples one
+                          after the other, each from its "<think>" on */
 };
 void siren_answer_clear(struct siren_answer *answer);
 void siren_answers_free(struct siren_answer *answers, size_t n);

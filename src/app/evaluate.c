@@ -183,6 +183,15 @@ static int store(struct evaluation *e, const size_t *rows, const struct siren_an
     return rc;
 }
 
+/* Several samples a row: as many texts, not as many rows. */
+static size_t rows_at_a_time(const struct siren_predict_options *o)
+{
+    if (o->mode == SIREN_AO) return ANSWER_BATCH;
+    return o->samples <= 1              ? REASON_BATCH
+           : o->samples >= REASON_BATCH ? 1
+                                        : (size_t)(REASON_BATCH / o->samples);
+}
+
 /* Predict and store the next rows that are missing, from *at on. */
 static int step(struct evaluation *e, size_t *at, const struct siren_progress *progress,
                 struct siren_error *err)
@@ -190,7 +199,7 @@ static int step(struct evaluation *e, size_t *at, const struct siren_progress *p
     struct siren_target targets[REASON_BATCH];
     struct siren_answer answers[REASON_BATCH] = {0};
     size_t rows[REASON_BATCH], n = 0;
-    size_t most = e->options->predict.mode == SIREN_AO ? ANSWER_BATCH : REASON_BATCH;
+    size_t most = rows_at_a_time(&e->options->predict);
     struct app_part part;
     struct siren_progress inner;
     int rc;

@@ -62,6 +62,8 @@ json_t *app_options_json(const struct siren_predict_options *o)
         j, "prompt_limit",
         json_integer((json_int_t)(o->prompt_limit ? o->prompt_limit : SIREN_PROMPT_LIMIT)));
     if (o->mode == SIREN_AO) return j;
+    /* Only where asked for: runs stored before there were samples go on under their settings. */
+    if (o->samples) json_object_set_new(j, "samples", json_integer(o->samples));
     json_object_set_new(j, "fallback", app_real(o->fallback));
     json_object_set_new(j, "temperature", json_real(o->sampling.temperature));
     json_object_set_new(j, "top_p", json_real(o->sampling.top_p));
@@ -175,6 +177,11 @@ int siren_answer_json(const struct siren_app *app, const struct siren_target *t,
     json_object_set_new(j, "tokens_cached", json_integer(a->tokens_cached));
     json_object_set_new(j, "latency_ms", app_real(a->latency_ms));
     json_object_set_new(j, "notes", notes_json(a->notes));
+    if (a->samples) {
+        json_object_set_new(j, "number", app_real(a->number));
+        json_object_set_new(j, "samples", json_integer(a->samples));
+        json_object_set_new(j, "unreadable", json_integer(a->unreadable));
+    }
     if (a->text) json_object_set_new(j, "text", json_string(a->text));
     return app_json_text(j, JSON_COMPACT, json, err);
 }

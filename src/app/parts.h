@@ -17,6 +17,12 @@ int app_profiles(struct siren_app *app, struct siren_lm *lm, const struct siren_
                  size_t n, const struct siren_predict_options *options, char **profiles,
                  struct siren_error *err);
 
+/* The targets' answers by reasoning, from their prompts (SIREN_COT). */
+int app_reason(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,
+               size_t n, const struct siren_predict_options *options,
+               const struct siren_prompt_ids *prompts, struct siren_answer *answers,
+               const struct siren_progress *progress, struct siren_error *err);
+
 /* Progress of a part: `done` of the inner call is spread over [from, from + n) of `total`. */
 struct app_part {
     const struct siren_progress *outer;

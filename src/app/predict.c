@@ -5,7 +5,6 @@
 
 #include "app/parts.h"
 #include "base/alloc.h"
-#include "base/buf.h"
 
 struct siren_predict_options siren_predict_defaults(void)
 {
@@ -85,6 +84,7 @@ static void read_scores(struct job *j, const struct siren_score *scores)
         struct siren_answer *a = &j->answers[i];
         a->n_labels = j->readout.n;
         a->outside = siren_readout_distribution(&j->readout, a->logprobs, a->probabilities);
+        a->number = NAN;
         a->argmax = siren_decode(SIREN_ARGMAX, scale, a->probabilities);
         a->mean = siren_decode(SIREN_MEAN, scale, a->probabilities);
         a->median = siren_decode(SIREN_MEDIAN, scale, a->probabilities);
@@ -112,74 +112,6 @@ static int answer_only(struct job *j, const struct siren_progress *progress,
     return rc;
 }
 
-/* ---- reasoning ---- */
-
-/* Stop once "</answer>" stands at the end: whatever follows would only break the format. */
-static int is_answered(void *context, const int32_t *ids, size_t n)
-{
-    const struct siren_tokenizer *t = context;
-    static const char tag[] = "</answer>";
-    struct buf b = {0};
-    int found;
-    for (size_t i = n > 12 ? n - 12 : 0; i < n; i++) {
-        size_t length = 0;
-        const char *piece = siren_tokenizer_piece(t, ids[i], &length);
-        if (piece) buf_append(&b, piece, length);
-    }
-    found = strstr(buf_text(&b), tag) != NULL;
-    buf_free(&b);
-    return found;
-}
-
-static int read_text(struct job *j, size_t i, const struct siren_generation *g,
-                     struct siren_error *err)
-{
-    const struct siren_scale *scale = &j->app->meta.scale;
-    struct siren_answer *a = &j->answers[i];
-    double fallback = isnan(j->options->fallback) ? scale->max : j->options->fallback;
-    struct buf b = {0};
-    char *text = NULL;
-    size_t length = 0;
-    int rc = siren_tokenizer_decode(j->lm->tokenizer, g->ids, g->n_ids, 1, &text, &length, err);
-    if (rc) return rc;
-    buf_puts(&b, APP_THINK);
-    buf_puts(&b, text);
-    free(text);
-    a->text = buf_take(&b);
-    if (!a->text) return siren_fail_memory(err, "an answer", length);
-    a->invalid = !(siren_answer_parse(a->text, scale->min, scale->max, fallback, &a->mean) &
-                   SIREN_ANSWER_NUMBER);
-    a->argmax = a->median = a->mean;
-    a->outside = NAN;
-    a->tokens_out = (int)g->n_ids;
-    return 0;
-}
-
-static int reason(struct job *j, const struct siren_progress *progress, struct siren_error *err)
-{
-    struct siren_generation *g = alloc_zeroed(j->n, sizeof *g);
-    int32_t stops[SIREN_MAX_STOPS];
-    size_t n_stops = siren_lm_stops(j->lm, stops);
-    int rc;
-    if (!g) return siren_fail_memory(err, "answers", j->n * sizeof *g);
-    for (size_t i = 0; i < j->n; i++) {
-        const struct siren_target *t = &j->targets[i];
-        g[i].prompt = (struct siren_tokens){j->prompts[i].ids, j->prompts[i].n_ids};
-        /* of the target, not of its place in the batch */
-        g[i].sequence = (uint64_t)(uint32_t)t->user << 32 | (uint32_t)t->item;
-        g[i].stop_ids = stops;
-        g[i].n_stop_ids = n_stops;
-        g[i].on_token = is_answered;
-        g[i].context = j->lm->tokenizer;
-    }
-    rc = j->lm->calls->generate(j->lm, g, j->n, &j->options->sampling, j->options->batch, progress,
-                                err);
-    for (size_t i = 0; i < j->n && !rc; i++) rc = read_text(j, i, &g[i], err);
-    for (size_t i = 0; i < j->n; i++) siren_generation_clear(&g[i]);
-    free(g);
-    return rc;
-}
-
 /* ---- both ---- */
 
 static int run(struct job *j, const struct siren_progress *progress, struct siren_error *err)
@@ -195,7 +127,9 @@ static int run(struct job *j, const struct siren_progress *progress, struct sire
     }
     if (!rc) rc = write_prompts(j, err);
     if (rc) return rc;
-    return j->options->mode == SIREN_AO ? answer_only(j, progress, err) : reason(j, progress, err);
+    if (j->options->mode == SIREN_AO) return answer_only(j, progress, err);
+    return app_reason(j->app, j->lm, j->targets, j->n, j->options, j->prompts, j->answers, progress,
+                      err);
 }
 
 int siren_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,

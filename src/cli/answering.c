@@ -48,7 +48,13 @@ int answering_options(struct cli *cli, const struct siren_app *app, int sampling
     out->rule = cli_flag(cli, "majority") ? SIREN_RULE_MAJORITY : SIREN_RULE_MEAN;
     out->decay = cli_flag(cli, "decay");
     out->prompt_limit = (size_t)cli_int(cli, "prompt-limit");
-    if (sampling) out->sampling = answering_sampling(cli);
+    if (!sampling) return 0;
+    out->sampling = answering_sampling(cli);
+    out->samples = (int)cli_int(cli, "samples");
+    if (out->samples && out->mode == SIREN_AO) return cli_usage(cli, "--samples needs --reason");
+    if (out->samples > 1 && out->sampling.temperature <= 0)
+        return cli_usage(cli, "--samples %d needs a --temperature: without one all are equal",
+                         out->samples);
     return 0;
 }
 

@@ -88,6 +88,16 @@
         .max = 1000000, .help = "longest answer"                                                   \
     }
 
+/* For commands whose answering_options() take the sampling options. */
+#define SAMPLES_OPTION                                                                             \
+    {                                                                                              \
+        .name = "samples", .type = CLI_INT, .argument = "N", .initial = "0", .min = 0,             \
+        .max = 1000,                                                                               \
+        .help = "with --reason: the mean, over N sampled texts, of the distribution over the "     \
+                "ratings after each text (N > 1 needs a --temperature); 0: the number that one "   \
+                "text gives"                                                                       \
+    }
+
 /* The model of --model, --chat-template, --isa and --threads; raw: no template is needed. */
 int answering_open(struct cli *cli, struct siren_lm *lm, int raw);
 /* Sampling of the SAMPLING_OPTIONS and --seed. */

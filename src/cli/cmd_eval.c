@@ -106,6 +106,7 @@ const struct cli_command cmd_eval = {
              .help = "judge these answers instead of asking a model"},
             ANSWER_OPTIONS,
             SAMPLING_OPTIONS("512"),
+            SAMPLES_OPTION,
             {0}},
     .examples =
         (const struct cli_example[]){
@@ -117,6 +118,8 @@ const struct cli_command cmd_eval = {
              "Let the model reason before it answers."},
             {"siren eval films.siren -m smollm2.gguf --split valid:A",
              "Half of the users, to choose by; valid:B has the others, to report on."},
+            {"siren eval films.siren -m smollm2.gguf -n 20 --reason --samples 8 --temperature 1",
+             "The mean distribution after eight sampled reasonings each."},
             {"siren eval films.siren --split valid --predictions qwen3-4b.jsonl --name qwen3-4b",
              "Judge what another model answered to `siren export prompts`."},
             {0}},

@@ -82,6 +82,9 @@ static void print_one(struct cli *cli, const struct predict *p)
     else
         cli_print(cli, "  answer %g%s\n", a->mean,
                   a->invalid ? " (no number could be read: the fallback)" : "");
+    if (a->samples && a->n_labels)
+        cli_print(cli, "  the mean number of %d texts: %.2f (%d without one)\n", a->samples,
+                  a->number, a->unreadable);
     if (t->row != SIREN_NO_ROW)
         cli_print(cli, "  rated %g already; predicted from what came before\n",
                   (double)p->app.ratings.rating[t->row]);
@@ -266,6 +269,7 @@ const struct cli_command cmd_predict = {
              .help = "of --output"},
             ANSWER_OPTIONS,
             SAMPLING_OPTIONS("512"),
+            SAMPLES_OPTION,
             {0}},
     .examples =
         (const struct cli_example[]){

@@ -154,6 +154,7 @@ const struct cli_command cmd_rank = {
                                             .help = "show what is retrieved, without re-ranking"},
                                            ANSWER_OPTIONS,
                                            SAMPLING_OPTIONS("512"),
+                                           SAMPLES_OPTION,
                                            {0}},
     .examples =
         (const struct cli_example[]){

@@ -1,0 +1,322 @@
+/* Reasoning with samples: where the labels are scored, what is averaged, what is counted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "app_fixture.h"
+
+static struct fake fake;
+static struct siren_lm lm;
+static struct siren_app app;
+
+/* ---- a model that writes one of some texts, a token at a time ---- */
+
+static const char *const *texts;
+static size_t n_texts, n_queries;
+static char queries[64][64]; /* the ends of the scored prompts */
+
+/* How many of the text's tokens the prompt ends with: a text is gone on with. */
+static size_t written(const struct siren_tokens *prompt, const int32_t *ids, size_t n)
+{
+    for (size_t k = n < prompt->n_ids ? n : prompt->n_ids; k; k--)
+        if (!memcmp(prompt->ids + prompt->n_ids - k, ids, k * sizeof *ids)) return k;
+    return 0;
+}
+
+static int script(struct siren_lm *model, struct siren_generation *all, size_t n,
+                  const struct siren_sampling *sampling, int batch,
+                  const struct siren_progress *progress, struct siren_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct siren_generation *g = &all[i];
+        const char *text = texts[(g->sequence ^ g->sequence >> 32) % n_texts];
+        size_t n_ids, from;
+        MUST(siren_tokenizer_encode(model->tokenizer, text, strlen(text), 0, &g->ids, &n_ids, err));
+        from = written(&g->prompt, g->ids, n_ids);
+        memmove(g->ids, g->ids + from, (n_ids - from) * sizeof *g->ids);
+        while (g->n_ids < n_ids - from && g->n_ids < (size_t)sampling->max_tokens && !g->stopped)
+            g->stopped = g->on_token(g->context, g->ids, ++g->n_ids);
+    }
+    return 0;
+}
+
+static int score(struct siren_lm *model, struct siren_score *scores, size_t n,
+                 const struct siren_progress *progress, struct siren_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct siren_tokens *p = &scores[i].prompt;
+        size_t length, last = p->n_ids < 40 ? p->n_ids : 40;
+        char *text;
+        MUST(siren_tokenizer_decode(model->tokenizer, p->ids + p->n_ids - last, last, 0, &text,
+                                    &length, err));
+        snprintf(queries[n_queries++ % 64], 64, "%s", length > 60 ? text + length - 60 : text);
+        free(text);
+    }
+    return fake_score(model, scores, n, progress, err);
+}
+
+static const struct siren_lm_calls calls = {score, script};
+
+static void say(const char *const *list, size_t n)
+{
+    texts = list;
+    n_texts = n;
+    n_queries = 0;
+}
+
+static int ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
+static struct siren_predict_options sampled(int samples)
+{
+    struct siren_predict_options o = siren_predict_defaults();
+    o.mode = SIREN_COT;
+    o.samples = samples;
+    o.sampling.temperature = 1;
+    o.sampling.max_tokens = 64;
+    return o;
+}
+
+static void ask(const char *item, const struct siren_predict_options *o, struct siren_answer *a)
+{
+    struct siren_target t;
+    MUST(siren_app_target(&app, "u1", item, &t, ERR));
+    MUST(siren_predict(&app, &lm, &t, 1, o, a, NULL, ERR));
+}
+
+/* ---- tests ---- */
+
+static void the_labels_are_scored_behind_the_tag(void **state)
+{
+    static const char *const good[] = {"Seems good.\n</think>\n<answer>4</answer> and more"};
+    struct siren_predict_options plain = sampled(0), one = sampled(1);
+    struct siren_answer a, b;
+    double sum = 0;
+    say(good, 1);
+    ask("i20", &plain, &a);
+    assert_int_equal(n_queries, 0);
+    assert_int_equal(a.n_labels, 0);
+    assert_true(isnan(a.outside) && a.mean == 4);
+    ask("i20", &one, &b);
+    assert_int_equal(n_queries, 1);
+    assert_true(ends_with(queries[0], "good.\n</think>\n<answer>"));
+    assert_string_equal(a.text, b.text);
+    assert_int_equal(a.tokens_out, b.tokens_out);
+    assert_int_equal(b.n_labels, 5);
+    for (int k = 0; k < 5; k++) sum += b.probabilities[k];
+    assert_true(fabs(sum - 1) < 1e-12);
+    assert_true(b.number == 4 && b.samples == 1 && !b.unreadable && !b.invalid);
+    assert_true(b.mean != 4); /* of the distribution */
+    siren_answer_clear(&a);
+    siren_answer_clear(&b);
+}
+
+/* The fixture's tokenizer with one more token: ">\n". */
+static struct siren_tokenizer *tokenizer_that_joins(void)
+{
+    json_t *j = json_load_file("tests/fixtures/models/smol/tokenizer.json", 0, NULL);
+    json_t *added = json_object_get(j, "added_tokens");
+    struct siren_tokenizer *t;
+    char *text;
+    int id = siren_tokenizer_size(lm.tokenizer);
+    assert_non_null(added);
+    json_array_append_new(added, json_pack("{s:i,s:s,s:b,s:b,s:b,s:b,s:b}", "id", id, "content",
+                                           ">\n", "single_word", 0, "lstrip", 0, "rstrip", 0,
+                                           "normalized", 0, "special", 0));
+    text = json_dumps(j, 0);
+    MUST(siren_tokenizer_load(&t, scratch_write("tokenizer.json", text, strlen(text)), ERR));
+    assert_int_equal(siren_tokenizer_id(t, ">\n"), id);
+    free(text);
+    json_decref(j);
+    return t;
+}
+
+/* The tag's last byte shares its token with what follows. */
+static void a_token_across_the_tags_end_is_parted(void **state)
+{
+    static const char *const lines[] = {"Good.\n</think>\n<answer>\n4</answer>"};
+    struct siren_predict_options plain = sampled(0), one = sampled(1);
+    struct siren_tokenizer *usual = lm.tokenizer;
+    struct siren_answer a, b;
+    lm.tokenizer = tokenizer_that_joins();
+    say(lines, 1);
+    ask("i20", &plain, &a);
+    ask("i20", &one, &b);
+    assert_int_equal(n_queries, 1);
+    assert_true(ends_with(queries[0], "</think>\n<answer>"));
+    assert_string_equal(a.text, b.text);
+    assert_string_equal(b.text, "<think>\nGood.\n</think>\n<answer>\n4</answer>");
+    assert_true(b.number == 4 && !b.unreadable);
+    siren_answer_clear(&a);
+    siren_answer_clear(&b);
+    siren_tokenizer_free(lm.tokenizer);
+    lm.tokenizer = usual;
+}
+
+static void a_text_without_the_tag_gets_one(void **state)
+{
+    static const char *const astray[] = {"I like films"}, *const thought[] = {"Hm.\n</think>"};
+    struct siren_predict_options o = sampled(1);
+    struct siren_answer a;
+    say(astray, 1);
+    ask("i20", &o, &a);
+    assert_true(ends_with(queries[0], "I like films\n</think>\n<answer>"));
+    assert_int_equal(a.n_labels, 5);
+    assert_true(a.invalid && a.unreadable == 1 && a.number == 5);
+    assert_string_equal(a.text, "<think>\nI like films");
+    siren_answer_clear(&a);
+    say(thought, 1);
+    o.fallback = 3;
+    ask("i20", &o, &a);
+    assert_true(ends_with(queries[0], "Hm.\n</think>\n<answer>"));
+    assert_true(a.invalid && a.number == 3);
+    siren_answer_clear(&a);
+}
+
+static void the_limit_holds_for_both_parts(void **state)
+{
+    static const char *const longer[] = {"Good.\n</think>\n<answer>4 4 4 4 4 4 4 4 4 4 4 4 4 4"};
+    struct siren_predict_options plain = sampled(0), one = sampled(1);
+    struct siren_answer a, b;
+    say(longer, 1);
+    for (int limit = 1; limit < 30; limit++) {
+        plain.sampling.max_tokens = one.sampling.max_tokens = limit;
+        ask("i20", &plain, &a);
+        ask("i20", &one, &b);
+        assert_string_equal(a.text, b.text);
+        assert_int_equal(a.tokens_out, b.tokens_out);
+        assert_true(b.tokens_out <= limit);
+        siren_answer_clear(&a);
+        siren_answer_clear(&b);
+    }
+}
+
+static const char *const mixed[] = {"A.\n</think>\n<answer>2</answer>",
+                                    "B.\n</think>\n<answer>5</answer>", "C, and so on",
+                                    "D.\n</think>\n<answer>1</answer>"};
+
+static size_t occurrences(const char *text, const char *word)
+{
+    size_t n = 0;
+    for (const char *p = text; (p = strstr(p, word)); p += strlen(word)) n++;
+    return n;
+}
+
+static void samples_are_averaged_and_counted(void **state)
+{
+    struct siren_predict_options o = sampled(16);
+    struct siren_answer a;
+    double sum = 0, joint = 0, number;
+    size_t n[4];
+    say(mixed, 4);
+    ask("i20", &o, &a);
+    assert_int_equal(n_queries, 16);
+    for (int i = 0; i < 4; i++) {
+        const char word[] = {'\n', "ABCD"[i], i == 2 ? ',' : '.', '\0'};
+        n[i] = occurrences(a.text, word);
+    }
+    assert_int_equal(n[0] + n[1] + n[2] + n[3], 16);
+    assert_int_equal(occurrences(a.text, "<think>\n"), 16);
+    assert_true(n[2] > 0 && n[2] < 16); /* the streams differ */
+    assert_int_equal(a.unreadable, n[2]);
+    assert_false(a.invalid);
+    number = (double)(2 * n[0] + 5 * n[1] + 5 * n[2] + n[3]) / 16;
+    assert_true(fabs(a.number - number) < 1e-12);
+    for (int k = 0; k < 5; k++) {
+        sum += a.probabilities[k];
+        joint += exp(a.logprobs[k]);
+    }
+    assert_true(fabs(sum - 1) < 1e-12);
+    assert_true(a.outside >= fmax(0, 1 - joint) - 1e-12);
+    siren_answer_clear(&a);
+}
+
+/* One text: the distribution by hand from the scores that the model gave. */
+static void the_mean_is_of_distributions(void **state)
+{
+    static const char *const same[] = {"A.\n</think>\n<answer>2</answer>"};
+    struct siren_predict_options one = sampled(1), many = sampled(7);
+    struct siren_answer a, b;
+    say(same, 1);
+    ask("i20", &one, &a);
+    ask("i20", &many, &b);
+    for (int k = 0; k < 5; k++) {
+        assert_true(fabs(a.probabilities[k] - b.probabilities[k]) < 1e-12);
+        assert_true(fabs(a.logprobs[k] - b.logprobs[k]) < 1e-12);
+    }
+    assert_int_equal(b.tokens_out, 7 * a.tokens_out);
+    siren_answer_clear(&a);
+    siren_answer_clear(&b);
+}
+
+static void alone_or_in_a_batch_the_answers_are_equal(void **state)
+{
+    struct siren_predict_options o = sampled(5);
+    struct siren_target t[6];
+    struct siren_answer batch[6], a;
+    say(mixed, 4);
+    for (int i = 0; i < 6; i++)
+        MUST(siren_app_target(&app, "u1", fixture_name('i', 18 + i), &t[i], ERR));
+    MUST(siren_predict(&app, &lm, t, 6, &o, batch, NULL, ERR));
+    for (int i = 0; i < 6; i++) {
+        MUST(siren_predict(&app, &lm, &t[i], 1, &o, &a, NULL, ERR));
+        assert_memory_equal(a.probabilities, batch[i].probabilities, sizeof a.probabilities);
+        assert_memory_equal(a.logprobs, batch[i].logprobs, sizeof a.logprobs);
+        assert_string_equal(a.text, batch[i].text);
+        assert_true(a.number == batch[i].number && a.unreadable == batch[i].unreadable);
+        siren_answer_clear(&a);
+        siren_answer_clear(&batch[i]);
+    }
+}
+
+static void wrong_options_are_errors(void **state)
+{
+    struct siren_predict_options o = sampled(-1);
+    struct siren_target t;
+    struct siren_answer a;
+    MUST(siren_app_target(&app, "u1", "i20", &t, ERR));
+    assert_int_equal(siren_predict(&app, &lm, &t, 1, &o, &a, NULL, ERR), SIREN_EINVAL);
+    o = sampled(2);
+    o.sampling.temperature = 0;
+    assert_int_equal(siren_predict(&app, &lm, &t, 1, &o, &a, NULL, ERR), SIREN_EINVAL);
+    assert_non_null(strstr(must_error.message, "temperature"));
+}
+
+static int setup(void **state)
+{
+    if (scratch_create(state)) return -1;
+    fake_open(&lm, &fake);
+    lm.calls = &calls;
+    MUST(siren_app_open(&app, fixture_workspace("reason.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    siren_app_close(&app);
+    fake_close(&lm);
+    return scratch_delete(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_labels_are_scored_behind_the_tag),
+        cmocka_unit_test(a_token_across_the_tags_end_is_parted),
+        cmocka_unit_test(a_text_without_the_tag_gets_one),
+        cmocka_unit_test(the_limit_holds_for_both_parts),
+        cmocka_unit_test(samples_are_averaged_and_counted),
+        cmocka_unit_test(the_mean_is_of_distributions),
+        cmocka_unit_test(alone_or_in_a_batch_the_answers_are_equal),
+        cmocka_unit_test(wrong_options_are_errors),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
