@@ -495,3 +495,9 @@ static void gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *
         }
     }
 }
+
+static void swiglu(const float *gates, size_t ldg, int T, int pairs, float *h, size_t ldh)
+{
+    struct output out = {.columns = 32 * pairs, .gated = 1};
+    for (int t = 0; t < T; t++, gates += ldg, h += ldh) finish_gated_row(gates, &out, h);
+}

@@ -121,6 +121,10 @@ struct kernels {
     void (*gemm_swiglu)(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
                         int pair1, float *h, size_t ldh, float *gates, size_t ldg, float *scratch);
 
+    /* The activation of gemm_swiglu alone: gates (T, ldg) hold gate and up panels in turn (pairs of
+     * 16 + 16 columns), h (T, ldh) takes 16 columns a pair.  Equal bits. */
+    void (*swiglu)(const float *gates, size_t ldg, int T, int pairs, float *h, size_t ldh);
+
     /* y[t] = x[t] · rsqrt(mean(x²) + eps) · weight: (1 / sqrt(…)), then x · that, then · weight. */
     void (*rmsnorm)(const float *x, size_t ldx, int T, int n, const float *weight, float eps,
                     float *y, size_t ldy);

@@ -22,6 +22,7 @@ const struct kernels ISA_TABLE = {
     .panel_decode = decode_panel,
     .gemm = gemm,
     .gemm_swiglu = gemm_swiglu,
+    .swiglu = swiglu,
     .rmsnorm = rows_rmsnorm,
     .layernorm = rows_layernorm,
     .gelu = rows_gelu,
