@@ -3,7 +3,10 @@
  *     y = W x + scale · B (A x),    A (r, in), B (out, r),    scale = alpha / r
  *
  * or alpha / √r (rsLoRA, Kalajdzievski 2023).  SPEC 7.3: r = 8, alpha = 16 on k and v of every
- * layer.  An adapter belongs to one model and must not outlive it.  Decoders only.
+ * layer.  An adapter belongs to one model and must not outlive it.  Decoders only.  Any number may be
+ * used at once: each root of a forest chooses its own (siren_forest_use_adapter), a session has a
+ * current one (siren_session_use_adapter).  The factors stay apart from the weights while a model
+ * runs: nothing is merged, and weights may be quantised.
  *
  *     struct siren_adapter *adapter;
  *     siren_adapter_load(&adapter, "runs/7/adapter", model, &err);

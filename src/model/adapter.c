@@ -2,7 +2,6 @@
 #include "model/adapter.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,12 +70,6 @@ static int check(const struct siren_model *base, const struct siren_adapter_conf
     return SIREN_OK;
 }
 
-static uint64_t next_version(void)
-{
-    static atomic_uint_least64_t last;
-    return atomic_fetch_add(&last, 1) + 1;
-}
-
 static void add_param(struct siren_adapter *a, int layer, int target, char which, float *value,
                       int rows, int columns)
 {
@@ -132,7 +125,6 @@ int adapter_allocate(struct siren_adapter **out, const struct siren_model *base,
     a->n_layers = base->config.n_layers;
     a->scale = (float)((double)config->alpha /
                        (config->rslora ? sqrt((double)config->r) : (double)config->r));
-    a->version = next_version();
     a->factors = alloc_zeroed((size_t)a->n_layers * SIREN_LORA_TARGETS, sizeof *a->factors);
     if (a->factors) a->n_values = size_up(a, &n_adapted);
     a->values = alloc_aligned(a->n_values, sizeof *a->values);
@@ -163,12 +155,15 @@ int siren_adapter_create(struct siren_adapter **out, const struct siren_model *b
                 (float)(bound *
                         (2 * siren_random_uniform(config->seed, INIT_STREAM + (uint64_t)i, k) - 1));
     }
-    return SIREN_OK;
+    rc = adapter_pack(a, err);
+    if (rc) siren_adapter_free(a), *out = NULL;
+    return rc;
 }
 
 void siren_adapter_free(struct siren_adapter *a)
 {
     if (!a) return;
+    adapter_packed_free(a->packed);
     free(a->factors);
     free(a->values);
     free(a->grads);
@@ -205,9 +200,4 @@ int siren_adapter_trainable(struct siren_adapter *a, struct siren_error *err)
         f->db = a->grads + (f->b - a->values);
     }
     return SIREN_OK;
-}
-
-void siren_adapter_changed(struct siren_adapter *a)
-{
-    a->version = next_version();
 }

@@ -260,7 +260,9 @@ int siren_adapter_load(struct siren_adapter **out, const char *path, const struc
     if (!rc) rc = read_config(&l, config);
     if (!rc) rc = tensors_open(&l.ts, weights, err);
     if (!rc) rc = load(&l, out);
+    if (!rc) rc = adapter_pack(*out, err);
     tensors_close(l.ts);
+    if (rc && *out) siren_adapter_free(*out), *out = NULL;
     free(weights);
     free(config);
     free(folder);
