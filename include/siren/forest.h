@@ -78,6 +78,15 @@ int siren_forest_add(struct siren_forest *forest, int parent, const int32_t *ids
 /* Add an ancestor that is kept already (not computed again, no outputs from it). */
 int siren_forest_add_kept(struct siren_forest *forest, struct siren_kept *kept);
 
+/* Compute a root (a segment without a parent, or a kept one) and all that descends from it with a
+ * LoRA adapter of this model; NULL: without one.  Roots of one pass may have different adapters.
+ * What is kept remembers its adapter and the values it had: a kept root must be given the same
+ * one, and is refused by the plan after siren_adapter_changed().  The adapter must outlive the run.
+ * 0, or SIREN_EINVAL where there is no such segment; other errors are reported by the plan. */
+struct siren_adapter;
+int siren_forest_use_adapter(struct siren_forest *forest, int root,
+                             const struct siren_adapter *adapter);
+
 /* Request an output of a token that this pass computes; returns an output index or a negative code.
  * hidden: the state after `layer` layers, 0 = the embedding, n_layers = after the
  * last layer and the final norm; (d_model) floats.

@@ -87,6 +87,14 @@ int siren_forest_add_kept(struct siren_forest *f, struct siren_kept *kept)
     return (int)f->n_segments - 1;
 }
 
+int siren_forest_use_adapter(struct siren_forest *f, int root, const struct siren_adapter *adapter)
+{
+    if (root < 0 || (size_t)root >= f->n_segments) return SIREN_EINVAL;
+    f->segments[root].chosen = adapter;
+    f->planned = f->done = 0;
+    return SIREN_OK;
+}
+
 static struct request *new_request(struct siren_forest *f, int segment, size_t token)
 {
     if (f->n_requests >= INT32_MAX / 2 ||

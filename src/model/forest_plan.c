@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "model/lora.h"
 #include "model/pass.h"
 
 /* ---- arenas: one allocation each, grown between passes only ---- */
@@ -81,6 +82,32 @@ static int check_parent(const struct siren_forest *f, int index, const struct se
     return SIREN_OK;
 }
 
+/* A root has the adapter that was chosen for it, all others their root's; what is kept was computed
+ * with the same one. */
+static int place_adapter(struct siren_forest *f, int index, struct siren_error *err)
+{
+    struct segment *s = &f->segments[index];
+    int root = s->parent == SIREN_ROOT;
+    if (s->chosen && !root)
+        return siren_fail(err, SIREN_EINVAL,
+                          "segment %d: an adapter is chosen at a root, and this has a parent",
+                          index);
+    s->adapter = root ? s->chosen : f->segments[s->parent].adapter;
+    if (s->adapter) f->adapted = 1;
+    if (s->chosen && s->chosen->model != f->engine->model)
+        return siren_fail(err, SIREN_EINVAL, "segment %d: its adapter belongs to another model",
+                          index);
+    if (s->chosen && siren_is_encoder(&f->engine->model->config))
+        return siren_fail(err, SIREN_EUNSUPPORTED, "segment %d: an encoder takes no adapter",
+                          index);
+    if (!s->ancestor || s->kept->adapter_version == (s->adapter ? s->adapter->version : 0))
+        return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL, "segment %d: kept %s", index,
+                      !s->kept->adapter_version ? "without an adapter, and used with one"
+                      : !s->adapter             ? "with an adapter, and used without"
+                                    : "with another adapter, or with other values of this one");
+}
+
 static int place_segment(struct siren_forest *f, int index, struct siren_error *err)
 {
     const struct siren_model *model = f->engine->model;
@@ -93,11 +120,12 @@ static int place_segment(struct siren_forest *f, int index, struct siren_error *
                               index);
         s->start = s->kept->start;
         s->end = s->kept->end;
-        return SIREN_OK;
+        return place_adapter(f, index, err);
     }
     if (s->n_ids == 0) return siren_fail(err, SIREN_EINVAL, "segment %d has no tokens", index);
     int rc = check_parent(f, index, s, err);
     if (!rc) rc = check_ids(f, index, s, err);
+    if (!rc) rc = place_adapter(f, index, err);
     if (rc) return rc;
     if (siren_is_encoder(c) && (s->parent != SIREN_ROOT || s->flags))
         return siren_fail(err, SIREN_EINVAL,
@@ -116,7 +144,7 @@ static int place_segment(struct siren_forest *f, int index, struct siren_error *
 
 static int place_segments(struct siren_forest *f, struct siren_error *err)
 {
-    f->T = 0;
+    f->T = f->adapted = 0;
     for (size_t i = 0; i < f->n_segments; i++) {
         int rc = place_segment(f, (int)i, err);
         if (rc) return rc;
@@ -178,6 +206,7 @@ static int reserve_kept(struct siren_forest *f, size_t *n_scratch, struct siren_
             struct siren_kept *parent =
                 s->parent == SIREN_ROOT ? NULL : f->segments[s->parent].kept;
             rc = kept_create(&s->kept, f->engine->model, f->engine->kernels, parent, s->start, err);
+            if (!rc) s->kept->adapter_version = s->adapter ? s->adapter->version : 0;
         }
         if (!rc && s->kept) rc = kept_reserve(s->kept, s->end, err);
         if (rc) return rc;
@@ -464,6 +493,21 @@ static float *take_floats(struct arena *a, size_t n)
     return arena_take(a, n, sizeof(float));
 }
 
+/* Columns of A x that the widest adapter of the pass needs; *gates: one of them adds to the FFN's
+ * gate or up. */
+static size_t adapter_width(const struct siren_forest *f, int *gates)
+{
+    int widest = 0;
+    *gates = 0;
+    for (size_t i = 0; f->adapted && i < f->n_segments; i++) {
+        const struct siren_adapter *a = f->segments[i].chosen;
+        if (!a) continue;
+        if (lora_low_width(a) > widest) widest = lora_low_width(a);
+        *gates |= a->packed->adapts_ffn_input;
+    }
+    return (size_t)widest;
+}
+
 /* Called twice: with no memory to add up the size, then to hand it out. */
 static void lay_out_run(struct siren_forest *f, struct arena *a)
 {
@@ -474,7 +518,8 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
     size_t n_threads = (size_t)siren_pool_threads(f->engine->pool), n_logits = 1;
     for (size_t i = 0; i < f->n_sets; i++)
         if ((size_t)f->sets[i].n_requests > n_logits) n_logits = (size_t)f->sets[i].n_requests;
-    int compact = f->n_active < f->T;
+    int compact = f->n_active < f->T, gates;
+    size_t low = adapter_width(f, &gates);
     f->x = take_floats(a, T * d);
     f->q = take_floats(a, T * Q);
     f->x_active = compact ? take_floats(a, (size_t)f->n_active * d) : f->x;
@@ -484,6 +529,7 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
         f->qkv = take_floats(a, T * qkv);
         f->attended = take_floats(a, T * Q);
         f->ffn = take_floats(a, T * F);
+        f->gates = gates ? take_floats(a, T * 2 * F) : NULL;
     }
     f->scratch = arena_take(a, n_threads, sizeof *f->scratch);
     size_t gemm = gemm_scratch_largest(f), pages = (size_t)f->max_pages;
@@ -493,7 +539,9 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
             t.qkv = take_floats(a, B * qkv);
             t.attended = take_floats(a, B * Q);
             t.ffn = take_floats(a, B * F);
+            t.gates = gates ? take_floats(a, B * 2 * F) : NULL;
         }
+        t.low = take_floats(a, B * low);
         t.gemm = take_floats(a, gemm);
         t.attention = take_floats(a, attention_scratch(ATTENTION_ROWS, f->max_pages));
         t.keys = arena_take(a, pages * (1 + ATTENTION_ROWS), sizeof *t.keys);

@@ -11,20 +11,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/lora.h"
 #include "model/pass.h"
-
-/* The rows a phase works on: all of x, or the compacted rows of the last layer. */
-struct rows {
-    const int *list; /* NULL: row i of the view is row i of x */
-    int n;
-    float *x;       /* (n, d) */
-    const float *q; /* (n, Q) */
-};
-
-static int row_of(const struct rows *v, int i)
-{
-    return v->list ? v->list[i] : i;
-}
 
 static struct rows all_rows(const struct siren_forest *f)
 {
@@ -159,6 +147,9 @@ static void block_qkv(struct siren_forest *f, struct thread_scratch *t, int laye
     const float *in = layer_input(f, f->x + (size_t)r0 * d, n, w->attention_norm, t->normed);
     f->engine->kernels->gemm(in, d, n, &w->qkv, 0, w->qkv.n_panels, w->qkv_bias, t->qkv, width, 0,
                              t->gemm);
+    struct rows v = all_rows(f);
+    lora_add(f, t, layer, LORA_ATTENTION_INPUT, &v, r0, n, in, d, 0, w->qkv.n_panels, t->qkv,
+             width);
     for (int i = 0; i < n; i++) finish_qkv_row(f, layer, r0 + i, t->qkv + (size_t)i * width);
 }
 
@@ -231,6 +222,27 @@ static int tile_length(const struct siren_forest *f, const struct rows *v, int i
 
 /* ---- a block through the rest of its layer ---- */
 
+/* Pairs [p0, p1) of the gated product of view rows [i0, i0 + n): into h (n, F) and, where an
+ * adapter adds to gate or up before the activation, by way of gates (n, 2·F). */
+static void gated_pairs(const struct siren_forest *f, struct thread_scratch *t, int layer,
+                        const struct rows *v, int i0, int n, const float *in, int p0, int p1,
+                        float *h, float *gates)
+{
+    const struct kernels *k = f->engine->kernels;
+    const struct siren_config *c = &f->engine->model->config;
+    const struct packed *w = &f->engine->model->layers[layer].ffn_in;
+    size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
+    h += p0 * 16;
+    if (!lora_touches(f, layer, LORA_FFN_INPUT, v, i0, n)) {
+        k->gemm_swiglu(in, d, n, w, p0, p1, h, F, NULL, 0, t->gemm);
+        return;
+    }
+    gates += p0 * 32;
+    k->gemm(in, d, n, w, 2 * p0, 2 * p1, NULL, gates, 2 * F, 0, t->gemm);
+    lora_add(f, t, layer, LORA_FFN_INPUT, v, i0, n, in, d, 2 * p0, 2 * p1, gates, 2 * F);
+    k->swiglu(gates, 2 * F, n, p1 - p0, h, F);
+}
+
 /* View rows [i0, i0 + n): attention, projection, FFN; x holds the layer's output after. */
 static void block_layer(const struct siren_forest *f, struct thread_scratch *t, int layer,
                         const struct rows *v, int i0, int n)
@@ -246,16 +258,17 @@ static void block_layer(const struct siren_forest *f, struct thread_scratch *t, 
             attend_tile(f, t, layer, v, i, m, shared, h, t->attended + (size_t)(i - i0) * Q);
         }
     k->gemm(t->attended, Q, n, &w->out, 0, w->out.n_panels, w->out_bias, x, d, 1, t->gemm);
+    lora_add(f, t, layer, LORA_O_INPUT, v, i0, n, t->attended, Q, 0, w->out.n_panels, x, d);
     post_norm(f, x, n, w->attention_norm, w->attention_norm_bias);
     const float *in = layer_input(f, x, n, w->ffn_norm, t->normed);
     if (siren_is_encoder(c)) {
         k->gemm(in, d, n, &w->ffn_in, 0, w->ffn_in.n_panels, w->ffn_in_bias, t->ffn, F, 0, t->gemm);
         k->gelu(t->ffn, (size_t)n * F);
     } else {
-        k->gemm_swiglu(in, d, n, &w->ffn_in, 0, w->ffn_in.n_panels / 2, t->ffn, F, NULL, 0,
-                       t->gemm);
+        gated_pairs(f, t, layer, v, i0, n, in, 0, w->ffn_in.n_panels / 2, t->ffn, t->gates);
     }
     k->gemm(t->ffn, F, n, &w->ffn_out, 0, w->ffn_out.n_panels, w->ffn_out_bias, x, d, 1, t->gemm);
+    lora_add(f, t, layer, LORA_DOWN_INPUT, v, i0, n, t->ffn, F, 0, w->ffn_out.n_panels, x, d);
     post_norm(f, x, n, w->ffn_norm, w->ffn_norm_bias);
 }
 
@@ -423,6 +436,9 @@ static void narrow_qkv(struct pass_run *run, int layer, int thread, int n_thread
     f->engine->kernels->gemm(in, d, f->T, &w->qkv, p0, p1,
                              w->qkv_bias ? w->qkv_bias + p0 * 16 : NULL, f->qkv + p0 * 16, width, 0,
                              t->gemm);
+    struct rows v = all_rows(f);
+    lora_add(f, t, layer, LORA_ATTENTION_INPUT, &v, 0, f->T, in, d, p0, p1, f->qkv + p0 * 16,
+             width);
     copy_kept_pages(f, layer, thread, n_threads);
     siren_pool_barrier(f->engine->pool);
     for (int r = thread; r < f->T; r += n_threads)
@@ -468,12 +484,13 @@ static void narrow_ffn(struct pass_run *run, int layer, const struct rows *v, in
             k->gelu(f->ffn + (size_t)i * F + p0 * 16, (size_t)(to - p0 * 16));
     } else {
         share(w->ffn_in.n_panels / 2, thread, n_threads, &p0, &p1);
-        k->gemm_swiglu(in, d, v->n, &w->ffn_in, p0, p1, f->ffn + p0 * 16, F, NULL, 0, t->gemm);
+        gated_pairs(f, t, layer, v, 0, v->n, in, p0, p1, f->ffn, f->gates);
     }
     siren_pool_barrier(f->engine->pool);
     share(w->ffn_out.n_panels, thread, n_threads, &p0, &p1);
     k->gemm(f->ffn, F, v->n, &w->ffn_out, p0, p1,
             w->ffn_out_bias ? w->ffn_out_bias + p0 * 16 : NULL, v->x + p0 * 16, d, 1, t->gemm);
+    lora_add(f, t, layer, LORA_DOWN_INPUT, v, 0, v->n, f->ffn, F, p0, p1, v->x + p0 * 16, d);
     siren_pool_barrier(f->engine->pool);
 }
 
@@ -507,6 +524,7 @@ static void narrow_layer(struct pass_run *run, int layer, const struct rows *v, 
     f->engine->kernels->gemm(f->attended, Q, v->n, &w->out, p0, p1,
                              w->out_bias ? w->out_bias + p0 * 16 : NULL, v->x + p0 * 16, d, 1,
                              t->gemm);
+    lora_add(f, t, layer, LORA_O_INPUT, v, 0, v->n, f->attended, Q, p0, p1, v->x + p0 * 16, d);
     siren_pool_barrier(f->engine->pool);
     narrow_post_norm(run, v, w->attention_norm, w->attention_norm_bias, thread, n_threads);
     narrow_ffn(run, layer, v, thread, n_threads);

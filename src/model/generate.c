@@ -70,9 +70,9 @@ static int add_prompt(struct generator *g, int slot)
     }
     struct siren_kept *prefix = cache_find(g->session, p->ids, p->n_ids - 1);
     size_t known = prefix ? siren_kept_tokens(prefix) : 0;
-    int parent = prefix ? siren_forest_add_kept(forest, prefix) : SIREN_ROOT;
+    int parent = prefix ? session_add_kept(g->session, prefix) : SIREN_ROOT;
     if (prefix && parent < 0) return parent;
-    r->segment = siren_forest_add(forest, parent, p->ids + known, p->n_ids - known, SIREN_KEEP);
+    r->segment = session_add(g->session, parent, p->ids + known, p->n_ids - known, SIREN_KEEP);
     if (r->segment < 0) return r->segment;
     g->session->stats.prompt_tokens += p->n_ids;
     g->session->stats.cached_tokens += known;
@@ -86,7 +86,7 @@ static int add_token(struct generator *g, struct runner *r)
 {
     struct siren_forest *forest = g->session->forest;
     const struct siren_generation *gen = r->generation;
-    int parent = siren_forest_add_kept(forest, r->own ? r->own : r->prompt);
+    int parent = session_add_kept(g->session, r->own ? r->own : r->prompt);
     if (parent < 0) return parent;
     r->segment = siren_forest_add(forest, parent, &gen->ids[gen->n_ids - 1], 1,
                                   r->own ? SIREN_EXTEND : SIREN_KEEP);

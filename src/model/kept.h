@@ -31,6 +31,7 @@ struct siren_kept {
     atomic_int references;
     const struct siren_model *model;
     const struct kernels *kernels; /* pages are laid out by these */
+    uint64_t adapter_version;      /* of the adapter it was computed with; 0: none */
     struct siren_kept *parent;     /* reference held; NULL at a root */
     int start, end;                /* positions [start, end) are its own */
     int n_pages, page_capacity;

@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#include "model/adapter.h"
 #include "model/kept.h"
 #include "model/model.h"
 #include "siren/forest.h"
@@ -39,6 +40,8 @@ struct segment {
     int row;            /* of its first token in x */
     int shared_pages;   /* leading pages that the segment computed before it has, too */
     int table, n_pages; /* page indices of positions 0 … end-1: page_table[table …] */
+    const struct siren_adapter *chosen;  /* a root's, by siren_forest_use_adapter; NULL: none */
+    const struct siren_adapter *adapter; /* planned: its root's */
 };
 
 /* A run of slots that a child copies from its kept ancestor's last page, in every layer. */
@@ -72,6 +75,8 @@ struct thread_scratch {
     float *qkv;      /* (block, qkv width) */
     float *attended; /* (block, Q) */
     float *ffn;      /* (block, F) */
+    float *gates;    /* (block, 2·F) gate and up panels in turn, where an adapter adds to them */
+    float *low;      /* (block, panels of low) A x of a run of rows with one adapter */
     float *gemm;
     float *attention;
     const float **keys, **values;      /* (max_pages · (1 + ATTENTION_ROWS)) */
@@ -79,6 +84,19 @@ struct thread_scratch {
     size_t *offsets;                   /* (ATTENTION_ROWS) */
     int *counts;
 };
+
+/* The rows a phase works on: all of x, or the compacted rows of the last layer. */
+struct rows {
+    const int *list; /* NULL: row i of the view is row i of x */
+    int n;
+    float *x;       /* (n, d) */
+    const float *q; /* (n, Q) */
+};
+
+static inline int row_of(const struct rows *v, int i)
+{
+    return v->list ? v->list[i] : i;
+}
 
 /* Query rows of one attention call: a tile of tokens times the heads that share a kv head. */
 enum { ATTENTION_ROWS = 48 };
@@ -94,6 +112,7 @@ struct siren_forest {
     struct row_set *sets;
     size_t n_sets, sets_capacity;
     int planned, done;
+    int adapted; /* planned: some segment has an adapter */
 
     /* ---- the plan ---- */
     int T, max_pages;
@@ -126,8 +145,8 @@ struct siren_forest {
     float *q;             /* (T, Q) after RoPE */
     float *x_active; /* (n_active, d): x of active rows in the last layer; x itself where all are */
     float *q_active;
-    float *qkv, *attended, *ffn; /* narrow passes: shared by the threads */
-    float *logit_rows;           /* (rows of one set, d) */
+    float *qkv, *attended, *ffn, *gates; /* narrow passes: shared by the threads */
+    float *logit_rows;                   /* (rows of one set, d) */
     float *outputs;
     struct thread_scratch *scratch; /* (n_threads) */
 };

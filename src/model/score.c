@@ -174,7 +174,7 @@ static int kept_root(struct builder *b, size_t sequence)
     for (size_t i = b->from; i < b->to; i++)
         if (b->batch->sequences[i].kept == s->kept && b->kept_roots[i - b->from] >= 0)
             return b->kept_roots[i - b->from];
-    int segment = siren_forest_add_kept(b->batch->session->forest, s->kept);
+    int segment = session_add_kept(b->batch->session, s->kept);
     b->kept_roots[sequence - b->from] = segment;
     return segment;
 }
@@ -227,13 +227,12 @@ static int worth_keeping(struct builder *b, const struct node *node, size_t from
 /* Tokens [depth, end) that the node's sequences share, as one segment or, cut, as several. */
 static int add_run(struct builder *b, struct node *node, size_t end)
 {
-    struct siren_forest *forest = b->batch->session->forest;
     const struct sequence *first = &b->batch->sequences[node->low];
     while (node->depth < end) {
         size_t to = next_cut(b, node, node->depth, end);
         int keep = worth_keeping(b, node, node->depth, to, end);
-        int segment = siren_forest_add(forest, node->parent, first->ids + node->depth,
-                                       to - node->depth, keep ? SIREN_KEEP : 0);
+        int segment = session_add(b->batch->session, node->parent, first->ids + node->depth,
+                                  to - node->depth, keep ? SIREN_KEEP : 0);
         if (segment < 0 || request_marks(b, node, segment, node->depth, to)) return SIREN_ENOMEM;
         if (keep) {
             if (alloc_grow(&b->keeps, &b->keeps_capacity, b->n_keeps + 1, sizeof *b->keeps))

@@ -45,6 +45,33 @@ void siren_session_free(struct siren_session *s)
     free(s);
 }
 
+/* Prefixes of other adapters stay until they are the least recently used. */
+void siren_session_use_adapter(struct siren_session *s, const struct siren_adapter *adapter)
+{
+    s->adapter = adapter;
+}
+
+static uint64_t current_version(const struct siren_session *s)
+{
+    return s->adapter ? s->adapter->version : 0;
+}
+
+int session_add(struct siren_session *s, int parent, const int32_t *ids, size_t n_ids,
+                unsigned flags)
+{
+    int segment = siren_forest_add(s->forest, parent, ids, n_ids, flags);
+    if (segment >= 0 && parent == SIREN_ROOT)
+        siren_forest_use_adapter(s->forest, segment, s->adapter);
+    return segment;
+}
+
+int session_add_kept(struct siren_session *s, struct siren_kept *kept)
+{
+    int segment = siren_forest_add_kept(s->forest, kept);
+    if (segment >= 0) siren_forest_use_adapter(s->forest, segment, s->adapter);
+    return segment;
+}
+
 struct siren_engine *siren_session_engine(struct siren_session *s)
 {
     return s->engine;
@@ -71,6 +98,7 @@ struct siren_kept *cache_find(struct siren_session *s, const int32_t *ids, size_
     for (size_t i = 0; i < s->n_entries; i++) {
         struct cache_entry *e = &s->entries[i];
         if (e->n_ids > most || (best && e->n_ids <= best->n_ids)) continue;
+        if (e->kept->adapter_version != current_version(s)) continue;
         if (!memcmp(e->ids, ids, e->n_ids * sizeof *ids)) best = e;
     }
     if (!best) return NULL;
@@ -82,7 +110,9 @@ int cache_insert(struct siren_session *s, const int32_t *ids, size_t n, struct s
                  struct siren_error *err)
 {
     for (size_t i = 0; i < s->n_entries; i++)
-        if (s->entries[i].n_ids == n && !memcmp(s->entries[i].ids, ids, n * sizeof *ids)) {
+        if (s->entries[i].n_ids == n &&
+            s->entries[i].kept->adapter_version == kept->adapter_version &&
+            !memcmp(s->entries[i].ids, ids, n * sizeof *ids)) {
             s->entries[i].used = ++s->clock;
             return SIREN_OK;
         }

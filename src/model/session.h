@@ -14,6 +14,7 @@ struct cache_entry {
 struct siren_session {
     struct siren_engine *engine;
     struct siren_forest *forest;
+    const struct siren_adapter *adapter; /* the current one; NULL: none */
     size_t cache_bytes;
     int pass_tokens;
     struct cache_entry *entries;
@@ -22,10 +23,18 @@ struct siren_session {
     struct siren_cache_stats stats;
 };
 
-/* The longest kept prefix of ids of at most `most` tokens; NULL: none.  A borrowed handle: the
- * caller takes a reference (or adds it to a forest) before anything is inserted. */
+/* A new root, or a kept one, of the session's forest, with the current adapter; as
+ * siren_forest_add() and siren_forest_add_kept(). */
+int session_add(struct siren_session *session, int parent, const int32_t *ids, size_t n_ids,
+                unsigned flags);
+int session_add_kept(struct siren_session *session, struct siren_kept *kept);
+
+/* The longest kept prefix of ids, computed with the current adapter as it is now, of at most `most`
+ * tokens; NULL: none.  A borrowed handle: the caller takes a reference (or adds it to a forest)
+ * before anything is inserted. */
 struct siren_kept *cache_find(struct siren_session *session, const int32_t *ids, size_t most);
-/* Remember kept (reference taken) as the keys and values of ids[0 .. n). */
+/* Remember kept (reference taken) as the keys and values of ids[0 .. n) with the current adapter.
+ */
 int cache_insert(struct siren_session *session, const int32_t *ids, size_t n,
                  struct siren_kept *kept, struct siren_error *err);
 /* Drop the least recently used entries until the budget holds. */
