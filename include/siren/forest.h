@@ -95,6 +95,13 @@ int siren_forest_want_hidden(struct siren_forest *forest, int segment, size_t to
 int siren_forest_want_logits(struct siren_forest *forest, int segment, size_t token,
                              const int32_t *rows, size_t n_rows);
 
+/* log p(target) and the entropy (nats) of softmax(logits / temperature) after a token: 2 floats.
+ * Over the whole vocabulary, a few rows at a time: the logits of all tokens are never in memory. At
+ * temperature 1 the first has the bits of the log-probability that siren_generate_many() reports.
+ */
+int siren_forest_want_logprob(struct siren_forest *forest, int segment, size_t token,
+                              int32_t target, float temperature);
+
 int siren_forest_plan(struct siren_forest *forest, struct siren_error *err);
 /* cancel may be NULL; checked between layers.  0 or SIREN_ECANCEL. */
 int siren_forest_run(struct siren_forest *forest, const volatile int *cancel);

@@ -146,6 +146,18 @@ int siren_forest_want_logits(struct siren_forest *f, int segment, size_t token, 
     return (int)f->n_requests - 1;
 }
 
+int siren_forest_want_logprob(struct siren_forest *f, int segment, size_t token, int32_t target,
+                              float temperature)
+{
+    struct request *r = new_request(f, segment, token);
+    if (!r) return SIREN_ENOMEM;
+    r->row_set = LOGPROB;
+    r->target = target;
+    r->temperature = temperature;
+    r->n_floats = 2;
+    return (int)f->n_requests - 1;
+}
+
 const float *siren_forest_output(const struct siren_forest *f, int output)
 {
     if (!f->done || output < 0 || (size_t)output >= f->n_requests) return NULL;

@@ -1,5 +1,6 @@
 /* The plan of a pass: validate everything, lay out rows and pages, allocate all
  * that the run will touch.  Every error of a pass is found here. */
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -153,6 +154,20 @@ static int place_segments(struct siren_forest *f, struct siren_error *err)
     return SIREN_OK;
 }
 
+static int check_logprob(const struct siren_forest *f, size_t index, struct siren_error *err)
+{
+    const struct request *r = &f->requests[index];
+    int n_vocab = f->engine->model->config.n_vocab;
+    if (r->target < 0 || r->target >= n_vocab)
+        return siren_fail(err, SIREN_EINVAL,
+                          "output %zu: target %d is not in the vocabulary (0 … %d)", index,
+                          (int)r->target, n_vocab - 1);
+    if (!(r->temperature > 0 && r->temperature <= FLT_MAX))
+        return siren_fail(err, SIREN_EINVAL, "output %zu: temperature %g, expected above 0", index,
+                          (double)r->temperature);
+    return SIREN_OK;
+}
+
 static int place_requests(struct siren_forest *f, struct siren_error *err)
 {
     const struct siren_config *c = &f->engine->model->config;
@@ -168,6 +183,8 @@ static int place_requests(struct siren_forest *f, struct siren_error *err)
                               c->n_layers);
         if (r->layer < 0 && siren_is_encoder(c))
             return siren_fail(err, SIREN_EINVAL, "output %zu: an encoder has no logits", i);
+        int rc = r->layer < 0 && r->row_set == LOGPROB ? check_logprob(f, i, err) : SIREN_OK;
+        if (rc) return rc;
         r->row = f->segments[r->segment].row + (int)r->token;
     }
     for (size_t i = 0; i < f->n_sets; i++) {
@@ -413,7 +430,8 @@ static int pack_row_sets(struct siren_forest *f, struct siren_error *err)
         s->packed = 1;
     }
     for (size_t i = 0; i < f->n_requests; i++)
-        if (f->requests[i].layer < 0) f->sets[f->requests[i].row_set].n_requests++;
+        if (f->requests[i].layer < 0 && f->requests[i].row_set != LOGPROB)
+            f->sets[f->requests[i].row_set].n_requests++;
     return SIREN_OK;
 }
 
@@ -454,7 +472,8 @@ static int allocate_plan(struct siren_forest *f, size_t n_destinations, struct s
     size_t bytes = aligned(n_hidden * sizeof(atomic_long)) + 3 * aligned((T + 1) * sizeof(int)) +
                    aligned(n_destinations * sizeof(int)) + aligned(n_pages * sizeof *f->pages) +
                    aligned(n_table * sizeof(int)) + aligned(f->n_segments * sizeof *f->copies) +
-                   2 * aligned(f->n_requests * sizeof(int)) + aligned(n_hidden * sizeof(int));
+                   4 * aligned(f->n_requests * sizeof(int)) + aligned(n_hidden * sizeof(int)) +
+                   aligned((f->n_requests + 1) * sizeof(int));
     int rc = arena_ensure(&f->plan_arena, bytes, 0, "the plan of a pass", err);
     if (rc) return rc;
     struct arena *a = &f->plan_arena;
@@ -467,6 +486,9 @@ static int allocate_plan(struct siren_forest *f, size_t n_destinations, struct s
     f->copies = arena_take(a, f->n_segments, sizeof *f->copies);
     f->active = arena_take(a, f->n_requests, sizeof(int));
     f->hidden_order = arena_take(a, f->n_requests, sizeof(int));
+    f->logprob_order = arena_take(a, f->n_requests, sizeof(int));
+    f->logprob_compact = arena_take(a, f->n_requests, sizeof(int));
+    f->logprob_first = arena_take(a, f->n_requests + 1, sizeof(int));
     f->hidden_start = arena_take(a, n_hidden, sizeof(int));
     f->cursors = arena_take(a, n_hidden, sizeof *f->cursors);
     return SIREN_OK;
@@ -508,6 +530,13 @@ static size_t adapter_width(const struct siren_forest *f, int *gates)
     return (size_t)widest;
 }
 
+static int scales_logits(const struct siren_forest *f)
+{
+    for (int i = 0; i < f->logprob_first[f->n_logprob_rows]; i++)
+        if (f->requests[f->logprob_order[i]].temperature != 1) return 1;
+    return 0;
+}
+
 /* Called twice: with no memory to add up the size, then to hand it out. */
 static void lay_out_run(struct siren_forest *f, struct arena *a)
 {
@@ -525,6 +554,10 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
     f->x_active = compact ? take_floats(a, (size_t)f->n_active * d) : f->x;
     f->q_active = compact ? take_floats(a, (size_t)f->n_active * Q) : f->q;
     f->logit_rows = take_floats(a, n_logits * d);
+    size_t V = (size_t)c->n_vocab, n_rows = (size_t)f->n_logprob_rows;
+    if (n_rows > LOGPROB_ROWS) n_rows = LOGPROB_ROWS;
+    f->logprob_states = take_floats(a, n_rows * d);
+    f->logprob_logits = take_floats(a, n_rows * V);
     if (f->narrow) {
         f->qkv = take_floats(a, T * qkv);
         f->attended = take_floats(a, T * Q);
@@ -542,6 +575,7 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
             t.gates = gates ? take_floats(a, B * 2 * F) : NULL;
         }
         t.low = take_floats(a, B * low);
+        t.scaled = scales_logits(f) ? take_floats(a, V) : NULL;
         t.gemm = take_floats(a, gemm);
         t.attention = take_floats(a, attention_scratch(ATTENTION_ROWS, f->max_pages));
         t.keys = arena_take(a, pages * (1 + ATTENTION_ROWS), sizeof *t.keys);
@@ -599,6 +633,7 @@ int siren_forest_plan(struct siren_forest *f, struct siren_error *err)
     find_shared_pages(f);
     fill_destinations(f);
     order_outputs(f);
+    order_logprobs(f);
     choose_schedule(f);
     rc = allocate_run(f, err);
     if (!rc && !siren_is_encoder(c))

@@ -14,17 +14,6 @@
 #include "model/lora.h"
 #include "model/pass.h"
 
-static struct rows all_rows(const struct siren_forest *f)
-{
-    return (struct rows){.n = f->T, .x = f->x, .q = f->q};
-}
-
-static struct rows active_rows(const struct siren_forest *f)
-{
-    if (f->n_active == f->T) return all_rows(f);
-    return (struct rows){.list = f->active, .n = f->n_active, .x = f->x_active, .q = f->q_active};
-}
-
 /* ---- embedding ---- */
 
 static void embed_row(const struct siren_forest *f, int r)
@@ -565,6 +554,7 @@ static void pass_thread(void *context, int thread, int n_threads)
     if (stopped) return;
     emit_final(run, thread);
     emit_logits(run, thread, run->cursors);
+    emit_logprobs(run, thread);
 }
 
 int siren_forest_run(struct siren_forest *f, const volatile int *cancel)

@@ -59,11 +59,15 @@ struct row_set {
     int n_requests;
 };
 
+enum { LOGPROB = -1 };
+
 struct request {
     int segment;
     size_t token;
     int layer;   /* hidden state of this layer, or -1: logits */
-    int row_set; /* logits */
+    int row_set; /* logits; LOGPROB: log-probability and entropy instead */
+    int32_t target;
+    float temperature;
     int row;     /* planned: row of x */
     int compact; /* planned: index into `active`, for layer n_layers and logits */
     size_t n_floats;
@@ -77,6 +81,7 @@ struct thread_scratch {
     float *ffn;      /* (block, F) */
     float *gates;    /* (block, 2·F) gate and up panels in turn, where an adapter adds to them */
     float *low;      /* (block, panels of low) A x of a run of rows with one adapter */
+    float *scaled;   /* (n_vocab) logits / temperature, where one is not 1 */
     float *gemm;
     float *attention;
     const float **keys, **values;      /* (max_pages · (1 + ATTENTION_ROWS)) */
@@ -147,6 +152,12 @@ struct siren_forest {
     float *q_active;
     float *qkv, *attended, *ffn, *gates; /* narrow passes: shared by the threads */
     float *logit_rows;                   /* (rows of one set, d) */
+    /* Requests of log-probabilities by row; row i of them is active row logprob_compact[i] and
+     * serves logprob_order[logprob_first[i]] …. */
+    int n_logprob_rows;
+    int *logprob_order, *logprob_first, *logprob_compact;
+    float *logprob_states; /* (LOGPROB_ROWS, d) */
+    float *logprob_logits; /* (LOGPROB_ROWS, n_vocab): of a chunk of rows */
     float *outputs;
     struct thread_scratch *scratch; /* (n_threads) */
 };
@@ -160,6 +171,9 @@ static inline float *page_data(const struct siren_forest *f, const struct page_r
     return page->base + at + page->head_stride * (size_t)head;
 }
 
+/* Rows whose whole logits are in memory at a time. */
+enum { LOGPROB_ROWS = 48 };
+
 /* What the threads of one run share. */
 struct pass_run {
     struct siren_forest *forest;
@@ -167,5 +181,21 @@ struct pass_run {
     atomic_int cancel_layer; /* the layer before which all threads stop; -1: none */
     atomic_long *cursors;
 };
+
+static inline struct rows all_rows(const struct siren_forest *f)
+{
+    return (struct rows){.n = f->T, .x = f->x, .q = f->q};
+}
+
+static inline struct rows active_rows(const struct siren_forest *f)
+{
+    if (f->n_active == f->T) return all_rows(f);
+    return (struct rows){.list = f->active, .n = f->n_active, .x = f->x_active, .q = f->q_active};
+}
+
+/* forest_logprob.c: after the states of all active rows are ready; all threads. */
+void emit_logprobs(struct pass_run *run, int thread);
+/* The plan's part: fills logprob_order, logprob_first, logprob_compact; requests are placed. */
+void order_logprobs(struct siren_forest *f);
 
 #endif

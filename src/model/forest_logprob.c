@@ -1,0 +1,97 @@
+/* Log-probabilities and entropies: the whole vocabulary's logits of a chunk of rows at a time. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/pass.h"
+
+static int by_compact(const void *a, const void *b, void *forest)
+{
+    const struct request *all = ((const struct siren_forest *)forest)->requests;
+    int x = *(const int *)a, y = *(const int *)b;
+    if (all[x].compact != all[y].compact) return all[x].compact < all[y].compact ? -1 : 1;
+    return (x > y) - (x < y);
+}
+
+void order_logprobs(struct siren_forest *f)
+{
+    int n = 0, rows = 0;
+    for (size_t i = 0; i < f->n_requests; i++)
+        if (f->requests[i].layer < 0 && f->requests[i].row_set == LOGPROB)
+            f->logprob_order[n++] = (int)i;
+    qsort_r(f->logprob_order, (size_t)n, sizeof *f->logprob_order, by_compact, f);
+    for (int i = 0; i < n; i++) {
+        int compact = f->requests[f->logprob_order[i]].compact;
+        if (rows && f->logprob_compact[rows - 1] == compact) continue;
+        f->logprob_compact[rows] = compact;
+        f->logprob_first[rows++] = i;
+    }
+    f->logprob_first[rows] = n;
+    f->n_logprob_rows = rows;
+}
+
+/* -sum of p log p, p = exp(x - normalizer): eight partials by index modulo 8, in double. */
+static double entropy(const struct kernels *k, const float *x, size_t n, float normalizer)
+{
+    enum { BLOCK = 512 };
+    float logs[BLOCK], p[BLOCK];
+    double partial[8] = {0}, sum = 0;
+    for (size_t i = 0; i < n; i += BLOCK) {
+        size_t m = n - i < BLOCK ? n - i : BLOCK;
+        for (size_t j = 0; j < m; j++) logs[j] = x[i + j] - normalizer;
+        k->exps(logs, p, m);
+        for (size_t j = 0; j < m; j++) partial[j % 8] -= (double)p[j] * (double)logs[j];
+    }
+    for (int j = 0; j < 8; j++) sum += partial[j];
+    return sum;
+}
+
+/* All requests of one row, whose logits are x. */
+static void finish_row(struct siren_forest *f, struct thread_scratch *t, int row, const float *x)
+{
+    const struct kernels *k = f->engine->kernels;
+    size_t V = (size_t)f->engine->model->config.n_vocab;
+    for (int i = f->logprob_first[row]; i < f->logprob_first[row + 1]; i++) {
+        const struct request *r = &f->requests[f->logprob_order[i]];
+        const float *logits = x;
+        if (r->temperature != 1) {
+            for (size_t v = 0; v < V; v++) t->scaled[v] = x[v] / r->temperature;
+            logits = t->scaled;
+        }
+        float normalizer = k->logsumexp(logits, V), *out = f->outputs + r->offset;
+        out[0] = logits[r->target] - normalizer;
+        out[1] = (float)entropy(k, logits, V, normalizer);
+    }
+}
+
+enum { LOGIT_PANELS = 32 };
+
+void emit_logprobs(struct pass_run *run, int thread)
+{
+    struct siren_forest *f = run->forest;
+    const struct siren_model *m = f->engine->model;
+    size_t d = (size_t)m->config.d_model, V = (size_t)m->config.n_vocab;
+    struct rows v = active_rows(f);
+    long chunks = (m->head.n_panels + LOGIT_PANELS - 1) / LOGIT_PANELS;
+    for (int first = 0; first < f->n_logprob_rows; first += LOGPROB_ROWS) {
+        int n = f->n_logprob_rows - first < LOGPROB_ROWS ? f->n_logprob_rows - first : LOGPROB_ROWS;
+        if (thread == 0) {
+            for (int i = 0; i < n; i++)
+                memcpy(f->logprob_states + (size_t)i * d,
+                       v.x + (size_t)f->logprob_compact[first + i] * d, d * sizeof(float));
+            atomic_store(&run->cursors[0], 0);
+            atomic_store(&run->cursors[1], 0);
+        }
+        siren_pool_barrier(f->engine->pool);
+        for (long c; (c = siren_claim(&run->cursors[0], chunks)) >= 0;) {
+            int p0 = (int)c * LOGIT_PANELS, p1 = p0 + LOGIT_PANELS;
+            if (p1 > m->head.n_panels) p1 = m->head.n_panels;
+            f->engine->kernels->gemm(f->logprob_states, d, n, &m->head, p0, p1, NULL,
+                                     f->logprob_logits + (size_t)p0 * 16, V, 0,
+                                     f->scratch[thread].gemm);
+        }
+        siren_pool_barrier(f->engine->pool);
+        for (long i; (i = siren_claim(&run->cursors[1], n)) >= 0;)
+            finish_row(f, &f->scratch[thread], first + (int)i, f->logprob_logits + (size_t)i * V);
+        siren_pool_barrier(f->engine->pool);
+    }
+}
