@@ -290,7 +290,7 @@ static void test_swiglu(void **state)
         const struct kernels *k = kernels_select((enum isa)isa, NULL);
         if (!k) continue;
         size_t F = (size_t)(16 * pairs);
-        k->gemm_swiglu(x, (size_t)d, 20, w, 0, pairs, h, F, scratch);
+        k->gemm_swiglu(x, (size_t)d, 20, w, 0, pairs, h, F, NULL, 0, scratch);
         k->gemm(x, (size_t)d, 20, w, 0, 2 * pairs, NULL, gates, 2 * F, 0, scratch);
         k->swiglu(gates, 2 * F, 20, pairs, two, F);
         assert_memory_equal(h, two, 20 * F * sizeof *h);

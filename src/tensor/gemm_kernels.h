@@ -77,7 +77,8 @@ TILES(6)
 #endif
 #if TILE_ROWS >= 12
 TILES(7)
-TILES(8) TILES(9) TILES(10) TILES(11) TILES(12)
+TILES(8)
+TILES(9) TILES(10) TILES(11) TILES(12)
 #endif
 
     static tile_fn *const tiles[TILE_ROWS + 1][2] = {
@@ -499,5 +500,5 @@ static void gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *
 static void swiglu(const float *gates, size_t ldg, int T, int pairs, float *h, size_t ldh)
 {
     struct output out = {.columns = 32 * pairs, .gated = 1};
-    for (int t = 0; t < T; t++, gates += ldg, h += ldh) finish_gated_row(gates, &out, h);
+    for (int t = 0; t < T; t++, gates += ldg, h += ldh) finish_gated_row(gates, &out, h, NULL);
 }
