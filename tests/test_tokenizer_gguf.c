@@ -144,13 +144,40 @@ static void wordpiece_and_unigram(void **state)
                                          "Ab",
                                          "c",
                                          NULL};
+    static const char *const controls[] = {"<unk>",
+                                           "<s>",
+                                           "</s>",
+                                           "\xE2\x96\x81"
+                                           "a",
+                                           "b",
+                                           NULL};
     static const float infinite[] = {0, 0, 0, INFINITY, 0};
     struct gguf_items f = {0};
     struct siren_tokenizer *t;
     struct siren_error err = {0};
     put_text(&f, "tokenizer.ggml.model", "bert");
+    put_texts(&f, "tokenizer.ggml.tokens", pieces + 1);
+    refused_kind(&f, SIREN_EFORMAT, "separator"); /* "[UNK]" is not there, nor an id for it */
+    f = (struct gguf_items){0};
+    put_text(&f, "tokenizer.ggml.model", "bert");
     put_texts(&f, "tokenizer.ggml.tokens", pieces);
-    refused_kind(&f, SIREN_EFORMAT, "separator");
+    assert_int_equal(gguf_items_load(&f, &t, &err), 0); /* BERT's own names, no ids */
+    assert_ids(t, "Abc ab", SIREN_ENCODE_ADD_SPECIAL, "1 3 4 0 2");
+    siren_tokenizer_free(t);
+    f = (struct gguf_items){0};
+    put_text(&f, "tokenizer.ggml.model", "bert");
+    put_texts(&f, "tokenizer.ggml.tokens", controls);
+    put_key(&f, "tokenizer.ggml.token_type", GGUF_LIST);
+    put_u32(&f.items, GGUF_I32);
+    put_u64(&f.items, 5);
+    for (int i = 0; i < 5; i++) put_u32(&f.items, i == 0 ? 2 : i < 3 ? 3 : 1);
+    put_number(&f, "tokenizer.ggml.unknown_token_id", 0);
+    put_number(&f, "tokenizer.ggml.cls_token_id", 1);
+    put_number(&f, "tokenizer.ggml.seperator_token_id", 2);
+    assert_int_equal(gguf_items_load(&f, &t, &err), 0); /* control tokens without brackets */
+    assert_ids(t, "ab</s>", SIREN_ENCODE_ADD_SPECIAL, "1 3 4 2 2");
+    assert_int_equal(siren_tokenizer_id(t, "<unk>"), 0);
+    siren_tokenizer_free(t);
     f = (struct gguf_items){0};
     put_text(&f, "tokenizer.ggml.model", "bert");
     put_texts(&f, "tokenizer.ggml.tokens", pieces);

@@ -238,7 +238,7 @@ static void check_tiny(const json_t *entry)
 
 /* ---- the same tokenizers out of GGUF files, written as llama.cpp's converter does ---- */
 
-enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3 };
+enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, UNUSED = 5, BYTE = 6 };
 
 static void put_list(struct gguf_items *f, const char *key, uint32_t type, size_t n)
 {
@@ -360,7 +360,9 @@ static void minilm_from_gguf(void **state)
     json_decref(json);
 }
 
-static void xlmr_from_gguf(void **state)
+/* From tokenizer.json the converter takes another setting for "remove_extra_whitespaces"; from
+ * SentencePiece's file it fills up the vocabulary, and says nothing of <s> and </s>. */
+static void check_xlmr(int as_encoder)
 {
     const json_t *entry = find_entry("xlmr"), *json = json_object_get(entry, "json");
     const json_t *normalizers = json_object_get(json_object_get(json, "normalizer"), "normalizers");
@@ -368,24 +370,43 @@ static void xlmr_from_gguf(void **state)
         json_string_value(json_object_get(json_array_get(normalizers, 0), "precompiled_charsmap")));
     struct table *table = read_table(json);
     struct gguf_items f = {0};
+    table->type[3] = UNKNOWN;
+    if (as_encoder) {
+        put_text(&f, "general.architecture", "bert");
+        table_set(table, table->n, "[PAD1]", -10000, UNUSED);
+        table_set(table, table->n, "th", -10000, UNUSED);
+    }
     put_text(&f, "tokenizer.ggml.model", "t5");
     put_text(&f, "tokenizer.ggml.pre", "default");
     put_table(&f, table, 0);
     put_list(&f, "tokenizer.ggml.precompiled_charsmap", GGUF_U8, map.size);
     buf_append(&f.items, map.data, map.size);
     put_flag(&f, "tokenizer.ggml.add_space_prefix", 1);
-    put_flag(&f, "tokenizer.ggml.remove_extra_whitespaces", 1);
+    put_flag(&f, "tokenizer.ggml.remove_extra_whitespaces", !as_encoder);
     put_id(&f, table, "tokenizer.ggml.bos_token_id", "<s>");
     put_id(&f, table, "tokenizer.ggml.eos_token_id", "</s>");
     put_id(&f, table, "tokenizer.ggml.unknown_token_id", "<unk>");
     put_id(&f, table, "tokenizer.ggml.mask_token_id", "<mask>");
-    put_flag(&f, "tokenizer.ggml.add_bos_token", 1);
-    put_flag(&f, "tokenizer.ggml.add_eos_token", 1);
+    if (!as_encoder) {
+        put_flag(&f, "tokenizer.ggml.add_bos_token", 1);
+        put_flag(&f, "tokenizer.ggml.add_eos_token", 1);
+    }
     struct siren_tokenizer *t = through_gguf(&f);
     check_strings(t, entry);
+    assert_true(siren_tokenizer_is_special(t, 3));
     siren_tokenizer_free(t);
     buf_free(&map);
     free(table);
+}
+
+static void xlmr_from_gguf(void **state)
+{
+    check_xlmr(0);
+}
+
+static void xlmr_encoder_from_gguf(void **state)
+{
+    check_xlmr(1);
 }
 
 static void tiny_ones(void **state)
@@ -412,7 +433,7 @@ int main(void)
         cmocka_unit_test(enough_strings), cmocka_unit_test(tiny_ones),
         cmocka_unit_test(smollm2),        cmocka_unit_test(qwen3),
         cmocka_unit_test(minilm),         cmocka_unit_test(minilm_from_gguf),
-        cmocka_unit_test(xlmr_from_gguf),
+        cmocka_unit_test(xlmr_from_gguf), cmocka_unit_test(xlmr_encoder_from_gguf),
     };
     return cmocka_run_group_tests(tests, load_fixture, free_fixture);
 }

@@ -3,6 +3,7 @@
  * GGUF names the model ("gpt2": byte-level BPE, "bert": WordPiece, "t5": Unigram) and
  * for BPE the pre-tokenizer ("tokenizer.ggml.pre"), and leaves out the rest; what the
  * families' own tokenizer.json files say is written down here. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,25 +54,33 @@ static struct vocab *vocab_of(struct siren_tokenizer *t)
                                              : &t->unigram.vocab;
 }
 
-/* The converter writes WordPiece's "##ing" as "ing" and "in" as "▁in"; tokens in brackets
- * ("[CLS]") stay.  text has room for two more bytes. */
-static size_t wordpiece_text(const struct gguf_value *item, char *text)
+static int64_t type_of(const struct gguf_value *types, uint64_t id)
 {
-    int marked = item->length >= WORD_MARK_LENGTH && !memcmp(item->text, WORD_MARK, 3);
+    struct gguf_value item;
+    return !types || gguf_item(types, id, &item) ? TYPE_NORMAL : integer(&item, TYPE_NORMAL);
+}
+
+/* The converter writes WordPiece's "##ing" as "ing" and "in" as "▁in"; control tokens ("[CLS]")
+ * stay, and from older converters all tokens in brackets.  text has room for two more bytes. */
+static size_t wordpiece_text(const struct gguf_value *item, int64_t type, char *text)
+{
+    int control = type == TYPE_CONTROL || type == TYPE_UNKNOWN;
+    int marked = !control && item->length >= WORD_MARK_LENGTH && !memcmp(item->text, WORD_MARK, 3);
     int bracketed = item->length > 2 && item->text[0] == '[' && item->text[item->length - 1] == ']';
-    size_t skip = marked ? WORD_MARK_LENGTH : 0, prefix = marked || bracketed ? 0 : 2;
+    size_t skip = marked ? WORD_MARK_LENGTH : 0, prefix = control || marked || bracketed ? 0 : 2;
     memcpy(text, "##", prefix);
     memcpy(text + prefix, item->text + skip, item->length - skip);
     return prefix + item->length - skip;
 }
 
-static int add_token(struct siren_tokenizer *t, const struct gguf_value *item, int32_t id)
+static int add_token(struct siren_tokenizer *t, const struct gguf_value *item, int64_t type,
+                     int32_t id)
 {
     if (t->model != TOKENIZER_WORDPIECE)
         return vocab_add(vocab_of(t), item->text, item->length, id);
     char *text = malloc(item->length + 2);
     if (!text) return SIREN_ENOMEM;
-    int code = vocab_add(vocab_of(t), text, wordpiece_text(item, text), id);
+    int code = vocab_add(vocab_of(t), text, wordpiece_text(item, type, text), id);
     free(text);
     return code;
 }
@@ -79,6 +88,7 @@ static int add_token(struct siren_tokenizer *t, const struct gguf_value *item, i
 static int read_tokens(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
 {
     const struct gguf_value *tokens = find_array(ts, "tokenizer.ggml.tokens", GGUF_STRING);
+    const struct gguf_value *types = find_array(ts, "tokenizer.ggml.token_type", GGUF_INT);
     if (!tokens || !tokens->n_items)
         return siren_fail(err, SIREN_EFORMAT, "tokenizer.ggml.tokens: expected a list of strings");
     for (uint64_t i = 0; i < tokens->n_items; i++) {
@@ -86,7 +96,7 @@ static int read_tokens(struct siren_tokenizer *t, const struct tensors *ts, stru
         if (gguf_item(tokens, i, &item) || utf8_valid_prefix(item.text, item.length) < item.length)
             return siren_fail(err, SIREN_EFORMAT, "tokenizer.ggml.tokens[%llu]: expected UTF-8",
                               (unsigned long long)i);
-        if (add_token(t, &item, (int32_t)i))
+        if (add_token(t, &item, type_of(types, i), (int32_t)i))
             return siren_fail_memory(err, "the vocabulary", tokens->n_items);
     }
     return 0;
@@ -125,15 +135,17 @@ static int32_t token_of(struct siren_tokenizer *t, const struct tensors *ts, con
     return id >= 0 && id < (int64_t)vocab_of(t)->n_ids ? (int32_t)id : -1;
 }
 
-/* Control tokens are special; user-defined ones are added without being special. */
+/* Control tokens are special; user-defined ones are added without being special.  The unknown token
+ * has a type of its own, and is special, too (byte-level BPE has none). */
 static int read_types(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
 {
     const struct gguf_value *types = find_array(ts, "tokenizer.ggml.token_type", GGUF_INT);
     int32_t mask = token_of(t, ts, "tokenizer.ggml.mask_token_id");
+    int has_unknown = !is_text(gguf_find(ts, "tokenizer.ggml.model"), "gpt2");
     for (uint64_t i = 0; types && i < types->n_items; i++) {
-        struct gguf_value item;
         struct added_token token = {.id = (int32_t)i};
-        int64_t type = gguf_item(types, i, &item) ? 0 : integer(&item, 0);
+        int64_t type = type_of(types, i);
+        if (type == TYPE_UNKNOWN && has_unknown) type = TYPE_CONTROL;
         if (type != TYPE_CONTROL && type != TYPE_USER) continue;
         token.text = (char *)vocab_text(vocab_of(t), token.id, &token.length);
         token.special = type == TYPE_CONTROL;
@@ -247,11 +259,15 @@ static int read_wordpiece(struct siren_tokenizer *t, const struct tensors *ts,
     d->text = strdup("##");
     d->n_text = 2;
     if (!d->text) return siren_fail_memory(err, "a decoder", 3);
+    const struct vocab *v = &t->wordpiece.vocab; /* BERT's own names where there are no ids */
     t->wordpiece.unk = token_of(t, ts, "tokenizer.ggml.unknown_token_id");
+    if (t->wordpiece.unk < 0) t->wordpiece.unk = vocab_find(v, "[UNK]", 5);
     t->bos = token_of(t, ts, "tokenizer.ggml.cls_token_id");
     if (t->bos < 0) t->bos = token_of(t, ts, "tokenizer.ggml.bos_token_id");
+    if (t->bos < 0) t->bos = vocab_find(v, "[CLS]", 5);
     t->eos = token_of(t, ts, "tokenizer.ggml.seperator_token_id"); /* spelt so by the format */
     if (t->eos < 0) t->eos = token_of(t, ts, "tokenizer.ggml.eos_token_id");
+    if (t->eos < 0) t->eos = vocab_find(v, "[SEP]", 5);
     if (t->wordpiece.unk < 0 || t->bos < 0 || t->eos < 0)
         return siren_fail(err, SIREN_EFORMAT,
                           "tokenizer.ggml: the ids of the unknown, cls and separator tokens are "
@@ -263,23 +279,28 @@ static int read_wordpiece(struct siren_tokenizer *t, const struct tensors *ts,
 
 /* ---- Unigram ---- */
 
-static int read_scores(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
+/* The scores of all tokens, malloc'ed; -INFINITY for types that take no part in segmentation: a
+ * set of 1 << type. */
+static int read_scores(struct siren_tokenizer *t, const struct tensors *ts, unsigned without,
+                       double **out, struct siren_error *err)
 {
     const struct gguf_value *scores = find_array(ts, "tokenizer.ggml.scores", GGUF_FLOAT);
-    struct unigram *m = &t->unigram;
-    if (!scores || scores->n_items != m->vocab.n_ids)
+    const struct gguf_value *types = find_array(ts, "tokenizer.ggml.token_type", GGUF_INT);
+    size_t n = vocab_of(t)->n_ids;
+    if (!scores || scores->n_items != n)
         return siren_fail(err, SIREN_EFORMAT,
-                          "tokenizer.ggml.scores: expected one number for each of %zu tokens",
-                          m->vocab.n_ids);
-    m->scores = alloc_array(m->vocab.n_ids, sizeof *m->scores);
-    if (!m->scores) return siren_fail_memory(err, "scores", m->vocab.n_ids);
+                          "tokenizer.ggml.scores: expected one number for each of %zu tokens", n);
+    *out = alloc_array(n, sizeof **out);
+    if (!*out) return siren_fail_memory(err, "scores", n);
     for (uint64_t i = 0; i < scores->n_items; i++) {
         struct gguf_value item;
         if (gguf_item(scores, i, &item) || !(item.f > -1e30 && item.f < 1e30))
             return siren_fail(err, SIREN_EFORMAT,
                               "tokenizer.ggml.scores[%llu]: expected a finite number",
                               (unsigned long long)i);
-        m->scores[i] = item.f;
+        int64_t type = type_of(types, i);
+        int takes_part = type < 0 || type > TYPE_BYTE || !(without >> type & 1);
+        (*out)[i] = takes_part ? item.f : -INFINITY;
     }
     return 0;
 }
@@ -324,20 +345,23 @@ static int add_metaspace(struct siren_tokenizer *t, int prepend, struct siren_er
 static int read_unigram(struct siren_tokenizer *t, const struct tensors *ts,
                         struct siren_error *err)
 {
+    /* XLM-RoBERTa: <s> text </s>, extra white space never counts, whatever the converter found
+     * (its "remove_extra_whitespaces" is another setting where it reads tokenizer.json). */
+    int is_encoder = is_text(gguf_find(ts, "general.architecture"), "bert");
     t->model = TOKENIZER_UNIGRAM;
     int code = read_tokens(t, ts, err);
-    if (!code) code = read_scores(t, ts, err);
+    if (!code) code = read_scores(t, ts, 1u << TYPE_UNUSED, &t->unigram.scores, err);
     if (!code) code = read_types(t, ts, err);
     if (!code) code = read_charsmap(t, ts, err);
-    if (!code && boolean(ts, "tokenizer.ggml.remove_extra_whitespaces", 1))
+    if (!code && (is_encoder || boolean(ts, "tokenizer.ggml.remove_extra_whitespaces", 1)))
         code = tokenizer_add_class(t, PRETOKENIZE_SPACE, SPLIT_REMOVED, err);
     if (!code) code = add_metaspace(t, boolean(ts, "tokenizer.ggml.add_space_prefix", 1), err);
     if (code) return code;
     t->unigram.unk = token_of(t, ts, "tokenizer.ggml.unknown_token_id");
     t->bos = token_of(t, ts, "tokenizer.ggml.bos_token_id");
     t->eos = token_of(t, ts, "tokenizer.ggml.eos_token_id");
-    /* T5 closes a text only; XLM-RoBERTa's files name <s>, too, and say that it is added. */
-    if (boolean(ts, "tokenizer.ggml.add_bos_token", 0) && t->bos >= 0) ids_add(&t->before, t->bos);
+    if (boolean(ts, "tokenizer.ggml.add_bos_token", is_encoder) && t->bos >= 0)
+        ids_add(&t->before, t->bos); /* T5 closes a text only */
     if (boolean(ts, "tokenizer.ggml.add_eos_token", 1) && t->eos >= 0) ids_add(&t->after, t->eos);
     return 0;
 }

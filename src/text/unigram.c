@@ -1,5 +1,6 @@
 #include "text/unigram.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +13,13 @@ int unigram_finish(struct unigram *m)
 {
     struct trie_entry *entries = alloc_array(m->vocab.n_ids, sizeof *entries);
     double lowest = 0;
-    size_t n = 0;
+    size_t n = 0, n_scores = 0;
     if (!entries) return SIREN_ENOMEM;
     for (size_t id = 0; id < m->vocab.n_ids; id++) {
+        if (m->scores[id] == -INFINITY) continue;
         size_t length;
         const char *text = vocab_text(&m->vocab, (int32_t)id, &length);
-        if (!id || m->scores[id] < lowest) lowest = m->scores[id];
+        if (!n_scores++ || m->scores[id] < lowest) lowest = m->scores[id];
         if (text && length) entries[n++] = (struct trie_entry){text, length, (int32_t)id};
     }
     int code = trie_build(&m->trie, entries, n);

@@ -10,7 +10,7 @@
 struct unigram {
     struct vocab vocab;
     struct trie trie;
-    double *scores; /* by id */
+    double *scores; /* by id; -INFINITY: the token takes no part */
     double unk_score;
     int32_t unk; /* -1: a character that needs it is an error */
     int32_t bytes[256];
