@@ -116,7 +116,8 @@ static void what_is_refused(void **state)
     static const char *const unknown[] = {"a x", NULL};
     static const char *const single[] = {"a", NULL};
     refused(NULL, "gpt-2", tokens, merges, SIREN_EFORMAT, "tokenizer.ggml.model");
-    refused("llama", "default", tokens, merges, SIREN_EUNSUPPORTED, "\"llama\"");
+    refused("rwkv", "default", tokens, merges, SIREN_EUNSUPPORTED, "\"rwkv\"");
+    refused("llama", "default", tokens, merges, SIREN_EFORMAT, "tokenizer.ggml.scores");
     refused("gpt2", NULL, tokens, merges, SIREN_EUNSUPPORTED, "tokenizer.ggml.pre");
     refused("gpt2", "falcon", tokens, merges, SIREN_EUNSUPPORTED, "\"falcon\"");
     refused("gpt2", "gpt-2", NULL, merges, SIREN_EFORMAT, "tokenizer.ggml.tokens");
@@ -201,13 +202,60 @@ static void wordpiece_and_unigram(void **state)
     refused_kind(&f, SIREN_EFORMAT, "scores[3]");
 }
 
+/* A SentencePiece BPE of n tokens with scores 0, -1, -2 … */
+static void put_scored(struct gguf_items *f, const char *const *texts, int n)
+{
+    *f = (struct gguf_items){0};
+    put_text(f, "tokenizer.ggml.model", "llama");
+    put_texts(f, "tokenizer.ggml.tokens", texts);
+    put_key(f, "tokenizer.ggml.scores", GGUF_LIST);
+    put_u32(&f->items, GGUF_F32);
+    put_u64(&f->items, (uint64_t)n);
+    for (int i = 0; i < n; i++) buf_append(&f->items, &(float){(float)-i}, sizeof(float));
+}
+
+static void sentencepiece(void **state)
+{
+    static const char *const texts[] = {"<unk>", "\xE2\x96\x81", "a",   "b", "bc",
+                                        "c",     "ab",           "abc", NULL};
+    struct gguf_items f;
+    struct siren_tokenizer *t;
+    struct siren_error err = {0};
+    put_scored(&f, texts, 8);
+    assert_int_equal(gguf_items_load(&f, &t, &err), 0);
+    assert_ids(t, "abc ab", SIREN_ENCODE_PLAIN, "1 7 1 6"); /* b c, then a bc */
+    assert_ids(t, "ax", SIREN_ENCODE_ADD_SPECIAL, "1 2 0");
+    siren_tokenizer_free(t);
+    put_scored(&f, texts, 8);
+    put_flag(&f, "tokenizer.ggml.add_space_prefix", 0);
+    put_number(&f, "tokenizer.ggml.eos_token_id", 5);
+    put_flag(&f, "tokenizer.ggml.add_eos_token", 1);
+    assert_int_equal(gguf_items_load(&f, &t, &err), 0);
+    assert_ids(t, "abc", SIREN_ENCODE_ADD_SPECIAL, "7 5");
+    siren_tokenizer_free(t);
+    put_scored(&f, texts, 8);
+    put_flag(&f, "tokenizer.ggml.remove_extra_whitespaces", 1);
+    refused_kind(&f, SIREN_EUNSUPPORTED, "remove_extra_whitespaces");
+    put_scored(&f, texts, 8);
+    put_key(&f, "tokenizer.ggml.precompiled_charsmap", GGUF_LIST);
+    put_u32(&f.items, GGUF_U8);
+    put_u64(&f.items, 1);
+    buf_putc(&f.items, 0);
+    refused_kind(&f, SIREN_EUNSUPPORTED, "precompiled_charsmap");
+    char *huge = calloc(1, 2000);
+    memset(huge, 'a', 1999);
+    const char *const hostile[] = {"a", huge, NULL};
+    put_scored(&f, hostile, 2);
+    refused_kind(&f, SIREN_EFORMAT, "token 1 has 1999 bytes");
+    free(huge);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(families),
-        cmocka_unit_test(marks_at_the_ends),
-        cmocka_unit_test(what_is_refused),
-        cmocka_unit_test(wordpiece_and_unigram),
+        cmocka_unit_test(families),        cmocka_unit_test(marks_at_the_ends),
+        cmocka_unit_test(what_is_refused), cmocka_unit_test(wordpiece_and_unigram),
+        cmocka_unit_test(sentencepiece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -409,6 +409,41 @@ static void xlmr_encoder_from_gguf(void **state)
     check_xlmr(1);
 }
 
+/* Its scores are all that the file has of merges. */
+static void sentencepiece_bpe(void **state)
+{
+    json_error_t where;
+    json_t *entry = json_load_file("tests/fixtures/text/sentencepiece_bpe.json", 0, &where), *item;
+    struct table *table = calloc(1, sizeof *table);
+    struct gguf_items f = {0};
+    size_t i;
+    assert_non_null(entry);
+    assert_non_null(table);
+    json_array_foreach(json_object_get(entry, "texts"), i, item)
+    {
+        const json_t *score = json_array_get(json_object_get(entry, "scores"), i);
+        const json_t *type = json_array_get(json_object_get(entry, "types"), i);
+        table_set(table, i, json_string_value(item), json_number_value(score),
+                  (uint32_t)json_integer_value(type));
+    }
+    put_text(&f, "tokenizer.ggml.model", "llama");
+    put_text(&f, "tokenizer.ggml.pre", "default");
+    put_table(&f, table, 0);
+    put_id(&f, table, "tokenizer.ggml.unknown_token_id", "<unk>");
+    put_id(&f, table, "tokenizer.ggml.bos_token_id", "<s>");
+    put_id(&f, table, "tokenizer.ggml.eos_token_id", "</s>");
+    struct siren_tokenizer *t = through_gguf(&f);
+    check_strings(t, entry);
+    assert_string_equal(siren_tokenizer_kind(t), "BPE");
+    size_t length;
+    assert_memory_equal(siren_tokenizer_piece(t, siren_tokenizer_id(t, "<0x0A>"), &length), "\n",
+                        1);
+    assert_int_equal(length, 1);
+    siren_tokenizer_free(t);
+    free(table);
+    json_decref(entry);
+}
+
 static void tiny_ones(void **state)
 {
     size_t i, n = 0;
@@ -430,10 +465,15 @@ static void enough_strings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(enough_strings), cmocka_unit_test(tiny_ones),
-        cmocka_unit_test(smollm2),        cmocka_unit_test(qwen3),
-        cmocka_unit_test(minilm),         cmocka_unit_test(minilm_from_gguf),
-        cmocka_unit_test(xlmr_from_gguf), cmocka_unit_test(xlmr_encoder_from_gguf),
+        cmocka_unit_test(enough_strings),
+        cmocka_unit_test(tiny_ones),
+        cmocka_unit_test(smollm2),
+        cmocka_unit_test(qwen3),
+        cmocka_unit_test(minilm),
+        cmocka_unit_test(minilm_from_gguf),
+        cmocka_unit_test(xlmr_from_gguf),
+        cmocka_unit_test(xlmr_encoder_from_gguf),
+        cmocka_unit_test(sentencepiece_bpe),
     };
     return cmocka_run_group_tests(tests, load_fixture, free_fixture);
 }

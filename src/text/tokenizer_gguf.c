@@ -1,14 +1,15 @@
 /* The tokenizer in a GGUF file's metadata.
  *
- * GGUF names the model ("gpt2": byte-level BPE, "bert": WordPiece, "t5": Unigram) and
- * for BPE the pre-tokenizer ("tokenizer.ggml.pre"), and leaves out the rest; what the
- * families' own tokenizer.json files say is written down here. */
+ * GGUF names the model ("gpt2": byte-level BPE, "bert": WordPiece, "t5": Unigram,
+ * "llama": SentencePiece's BPE) and for byte-level BPE the pre-tokenizer ("tokenizer.ggml.pre"),
+ * and leaves out the rest; what the families' own tokenizer.json files say is written down here. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "model/tensors.h"
+#include "text/bpe_scores.h"
 #include "text/tokenizer_private.h"
 #include "text/utf8.h"
 
@@ -277,7 +278,7 @@ static int read_wordpiece(struct siren_tokenizer *t, const struct tensors *ts,
     return 0;
 }
 
-/* ---- Unigram ---- */
+/* ---- SentencePiece: Unigram, and BPE by scores ---- */
 
 /* The scores of all tokens, malloc'ed; -INFINITY for types that take no part in segmentation: a
  * set of 1 << type. */
@@ -366,6 +367,92 @@ static int read_unigram(struct siren_tokenizer *t, const struct tensors *ts,
     return 0;
 }
 
+/* A text's spaces become marks, and one stands before it (and behind each special token). */
+static int add_marks(struct siren_tokenizer *t, int prepend, struct siren_error *err)
+{
+    struct normalizer *n = prepend ? tokenizer_add_normalizer(t) : NULL;
+    if (n) {
+        n->kind = NORMALIZE_PREPEND;
+        n->content = strdup(WORD_MARK);
+        n->n_content = WORD_MARK_LENGTH;
+    }
+    int failed = prepend && (!n || !n->content);
+    n = failed ? NULL : tokenizer_add_normalizer(t);
+    if (!n) return siren_fail_memory(err, "a normalizer", sizeof *n);
+    n->kind = NORMALIZE_REPLACE;
+    n->pattern = strdup(" ");
+    n->content = strdup(WORD_MARK);
+    n->n_pattern = 1;
+    n->n_content = WORD_MARK_LENGTH;
+    return n->pattern && n->content ? 0 : siren_fail_memory(err, "a normalizer", 8);
+}
+
+static int add_mark_decoders(struct siren_tokenizer *t, int prepended, struct siren_error *err)
+{
+    static const enum decoder_kind kinds[] = {DECODE_REPLACE, DECODE_BYTE_FALLBACK, DECODE_FUSE,
+                                              DECODE_STRIP};
+    for (int i = 0; i < (prepended ? 4 : 3); i++) {
+        struct decoder *d = tokenizer_add_decoder(t);
+        if (!d) return siren_fail_memory(err, "a decoder", sizeof *d);
+        d->kind = kinds[i];
+        if (d->kind == DECODE_STRIP) {
+            d->text = strdup(" ");
+            d->n_text = d->start = 1;
+            if (!d->text) return siren_fail_memory(err, "a decoder", 2);
+        }
+        if (d->kind != DECODE_REPLACE) continue;
+        d->replace.kind = NORMALIZE_REPLACE;
+        d->replace.pattern = strdup(WORD_MARK);
+        d->replace.content = strdup(" ");
+        d->replace.n_pattern = WORD_MARK_LENGTH;
+        d->replace.n_content = 1;
+        if (!d->replace.pattern || !d->replace.content)
+            return siren_fail_memory(err, "a decoder", 8);
+    }
+    return 0;
+}
+
+/* Llama's SentencePiece normalises nothing; what does would need more than this. */
+static int check_plain(const struct tensors *ts, struct siren_error *err)
+{
+    const struct gguf_value *map = gguf_find(ts, "tokenizer.ggml.precompiled_charsmap");
+    if (map && map->kind == GGUF_ARRAY && map->n_items)
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "tokenizer.ggml.precompiled_charsmap is not supported in the model "
+                          "llama");
+    if (boolean(ts, "tokenizer.ggml.remove_extra_whitespaces", 0))
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "tokenizer.ggml.remove_extra_whitespaces is not supported in the model "
+                          "llama");
+    return 0;
+}
+
+static int read_sentencepiece_bpe(struct siren_tokenizer *t, const struct tensors *ts,
+                                  struct siren_error *err)
+{
+    enum { WITHOUT = 1u << TYPE_UNKNOWN | 1u << TYPE_CONTROL | 1u << TYPE_BYTE };
+    int prepend = boolean(ts, "tokenizer.ggml.add_space_prefix", 1);
+    double *scores = NULL;
+    t->model = TOKENIZER_BPE;
+    t->bpe.byte_fallback = t->bpe.fuse_unk = 1;
+    int code = check_plain(ts, err);
+    if (!code) code = read_tokens(t, ts, err);
+    if (!code) code = read_scores(t, ts, WITHOUT, &scores, err);
+    if (!code) code = bpe_merges_from_scores(&t->bpe, scores, err);
+    free(scores);
+    if (!code) code = read_types(t, ts, err);
+    if (!code) code = add_marks(t, prepend, err);
+    if (!code) code = add_mark_decoders(t, prepend, err);
+    if (code) return code;
+    t->bpe.unk = token_of(t, ts, "tokenizer.ggml.unknown_token_id");
+    if (t->bpe.unk < 0) t->bpe.unk = vocab_find(&t->bpe.vocab, "<unk>", 5);
+    t->bos = token_of(t, ts, "tokenizer.ggml.bos_token_id");
+    t->eos = token_of(t, ts, "tokenizer.ggml.eos_token_id");
+    if (boolean(ts, "tokenizer.ggml.add_bos_token", 1) && t->bos >= 0) ids_add(&t->before, t->bos);
+    if (boolean(ts, "tokenizer.ggml.add_eos_token", 0) && t->eos >= 0) ids_add(&t->after, t->eos);
+    return 0;
+}
+
 static int read_all(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
 {
     const struct gguf_value *model = gguf_find(ts, "tokenizer.ggml.model");
@@ -378,11 +465,13 @@ static int read_all(struct siren_tokenizer *t, const struct tensors *ts, struct 
         code = read_wordpiece(t, ts, err);
     else if (is_text(model, "t5"))
         code = read_unigram(t, ts, err);
+    else if (is_text(model, "llama"))
+        code = read_sentencepiece_bpe(t, ts, err);
     else
         return siren_fail(err, SIREN_EUNSUPPORTED,
                           "tokenizer.ggml.model \"%.*s\" is not supported (gpt2, byte-level BPE; "
-                          "bert, WordPiece; and t5, Unigram, are); use the model's folder with "
-                          "tokenizer.json",
+                          "bert, WordPiece; t5, Unigram; and llama, SentencePiece's BPE, are); use "
+                          "the model's folder with tokenizer.json",
                           (int)(model->length < 100 ? model->length : 100), model->text);
     if (code) return code;
     if (t->before.failed || t->after.failed) return siren_fail_memory(err, "special tokens", 8);

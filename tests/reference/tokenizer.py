@@ -145,4 +145,5 @@ def main():
     sys.stdout.buffer.write(gzip.compress(text.encode(), 9, mtime=0))
 
 
-main()
+if __name__ == "__main__":
+    main()
