@@ -1,6 +1,6 @@
 /* Tokenizers: text to token ids and back, exactly as Hugging Face `tokenizers`.
  *
- * Three models (byte-level BPE, WordPiece, Unigram) with the normaliser,
+ * Three models (BPE: byte-level or SentencePiece's; WordPiece; Unigram) with the normaliser,
  * pre-tokenizer, post-processor, decoder and added tokens that tokenizer.json or
  * GGUF's metadata declare.  Whatever a file declares that we do not implement is
  * an error that names it: tokens are never silently different.  A file's truncation and

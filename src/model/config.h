@@ -1,6 +1,6 @@
 /* The configuration of a model, read from its own files.
  *
- * GGUF: the metadata of the architectures llama, qwen2 and qwen3.  A folder (or
+ * GGUF: the metadata of the architectures llama, qwen2, qwen3 and bert.  A folder (or
  * a safetensors file in one): config.json, in the spellings of transformers 4
  * and 5, and for sentence encoders modules.json, the pooling's config.json,
  * sentence_bert_config.json and config_sentence_transformers.json.
