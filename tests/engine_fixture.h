@@ -76,4 +76,25 @@ static inline int cpu_has(const char *isa)
     return rc == 0;
 }
 
+/* The largest difference of two arrays. */
+static inline double worst(const float *a, const float *b, size_t n)
+{
+    double most = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = fabs((double)a[i] - (double)b[i]);
+        if (!(d <= most)) most = d; /* NaN counts */
+    }
+    return most;
+}
+
+/* Logits to log-probabilities, in place. */
+static inline void to_logprobs(float *x, size_t n)
+{
+    double most = x[0], sum = 0;
+    for (size_t i = 1; i < n; i++)
+        if (x[i] > most) most = x[i];
+    for (size_t i = 0; i < n; i++) sum += exp((double)x[i] - most);
+    for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] - most - log(sum));
+}
+
 #endif

@@ -9,6 +9,7 @@
 /* cmocka needs the four above */
 #include <cmocka.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,6 +112,41 @@ static inline void assert_same(const float *a, const float *b, size_t n, const c
     for (size_t i = 0; i < n; i++)
         if (memcmp(a + i, b + i, sizeof *a) != 0)
             fail_msg("%s: element %zu: %a and %a", what, i, (double)a[i], (double)b[i]);
+}
+
+/* A fixture that is `size` bytes and no more; 0 or -1. */
+static inline int read_arrays(const char *path, void *out, size_t size)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f) return -1;
+    size_t items = fread(out, size, 1, f);
+    int more = fgetc(f) != EOF;
+    fclose(f);
+    return items == 1 && !more ? 0 : -1;
+}
+
+static inline void assert_near(const float *got, const float *expected, int n, double tolerance,
+                               const char *what)
+{
+    for (int i = 0; i < n; i++) {
+        double e = (double)expected[i];
+        if (!(fabs((double)got[i] - e) <= tolerance * (1 + fabs(e))))
+            fail_msg("%s: element %d: %.9g, expected %.9g", what, i, (double)got[i], e);
+    }
+}
+
+/* The chain of n products a[i·as]·b[i·bs], beside its sum in double: within `slack` roundings of
+ * the sum of their sizes. */
+static inline void assert_chain(float got, const float *a, size_t as, const float *b, size_t bs,
+                                int n, double slack)
+{
+    double sum = 0, size = 0;
+    for (size_t i = 0; i < (size_t)n; i++) {
+        double product = (double)a[i * as] * (double)b[i * bs];
+        sum += product;
+        size += fabs(product);
+    }
+    assert_true(fabs((double)got - sum) <= 0x1p-24 * slack * size);
 }
 
 #endif

@@ -154,24 +154,9 @@ static void test_product_accuracy(void **state)
     k->gemm_dx(dy, N, T, &w, 0, K / 16, dx, K, 0, scratch);
     k->gemm_dw(dy, N, x, K, T, 0, N, K, dw, K, more);
     for (int c = 0; c < K; c++) {
-        for (int i = 0; i < T; i++) {
-            double sum = 0, size = 0;
-            for (int n = 0; n < N; n++) {
-                double product = (double)dy[i * N + n] * (double)weights[n * K + c];
-                sum += product;
-                size += fabs(product);
-            }
-            assert_true(fabs((double)dx[i * K + c] - sum) <= 0x1p-24 * 20 * size);
-        }
-        for (int n = 0; n < N; n++) {
-            double sum = 0, size = 0;
-            for (int i = 0; i < T; i++) {
-                double product = (double)dy[i * N + n] * (double)x[i * K + c];
-                sum += product;
-                size += fabs(product);
-            }
-            assert_true(fabs((double)dw[n * K + c] - sum) <= 0x1p-24 * 20 * size);
-        }
+        for (int i = 0; i < T; i++)
+            assert_chain(dx[i * K + c], dy + i * N, 1, weights + c, K, N, 20);
+        for (int n = 0; n < N; n++) assert_chain(dw[n * K + c], dy + n, N, x + c, K, T, 20);
     }
     free(dy);
     free(x);
@@ -715,23 +700,8 @@ static struct {
 
 static int setup(void **state)
 {
-    FILE *f = fopen("tests/fixtures/kernels/backward.f32", "rb");
-    if (!f) return -1;
-    size_t items = fread(&fixture, sizeof fixture, 1, f);
-    int more = fgetc(f) != EOF;
-    fclose(f);
     n_sets = machine_kernels(sets);
-    return items == 1 && !more ? 0 : -1;
-}
-
-static void assert_near(const float *got, const float *expected, int n, double tolerance,
-                        const char *what)
-{
-    for (int i = 0; i < n; i++) {
-        double e = (double)expected[i];
-        if (!(fabs((double)got[i] - e) <= tolerance * (1 + fabs(e))))
-            fail_msg("%s: element %d: %.9g, expected %.9g", what, i, (double)got[i], e);
-    }
+    return read_arrays("tests/fixtures/kernels/backward.f32", &fixture, sizeof fixture);
 }
 
 static void test_torch_rows(void **state)

@@ -1,6 +1,4 @@
 /* The kernels beside PyTorch (tests/reference/kernels.py), on every set of this machine. */
-#include <stdio.h>
-
 #include "kernels_case.h"
 
 enum { T = 4, N = 100, R = 5, J = 70, D = 32, OUTPUTS = 24 };
@@ -20,23 +18,8 @@ static int n_sets;
 
 static int setup(void **state)
 {
-    FILE *f = fopen("tests/fixtures/kernels/torch.f32", "rb");
-    if (!f) return -1;
-    size_t items = fread(&fixture, sizeof fixture, 1, f);
-    int more = fgetc(f) != EOF;
-    fclose(f);
     n_sets = machine_kernels(sets);
-    return items == 1 && !more ? 0 : -1;
-}
-
-static void assert_near(const float *got, const float *expected, int n, double tolerance,
-                        const char *what)
-{
-    for (int i = 0; i < n; i++) {
-        double e = (double)expected[i];
-        if (!(fabs((double)got[i] - e) <= tolerance * (1 + fabs(e))))
-            fail_msg("%s: element %d: %.9g, expected %.9g", what, i, (double)got[i], e);
-    }
+    return read_arrays("tests/fixtures/kernels/torch.f32", &fixture, sizeof fixture);
 }
 
 static void test_elementwise(void **state)

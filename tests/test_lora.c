@@ -57,23 +57,6 @@ static struct siren_adapter *peft_adapter(const struct siren_model *model, const
     return a;
 }
 
-static double worst(const float *a, const float *b, size_t n)
-{
-    double most = 0;
-    for (size_t i = 0; i < n; i++) {
-        double d = fabs((double)a[i] - (double)b[i]);
-        if (!(d <= most)) most = d; /* NaN counts */
-    }
-    return most;
-}
-
-static void to_logprobs(float *x, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += exp((double)x[i]);
-    for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] - log(sum));
-}
-
 static void compare_position(const struct siren_forest *forest, const int *out, const float *hidden,
                              size_t stride, const float *logprobs, const struct siren_config *c)
 {

@@ -39,25 +39,6 @@ static void expected_close(struct expected *e)
     free(e->values);
 }
 
-static double worst(const float *a, const float *b, size_t n)
-{
-    double most = 0;
-    for (size_t i = 0; i < n; i++) {
-        double d = fabs((double)a[i] - (double)b[i]);
-        if (!(d <= most)) most = d; /* NaN counts */
-    }
-    return most;
-}
-
-static void to_logprobs(float *x, size_t n)
-{
-    double most = x[0], sum = 0;
-    for (size_t i = 1; i < n; i++)
-        if (x[i] > most) most = x[i];
-    for (size_t i = 0; i < n; i++) sum += exp((double)x[i] - most);
-    for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] - most - log(sum));
-}
-
 static size_t number(const json_t *object, const char *key)
 {
     return (size_t)json_integer_value(json_object_get(object, key));
