@@ -113,4 +113,44 @@ struct siren_kept *siren_forest_take(struct siren_forest *forest, int segment);
 /* Tokens computed by the planned pass (shared ones once). */
 size_t siren_forest_tokens(const struct siren_forest *forest);
 
+/* ---- training ----
+ *
+ * A recorded pass can be followed by its backward pass: the caller turns outputs into a loss, writes
+ * the loss's gradient beside each output, and the backward pass adds the gradients of whatever is
+ * trained to what is there already (gradient accumulation is to call it again).
+ *
+ *     siren_forest_record(f, &(struct siren_training){.dropout_step = step, .dropout = 1});
+ *     siren_forest_plan(f, &err);
+ *     siren_forest_run(f, NULL);
+ *     siren_forest_gradient(f, out)[label] = p[label] - 1; …   // dL/d output
+ *     siren_forest_backward(f, NULL);                         // siren_param.grad += …
+ *
+ * Trained are: every adapter of the pass that has gradients (siren_adapter_trainable()), and the
+ * weights of a model that has them (siren_model_trainable()).  Frozen weights get no gradient, and
+ * nothing below the lowest trained layer is computed.  A token that several prompts share is
+ * computed once each way.  Gradients have the same bits whatever the threads and the instruction
+ * set, and whatever the memory budget.
+ * A recorded pass has no kept segments: what is trained changes after it. */
+struct siren_training {
+    /* Bytes for what the backward pass reads again; 0: no limit.  Layers beyond it are computed a
+     * second time from their input (activation checkpointing), which costs one more forward pass of
+     * them at most. */
+    size_t memory_bytes;
+    /* 1: the dropout of the pass's adapters, a function of the adapter's seed, this step (of the
+     * optimiser, or any number that changes from pass to pass), the layer, the row of the pass and
+     * the column. */
+    int dropout;
+    uint64_t dropout_step;
+};
+/* Before the plan, for the next run only.  SIREN_EINVAL at the plan: a kept or extended segment, an
+ * encoder. */
+int siren_forest_record(struct siren_forest *forest, const struct siren_training *training);
+/* After the run: dL/d output, as many floats as the output has, all 0 until the caller fills it.
+ * For siren_forest_want_logprob(): of the log-probability and of the entropy. */
+float *siren_forest_gradient(struct siren_forest *forest, int output);
+/* Once a run.  SIREN_ECANCEL leaves the gradients of the parameters partly added to: zero them. */
+int siren_forest_backward(struct siren_forest *forest, const volatile int *cancel);
+/* After the plan: bytes of activations and scratch that the recorded pass holds. */
+size_t siren_forest_training_memory(const struct siren_forest *forest);
+
 #endif
