@@ -24,10 +24,10 @@
  *     log.jsonl       a line a step: {"step", "epoch", "loss", "norm", "lr", "items", "tokens",
  *                     "tokens_per_second", "seconds", + the task's}; a line an evaluation:
  *                     {"step", "valid": {NAME: metric, + the task's}, "best": bool, "seconds"}
- *     checkpoint      siren/checkpoint.h: parameters, moments, the state of the loop, settings, and
- *                     the best parameters so far.  Random numbers are counter-based: their state is
- *                     (seed, step)
- *     adapter/        PEFT files: the best parameters on valid; without evaluation the last */
+ *     checkpoint      siren/checkpoint.h: parameters, moments, the state of the loop, settings.
+ *                     Random numbers are counter-based: their state is (seed, step)
+ *     adapter/        PEFT files: the best parameters on valid; without evaluation those of the
+ *                     last checkpoint */
 #ifndef SIREN_TRAIN_TRAINER_H
 #define SIREN_TRAIN_TRAINER_H
 

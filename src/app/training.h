@@ -1,0 +1,68 @@
+/* What the trainings over a workspace share (sft, align, grpo): rows, adapter, evaluation, the
+ * run's record.  The loop itself is train/trainer.h.
+ *
+ *     struct training t = training_defaults();
+ *     t.app = …; t.lm = …; t.kind = "sft"; t.loop.folder = …;
+ *     training_rows(&t, &rows, &err);
+ *     training_adapter(&t, &adapter, &err);
+ *     struct trainer_task task = { … what the loss is … };
+ *     json_t *settings = training_settings(&t, &rows);     // and add your own
+ *     training_run(&t, &task, adapter, settings, &result, progress, cancel, &err);
+ */
+#ifndef SIREN_APP_TRAINING_H
+#define SIREN_APP_TRAINING_H
+
+#include <jansson.h>
+
+#include "siren/adapter.h"
+#include "siren/app.h"
+#include "train/trainer.h"
+
+struct training {
+    struct siren_app *app;
+    struct siren_lm *lm;
+    struct siren_pool *pool;
+    const char *kind;           /* "sft", "align", "grpo": of the run in the workspace */
+    const char *name, *command; /* of the run; NULL */
+    struct trainer_options loop;
+    struct siren_adapter_config lora;     /* of a new adapter; seed: the loop's */
+    const char *start;                    /* an adapter's folder to go on from instead; NULL */
+    struct siren_predict_options predict; /* the prompts */
+    const char *split;                    /* "train" */
+    int fold;                             /* -1 */
+    size_t n_rows;                        /* of the split, drawn with the seed; 0: all */
+    const char *eval_split;               /* "valid:A"; NULL: no evaluation */
+    size_t n_eval_rows;                   /* 0: all */
+    int64_t run;                          /* out: of the workspace */
+};
+struct training training_defaults(void); /* SPEC 7.3: r 8, alpha 16, dropout 0.05 on k and v */
+
+struct training_rows {
+    struct siren_target *train, *valid;
+    size_t n_train, n_valid; /* n_valid 0: no evaluation */
+};
+int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err);
+void training_rows_clear(struct training_rows *rows);
+
+/* A new adapter, or that of t->start, of t->lm's model. */
+int training_adapter(const struct training *t, struct siren_adapter **out, struct siren_error *err);
+
+/* All that the result depends on besides the loop's options: model, data, rows, prompts, adapter.
+ */
+json_t *training_settings(const struct training *t, const struct training_rows *rows);
+
+/* Answer-only predictions of the valid rows with the adapter (NULL: without): *mae of the median;
+ * to fields: "rmse" of the mean, "log_loss", "rps", "outside", "n".  For task.evaluate. */
+int training_evaluate(const struct training *t, const struct siren_adapter *adapter,
+                      const struct training_rows *rows, double *mae, json_t *fields,
+                      const struct siren_progress *progress, struct siren_error *err);
+
+/* trainer_run() as a run of the workspace (found again when it is resumed), with its metrics at
+ * the end: {"steps", "loss", "best", "best_step", "tokens", "seconds", "folder", …}.  Takes over
+ * settings. */
+int training_run(struct training *t, const struct trainer_task *task, struct siren_adapter *adapter,
+                 json_t *settings, struct trainer_result *result,
+                 const struct siren_progress *progress, const volatile int *cancel,
+                 struct siren_error *err);
+
+#endif
