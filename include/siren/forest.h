@@ -142,8 +142,8 @@ struct siren_training {
     int dropout;
     uint64_t dropout_step;
 };
-/* Before the plan, for the next run only.  SIREN_EINVAL at the plan: a kept or extended segment, an
- * encoder. */
+/* Before the plan, until the forest is cleared.  At the plan, SIREN_EINVAL: a kept or extended
+ * segment, or nothing that is trained; SIREN_EUNSUPPORTED: an encoder. */
 int siren_forest_record(struct siren_forest *forest, const struct siren_training *training);
 /* After the run: dL/d output, as many floats as the output has, all 0 until the caller fills it.
  * For siren_forest_want_logprob(): of the log-probability and of the entropy. */

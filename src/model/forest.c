@@ -32,7 +32,7 @@ void siren_forest_clear(struct siren_forest *f)
         free(f->sets[i].rows);
     }
     f->n_sets = f->n_requests = f->n_all_ids = 0;
-    f->planned = f->done = 0;
+    f->planned = f->done = f->recorded = 0;
 }
 
 void siren_forest_free(struct siren_forest *f)
@@ -47,6 +47,8 @@ void siren_forest_free(struct siren_forest *f)
     free(f->run_arena.data);
     free(f->page_arena.data);
     free(f->output_arena.data);
+    free(f->tape_plan_arena.data);
+    free(f->tape_arena.data);
     free(f);
 }
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/pass.h"
+#include "model/backward.h"
 
 static int by_compact(const void *a, const void *b, void *forest)
 {
@@ -58,6 +58,7 @@ static void finish_row(struct siren_forest *f, struct thread_scratch *t, int row
             logits = t->scaled;
         }
         float normalizer = k->logsumexp(logits, V), *out = f->outputs + r->offset;
+        if (f->tape) f->back->logprob_lse[f->logprob_order[i]] = normalizer;
         out[0] = logits[r->target] - normalizer;
         out[1] = (float)entropy(k, logits, V, normalizer);
     }

@@ -5,18 +5,16 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "model/lora.h"
-#include "model/pass.h"
+#include "model/backward.h"
 
 /* ---- arenas: one allocation each, grown between passes only ---- */
 
-static size_t aligned(size_t bytes)
+size_t aligned(size_t bytes)
 {
     return (bytes + 63) & ~(size_t)63;
 }
 
-static int arena_ensure(struct arena *a, size_t bytes, int zero, const char *what,
-                        struct siren_error *err)
+int arena_ensure(struct arena *a, size_t bytes, int zero, const char *what, struct siren_error *err)
 {
     a->used = 0;
     if (bytes <= a->size) return SIREN_OK;
@@ -29,7 +27,7 @@ static int arena_ensure(struct arena *a, size_t bytes, int zero, const char *wha
     return SIREN_OK;
 }
 
-static void *arena_take(struct arena *a, size_t count, size_t size)
+void *arena_take(struct arena *a, size_t count, size_t size)
 {
     void *p = a->data ? a->data + a->used : NULL; /* NULL: measuring */
     a->used += aligned(count * size);
@@ -151,7 +149,7 @@ static int place_segments(struct siren_forest *f, struct siren_error *err)
         if (rc) return rc;
     }
     if (f->T == 0) return siren_fail(err, SIREN_EINVAL, "a pass without tokens");
-    return SIREN_OK;
+    return f->recorded ? tape_check(f, err) : SIREN_OK;
 }
 
 static int check_logprob(const struct siren_forest *f, size_t index, struct siren_error *err)
@@ -445,7 +443,7 @@ enum { NARROW_ROWS = 32, BLOCK_ROWS = 96 };
 static void choose_schedule(struct siren_forest *f)
 {
     int n_threads = siren_pool_threads(f->engine->pool), unit = f->engine->kernels->gemm_rows;
-    f->narrow = f->T <= NARROW_ROWS;
+    f->narrow = f->T <= NARROW_ROWS && !f->tape;
     if (f->narrow) {
         f->block = f->T;
         return;
@@ -504,28 +502,38 @@ static size_t gemm_scratch_largest(const struct siren_forest *f)
         for (int i = 0; i < 4; i++)
             if (gemm_scratch(all[i]) > most) most = gemm_scratch(all[i]);
     }
+    for (size_t i = 0; f->adapted && i < f->n_segments; i++) {
+        const struct siren_adapter *a = f->segments[i].chosen;
+        for (int at = 0; a && at < m->config.n_layers * SIREN_LORA_TARGETS; at++)
+            if (a->packed->b[at].n && gemm_scratch(&a->packed->b[at]) > most)
+                most = gemm_scratch(&a->packed->b[at]);
+        for (int at = 0; a && at < m->config.n_layers * LORA_GROUPS; at++)
+            if (a->packed->a[at].n && gemm_scratch(&a->packed->a[at]) > most)
+                most = gemm_scratch(&a->packed->a[at]);
+    }
     for (size_t i = 0; i < f->n_sets; i++)
         if (f->sets[i].packed && gemm_scratch(&f->sets[i].weights) > most)
             most = gemm_scratch(&f->sets[i].weights);
     return most;
 }
 
-static float *take_floats(struct arena *a, size_t n)
+float *take_floats(struct arena *a, size_t n)
 {
     return arena_take(a, n, sizeof(float));
 }
 
 /* Columns of A x that the widest adapter of the pass needs; *gates: one of them adds to the FFN's
- * gate or up. */
-static size_t adapter_width(const struct siren_forest *f, int *gates)
+ * gate or up; *drops: one of them drops inputs. */
+static size_t adapter_width(const struct siren_forest *f, int *gates, int *drops)
 {
     int widest = 0;
-    *gates = 0;
+    *gates = *drops = 0;
     for (size_t i = 0; f->adapted && i < f->n_segments; i++) {
         const struct siren_adapter *a = f->segments[i].chosen;
         if (!a) continue;
         if (lora_low_width(a) > widest) widest = lora_low_width(a);
         *gates |= a->packed->adapts_ffn_input;
+        *drops |= lora_drops(f, a);
     }
     return (size_t)widest;
 }
@@ -547,8 +555,9 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
     size_t n_threads = (size_t)siren_pool_threads(f->engine->pool), n_logits = 1;
     for (size_t i = 0; i < f->n_sets; i++)
         if ((size_t)f->sets[i].n_requests > n_logits) n_logits = (size_t)f->sets[i].n_requests;
-    int compact = f->n_active < f->T, gates;
-    size_t low = adapter_width(f, &gates);
+    int compact = f->n_active < f->T, gates, drops;
+    size_t low = adapter_width(f, &gates, &drops), widest = d > Q ? d : Q;
+    if (F > widest) widest = F;
     f->x = take_floats(a, T * d);
     f->q = take_floats(a, T * Q);
     f->x_active = compact ? take_floats(a, (size_t)f->n_active * d) : f->x;
@@ -575,6 +584,10 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
             t.gates = gates ? take_floats(a, B * 2 * F) : NULL;
         }
         t.low = take_floats(a, B * low);
+        t.dropped = drops ? take_floats(a, B * widest) : NULL;
+        t.extra = f->tape && f->logprob_first[f->n_logprob_rows] > f->n_logprob_rows
+                      ? take_floats(a, V)
+                      : NULL;
         t.scaled = scales_logits(f) ? take_floats(a, V) : NULL;
         t.gemm = take_floats(a, gemm);
         t.attention = take_floats(a, attention_scratch(ATTENTION_ROWS, f->max_pages));
@@ -617,25 +630,30 @@ int siren_forest_plan(struct siren_forest *f, struct siren_error *err)
     const struct siren_config *c = &f->engine->model->config;
     f->planned = f->done = 0;
     size_t n_scratch;
+    int n_slots;
     int rc = place_segments(f, err);
     if (!rc) rc = place_requests(f, err);
     if (!rc) rc = pack_row_sets(f, err);
     if (!rc) rc = reserve_kept(f, &n_scratch, err);
     if (!rc) rc = allocate_plan(f, count_destinations(f), err);
     if (rc) return rc;
+    order_outputs(f);
+    order_logprobs(f);
     /* Scratch pages hold one layer, twice: while some threads still read layer l, others write
-     * l + 1.  Zeroed once: unused slots must hold finite numbers. */
+     * l + 1; a recorded pass keeps those of some layers.  Zeroed once: unused slots must hold
+     * finite numbers. */
     f->parity_stride = n_scratch * page_floats(c) * (size_t)c->n_kv_heads;
-    rc = arena_ensure(&f->page_arena, 2 * f->parity_stride * sizeof(float), 1, "keys and values",
-                      err);
+    rc = tape_choose(f, &n_slots, err);
+    if (rc) return rc;
+    f->page_bytes = (size_t)n_slots * f->parity_stride * sizeof(float);
+    rc = arena_ensure(&f->page_arena, f->page_bytes, 1, "keys and values", err);
     if (rc) return rc;
     fill_pages(f);
     find_shared_pages(f);
     fill_destinations(f);
-    order_outputs(f);
-    order_logprobs(f);
     choose_schedule(f);
     rc = allocate_run(f, err);
+    if (!rc) rc = tape_lay_out(f, err);
     if (!rc && !siren_is_encoder(c))
         rc = engine_reserve_positions(f->engine, last_position(f), err);
     if (rc) return rc;

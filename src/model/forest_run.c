@@ -11,8 +11,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "model/lora.h"
-#include "model/pass.h"
+#include "model/backward.h"
 
 /* ---- embedding ---- */
 
@@ -139,7 +138,22 @@ static void block_qkv(struct siren_forest *f, struct thread_scratch *t, int laye
     struct rows v = all_rows(f);
     lora_add(f, t, layer, LORA_ATTENTION_INPUT, &v, r0, n, in, d, 0, w->qkv.n_panels, t->qkv,
              width);
+    struct tape_layer *tape = f->tape ? &f->tape[layer] : NULL;
+    if (tape && tape->raw)
+        memcpy(tape->raw + (size_t)r0 * width, t->qkv, (size_t)n * width * sizeof(float));
     for (int i = 0; i < n; i++) finish_qkv_row(f, layer, r0 + i, t->qkv + (size_t)i * width);
+    size_t Q = (size_t)config_q_width(c);
+    if (tape && tape->q)
+        memcpy(tape->q + (size_t)r0 * Q, f->q + (size_t)r0 * Q, (size_t)n * Q * sizeof(float));
+}
+
+/* The tape's copy of a layer's input. */
+static void tape_input(struct siren_forest *f, int layer, int r0, int n)
+{
+    size_t d = (size_t)f->engine->model->config.d_model;
+    if (f->tape && f->tape[layer].x)
+        memcpy(f->tape[layer].x + (size_t)r0 * d, f->x + (size_t)r0 * d,
+               (size_t)n * d * sizeof(float));
 }
 
 /* ---- attention ---- */
@@ -212,10 +226,11 @@ static int tile_length(const struct siren_forest *f, const struct rows *v, int i
 /* ---- a block through the rest of its layer ---- */
 
 /* Pairs [p0, p1) of the gated product of view rows [i0, i0 + n): into h (n, F) and, where an
- * adapter adds to gate or up before the activation, by way of gates (n, 2·F). */
+ * adapter adds to gate or up before the activation, by way of gates (n, 2·F).  `taped`: gates are
+ * wanted in any case. */
 static void gated_pairs(const struct siren_forest *f, struct thread_scratch *t, int layer,
                         const struct rows *v, int i0, int n, const float *in, int p0, int p1,
-                        float *h, float *gates)
+                        float *h, float *gates, int taped)
 {
     const struct kernels *k = f->engine->kernels;
     const struct siren_config *c = &f->engine->model->config;
@@ -223,7 +238,7 @@ static void gated_pairs(const struct siren_forest *f, struct thread_scratch *t, 
     size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
     h += p0 * 16;
     if (!lora_touches(f, layer, LORA_FFN_INPUT, v, i0, n)) {
-        k->gemm_swiglu(in, d, n, w, p0, p1, h, F, NULL, 0, t->gemm);
+        k->gemm_swiglu(in, d, n, w, p0, p1, h, F, taped ? gates + p0 * 32 : NULL, 2 * F, t->gemm);
         return;
     }
     gates += p0 * 32;
@@ -232,31 +247,60 @@ static void gated_pairs(const struct siren_forest *f, struct thread_scratch *t, 
     k->swiglu(gates, 2 * F, n, p1 - p0, h, F);
 }
 
-/* View rows [i0, i0 + n): attention, projection, FFN; x holds the layer's output after. */
-static void block_layer(const struct siren_forest *f, struct thread_scratch *t, int layer,
-                        const struct rows *v, int i0, int n)
+/* Attention and its projection of view rows [i0, i0 + n), added to x. */
+static void block_attention(const struct siren_forest *f, struct thread_scratch *t, int layer,
+                            const struct rows *v, int i0, int n)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    const struct layer_weights *w = &f->engine->model->layers[layer];
+    const struct tape_layer *tape = f->tape ? &f->tape[layer] : NULL;
+    size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c);
+    float *x = v->x + (size_t)i0 * d;
+    float *attended = tape && tape->attended ? tape->attended + (size_t)i0 * Q : t->attended;
+    for (int h = 0; h < c->n_kv_heads; h++)
+        for (int i = i0, m, shared; i < i0 + n; i += m) {
+            m = tile_length(f, v, i, i0 + n, &shared);
+            attend_tile(f, t, layer, v, i, m, shared, h, attended + (size_t)(i - i0) * Q);
+        }
+    f->engine->kernels->gemm(attended, Q, n, &w->out, 0, w->out.n_panels, w->out_bias, x, d, 1,
+                             t->gemm);
+    lora_add(f, t, layer, LORA_O_INPUT, v, i0, n, attended, Q, 0, w->out.n_panels, x, d);
+    post_norm(f, x, n, w->attention_norm, w->attention_norm_bias);
+    if (tape && tape->mid) memcpy(tape->mid + (size_t)i0 * d, x, (size_t)n * d * sizeof(float));
+}
+
+/* The FFN's inner activations of view rows [i0, i0 + n), into t->ffn. */
+static void block_ffn_input(const struct siren_forest *f, struct thread_scratch *t, int layer,
+                            const struct rows *v, int i0, int n)
 {
     const struct kernels *k = f->engine->kernels;
     const struct siren_config *c = &f->engine->model->config;
     const struct layer_weights *w = &f->engine->model->layers[layer];
-    size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c), F = (size_t)config_ffn_stride(c);
-    float *x = v->x + (size_t)i0 * d;
-    for (int h = 0; h < c->n_kv_heads; h++)
-        for (int i = i0, m, shared; i < i0 + n; i += m) {
-            m = tile_length(f, v, i, i0 + n, &shared);
-            attend_tile(f, t, layer, v, i, m, shared, h, t->attended + (size_t)(i - i0) * Q);
-        }
-    k->gemm(t->attended, Q, n, &w->out, 0, w->out.n_panels, w->out_bias, x, d, 1, t->gemm);
-    lora_add(f, t, layer, LORA_O_INPUT, v, i0, n, t->attended, Q, 0, w->out.n_panels, x, d);
-    post_norm(f, x, n, w->attention_norm, w->attention_norm_bias);
-    const float *in = layer_input(f, x, n, w->ffn_norm, t->normed);
+    const struct tape_layer *tape = f->tape ? &f->tape[layer] : NULL;
+    size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
+    const float *in = layer_input(f, v->x + (size_t)i0 * d, n, w->ffn_norm, t->normed);
     if (siren_is_encoder(c)) {
         k->gemm(in, d, n, &w->ffn_in, 0, w->ffn_in.n_panels, w->ffn_in_bias, t->ffn, F, 0, t->gemm);
         k->gelu(t->ffn, (size_t)n * F);
-    } else {
-        gated_pairs(f, t, layer, v, i0, n, in, 0, w->ffn_in.n_panels / 2, t->ffn, t->gates);
+        return;
     }
-    k->gemm(t->ffn, F, n, &w->ffn_out, 0, w->ffn_out.n_panels, w->ffn_out_bias, x, d, 1, t->gemm);
+    int taped = tape && tape->gates;
+    float *gates = taped ? tape->gates + (size_t)i0 * 2 * F : t->gates;
+    gated_pairs(f, t, layer, v, i0, n, in, 0, w->ffn_in.n_panels / 2, t->ffn, gates, taped);
+}
+
+/* View rows [i0, i0 + n): attention, projection, FFN; x holds the layer's output after. */
+static void block_layer(const struct siren_forest *f, struct thread_scratch *t, int layer,
+                        const struct rows *v, int i0, int n)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    const struct layer_weights *w = &f->engine->model->layers[layer];
+    size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
+    float *x = v->x + (size_t)i0 * d;
+    block_attention(f, t, layer, v, i0, n);
+    block_ffn_input(f, t, layer, v, i0, n);
+    f->engine->kernels->gemm(t->ffn, F, n, &w->ffn_out, 0, w->ffn_out.n_panels, w->ffn_out_bias, x,
+                             d, 1, t->gemm);
     lora_add(f, t, layer, LORA_DOWN_INPUT, v, i0, n, t->ffn, F, 0, w->ffn_out.n_panels, x, d);
     post_norm(f, x, n, w->ffn_norm, w->ffn_norm_bias);
 }
@@ -274,12 +318,31 @@ static void gather_active(struct siren_forest *f, const struct rows *v, int i0, 
     }
 }
 
+/* ---- parts of a layer once more, for the backward pass (backward.h) ---- */
+
+void pass_qkv_again(struct siren_forest *f, struct thread_scratch *t, int layer, int r0, int n)
+{
+    size_t d = (size_t)f->engine->model->config.d_model;
+    memcpy(f->x + (size_t)r0 * d, f->tape[layer].x + (size_t)r0 * d, (size_t)n * d * sizeof(float));
+    block_qkv(f, t, layer, r0, n);
+}
+
+void pass_layer_again(struct siren_forest *f, struct thread_scratch *t, int layer,
+                      const struct rows *v, int i0, int n)
+{
+    gather_active(f, v, i0, n);
+    block_attention(f, t, layer, v, i0, n);
+    block_ffn_input(f, t, layer, v, i0, n);
+}
+
 /* ---- after the last layer ---- */
 
 static void final_norm(const struct siren_forest *f, const struct rows *v, int i0, int n)
 {
     const struct siren_model *m = f->engine->model;
-    float *x = v->x + (size_t)i0 * (size_t)m->config.d_model;
+    size_t d = (size_t)m->config.d_model;
+    float *x = v->x + (size_t)i0 * d;
+    if (f->tape) memcpy(f->back->last + (size_t)i0 * d, x, (size_t)n * d * sizeof(float));
     if (m->final_norm) norm_into(f, x, n, m->final_norm, x);
 }
 
@@ -381,6 +444,7 @@ static int wide_pass(struct pass_run *run, int thread, int n_threads)
         int r0 = (int)b * B, n = f->T - r0 < B ? f->T - r0 : B;
         for (int r = r0; r < r0 + n; r++) embed_row(f, r);
         emit_hidden(f, 0, r0, r0 + n);
+        tape_input(f, 0, r0, n);
         block_qkv(f, t, 0, r0, n);
     }
     if (end_layer(run, thread, 0)) return 1;
@@ -397,6 +461,7 @@ static int wide_pass(struct pass_run *run, int thread, int n_threads)
                 final_norm(f, &v, i0, n);
             } else {
                 emit_hidden(f, l + 1, i0, i0 + n);
+                tape_input(f, l + 1, i0, n);
                 block_qkv(f, t, l + 1, i0, n);
             }
         }
@@ -473,7 +538,7 @@ static void narrow_ffn(struct pass_run *run, int layer, const struct rows *v, in
             k->gelu(f->ffn + (size_t)i * F + p0 * 16, (size_t)(to - p0 * 16));
     } else {
         share(w->ffn_in.n_panels / 2, thread, n_threads, &p0, &p1);
-        gated_pairs(f, t, layer, v, 0, v->n, in, p0, p1, f->ffn, f->gates);
+        gated_pairs(f, t, layer, v, 0, v->n, in, p0, p1, f->ffn, f->gates, 0);
     }
     siren_pool_barrier(f->engine->pool);
     share(w->ffn_out.n_panels, thread, n_threads, &p0, &p1);
@@ -569,6 +634,7 @@ int siren_forest_run(struct siren_forest *f, const volatile int *cancel)
         struct segment *s = &f->segments[i];
         if (!s->ancestor && s->kept) s->kept->end = s->end;
     }
+    if (f->tape) memset(f->back->gradients, 0, f->back->n_gradients * sizeof(float));
     f->planned = 0; /* a second run would append kept tokens twice */
     f->done = 1;
     return SIREN_OK;

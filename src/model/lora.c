@@ -1,11 +1,12 @@
 /* The packed forms of an adapter's factors, and their part in a pass. */
-#include "model/lora.h"
+#include "model/backward.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "siren/random.h"
 
 /* ---- packing ---- */
 
@@ -110,6 +111,37 @@ void siren_adapter_changed(struct siren_adapter *adapter)
     adapter_pack(adapter, NULL);
 }
 
+/* ---- dropout ---- */
+
+int lora_drops(const struct siren_forest *f, const struct siren_adapter *adapter)
+{
+    return f->recorded && f->training.dropout && adapter->config.dropout > 0;
+}
+
+/* SplitMix64 (Steele et al. 2014), one step from a state of its own: a hash of `state`. */
+static uint64_t mix(uint64_t state)
+{
+    uint64_t z = state + 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* Sixteen bits a number, four numbers a hash: what is below the probability is dropped. */
+void lora_drop(const struct siren_forest *f, const struct siren_adapter *adapter, int layer,
+               enum lora_group group, int row, float *x, size_t width)
+{
+    uint64_t threshold = (uint64_t)((double)adapter->config.dropout * 65536 + 0.5);
+    uint64_t stream = f->training.dropout_step << 16 ^ (uint64_t)(layer * LORA_GROUPS + (int)group);
+    uint64_t key = siren_random_bits(adapter->config.seed, stream, (uint64_t)row);
+    float keep = (float)(65536.0 / (65536.0 - (double)threshold));
+    for (size_t i = 0; i < width; i += 4) {
+        uint64_t bits = mix(key + i);
+        for (size_t j = i; j < width && j < i + 4; j++, bits >>= 16)
+            x[j] = (bits & 0xffff) < threshold ? 0 : x[j] * keep;
+    }
+}
+
 /* ---- in a pass ---- */
 
 int lora_low_width(const struct siren_adapter *adapter)
@@ -190,8 +222,19 @@ void lora_add(const struct siren_forest *f, struct thread_scratch *t, int layer,
             adapter ? &adapter->packed->a[layer * LORA_GROUPS + (int)group] : NULL;
         if (!a || !a->n) continue;
         struct lora_run run = {adapter, t->low, (size_t)a->n_panels * 16, end - i};
-        f->engine->kernels->gemm(in + (size_t)(i - i0) * ldin, ldin, run.n, a, 0, a->n_panels, NULL,
-                                 t->low, run.width, 0, t->gemm);
+        const float *x = in + (size_t)(i - i0) * ldin;
+        size_t ldx = ldin;
+        if (lora_drops(f, adapter)) {
+            ldx = (size_t)a->k;
+            for (int j = 0; j < run.n; j++) {
+                memcpy(t->dropped + (size_t)j * ldx, x + (size_t)j * ldin, ldx * sizeof(float));
+                lora_drop(f, adapter, layer, group, row_of(v, i + j), t->dropped + (size_t)j * ldx,
+                          ldx);
+            }
+            x = t->dropped;
+        }
+        f->engine->kernels->gemm(x, ldx, run.n, a, 0, a->n_panels, NULL, t->low, run.width, 0,
+                                 t->gemm);
         for (int target = 0; target < SIREN_LORA_TARGETS; target++)
             if (lora_group_of((enum siren_lora_target)target) == group)
                 add_target(f, &run, layer, (enum siren_lora_target)target, p0, p1,

@@ -42,6 +42,7 @@ struct segment {
     int table, n_pages; /* page indices of positions 0 … end-1: page_table[table …] */
     const struct siren_adapter *chosen;  /* a root's, by siren_forest_use_adapter; NULL: none */
     const struct siren_adapter *adapter; /* planned: its root's */
+    int tree;                            /* planned where recorded: its root's number */
 };
 
 /* A run of slots that a child copies from its kept ancestor's last page, in every layer. */
@@ -74,6 +75,20 @@ struct request {
     size_t offset; /* planned: into outputs */
 };
 
+/* What a recorded pass leaves behind of one layer, n rows of the layer's view (all T, or the active
+ * rows of the last layer).  Where `saved` is 0 only x stays: the rest is computed again, into
+ * memory that such layers share, before the layer's backward.  All NULL below the lowest trained
+ * layer. */
+struct tape_layer {
+    int saved;
+    float *x;        /* (T, d) its input */
+    float *raw;      /* (T, qkv width) before the norms of queries and keys; NULL: it has none */
+    float *q;        /* (T, Q) after RoPE; NULL in the last layer: active_rows().q */
+    float *attended; /* (n, Q) */
+    float *mid;      /* (n, d) after attention was added */
+    float *gates;    /* (n, 2·F) gate and up panels in turn, before the activation */
+};
+
 struct thread_scratch {
     float *normed;   /* (block, d) */
     float *qkv;      /* (block, qkv width) */
@@ -81,6 +96,8 @@ struct thread_scratch {
     float *ffn;      /* (block, F) */
     float *gates;    /* (block, 2·F) gate and up panels in turn, where an adapter adds to them */
     float *low;      /* (block, panels of low) A x of a run of rows with one adapter */
+    float *dropped;  /* (block, widest input) the input of an adapter after dropout */
+    float *extra;    /* (n_vocab) a second gradient of one row's logits */
     float *scaled;   /* (n_vocab) logits / temperature, where one is not 1 */
     float *gemm;
     float *attention;
@@ -118,6 +135,8 @@ struct siren_forest {
     size_t n_sets, sets_capacity;
     int planned, done;
     int adapted; /* planned: some segment has an adapter */
+    struct siren_training training;
+    int recorded; /* asked for, then planned: the pass keeps a tape */
 
     /* ---- the plan ---- */
     int T, max_pages;
@@ -137,14 +156,16 @@ struct siren_forest {
     struct page_copy *copies;
     size_t n_copies;
     size_t parity_stride; /* of scratch pages: two layers' worth, used in turn */
-    int *hidden_order;    /* requests of hidden states, sorted by (layer, row) */
-    int *hidden_start;    /* (n_layers + 2) into hidden_order, by layer */
+    int *page_slot;    /* (n_layers) recorded: which layer's worth; saved layers have their own */
+    int *hidden_order; /* requests of hidden states, sorted by (layer, row) */
+    int *hidden_start; /* (n_layers + 2) into hidden_order, by layer */
 
     /* ---- memory for the run, kept between passes ---- */
     struct arena {
         unsigned char *data;
         size_t size, used;
-    } plan_arena, run_arena, page_arena, output_arena;
+    } plan_arena, run_arena, page_arena, output_arena, tape_plan_arena, tape_arena;
+    size_t page_bytes;    /* of the page arena that this pass uses */
     atomic_long *cursors; /* (n_layers + 1) one a layer: which block is next */
     float *x;             /* (T, d) */
     float *q;             /* (T, Q) after RoPE */
@@ -160,14 +181,24 @@ struct siren_forest {
     float *logprob_logits; /* (LOGPROB_ROWS, n_vocab): of a chunk of rows */
     float *outputs;
     struct thread_scratch *scratch; /* (n_threads) */
+    struct tape_layer *tape;        /* (n_layers) NULL: not recorded */
+    struct backward *back;          /* backward.h */
 };
+
+/* forest_plan.c: memory that grows between passes only. */
+size_t aligned(size_t bytes);
+int arena_ensure(struct arena *a, size_t bytes, int zero, const char *what,
+                 struct siren_error *err);
+void *arena_take(struct arena *a, size_t count, size_t size); /* NULL: measuring */
+float *take_floats(struct arena *a, size_t n);
 
 /* K (and V, 32·D further on) of a page. */
 static inline float *page_data(const struct siren_forest *f, const struct page_ref *page, int layer,
                                int head)
 {
-    size_t at = page->layer_stride ? page->layer_stride * (size_t)layer
-                                   : f->parity_stride * (size_t)(layer & 1);
+    size_t at = page->layer_stride
+                    ? page->layer_stride * (size_t)layer
+                    : f->parity_stride * (size_t)(f->tape ? f->page_slot[layer] : layer & 1);
     return page->base + at + page->head_stride * (size_t)head;
 }
 

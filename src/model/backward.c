@@ -1,0 +1,401 @@
+/* The backward pass, layer by layer. */
+#include "model/backward.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Of one layer: the two of computing it again, and three of its backward. */
+enum { LAYER_PHASES = 5 };
+
+size_t back_cursors(const struct siren_forest *f)
+{
+    return back_output_cursors(f) +
+           LAYER_PHASES * (size_t)(f->engine->model->config.n_layers - f->back->lowest) + 1;
+}
+
+/* ---- a layer from its output to attention's output ---- */
+
+static float *gradient_of(const struct siren_forest *f, const struct rows *v)
+{
+    return v->list ? f->back->dx_active : f->back->dx;
+}
+
+/* What was asked of the state after `layer` layers, rows [r0, r1). */
+static void add_hidden(struct siren_forest *f, int layer, int r0, int r1)
+{
+    size_t d = (size_t)f->engine->model->config.d_model;
+    for (int i = f->hidden_start[layer]; i < f->hidden_start[layer + 1]; i++) {
+        const struct request *q = &f->requests[f->hidden_order[i]];
+        if (q->row >= r0 && q->row < r1)
+            f->engine->kernels->add(f->back->dx + (size_t)q->row * d,
+                                    f->back->gradients + q->offset, d);
+    }
+}
+
+/* How far this layer goes. */
+static enum back_depth depth_at(const struct siren_forest *f, int layer)
+{
+    return layer > f->back->lowest ? BACK_WHOLE : f->back->depth;
+}
+
+/* From dy, the gradient of the FFN's output, to that of its gates; ends with dy unchanged. */
+static void block_gates(struct siren_forest *f, struct thread_scratch *t, struct back_scratch *b,
+                        int layer, const struct rows *v, int i0, int n, const float *dy,
+                        float *dgates)
+{
+    const struct kernels *k = f->engine->kernels;
+    const struct siren_config *c = &f->engine->model->config;
+    const struct packed *w = &f->engine->model->layers[layer].ffn_out;
+    size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
+    const float *gates = f->tape[layer].gates + (size_t)i0 * 2 * F;
+    int panels = (w->k + 15) / 16, pairs = (int)(F / 16),
+        trained = lora_trains(f, layer, LORA_DOWN_INPUT);
+    if ((size_t)w->k < F) /* padding columns of the last panel */
+        memset(b->dffn, 0, (size_t)n * F * sizeof(float));
+    if (trained) {
+        k->swiglu(gates, 2 * F, n, pairs, t->ffn, F);
+        memcpy(f->back->dffn_out + (size_t)i0 * d, dy, (size_t)n * d * sizeof(float));
+    }
+    k->gemm_dx(dy, d, n, w, 0, panels, b->dffn, F, 0, t->gemm);
+    lora_back(f, t, b, layer, LORA_DOWN_INPUT, v, i0, n, trained ? t->ffn : NULL, F, dy, d, b->dffn,
+              F);
+    k->swiglu_backward(gates, 2 * F, b->dffn, F, n, pairs, dgates, 2 * F, NULL, 0);
+}
+
+/* View rows [i0, i0 + n): dx becomes the gradient of the state between attention and FFN. */
+static void block_ffn_back(struct siren_forest *f, struct thread_scratch *t, struct back_scratch *b,
+                           int layer, const struct rows *v, int i0, int n)
+{
+    const struct kernels *k = f->engine->kernels;
+    const struct siren_config *c = &f->engine->model->config;
+    const struct layer_weights *w = &f->engine->model->layers[layer];
+    size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
+    float *dx = gradient_of(f, v) + (size_t)i0 * d;
+    const float *mid = f->tape[layer].mid + (size_t)i0 * d, *in = NULL;
+    float *dgates = f->back->dgates ? f->back->dgates + (size_t)i0 * 2 * F : b->dgates;
+    enum back_depth depth = depth_at(f, layer);
+    block_gates(f, t, b, layer, v, i0, n, dx, dgates);
+    if (depth == BACK_DOWN) return;
+    if (lora_trains(f, layer, LORA_FFN_INPUT)) {
+        k->rmsnorm(mid, d, n, c->d_model, w->ffn_norm, c->norm_eps, t->normed, d);
+        in = t->normed;
+    }
+    k->gemm_dx(dgates, 2 * F, n, &w->ffn_in, 0, (w->ffn_in.k + 15) / 16, b->dnormed, d, 0, t->gemm);
+    lora_back(f, t, b, layer, LORA_FFN_INPUT, v, i0, n, in, d, dgates, 2 * F, b->dnormed, d);
+    if (depth == BACK_FFN) return;
+    k->rmsnorm_backward(mid, d, b->dnormed, d, n, c->d_model, w->ffn_norm, c->norm_eps, dx, d, 1,
+                        NULL);
+}
+
+/* … and dattended that of attention's output. */
+static void block_out_back(struct siren_forest *f, struct thread_scratch *t, struct back_scratch *b,
+                           int layer, const struct rows *v, int i0, int n)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    const struct packed *w = &f->engine->model->layers[layer].out;
+    size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c);
+    const float *dy = gradient_of(f, v) + (size_t)i0 * d;
+    float *dattended = f->back->dattended + (size_t)i0 * Q;
+    const float *in =
+        lora_trains(f, layer, LORA_O_INPUT) ? f->tape[layer].attended + (size_t)i0 * Q : NULL;
+    f->engine->kernels->gemm_dx(dy, d, n, w, 0, (w->k + 15) / 16, dattended, Q, 0, t->gemm);
+    lora_back(f, t, b, layer, LORA_O_INPUT, v, i0, n, in, Q, dy, d, dattended, Q);
+}
+
+static void phase_blocks(struct siren_forest *f, int thread, int layer, const struct rows *v,
+                         atomic_long *cursor)
+{
+    struct thread_scratch *t = &f->scratch[thread];
+    struct back_scratch *b = &f->back->scratch[thread];
+    int B = f->block, last = layer == f->engine->model->config.n_layers - 1;
+    long blocks = (v->n + B - 1) / B;
+    for (long i; (i = siren_claim(cursor, blocks)) >= 0;) {
+        int i0 = (int)i * B, n = v->n - i0 < B ? v->n - i0 : B;
+        if (!last) add_hidden(f, layer + 1, i0, i0 + n);
+        block_ffn_back(f, t, b, layer, v, i0, n);
+        if (depth_at(f, layer) >= BACK_O) block_out_back(f, t, b, layer, v, i0, n);
+    }
+}
+
+/* ---- attention ---- */
+
+/* dK, dV (or their mirrors) of a page and kv head: [2][32][D]. */
+static float *page_pair(const struct siren_forest *f, float *base, int page, int head)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    size_t pair = 2 * ATTENTION_PAGE * (size_t)c->head_dim;
+    return base + ((size_t)page * (size_t)c->n_kv_heads + (size_t)head) * pair;
+}
+
+/* The segment's pages in the scratch's lists; its own ones are mirrored, and their gradients 0. */
+static void list_back_pages(struct siren_forest *f, struct back_scratch *b, int layer, int head,
+                            const struct segment *s)
+{
+    size_t D = (size_t)f->engine->model->config.head_dim, half = ATTENTION_PAGE * D;
+    int own = s->start / ATTENTION_PAGE;
+    for (int p = 0; p < s->n_pages; p++) {
+        int page = f->page_table[s->table + p];
+        float *mirror = page_pair(f, f->back->page_mirrors, page, head);
+        float *gradient = page_pair(f, f->back->page_gradients, page, head);
+        b->k[p] = page_data(f, &f->pages[page], layer, head);
+        b->v[p] = b->k[p] + half;
+        b->mirror_k[p] = mirror;
+        b->mirror_v[p] = mirror + half;
+        b->dk[p] = gradient;
+        b->dv[p] = gradient + half;
+        if (p < own) continue;
+        f->engine->kernels->page_mirror(b->k[p], b->v[p], (int)D, mirror, mirror + half);
+        memset(gradient, 0, 2 * half * sizeof(float));
+    }
+}
+
+/* The segment's rows of the view. */
+static void view_range(const struct rows *v, const struct segment *s, int *from, int *to)
+{
+    *from = s->row;
+    *to = s->row + (int)s->n_ids;
+    if (!v->list) return;
+    int i = 0, r0 = *from, r1 = *to;
+    while (i < v->n && v->list[i] < r0) i++;
+    *from = i;
+    while (i < v->n && v->list[i] < r1) i++;
+    *to = i;
+}
+
+static void segment_attention(struct siren_forest *f, struct back_scratch *b, int layer, int head,
+                              const struct rows *v, const struct segment *s)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    int group = c->n_heads / c->n_kv_heads, from, to, most = BACK_ATTENTION_ROWS / group;
+    size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c);
+    if (most < 1) most = 1;
+    list_back_pages(f, b, layer, head, s);
+    const struct attention_pages pages = {b->k, b->v, b->mirror_k, b->mirror_v, b->dk, b->dv};
+    view_range(v, s, &from, &to);
+    for (int i = from, n; i < to; i += n) {
+        n = to - i < most ? to - i : most;
+        for (int j = 0; j < n * group; j++) {
+            b->offsets[j] = (size_t)(j / group) * Q + (size_t)(head * group + j % group) * D;
+            b->counts[j] = f->row_position[row_of(v, i + j / group)] + 1;
+        }
+        float *out = f->back->dattended + (size_t)i * Q;
+        f->engine->kernels->attention_backward(v->q + (size_t)i * Q, out, b->offsets, b->counts,
+                                               n * group, &pages, s->n_pages, (int)D,
+                                               1.0f / sqrtf((float)D), out, 0, b->attention);
+    }
+}
+
+/* The task's trees and heads: one owns all pages of a tree for a head. */
+static void attention_tasks(struct siren_forest *f, struct back_scratch *b, int layer,
+                            const struct rows *v, struct back_tasks *tasks)
+{
+    const struct backward *back = f->back;
+    for (int tree = 0; tree < back->n_trees; tree++)
+        for (int head = 0; head < f->engine->model->config.n_kv_heads; head++) {
+            if (!back_task(tasks)) continue;
+            for (int i = back->tree_first[tree]; i < back->tree_first[tree + 1]; i++)
+                segment_attention(f, b, layer, head, v, &f->segments[back->tree_segments[i]]);
+        }
+}
+
+/* ---- from queries, keys and values to the layer's input ---- */
+
+/* One row of dqkv before norm and RoPE, from dattended (queries) and the pages' gradients. */
+static void gather_dqkv(struct siren_forest *f, const struct rows *v, int r, float *dqkv)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    const struct backward *b = f->back;
+    size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c), kv = (size_t)config_kv_width(c);
+    size_t slot = (size_t)(f->row_position[r] % ATTENTION_PAGE);
+    int i = v->list ? b->active_of_row[r] : r;
+    if (i >= 0)
+        memcpy(dqkv, b->dattended + (size_t)i * Q, Q * sizeof(float));
+    else
+        memset(dqkv, 0, Q * sizeof(float));
+    for (int j = f->first_destination[r]; j < f->first_destination[r + 1]; j++)
+        for (int h = 0; h < c->n_kv_heads; h++) {
+            const float *dk = page_pair(f, b->page_gradients, f->destinations[j], h) + slot * D;
+            const float *dv = dk + ATTENTION_PAGE * D;
+            float *to_k = dqkv + Q + (size_t)h * D, *to_v = to_k + kv;
+            for (size_t e = 0; e < D; e++) {
+                to_k[e] = j == f->first_destination[r] ? dk[e] : to_k[e] + dk[e];
+                to_v[e] = j == f->first_destination[r] ? dv[e] : to_v[e] + dv[e];
+            }
+        }
+}
+
+static void unrotate(struct siren_forest *f, struct back_scratch *b, int layer, int r, float *dqkv)
+{
+    const struct siren_engine *e = f->engine;
+    const struct siren_config *c = &e->model->config;
+    const struct layer_weights *w = &e->model->layers[layer];
+    size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c);
+    size_t at = (size_t)f->row_position[r] * (D / 2);
+    for (size_t i = 0; i < D / 2; i++) b->sines[i] = -e->sines[at + i];
+    for (int h = 0; h < c->n_heads + c->n_kv_heads; h++)
+        e->kernels->rope(dqkv + (size_t)h * D, (int)D, e->cosines + at, b->sines);
+    if (!w->q_norm) return;
+    const float *raw = f->tape[layer].raw + (size_t)r * (size_t)config_qkv_width(c);
+    e->kernels->rmsnorm_backward(raw, D, dqkv, D, c->n_heads, (int)D, w->q_norm, c->norm_eps, dqkv,
+                                 D, 0, NULL);
+    e->kernels->rmsnorm_backward(raw + Q, D, dqkv + Q, D, c->n_kv_heads, (int)D, w->k_norm,
+                                 c->norm_eps, dqkv + Q, D, 0, NULL);
+}
+
+/* The last layer's gradient is that of its active rows. */
+static void spread_active(struct siren_forest *f, int r0, int n)
+{
+    struct backward *b = f->back;
+    size_t d = (size_t)f->engine->model->config.d_model;
+    for (int r = r0; r < r0 + n; r++) {
+        float *dx = b->dx + (size_t)r * d;
+        if (b->active_of_row[r] >= 0)
+            memcpy(dx, b->dx_active + (size_t)b->active_of_row[r] * d, d * sizeof(float));
+        else
+            memset(dx, 0, d * sizeof(float));
+    }
+}
+
+static void block_qkv_back(struct siren_forest *f, struct thread_scratch *t, struct back_scratch *b,
+                           int layer, const struct rows *v, int r0, int n)
+{
+    const struct kernels *k = f->engine->kernels;
+    const struct siren_config *c = &f->engine->model->config;
+    const struct layer_weights *w = &f->engine->model->layers[layer];
+    size_t d = (size_t)c->d_model, width = (size_t)config_qkv_width(c);
+    struct rows all = all_rows(f);
+    float *dqkv = f->back->dqkv + (size_t)r0 * width, *dx = f->back->dx + (size_t)r0 * d;
+    const float *x = f->tape[layer].x + (size_t)r0 * d, *in = NULL;
+    int whole = depth_at(f, layer) == BACK_WHOLE;
+    for (int i = 0; i < n; i++) {
+        gather_dqkv(f, v, r0 + i, dqkv + (size_t)i * width);
+        unrotate(f, b, layer, r0 + i, dqkv + (size_t)i * width);
+    }
+    if (lora_trains(f, layer, LORA_ATTENTION_INPUT)) {
+        k->rmsnorm(x, d, n, c->d_model, w->attention_norm, c->norm_eps, t->normed, d);
+        in = t->normed;
+    }
+    if (whole)
+        k->gemm_dx(dqkv, width, n, &w->qkv, 0, (w->qkv.k + 15) / 16, b->dnormed, d, 0, t->gemm);
+    lora_back(f, t, b, layer, LORA_ATTENTION_INPUT, &all, r0, n, in, d, dqkv, width,
+              whole ? b->dnormed : NULL, d);
+    if (!whole) return;
+    if (v->list) spread_active(f, r0, n);
+    k->rmsnorm_backward(x, d, b->dnormed, d, n, c->d_model, w->attention_norm, c->norm_eps, dx, d,
+                        1, NULL);
+}
+
+static void phase_qkv(struct siren_forest *f, int thread, int layer, const struct rows *v,
+                      atomic_long *cursor)
+{
+    int B = f->block;
+    long blocks = (f->T + B - 1) / B;
+    for (long i; (i = siren_claim(cursor, blocks)) >= 0;) {
+        int r0 = (int)i * B, n = f->T - r0 < B ? f->T - r0 : B;
+        block_qkv_back(f, &f->scratch[thread], &f->back->scratch[thread], layer, v, r0, n);
+    }
+}
+
+/* ---- the whole ---- */
+
+static void layer_again(struct siren_forest *f, int thread, int layer, const struct rows *v,
+                        atomic_long *cursors)
+{
+    struct thread_scratch *t = &f->scratch[thread];
+    struct tape_layer *tape = &f->tape[layer];
+    struct siren_pool *pool = f->engine->pool;
+    int B = f->block;
+    if (thread == 0) {
+        struct tape_layer again = f->back->again;
+        if (layer == f->engine->model->config.n_layers - 1) again.q = NULL;
+        again.x = tape->x;
+        again.saved = 0;
+        *tape = again;
+    }
+    siren_pool_barrier(pool);
+    long blocks = (f->T + B - 1) / B;
+    for (long i; (i = siren_claim(&cursors[0], blocks)) >= 0;) {
+        int r0 = (int)i * B;
+        pass_qkv_again(f, t, layer, r0, f->T - r0 < B ? f->T - r0 : B);
+    }
+    siren_pool_barrier(pool);
+    blocks = (v->n + B - 1) / B;
+    for (long i; (i = siren_claim(&cursors[1], blocks)) >= 0;) {
+        int i0 = (int)i * B;
+        pass_layer_again(f, t, layer, v, i0, v->n - i0 < B ? v->n - i0 : B);
+    }
+    siren_pool_barrier(pool);
+}
+
+/* The sums over rows that wait: of this layer, and of the QKV projection of the layer above. */
+static void phase_tasks(struct siren_forest *f, int thread, int layer, const struct rows *v,
+                        atomic_long *cursor)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    struct back_scratch *b = &f->back->scratch[thread];
+    size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
+    struct back_tasks tasks = {.cursor = cursor, .mine = siren_claim(cursor, INT32_MAX)};
+    struct rows all = all_rows(f);
+    if (layer >= f->back->lowest) {
+        if (depth_at(f, layer) >= BACK_ATTENTION) attention_tasks(f, b, layer, v, &tasks);
+        lora_gradients(f, b, layer, LORA_O_INPUT, v, gradient_of(f, v), d, &tasks);
+        if (f->back->dgates)
+            lora_gradients(f, b, layer, LORA_FFN_INPUT, v, f->back->dgates, 2 * F, &tasks);
+        if (f->back->dffn_out)
+            lora_gradients(f, b, layer, LORA_DOWN_INPUT, v, f->back->dffn_out, d, &tasks);
+    }
+    if (layer + 1 < c->n_layers)
+        lora_gradients(f, b, layer + 1, LORA_ATTENTION_INPUT, &all, f->back->dqkv,
+                       (size_t)config_qkv_width(c), &tasks);
+}
+
+struct back_run {
+    struct siren_forest *forest;
+    const volatile int *cancel;
+    atomic_int cancel_layer; /* before which all threads stop; -1: none */
+};
+
+/* Barrier before a layer; 1: the caller asked to stop. */
+static int begin_layer(struct back_run *run, int thread, int layer)
+{
+    if (thread == 0 && run->cancel && *run->cancel) atomic_store(&run->cancel_layer, layer);
+    siren_pool_barrier(run->forest->engine->pool);
+    return atomic_load(&run->cancel_layer) == layer;
+}
+
+static void backward_thread(void *context, int thread, int n_threads)
+{
+    struct back_run *run = context;
+    struct siren_forest *f = run->forest;
+    struct backward *b = f->back;
+    struct siren_pool *pool = f->engine->pool;
+    atomic_long *cursor = b->cursors;
+    int n_layers = f->engine->model->config.n_layers;
+    back_outputs(f, thread, n_threads, &cursor);
+    for (int layer = n_layers - 1; layer >= b->lowest; layer--, cursor += LAYER_PHASES) {
+        struct rows v = layer == n_layers - 1 ? active_rows(f) : all_rows(f);
+        int saved = f->tape[layer].saved; /* read before another thread may write beside it */
+        if (begin_layer(run, thread, layer)) return;
+        if (!saved) layer_again(f, thread, layer, &v, cursor);
+        if (layer < n_layers - 1 && f->tape[layer].q) v.q = f->tape[layer].q;
+        phase_blocks(f, thread, layer, &v, &cursor[2]);
+        siren_pool_barrier(pool);
+        phase_tasks(f, thread, layer, &v, &cursor[3]);
+        if (depth_at(f, layer) < BACK_ATTENTION) return; /* the lowest: nothing is left to sum */
+        siren_pool_barrier(pool);
+        phase_qkv(f, thread, layer, &v, &cursor[4]);
+    }
+    siren_pool_barrier(pool);
+    struct rows all = all_rows(f);
+    phase_tasks(f, thread, b->lowest - 1, &all, cursor);
+}
+
+int siren_forest_backward(struct siren_forest *f, const volatile int *cancel)
+{
+    if (!f->done || !f->tape) return SIREN_EINVAL;
+    struct back_run run = {.forest = f, .cancel = cancel, .cancel_layer = -1};
+    for (size_t i = 0; i < f->back->n_cursors; i++) atomic_store(&f->back->cursors[i], 0);
+    siren_pool_run(f->engine->pool, backward_thread, &run);
+    f->done = 0; /* the tape is used up */
+    return atomic_load(&run.cancel_layer) >= 0 ? SIREN_ECANCEL : SIREN_OK;
+}

@@ -1,0 +1,132 @@
+/* The backward pass over a recorded forest.  Private to src/model.
+ *
+ * From the last layer down, three barriers a layer:
+ *   blocks of rows   FFN and attention's output projection, as gradients of their inputs
+ *   tasks            attention of one tree and kv head; gradients of LoRA factors
+ *   blocks of rows   keys and values gathered from their pages, RoPE, the QKV projection
+ * A sum over rows is one chain over all rows of the pass, or over those of one tree, in their
+ * order: no gradient depends on the threads, or on where blocks are cut.
+ *
+ * T, d, Q, F as in pass.h; W the widest A x of the pass's adapters. */
+#ifndef SIREN_MODEL_BACKWARD_H
+#define SIREN_MODEL_BACKWARD_H
+
+#include "model/lora.h"
+#include "model/pass.h"
+
+/* How far the backward of a layer goes: to the lowest group of factors that is trained, or through
+ * the whole layer.  In the order of the computation. */
+enum back_depth { BACK_NONE, BACK_DOWN, BACK_FFN, BACK_O, BACK_ATTENTION, BACK_WHOLE };
+
+/* One group of LoRA targets, all rows of the layer's view (of the pass: LORA_ATTENTION_INPUT). */
+struct lora_tape {
+    float *in;   /* (T, ld) the group's input, after dropout */
+    float *low;  /* (T, W) scale · A x of each target's columns */
+    float *dlow; /* (T, W) */
+    size_t ld;
+};
+
+struct back_scratch {
+    float *dffn;      /* (block, F) */
+    float *dgates;    /* (block, 2·F) */
+    float *plain;     /* (block, F) gate's or up's columns side by side */
+    float *dnormed;   /* (block, d) */
+    float *masked;    /* (block, widest input) before dropout */
+    float *sines;     /* (head_dim / 2) negated */
+    float *dw;        /* gemm_dw's scratch */
+    float *attention; /* attention_backward's scratch */
+    size_t *offsets;  /* (BACK_ATTENTION_ROWS) */
+    int *counts;
+    /* (max_pages) each: see struct attention_pages */
+    const float **k, **v, **mirror_k, **mirror_v;
+    float **dk, **dv;
+};
+
+struct backward {
+    int lowest;            /* the lowest trained layer */
+    enum back_depth depth; /* … and how far to go in it */
+    struct lora_tape groups[LORA_GROUPS];
+    size_t low_width;        /* W */
+    struct tape_layer again; /* memory of layers that are computed again */
+    float *last;             /* (n_active, d) states before the final norm */
+    float *gradients;        /* beside outputs, 0 after the run */
+    size_t n_gradients;
+    float *logprob_lse;    /* (n_requests) of logits / temperature */
+    float *dstates;        /* (n_active, d) after the final norm */
+    float *dlogits;        /* (LOGPROB_ROWS, n_vocab) */
+    float *output_rows;    /* (rows of one set, or LOGPROB_ROWS; d) */
+    float *dx;             /* (T, d) of the residual stream */
+    float *dx_active;      /* (n_active, d) in the last layer; dx itself where all are active */
+    float *dffn_out;       /* (T, d) of the FFN's output, where a down factor is trained */
+    float *dgates;         /* (T, 2·F) where a gate or up factor is trained */
+    float *dattended;      /* (T, Q) of attention's output, then of the queries */
+    float *dqkv;           /* (T, qkv width) */
+    float *page_gradients; /* [page][kv head][dk, dv][32][D] */
+    float *page_mirrors;   /* [page][kv head][k, v], as page_mirror writes them */
+    int *active_of_row;    /* (T) index into active rows, or -1 */
+    int *tree_first;       /* (n_trees + 1) into tree_segments */
+    int *tree_segments;    /* segments by root, in the order they were added */
+    int n_trees;
+    atomic_long *cursors; /* one a phase */
+    size_t n_cursors;
+    struct back_scratch *scratch; /* (n_threads) */
+};
+
+/* Tokens times heads of one call. */
+enum { BACK_ATTENTION_ROWS = 192 };
+
+/* tape.c: the plan's part.  tape_choose() comes before pages are laid out: how many layers' worth
+ * of scratch pages there are; tape_lay_out() hands out all memory. */
+int tape_check(const struct siren_forest *f, struct siren_error *err);
+int tape_choose(struct siren_forest *f, int *n_slots, struct siren_error *err);
+int tape_lay_out(struct siren_forest *f, struct siren_error *err);
+
+/* backward_outputs.c: from the gradients of the outputs to those of the last layer's output; all
+ * threads.  Uses cursors[0 … 3 · chunks + 3). */
+void back_outputs(struct siren_forest *f, int thread, int n_threads, atomic_long **cursor);
+size_t back_output_cursors(const struct siren_forest *f);
+/* backward.c: phases of the whole backward pass. */
+size_t back_cursors(const struct siren_forest *f);
+
+/* Tasks of one phase, counted by every thread alike; each takes those whose numbers it claims. */
+struct back_tasks {
+    atomic_long *cursor;
+    long mine, next;
+};
+static inline int back_task(struct back_tasks *t)
+{
+    if (t->next++ != t->mine) return 0;
+    t->mine = siren_claim(t->cursor, INT32_MAX);
+    return 1;
+}
+
+/* tape.c: 1: gradients of some factor of the group are wanted in this layer, of this adapter (NULL:
+ * none), or of any adapter of the pass. */
+int adapter_trains(const struct siren_adapter *a, int layer, enum lora_group group);
+int lora_trains(const struct siren_forest *f, int layer, enum lora_group group);
+
+/* ---- backward_lora.c ---- */
+
+/* View rows [i0, i0 + n), all with gradient dy (n, ldy) of the group's joined projection: adds the
+ * adapters' part to dx (n, lddx), NULL: not wanted, and stores what the factors' gradients need.
+ * in (n, ldin): the group's input. */
+void lora_back(struct siren_forest *f, struct thread_scratch *t, struct back_scratch *b, int layer,
+               enum lora_group group, const struct rows *v, int i0, int n, const float *in,
+               size_t ldin, const float *dy, size_t ldy, float *dx, size_t lddx);
+/* The factors' gradients of one group, over all rows of the view: dy (v->n, ldy). */
+void lora_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
+                    enum lora_group group, const struct rows *v, const float *dy, size_t ldy,
+                    struct back_tasks *tasks);
+
+/* lora.c: dropout of one row of `width` numbers, `row` of the pass; deterministic. */
+void lora_drop(const struct siren_forest *f, const struct siren_adapter *adapter, int layer,
+               enum lora_group group, int row, float *x, size_t width);
+int lora_drops(const struct siren_forest *f, const struct siren_adapter *adapter);
+
+/* forest_run.c: parts of the forward pass of one layer, from its input on the tape: rows [r0, r0 +
+ * n) of the pass up to their keys and values; then view rows [i0, i0 + n) up to the FFN's gates. */
+void pass_qkv_again(struct siren_forest *f, struct thread_scratch *t, int layer, int r0, int n);
+void pass_layer_again(struct siren_forest *f, struct thread_scratch *t, int layer,
+                      const struct rows *v, int i0, int n);
+
+#endif

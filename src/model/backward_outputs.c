@@ -1,0 +1,174 @@
+/* The backward pass from the outputs to the last layer: final norm, logits, log-probabilities. */
+#include <string.h>
+
+#include "model/backward.h"
+
+/* Panels of 16 columns of a state that one task takes. */
+enum { OUTPUT_PANELS = 4, OUTPUT_PHASES = 1, CHUNK_PHASES = 3 };
+
+static int n_chunks(const struct siren_forest *f)
+{
+    return (f->n_logprob_rows + LOGPROB_ROWS - 1) / LOGPROB_ROWS;
+}
+
+size_t back_output_cursors(const struct siren_forest *f)
+{
+    return OUTPUT_PHASES + CHUNK_PHASES * (size_t)n_chunks(f);
+}
+
+/* to[rows[i]] += from[i] (or rows i where rows is NULL) for columns [c0, c1). */
+static void add_rows(float *to, const float *from, const int *rows, int n, size_t d, size_t c0,
+                     size_t c1)
+{
+    for (int i = 0; i < n; i++) {
+        float *y = to + (size_t)rows[i] * d;
+        for (size_t c = c0; c < c1; c++) y[c] += from[(size_t)i * d + c];
+    }
+}
+
+/* Final hidden states, for columns [c0, c1). */
+static void final_states(struct siren_forest *f, size_t c0, size_t c1)
+{
+    int n_layers = f->engine->model->config.n_layers;
+    size_t d = (size_t)f->engine->model->config.d_model;
+    for (int i = f->hidden_start[n_layers]; i < f->hidden_start[n_layers + 1]; i++) {
+        const struct request *q = &f->requests[f->hidden_order[i]];
+        add_rows(f->back->dstates, f->back->gradients + q->offset, &q->compact, 1, d, c0, c1);
+    }
+}
+
+/* One set's logits, for panels [p0, p1) of the states. */
+static void set_states(struct siren_forest *f, int set, int p0, int p1, size_t c0, size_t c1,
+                       float *scratch)
+{
+    const struct siren_model *m = f->engine->model;
+    const struct row_set *s = &f->sets[set];
+    const struct packed *w = s->rows ? &s->weights : &m->head;
+    struct backward *b = f->back;
+    size_t d = (size_t)m->config.d_model;
+    for (size_t i = 0; i < f->n_requests; i++) {
+        const struct request *q = &f->requests[i];
+        if (q->layer >= 0 || q->row_set != set) continue;
+        f->engine->kernels->gemm_dx(b->gradients + q->offset, s->n_rows, 1, w, p0, p1,
+                                    b->output_rows + c0, d, 0, scratch);
+        add_rows(b->dstates, b->output_rows, &q->compact, 1, d, c0, c1);
+    }
+}
+
+/* Everything but log-probabilities: a task has some columns of all rows. */
+static void plain_outputs(struct siren_forest *f, int thread, atomic_long *cursor)
+{
+    size_t d = (size_t)f->engine->model->config.d_model;
+    struct backward *b = f->back;
+    int n_panels = ((int)d + 15) / 16, tasks = (n_panels + OUTPUT_PANELS - 1) / OUTPUT_PANELS;
+    for (long task; (task = siren_claim(cursor, tasks)) >= 0;) {
+        int p0 = (int)task * OUTPUT_PANELS, p1 = p0 + OUTPUT_PANELS;
+        if (p1 > n_panels) p1 = n_panels;
+        size_t c0 = (size_t)p0 * 16, c1 = (size_t)p1 * 16 < d ? (size_t)p1 * 16 : d;
+        for (int i = 0; i < f->n_active; i++)
+            memset(b->dstates + (size_t)i * d + c0, 0, (c1 - c0) * sizeof(float));
+        final_states(f, c0, c1);
+        for (size_t set = 0; set < f->n_sets; set++)
+            if (f->sets[set].n_requests)
+                set_states(f, (int)set, p0, p1, c0, c1, f->scratch[thread].gemm);
+    }
+}
+
+/* ---- log-probabilities: a chunk of rows at a time ---- */
+
+enum { LOGIT_PANELS = 32 };
+
+static void chunk_logits(struct siren_forest *f, int thread, int n, atomic_long *cursor)
+{
+    const struct siren_model *m = f->engine->model;
+    size_t d = (size_t)m->config.d_model, V = (size_t)m->config.n_vocab;
+    long tasks = (m->head.n_panels + LOGIT_PANELS - 1) / LOGIT_PANELS;
+    for (long task; (task = siren_claim(cursor, tasks)) >= 0;) {
+        int p0 = (int)task * LOGIT_PANELS, p1 = p0 + LOGIT_PANELS;
+        if (p1 > m->head.n_panels) p1 = m->head.n_panels;
+        f->engine->kernels->gemm(f->logprob_states, d, n, &m->head, p0, p1, NULL,
+                                 f->logprob_logits + (size_t)p0 * 16, V, 0,
+                                 f->scratch[thread].gemm);
+    }
+}
+
+/* The gradient of one row's logits x, which is overwritten on the way; all its requests. */
+static void row_gradient(struct siren_forest *f, struct thread_scratch *t, int row, float *x,
+                         float *out)
+{
+    const struct kernels *k = f->engine->kernels;
+    size_t V = (size_t)f->engine->model->config.n_vocab;
+    int written = 0;
+    for (int i = f->logprob_first[row]; i < f->logprob_first[row + 1]; i++) {
+        int index = f->logprob_order[i];
+        const struct request *r = &f->requests[index];
+        const float *g = f->back->gradients + r->offset, *logits = x;
+        float entropy = f->outputs[r->offset + 1], T = r->temperature;
+        if (g[0] == 0 && g[1] == 0) continue;
+        if (T != 1) {
+            for (size_t v = 0; v < V; v++) t->scaled[v] = x[v] / T;
+            logits = t->scaled;
+        }
+        float *to = written ? t->extra : out;
+        k->softmax_backward(logits, V, f->back->logprob_lse[index], r->target, g[0] / T, entropy,
+                            g[1] / T, to);
+        if (written) k->add(out, t->extra, V);
+        written = 1;
+    }
+    if (!written) memset(out, 0, V * sizeof(float));
+}
+
+static void chunk_states(struct siren_forest *f, int thread, int first, int n, atomic_long *cursor)
+{
+    const struct siren_model *m = f->engine->model;
+    struct backward *b = f->back;
+    size_t d = (size_t)m->config.d_model, V = (size_t)m->config.n_vocab;
+    int n_panels = ((int)d + 15) / 16, tasks = (n_panels + OUTPUT_PANELS - 1) / OUTPUT_PANELS;
+    for (long task; (task = siren_claim(cursor, tasks)) >= 0;) {
+        int p0 = (int)task * OUTPUT_PANELS, p1 = p0 + OUTPUT_PANELS;
+        if (p1 > n_panels) p1 = n_panels;
+        size_t c0 = (size_t)p0 * 16, c1 = (size_t)p1 * 16 < d ? (size_t)p1 * 16 : d;
+        f->engine->kernels->gemm_dx(b->dlogits, V, n, &m->head, p0, p1, b->output_rows + c0, d, 0,
+                                    f->scratch[thread].gemm);
+        add_rows(b->dstates, b->output_rows, f->logprob_compact + first, n, d, c0, c1);
+    }
+}
+
+static void logprob_outputs(struct siren_forest *f, int thread, atomic_long **cursor)
+{
+    size_t d = (size_t)f->engine->model->config.d_model,
+           V = (size_t)f->engine->model->config.n_vocab;
+    struct siren_pool *pool = f->engine->pool;
+    struct rows v = active_rows(f);
+    for (int first = 0; first < f->n_logprob_rows; first += LOGPROB_ROWS) {
+        int n = f->n_logprob_rows - first < LOGPROB_ROWS ? f->n_logprob_rows - first : LOGPROB_ROWS;
+        if (thread == 0)
+            for (int i = 0; i < n; i++)
+                memcpy(f->logprob_states + (size_t)i * d,
+                       v.x + (size_t)f->logprob_compact[first + i] * d, d * sizeof(float));
+        siren_pool_barrier(pool);
+        chunk_logits(f, thread, n, (*cursor)++);
+        siren_pool_barrier(pool);
+        for (long i; (i = siren_claim(*cursor, n)) >= 0;)
+            row_gradient(f, &f->scratch[thread], first + (int)i, f->logprob_logits + (size_t)i * V,
+                         f->back->dlogits + (size_t)i * V);
+        ++*cursor;
+        siren_pool_barrier(pool);
+        chunk_states(f, thread, first, n, (*cursor)++);
+    }
+}
+
+void back_outputs(struct siren_forest *f, int thread, int n_threads, atomic_long **cursor)
+{
+    const struct siren_model *m = f->engine->model;
+    struct backward *b = f->back;
+    size_t d = (size_t)m->config.d_model;
+    plain_outputs(f, thread, (*cursor)++);
+    logprob_outputs(f, thread, cursor);
+    siren_pool_barrier(f->engine->pool);
+    for (int i = thread; i < f->n_active; i += n_threads) /* rows are independent */
+        f->engine->kernels->rmsnorm_backward(
+            b->last + (size_t)i * d, d, b->dstates + (size_t)i * d, d, 1, m->config.d_model,
+            m->final_norm, m->config.norm_eps, b->dx_active + (size_t)i * d, d, 0, NULL);
+    siren_pool_barrier(f->engine->pool);
+}

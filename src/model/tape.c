@@ -1,0 +1,307 @@
+/* What a recorded pass keeps for its backward, and how much of it: the plan's part. */
+#include <limits.h>
+#include <string.h>
+
+#include "model/backward.h"
+
+int siren_forest_record(struct siren_forest *f, const struct siren_training *training)
+{
+    f->training = *training;
+    f->recorded = 1;
+    f->planned = f->done = 0;
+    return SIREN_OK;
+}
+
+int tape_check(const struct siren_forest *f, struct siren_error *err)
+{
+    if (siren_is_encoder(&f->engine->model->config))
+        return siren_fail(err, SIREN_EUNSUPPORTED, "an encoder is not trained");
+    for (size_t i = 0; i < f->n_segments; i++)
+        if (f->segments[i].ancestor || f->segments[i].flags)
+            return siren_fail(
+                err, SIREN_EINVAL,
+                "segment %zu: what is kept (or to be kept) has no place in a recorded "
+                "pass: training changes what it was computed with",
+                i);
+    return SIREN_OK;
+}
+
+/* ---- what is trained ---- */
+
+static enum back_depth depth_of(enum lora_group group)
+{
+    return group == LORA_DOWN_INPUT  ? BACK_DOWN
+           : group == LORA_FFN_INPUT ? BACK_FFN
+           : group == LORA_O_INPUT   ? BACK_O
+                                     : BACK_ATTENTION;
+}
+
+int adapter_trains(const struct siren_adapter *a, int layer, enum lora_group group)
+{
+    for (int target = 0; a && target < SIREN_LORA_TARGETS; target++) {
+        const struct lora_factors *factors = &a->factors[layer * SIREN_LORA_TARGETS + target];
+        if (lora_group_of((enum siren_lora_target)target) == group && factors->a && factors->da)
+            return 1;
+    }
+    return 0;
+}
+
+int lora_trains(const struct siren_forest *f, int layer, enum lora_group group)
+{
+    for (size_t i = 0; f->adapted && i < f->n_segments; i++)
+        if (adapter_trains(f->segments[i].chosen, layer, group)) return 1;
+    return 0;
+}
+
+static int find_lowest(struct siren_forest *f, struct siren_error *err)
+{
+    struct backward *b = f->back;
+    int n_layers = f->engine->model->config.n_layers;
+    b->depth = BACK_NONE;
+    for (b->lowest = 0; b->lowest < n_layers; b->lowest++) {
+        for (int g = 0; g < LORA_GROUPS; g++)
+            if (lora_trains(f, b->lowest, (enum lora_group)g) &&
+                depth_of((enum lora_group)g) > b->depth)
+                b->depth = depth_of((enum lora_group)g);
+        if (b->depth) return SIREN_OK;
+    }
+    return siren_fail(err, SIREN_EINVAL,
+                      "a recorded pass in which nothing is trained: no adapter with gradients");
+}
+
+/* ---- how much is saved ---- */
+
+static size_t rows_in(const struct siren_forest *f, int layer)
+{
+    int last = layer == f->engine->model->config.n_layers - 1;
+    return (size_t)(last ? f->n_active : f->T);
+}
+
+/* One layer's part but for its input. */
+static void lay_out_layer(struct siren_forest *f, struct arena *a, int layer, struct tape_layer *t)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    size_t T = (size_t)f->T, n = rows_in(f, layer), Q = (size_t)config_q_width(c);
+    if (c->qk_norm) t->raw = take_floats(a, T * (size_t)config_qkv_width(c));
+    if (layer < c->n_layers - 1) t->q = take_floats(a, T * Q);
+    t->attended = take_floats(a, n * Q);
+    t->mid = take_floats(a, n * (size_t)c->d_model);
+    t->gates = take_floats(a, n * 2 * (size_t)config_ffn_stride(c));
+}
+
+static size_t layer_bytes(struct siren_forest *f, int layer)
+{
+    struct arena measure = {0};
+    struct tape_layer t = {0};
+    lay_out_layer(f, &measure, layer, &t);
+    return measure.used + f->parity_stride * sizeof(float);
+}
+
+/* From the last layer down as many as the budget holds, beside the inputs of all. */
+static int choose_saved(struct siren_forest *f)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    size_t budget = f->training.memory_bytes, used = 0, n = 0;
+    int lowest = f->back->lowest, layers = c->n_layers - lowest;
+    used = (size_t)layers * aligned((size_t)f->T * (size_t)c->d_model * sizeof(float));
+    for (int l = c->n_layers - 1; l >= lowest; l--, n++) {
+        size_t bytes = layer_bytes(f, l);
+        /* Where one layer is left out, its memory is needed once for computing it again. */
+        size_t again = l > lowest ? layer_bytes(f, lowest) : 0;
+        if (budget && used + bytes + again > budget) break;
+        used += bytes;
+    }
+    return (int)n;
+}
+
+int tape_choose(struct siren_forest *f, int *n_slots, struct siren_error *err)
+{
+    int n_layers = f->engine->model->config.n_layers;
+    *n_slots = 2;
+    f->tape = NULL;
+    if (!f->recorded) return SIREN_OK;
+    size_t bytes = aligned(sizeof *f->back) + aligned((size_t)n_layers * sizeof *f->tape) +
+                   aligned((size_t)n_layers * sizeof(int));
+    int rc = arena_ensure(&f->tape_plan_arena, bytes, 0, "the plan of a recorded pass", err);
+    if (rc) return rc;
+    f->back = arena_take(&f->tape_plan_arena, 1, sizeof *f->back);
+    memset(f->back, 0, sizeof *f->back);
+    struct tape_layer *tape = arena_take(&f->tape_plan_arena, (size_t)n_layers, sizeof *tape);
+    f->page_slot = arena_take(&f->tape_plan_arena, (size_t)n_layers, sizeof(int));
+    rc = find_lowest(f, err);
+    if (rc) return rc;
+    int n_saved = choose_saved(f);
+    memset(tape, 0, (size_t)n_layers * sizeof *tape);
+    for (int l = 0, slot = 0; l < n_layers; l++) {
+        tape[l].saved = l >= n_layers - n_saved;
+        f->page_slot[l] = tape[l].saved ? slot++ : n_saved + (l & 1);
+    }
+    *n_slots = n_saved + (n_saved == n_layers ? 0 : 2);
+    f->tape = tape;
+    return SIREN_OK;
+}
+
+/* ---- memory ---- */
+
+static size_t widest_input(const struct siren_config *c)
+{
+    size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c), F = (size_t)config_ffn_stride(c);
+    size_t most = d > Q ? d : Q;
+    return most > F ? most : F;
+}
+
+static void lay_out_tape(struct siren_forest *f, struct arena *a)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    size_t T = (size_t)f->T, d = (size_t)c->d_model;
+    for (int l = f->back->lowest; l < c->n_layers; l++) {
+        struct tape_layer *t = &f->tape[l];
+        t->x = take_floats(a, T * d);
+        if (t->saved) lay_out_layer(f, a, l, t);
+    }
+    /* One layer at a time is computed again; the last has no more rows than the others. */
+    if (!f->tape[f->back->lowest].saved) lay_out_layer(f, a, f->back->lowest, &f->back->again);
+    f->back->last = take_floats(a, (size_t)f->n_active * d);
+}
+
+/* Sums of factors over all rows need whole matrices of what else is a block's. */
+static void lay_out_groups(struct siren_forest *f, struct arena *a)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    struct backward *b = f->back;
+    size_t T = (size_t)f->T, d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
+    size_t width[LORA_GROUPS] = {d, (size_t)config_q_width(c), d, F};
+    int trained[LORA_GROUPS] = {0};
+    for (int l = b->lowest; l < c->n_layers; l++)
+        for (int g = 0; g < LORA_GROUPS; g++) trained[g] |= lora_trains(f, l, (enum lora_group)g);
+    for (int g = 0; g < LORA_GROUPS; g++) {
+        struct lora_tape *t = &b->groups[g];
+        t->ld = width[g];
+        t->in = trained[g] ? take_floats(a, T * t->ld) : NULL;
+        t->low = trained[g] ? take_floats(a, T * b->low_width) : NULL;
+        t->dlow = take_floats(a, T * b->low_width);
+    }
+    b->dffn_out = trained[LORA_DOWN_INPUT] ? take_floats(a, T * d) : NULL;
+    b->dgates = trained[LORA_FFN_INPUT] ? take_floats(a, T * 2 * F) : NULL;
+}
+
+static void lay_out_threads(struct siren_forest *f, struct arena *a)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    size_t B = (size_t)f->block, F = (size_t)config_ffn_stride(c), pages = (size_t)f->max_pages;
+    size_t n_threads = (size_t)siren_pool_threads(f->engine->pool);
+    struct back_scratch *list = arena_take(a, n_threads, sizeof *list);
+    for (size_t i = 0; i < n_threads; i++) {
+        struct back_scratch t = {.dffn = take_floats(a, B * F)};
+        t.dgates = take_floats(a, B * 2 * F);
+        t.plain = take_floats(a, B * F);
+        t.dnormed = take_floats(a, B * (size_t)c->d_model);
+        t.masked = take_floats(a, B * widest_input(c));
+        t.sines = take_floats(a, (size_t)c->head_dim);
+        t.dw = take_floats(a, gemm_dw_scratch());
+        t.attention = take_floats(a, attention_backward_scratch(c->head_dim, f->max_pages));
+        t.offsets = arena_take(a, BACK_ATTENTION_ROWS, sizeof *t.offsets);
+        t.counts = arena_take(a, BACK_ATTENTION_ROWS, sizeof *t.counts);
+        t.k = arena_take(a, pages, sizeof *t.k);
+        t.v = arena_take(a, pages, sizeof *t.v);
+        t.mirror_k = arena_take(a, pages, sizeof *t.mirror_k);
+        t.mirror_v = arena_take(a, pages, sizeof *t.mirror_v);
+        t.dk = arena_take(a, pages, sizeof *t.dk);
+        t.dv = arena_take(a, pages, sizeof *t.dv);
+        if (a->data) list[i] = t;
+    }
+    f->back->scratch = list;
+}
+
+static void lay_out_backward(struct siren_forest *f, struct arena *a)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    struct backward *b = f->back;
+    size_t T = (size_t)f->T, d = (size_t)c->d_model, active = (size_t)f->n_active, rows = 1;
+    size_t page = 2 * ATTENTION_PAGE * (size_t)c->head_dim * (size_t)c->n_kv_heads;
+    size_t n_rows = (size_t)f->n_logprob_rows;
+    if (n_rows > LOGPROB_ROWS) n_rows = LOGPROB_ROWS;
+    for (size_t i = 0; i < f->n_sets; i++)
+        if ((size_t)f->sets[i].n_requests > rows) rows = (size_t)f->sets[i].n_requests;
+    if (n_rows > rows) rows = n_rows;
+    lay_out_groups(f, a);
+    b->logprob_lse = take_floats(a, f->n_requests);
+    b->dstates = take_floats(a, active * d);
+    b->dlogits = take_floats(a, n_rows * (size_t)c->n_vocab);
+    b->output_rows = take_floats(a, rows * d);
+    b->dx = take_floats(a, T * d);
+    b->dx_active = active < T ? take_floats(a, active * d) : b->dx;
+    b->dattended = take_floats(a, T * (size_t)config_q_width(c));
+    b->dqkv = take_floats(a, T * (size_t)config_qkv_width(c));
+    b->page_gradients = take_floats(a, f->n_pages * page);
+    b->page_mirrors = take_floats(a, f->n_pages * page);
+    b->active_of_row = arena_take(a, T, sizeof(int));
+    b->tree_first = arena_take(a, f->n_segments + 1, sizeof(int));
+    b->tree_segments = arena_take(a, f->n_segments, sizeof(int));
+    b->n_cursors = back_cursors(f);
+    b->cursors = arena_take(a, b->n_cursors, sizeof *b->cursors);
+    lay_out_threads(f, a);
+}
+
+/* Trees are numbered by their roots; a segment follows its parent. */
+static void order_trees(struct siren_forest *f)
+{
+    struct backward *b = f->back;
+    int n = 0;
+    b->n_trees = 0;
+    for (size_t root = 0; root < f->n_segments; root++) {
+        if (f->segments[root].parent != SIREN_ROOT) continue;
+        f->segments[root].tree = b->n_trees++;
+    }
+    for (size_t i = 0; i < f->n_segments; i++)
+        if (f->segments[i].parent != SIREN_ROOT)
+            f->segments[i].tree = f->segments[f->segments[i].parent].tree;
+    int *first = b->tree_first;
+    memset(first, 0, ((size_t)b->n_trees + 1) * sizeof *first);
+    for (size_t i = 0; i < f->n_segments; i++) first[f->segments[i].tree + 1]++;
+    for (int t = 0; t < b->n_trees; t++) first[t + 1] += first[t];
+    for (size_t i = 0; i < f->n_segments; i++)
+        b->tree_segments[first[f->segments[i].tree]++] = (int)i;
+    for (n = b->n_trees; n > 0; n--) first[n] = first[n - 1];
+    first[0] = 0;
+}
+
+int tape_lay_out(struct siren_forest *f, struct siren_error *err)
+{
+    struct backward *b = f->back;
+    if (!f->tape) return SIREN_OK;
+    b->low_width = 0;
+    for (size_t i = 0; f->adapted && i < f->n_segments; i++) {
+        const struct siren_adapter *a = f->segments[i].chosen;
+        if (a && (size_t)lora_low_width(a) > b->low_width) b->low_width = (size_t)lora_low_width(a);
+    }
+    size_t floats = 0;
+    for (size_t i = 0; i < f->n_requests; i++)
+        floats = f->requests[i].offset + f->requests[i].n_floats;
+    b->n_gradients = floats;
+    for (int hand_out = 0; hand_out < 2; hand_out++) {
+        struct arena measure = {0}, *a = hand_out ? &f->tape_arena : &measure;
+        lay_out_tape(f, a);
+        b->gradients = take_floats(a, b->n_gradients);
+        lay_out_backward(f, a);
+        int rc = hand_out ? SIREN_OK
+                          : arena_ensure(&f->tape_arena, measure.used, 0,
+                                         "activations for the backward pass", err);
+        if (rc) return rc;
+    }
+    for (int r = 0; r < f->T; r++) b->active_of_row[r] = -1;
+    for (int i = 0; i < f->n_active; i++) b->active_of_row[f->active[i]] = i;
+    order_trees(f);
+    return SIREN_OK;
+}
+
+size_t siren_forest_training_memory(const struct siren_forest *f)
+{
+    return f->tape ? f->tape_arena.used + f->page_bytes + f->run_arena.used : 0;
+}
+
+float *siren_forest_gradient(struct siren_forest *f, int output)
+{
+    if (!f->done || !f->tape || output < 0 || (size_t)output >= f->n_requests) return NULL;
+    return f->back->gradients + f->requests[output].offset;
+}

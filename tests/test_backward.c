@@ -1,0 +1,480 @@
+/* The backward pass over the forest: PyTorch's gradients of LoRA factors
+ * (tests/reference/backward.py); finite differences, with dropout too; the same bits whatever the
+ * threads, the instruction set and the memory; what is frozen and what lies below is left alone;
+ * what is refused. */
+#include "adapter_fixture.h"
+
+#include <jansson.h>
+
+enum { STREAMS = 6, LONGEST = 64, ACTIVE_OUTPUTS = 512 };
+static const size_t lengths[STREAMS] = {0, 45, 9, 21, 1, 38};
+
+static size_t stream_ids(const struct fixture *f, int stream, int32_t *ids)
+{
+    int V = siren_model_config(f->model)->n_vocab;
+    for (int i = 0; i < (int)lengths[stream]; i++) ids[i] = (31 * i + 17 * stream + i * i) % V;
+    return lengths[stream];
+}
+
+/* ---- the loss of backward.py ---- */
+
+struct output {
+    int index;
+    int n;
+    int shift;   /* of w, or -1: log-probability and entropy */
+    double a, b; /* coefficients of these two */
+};
+
+struct pass {
+    struct siren_forest *forest;
+    struct output outputs[ACTIVE_OUTPUTS];
+    int n_outputs;
+};
+
+static double weight(int i)
+{
+    return cos(0.7 * i) / 8;
+}
+
+static void note(struct pass *p, int index, int n, int shift, double a, double b)
+{
+    assert_true(index >= 0 && p->n_outputs < ACTIVE_OUTPUTS);
+    p->outputs[p->n_outputs++] = (struct output){index, n, shift, a, b};
+}
+
+static void want_last(struct pass *p, const struct siren_config *c, int segment, size_t token)
+{
+    static const int32_t rows[3] = {3, 0, 7};
+    for (int l = 1; l <= c->n_layers; l++)
+        note(p, siren_forest_want_hidden(p->forest, segment, token, l), c->d_model, l, 0, 0);
+    note(p, siren_forest_want_logits(p->forest, segment, token, rows, 3), 3, 0, 0, 0);
+}
+
+static void want_tokens(struct pass *p, int prefix, int segment, const int32_t *ids, size_t n,
+                        float temperature)
+{
+    for (size_t i = 0; i < n; i++) {
+        int from = i ? segment : prefix;
+        size_t token = i ? i - 1 : lengths[1] - 1;
+        note(p, siren_forest_want_logprob(p->forest, from, token, ids[i], temperature), 2, -1, 0.5,
+             -0.25);
+    }
+}
+
+/* The prefix and its continuations, and a tree of its own. */
+static void build(struct pass *p, struct fixture *f, const struct siren_adapter *adapter)
+{
+    const struct siren_config *c = siren_model_config(f->model);
+    int32_t ids[LONGEST];
+    p->n_outputs = 0;
+    int prefix = siren_forest_add(p->forest, SIREN_ROOT, ids, stream_ids(f, 1, ids), 0);
+    int alone = siren_forest_add(p->forest, SIREN_ROOT, ids, stream_ids(f, 5, ids), 0);
+    want_last(p, c, alone, lengths[5] - 1);
+    for (int stream = 2; stream <= 4; stream++) {
+        size_t n = stream_ids(f, stream, ids);
+        int s = siren_forest_add(p->forest, prefix, ids, n, 0);
+        want_last(p, c, s, n - 1);
+        if (stream < 4) want_tokens(p, prefix, s, ids, n, stream == 2 ? 1.0f : 0.7f);
+    }
+    note(p, siren_forest_want_hidden(p->forest, prefix, 3, 1), c->d_model, 1, 0, 0);
+    note(p, siren_forest_want_logprob(p->forest, prefix, lengths[1] - 1, 5, 1), 2, -1, 0.3, 0);
+    siren_forest_use_adapter(p->forest, prefix, adapter);
+    siren_forest_use_adapter(p->forest, alone, adapter);
+}
+
+/* The loss; where `gradients`, its derivatives beside the outputs. */
+static double loss_of(struct pass *p, int gradients)
+{
+    double loss = 0;
+    for (int i = 0; i < p->n_outputs; i++) {
+        const struct output *o = &p->outputs[i];
+        const float *x = siren_forest_output(p->forest, o->index);
+        for (int j = 0; j < o->n; j++) {
+            double w = o->shift >= 0 ? weight(j + o->shift) : j ? o->b : o->a;
+            loss += w * (double)x[j];
+            if (gradients) siren_forest_gradient(p->forest, o->index)[j] = (float)w;
+        }
+    }
+    return loss;
+}
+
+static void run_recorded(struct pass *p, struct fixture *f, const struct siren_adapter *adapter,
+                         const struct siren_training *training)
+{
+    siren_forest_clear(p->forest);
+    build(p, f, adapter);
+    assert_int_equal(siren_forest_record(p->forest, training), 0);
+    fixture_run(p->forest);
+}
+
+/* All gradients of one recorded pass, one after the other; n of them. */
+static float *gradients_of(struct fixture *f, struct siren_adapter *adapter,
+                           const struct siren_training *training, size_t *n)
+{
+    struct pass p;
+    struct siren_params params = siren_adapter_params(adapter);
+    assert_int_equal(siren_adapter_trainable(adapter, &f->err), 0);
+    assert_int_equal(siren_forest_create(&p.forest, f->engine, NULL), 0);
+    run_recorded(&p, f, adapter, training);
+    assert_true(siren_forest_training_memory(p.forest) > 0);
+    loss_of(&p, 1);
+    for (size_t i = 0; i < params.n; i++)
+        memset(params.list[i].grad, 0,
+               (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
+    assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
+    assert_int_equal(siren_forest_backward(p.forest, NULL), SIREN_EINVAL); /* once a run */
+    siren_forest_free(p.forest);
+    *n = 0;
+    for (size_t i = 0; i < params.n; i++)
+        *n += (size_t)(params.list[i].rows * params.list[i].columns);
+    float *all = malloc(*n * sizeof *all), *at = all;
+    for (size_t i = 0; i < params.n; i++) {
+        size_t m = (size_t)(params.list[i].rows * params.list[i].columns);
+        memcpy(at, params.list[i].grad, m * sizeof *at);
+        at += m;
+    }
+    return all;
+}
+
+/* ---- PyTorch ---- */
+
+static float *floats_open(const char *name, const char *what, size_t *n)
+{
+    char path[256];
+    snprintf(path, sizeof path, "tests/fixtures/adapters/%s-%s.f32", name, what);
+    FILE *file = fopen(path, "rb");
+    if (!file) fail_msg("%s", path);
+    fseek(file, 0, SEEK_END);
+    size_t bytes = (size_t)ftell(file);
+    rewind(file);
+    float *x = malloc(bytes);
+    assert_int_equal(fread(x, 1, bytes, file), bytes);
+    fclose(file);
+    *n = bytes / sizeof *x;
+    return x;
+}
+
+/* An adapter of the library's own with the factors of a file. */
+static struct siren_adapter *adapter_of(struct fixture *f, const char *name)
+{
+    char path[256];
+    json_error_t error;
+    snprintf(path, sizeof path, "tests/fixtures/adapters/%s-factors.json", name);
+    json_t *j = json_load_file(path, 0, &error);
+    struct siren_adapter_config config = {.targets = ALL_TARGETS,
+                                          .last_layer = siren_model_config(f->model)->n_layers - 1,
+                                          .r = (int)json_integer_value(json_object_get(j, "r")),
+                                          .alpha =
+                                              (float)json_number_value(json_object_get(j, "alpha")),
+                                          .rslora = json_is_true(json_object_get(j, "rslora"))};
+    json_decref(j);
+    struct siren_adapter *a;
+    if (siren_adapter_create(&a, f->model, &config, &f->err)) fail_msg("%s", f->err.message);
+    size_t n;
+    float *values = floats_open(name, "factors", &n), *at = values;
+    struct siren_params params = siren_adapter_params(a);
+    for (size_t i = 0; i < params.n; i++) {
+        size_t m = (size_t)(params.list[i].rows * params.list[i].columns);
+        memcpy(params.list[i].value, at, m * sizeof *at);
+        at += m;
+    }
+    assert_true(at == values + n);
+    free(values);
+    siren_adapter_changed(a);
+    return a;
+}
+
+/* Worst error of each factor against its largest number. */
+static double worst_relative(const struct siren_params params, const float *a, const float *b)
+{
+    double most = 0;
+    for (size_t i = 0; i < params.n; i++) {
+        size_t n = (size_t)(params.list[i].rows * params.list[i].columns);
+        double norm = 0, error = 0;
+        for (size_t j = 0; j < n; j++) {
+            norm += (double)b[j] * (double)b[j];
+            error += ((double)a[j] - (double)b[j]) * ((double)a[j] - (double)b[j]);
+        }
+        double relative = sqrt(error / norm);
+        if (!(relative <= most)) most = relative;
+        a += n;
+        b += n;
+    }
+    return most;
+}
+
+static void test_pytorch(void **state)
+{
+    static const char *const names[] = {"llama", "qwen2", "qwen3"};
+    for (int m = 0; m < 3; m++) {
+        char path[64];
+        struct fixture f;
+        size_t n, n_expected;
+        snprintf(path, sizeof path, "tests/fixtures/models/%s", names[m]);
+        fixture_open_mode(&f, path, NULL, "f32", 2);
+        struct siren_adapter *a = adapter_of(&f, names[m]);
+        float *expected = floats_open(names[m], "gradients", &n_expected);
+        float *got = gradients_of(&f, a, &(struct siren_training){0}, &n);
+        assert_int_equal(n, n_expected);
+        double relative = worst_relative(siren_adapter_params(a), got, expected);
+        if (!(relative <= 1e-4)) fail_msg("%s: relative error %g", names[m], relative);
+        free(got);
+        free(expected);
+        siren_adapter_free(a);
+        fixture_close(&f);
+    }
+}
+
+/* ---- finite differences, with dropout ---- */
+
+static double loss_at(struct fixture *f, struct siren_adapter *a,
+                      const struct siren_training *training)
+{
+    struct pass p;
+    siren_adapter_changed(a);
+    assert_int_equal(siren_forest_create(&p.forest, f->engine, NULL), 0);
+    run_recorded(&p, f, a, training);
+    double loss = loss_of(&p, 0);
+    siren_forest_free(p.forest);
+    return loss;
+}
+
+/* A direction with the gradient's own signs: the derivative along it is well above rounding. */
+static void test_differences(void **state)
+{
+    struct fixture f;
+    fixture_open_mode(&f, "tests/fixtures/models/qwen3", NULL, "f32", 2);
+    struct siren_adapter_config config = {.targets = ALL_TARGETS,
+                                          .last_layer = siren_model_config(f.model)->n_layers - 1,
+                                          .r = 4,
+                                          .alpha = 4,
+                                          .dropout = 0.3f,
+                                          .seed = 9};
+    struct siren_adapter *a;
+    assert_int_equal(siren_adapter_create(&a, f.model, &config, &f.err), 0);
+    struct siren_params params = siren_adapter_params(a);
+    for (size_t i = 1; i < params.n; i += 2) /* B is not 0 */
+        random_values(params.list[i].value, params.list[i].rows * params.list[i].columns, 3, i);
+    siren_adapter_changed(a);
+    struct siren_training training = {.dropout = 1, .dropout_step = 5};
+    size_t n;
+    float *g = gradients_of(&f, a, &training, &n), *at = g;
+    for (size_t i = 0; i < params.n; i++) {
+        struct siren_param *p = &params.list[i];
+        size_t m = (size_t)(p->rows * p->columns);
+        double norm = 0, h = 2e-3;
+        float *kept = malloc(m * sizeof *kept);
+        memcpy(kept, p->value, m * sizeof *kept);
+        for (size_t j = 0; j < m; j++) norm += (double)at[j] * (double)at[j];
+        norm = sqrt(norm);
+        double loss[2];
+        for (int side = 0; side < 2; side++) {
+            for (size_t j = 0; j < m; j++)
+                p->value[j] = kept[j] + (float)((side ? h : -h) * (double)at[j] / norm);
+            loss[side] = loss_at(&f, a, &training);
+        }
+        memcpy(p->value, kept, m * sizeof *kept);
+        double slope = (loss[1] - loss[0]) / (2 * h);
+        if (!(fabs(slope - norm) <= 1e-2 * norm + 2e-3))
+            fail_msg("%s: slope %g, gradient %g", p->name, slope, norm);
+        free(kept);
+        at += m;
+    }
+    free(g);
+    siren_adapter_free(a);
+    fixture_close(&f);
+}
+
+/* ---- the same bits ---- */
+
+static float *gradients_with(const char *isa, int threads, const struct siren_training *training,
+                             size_t *n, size_t *memory)
+{
+    struct fixture f;
+    fixture_open_mode(&f, "tests/fixtures/models/qwen3", isa, "f32", threads);
+    struct siren_adapter *a = adapter_of(&f, "qwen3");
+    float *g = gradients_of(&f, a, training, n);
+    struct pass p;
+    assert_int_equal(siren_forest_create(&p.forest, f.engine, NULL), 0);
+    run_recorded(&p, &f, a, training);
+    if (memory) *memory = siren_forest_training_memory(p.forest);
+    siren_forest_free(p.forest);
+    siren_adapter_free(a);
+    fixture_close(&f);
+    return g;
+}
+
+static void test_bits(void **state)
+{
+    static const char *const sets[] = {"portable", "avx2", "avx512"};
+    size_t n, n_again, least, most;
+    struct siren_training plain = {0}, tight = {.memory_bytes = 1}, middle;
+    float *expected = gradients_with("portable", 1, &plain, &n, NULL);
+    for (int i = 0; i < 3; i++)
+        for (int threads = 1; threads <= 3 && cpu_has(sets[i]); threads++) {
+            float *g = gradients_with(sets[i], threads, &plain, &n_again, NULL);
+            assert_memory_equal(g, expected, n * sizeof *g);
+            free(g);
+        }
+    free(gradients_with(NULL, 2, &plain, &n_again, &most));
+    float *g = gradients_with(NULL, 2, &tight, &n_again, &least);
+    assert_memory_equal(g, expected, n * sizeof *g);
+    free(g);
+    assert_true(least < most);
+    middle = (struct siren_training){.memory_bytes = (least + most) / 2};
+    g = gradients_with(NULL, 2, &middle, &n_again, NULL);
+    assert_memory_equal(g, expected, n * sizeof *g);
+    free(g);
+    free(expected);
+}
+
+/* A recorded pass has the outputs of any other, but for dropout. */
+static void test_forward(void **state)
+{
+    struct fixture f;
+    fixture_open_mode(&f, "tests/fixtures/models/llama", NULL, "f32", 2);
+    struct siren_adapter *a = adapter_of(&f, "llama");
+    struct pass recorded, other;
+    assert_int_equal(siren_adapter_trainable(a, &f.err), 0);
+    assert_int_equal(siren_forest_create(&recorded.forest, f.engine, NULL), 0);
+    assert_int_equal(siren_forest_create(&other.forest, f.engine, NULL), 0);
+    run_recorded(&recorded, &f, a, &(struct siren_training){.memory_bytes = 1});
+    build(&other, &f, a);
+    fixture_run(other.forest);
+    for (int i = 0; i < other.n_outputs; i++)
+        assert_memory_equal(siren_forest_output(other.forest, other.outputs[i].index),
+                            siren_forest_output(recorded.forest, recorded.outputs[i].index),
+                            (size_t)other.outputs[i].n * sizeof(float));
+    siren_forest_free(recorded.forest);
+    siren_forest_free(other.forest);
+    siren_adapter_free(a);
+    fixture_close(&f);
+}
+
+/* ---- some targets, some layers ---- */
+
+static void test_parts(void **state)
+{
+    struct fixture f;
+    fixture_open_mode(&f, "tests/fixtures/models/qwen3", NULL, "f32", 2);
+    struct siren_adapter *whole = adapter_of(&f, "qwen3");
+    int n_layers = siren_model_config(f.model)->n_layers;
+    size_t n;
+    float *all = gradients_of(&f, whole, &(struct siren_training){0}, &n);
+    struct siren_params params = siren_adapter_params(whole);
+    for (int target = 0; target < SIREN_LORA_TARGETS; target++)
+        for (int first = 0; first < n_layers; first++) {
+            /* Gradients of one target of the upper layers only: the others' are not there. */
+            for (size_t i = 0; i < params.n; i++) {
+                struct lora_factors *x = &whole->factors[i / 2];
+                int wanted = (int)(i / 2) % SIREN_LORA_TARGETS == target &&
+                             (int)(i / 2) / SIREN_LORA_TARGETS >= first;
+                if (i % 2 == 0) x->da = wanted ? params.list[i].grad : NULL;
+                if (i % 2 == 1) x->db = wanted ? params.list[i].grad : NULL;
+            }
+            struct pass p;
+            assert_int_equal(siren_forest_create(&p.forest, f.engine, NULL), 0);
+            run_recorded(&p, &f, whole, &(struct siren_training){0});
+            loss_of(&p, 1);
+            for (size_t i = 0; i < params.n; i++)
+                memset(params.list[i].grad, 0,
+                       (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
+            assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
+            siren_forest_free(p.forest);
+            const float *at = all;
+            for (size_t i = 0; i < params.n; i++) {
+                size_t m = (size_t)(params.list[i].rows * params.list[i].columns);
+                if (whole->factors[i / 2].da)
+                    assert_memory_equal(params.list[i].grad, at, m * sizeof *at);
+                else
+                    for (size_t j = 0; j < m; j++) assert_true(params.list[i].grad[j] == 0);
+                at += m;
+            }
+        }
+    free(all);
+    siren_adapter_free(whole);
+    fixture_close(&f);
+}
+
+/* ---- accumulation, cancelling, refusals ---- */
+
+static void test_accumulates(void **state)
+{
+    struct fixture f;
+    fixture_open_mode(&f, "tests/fixtures/models/llama", NULL, "f32", 2);
+    struct siren_adapter *a = adapter_of(&f, "llama");
+    struct siren_params params = siren_adapter_params(a);
+    size_t n;
+    float *once = gradients_of(&f, a, &(struct siren_training){0}, &n), *at = once;
+    struct pass p;
+    assert_int_equal(siren_forest_create(&p.forest, f.engine, NULL), 0);
+    run_recorded(&p, &f, a, &(struct siren_training){0});
+    loss_of(&p, 1);
+    assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
+    for (size_t i = 0; i < params.n; i++)
+        for (int j = 0; j < params.list[i].rows * params.list[i].columns; j++, at++)
+            assert_true(params.list[i].grad[j] == *at + *at);
+    volatile int stop = 1;
+    run_recorded(&p, &f, a, &(struct siren_training){0});
+    assert_int_equal(siren_forest_backward(p.forest, &stop), SIREN_ECANCEL);
+    siren_forest_free(p.forest);
+    free(once);
+    siren_adapter_free(a);
+    fixture_close(&f);
+}
+
+static void refused(struct siren_forest *forest, int rc, const char *message)
+{
+    struct siren_error err;
+    siren_forest_record(forest, &(struct siren_training){0});
+    assert_int_equal(siren_forest_plan(forest, &err), rc);
+    if (!strstr(err.message, message)) fail_msg("\"%s\" is not in \"%s\"", message, err.message);
+    siren_forest_clear(forest);
+}
+
+static void test_refusals(void **state)
+{
+    struct fixture f;
+    int32_t ids[4] = {1, 2, 3, 4};
+    fixture_open(&f, "tests/fixtures/models/llama", NULL, 1);
+    struct siren_forest *forest;
+    struct siren_adapter *a = adapter_of(&f, "llama");
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    siren_forest_add(forest, SIREN_ROOT, ids, 4, 0);
+    refused(forest, SIREN_EINVAL, "nothing is trained");
+    int s = siren_forest_add(forest, SIREN_ROOT, ids, 4, 0);
+    siren_forest_use_adapter(forest, s, a); /* frozen: it has no gradients */
+    refused(forest, SIREN_EINVAL, "nothing is trained");
+    assert_int_equal(siren_adapter_trainable(a, &f.err), 0);
+    s = siren_forest_add(forest, SIREN_ROOT, ids, 4, SIREN_KEEP);
+    siren_forest_use_adapter(forest, s, a);
+    refused(forest, SIREN_EINVAL, "segment 0: what is kept");
+    /* Without recording there is neither a gradient nor a backward pass. */
+    s = siren_forest_add(forest, SIREN_ROOT, ids, 4, 0);
+    siren_forest_use_adapter(forest, s, a);
+    int out = siren_forest_want_hidden(forest, s, 3, 1);
+    fixture_run(forest);
+    assert_null(siren_forest_gradient(forest, out));
+    assert_int_equal(siren_forest_backward(forest, NULL), SIREN_EINVAL);
+    assert_int_equal(siren_forest_training_memory(forest), 0);
+    siren_forest_free(forest);
+    siren_adapter_free(a);
+    fixture_close(&f);
+    fixture_open(&f, "tests/fixtures/models/bert", NULL, 1);
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    siren_forest_add(forest, SIREN_ROOT, ids, 4, 0);
+    refused(forest, SIREN_EUNSUPPORTED, "encoder");
+    siren_forest_free(forest);
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_pytorch),  cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_bits),     cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_parts),    cmocka_unit_test(test_accumulates),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
