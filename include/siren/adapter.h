@@ -67,6 +67,16 @@ void siren_adapter_free(struct siren_adapter *adapter); /* NULL is allowed */
 int siren_adapter_load(struct siren_adapter **out, const char *path, const struct siren_model *base,
                        struct siren_error *err);
 
+/* What an adapter's files say of themselves, without their base. */
+struct siren_adapter_info {
+    struct siren_adapter_config config;
+    uint64_t n_parameters;
+    char base[256]; /* the identity of the base; "": not named */
+};
+/* Errors as of siren_adapter_load(), but for the shapes, which only the base tells. */
+int siren_adapter_inspect(struct siren_adapter_info *out, const char *path,
+                          struct siren_error *err);
+
 /* Into a folder, made if missing; each file is replaced atomically, in f32.  base_identity: of
  * siren_model_identity(), or NULL to leave the base unnamed.  A crash between the two files leaves
  * a pair that loading refuses if r, alpha or rsLoRA differ, and a good one otherwise. */
@@ -75,6 +85,12 @@ int siren_adapter_save(const struct siren_adapter *adapter, const char *folder,
 
 const struct siren_adapter_config *siren_adapter_config(const struct siren_adapter *adapter);
 const char *siren_adapter_base(const struct siren_adapter *adapter); /* "": the file names none */
+
+/* "NAME#HASH", like siren_model_identity(): the name of the folder at `path` with a hash of the
+ * factors, their places and their scale.  The same adapter has the same hash wherever it lies and
+ * in whichever type its numbers are stored. */
+void siren_adapter_identity(const struct siren_adapter *adapter, const char *path,
+                            char identity[256]);
 
 /* The factors under PEFT's names, layer by layer, q to down, A before B. */
 struct siren_params siren_adapter_params(struct siren_adapter *adapter);

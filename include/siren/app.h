@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "siren/adapter.h"
 #include "siren/chat.h"
 #include "siren/error.h"
 #include "siren/metrics.h"
@@ -56,7 +57,9 @@ struct siren_lm {
     struct siren_engine *engine;
     struct siren_session *session;
     char identity[256]; /* name and hash of the weights: "SmolLM2-135M-Instruct#0123456789abcdef" */
-    void *context;      /* for calls of one's own */
+    struct siren_adapter *adapter; /* owned, the session's from the start; NULL: none */
+    char adapter_identity[256];    /* name and hash of its factors; "": none */
+    void *context;                 /* for calls of one's own */
 };
 struct siren_lm_options {
     const char *chat_template; /* a file instead of the model's own; NULL */
@@ -65,11 +68,15 @@ struct siren_lm_options {
     const char *compute;       /* siren_engine_options; NULL: f32 */
     int expand;                /* siren_model_options */
     size_t cache_bytes;        /* siren_session_options */
+    const char *adapter;       /* a LoRA adapter's folder; NULL */
 };
 /* A .gguf file or a folder; an encoder is refused.  options may be NULL.  The pool must outlive it.
  */
 int siren_lm_open(struct siren_lm *out, const char *path, const struct siren_lm_options *options,
                   struct siren_pool *pool, struct siren_error *err);
+#define SIREN_LM_NAME 516
+/* Base and adapter, as runs name what answered: "BASE#HASH + ADAPTER#HASH", or the base alone. */
+void siren_lm_name(const struct siren_lm *lm, char name[SIREN_LM_NAME]);
 void siren_lm_close(struct siren_lm *lm); /* a zeroed one is allowed */
 /* Ids that end the assistant's turn: the template's and the model's end of text; returns how many.
  */

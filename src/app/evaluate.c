@@ -127,7 +127,9 @@ static char *settings(const struct evaluation *e)
     json_object_set_new(j, "split", json_string(o->split));
     if (o->fold >= 0) json_object_set_new(j, "fold", json_integer(o->fold));
     json_object_set_new(j, "rows", json_integer((json_int_t)e->n));
-    /* f32 is not named: runs that were begun before there was a choice go on. */
+    /* f32 and no adapter are not named: runs that were begun before there was a choice go on. */
+    if (*e->lm->adapter_identity)
+        json_object_set_new(j, "adapter", json_string(e->lm->adapter_identity));
     if (e->lm->engine && strcmp(siren_engine_compute(e->lm->engine), "f32") != 0)
         json_object_set_new(j, "compute", json_string(siren_engine_compute(e->lm->engine)));
     json_object_set_new(j, "seed", json_integer((json_int_t)o->seed));
@@ -139,7 +141,7 @@ static char *settings(const struct evaluation *e)
 static int start(struct evaluation *e, struct siren_error *err)
 {
     const struct siren_eval_options *o = e->options;
-    char split[64], *text = settings(e);
+    char split[64], model[SIREN_LM_NAME], *text = settings(e);
     int rc = 0;
     if (!text) return siren_fail_memory(err, "settings", 0);
     if (o->fold >= 0)
@@ -147,13 +149,14 @@ static int start(struct evaluation *e, struct siren_error *err)
                  o->split);
     else
         snprintf(split, sizeof split, "%s", o->split);
+    siren_lm_name(e->lm, model);
     if (!o->anew) rc = siren_run_find_unfinished(e->app->ws, "eval", text, &e->run, err);
     if (!rc && !e->run) {
         struct siren_run run = {.kind = "eval",
                                 .name = (char *)(o->name ? o->name : ""),
                                 .command = (char *)(o->command ? o->command : ""),
                                 .settings = text,
-                                .model = e->lm->identity,
+                                .model = model,
                                 .split = split,
                                 .seed = o->seed};
         rc = siren_run_start(e->app->ws, &run, err);

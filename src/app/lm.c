@@ -1,4 +1,5 @@
 /* A language model with its tokenizer, chat template and session. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,13 @@ static int open_chat(struct siren_lm *lm, const char *path, const struct siren_l
     return rc;
 }
 
+static int open_adapter(struct siren_lm *lm, const char *path, struct siren_error *err)
+{
+    int rc = siren_adapter_load(&lm->adapter, path, lm->model, err);
+    if (!rc) siren_adapter_identity(lm->adapter, path, lm->adapter_identity);
+    return rc;
+}
+
 static int open_parts(struct siren_lm *lm, const char *path, const struct siren_lm_options *options,
                       struct siren_pool *pool, struct siren_error *err)
 {
@@ -45,10 +53,12 @@ static int open_parts(struct siren_lm *lm, const char *path, const struct siren_
         rc = siren_fail(err, SIREN_EINVAL,
                         "%s is a sentence encoder (%s); expected a language model", path,
                         siren_arch_name(siren_model_config(lm->model)->arch));
+    if (!rc && options->adapter) rc = open_adapter(lm, options->adapter, err);
     if (!rc) rc = siren_tokenizer_load(&lm->tokenizer, path, err);
     if (!rc) rc = open_chat(lm, path, options, err);
     if (!rc) rc = siren_engine_create(&lm->engine, lm->model, pool, &engine_options, err);
     if (!rc) rc = siren_session_create(&lm->session, lm->engine, &session_options, err);
+    if (!rc) siren_session_use_adapter(lm->session, lm->adapter);
     return rc;
 }
 
@@ -70,8 +80,15 @@ void siren_lm_close(struct siren_lm *lm)
     if (lm->engine) siren_engine_free(lm->engine);
     if (lm->chat) siren_chat_free(lm->chat);
     siren_tokenizer_free(lm->tokenizer);
+    siren_adapter_free(lm->adapter);
     siren_model_free(lm->model);
     *lm = (struct siren_lm){0};
+}
+
+void siren_lm_name(const struct siren_lm *lm, char name[SIREN_LM_NAME])
+{
+    snprintf(name, SIREN_LM_NAME, "%s%s%s", lm->identity, *lm->adapter_identity ? " + " : "",
+             lm->adapter_identity);
 }
 
 size_t siren_lm_stops(const struct siren_lm *lm, int32_t stops[SIREN_MAX_STOPS])

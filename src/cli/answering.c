@@ -8,8 +8,10 @@
 
 int answering_open(struct cli *cli, struct siren_lm *lm, int raw)
 {
-    struct siren_lm_options options = {
-        .raw = raw, .isa = cli_string(cli, "isa"), .compute = cli_string(cli, "compute")};
+    struct siren_lm_options options = {.raw = raw,
+                                       .isa = cli_string(cli, "isa"),
+                                       .compute = cli_string(cli, "compute"),
+                                       .adapter = cli_string(cli, "adapter")};
     const char *path = cli_need(cli, "model");
     struct siren_pool *pool;
     if (!path) return cli->err.code;

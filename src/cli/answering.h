@@ -98,7 +98,7 @@
                 "text gives"                                                                       \
     }
 
-/* The model of --model, --chat-template, --isa and --threads; raw: no template is needed. */
+/* The model of --model, --adapter, --chat-template, --isa and --threads; raw: no template is needed. */
 int answering_open(struct cli *cli, struct siren_lm *lm, int raw);
 /* Sampling of the SAMPLING_OPTIONS and --seed. */
 struct siren_sampling answering_sampling(const struct cli *cli);

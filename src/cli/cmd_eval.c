@@ -94,7 +94,7 @@ const struct cli_command cmd_eval = {
         "JSON lines with \"row\": [user, item] (as `siren export prompts` writes it) and one of "
         "\"rating\", \"probabilities\" (one a label of the scale) or \"text\" (an answer with "
         "<answer>4</answer> in it).",
-    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA,
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA | CLI_ADAPTER,
     .options =
         (const struct cli_option[]){
             ROW_OPTIONS,

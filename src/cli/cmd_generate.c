@@ -227,7 +227,8 @@ const struct cli_command cmd_generate = {
         "workspace, --user and --item, the model reasons about the rating and answers.\n\n"
         "One answer is printed as it is written.  A sample depends on its number, the seed and "
         "the prompt only: not on the threads, nor on how many are drawn at once.",
-    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_USER | CLI_ITEM | CLI_ISA,
+    .common =
+        CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_USER | CLI_ITEM | CLI_ISA | CLI_ADAPTER,
     .options =
         (const struct cli_option[]){
             {.name = "prompt",

@@ -133,7 +133,7 @@ const struct cli_command cmd_logprobs = {
         "user's message in the model's chat template).  Each continuation is tokenised by itself, "
         "and the natural log-probabilities of its tokens are summed.\n\n"
         "  {\"logprobs\": [-1.25, …]}   in the order of the continuations, with --json",
-    .common = CLI_JSON | CLI_THREADS | CLI_MODEL | CLI_ISA,
+    .common = CLI_JSON | CLI_THREADS | CLI_MODEL | CLI_ISA | CLI_ADAPTER,
     .options = (const struct cli_option[]){{.name = "prompt-file",
                                             .type = CLI_STRING,
                                             .argument = "FILE",

@@ -2,10 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "cli/cli.h"
 #include "model/config.h"
+#include "siren/adapter.h"
 #include "siren/chat.h"
 #include "siren/tokenizer.h"
 
@@ -24,20 +26,14 @@ struct info {
     struct siren_error tokenizer_error, chat_error;
 };
 
-static uint64_t elements(const struct tensor *t)
-{
-    uint64_t n = 1;
-    for (int i = 0; i < t->n_dims; i++) n *= (uint64_t)t->shape[i];
-    return n;
-}
-
 static void count_tensors(struct info *info, const struct tensors *ts)
 {
     for (size_t i = 0; i < tensors_count(ts); i++) {
         const struct tensor *t = tensors_at(ts, i);
         struct by_type *type = &info->types[t->type];
         /* Integers are buffers (positions), not parameters. */
-        uint64_t n = t->type == TENSOR_I64 || t->type == TENSOR_I32 ? 0 : elements(t);
+        uint64_t n =
+            t->type == TENSOR_I64 || t->type == TENSOR_I32 ? 0 : (uint64_t)tensor_elements(t);
         type->tensors++;
         type->parameters += n;
         type->bytes += t->bytes;
@@ -232,24 +228,128 @@ static json_t *json_info(const struct info *info)
     return out;
 }
 
-static int run(struct cli *cli)
+/* ---- an adapter --------------------------------------------------------- */
+
+struct adapter_facts {
+    const char *path;
+    struct siren_adapter_info info;
+    char identity[256]; /* "": not read without its base */
+};
+
+/* "q_proj, v_proj" */
+static void target_names(const struct siren_adapter_config *c, char names[96])
 {
-    struct info info = {.path = cli_arg(cli, 0)};
+    size_t used = 0;
+    names[0] = 0;
+    for (int t = 0; t < SIREN_LORA_TARGETS; t++)
+        if (c->targets >> t & 1)
+            used += (size_t)snprintf(names + used, 96 - used, "%s%s", used ? ", " : "",
+                                     siren_lora_target_name((enum siren_lora_target)t));
+}
+
+static void print_adapter(struct cli *cli, const struct adapter_facts *a)
+{
+    const struct siren_adapter_config *c = &a->info.config;
+    char names[96];
+    target_names(c, names);
+    line(cli, "Adapter", "%s", *a->identity ? a->identity : a->path);
+    line(cli, "Made for", "%s", *a->info.base ? a->info.base : "a base that it does not name");
+    line(cli, "Matrices", "%s of layers %d to %d", names, c->first_layer, c->last_layer);
+    line(cli, "Rank", "%d, alpha %g%s", c->r, (double)c->alpha, c->rslora ? ", rsLoRA" : "");
+    line(cli, "Parameters", "%s", cli_number(a->info.n_parameters));
+}
+
+static json_t *json_adapter(const struct adapter_facts *a)
+{
+    const struct siren_adapter_config *c = &a->info.config;
+    json_t *targets = json_array();
+    for (int t = 0; t < SIREN_LORA_TARGETS; t++)
+        if (c->targets >> t & 1)
+            json_array_append_new(targets,
+                                  json_string(siren_lora_target_name((enum siren_lora_target)t)));
+    return json_pack("{s:s, s:s*, s:s, s:o, s:i, s:i, s:i, s:f, s:b, s:f, s:I}", "path", a->path,
+                     "identity", *a->identity ? a->identity : NULL, "base", a->info.base, "targets",
+                     targets, "first_layer", c->first_layer, "last_layer", c->last_layer, "r", c->r,
+                     "alpha", (double)c->alpha, "rslora", c->rslora, "dropout", (double)c->dropout,
+                     "parameters", (json_int_t)a->info.n_parameters);
+}
+
+/* That it fits is found out by loading it with its base. */
+static int check_adapter(struct cli *cli, struct adapter_facts *a, const char *base)
+{
+    struct siren_pool *pool = cli_pool(cli);
+    struct siren_adapter *adapter = NULL;
+    struct siren_model *model = NULL;
+    if (!pool) return cli->err.code;
+    int rc = siren_model_load(&model, base, NULL, pool, &cli->err);
+    if (!rc) rc = siren_adapter_load(&adapter, a->path, model, &cli->err);
+    if (!rc) siren_adapter_identity(adapter, a->path, a->identity);
+    siren_adapter_free(adapter);
+    siren_model_free(model);
+    return rc;
+}
+
+static int read_adapter(struct cli *cli, struct adapter_facts *a, const char *base)
+{
+    int rc = siren_adapter_inspect(&a->info, a->path, &cli->err);
+    return rc || !base ? rc : check_adapter(cli, a, base);
+}
+
+static int is_adapter(const char *path)
+{
+    struct buf b = {0};
+    struct stat st;
+    buf_printf(&b, "%s/adapter_config.json", path);
+    int is = !stat(buf_text(&b), &st);
+    buf_free(&b);
+    return is;
+}
+
+static int describe_adapter(struct cli *cli, const char *path)
+{
+    struct adapter_facts a = {.path = path};
+    int rc = read_adapter(cli, &a, NULL);
+    if (rc) return rc;
+    if (cli->json) return cli_print_json(cli, json_adapter(&a));
+    print_adapter(cli, &a);
+    return 0;
+}
+
+/* ---- the command -------------------------------------------------------- */
+
+static int describe_model(struct cli *cli, const char *path)
+{
+    struct info info = {.path = path};
+    struct adapter_facts adapter = {.path = cli_string(cli, "adapter")};
     int rc = read_tensors(&info, &cli->err);
+    if (!rc && adapter.path) rc = read_adapter(cli, &adapter, path);
     if (rc) return rc;
     read_text_side(&info);
     if (cli->json) {
-        rc = cli_print_json(cli, json_info(&info));
+        json_t *out = json_info(&info);
+        if (adapter.path) json_object_set_new(out, "adapter", json_adapter(&adapter));
+        rc = cli_print_json(cli, out);
     } else {
         line(cli, "Model", "%s", info.config.name);
         print_shape(cli, &info.config);
         print_text_side(cli, &info);
         line(cli, "Content hash", "%s", info.hash);
         print_types(cli, &info);
+        if (adapter.path) {
+            cli_print(cli, "\n");
+            print_adapter(cli, &adapter);
+        }
     }
     free(info.tokenizer);
     free(info.chat);
     return rc;
+}
+
+static int run(struct cli *cli)
+{
+    const char *path = cli_arg(cli, 0);
+    return !cli_string(cli, "adapter") && is_adapter(path) ? describe_adapter(cli, path)
+                                                           : describe_model(cli, path);
 }
 
 const struct cli_command cmd_model = {
@@ -263,12 +363,16 @@ const struct cli_command cmd_model = {
         "and every tensor is there in the right shape.  What is not supported is an error that "
         "names it.\n\n"
         "The content hash identifies the weights: it is the same for the same tensors in another "
-        "file or cut into other shards.",
-    .common = CLI_JSON,
+        "file or cut into other shards.\n\n"
+        "MODEL may be a LoRA adapter's folder as well; with --adapter it is described beside its "
+        "base, after it was loaded with it.",
+    .common = CLI_JSON | CLI_THREADS | CLI_ADAPTER,
     .examples =
         (const struct cli_example[]){
             {"siren model info smollm2.gguf", "A table of sizes, and of tensors by type."},
             {"siren model info all-minilm-l6-v2 --json", "The same as one JSON object."},
+            {"siren model info smollm2.gguf --adapter films", "What an adapter changes, and that "
+                                                              "it fits."},
             {0},
         },
     .run = run,

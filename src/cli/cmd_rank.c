@@ -133,7 +133,7 @@ const struct cli_command cmd_rank = {
         "liked (the most popular ones, for a user who liked nothing yet), predicts all of them "
         "with the language model, and sorts by the expected rating.  The user's part of the "
         "prompt is computed once for all candidates.",
-    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_USER | CLI_ISA,
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_USER | CLI_ISA | CLI_ADAPTER,
     .options = (const struct cli_option[]){{.name = "candidates",
                                             .type = CLI_INT,
                                             .argument = "N",

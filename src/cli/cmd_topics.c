@@ -22,7 +22,10 @@ static int open_local(struct cli *cli, struct namers *n)
     const char *path = cli_need(cli, "model");
     struct siren_pool *pool = path ? cli_pool(cli) : NULL;
     if (!pool) return cli->err.code;
-    int rc = siren_lm_open(&n->lm, path, NULL, pool, &cli->err);
+    struct siren_lm_options options = {.isa = cli_string(cli, "isa"),
+                                       .compute = cli_string(cli, "compute"),
+                                       .adapter = cli_string(cli, "adapter")};
+    int rc = siren_lm_open(&n->lm, path, &options, pool, &cli->err);
     if (rc) return rc;
     siren_namer_local(&n->namer, &n->lm);
     n->use = &n->namer;
@@ -307,7 +310,7 @@ const struct cli_command cmd_topics = {
         "topics.\n\n"
         "A name given by hand stays with its topic: when topics are made again it goes to the new "
         "one if each is the other's nearest.",
-    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL,
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ISA | CLI_ADAPTER,
     .options = options,
     .examples =
         (const struct cli_example[]){

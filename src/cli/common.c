@@ -15,6 +15,13 @@ static const struct {
       .environment = "SIREN_MODEL",
       .help = "the language model: a .gguf file, or a folder with config.json, safetensors and "
               "tokenizer.json"}},
+    {CLI_ADAPTER,
+     {.name = "adapter",
+      .letter = 'a',
+      .type = CLI_STRING,
+      .argument = "DIR",
+      .help = "a LoRA adapter of the model: a folder with adapter_config.json and "
+              "adapter_model.safetensors"}},
     {CLI_ENCODER,
      {.name = "encoder",
       .letter = 'e',

@@ -1,6 +1,7 @@
 /* An adapter's folder: adapter_config.json and adapter_model.safetensors, as PEFT has them. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,7 +103,7 @@ int siren_adapter_save(const struct siren_adapter *a, const char *folder, const 
 /* ---- loading ---- */
 
 struct loader {
-    const struct siren_model *model;
+    const struct siren_model *model; /* NULL: only described */
     struct tensors *ts;
     struct siren_adapter_config config;
     struct siren_error *err;
@@ -131,13 +132,14 @@ static int parse_name(const char *name, int n_layers, int *layer, int *target, c
 static int read_extent(struct loader *l)
 {
     struct siren_adapter_config *c = &l->config;
-    c->first_layer = l->model->config.n_layers;
+    int n_layers = l->model ? l->model->config.n_layers : INT_MAX;
+    c->first_layer = n_layers;
     c->last_layer = -1;
     for (size_t i = 0; i < tensors_count(l->ts); i++) {
         const char *name = tensors_at(l->ts, i)->name;
         int layer, target;
         char which;
-        if (parse_name(name, l->model->config.n_layers, &layer, &target, &which))
+        if (parse_name(name, n_layers, &layer, &target, &which))
             return siren_fail(l->err, SIREN_EUNSUPPORTED,
                               "%s: tensor %s is no LoRA factor of a matrix that this model has",
                               tensors_path(l->ts), tensors_show(name, strlen(name)).text);
@@ -219,23 +221,25 @@ static int read_config(struct loader *l, const char *path)
     return rc;
 }
 
+static int read_all(struct loader *l)
+{
+    const char *seed = safetensors_metadata(l->ts, "siren.seed");
+    int rc = check_pair(l);
+    if (!rc && l->model) rc = check_base(l, safetensors_metadata(l->ts, "siren.base"));
+    if (!rc) rc = read_extent(l);
+    if (!rc) l->config.seed = seed ? strtoull(seed, NULL, 10) : 0;
+    return rc;
+}
+
 static int load(struct loader *l, struct siren_adapter **out)
 {
     const char *base = safetensors_metadata(l->ts, "siren.base");
-    const char *seed = safetensors_metadata(l->ts, "siren.seed");
-    int rc = check_pair(l);
-    if (!rc) rc = check_base(l, base);
-    if (!rc) rc = read_extent(l);
-    if (!rc) l->config.seed = seed ? strtoull(seed, NULL, 10) : 0;
-    if (!rc) rc = adapter_allocate(out, l->model, &l->config, l->err);
+    int rc = adapter_allocate(out, l->model, &l->config, l->err);
     if (rc) return rc;
     struct siren_params params = siren_adapter_params(*out);
     for (size_t i = 0; i < params.n && !rc; i++) rc = fill(l, &params.list[i]);
     if (!rc && base) snprintf((*out)->base, sizeof(*out)->base, "%s", base);
-    if (!rc) return SIREN_OK;
-    siren_adapter_free(*out);
-    *out = NULL;
-    return rc;
+    return rc ? rc : adapter_pack(*out, l->err);
 }
 
 /* The folder itself, or the one that the file lies in; malloc'ed. */
@@ -248,23 +252,46 @@ static char *folder_of(const char *path)
                  : alloc_string(".", 1);
 }
 
+/* The configuration, the tensors' names and all checks; l->ts is to be closed in any case. */
+static int open_files(struct loader *l, const char *path)
+{
+    char *folder = folder_of(path);
+    char *config = folder ? join(folder, CONFIG) : NULL;
+    char *weights = folder ? join(folder, WEIGHTS) : NULL;
+    int rc = config && weights ? SIREN_OK : siren_fail_memory(l->err, "a path", strlen(path));
+    if (!rc) rc = read_config(l, config);
+    if (!rc) rc = tensors_open(&l->ts, weights, l->err);
+    if (!rc) rc = read_all(l);
+    free(weights);
+    free(config);
+    free(folder);
+    return rc;
+}
+
 int siren_adapter_load(struct siren_adapter **out, const char *path, const struct siren_model *base,
                        struct siren_error *err)
 {
     struct loader l = {.model = base, .err = err};
     *out = NULL;
-    char *folder = folder_of(path);
-    char *config = folder ? join(folder, CONFIG) : NULL;
-    char *weights = folder ? join(folder, WEIGHTS) : NULL;
-    int rc = config && weights ? SIREN_OK : siren_fail_memory(err, "a path", strlen(path));
-    if (!rc) rc = read_config(&l, config);
-    if (!rc) rc = tensors_open(&l.ts, weights, err);
+    int rc = open_files(&l, path);
     if (!rc) rc = load(&l, out);
-    if (!rc) rc = adapter_pack(*out, err);
     tensors_close(l.ts);
     if (rc && *out) siren_adapter_free(*out), *out = NULL;
-    free(weights);
-    free(config);
-    free(folder);
+    return rc;
+}
+
+int siren_adapter_inspect(struct siren_adapter_info *out, const char *path, struct siren_error *err)
+{
+    struct loader l = {.err = err};
+    *out = (struct siren_adapter_info){0};
+    int rc = open_files(&l, path);
+    if (!rc) {
+        const char *base = safetensors_metadata(l.ts, "siren.base");
+        out->config = l.config;
+        snprintf(out->base, sizeof out->base, "%s", base ? base : "");
+        for (size_t i = 0; i < tensors_count(l.ts); i++)
+            out->n_parameters += (uint64_t)tensor_elements(tensors_at(l.ts, i));
+    }
+    tensors_close(l.ts);
     return rc;
 }

@@ -10,8 +10,9 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "siren/model.h"
+#include "model/adapter.h"
 #include "siren/file.h"
+#include "siren/model.h"
 
 static int hash_file(XXH3_state_t *state, const char *path, struct siren_error *err)
 {
@@ -68,6 +69,11 @@ static void base_name(const char *path, char *name, size_t size)
     snprintf(name, size, "%.*s", (int)(end - start), path + start);
 }
 
+static void write_identity(char identity[256], const char *name, XXH3_state_t *state)
+{
+    snprintf(identity, 256, "%s#%016llx", name, (unsigned long long)XXH3_64bits_digest(state));
+}
+
 int siren_model_identity(const char *path, char identity[256], struct siren_error *err)
 {
     XXH3_state_t state;
@@ -80,6 +86,25 @@ int siren_model_identity(const char *path, char identity[256], struct siren_erro
     rc = S_ISDIR(st.st_mode) ? hash_folder(&state, path, err) : hash_file(&state, path, err);
     if (rc) return rc;
     base_name(path, name, sizeof name);
-    snprintf(identity, 256, "%s#%016llx", name, (unsigned long long)XXH3_64bits_digest(&state));
+    write_identity(identity, name, &state);
     return 0;
+}
+
+void siren_adapter_identity(const struct siren_adapter *a, const char *path, char identity[256])
+{
+    static const char file[] = "/adapter_model.safetensors";
+    XXH3_state_t state;
+    size_t length = strlen(path), tail = sizeof file - 1;
+    char *folder = alloc_string(
+        path, length > tail && !strcmp(path + length - tail, file) ? length - tail : length);
+    char name[200];
+    const struct siren_adapter_config *c = &a->config;
+    const int32_t places[3] = {(int32_t)c->targets, c->first_layer, c->last_layer};
+    XXH3_64bits_reset(&state);
+    XXH3_64bits_update(&state, places, sizeof places);
+    XXH3_64bits_update(&state, &a->scale, sizeof a->scale);
+    XXH3_64bits_update(&state, a->values, a->n_values * sizeof *a->values);
+    base_name(folder ? folder : "adapter", name, sizeof name);
+    free(folder);
+    write_identity(identity, name, &state);
 }

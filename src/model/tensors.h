@@ -44,6 +44,13 @@ struct tensor {
     size_t bytes;
 };
 
+static inline int64_t tensor_elements(const struct tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->n_dims; i++) n *= t->shape[i];
+    return n;
+}
+
 struct tensors;
 int tensors_open(struct tensors **out, const char *path, struct siren_error *err);
 void tensors_close(struct tensors *ts); /* NULL is allowed */
