@@ -225,6 +225,135 @@ static void test_pytorch(void **state)
     }
 }
 
+/* ---- all weights ---- */
+
+static void open_trainable(struct fixture *f, const char *name, const char *isa, int threads,
+                           const struct siren_trainable *what)
+{
+    char path[64];
+    memset(f, 0, sizeof *f);
+    snprintf(path, sizeof path, "tests/fixtures/models/%s", name);
+    struct siren_model_options load = {.trainable = what};
+    struct siren_engine_options options = {.isa = isa};
+    if (siren_pool_create(&f->pool, threads, &f->err) ||
+        siren_model_load(&f->model, path, &load, f->pool, &f->err) ||
+        siren_engine_create(&f->engine, f->model, f->pool, &options, &f->err))
+        fail_msg("%s: %s", path, f->err.message);
+}
+
+/* Into the parameters' own gradients. */
+static void backward_weights(struct fixture *f, const struct siren_training *training)
+{
+    struct pass p;
+    struct siren_params params = siren_model_params(f->model);
+    assert_int_equal(siren_forest_create(&p.forest, f->engine, NULL), 0);
+    run_recorded(&p, f, NULL, training);
+    loss_of(&p, 1);
+    for (size_t i = 0; i < params.n; i++)
+        memset(params.list[i].grad, 0,
+               (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
+    assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
+    siren_forest_free(p.forest);
+}
+
+static void test_weights(void **state)
+{
+    static const char *const names[] = {"llama", "qwen2", "qwen3"};
+    for (int m = 0; m < 3; m++) {
+        struct fixture f;
+        char path[64];
+        json_error_t error;
+        size_t n;
+        open_trainable(&f, names[m], NULL, 2, &SIREN_TRAIN_ALL);
+        float *expected = floats_open(names[m], "weights", &n);
+        snprintf(path, sizeof path, "tests/fixtures/adapters/%s-weights.json", names[m]);
+        json_t *index = json_load_file(path, 0, &error);
+        if (!index) fail_msg("%s: %s", path, error.text);
+        backward_weights(&f, &(struct siren_training){0});
+        struct siren_params params = siren_model_params(f.model);
+        assert_int_equal(params.n, json_object_size(index));
+        for (size_t i = 0; i < params.n; i++) {
+            const json_t *at = json_object_get(index, params.list[i].name);
+            if (!at) fail_msg("%s: %s", names[m], params.list[i].name);
+            assert_int_equal(json_integer_value(json_array_get(at, 1)),
+                             params.list[i].rows * params.list[i].columns);
+            struct siren_params one = {&params.list[i], 1};
+            double relative = worst_relative(one, params.list[i].grad,
+                                             expected + json_integer_value(json_array_get(at, 0)));
+            if (!(relative <= 1e-4))
+                fail_msg("%s: %s: relative error %g", names[m], params.list[i].name, relative);
+        }
+        json_decref(index);
+        free(expected);
+        fixture_close(&f);
+    }
+}
+
+static void test_weight_bits(void **state)
+{
+    static const char *const sets[] = {"portable", "avx2", "avx512"};
+    struct fixture first, f;
+    open_trainable(&first, "qwen3", "portable", 1, &SIREN_TRAIN_ALL);
+    backward_weights(&first, &(struct siren_training){0});
+    struct siren_params expected = siren_model_params(first.model);
+    for (int i = 0; i < 6; i++) {
+        if (!cpu_has(sets[i % 3])) continue;
+        /* Some layers and matrices only have the gradients that they have among all. */
+        struct siren_trainable upper = {1, 1, 0, 1, 0};
+        open_trainable(&f, "qwen3", sets[i % 3], 1 + i % 3, i < 3 ? &SIREN_TRAIN_ALL : &upper);
+        backward_weights(&f, &(struct siren_training){.memory_bytes = i % 2 ? 1 : 0});
+        struct siren_params params = siren_model_params(f.model);
+        assert_true(i < 3 ? params.n == expected.n : params.n < expected.n && params.n);
+        for (size_t p = 0, e = 0; p < params.n; p++, e++) {
+            while (strcmp(params.list[p].name, expected.list[e].name))
+                assert_true(++e < expected.n);
+            assert_memory_equal(params.list[p].grad, expected.list[e].grad,
+                                (size_t)(params.list[p].rows * params.list[p].columns) *
+                                    sizeof(float));
+        }
+        fixture_close(&f);
+    }
+    fixture_close(&first);
+}
+
+/* Values that were changed are those of the next pass, and what was kept before is refused. */
+static void test_changed_weights(void **state)
+{
+    struct fixture f;
+    int32_t ids[4] = {1, 2, 3, 4};
+    open_trainable(&f, "qwen2", NULL, 2, &SIREN_TRAIN_ALL);
+    struct pass p;
+    assert_int_equal(siren_forest_create(&p.forest, f.engine, NULL), 0);
+    int s = siren_forest_add(p.forest, SIREN_ROOT, ids, 4, SIREN_KEEP);
+    fixture_run(p.forest);
+    struct siren_kept *kept = siren_forest_take(p.forest, s);
+    backward_weights(&f, &(struct siren_training){0});
+    struct siren_params params = siren_model_params(f.model);
+    double slope = 0, h = 1e-5;
+    for (int side = -1; side <= 1; side += 2) {
+        for (size_t i = 0; i < params.n; i++)
+            for (int j = 0; j < params.list[i].rows * params.list[i].columns; j++)
+                params.list[i].value[j] +=
+                    (float)((side < 0 ? -h : 2 * h) * params.list[i].grad[j]);
+        assert_int_equal(siren_model_changed(f.model, f.pool, &f.err), 0);
+        run_recorded(&p, &f, NULL, &(struct siren_training){0});
+        slope += side * loss_of(&p, 0) / (2 * h);
+    }
+    double norm = 0;
+    for (size_t i = 0; i < params.n; i++)
+        for (int j = 0; j < params.list[i].rows * params.list[i].columns; j++)
+            norm += (double)params.list[i].grad[j] * (double)params.list[i].grad[j];
+    if (!(fabs(slope - norm) <= 0.02 * norm)) fail_msg("slope %g, gradient %g", slope, norm);
+    siren_forest_clear(p.forest);
+    siren_forest_add_kept(p.forest, kept);
+    siren_forest_add(p.forest, 0, ids, 4, 0);
+    assert_int_equal(siren_forest_plan(p.forest, &f.err), SIREN_EINVAL);
+    assert_non_null(strstr(f.err.message, "before the model's weights were changed"));
+    siren_kept_unref(kept);
+    siren_forest_free(p.forest);
+    fixture_close(&f);
+}
+
 /* ---- finite differences, with dropout ---- */
 
 static double loss_at(struct fixture *f, struct siren_adapter *a,
@@ -471,10 +600,11 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pytorch),  cmocka_unit_test(test_differences),
-        cmocka_unit_test(test_bits),     cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_parts),    cmocka_unit_test(test_accumulates),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_pytorch),     cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_bits),        cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_parts),       cmocka_unit_test(test_accumulates),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_weight_bits), cmocka_unit_test(test_changed_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

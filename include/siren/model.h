@@ -1,7 +1,7 @@
 /* A language model or a sentence encoder: its configuration and its weights.
  *
- * The model is immutable after loading and may be shared by any number of
- * engines; it must outlive them.  Decoders: Llama (SmolLM2), Qwen2, Qwen3.
+ * The model is immutable after loading (but for weights that are trained) and may be shared by any
+ * number of engines; it must outlive them.  Decoders: Llama (SmolLM2), Qwen2, Qwen3.
  * Encoders: BERT (MiniLM, bge), XLM-RoBERTa (BGE-M3).  Files: GGUF v3, or a
  * Hugging Face folder (config.json, safetensors, tokenizer.json). */
 #ifndef SIREN_MODEL_H
@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "siren/error.h"
+#include "siren/params.h"
 #include "siren/pool.h"
 
 enum siren_arch { SIREN_LLAMA, SIREN_QWEN2, SIREN_QWEN3, SIREN_BERT, SIREN_XLMR };
@@ -49,9 +50,23 @@ const char *siren_arch_name(enum siren_arch arch); /* "llama", "qwen2", … */
 
 struct siren_model;
 
+/* Weights to be trained: all of layers [first_layer, last_layer] (none where last < first), and of
+ * the rest what is 1.  Where the head is tied, embedding and head are one matrix and either means
+ * both of its uses. */
+struct siren_trainable {
+    int first_layer, last_layer;
+    int embedding, final_norm, head;
+};
+/* Everything: full fine-tuning, of a model of any number of layers. */
+#define SIREN_TRAIN_ALL ((struct siren_trainable){0, INT32_MAX, 1, 1, 1})
+
 struct siren_model_options {
     int expand; /* keep f32 panels in memory instead of the file's blocks: same bits, faster, larger
                  */
+    /* NULL, or what siren_forest_backward() shall give gradients of (decoders only): these weights
+     * are then held in f32, beside their packed form (quantised ones take their decoded values),
+     * and their gradients. */
+    const struct siren_trainable *trainable;
 };
 
 /* path: a .gguf file or a folder.  The pool is used while loading only. */
@@ -63,6 +78,14 @@ void siren_model_free(struct siren_model *model); /* NULL is allowed */
 const struct siren_config *siren_model_config(const struct siren_model *model);
 const char *siren_model_path(const struct siren_model *model);
 size_t siren_model_memory(const struct siren_model *model); /* bytes of packed weights */
+
+/* The weights that are trained, under Hugging Face's names, with gradients; n 0: none.  The views
+ * belong to the model.  Norms and biases are marked no_decay. */
+struct siren_params siren_model_params(struct siren_model *model);
+/* The values of these weights were changed (an optimiser's step): packs them again.  No pass may run
+ * meanwhile; what was kept before is refused after.  SIREN_ENOMEM: call it again. */
+int siren_model_changed(struct siren_model *model, struct siren_pool *pool,
+                        struct siren_error *err);
 
 /* "NAME#HASH" of a model's file or folder: the same weights, configuration and tokenizer give
  * the same identity wherever they lie. */

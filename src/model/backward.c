@@ -38,6 +38,14 @@ static enum back_depth depth_at(const struct siren_forest *f, int layer)
     return layer > f->back->lowest ? BACK_WHOLE : f->back->depth;
 }
 
+/* A group's input, where weights are trained (lora_back() keeps what an adapter wants). */
+static void keep_rows(struct siren_forest *f, enum lora_group group, int i0, int n, const float *in)
+{
+    const struct lora_tape *tape = &f->back->groups[group];
+    if (f->back->weights)
+        memcpy(tape->in + (size_t)i0 * tape->ld, in, (size_t)n * tape->ld * sizeof(float));
+}
+
 /* From dy, the gradient of the FFN's output, to that of its gates; ends with dy unchanged. */
 static void block_gates(struct siren_forest *f, struct thread_scratch *t, struct back_scratch *b,
                         int layer, const struct rows *v, int i0, int n, const float *dy,
@@ -49,11 +57,12 @@ static void block_gates(struct siren_forest *f, struct thread_scratch *t, struct
     size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
     const float *gates = f->tape[layer].gates + (size_t)i0 * 2 * F;
     int panels = (w->k + 15) / 16, pairs = (int)(F / 16),
-        trained = lora_trains(f, layer, LORA_DOWN_INPUT);
+        trained = input_wanted(f, layer, LORA_DOWN_INPUT);
     if ((size_t)w->k < F) /* padding columns of the last panel */
         memset(b->dffn, 0, (size_t)n * F * sizeof(float));
     if (trained) {
         k->swiglu(gates, 2 * F, n, pairs, t->ffn, F);
+        keep_rows(f, LORA_DOWN_INPUT, i0, n, t->ffn);
         memcpy(f->back->dffn_out + (size_t)i0 * d, dy, (size_t)n * d * sizeof(float));
     }
     k->gemm_dx(dy, d, n, w, 0, panels, b->dffn, F, 0, t->gemm);
@@ -76,13 +85,16 @@ static void block_ffn_back(struct siren_forest *f, struct thread_scratch *t, str
     enum back_depth depth = depth_at(f, layer);
     block_gates(f, t, b, layer, v, i0, n, dx, dgates);
     if (depth == BACK_DOWN) return;
-    if (lora_trains(f, layer, LORA_FFN_INPUT)) {
+    if (input_wanted(f, layer, LORA_FFN_INPUT)) {
         k->rmsnorm(mid, d, n, c->d_model, w->ffn_norm, c->norm_eps, t->normed, d);
+        keep_rows(f, LORA_FFN_INPUT, i0, n, t->normed);
         in = t->normed;
     }
     k->gemm_dx(dgates, 2 * F, n, &w->ffn_in, 0, (w->ffn_in.k + 15) / 16, b->dnormed, d, 0, t->gemm);
     lora_back(f, t, b, layer, LORA_FFN_INPUT, v, i0, n, in, d, dgates, 2 * F, b->dnormed, d);
     if (depth == BACK_FFN) return;
+    if (f->back->weights)
+        memcpy(f->back->dffn_normed + (size_t)i0 * d, b->dnormed, (size_t)n * d * sizeof(float));
     k->rmsnorm_backward(mid, d, b->dnormed, d, n, c->d_model, w->ffn_norm, c->norm_eps, dx, d, 1,
                         NULL);
 }
@@ -235,7 +247,12 @@ static void unrotate(struct siren_forest *f, struct back_scratch *b, int layer, 
     for (int h = 0; h < c->n_heads + c->n_kv_heads; h++)
         e->kernels->rope(dqkv + (size_t)h * D, (int)D, e->cosines + at, b->sines);
     if (!w->q_norm) return;
-    const float *raw = f->tape[layer].raw + (size_t)r * (size_t)config_qkv_width(c);
+    size_t width = (size_t)config_qkv_width(c), row = (size_t)r * width;
+    const float *raw = f->tape[layer].raw + row;
+    if (f->back->weights) {
+        memcpy(f->back->dnormed_heads + row, dqkv, width * sizeof *dqkv);
+        memcpy(f->back->raw_heads + row, raw, width * sizeof *raw);
+    }
     e->kernels->rmsnorm_backward(raw, D, dqkv, D, c->n_heads, (int)D, w->q_norm, c->norm_eps, dqkv,
                                  D, 0, NULL);
     e->kernels->rmsnorm_backward(raw + Q, D, dqkv + Q, D, c->n_kv_heads, (int)D, w->k_norm,
@@ -271,8 +288,9 @@ static void block_qkv_back(struct siren_forest *f, struct thread_scratch *t, str
         gather_dqkv(f, v, r0 + i, dqkv + (size_t)i * width);
         unrotate(f, b, layer, r0 + i, dqkv + (size_t)i * width);
     }
-    if (lora_trains(f, layer, LORA_ATTENTION_INPUT)) {
+    if (input_wanted(f, layer, LORA_ATTENTION_INPUT)) {
         k->rmsnorm(x, d, n, c->d_model, w->attention_norm, c->norm_eps, t->normed, d);
+        keep_rows(f, LORA_ATTENTION_INPUT, r0, n, t->normed);
         in = t->normed;
     }
     if (whole)
@@ -280,6 +298,9 @@ static void block_qkv_back(struct siren_forest *f, struct thread_scratch *t, str
     lora_back(f, t, b, layer, LORA_ATTENTION_INPUT, &all, r0, n, in, d, dqkv, width,
               whole ? b->dnormed : NULL, d);
     if (!whole) return;
+    if (f->back->weights)
+        memcpy(f->back->dattention_normed + (size_t)r0 * d, b->dnormed,
+               (size_t)n * d * sizeof(float));
     if (v->list) spread_active(f, r0, n);
     k->rmsnorm_backward(x, d, b->dnormed, d, n, c->d_model, w->attention_norm, c->norm_eps, dx, d,
                         1, NULL);
@@ -343,10 +364,13 @@ static void phase_tasks(struct siren_forest *f, int thread, int layer, const str
             lora_gradients(f, b, layer, LORA_FFN_INPUT, v, f->back->dgates, 2 * F, &tasks);
         if (f->back->dffn_out)
             lora_gradients(f, b, layer, LORA_DOWN_INPUT, v, f->back->dffn_out, d, &tasks);
+        if (f->back->weights) weight_gradients(f, b, layer, v, &tasks);
     }
     if (layer + 1 < c->n_layers)
         lora_gradients(f, b, layer + 1, LORA_ATTENTION_INPUT, &all, f->back->dqkv,
                        (size_t)config_qkv_width(c), &tasks);
+    if (f->back->weights && layer + 1 < c->n_layers) qkv_gradients(f, b, layer + 1, &tasks);
+    if (f->back->weights && layer < 0) embedding_gradient(f, &tasks);
 }
 
 struct back_run {

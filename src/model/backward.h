@@ -13,6 +13,7 @@
 
 #include "model/lora.h"
 #include "model/pass.h"
+#include "model/weights.h"
 
 /* How far the backward of a layer goes: to the lowest group of factors that is trained, or through
  * the whole layer.  In the order of the computation. */
@@ -32,6 +33,8 @@ struct back_scratch {
     float *plain;     /* (block, F) gate's or up's columns side by side */
     float *dnormed;   /* (block, d) */
     float *masked;    /* (block, widest input) before dropout */
+    float *gate_up;   /* (96, d) gradients of gate and up rows in turn, where weights are trained */
+    float *row;       /* (d) what nobody reads */
     float *sines;     /* (head_dim / 2) negated */
     float *dw;        /* gemm_dw's scratch */
     float *attention; /* attention_backward's scratch */
@@ -51,16 +54,22 @@ struct backward {
     float *last;             /* (n_active, d) states before the final norm */
     float *gradients;        /* beside outputs, 0 after the run */
     size_t n_gradients;
-    float *logprob_lse;    /* (n_requests) of logits / temperature */
-    float *dstates;        /* (n_active, d) after the final norm */
-    float *dlogits;        /* (LOGPROB_ROWS, n_vocab) */
-    float *output_rows;    /* (rows of one set, or LOGPROB_ROWS; d) */
-    float *dx;             /* (T, d) of the residual stream */
-    float *dx_active;      /* (n_active, d) in the last layer; dx itself where all are active */
-    float *dffn_out;       /* (T, d) of the FFN's output, where a down factor is trained */
-    float *dgates;         /* (T, 2·F) where a gate or up factor is trained */
-    float *dattended;      /* (T, Q) of attention's output, then of the queries */
-    float *dqkv;           /* (T, qkv width) */
+    float *logprob_lse; /* (n_requests) of logits / temperature */
+    float *dstates;     /* (n_active, d) after the final norm */
+    float *dlogits;     /* (LOGPROB_ROWS, n_vocab) */
+    float *output_rows; /* (rows of one set, or LOGPROB_ROWS; d) */
+    float *dx;          /* (T, d) of the residual stream */
+    float *dx_active;   /* (n_active, d) in the last layer; dx itself where all are active */
+    float *dffn_out;    /* (T, d) of the FFN's output, where a down factor is trained */
+    float *dgates;      /* (T, 2·F) where a gate or up factor is trained */
+    float *dattended;   /* (T, Q) of attention's output, then of the queries */
+    float *dqkv;        /* (T, qkv width) */
+    /* Where weights are trained. */
+    int weights;
+    float *dffn_normed;       /* (T, d) of the FFN's input */
+    float *dattention_normed; /* (T, d) of the QKV projection's input */
+    float *dnormed_heads;  /* (T, qkv width) of queries and keys after their norms, before RoPE */
+    float *raw_heads;      /* (T, qkv width) before their norms */
     float *page_gradients; /* [page][kv head][dk, dv][32][D] */
     float *page_mirrors;   /* [page][kv head][k, v], as page_mirror writes them */
     int *active_of_row;    /* (T) index into active rows, or -1 */
@@ -82,7 +91,7 @@ int tape_choose(struct siren_forest *f, int *n_slots, struct siren_error *err);
 int tape_lay_out(struct siren_forest *f, struct siren_error *err);
 
 /* backward_outputs.c: from the gradients of the outputs to those of the last layer's output; all
- * threads.  Uses cursors[0 … 3 · chunks + 3). */
+ * threads.  Takes back_output_cursors() of *cursor. */
 void back_outputs(struct siren_forest *f, int thread, int n_threads, atomic_long **cursor);
 size_t back_output_cursors(const struct siren_forest *f);
 /* backward.c: phases of the whole backward pass. */
@@ -104,6 +113,24 @@ static inline int back_task(struct back_tasks *t)
  * none), or of any adapter of the pass. */
 int adapter_trains(const struct siren_adapter *a, int layer, enum lora_group group);
 int lora_trains(const struct siren_forest *f, int layer, enum lora_group group);
+
+/* 1: something needs the group's input in this layer. */
+int input_wanted(const struct siren_forest *f, int layer, enum lora_group group);
+
+/* ---- backward_weights.c: gradients of weights, tasks of one phase ---- */
+
+/* Of a layer's output projection and FFN; of its QKV projection (one phase later). */
+void weight_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
+                      const struct rows *v, struct back_tasks *tasks);
+void qkv_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
+                   struct back_tasks *tasks);
+/* After the lowest layer. */
+void embedding_gradient(struct siren_forest *f, struct back_tasks *tasks);
+/* Of the head: a chunk of rows of log-probabilities; all requests of logits.  Of the final norm. */
+void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int n,
+                         atomic_long *cursor);
+void head_set_gradient(struct siren_forest *f, size_t c0, size_t c1);
+void final_norm_gradient(struct siren_forest *f, struct back_scratch *b);
 
 /* ---- backward_lora.c ---- */
 

@@ -4,7 +4,7 @@
 #include "model/backward.h"
 
 /* Panels of 16 columns of a state that one task takes. */
-enum { OUTPUT_PANELS = 4, OUTPUT_PHASES = 1, CHUNK_PHASES = 3 };
+enum { OUTPUT_PANELS = 4, OUTPUT_PHASES = 1, CHUNK_PHASES = 4 };
 
 static int n_chunks(const struct siren_forest *f)
 {
@@ -71,6 +71,7 @@ static void plain_outputs(struct siren_forest *f, int thread, atomic_long *curso
         for (size_t set = 0; set < f->n_sets; set++)
             if (f->sets[set].n_requests)
                 set_states(f, (int)set, p0, p1, c0, c1, f->scratch[thread].gemm);
+        if (b->weights) head_set_gradient(f, c0, c1);
     }
 }
 
@@ -155,6 +156,7 @@ static void logprob_outputs(struct siren_forest *f, int thread, atomic_long **cu
         ++*cursor;
         siren_pool_barrier(pool);
         chunk_states(f, thread, first, n, (*cursor)++);
+        head_chunk_gradient(f, &f->back->scratch[thread], n, (*cursor)++);
     }
 }
 
@@ -166,6 +168,7 @@ void back_outputs(struct siren_forest *f, int thread, int n_threads, atomic_long
     plain_outputs(f, thread, (*cursor)++);
     logprob_outputs(f, thread, cursor);
     siren_pool_barrier(f->engine->pool);
+    if (b->weights && thread == 0) final_norm_gradient(f, &b->scratch[0]);
     for (int i = thread; i < f->n_active; i += n_threads) /* rows are independent */
         f->engine->kernels->rmsnorm_backward(
             b->last + (size_t)i * d, d, b->dstates + (size_t)i * d, d, 1, m->config.d_model,

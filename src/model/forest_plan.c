@@ -117,6 +117,9 @@ static int place_segment(struct siren_forest *f, int index, struct siren_error *
             return siren_fail(err, SIREN_EINVAL,
                               "segment %d: kept by another model, instruction set or compute mode",
                               index);
+        if (s->kept->model_version != model->version)
+            return siren_fail(err, SIREN_EINVAL,
+                              "segment %d: kept before the model's weights were changed", index);
         s->start = s->kept->start;
         s->end = s->kept->end;
         return place_adapter(f, index, err);

@@ -44,6 +44,7 @@ int kept_create(struct siren_kept **out, const struct siren_model *model,
     if (!kept) return siren_fail_memory(err, "kept segment", sizeof *kept);
     kept->references = 1;
     kept->model = model;
+    kept->model_version = model->version;
     kept->kernels = kernels;
     kept->parent = siren_kept_ref(parent);
     kept->start = kept->end = start;

@@ -32,6 +32,7 @@ struct siren_kept {
     const struct siren_model *model;
     const struct kernels *kernels; /* pages are laid out by these */
     uint64_t adapter_version;      /* of the adapter it was computed with; 0: none */
+    uint64_t model_version;        /* of the weights' values */
     struct siren_kept *parent;     /* reference held; NULL at a root */
     int start, end;                /* positions [start, end) are its own */
     int n_pages, page_capacity;

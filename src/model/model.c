@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "model/config.h"
 #include "model/names.h"
+#include "model/weights.h"
 
 struct loader {
     struct siren_model *model;
@@ -18,27 +19,35 @@ struct loader {
 
 /* ---- small vectors ---- */
 
-/* The tensor's values in f32; NULL with rc set where it is missing or memory is short. */
-static float *load_vector(struct loader *l, int layer, enum model_tensor role)
+/* What is trained comes from its f32 values, the rest from the file. */
+static const struct tensor *find(struct loader *l, int layer, enum model_tensor role)
 {
-    struct siren_model *m = l->model;
+    const struct master *trained = master_find(l->model, layer, role);
     if (l->rc) return NULL;
-    const struct tensor *t = model_tensor(m->tensors, &m->config, layer, role, l->err);
-    if (!t) {
-        l->rc = l->err ? l->err->code : SIREN_EFORMAT;
-        return NULL;
-    }
+    if (trained) return &trained->tensor;
+    const struct tensor *t =
+        model_tensor(l->model->tensors, &l->model->config, layer, role, l->err);
+    if (!t) l->rc = l->err->code;
+    return t;
+}
+
+/* The tensor's values in f32, in new memory or, where a weight has changed, in the old. */
+static void load_vector(struct loader *l, float **v, int layer, enum model_tensor role)
+{
+    const struct tensor *t = find(l, layer, role);
+    if (!t) return;
     size_t n = 1;
     for (int i = 0; i < t->n_dims; i++) n *= (size_t)t->shape[i];
-    float *v = alloc_aligned((n + 15) / 16 * 16, sizeof *v);
-    if (!v) {
-        l->rc = siren_fail_memory(l->err, t->name, n * sizeof *v);
-        return NULL;
+    if (!*v) {
+        *v = alloc_aligned((n + 15) / 16 * 16, sizeof **v);
+        if (!*v) {
+            l->rc = siren_fail_memory(l->err, t->name, n * sizeof **v);
+            return;
+        }
+        memset(*v, 0, (n + 15) / 16 * 16 * sizeof **v);
+        l->model->memory += n * sizeof **v;
     }
-    memset(v, 0, (n + 15) / 16 * 16 * sizeof *v);
-    tensor_dequantize(t, 0, (int64_t)n, v);
-    m->memory += n * sizeof *v;
-    return v;
+    tensor_dequantize(t, 0, (int64_t)n, *v);
 }
 
 /* ---- matrices: pieces of one packed matrix, filled by all threads ---- */
@@ -88,20 +97,14 @@ static void load_matrix(struct loader *l, struct packed *w, int n, const struct 
     enum packed_kind kind = packed_kind_for(pieces[0].tensor->type, expand);
     for (int i = 0; i < n_pieces; i++)
         kind = packed_kind_join(kind, packed_kind_for(pieces[i].tensor->type, expand));
-    l->rc = packed_alloc_in(&l->model->arena, w, kind, n, (int)pieces[0].tensor->shape[1], l->err);
-    if (l->rc) return;
+    if (!w->data) {
+        l->rc =
+            packed_alloc_in(&l->model->arena, w, kind, n, (int)pieces[0].tensor->shape[1], l->err);
+        if (l->rc) return;
+        l->model->memory += w->panel_bytes * (size_t)w->n_panels;
+    }
     struct fill_job job = {.w = w, .pieces = pieces, .n_pieces = n_pieces};
     siren_pool_run(l->pool, fill_worker, &job);
-    l->model->memory += w->panel_bytes * (size_t)w->n_panels;
-}
-
-static const struct tensor *find(struct loader *l, int layer, enum model_tensor role)
-{
-    if (l->rc) return NULL;
-    const struct tensor *t =
-        model_tensor(l->model->tensors, &l->model->config, layer, role, l->err);
-    if (!t) l->rc = l->err ? l->err->code : SIREN_EFORMAT;
-    return t;
 }
 
 static void load_single(struct loader *l, struct packed *w, int layer, enum model_tensor role)
@@ -120,7 +123,7 @@ static void load_qkv(struct loader *l, struct layer_weights *w, int layer)
     if (l->rc) return;
     int n_q = config_q_width(c), n_k = config_kv_width(c);
     int32_t *order = NULL;
-    if (model_rope_permuted(l->model->tensors, c)) {
+    if (model_rope_permuted(l->model->tensors, c) && !master_find(l->model, layer, MODEL_Q)) {
         order = alloc_array((size_t)(n_q + n_k), sizeof *order);
         if (!order) {
             l->rc = siren_fail_memory(l->err, "row order", (size_t)n_q * sizeof *order);
@@ -165,42 +168,42 @@ static void load_gate_up(struct loader *l, struct layer_weights *w, int layer)
 /* ---- layers ---- */
 
 /* q, k and v biases one after the other, in the order of the packed columns. */
-static float *load_qkv_bias(struct loader *l, int layer)
+static void load_qkv_bias(struct loader *l, float **all, int layer)
 {
     const struct siren_config *c = &l->model->config;
-    float *q = load_vector(l, layer, MODEL_Q_BIAS), *k = load_vector(l, layer, MODEL_K_BIAS),
-          *v = load_vector(l, layer, MODEL_V_BIAS), *all = NULL;
+    float *parts[3] = {NULL, NULL, NULL}, *to;
+    static const enum model_tensor roles[3] = {MODEL_Q_BIAS, MODEL_K_BIAS, MODEL_V_BIAS};
     size_t n_q = (size_t)config_q_width(c), n_k = (size_t)config_kv_width(c);
-    if (!l->rc) {
-        all = alloc_aligned((n_q + 2 * n_k + 15) / 16 * 16, sizeof *all);
-        if (all) {
-            memcpy(all, q, n_q * sizeof *all);
-            memcpy(all + n_q, k, n_k * sizeof *all);
-            memcpy(all + n_q + n_k, v, n_k * sizeof *all);
-        } else {
-            l->rc = siren_fail_memory(l->err, "bias", n_q * sizeof *all);
-        }
+    size_t before = l->model->memory + (*all ? 0 : (n_q + 2 * n_k) * sizeof **all);
+    for (int i = 0; i < 3; i++) load_vector(l, &parts[i], layer, roles[i]);
+    l->model->memory = before; /* the parts are for the moment */
+    if (!l->rc && !*all) {
+        *all = alloc_aligned((n_q + 2 * n_k + 15) / 16 * 16, sizeof **all);
+        if (!*all) l->rc = siren_fail_memory(l->err, "bias", n_q * sizeof **all);
     }
-    free(q);
-    free(k);
-    free(v);
-    return all;
+    to = *all;
+    for (int i = 0; i < 3; i++) {
+        size_t n = i ? n_k : n_q;
+        if (!l->rc) memcpy(to, parts[i], n * sizeof *to);
+        to = l->rc ? NULL : to + n;
+        free(parts[i]);
+    }
 }
 
 static void load_decoder_layer(struct loader *l, int layer)
 {
     const struct siren_config *c = &l->model->config;
     struct layer_weights *w = &l->model->layers[layer];
-    w->attention_norm = load_vector(l, layer, MODEL_ATTN_NORM);
-    w->ffn_norm = load_vector(l, layer, MODEL_FFN_NORM);
+    load_vector(l, &w->attention_norm, layer, MODEL_ATTN_NORM);
+    load_vector(l, &w->ffn_norm, layer, MODEL_FFN_NORM);
     load_qkv(l, w, layer);
-    if (c->qkv_bias) w->qkv_bias = load_qkv_bias(l, layer);
+    if (c->qkv_bias) load_qkv_bias(l, &w->qkv_bias, layer);
     if (c->qk_norm) {
-        w->q_norm = load_vector(l, layer, MODEL_Q_NORM);
-        w->k_norm = load_vector(l, layer, MODEL_K_NORM);
+        load_vector(l, &w->q_norm, layer, MODEL_Q_NORM);
+        load_vector(l, &w->k_norm, layer, MODEL_K_NORM);
     }
     load_single(l, &w->out, layer, MODEL_O);
-    if (c->o_bias) w->out_bias = load_vector(l, layer, MODEL_O_BIAS);
+    if (c->o_bias) load_vector(l, &w->out_bias, layer, MODEL_O_BIAS);
     load_gate_up(l, w, layer);
     load_single(l, &w->ffn_out, layer, MODEL_DOWN);
 }
@@ -209,17 +212,26 @@ static void load_encoder_layer(struct loader *l, int layer)
 {
     struct layer_weights *w = &l->model->layers[layer];
     load_qkv(l, w, layer);
-    w->qkv_bias = load_qkv_bias(l, layer);
+    load_qkv_bias(l, &w->qkv_bias, layer);
     load_single(l, &w->out, layer, MODEL_O);
-    w->out_bias = load_vector(l, layer, MODEL_O_BIAS);
-    w->attention_norm = load_vector(l, layer, MODEL_ATTN_NORM);
-    w->attention_norm_bias = load_vector(l, layer, MODEL_ATTN_NORM_BIAS);
+    load_vector(l, &w->out_bias, layer, MODEL_O_BIAS);
+    load_vector(l, &w->attention_norm, layer, MODEL_ATTN_NORM);
+    load_vector(l, &w->attention_norm_bias, layer, MODEL_ATTN_NORM_BIAS);
     load_single(l, &w->ffn_in, layer, MODEL_UP);
-    w->ffn_in_bias = load_vector(l, layer, MODEL_UP_BIAS);
+    load_vector(l, &w->ffn_in_bias, layer, MODEL_UP_BIAS);
     load_single(l, &w->ffn_out, layer, MODEL_DOWN);
-    w->ffn_out_bias = load_vector(l, layer, MODEL_DOWN_BIAS);
-    w->ffn_norm = load_vector(l, layer, MODEL_FFN_NORM);
-    w->ffn_norm_bias = load_vector(l, layer, MODEL_FFN_NORM_BIAS);
+    load_vector(l, &w->ffn_out_bias, layer, MODEL_DOWN_BIAS);
+    load_vector(l, &w->ffn_norm, layer, MODEL_FFN_NORM);
+    load_vector(l, &w->ffn_norm_bias, layer, MODEL_FFN_NORM_BIAS);
+}
+
+static void load_head(struct loader *l)
+{
+    struct siren_model *m = l->model;
+    m->head_tensor = find(l, 0, m->config.tied_head ? MODEL_TOKEN_EMBEDDING : MODEL_HEAD);
+    if (l->rc) return;
+    struct piece piece = {.tensor = m->head_tensor, .rows = m->config.n_vocab};
+    load_matrix(l, &m->head, m->config.n_vocab, &piece, 1);
 }
 
 static void load_weights(struct loader *l)
@@ -228,17 +240,13 @@ static void load_weights(struct loader *l)
     const struct siren_config *c = &m->config;
     m->embedding = find(l, 0, MODEL_TOKEN_EMBEDDING);
     if (siren_is_encoder(c)) {
-        m->positions = load_vector(l, 0, MODEL_POSITIONS);
-        m->token_type = load_vector(l, 0, MODEL_TOKEN_TYPES);
-        m->embedding_norm = load_vector(l, 0, MODEL_EMBEDDING_NORM);
-        m->embedding_norm_bias = load_vector(l, 0, MODEL_EMBEDDING_NORM_BIAS);
+        load_vector(l, &m->positions, 0, MODEL_POSITIONS);
+        load_vector(l, &m->token_type, 0, MODEL_TOKEN_TYPES);
+        load_vector(l, &m->embedding_norm, 0, MODEL_EMBEDDING_NORM);
+        load_vector(l, &m->embedding_norm_bias, 0, MODEL_EMBEDDING_NORM_BIAS);
     } else {
-        m->final_norm = load_vector(l, 0, MODEL_FINAL_NORM);
-        m->head_tensor = c->tied_head ? m->embedding : find(l, 0, MODEL_HEAD);
-        if (!l->rc) {
-            struct piece piece = {.tensor = m->head_tensor, .rows = c->n_vocab};
-            load_matrix(l, &m->head, c->n_vocab, &piece, 1);
-        }
+        load_vector(l, &m->final_norm, 0, MODEL_FINAL_NORM);
+        load_head(l);
     }
     for (int i = 0; !l->rc && i < c->n_layers; i++) {
         if (siren_is_encoder(c))
@@ -262,6 +270,13 @@ static int check_sizes(const struct siren_model *m, struct siren_error *err)
     return SIREN_OK;
 }
 
+/* Never 0 and never twice. */
+static uint64_t model_next_version(void)
+{
+    static atomic_uint_least64_t last;
+    return atomic_fetch_add(&last, 1) + 1;
+}
+
 int siren_model_load(struct siren_model **out, const char *path,
                      const struct siren_model_options *options, struct siren_pool *pool,
                      struct siren_error *err)
@@ -281,7 +296,9 @@ int siren_model_load(struct siren_model **out, const char *path,
         m->layers = alloc_zeroed((size_t)m->config.n_layers, sizeof *m->layers);
         if (!m->layers) l.rc = siren_fail_memory(err, "layers", sizeof *m->layers);
     }
+    if (!l.rc && options && options->trainable) l.rc = masters_load(m, options->trainable, err);
     if (!l.rc) load_weights(&l);
+    if (!l.rc && m->masters) m->version = model_next_version();
     if (l.rc) {
         siren_model_free(m);
         return l.rc;
@@ -289,6 +306,19 @@ int siren_model_load(struct siren_model **out, const char *path,
     tensors_release(m->tensors); /* from here on only rows of the embedding are read */
     *out = m;
     return SIREN_OK;
+}
+
+int siren_model_changed(struct siren_model *m, struct siren_pool *pool, struct siren_error *err)
+{
+    struct siren_error local;
+    struct loader l = {.model = m, .pool = pool, .err = err ? err : &local};
+    if (!m->masters) return SIREN_OK;
+    m->version = model_next_version();
+    if (master_find(m, 0, MODEL_FINAL_NORM)) load_vector(&l, &m->final_norm, 0, MODEL_FINAL_NORM);
+    if (master_find(m, 0, MODEL_HEAD)) load_head(&l);
+    for (int i = 0; !l.rc && i < m->config.n_layers; i++)
+        if (master_find(m, i, MODEL_Q)) load_decoder_layer(&l, i);
+    return l.rc;
 }
 
 static void free_layer(struct layer_weights *w)
@@ -310,6 +340,7 @@ void siren_model_free(struct siren_model *m)
     free(m->embedding_norm);
     free(m->embedding_norm_bias);
     free(m->final_norm);
+    masters_free(m);
     tensors_close(m->tensors);
     free(m->path);
     free(m);

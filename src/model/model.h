@@ -24,6 +24,8 @@ struct layer_weights {
     float *ffn_norm, *ffn_norm_bias;
 };
 
+struct master;
+
 struct siren_model {
     struct siren_config config;
     struct tensors *tensors; /* the mapped file: embeddings are read from it row by row */
@@ -36,6 +38,9 @@ struct siren_model {
     const struct tensor *head_tensor; /* decoder (n_vocab, d_model); the embedding where tied */
     struct packed head;
     struct packed_arena arena; /* the memory of all packed weights */
+    struct master *masters;    /* weights.h: [layer · MODEL_TENSORS + role]; NULL: none is trained */
+    struct siren_params params;
+    uint64_t version; /* of the trained weights' values; 0: nothing is trained */
     size_t memory;
 };
 

@@ -227,6 +227,22 @@ const struct tensor *model_tensor(const struct tensors *ts, const struct siren_c
     return t;
 }
 
+void model_tensor_name(char *out, size_t room, const struct siren_config *c, int layer,
+                       enum model_tensor which)
+{
+    int bare = siren_is_encoder(c) || which == MODEL_HEAD;
+    const char *name = siren_is_encoder(c) ? roles[which].encoder : roles[which].decoder;
+    write_name(out, room, bare ? "" : "model.", name ? name : "", layer);
+}
+
+int model_tensor_shape(const struct siren_config *c, enum model_tensor which, int64_t shape[2])
+{
+    const struct role *r = &roles[which];
+    shape[0] = size_of(c, r->shape[0]);
+    shape[1] = size_of(c, r->shape[1]);
+    return r->shape[1] == NONE ? 1 : 2;
+}
+
 /* ---- completeness ------------------------------------------------------- */
 
 static int begins(const char *name, const char *start)

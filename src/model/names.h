@@ -51,6 +51,12 @@ int model_is_layer_tensor(enum model_tensor which);
 const struct tensor *model_tensor(const struct tensors *ts, const struct siren_config *c, int layer,
                                   enum model_tensor which, struct siren_error *err);
 
+/* Its name in a Hugging Face model that stands alone: "model.layers.0.mlp.up_proj.weight". */
+void model_tensor_name(char *out, size_t room, const struct siren_config *c, int layer,
+                       enum model_tensor which);
+/* Its shape; returns the number of dimensions. */
+int model_tensor_shape(const struct siren_config *c, enum model_tensor which, int64_t shape[2]);
+
 /* All tensors of the configuration are there, and the file holds none of unknown meaning. */
 int model_check_tensors(const struct tensors *ts, const struct siren_config *c,
                         struct siren_error *err);

@@ -98,7 +98,9 @@ struct siren_kept *cache_find(struct siren_session *s, const int32_t *ids, size_
     for (size_t i = 0; i < s->n_entries; i++) {
         struct cache_entry *e = &s->entries[i];
         if (e->n_ids > most || (best && e->n_ids <= best->n_ids)) continue;
-        if (e->kept->adapter_version != current_version(s)) continue;
+        if (e->kept->adapter_version != current_version(s) ||
+            e->kept->model_version != s->engine->model->version)
+            continue;
         if (!memcmp(e->ids, ids, e->n_ids * sizeof *ids)) best = e;
     }
     if (!best) return NULL;
@@ -112,6 +114,7 @@ int cache_insert(struct siren_session *s, const int32_t *ids, size_t n, struct s
     for (size_t i = 0; i < s->n_entries; i++)
         if (s->entries[i].n_ids == n &&
             s->entries[i].kept->adapter_version == kept->adapter_version &&
+            s->entries[i].kept->model_version == kept->model_version &&
             !memcmp(s->entries[i].ids, ids, n * sizeof *ids)) {
             s->entries[i].used = ++s->clock;
             return SIREN_OK;

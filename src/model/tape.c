@@ -53,11 +53,40 @@ int lora_trains(const struct siren_forest *f, int layer, enum lora_group group)
     return 0;
 }
 
+int input_wanted(const struct siren_forest *f, int layer, enum lora_group group)
+{
+    return lora_trains(f, layer, group) ||
+           (f->back->weights && master_find(f->engine->model, layer, MODEL_Q));
+}
+
+static int adapter_with_gradients(const struct siren_forest *f)
+{
+    for (size_t i = 0; f->adapted && i < f->n_segments; i++)
+        if (f->segments[i].chosen && f->segments[i].chosen->grads) return 1;
+    return 0;
+}
+
+/* The lowest trained layer; n_layers where only the head or the final norm is. */
+static int find_lowest_weights(struct siren_forest *f, struct siren_error *err)
+{
+    const struct siren_model *m = f->engine->model;
+    struct backward *b = f->back;
+    if (adapter_with_gradients(f))
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "a recorded pass that trains both weights and an adapter");
+    b->weights = 1;
+    b->depth = BACK_WHOLE;
+    while (b->lowest < m->config.n_layers && !master_find(m, b->lowest, MODEL_Q)) b->lowest++;
+    if (master_find(m, 0, MODEL_TOKEN_EMBEDDING)) b->lowest = 0;
+    return SIREN_OK;
+}
+
 static int find_lowest(struct siren_forest *f, struct siren_error *err)
 {
     struct backward *b = f->back;
     int n_layers = f->engine->model->config.n_layers;
     b->depth = BACK_NONE;
+    if (f->engine->model->masters) return find_lowest_weights(f, err);
     for (b->lowest = 0; b->lowest < n_layers; b->lowest++) {
         for (int g = 0; g < LORA_GROUPS; g++)
             if (lora_trains(f, b->lowest, (enum lora_group)g) &&
@@ -66,7 +95,8 @@ static int find_lowest(struct siren_forest *f, struct siren_error *err)
         if (b->depth) return SIREN_OK;
     }
     return siren_fail(err, SIREN_EINVAL,
-                      "a recorded pass in which nothing is trained: no adapter with gradients");
+                      "a recorded pass in which nothing is trained: neither an adapter of the pass "
+                      "nor the model has gradients");
 }
 
 /* ---- how much is saved ---- */
@@ -160,7 +190,8 @@ static void lay_out_tape(struct siren_forest *f, struct arena *a)
         if (t->saved) lay_out_layer(f, a, l, t);
     }
     /* One layer at a time is computed again; the last has no more rows than the others. */
-    if (!f->tape[f->back->lowest].saved) lay_out_layer(f, a, f->back->lowest, &f->back->again);
+    if (f->back->lowest < c->n_layers && !f->tape[f->back->lowest].saved)
+        lay_out_layer(f, a, f->back->lowest, &f->back->again);
     f->back->last = take_floats(a, (size_t)f->n_active * d);
 }
 
@@ -173,16 +204,21 @@ static void lay_out_groups(struct siren_forest *f, struct arena *a)
     size_t width[LORA_GROUPS] = {d, (size_t)config_q_width(c), d, F};
     int trained[LORA_GROUPS] = {0};
     for (int l = b->lowest; l < c->n_layers; l++)
-        for (int g = 0; g < LORA_GROUPS; g++) trained[g] |= lora_trains(f, l, (enum lora_group)g);
+        for (int g = 0; g < LORA_GROUPS; g++) trained[g] |= input_wanted(f, l, (enum lora_group)g);
     for (int g = 0; g < LORA_GROUPS; g++) {
         struct lora_tape *t = &b->groups[g];
         t->ld = width[g];
         t->in = trained[g] ? take_floats(a, T * t->ld) : NULL;
-        t->low = trained[g] ? take_floats(a, T * b->low_width) : NULL;
+        t->low = trained[g] && !b->weights ? take_floats(a, T * b->low_width) : NULL;
         t->dlow = take_floats(a, T * b->low_width);
     }
     b->dffn_out = trained[LORA_DOWN_INPUT] ? take_floats(a, T * d) : NULL;
     b->dgates = trained[LORA_FFN_INPUT] ? take_floats(a, T * 2 * F) : NULL;
+    if (!b->weights) return;
+    b->dffn_normed = take_floats(a, T * d);
+    b->dattention_normed = take_floats(a, T * d);
+    b->dnormed_heads = c->qk_norm ? take_floats(a, T * (size_t)config_qkv_width(c)) : NULL;
+    b->raw_heads = c->qk_norm ? take_floats(a, T * (size_t)config_qkv_width(c)) : NULL;
 }
 
 static void lay_out_threads(struct siren_forest *f, struct arena *a)
@@ -197,6 +233,8 @@ static void lay_out_threads(struct siren_forest *f, struct arena *a)
         t.plain = take_floats(a, B * F);
         t.dnormed = take_floats(a, B * (size_t)c->d_model);
         t.masked = take_floats(a, B * widest_input(c));
+        t.gate_up = f->back->weights ? take_floats(a, 96 * (size_t)c->d_model) : NULL;
+        t.row = take_floats(a, (size_t)c->d_model);
         t.sines = take_floats(a, (size_t)c->head_dim);
         t.dw = take_floats(a, gemm_dw_scratch());
         t.attention = take_floats(a, attention_backward_scratch(c->head_dim, f->max_pages));

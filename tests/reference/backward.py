@@ -11,7 +11,9 @@ continuations, 5 the lonely one.  With w(k) = cos(0.7 k) / 8 the loss is the sum
   at the last token of each: Σ_j w(j) logits[{3, 0, 7}[j]]
   log-probabilities of each token of stream 2 (temperature 1) and 3 (0.7) after the one before it:
       0.5 log p − 0.25 entropy;  at the prefix's last token also of token 5: 0.3 log p.
-In the file: for each layer, for each of q, k, v, o, gate, up, down: dA (r, in), dB (out, r).
+NAME-gradients.f32: for each layer, for each of q, k, v, o, gate, up, down: dA (r, in), dB (out, r).
+NAME-weights.json, .f32: the same loss without an adapter; name -> [first number, how many] of each
+weight's gradient.
 
 Pinned: peft 0.21.2 beside tiny.py's versions.
 """
@@ -23,7 +25,7 @@ import peft
 import torch
 import transformers as tf
 from lora import ADAPTERS, TARGETS
-from tiny import OUT
+from tiny import OUT, write_json
 
 LENGTHS = {1: 45, 2: 9, 3: 21, 4: 1, 5: 38}
 
@@ -82,18 +84,37 @@ def sequence_loss(model, ids, start, stream):
     return loss
 
 
+def whole_loss(model):
+    vocab = model.config.vocab_size
+    prefix = tokens(1, vocab)
+    loss = sequence_loss(model, tokens(5, vocab), 0, 5)
+    for stream in (2, 3, 4):
+        loss = loss + sequence_loss(model, prefix + tokens(stream, vocab), len(prefix), stream)
+    return loss
+
+
+def weights(name):
+    model = tf.AutoModelForCausalLM.from_pretrained(OUT / name, dtype=torch.float64,
+                                                    attn_implementation="eager")
+    whole_loss(model).backward()
+    index, grads, at = {}, [], 0
+    for key, parameter in model.named_parameters():
+        grads.append(parameter.grad.numpy().astype("<f4").reshape(-1))
+        index[key] = [at, grads[-1].size]
+        at += grads[-1].size
+    (ADAPTERS / f"{name}-weights.f32").write_bytes(np.concatenate(grads).tobytes())
+    write_json(ADAPTERS / f"{name}-weights.json", index)
+
+
 def main():
     for name in ("llama", "qwen2", "qwen3"):
         model, factors = load(name)
-        vocab = model.config.vocab_size
-        prefix = tokens(1, vocab)
-        loss = sequence_loss(model, tokens(5, vocab), 0, 5)
-        for stream in (2, 3, 4):
-            loss = loss + sequence_loss(model, prefix + tokens(stream, vocab), len(prefix), stream)
+        loss = whole_loss(model)
         loss.backward()
         grads = [f.grad.numpy().astype("<f4").reshape(-1) for f in factors]
         (ADAPTERS / f"{name}-gradients.f32").write_bytes(np.concatenate(grads).tobytes())
         print(name, float(loss))
+        weights(name)
 
 
 if __name__ == "__main__":

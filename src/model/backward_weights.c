@@ -1,0 +1,195 @@
+/* Gradients of a model's own weights: sums over all rows of the pass, one chain for each number. */
+#include <string.h>
+
+#include "model/backward.h"
+
+enum { WEIGHT_ROWS = 96, EMBEDDING_COLUMNS = 64 };
+
+/* A product's output gradients dy (n, ldy) and inputs x (n, ldx). */
+struct product {
+    const float *dy, *x;
+    size_t ldy, ldx;
+    int n;
+};
+
+/* grad (rows, K) += dyᵀ x. */
+static void matrix_gradient(struct siren_forest *f, struct back_scratch *b, const struct product *p,
+                            const struct master *m, struct back_tasks *tasks)
+{
+    int rows = (int)m->tensor.shape[0], K = (int)m->tensor.shape[1];
+    for (int row = 0; row < rows; row += WEIGHT_ROWS)
+        if (back_task(tasks))
+            f->engine->kernels->gemm_dw(p->dy, p->ldy, p->x, p->ldx, p->n, row,
+                                        rows - row < WEIGHT_ROWS ? rows : row + WEIGHT_ROWS, K,
+                                        m->grad, (size_t)K, b->dw);
+}
+
+static void bias_gradient(struct siren_forest *f, const struct product *p, const struct master *m,
+                          struct back_tasks *tasks)
+{
+    if (m && back_task(tasks))
+        f->engine->kernels->column_sums(p->dy, p->ldy, p->n, (int)m->tensor.shape[0], m->grad);
+}
+
+/* Gate and up, whose panels alternate in dy: a task has three panels of each. */
+static void gated_gradient(struct siren_forest *f, struct back_scratch *b, const struct product *p,
+                           const struct master *gate, const struct master *up,
+                           struct back_tasks *tasks)
+{
+    int rows = (int)gate->tensor.shape[0], K = (int)gate->tensor.shape[1];
+    int all = (rows + 15) / 16 * 32;
+    for (int first = 0; first < all; first += WEIGHT_ROWS) {
+        if (!back_task(tasks)) continue;
+        int n = all - first < WEIGHT_ROWS ? all - first : WEIGHT_ROWS;
+        memset(b->gate_up, 0, (size_t)n * (size_t)K * sizeof(float));
+        f->engine->kernels->gemm_dw(p->dy + first, p->ldy, p->x, p->ldx, p->n, 0, n, K, b->gate_up,
+                                    (size_t)K, b->dw);
+        for (int i = 0; i < n; i++) {
+            int column = first + i, row = column / 32 * 16 + column % 16;
+            if (row >= rows) continue;
+            const struct master *m = column / 16 % 2 ? up : gate;
+            f->engine->kernels->add(m->grad + (size_t)row * (size_t)K,
+                                    b->gate_up + (size_t)i * (size_t)K, (size_t)K);
+        }
+    }
+}
+
+/* The weight of an RMSNorm of x, n rows one behind the other. */
+static void norm_gradient(struct siren_forest *f, struct back_scratch *b, const struct product *p,
+                          const float *weight, const struct master *m)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    f->engine->kernels->rmsnorm_backward(p->x, p->ldx, p->dy, p->ldy, p->n, (int)m->tensor.shape[0],
+                                         weight, c->norm_eps, b->row, 0, 0, m->grad);
+}
+
+static const struct master *trained(const struct siren_forest *f, int layer,
+                                    enum model_tensor which)
+{
+    return master_find(f->engine->model, layer, which);
+}
+
+void weight_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
+                      const struct rows *v, struct back_tasks *tasks)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    const struct layer_weights *w = &f->engine->model->layers[layer];
+    const struct backward *back = f->back;
+    size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c), Q = (size_t)config_q_width(c);
+    if (!trained(f, layer, MODEL_Q)) return;
+    const float *dmid = v->list ? back->dx_active : back->dx;
+    struct product out = {dmid, f->tape[layer].attended, d, Q, v->n};
+    struct product gates = {back->dgates, back->groups[LORA_FFN_INPUT].in, 2 * F, d, v->n};
+    struct product down = {back->dffn_out, back->groups[LORA_DOWN_INPUT].in, d, F, v->n};
+    struct product norm = {back->dffn_normed, f->tape[layer].mid, d, d, v->n};
+    gated_gradient(f, b, &gates, trained(f, layer, MODEL_GATE), trained(f, layer, MODEL_UP), tasks);
+    matrix_gradient(f, b, &down, trained(f, layer, MODEL_DOWN), tasks);
+    matrix_gradient(f, b, &out, trained(f, layer, MODEL_O), tasks);
+    bias_gradient(f, &out, trained(f, layer, MODEL_O_BIAS), tasks);
+    if (back_task(tasks))
+        norm_gradient(f, b, &norm, w->ffn_norm, trained(f, layer, MODEL_FFN_NORM));
+}
+
+/* The weights that all heads of queries (of keys) share: row after row, head after head. */
+static void head_norm_gradient(struct siren_forest *f, struct back_scratch *b, int column,
+                               int n_heads, const float *weight, const struct master *m)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    size_t width = (size_t)config_qkv_width(c), D = (size_t)c->head_dim;
+    for (int r = 0; r < f->T; r++) {
+        size_t at = (size_t)r * width + (size_t)column;
+        struct product p = {f->back->dnormed_heads + at, f->back->raw_heads + at, D, D, n_heads};
+        norm_gradient(f, b, &p, weight, m);
+    }
+}
+
+void qkv_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
+                   struct back_tasks *tasks)
+{
+    static const enum model_tensor matrices[3] = {MODEL_Q, MODEL_K, MODEL_V};
+    static const enum model_tensor biases[3] = {MODEL_Q_BIAS, MODEL_K_BIAS, MODEL_V_BIAS};
+    const struct siren_config *c = &f->engine->model->config;
+    const struct layer_weights *w = &f->engine->model->layers[layer];
+    const struct backward *back = f->back;
+    size_t d = (size_t)c->d_model, width = (size_t)config_qkv_width(c);
+    int first[3] = {0, config_q_width(c), config_q_width(c) + config_kv_width(c)};
+    if (!trained(f, layer, MODEL_Q)) return;
+    for (int i = 0; i < 3; i++) {
+        struct product p = {back->dqkv + first[i], back->groups[LORA_ATTENTION_INPUT].in, width, d,
+                            f->T};
+        matrix_gradient(f, b, &p, trained(f, layer, matrices[i]), tasks);
+        bias_gradient(f, &p, trained(f, layer, biases[i]), tasks);
+    }
+    struct product norm = {back->dattention_normed, f->tape[layer].x, d, d, f->T};
+    if (back_task(tasks))
+        norm_gradient(f, b, &norm, w->attention_norm, trained(f, layer, MODEL_ATTN_NORM));
+    if (!c->qk_norm) return;
+    if (back_task(tasks))
+        head_norm_gradient(f, b, 0, c->n_heads, w->q_norm, trained(f, layer, MODEL_Q_NORM));
+    if (back_task(tasks))
+        head_norm_gradient(f, b, first[1], c->n_kv_heads, w->k_norm,
+                           trained(f, layer, MODEL_K_NORM));
+}
+
+void embedding_gradient(struct siren_forest *f, struct back_tasks *tasks)
+{
+    const struct master *m = trained(f, 0, MODEL_TOKEN_EMBEDDING);
+    size_t d = (size_t)f->engine->model->config.d_model;
+    for (size_t c0 = 0; m && c0 < d; c0 += EMBEDDING_COLUMNS) {
+        size_t c1 = d - c0 < EMBEDDING_COLUMNS ? d : c0 + EMBEDDING_COLUMNS;
+        if (!back_task(tasks)) continue;
+        for (int i = f->hidden_start[0]; i < f->hidden_start[1]; i++) {
+            const struct request *q = &f->requests[f->hidden_order[i]];
+            float *dx = f->back->dx + (size_t)q->row * d;
+            const float *g = f->back->gradients + q->offset;
+            for (size_t c = c0; c < c1; c++) dx[c] += g[c];
+        }
+        for (int r = 0; r < f->T; r++) {
+            const struct segment *s = &f->segments[f->row_segment[r]];
+            size_t id = (size_t)f->ids[s->first_id + (size_t)(f->row_position[r] - s->start)];
+            const float *dx = f->back->dx + (size_t)r * d;
+            for (size_t c = c0; c < c1; c++) m->grad[id * d + c] += dx[c];
+        }
+    }
+}
+
+/* ---- the head ---- */
+
+void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int n, atomic_long *cursor)
+{
+    const struct master *m = f->back->weights ? trained(f, 0, MODEL_HEAD) : NULL;
+    size_t d = (size_t)f->engine->model->config.d_model,
+           V = (size_t)f->engine->model->config.n_vocab;
+    if (!m) return;
+    struct product p = {f->back->dlogits, f->logprob_states, V, d, n};
+    struct back_tasks tasks = {.cursor = cursor, .mine = siren_claim(cursor, INT32_MAX)};
+    matrix_gradient(f, b, &p, m, &tasks);
+    /* The states are overwritten next. */
+    siren_pool_barrier(f->engine->pool);
+}
+
+void head_set_gradient(struct siren_forest *f, size_t c0, size_t c1)
+{
+    const struct master *m = trained(f, 0, MODEL_HEAD);
+    size_t d = (size_t)f->engine->model->config.d_model;
+    struct rows v = active_rows(f);
+    for (size_t i = 0; m && i < f->n_requests; i++) {
+        const struct request *q = &f->requests[i];
+        if (q->layer >= 0 || q->row_set == LOGPROB) continue;
+        const struct row_set *s = &f->sets[q->row_set];
+        const float *g = f->back->gradients + q->offset, *x = v.x + (size_t)q->compact * d;
+        for (size_t j = 0; j < s->n_rows; j++) {
+            float *grad = m->grad + (s->rows ? (size_t)s->rows[j] : j) * d;
+            for (size_t c = c0; c < c1; c++) grad[c] += g[j] * x[c];
+        }
+    }
+}
+
+void final_norm_gradient(struct siren_forest *f, struct back_scratch *b)
+{
+    const struct siren_model *model = f->engine->model;
+    const struct master *m = trained(f, 0, MODEL_FINAL_NORM);
+    size_t d = (size_t)model->config.d_model;
+    struct product p = {f->back->dstates, f->back->last, d, d, f->n_active};
+    if (m) norm_gradient(f, b, &p, model->final_norm, m);
+}
