@@ -44,7 +44,7 @@ static void test_faults_by_kind(void **state)
         {"", BIT(NO_TAGS) | BIT(NO_NUMBER), 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct siren_answer a = siren_answer_read(cases[i].text, 1, 5, 0);
+        struct siren_reading a = siren_answer_read(cases[i].text, 1, 5, 0);
         if (a.faults != cases[i].faults)
             fail_msg("'%s': faults %#x, expected %#x", cases[i].text, a.faults, cases[i].faults);
         assert_int_equal(a.has_number, cases[i].rating != 0);
@@ -67,7 +67,7 @@ static void test_faults_explain_the_format(void **state)
         double rating;
         uint64_t rest = i;
         for (int k = 0; k < 6; k++, rest /= 6) strcat(text, parts[rest % 6]);
-        struct siren_answer a = siren_answer_read(text, 1, 5, 0);
+        struct siren_reading a = siren_answer_read(text, 1, 5, 0);
         if (a.format != !(a.faults & form)) fail_msg("'%s': faults %#x", text, a.faults);
         assert_int_equal(a.format,
                          (siren_answer_parse(text, 1, 5, 5, &rating) & SIREN_ANSWER_FORMAT) != 0);
@@ -79,9 +79,9 @@ static void test_faults_explain_the_format(void **state)
 static void test_rewards_by_hand(void **state)
 {
     struct siren_reward r = {SIREN_REWARD_LINEAR, 1, 5, 0, 0};
-    struct siren_answer four = siren_answer_read("<think></think><answer>4</answer>", 1, 5, 0);
-    struct siren_answer bare = siren_answer_read("<answer>2</answer>", 1, 5, 0);
-    struct siren_answer none = siren_answer_read("four", 1, 5, 0);
+    struct siren_reading four = siren_answer_read("<think></think><answer>4</answer>", 1, 5, 0);
+    struct siren_reading bare = siren_answer_read("<answer>2</answer>", 1, 5, 0);
+    struct siren_reading none = siren_answer_read("four", 1, 5, 0);
     near(siren_reward(&r, &four, 4, -1, 50), 3, 0);
     near(siren_reward(&r, &four, 1, -1, 50), 1 + 2 - 3, 1e-15);
     near(siren_reward(&r, &bare, 5, -1, 50), -1 + 2 - 3, 1e-15);

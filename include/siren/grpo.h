@@ -28,14 +28,14 @@ enum siren_answer_fault {
 };
 const char *siren_fault_name(enum siren_answer_fault fault); /* "no tags", "unclosed", … */
 
-struct siren_answer {
+struct siren_reading {
     unsigned faults; /* bits 1 << enum siren_answer_fault; several may be set */
     int format; /* the four tags exactly once, in order, nothing behind: no fault up to AFTER */
     int has_number;
     double rating; /* clamped to the scale; read only where has_number */
 };
 /* Uses siren_answer_parse (siren/readout.h), so both agree. */
-struct siren_answer siren_answer_read(const char *text, double low, double high, int truncated);
+struct siren_reading siren_answer_read(const char *text, double low, double high, int truncated);
 
 /* ---- Rewards (6.1) ----
  *
@@ -53,7 +53,7 @@ struct siren_reward {
     int max_tokens;     /* > 0 where length_cost != 0 */
 };
 /* rps: the distribution's score, negative where there is none; read only for SIREN_REWARD_RPS. */
-double siren_reward(const struct siren_reward *reward, const struct siren_answer *answer,
+double siren_reward(const struct siren_reward *reward, const struct siren_reading *answer,
                     double truth, double rps, int n_tokens);
 
 /* ---- Advantages of a group of n answers to one prompt ---- */

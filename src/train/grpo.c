@@ -61,9 +61,9 @@ static unsigned tag_faults(const char *text)
     return faults;
 }
 
-struct siren_answer siren_answer_read(const char *text, double low, double high, int truncated)
+struct siren_reading siren_answer_read(const char *text, double low, double high, int truncated)
 {
-    struct siren_answer a = {.faults = tag_faults(text)};
+    struct siren_reading a = {.faults = tag_faults(text)};
     unsigned flags = siren_answer_parse(text, low, high, high, &a.rating);
     a.format = (flags & SIREN_ANSWER_FORMAT) != 0;
     a.has_number = (flags & SIREN_ANSWER_NUMBER) != 0;
@@ -73,7 +73,7 @@ struct siren_answer siren_answer_read(const char *text, double low, double high,
     return a;
 }
 
-double siren_reward(const struct siren_reward *r, const struct siren_answer *a, double truth,
+double siren_reward(const struct siren_reward *r, const struct siren_reading *a, double truth,
                     double rps, int n_tokens)
 {
     double reward = a->format ? 1 : -1, x = fabs(a->rating - truth) / (r->high - r->low);
