@@ -205,8 +205,17 @@ static void test_stops(void **state)
     assert_int_equal(u->all[1].n_ids, 5);
     assert_int_equal(u->all[2].n_ids, LENGTH);
     assert_false(u->all[2].stopped);
+    struct texts *v = texts_make(&f);
+    v->all[0].stop_ids = &stop;
+    v->all[0].n_stop_ids = v->all[0].keep_stop = 1;
+    generate(&f, v, &greedy, 2);
+    assert_int_equal(v->all[0].n_ids, first + 1);
+    assert_int_equal(v->all[0].ids[first], stop);
+    assert_memory_equal(v->all[0].logprobs, t->all[0].logprobs, (first + 1) * sizeof(float));
+    assert_true(v->all[0].stopped);
     texts_free(t);
     texts_free(u);
+    texts_free(v);
     fixture_close(&f);
 }
 

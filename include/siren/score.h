@@ -69,8 +69,10 @@ struct siren_sampling {
 struct siren_generation {
     struct siren_tokens prompt;
     uint64_t sequence; /* random stream: a sample depends on (seed, sequence, position) only */
-    const int32_t *stop_ids; /* generation ends after any of these (not part of the output) */
+    const int32_t *stop_ids; /* generation ends after any of these */
     size_t n_stop_ids;
+    int keep_stop; /* 1: the stop id that ended it is part of the output, with its log-probability
+                    */
     /* Called after each token with the ids so far; non-zero ends this one (the token is kept). */
     int (*on_token)(void *context, const int32_t *ids, size_t n_ids);
     void *context;

@@ -190,13 +190,11 @@ static int step(struct generator *g, struct runner *r, struct siren_error *err)
     size_t computed = gen->n_ids;
     int room = (int)gen->prompt.n_ids + (int)gen->n_ids + 1 <
                g->session->engine->model->config.max_positions;
-    if (is_stop(gen, id)) {
+    gen->stopped = is_stop(gen, id);
+    if (!gen->stopped || gen->keep_stop) rc = append(r, id, r->logprob, err);
+    if (rc) return rc;
+    if (!gen->stopped && gen->on_token && gen->on_token(gen->context, gen->ids, gen->n_ids))
         gen->stopped = 1;
-    } else {
-        rc = append(r, id, r->logprob, err);
-        if (rc) return rc;
-        if (gen->on_token && gen->on_token(gen->context, gen->ids, gen->n_ids)) gen->stopped = 1;
-    }
     if (gen->stopped || (int)gen->n_ids >= g->sampling->max_tokens || !room) {
         if (gen->keep) rc = keep_text(g, r, computed, err);
         if (rc) return rc;
