@@ -226,6 +226,10 @@ static void samples_are_averaged_and_counted(void **state)
     assert_int_equal(occurrences(a.text, "<think>\n"), 16);
     assert_true(n[2] > 0 && n[2] < 16); /* the streams differ */
     assert_int_equal(a.unreadable, n[2]);
+    assert_int_equal(a.in_format, 16 - n[2]);
+    assert_int_equal(a.faults[SIREN_FAULT_TRUNCATED], n[2]);
+    assert_int_equal(a.faults[SIREN_FAULT_UNCLOSED], n[2]);
+    assert_int_equal(a.faults[SIREN_FAULT_REPEATED], 0);
     assert_false(a.invalid);
     number = (double)(2 * n[0] + 5 * n[1] + 5 * n[2] + n[3]) / 16;
     assert_true(fabs(a.number - number) < 1e-12);
@@ -289,6 +293,70 @@ static void wrong_options_are_errors(void **state)
     assert_non_null(strstr(must_error.message, "temperature"));
 }
 
+/* ---- evaluation ---- */
+
+static json_t *evaluated(struct siren_app *with, struct siren_pool *pool, int64_t *run)
+{
+    struct siren_eval_options o = siren_eval_defaults();
+    struct siren_run stored;
+    json_t *metrics;
+    o.predict = sampled(4);
+    o.split = "train";
+    o.limit = 9;
+    MUST(siren_evaluate(with, &lm, &o, pool, run, NULL, ERR));
+    MUST(siren_run_load(&stored, with->ws, *run, ERR));
+    metrics = json_loads(stored.metrics, 0, NULL);
+    siren_run_clear(&stored);
+    return metrics;
+}
+
+static double at(const json_t *j, const char *a, const char *b, const char *c)
+{
+    const json_t *x = json_object_get(json_object_get(j, a), b);
+    return json_number_value(c ? json_object_get(x, c) : x);
+}
+
+/* Faults by kind, the mean number beside the distribution; all of it off the stored rows. */
+static void an_evaluation_reports_its_texts(void **state)
+{
+    struct siren_app with;
+    struct siren_pool *pool;
+    struct siren_predictions p;
+    int64_t run;
+    json_t *m;
+    double mae = 0, tokens = 0, lost = 0;
+    MUST(siren_pool_create(&pool, 1, ERR));
+    MUST(siren_app_open(&with, fixture_workspace("eval.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    say(mixed, 4);
+    m = evaluated(&with, pool, &run);
+    MUST(siren_predictions_load(&p, with.ws, run, ERR));
+    assert_int_equal(p.n, 9);
+    for (size_t i = 0; i < p.n; i++) {
+        json_t *j = json_loads(p.prediction[i].reasoning, 0, NULL);
+        assert_int_equal(json_integer_value(json_object_get(j, "texts")), 4);
+        lost += json_number_value(json_object_get(j, "unreadable"));
+        mae += fabs(json_number_value(json_object_get(j, "number")) - p.prediction[i].truth) / 9;
+        tokens += p.prediction[i].tokens_out / 36.0;
+        json_decref(j);
+    }
+    siren_predictions_clear(&p);
+    assert_true(lost > 0 && lost < 36);
+    assert_true(at(m, "reasoning", "texts", NULL) == 36);
+    assert_float_equal(at(m, "reasoning", "texts_a_row", NULL), 4, 1e-12);
+    assert_float_equal(at(m, "reasoning", "tokens_a_text", NULL), tokens, 1e-9);
+    assert_float_equal(at(m, "reasoning", "in_format", NULL), 1 - lost / 36, 1e-9);
+    assert_float_equal(at(m, "reasoning", "faults", "truncated"), lost / 36, 1e-9);
+    assert_float_equal(at(m, "reasoning", "faults", "unclosed"), lost / 36, 1e-9);
+    assert_float_equal(at(m, "reasoning", "faults", "no number"), lost / 36, 1e-9);
+    assert_true(at(m, "reasoning", "faults", "repeated tag") == 0);
+    assert_float_equal(at(m, "decoders", "number", "mae"), mae, 1e-9);
+    assert_true(at(m, "decoders", "number", "mae") != at(m, "decoders", "median", "mae"));
+    json_decref(m);
+    siren_app_close(&with);
+    siren_pool_free(pool);
+}
+
 static int setup(void **state)
 {
     if (scratch_create(state)) return -1;
@@ -317,6 +385,7 @@ int main(void)
         cmocka_unit_test(the_mean_is_of_distributions),
         cmocka_unit_test(alone_or_in_a_batch_the_answers_are_equal),
         cmocka_unit_test(wrong_options_are_errors),
+        cmocka_unit_test(an_evaluation_reports_its_texts),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

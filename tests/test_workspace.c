@@ -77,13 +77,26 @@ static void test_open_errors(void **state)
 static void test_missing_tables(void **state)
 {
     make_database(scratch_path("hollow"),
-                  "PRAGMA application_id = 0x5349524e; PRAGMA user_version = 1; CREATE TABLE t(x)");
+                  "PRAGMA application_id = 0x5349524e; PRAGMA user_version = 2; CREATE TABLE t(x)");
     struct siren_workspace *ws;
     struct siren_ratings ratings;
     struct siren_items items;
     ok(siren_workspace_open(&ws, scratch_path("hollow"), SIREN_WORKSPACE_READ, &err));
     expect_error(siren_ratings_load(&ratings, ws, &err), SIREN_EFORMAT, "no such table");
     expect_error(siren_items_load(&items, ws, &err), SIREN_EFORMAT, "no such table");
+    siren_workspace_close(ws);
+}
+
+/* A file of version 1: read by none, migrated by the first that writes. */
+static void test_migration(void **state)
+{
+    struct siren_workspace *ws = create_workspace("old.siren");
+    sql(ws, "ALTER TABLE predictions DROP COLUMN reasoning; PRAGMA user_version = 1");
+    siren_workspace_close(ws);
+    expect_open(scratch_path("old.siren"), SIREN_WORKSPACE_READ, SIREN_EUNSUPPORTED, "version 1");
+    ok(siren_workspace_open(&ws, scratch_path("old.siren"), SIREN_WORKSPACE_WRITE, &err));
+    assert_int_equal(number(ws, "PRAGMA user_version"), SIREN_SCHEMA_VERSION);
+    assert_int_equal(number(ws, "SELECT count(reasoning) FROM predictions"), 0);
     siren_workspace_close(ws);
 }
 
@@ -322,7 +335,7 @@ int main(void)
         cmocka_unit_test(test_transactions),         cmocka_unit_test(test_busy_names_the_writer),
         cmocka_unit_test(test_busy_in_this_process), cmocka_unit_test(test_snapshot),
         cmocka_unit_test(test_many_processes),       cmocka_unit_test(test_created_at_once),
-        cmocka_unit_test(test_killed_writer),
+        cmocka_unit_test(test_killed_writer),        cmocka_unit_test(test_migration),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

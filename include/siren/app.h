@@ -24,6 +24,7 @@
 #include "siren/adapter.h"
 #include "siren/chat.h"
 #include "siren/error.h"
+#include "siren/grpo.h"
 #include "siren/metrics.h"
 #include "siren/model.h"
 #include "siren/pool.h"
@@ -167,6 +168,8 @@ struct siren_answer {
     double outside; /* probability mass outside the labels; NAN: no distribution */
     double number;  /* SIREN_COT: mean of the numbers read, the fallback where none; else NAN */
     int samples, unreadable; /* SIREN_COT: texts, and those of them without a number */
+    int in_format;           /* SIREN_COT: texts with the four tags, once and in order (SPEC 6.1) */
+    int faults[SIREN_FAULTS]; /* SIREN_COT: texts with each kind of fault */
     int tokens_in, tokens_out, tokens_cached;
     double latency_ms; /* of its batch, divided by the batch's size */
     int invalid;       /* no text had a number to be read: the fallback stands for it */
@@ -299,7 +302,10 @@ int siren_export_prompts(struct siren_app *app, const struct siren_chat *chat,
 
 /* Metrics of a run's stored predictions as JSON, malloc'ed: {"n", "decoders": {"argmax": {"mae",
  * "mae_low", "mae_high", "rmse", …}, …}, "log_loss", "rps", "ece", "outside", "invalid", "stars",
- * "tokens", "latency_ms"}.  Intervals: bootstrap over users, 95 %. */
+ * "tokens", "latency_ms"}.  Intervals: bootstrap over users, 95 %.  Of reasoned answers also
+ * "reasoning": {"texts", "texts_a_row", "tokens_a_text", "in_format", "faults": {KIND: share of the
+ * texts, …}}, and where they have distributions the decoder "number", the mean of the numbers in
+ * the texts, beside those of the distribution. */
 int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
                       struct siren_error *err);
 

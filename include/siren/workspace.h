@@ -52,7 +52,7 @@ enum siren_workspace_mode {
 
 /* The schema this library writes; kept in PRAGMA user_version.  Older files are
  * migrated when opened for writing (reading one says so); newer ones are refused. */
-#define SIREN_SCHEMA_VERSION 1
+#define SIREN_SCHEMA_VERSION 2
 #define SIREN_APPLICATION_ID 0x5349524e /* "SIRN", PRAGMA application_id */
 
 /* SIREN_ENOTFOUND: no file.  SIREN_EFORMAT: not an SQLite database, damaged, or the
@@ -394,6 +394,9 @@ struct siren_prediction {
     double latency_ms;
     int invalid;      /* 1: no rating could be read; the policy's value stands in the decoders */
     const char *text; /* the CoT; NULL: none */
+    /* JSON, NULL: none: {"texts": 8, "in_format": 7, "unreadable": 1, "number": 3.9,
+     * "faults": {"truncated": 1}}; number: the mean of the numbers read, faults: texts with each */
+    const char *reasoning;
 };
 int siren_predictions_save(struct siren_workspace *ws, int64_t run,
                            const struct siren_prediction *predictions, size_t n,

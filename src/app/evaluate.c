@@ -175,13 +175,18 @@ static int store(struct evaluation *e, const size_t *rows, const struct siren_an
     static const size_t labels = SIREN_MAX_LABELS;
     struct siren_prediction predictions[REASON_BATCH];
     float *numbers = alloc_array(2 * labels * n, sizeof *numbers);
-    int rc;
+    char *reasoning[REASON_BATCH] = {0};
+    int rc = 0;
     if (!numbers) return siren_fail_memory(err, "predictions", n * 2 * labels * sizeof *numbers);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         predictions[i] =
             app_prediction(e->app, &e->targets[rows[i]], &answers[i], (int64_t)rows[i],
                            numbers + 2 * labels * i, numbers + 2 * labels * i + labels);
-    rc = siren_predictions_save(e->app->ws, e->run, predictions, n, err);
+        predictions[i].reasoning = reasoning[i] = app_reasoning_json(&answers[i]);
+        if (answers[i].samples && !reasoning[i]) rc = siren_fail_memory(err, "predictions", n);
+    }
+    if (!rc) rc = siren_predictions_save(e->app->ws, e->run, predictions, n, err);
+    for (size_t i = 0; i < n; i++) free(reasoning[i]);
     free(numbers);
     return rc;
 }

@@ -93,8 +93,12 @@ static int read_answer(const struct judge *j, const json_t *object, struct siren
     if (json_is_number(rating)) {
         a->mean = fmin(fmax(json_number_value(rating), scale->min), scale->max);
     } else if (text) {
-        unsigned flags = siren_answer_parse(text, scale->min, scale->max, fallback, &a->mean);
-        a->invalid = !(flags & SIREN_ANSWER_NUMBER);
+        struct siren_reading r = siren_answer_read(text, scale->min, scale->max, 0);
+        a->samples = 1;
+        a->in_format = r.format;
+        a->unreadable = a->invalid = !r.has_number;
+        for (int k = 0; k < SIREN_FAULTS; k++) a->faults[k] = r.faults >> k & 1;
+        a->number = a->mean = r.has_number ? r.rating : fallback;
         a->text = strdup(text);
         if (!a->text) return siren_fail_memory(err, "an answer", strlen(text));
     } else {
@@ -182,7 +186,10 @@ static int save(struct judge *j, int64_t run, struct siren_error *err)
     for (size_t i = 0; i < j->n && !rc; i++) {
         struct siren_prediction p = app_prediction(j->app, &j->targets[i], &j->answers[i],
                                                    (int64_t)i, probabilities, logprobs);
+        char *reasoning = app_reasoning_json(&j->answers[i]);
+        p.reasoning = reasoning;
         rc = siren_predictions_save(j->app->ws, run, &p, 1, err);
+        free(reasoning);
     }
     return rc;
 }

@@ -1,5 +1,6 @@
 #include "app/losses.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -12,6 +13,7 @@ void columns_clear(struct columns *c)
     free(c->truth);
     for (int d = 0; d < N_DECODERS; d++) free(c->decoded[d]);
     free(c->distributions);
+    free(c->number);
     free(c->invalid);
     free(c->latency);
     *c = (struct columns){0};
@@ -22,12 +24,13 @@ static int allocate(struct columns *c, size_t n, int labels)
     c->user = alloc_zeroed(n + 1, sizeof *c->user);
     c->item = alloc_zeroed(n + 1, sizeof *c->item);
     c->truth = alloc_zeroed(n + 1, sizeof *c->truth);
+    c->number = alloc_zeroed(n + 1, sizeof *c->number);
     c->invalid = alloc_zeroed(n + 1, 1);
     c->latency = alloc_zeroed(n + 1, sizeof *c->latency);
     c->distributions = alloc_zeroed(n + 1, (size_t)labels * sizeof *c->distributions);
     for (int d = 0; d < N_DECODERS; d++) c->decoded[d] = alloc_zeroed(n + 1, sizeof *c->decoded[d]);
-    return c->user && c->item && c->truth && c->invalid && c->latency && c->distributions &&
-           c->decoded[0] && c->decoded[1] && c->decoded[2];
+    return c->user && c->item && c->truth && c->number && c->invalid && c->latency &&
+           c->distributions && c->decoded[0] && c->decoded[1] && c->decoded[2];
 }
 
 /* float32 sums to 1 only nearly. */
@@ -40,9 +43,25 @@ static void copy_distribution(const struct siren_prediction *p, double *out)
 }
 
 struct presence {
-    int decoded[N_DECODERS], distributions;
+    int decoded[N_DECODERS], distributions, texts;
     size_t n_outside;
 };
+
+/* 1: the row has texts. */
+static int add_texts(struct columns *c, size_t i, const char *reasoning)
+{
+    json_t *j = reasoning ? json_loads(reasoning, 0, NULL) : NULL;
+    const json_t *faults = json_object_get(j, "faults");
+    size_t n = (size_t)json_integer_value(json_object_get(j, "texts"));
+    c->n_texts += n;
+    c->in_format += (size_t)json_integer_value(json_object_get(j, "in_format"));
+    c->number[i] = json_number_value(json_object_get(j, "number"));
+    for (int k = 0; k < SIREN_FAULTS; k++)
+        c->faults[k] += (size_t)json_integer_value(
+            json_object_get(faults, siren_fault_name((enum siren_answer_fault)k)));
+    json_decref(j);
+    return n > 0;
+}
 
 static void add(struct columns *c, const struct siren_prediction *p, int labels,
                 struct presence *has)
@@ -62,6 +81,7 @@ static void add(struct columns *c, const struct siren_prediction *p, int labels,
         copy_distribution(p, c->distributions + i * (size_t)labels);
     else
         has->distributions = 0;
+    has->texts &= add_texts(c, i, p->reasoning);
     if (!isnan(p->outside)) {
         c->outside += p->outside;
         has->n_outside++;
@@ -86,7 +106,7 @@ static void drop(double **column)
 int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct siren_error *err)
 {
     struct siren_predictions p;
-    struct presence has = {{1, 1, 1}, 1, 0};
+    struct presence has = {{1, 1, 1}, 1, 1, 0};
     int labels = siren_scale_labels(&app->meta.scale);
     int rc = siren_predictions_load(&p, app->ws, run, err);
     *out = (struct columns){0};
@@ -99,6 +119,7 @@ int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct
         for (int d = 0; d < N_DECODERS; d++)
             if (!has.decoded[d]) drop(&out->decoded[d]);
         if (!has.distributions) drop(&out->distributions);
+        if (!has.texts) drop(&out->number);
         if (!out->n)
             rc = siren_fail(err, SIREN_ENOTFOUND,
                             "run %lld has no predictions with a known true rating", (long long)run);

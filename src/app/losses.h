@@ -13,10 +13,13 @@ struct columns {
     double *truth;
     double *decoded[N_DECODERS]; /* by enum siren_decoder; NULL: some row has none */
     double *distributions;       /* (n, labels); NULL: some row has none */
+    double *number; /* mean of the numbers that a row's texts gave; NULL: some row has no texts */
     unsigned char *invalid;
     double outside; /* mean over the rows that know it; NAN: none does */
     double tokens_in, tokens_out, tokens_cached; /* sums */
     double *latency;                             /* (n) ms, ascending */
+    /* Sums over the rows' texts; all 0 without reasoning. */
+    size_t n_texts, in_format, faults[SIREN_FAULTS];
 };
 int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct siren_error *err);
 void columns_clear(struct columns *c);

@@ -125,6 +125,31 @@ struct siren_prediction app_prediction(const struct siren_app *app,
     };
 }
 
+static json_t *faults_json(const struct siren_answer *a)
+{
+    json_t *faults = json_object();
+    for (int k = 0; k < SIREN_FAULTS; k++)
+        if (a->faults[k])
+            json_object_set_new(faults, siren_fault_name((enum siren_answer_fault)k),
+                                json_integer(a->faults[k]));
+    return faults;
+}
+
+char *app_reasoning_json(const struct siren_answer *a)
+{
+    json_t *j;
+    char *text = NULL;
+    if (!a->samples) return NULL;
+    j = json_object();
+    json_object_set_new(j, "texts", json_integer(a->samples));
+    json_object_set_new(j, "in_format", json_integer(a->in_format));
+    json_object_set_new(j, "unreadable", json_integer(a->unreadable));
+    json_object_set_new(j, "number", app_real(a->number));
+    json_object_set_new(j, "faults", faults_json(a));
+    app_json_text(j, JSON_COMPACT, &text, NULL);
+    return text;
+}
+
 static json_t *notes_json(unsigned notes)
 {
     static const struct {
@@ -181,6 +206,8 @@ int siren_answer_json(const struct siren_app *app, const struct siren_target *t,
         json_object_set_new(j, "number", app_real(a->number));
         json_object_set_new(j, "samples", json_integer(a->samples));
         json_object_set_new(j, "unreadable", json_integer(a->unreadable));
+        json_object_set_new(j, "in_format", json_integer(a->in_format));
+        json_object_set_new(j, "faults", faults_json(a));
     }
     if (a->text) json_object_set_new(j, "text", json_string(a->text));
     return app_json_text(j, JSON_COMPACT, json, err);

@@ -23,6 +23,9 @@ int app_reason(struct siren_app *app, struct siren_lm *lm, const struct siren_ta
                const struct siren_prompt_ids *prompts, struct siren_answer *answers,
                const struct siren_progress *progress, struct siren_error *err);
 
+/* The random stream of a target's texts: of the target, not of its place in a batch. */
+uint64_t app_stream(const struct siren_target *target);
+
 /* Progress of a part: `done` of the inner call is spread over [from, from + n) of `total`. */
 struct app_part {
     const struct siren_progress *outer;
@@ -44,6 +47,9 @@ struct siren_prediction app_prediction(const struct siren_app *app,
                                        const struct siren_target *target,
                                        const struct siren_answer *answer, int64_t row,
                                        float *probabilities, float *logprobs);
+/* What siren_prediction.reasoning holds, malloc'ed; NULL for an answer without reasoning, or where
+ * there is no memory for it. */
+char *app_reasoning_json(const struct siren_answer *answer);
 
 /* json_dumps of *object (taken over, NULL is out of memory) to *text. */
 int app_json_text(json_t *object, size_t flags, char **text, struct siren_error *err);

@@ -46,15 +46,16 @@ static json_t *stars(const struct siren_app *app, const struct siren_metrics *m)
 }
 
 static int decoder(json_t *decoders, json_t *report, const struct siren_app *app,
-                   const struct columns *c, int d, struct siren_pool *pool, struct siren_error *err)
+                   const struct columns *c, const char *name, const double *decoded,
+                   struct siren_pool *pool, struct siren_error *err)
 {
-    struct siren_outcomes o = {c->n, c->truth, c->decoded[d], c->distributions, c->invalid};
+    struct siren_outcomes o = {c->n, c->truth, decoded, c->distributions, c->invalid};
     struct siren_metrics *m = alloc_zeroed(1, sizeof *m);
     double *losses = alloc_array(c->n, sizeof *losses);
     json_t *out = json_object();
     int rc = m && losses ? siren_metrics_compute(m, &app->meta.scale, &o, err)
                          : siren_fail_memory(err, "metrics", c->n * sizeof *losses);
-    for (size_t i = 0; i < c->n && !rc; i++) losses[i] = fabs(c->decoded[d][i] - c->truth[i]);
+    for (size_t i = 0; i < c->n && !rc; i++) losses[i] = fabs(decoded[i] - c->truth[i]);
     if (!rc) rc = interval(out, "mae", c, losses, SIREN_STAT_MEAN, pool, err);
     for (size_t i = 0; i < c->n && !rc; i++) losses[i] *= losses[i];
     if (!rc) rc = interval(out, "rmse", c, losses, SIREN_STAT_ROOT_MEAN, pool, err);
@@ -66,7 +67,7 @@ static int decoder(json_t *decoders, json_t *report, const struct siren_app *app
             json_object_set_new(report, "rps", app_real(m->rps));
             json_object_set_new(report, "ece", app_real(m->ece));
         }
-        json_object_set_new(decoders, siren_decoder_name((enum siren_decoder)d), out);
+        json_object_set_new(decoders, name, out);
     } else {
         json_decref(out);
     }
@@ -98,6 +99,22 @@ static void costs(json_t *report, const struct columns *c)
     json_object_set_new(report, "latency_ms", latency);
 }
 
+/* What the texts were like: shares of all texts. */
+static json_t *reasoning(const struct columns *c)
+{
+    json_t *out = json_object(), *faults = json_object();
+    double n = (double)c->n_texts;
+    for (int k = 0; k < SIREN_FAULTS; k++)
+        json_object_set_new(faults, siren_fault_name((enum siren_answer_fault)k),
+                            app_real((double)c->faults[k] / n));
+    json_object_set_new(out, "texts", json_integer((json_int_t)c->n_texts));
+    json_object_set_new(out, "texts_a_row", app_real(n / (double)c->n));
+    json_object_set_new(out, "tokens_a_text", app_real(c->tokens_out / n));
+    json_object_set_new(out, "in_format", app_real((double)c->in_format / n));
+    json_object_set_new(out, "faults", faults);
+    return out;
+}
+
 int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
                       struct siren_error *err)
 {
@@ -110,9 +127,14 @@ int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *poo
     decoders = json_object();
     json_object_set_new(report, "n", json_integer((json_int_t)c.n));
     for (int d = 0; d < N_DECODERS && !rc; d++)
-        if (c.decoded[d]) rc = decoder(decoders, report, app, &c, d, pool, err);
+        if (c.decoded[d])
+            rc = decoder(decoders, report, app, &c, siren_decoder_name((enum siren_decoder)d),
+                         c.decoded[d], pool, err);
+    if (!rc && c.number && c.distributions)
+        rc = decoder(decoders, report, app, &c, "number", c.number, pool, err);
     json_object_set_new(report, "decoders", decoders);
     costs(report, &c);
+    if (c.n_texts) json_object_set_new(report, "reasoning", reasoning(&c));
     columns_clear(&c);
     if (!rc) return app_json_text(report, JSON_COMPACT, json, err);
     json_decref(report);

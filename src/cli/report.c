@@ -61,6 +61,26 @@ static double at(const json_t *metrics, const char *group, const char *key)
     return json_number_value(json_object_get(json_object_get(metrics, group), key));
 }
 
+/* What the texts were like, and the faults that occurred. */
+static void reasoning(struct cli *cli, const json_t *r)
+{
+    const char *name;
+    json_t *value;
+    int n = 0;
+    if (!r) return;
+    cli_print(cli, "%lld texts, %.1f a row, of %.1f tokens; %.1f %% in format",
+              (long long)json_integer_value(json_object_get(r, "texts")),
+              json_number_value(json_object_get(r, "texts_a_row")),
+              json_number_value(json_object_get(r, "tokens_a_text")), share(r, "in_format"));
+    json_object_foreach(json_object_get(r, "faults"), name, value)
+    {
+        if (json_number_value(value) <= 0) continue;
+        cli_print(cli, "%s%s %.1f %%", n++ ? ", " : "\nfaults: ", name,
+                  100 * json_number_value(value));
+    }
+    cli_print(cli, "\n");
+}
+
 void report_metrics(struct cli *cli, const json_t *metrics)
 {
     const json_t *list = json_object_get(metrics, "decoders");
@@ -86,6 +106,7 @@ void report_metrics(struct cli *cli, const json_t *metrics)
         cli_print(cli, "%.1f ms a row; half below %.1f, 90 %% below %.1f, 99 %% below %.1f\n",
                   at(metrics, "latency_ms", "mean"), at(metrics, "latency_ms", "p50"),
                   at(metrics, "latency_ms", "p90"), at(metrics, "latency_ms", "p99"));
+    reasoning(cli, json_object_get(metrics, "reasoning"));
 }
 
 static json_t *parsed(const char *text)

@@ -15,6 +15,14 @@ static void bind_floats(sqlite3_stmt *q, int index, const float *values, int n)
         sqlite3_bind_null(q, index);
 }
 
+static void bind_text(sqlite3_stmt *q, int index, const char *text)
+{
+    if (text)
+        sqlite3_bind_text(q, index, text, -1, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(q, index);
+}
+
 static void bind_prediction(sqlite3_stmt *q, int64_t run, const struct siren_prediction *p)
 {
     sqlite3_bind_int64(q, 1, run);
@@ -33,10 +41,8 @@ static void bind_prediction(sqlite3_stmt *q, int64_t run, const struct siren_pre
     sqlite3_bind_int(q, 14, p->tokens_cached);
     sqlite3_bind_double(q, 15, isnan(p->latency_ms) ? 0 : p->latency_ms);
     sqlite3_bind_int(q, 16, !!p->invalid);
-    if (p->text)
-        sqlite3_bind_text(q, 17, p->text, -1, SQLITE_STATIC);
-    else
-        sqlite3_bind_null(q, 17);
+    bind_text(q, 17, p->text);
+    bind_text(q, 18, p->reasoning);
 }
 
 int siren_predictions_save(struct siren_workspace *ws, int64_t run,
@@ -49,8 +55,8 @@ int siren_predictions_save(struct siren_workspace *ws, int64_t run,
     code = store_prepare(ws, &q,
                          "INSERT OR REPLACE INTO predictions(run, row, user, item, truth, argmax,"
                          " mean, median, outside, probabilities, logprobs, tokens_in, tokens_out,"
-                         " tokens_cached, latency_ms, invalid, text)"
-                         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         " tokens_cached, latency_ms, invalid, text, reasoning)"
+                         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                          err);
     for (size_t i = 0; !code && i < n; i++) {
         if (predictions[i].n_labels < 0 || predictions[i].n_labels > MAX_LABELS) {
@@ -85,6 +91,15 @@ static int read_floats(struct siren_workspace *ws, sqlite3_stmt *q, int column,
     return SIREN_OK;
 }
 
+static int read_text(sqlite3_stmt *q, int column, struct strings *owner, const char **out,
+                     struct siren_error *err)
+{
+    const char *text = (const char *)sqlite3_column_text(q, column);
+    if (text && !(*out = strings_add(owner, text, strlen(text))))
+        return siren_fail_memory(err, "predictions", 0);
+    return SIREN_OK;
+}
+
 static int read_prediction(struct siren_workspace *ws, sqlite3_stmt *q, struct strings *owner,
                            struct siren_prediction *p, struct siren_error *err)
 {
@@ -105,10 +120,8 @@ static int read_prediction(struct siren_workspace *ws, sqlite3_stmt *q, struct s
     };
     int code = read_floats(ws, q, 8, owner, &p->probabilities, &p->n_labels, err);
     if (!code) code = read_floats(ws, q, 9, owner, &p->logprobs, &p->n_labels, err);
-    const char *text = (const char *)sqlite3_column_text(q, 15);
-    if (!code && text && !(p->text = strings_add(owner, text, strlen(text))))
-        code = siren_fail_memory(err, "predictions", 0);
-    return code;
+    if (!code) code = read_text(q, 15, owner, &p->text, err);
+    return code ? code : read_text(q, 16, owner, &p->reasoning, err);
 }
 
 int siren_predictions_load(struct siren_predictions *out, struct siren_workspace *ws, int64_t run,
@@ -123,7 +136,7 @@ int siren_predictions_load(struct siren_predictions *out, struct siren_workspace
     int code = store_prepare(ws, &q,
                              "SELECT row, user, item, truth, argmax, mean, median, outside,"
                              " probabilities, logprobs, tokens_in, tokens_out, tokens_cached,"
-                             " latency_ms, invalid, text FROM predictions WHERE run = ?"
+                             " latency_ms, invalid, text, reasoning FROM predictions WHERE run = ?"
                              " ORDER BY row",
                              err);
     if (!code) sqlite3_bind_int64(q, 1, run);

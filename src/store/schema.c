@@ -137,5 +137,8 @@ static const char schema_1[] =
     STORE_RATINGS_INDEX ";\n"
     "CREATE INDEX predictions_user ON predictions(user);\n";
 
+/* Version 2: what the texts of a reasoned prediction were like. */
+static const char schema_2[] = "ALTER TABLE predictions ADD COLUMN reasoning TEXT;\n";
+
 /* Step i brings a file of version i to i + 1; version 0 is an empty file. */
-const char *const schema_steps[SIREN_SCHEMA_VERSION] = {schema_1};
+const char *const schema_steps[SIREN_SCHEMA_VERSION] = {schema_1, schema_2};
