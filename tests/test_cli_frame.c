@@ -255,6 +255,27 @@ static void test_progress(void **state)
     assert_string_equal(captured(stderr, work), "");
 }
 
+static void work_with_news(void)
+{
+    const struct siren_progress *p = cli_progress(&cli);
+    siren_progress_update(p, "steps", 0, 40);
+    state_of.started -= 20;
+    state_of.drawn -= 20;
+    siren_progress_update(p, "steps: loss 0.50, 1,000 tokens/s", 10, 40);
+    state_of.drawn -= 20;
+    siren_progress_update(p, "steps: loss 0.40", 20, 40);
+    cli_progress_end(&cli);
+}
+
+static void test_news(void **state)
+{
+    cli.quiet = 0;
+    assert_string_equal(captured(stderr, work_with_news),
+                        " 25 %  10 of 40 steps  0.50/s, 1 min 0 s left  loss 0.50, 1,000 tokens/s\n"
+                        " 50 %  20 of 40 steps  1.00/s, 20 s left  loss 0.40\n"
+                        "20 of 40 steps in 20 s (1.00/s)  loss 0.40\n");
+}
+
 static void interrupt(void)
 {
     const struct siren_progress *p = cli_progress(&cli);
@@ -276,12 +297,12 @@ static void test_interrupt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_commands, fresh),  cmocka_unit_test_setup(test_values, fresh),
-        cmocka_unit_test_setup(test_need, fresh),      cmocka_unit_test_setup(test_pool, fresh),
-        cmocka_unit_test_setup(test_numbers, fresh),   cmocka_unit_test_setup(test_width, fresh),
-        cmocka_unit_test_setup(test_table, fresh),     cmocka_unit_test_setup(test_json, fresh),
-        cmocka_unit_test_setup(test_wrap, fresh),      cmocka_unit_test_setup(test_progress, fresh),
-        cmocka_unit_test_setup(test_interrupt, fresh),
+        cmocka_unit_test_setup(test_commands, fresh), cmocka_unit_test_setup(test_values, fresh),
+        cmocka_unit_test_setup(test_need, fresh),     cmocka_unit_test_setup(test_pool, fresh),
+        cmocka_unit_test_setup(test_numbers, fresh),  cmocka_unit_test_setup(test_width, fresh),
+        cmocka_unit_test_setup(test_table, fresh),    cmocka_unit_test_setup(test_json, fresh),
+        cmocka_unit_test_setup(test_wrap, fresh),     cmocka_unit_test_setup(test_progress, fresh),
+        cmocka_unit_test_setup(test_news, fresh),     cmocka_unit_test_setup(test_interrupt, fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

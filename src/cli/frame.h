@@ -20,7 +20,8 @@ struct cli_state {
     int want_help, want_version;
     struct siren_pool *pool;
     struct siren_progress progress;
-    char what[64]; /* the unit of the work that is watched; "" when none is */
+    char what[64];  /* the unit of the work that is watched; "" when none is */
+    char news[200]; /* what stood behind the colon last */
     double started, drawn;
     uint64_t first, done, total;
     int visible;  /* the bar is on the terminal's current line */

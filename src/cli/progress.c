@@ -77,11 +77,32 @@ static void draw_bar(char *out, size_t size, double share, int cells)
                                  i < full ? (utf8 ? "█" : "#") : (utf8 ? "░" : "."));
 }
 
-/* Amount, rate and time left; on a terminal (width > 0) a bar before them, as
+/* Without its last part; 0: it has one only. */
+static int drop_part(char *news)
+{
+    char *last = NULL;
+    for (char *p = news; (p = strstr(p, ", ")); p++) last = p;
+    if (last) *last = 0;
+    return last != NULL;
+}
+
+/* The news, as many of their parts as there is room for (width 0: all). */
+static void add_news(const struct cli_state *s, char *text, size_t size, int width)
+{
+    char news[sizeof s->news];
+    size_t used = strlen(text);
+    int room = width - 1 - (int)cli_text_width(text) - 2;
+    snprintf(news, sizeof news, "%s", s->news);
+    while (width && (int)cli_text_width(news) > room && drop_part(news)) continue;
+    if (*news && (!width || (int)cli_text_width(news) <= room))
+        snprintf(text + used, size - used, "  %s", news);
+}
+
+/* Amount, rate, time left and news; on a terminal (width > 0) a bar before them, as
  * wide as there is room for. */
 static void progress_line(const struct cli_state *s, char *out, size_t size, int width)
 {
-    char amount[160], rate[60], left[60] = "", bar[160] = "", text[400];
+    char amount[160], rate[60], left[60] = "", bar[160] = "", text[600];
     amount_text(s, amount, sizeof amount);
     double per_second = rate_of(s, rate, sizeof rate);
     double share = s->total ? (double)s->done / (double)s->total : 0;
@@ -93,6 +114,7 @@ static void progress_line(const struct cli_state *s, char *out, size_t size, int
         snprintf(text, sizeof text, "%3d %%  %s  %s%s", (int)(share * 100), amount, rate, left);
     else
         snprintf(text, sizeof text, "%s  %s", amount, rate);
+    add_news(s, text, sizeof text, width);
     int room = width - 1 - (int)cli_text_width(text);
     if (s->total && room >= 10) draw_bar(bar, sizeof bar, share, room > 30 ? 30 : room);
     snprintf(out, size, "%s%s%s", bar, *bar ? " " : "", text);
@@ -108,17 +130,26 @@ void cli_progress_end(struct cli *cli)
         char amount[160], rate[60];
         amount_text(s, amount, sizeof amount);
         rate_of(s, rate, sizeof rate);
-        fprintf(stderr, "%s in %s (%s)\n", amount, cli_seconds(elapsed), rate);
+        fprintf(stderr, "%s in %s (%s)%s%s\n", amount, cli_seconds(elapsed), rate,
+                *s->news ? "  " : "", s->news);
     }
     s->what[0] = 0;
 }
 
 static void start(struct cli_state *s, const char *what, uint64_t done)
 {
-    snprintf(s->what, sizeof s->what, "%s", what);
+    snprintf(s->what, sizeof s->what, "%.*s", (int)strcspn(what, ":"), what);
     s->started = s->drawn = now();
     s->first = done;
     s->lines = 0;
+}
+
+/* "steps: loss 0.42" goes on where "steps" was. */
+static int is_same(const struct cli_state *s, const char *what)
+{
+    size_t n = strcspn(what, ":"), most = sizeof s->what - 1;
+    if (n > most) n = most;
+    return strlen(s->what) == n && strncmp(s->what, what, n) == 0;
 }
 
 static int update(void *context, const char *what, uint64_t done, uint64_t total)
@@ -126,10 +157,12 @@ static int update(void *context, const char *what, uint64_t done, uint64_t total
     struct cli *cli = context;
     struct cli_state *s = cli->state;
     if (cli->quiet) return interrupted;
-    if (strncmp(s->what, what, sizeof s->what - 1) != 0 || done < s->done) {
+    if (!is_same(s, what) || done < s->done) {
         cli_progress_end(cli);
         start(s, what, done);
     }
+    what += strcspn(what, ":");
+    snprintf(s->news, sizeof s->news, "%s", *what ? what + 1 + strspn(what + 1, " ") : "");
     s->done = done;
     s->total = total;
     int terminal = on_terminal();
