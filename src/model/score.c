@@ -12,11 +12,11 @@
 
 #include "base/alloc.h"
 #include "model/pass.h"
+#include "model/radix.h"
 #include "model/session.h"
 
 struct sequence {
-    const int32_t *ids;
-    size_t n_ids;
+    struct siren_tokens tokens; /* first: see model/radix.h */
     size_t first_mark; /* the first position whose logits are wanted: the prompt's last token */
     size_t keep;       /* a cut worth keeping, 0: none */
     size_t cached;     /* length of the kept prefix in use */
@@ -33,22 +33,6 @@ struct batch {
     int32_t *ids;
     int *outputs;
 };
-
-static size_t common_prefix(const struct sequence *a, const struct sequence *b)
-{
-    size_t n = a->n_ids < b->n_ids ? a->n_ids : b->n_ids, i = 0;
-    while (i < n && a->ids[i] == b->ids[i]) i++;
-    return i;
-}
-
-static int by_ids(const void *a, const void *b)
-{
-    const struct sequence *x = a, *y = b;
-    size_t n = common_prefix(x, y);
-    if (n < x->n_ids && n < y->n_ids) return x->ids[n] < y->ids[n] ? -1 : 1;
-    if (x->n_ids != y->n_ids) return x->n_ids < y->n_ids ? -1 : 1;
-    return 0;
-}
 
 static int check_score(const struct siren_score *s, size_t index, struct siren_error *err)
 {
@@ -87,8 +71,7 @@ static int build_sequences(struct batch *b, struct siren_score *scores, size_t n
             const struct siren_tokens *c = &scores[i].continuations[j];
             struct sequence *s = &b->sequences[b->n++];
             scores[i].logprobs[j] = 0;
-            *s = (struct sequence){.ids = ids,
-                                   .n_ids = p->n_ids + c->n_ids - 1,
+            *s = (struct sequence){.tokens = {ids, p->n_ids + c->n_ids - 1},
                                    .first_mark = p->n_ids - 1,
                                    .keep =
                                        scores[i].keep_prefix < p->n_ids ? scores[i].keep_prefix : 0,
@@ -96,14 +79,14 @@ static int build_sequences(struct batch *b, struct siren_score *scores, size_t n
                                    .continuation = j};
             memcpy(ids, p->ids, p->n_ids * sizeof *ids);
             memcpy(ids + p->n_ids, c->ids, (c->n_ids - 1) * sizeof *ids);
-            ids += s->n_ids;
+            ids += s->tokens.n_ids;
         }
     }
-    qsort(b->sequences, b->n, sizeof *b->sequences, by_ids);
+    qsort(b->sequences, b->n, sizeof *b->sequences, radix_compare);
     int *outputs = b->outputs;
     for (size_t i = 0; i < b->n; i++) {
         b->sequences[i].outputs = outputs;
-        outputs += b->sequences[i].n_ids - b->sequences[i].first_mark;
+        outputs += b->sequences[i].tokens.n_ids - b->sequences[i].first_mark;
     }
     return SIREN_OK;
 }
@@ -122,24 +105,20 @@ static size_t pass_end(struct batch *b, size_t from)
         LOGIT_BYTES / sizeof(float) / (size_t)session->engine->model->config.n_vocab + 1;
     for (; i < b->n; i++) {
         struct sequence *s = &b->sequences[i];
-        s->kept = cache_find(b->session, s->ids, s->first_mark);
+        s->kept = cache_find(b->session, s->tokens.ids, s->first_mark);
         s->cached = s->kept ? siren_kept_tokens(s->kept) : 0;
-        size_t known = i > from ? common_prefix(s, s - 1) : 0;
+        size_t known = i > from ? radix_common(&s->tokens, &s[-1].tokens) : 0;
         if (s->cached > known) known = s->cached;
-        tokens += s->n_ids - known;
+        tokens += s->tokens.n_ids - known;
         size_t first = known > s->first_mark ? known : s->first_mark;
-        marks += s->n_ids - first;
+        marks += s->tokens.n_ids - first;
         if (i > from && (tokens > (size_t)session->pass_tokens || marks > most_marks)) break;
     }
     return i;
 }
 
-/* A node still to be built: sequences [low, high) agree on their first `depth` tokens. */
-struct node {
-    size_t low, high, depth;
-    int parent; /* segment, SIREN_ROOT, or UNKNOWN: each descendant has a kept prefix of its own */
-    int parent_kept; /* the parent is (or will be) kept, so this one may be */
-};
+/* A node's segment while each descendant has a kept prefix of its own; its mark is 1 where that
+ * segment is (or will be) kept, so that what continues it may be. */
 enum { UNKNOWN = -2, KEEP_AT_LEAST = 16 };
 
 struct kept_segment {
@@ -151,21 +130,11 @@ struct builder {
     struct batch *batch;
     size_t from, to;
     size_t cut; /* what the pass's last sequence shares with the next pass's first */
-    struct node *stack;
-    size_t n_stack, stack_capacity;
     struct kept_segment *keeps;
     size_t n_keeps, keeps_capacity;
     size_t budget;   /* bytes that may still be kept */
     int *kept_roots; /* per sequence: the forest's segment of its kept prefix, -1: not added yet */
 };
-
-static int push(struct builder *b, struct node node)
-{
-    if (alloc_grow(&b->stack, &b->stack_capacity, b->n_stack + 1, sizeof *b->stack))
-        return SIREN_ENOMEM;
-    b->stack[b->n_stack++] = node;
-    return SIREN_OK;
-}
 
 /* The forest's segment for a kept prefix, added once a pass. */
 static int kept_root(struct builder *b, size_t sequence)
@@ -180,7 +149,7 @@ static int kept_root(struct builder *b, size_t sequence)
 }
 
 /* Ask for the logits of the marks of sequences [low, high) in tokens [from, to) of the segment. */
-static int request_marks(struct builder *b, const struct node *node, int segment, size_t from,
+static int request_marks(struct builder *b, const struct radix_node *node, int segment, size_t from,
                          size_t to)
 {
     struct siren_forest *forest = b->batch->session->forest;
@@ -199,7 +168,8 @@ static int request_marks(struct builder *b, const struct node *node, int segment
 
 /* The next position in (depth, end] at which the run of tokens is cut because its head is worth
  * keeping; end if none. */
-static size_t next_cut(const struct builder *b, const struct node *node, size_t depth, size_t end)
+static size_t next_cut(const struct builder *b, const struct radix_node *node, size_t depth,
+                       size_t end)
 {
     size_t cut = end;
     if (node->high == b->to && b->cut > depth && b->cut < cut) cut = b->cut;
@@ -210,10 +180,10 @@ static size_t next_cut(const struct builder *b, const struct node *node, size_t 
     return cut;
 }
 
-static int worth_keeping(struct builder *b, const struct node *node, size_t from, size_t to,
+static int worth_keeping(struct builder *b, const struct radix_node *node, size_t from, size_t to,
                          size_t end)
 {
-    if (!node->parent_kept) return 0;
+    if (!node->mark) return 0;
     int needed = to < end || (node->high == b->to && b->cut >= to) ||
                  b->batch->sequences[node->low].keep == to;
     const struct sequence *all = b->batch->sequences;
@@ -224,14 +194,14 @@ static int worth_keeping(struct builder *b, const struct node *node, size_t from
     return 1;
 }
 
-/* Tokens [depth, end) that the node's sequences share, as one segment or, cut, as several. */
-static int add_run(struct builder *b, struct node *node, size_t end)
+/* The node's run from its depth on, as one segment or, cut, as several. */
+static int add_run(struct builder *b, struct radix_node *node)
 {
     const struct sequence *first = &b->batch->sequences[node->low];
-    while (node->depth < end) {
-        size_t to = next_cut(b, node, node->depth, end);
-        int keep = worth_keeping(b, node, node->depth, to, end);
-        int segment = session_add(b->batch->session, node->parent, first->ids + node->depth,
+    while (node->depth < node->end) {
+        size_t to = next_cut(b, node, node->depth, node->end);
+        int keep = worth_keeping(b, node, node->depth, to, node->end);
+        int segment = session_add(b->batch->session, node->segment, first->tokens.ids + node->depth,
                                   to - node->depth, keep ? SIREN_KEEP : 0);
         if (segment < 0 || request_marks(b, node, segment, node->depth, to)) return SIREN_ENOMEM;
         if (keep) {
@@ -243,64 +213,43 @@ static int add_run(struct builder *b, struct node *node, size_t end)
         if (node->depth <= first->first_mark) /* of the prompt itself, not of a continuation */
             first->score->tokens_cached -=
                 (to <= first->first_mark ? to : first->first_mark + 1) - node->depth;
-        node->parent = segment;
-        node->parent_kept = keep;
+        node->segment = segment;
+        node->mark = keep;
         node->depth = to;
     }
     return SIREN_OK;
 }
 
-static int build_node(struct builder *b, struct node node)
+static int build_node(void *context, struct radix_node *node)
 {
-    struct sequence *all = b->batch->sequences;
-    size_t end = node.high - node.low == 1 ? all[node.low].n_ids
-                                           : common_prefix(&all[node.low], &all[node.high - 1]);
-    size_t least = node.low;
-    for (size_t i = node.low; i < node.high; i++)
+    struct builder *b = context;
+    const struct sequence *all = b->batch->sequences;
+    size_t least = node->low;
+    for (size_t i = node->low; i < node->high; i++)
         if (all[i].cached < all[least].cached) least = i;
     size_t cached = all[least].cached;
-    if (cached >= end && node.high - node.low > 1) {
-        node.depth = end; /* every sequence below has a longer kept prefix of its own */
-        node.parent = UNKNOWN;
-    } else {
-        if (cached > node.depth || (node.parent == UNKNOWN && cached)) {
-            int root = kept_root(b, least);
-            if (root < 0) return SIREN_ENOMEM;
-            node.parent = root;
-            node.parent_kept = 1;
-            node.depth = cached;
-        }
-        if (node.parent == UNKNOWN) {
-            node.parent = SIREN_ROOT;
-            node.parent_kept = 1;
-        }
-        if (add_run(b, &node, end)) return SIREN_ENOMEM;
+    if (cached >= node->end && node->high - node->low > 1) {
+        node->segment = UNKNOWN; /* every sequence below has a longer kept prefix of its own */
+        return SIREN_OK;
     }
-    size_t i = node.low;
-    while (i < node.high && all[i].n_ids <= end) i++; /* those that end here */
-    while (i < node.high) {
-        size_t from = i;
-        while (i < node.high && all[i].ids[end] == all[from].ids[end]) i++;
-        struct node child = node;
-        child.low = from;
-        child.high = i;
-        child.depth = end;
-        if (push(b, child)) return SIREN_ENOMEM;
+    if (cached > node->depth || (node->segment == UNKNOWN && cached)) {
+        int root = kept_root(b, least);
+        if (root < 0) return SIREN_ENOMEM;
+        node->segment = root;
+        node->mark = 1;
+        node->depth = cached;
     }
-    return SIREN_OK;
+    if (node->segment == UNKNOWN) {
+        node->segment = SIREN_ROOT;
+        node->mark = 1;
+    }
+    return add_run(b, node);
 }
 
 static int build_pass(struct builder *b)
 {
-    struct sequence *all = b->batch->sequences;
-    for (size_t i = b->from; i < b->to;) {
-        size_t from = i;
-        while (i < b->to && all[i].ids[0] == all[from].ids[0]) i++;
-        if (push(b, (struct node){from, i, 0, SIREN_ROOT, 1})) return SIREN_ENOMEM;
-    }
-    while (b->n_stack)
-        if (build_node(b, b->stack[--b->n_stack])) return SIREN_ENOMEM;
-    return SIREN_OK;
+    return radix_walk(b->batch->sequences, sizeof *b->batch->sequences, b->from, b->to, 1,
+                      build_node, b);
 }
 
 static void collect(struct builder *b)
@@ -330,7 +279,8 @@ static int remember(struct builder *b, struct siren_error *err)
     for (size_t i = 0; i < b->n_keeps; i++) {
         const struct kept_segment *k = &b->keeps[i];
         struct siren_kept *kept = siren_forest_take(session->forest, k->segment);
-        int rc = cache_insert(session, b->batch->sequences[k->sequence].ids, k->length, kept, err);
+        int rc = cache_insert(session, b->batch->sequences[k->sequence].tokens.ids, k->length, kept,
+                              err);
         siren_kept_unref(kept);
         if (rc) return rc;
     }
@@ -366,10 +316,10 @@ static int run_passes(struct batch *b, const struct siren_progress *progress,
             .batch = b,
             .from = from,
             .to = to,
-            .cut = to < b->n ? common_prefix(&b->sequences[to - 1], &b->sequences[to]) : 0,
+            .cut = to < b->n ? radix_common(&b->sequences[to - 1].tokens, &b->sequences[to].tokens)
+                             : 0,
             .budget = b->session->cache_bytes / 2};
         rc = run_pass(&builder, err);
-        free(builder.stack);
         free(builder.keeps);
         free(builder.kept_roots);
         if (!rc && siren_progress_update(progress, "prompts", to, b->n))
