@@ -1,0 +1,470 @@
+/* The training loop: evaluate, checkpoint, step. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/alloc.h"
+#include "siren/random.h"
+#include "train/trainer_parts.h"
+
+struct trainer_options trainer_defaults(void)
+{
+    struct trainer_options o = {.seed = 1,
+                                .batch = 32,
+                                .epochs = 3,
+                                .repeats = 1,
+                                .lr = 1e-4,
+                                .schedule = SIREN_SCHEDULE_CONSTANT,
+                                .warmup = -1,
+                                .adamw = siren_adamw_defaults(),
+                                .clip = 1,
+                                .pass_tokens = 1024,
+                                .memory_bytes = (size_t)768 << 20,
+                                .dropout = 1,
+                                .checkpoint_seconds = 300};
+    o.adamw.weight_decay = 0.05;
+    return o;
+}
+
+struct trainer {
+    const struct trainer_task *task;
+    const struct trainer_subject *subject;
+    const struct trainer_options *options;
+    struct siren_pool *pool;
+    struct siren_params params;
+    struct siren_adamw *adamw;
+    struct siren_schedule schedule;
+    struct trainer_folder folder;
+    struct trainer_state state;
+    struct passes passes;
+    uint64_t steps_per_epoch, total_steps, eval_every;
+    uint64_t *order; /* (n_rows) of the epoch `epoch` */
+    uint64_t epoch;
+    size_t *rows; /* (batch) */
+    struct trainer_batch batch;
+    size_t *items; /* (n_items) the task's numbers */
+    double *coefficients, *losses;
+    size_t items_capacity, coefficients_capacity, losses_capacity;
+    double loss;         /* of the last step */
+    int changed;         /* since the last checkpoint */
+    double since, saved; /* clock: when this call began (less what was spent before), last save */
+    const struct siren_progress *progress;
+    struct siren_progress inner; /* of what happens within a step */
+    const volatile int *cancel;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- set-up ---- */
+
+static int check_options(const struct trainer_task *task, const struct trainer_options *o,
+                         const struct siren_engine *engine, struct siren_error *err)
+{
+    if (!task->n_rows) return siren_fail(err, SIREN_EINVAL, "there are no rows to train on");
+    if (!task->gradient && !(engine && task->sequence && task->want && task->read))
+        return siren_fail(err, SIREN_EINVAL, "a task without sequences or without a gradient");
+    if (!o->batch) return siren_fail(err, SIREN_EINVAL, "a batch of 0 rows");
+    if (!o->repeats) return siren_fail(err, SIREN_EINVAL, "0 steps for each batch");
+    if (!(o->epochs > 0 && o->epochs <= 1e6))
+        return siren_fail(err, SIREN_EINVAL, "%g epochs, expected more than 0", o->epochs);
+    if (!(o->lr >= 0 && o->lr < INFINITY))
+        return siren_fail(err, SIREN_EINVAL, "a learning rate of %g, expected 0 or more", o->lr);
+    if (!(o->clip >= 0 && o->clip < INFINITY))
+        return siren_fail(err, SIREN_EINVAL, "a clip of %g, expected 0 (none) or more", o->clip);
+    return 0;
+}
+
+static void count_steps(struct trainer *t)
+{
+    const struct trainer_options *o = t->options;
+    uint64_t batches = (t->task->n_rows + o->batch - 1) / o->batch;
+    double all = ceil(o->epochs * (double)batches - 1e-9);
+    t->steps_per_epoch = batches * o->repeats;
+    t->total_steps = (all < 1 ? 1 : (uint64_t)all) * o->repeats;
+    if (o->max_steps && o->max_steps < t->total_steps) t->total_steps = o->max_steps;
+    t->eval_every = o->eval_every ? o->eval_every : t->steps_per_epoch;
+    uint64_t tenth = t->total_steps / 10;
+    t->schedule = (struct siren_schedule){.kind = o->schedule,
+                                          .warmup = o->warmup >= 0 ? (uint64_t)o->warmup
+                                                                   : (tenth < 100 ? tenth : 100),
+                                          .total = t->total_steps};
+}
+
+static int inner_update(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct trainer *t = context;
+    return siren_progress_update(t->progress, "steps", t->state.step, t->total_steps) ||
+           (t->cancel && *t->cancel);
+}
+
+static int stopped(struct trainer *t)
+{
+    return siren_progress_update(&t->inner, "steps", 0, 0);
+}
+
+static int fail_stopped(const struct trainer *t, struct siren_error *err)
+{
+    return siren_fail(err, SIREN_ECANCEL, "stopped after %llu of %llu steps",
+                      (unsigned long long)t->state.step, (unsigned long long)t->total_steps);
+}
+
+static void subject_changed(struct trainer *t)
+{
+    if (t->subject->adapter)
+        siren_adapter_changed(t->subject->adapter);
+    else if (t->subject->changed)
+        t->subject->changed(t->subject->context);
+}
+
+static int subject_save(struct trainer *t, struct siren_error *err)
+{
+    const struct trainer_subject *s = t->subject;
+    if (s->adapter) return siren_adapter_save(s->adapter, t->folder.adapter, s->base_identity, err);
+    return s->save ? s->save(s->context, t->folder.adapter, err) : 0;
+}
+
+static int check_gradients(const struct trainer *t, struct siren_error *err)
+{
+    for (size_t i = 0; i < t->params.n; i++)
+        if (!t->params.list[i].grad)
+            return siren_fail(err, SIREN_EINVAL, "%s has no gradient", t->params.list[i].name);
+    return 0;
+}
+
+static int set_up(struct trainer *t, struct siren_engine *engine, const json_t *settings,
+                  struct siren_error *err)
+{
+    const struct trainer_options *o = t->options;
+    int rc = check_options(t->task, o, engine, err);
+    if (rc) return rc;
+    count_steps(t);
+    t->passes =
+        (struct passes){.task = t->task,
+                        .engine = engine,
+                        .adapter = t->subject->adapter,
+                        .pass_tokens = o->pass_tokens,
+                        .training = {.memory_bytes = o->memory_bytes, .dropout = o->dropout}};
+    t->params = t->subject->params;
+    if (t->subject->adapter) {
+        rc = siren_adapter_trainable(t->subject->adapter, err);
+        t->params = siren_adapter_params(t->subject->adapter);
+    }
+    if (!rc) rc = check_gradients(t, err);
+    if (!rc) rc = siren_adamw_create(&t->adamw, t->params, &o->adamw, NULL, 0, err);
+    if (rc) return rc;
+    t->order = alloc_array(t->task->n_rows, sizeof *t->order);
+    t->rows = alloc_array(o->batch, sizeof *t->rows);
+    if (!t->order || !t->rows) return siren_fail_memory(err, "the order of the rows", o->batch);
+    t->epoch = UINT64_MAX;
+    rc = trainer_folder_open(&t->folder, o, trainer_settings(t->task, o, settings), t->params,
+                             t->adamw, &t->state, err);
+    if (rc) return rc;
+    if (t->folder.saved) subject_changed(t);
+    t->since = now() - t->state.seconds;
+    t->saved = now();
+    t->passes.tokens = t->state.tokens;
+    return 0;
+}
+
+static void tear_down(struct trainer *t)
+{
+    trainer_folder_close(&t->folder);
+    siren_adamw_free(t->adamw);
+    passes_free(&t->passes);
+    free(t->order);
+    free(t->rows);
+    free(t->items);
+    free(t->coefficients);
+    free(t->losses);
+}
+
+/* ---- one step ---- */
+
+/* Stream of the random numbers that order the rows of an epoch. */
+#define ORDER_STREAM 0x6f72646572000000u
+
+static int draw_rows(struct trainer *t, const struct siren_progress *progress,
+                     struct siren_error *err)
+{
+    const struct trainer_options *o = t->options;
+    uint64_t batch = t->state.step / o->repeats, batches = t->steps_per_epoch / o->repeats;
+    uint64_t epoch = batch / batches;
+    size_t first = (size_t)(batch % batches) * o->batch, n = t->task->n_rows;
+    int begins = t->state.step % o->repeats == 0;
+    if (epoch != t->epoch) siren_random_permutation(o->seed, ORDER_STREAM + epoch, n, t->order);
+    t->epoch = epoch;
+    t->batch.step = t->state.step;
+    if (!begins) return 0;
+    t->batch.rows = t->rows;
+    t->batch.n_rows = t->batch.n_items = n - first < o->batch ? n - first : o->batch;
+    t->batch.weights = NULL;
+    for (size_t i = 0; i < t->batch.n_rows; i++) t->rows[i] = (size_t)t->order[first + i];
+    return t->task->begin ? t->task->begin(t->task->context, &t->batch, progress, err) : 0;
+}
+
+/* Items and their shares of the loss. */
+static int weigh(struct trainer *t, struct siren_error *err)
+{
+    const struct trainer_batch *b = &t->batch;
+    size_t n = b->n_items;
+    double sum = 0;
+    if (alloc_grow(&t->items, &t->items_capacity, n + 1, sizeof *t->items) ||
+        alloc_grow(&t->coefficients, &t->coefficients_capacity, n + 1, sizeof *t->coefficients) ||
+        alloc_grow(&t->losses, &t->losses_capacity, n + 1, sizeof *t->losses))
+        return siren_fail_memory(err, "the items of a batch", n * sizeof *t->items);
+    for (size_t i = 0; i < n; i++) {
+        double weight = b->weights ? b->weights[i] : 1;
+        sum += weight >= 0 ? weight : NAN;
+    }
+    if (n && !(sum > 0 && sum < INFINITY))
+        return siren_fail(err, SIREN_EINVAL, "the weights of a batch sum to %g", sum);
+    for (size_t i = 0; i < n; i++) {
+        t->items[i] = t->task->begin ? i : b->rows[i];
+        t->coefficients[i] = (b->weights ? b->weights[i] : 1) / sum;
+        t->losses[i] = 0;
+    }
+    return 0;
+}
+
+static int accumulate(struct trainer *t, const size_t *items, const double *coefficients, size_t n,
+                      struct siren_error *err)
+{
+    uint64_t pass = 0;
+    int rc = passes_fill(&t->passes, items, coefficients, n, err);
+    siren_gradients_zero(t->params);
+    for (size_t from = 0, to; from < n && !rc; from = to) {
+        to = passes_cut(&t->passes, from);
+        if (stopped(t)) return fail_stopped(t, err);
+        rc = passes_run(&t->passes, from, to, t->state.step << 20 | pass++, t->losses, t->cancel,
+                        err);
+    }
+    return rc;
+}
+
+/* A gradient is not finite: of which item?  Each is tried alone. */
+static void find_item(struct trainer *t, struct siren_error *err)
+{
+    struct siren_error ignored;
+    char text[200];
+    double norm;
+    for (size_t i = 0; i < t->batch.n_items; i++) {
+        if (accumulate(t, &t->items[i], &t->coefficients[i], 1, &ignored)) return;
+        if (!siren_gradients_norm(t->params, &norm, &ignored)) continue;
+        snprintf(text, sizeof text, "row %zu", t->items[i]);
+        if (t->task->describe) t->task->describe(t->task->context, t->items[i], text, sizeof text);
+        siren_fail_prefix(err, SIREN_ENUMERIC, "%s", text);
+        return;
+    }
+}
+
+static int fail_numeric(const struct trainer *t, struct siren_error *err)
+{
+    char text[sizeof err->message];
+    if (!err) return SIREN_ENUMERIC;
+    snprintf(text, sizeof text, "%s", err->message);
+    if (!t->folder.saved)
+        return siren_fail(err, SIREN_ENUMERIC, "step %llu: %.700s; there is no checkpoint yet",
+                          (unsigned long long)t->state.step + 1, text);
+    return siren_fail(err, SIREN_ENUMERIC,
+                      "step %llu: %.700s; the last good checkpoint is that of step %llu, %.200s",
+                      (unsigned long long)t->state.step + 1, text,
+                      (unsigned long long)t->folder.saved_step, t->folder.checkpoint);
+}
+
+static int log_step(struct trainer *t, double norm, double lr, uint64_t tokens, double began,
+                    struct siren_error *err)
+{
+    double seconds = now() - began;
+    json_t *line = json_object();
+    json_object_set_new(line, "step", json_integer((json_int_t)t->state.step));
+    json_object_set_new(line, "epoch",
+                        json_real((double)t->state.step / (double)t->steps_per_epoch));
+    json_object_set_new(line, "loss", json_real(t->loss));
+    json_object_set_new(line, "norm", json_real(norm));
+    json_object_set_new(line, "lr", json_real(lr));
+    json_object_set_new(line, "items", json_integer((json_int_t)t->batch.n_items));
+    json_object_set_new(line, "tokens", json_integer((json_int_t)tokens));
+    json_object_set_new(line, "tokens_per_second",
+                        json_real(seconds > 0 ? (double)tokens / seconds : 0));
+    json_object_set_new(line, "seconds", json_real(now() - t->since));
+    if (t->task->end) t->task->end(t->task->context, &t->batch, line);
+    return trainer_log(&t->folder, line, err);
+}
+
+static int gradient(struct trainer *t, double *norm, struct siren_error *err)
+{
+    double most = t->options->clip > 0 ? t->options->clip : INFINITY;
+    int rc = draw_rows(t, &t->inner, err);
+    if (!rc) rc = weigh(t, err);
+    if (!rc) rc = accumulate(t, t->items, t->coefficients, t->batch.n_items, err);
+    if (!rc) {
+        rc = siren_gradients_clip(t->params, most, norm, err);
+        if (rc == SIREN_ENUMERIC) find_item(t, err);
+    }
+    return rc == SIREN_ENUMERIC ? fail_numeric(t, err) : rc;
+}
+
+static int step(struct trainer *t, struct siren_error *err)
+{
+    double lr = t->options->lr * siren_schedule_factor(&t->schedule, t->state.step), norm = 0;
+    double began = now();
+    uint64_t tokens = t->passes.tokens;
+    int rc = gradient(t, &norm, err);
+    if (rc) return rc;
+    t->loss = 0;
+    for (size_t i = 0; i < t->batch.n_items; i++) t->loss += t->coefficients[i] * t->losses[i];
+    if (t->batch.n_items) {
+        siren_adamw_step(t->adamw, lr, t->pool);
+        subject_changed(t);
+    }
+    t->state.step++;
+    t->changed = 1;
+    t->state.tokens = t->passes.tokens;
+    return log_step(t, norm, lr, t->passes.tokens - tokens, began, err);
+}
+
+/* ---- evaluation ---- */
+
+static int due(const struct trainer *t)
+{
+    uint64_t s = t->state.step;
+    if (!t->task->evaluate || t->state.evaluated == (int64_t)s) return 0;
+    if (s == 0) return t->options->eval_first;
+    return s == t->total_steps || s % t->eval_every == 0;
+}
+
+static int log_evaluation(struct trainer *t, json_t *fields, double metric, int best,
+                          struct siren_error *err)
+{
+    json_t *line = json_object();
+    json_object_set_new(fields, t->task->metric ? t->task->metric : "metric", json_real(metric));
+    json_object_set_new(line, "step", json_integer((json_int_t)t->state.step));
+    json_object_set(line, "valid", fields);
+    json_object_set_new(line, "best", json_boolean(best));
+    json_object_set_new(line, "seconds", json_real(now() - t->since));
+    return trainer_log(&t->folder, line, err);
+}
+
+static int evaluate(struct trainer *t, struct siren_error *err)
+{
+    json_t *fields = json_object();
+    double metric = NAN;
+    int rc = t->task->evaluate(t->task->context, &metric, fields, &t->inner, err), best;
+    if (!rc && !isfinite(metric)) {
+        siren_fail(err, SIREN_ENUMERIC, "the metric on valid is %f", metric);
+        rc = fail_numeric(t, err);
+    }
+    best = !rc && !(metric >= t->state.best);
+    if (best) rc = subject_save(t, err);
+    if (!rc) rc = log_evaluation(t, fields, metric, best, err);
+    json_decref(fields);
+    if (rc) return rc;
+    if (best) {
+        t->state.best = metric;
+        t->state.best_step = t->state.step;
+    }
+    t->changed = 1;
+    t->state.since_best = best ? 0 : t->state.since_best + 1;
+    t->state.evaluated = (int64_t)t->state.step;
+    t->state.stopped_early = t->options->patience && t->state.since_best >= t->options->patience;
+    return 0;
+}
+
+/* ---- checkpoints ---- */
+
+static int save(struct trainer *t, struct siren_error *err)
+{
+    int rc = 0;
+    t->state.seconds = now() - t->since;
+    if (!t->task->evaluate) rc = subject_save(t, err);
+    if (!rc) rc = trainer_folder_save(&t->folder, t->params, t->adamw, &t->state, err);
+    t->saved = now();
+    t->changed = rc != 0;
+    return rc;
+}
+
+/* Between two batches only: what begin() made of a batch is not in a checkpoint. */
+static int may_save(const struct trainer *t)
+{
+    return t->state.step % t->options->repeats == 0 || t->state.step == t->total_steps;
+}
+
+static int save_if_due(struct trainer *t, struct siren_error *err)
+{
+    const struct trainer_options *o = t->options;
+    uint64_t s = t->state.step;
+    if (!may_save(t) || !t->changed) return 0;
+    if ((o->checkpoint_every && s % o->checkpoint_every == 0) ||
+        (o->checkpoint_seconds > 0 && now() - t->saved >= o->checkpoint_seconds))
+        return save(t, err);
+    return 0;
+}
+
+/* ---- the loop ---- */
+
+static int run(struct trainer *t, struct siren_error *err)
+{
+    int rc = 0;
+    while (!rc) {
+        if (due(t)) rc = evaluate(t, err);
+        if (rc || t->state.stopped_early || t->state.step >= t->total_steps) break;
+        rc = save_if_due(t, err);
+        if (!rc) rc = stopped(t) ? fail_stopped(t, err) : step(t, err);
+    }
+    if (!rc && t->changed) rc = save(t, err);
+    if (!rc) siren_progress_update(t->progress, "steps", t->state.step, t->state.step);
+    if (rc == SIREN_ECANCEL) {
+        struct siren_error at_saving;
+        fail_stopped(t, err);
+        if (t->changed && may_save(t) && save(t, &at_saving)) {
+            rc = at_saving.code;
+            if (err) *err = at_saving;
+        }
+    }
+    return rc;
+}
+
+static void report(const struct trainer *t, struct trainer_result *r)
+{
+    *r = (struct trainer_result){.steps = t->state.step,
+                                 .total_steps = t->total_steps,
+                                 .loss = t->loss,
+                                 .best = t->state.best,
+                                 .best_step = t->state.best_step,
+                                 .stopped_early = t->state.stopped_early,
+                                 .tokens = t->state.tokens,
+                                 .seconds = t->saved > 0 ? now() - t->since : 0};
+}
+
+int trainer_run(const struct trainer_task *task, const struct trainer_subject *subject,
+                struct siren_engine *engine, struct siren_pool *pool,
+                const struct trainer_options *options, const json_t *settings,
+                struct trainer_result *result, const struct siren_progress *progress,
+                const volatile int *cancel, struct siren_error *err)
+{
+    struct trainer t = {.task = task,
+                        .subject = subject,
+                        .options = options,
+                        .pool = pool,
+                        .loss = NAN,
+                        .state = {.best = NAN},
+                        .progress = progress,
+                        .cancel = cancel};
+    int resumed;
+    t.inner = (struct siren_progress){inner_update, &t};
+    int rc = set_up(&t, engine, settings, err);
+    resumed = !rc && t.folder.saved;
+    if (!rc) rc = run(&t, err);
+    report(&t, result);
+    result->resumed = resumed;
+    tear_down(&t);
+    return rc;
+}
