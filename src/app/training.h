@@ -25,8 +25,8 @@ struct training {
     const char *kind;           /* "sft", "align", "grpo": of the run in the workspace */
     const char *name, *command; /* of the run; NULL */
     struct trainer_options loop;
-    struct siren_adapter_config lora;     /* of a new adapter; seed: the loop's */
-    const char *start;                    /* an adapter's folder to go on from instead; NULL */
+    struct siren_adapter_config lora; /* of a new adapter; seed: the loop's */
+    const char *start; /* the folder of t->lm's adapter, to go on from a copy of it; NULL: new */
     struct siren_predict_options predict; /* the prompts */
     const char *split;                    /* "train" */
     int fold;                             /* -1 */

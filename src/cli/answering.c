@@ -30,8 +30,8 @@ struct siren_sampling answering_sampling(const struct cli *cli)
                                    .seed = (uint64_t)cli_int(cli, "seed")};
 }
 
-int answering_options(struct cli *cli, const struct siren_app *app, int sampling,
-                      struct siren_predict_options *out)
+int answering_prompt(struct cli *cli, const struct siren_app *app,
+                     struct siren_predict_options *out)
 {
     const char *strategy = cli_string(cli, "strategy");
     int rc;
@@ -46,10 +46,18 @@ int answering_options(struct cli *cli, const struct siren_app *app, int sampling
     if (rc) return rc;
     out->strategy.n_recent = (int)cli_int(cli, "recent");
     out->strategy.n_more = (int)cli_int(cli, "more");
-    out->mode = cli_flag(cli, "reason") ? SIREN_COT : SIREN_AO;
     out->rule = cli_flag(cli, "majority") ? SIREN_RULE_MAJORITY : SIREN_RULE_MEAN;
     out->decay = cli_flag(cli, "decay");
     out->prompt_limit = (size_t)cli_int(cli, "prompt-limit");
+    return 0;
+}
+
+int answering_options(struct cli *cli, const struct siren_app *app, int sampling,
+                      struct siren_predict_options *out)
+{
+    int rc = answering_prompt(cli, app, out);
+    if (rc) return rc;
+    out->mode = cli_flag(cli, "reason") ? SIREN_COT : SIREN_AO;
     if (!sampling) return 0;
     out->sampling = answering_sampling(cli);
     out->samples = (int)cli_int(cli, "samples");

@@ -18,7 +18,8 @@
         .name = "limit", .letter = 'n', .type = CLI_INT, .argument = "N", .initial = "0",          \
         .min = 0, .max = 1e12, .help = "rows, drawn with --seed; 0: all"                           \
     }
-#define ANSWER_OPTIONS                                                                             \
+/* What prompts say: read by answering_prompt(). */
+#define PROMPT_OPTIONS                                                                             \
     {.name = "strategy",                                                                           \
      .type = CLI_STRING,                                                                           \
      .argument = "WORDS",                                                                          \
@@ -39,10 +40,6 @@
          .min = 1,                                                                                 \
          .max = 1000,                                                                              \
          .help = "ratings shown by `more`"},                                                       \
-        {.name = "reason",                                                                         \
-         .type = CLI_FLAG,                                                                         \
-         .help = "let the model reason before it answers (slow), instead of reading the rating "   \
-                 "off its next-token distribution"},                                               \
         {.name = "majority",                                                                       \
          .type = CLI_FLAG,                                                                         \
          .help = "the sketch judges topics by majority instead of by the mean rating"},            \
@@ -59,6 +56,15 @@
     {                                                                                              \
         .name = "chat-template", .type = CLI_STRING, .argument = "FILE",                           \
         .help = "a chat template of your own instead of the model's"                               \
+    }
+
+/* And how they are answered: read by answering_options(). */
+#define ANSWER_OPTIONS                                                                             \
+    PROMPT_OPTIONS,                                                                                \
+    {                                                                                              \
+        .name = "reason", .type = CLI_FLAG,                                                        \
+        .help = "let the model reason before it answers (slow), instead of reading the rating "    \
+                "off its next-token distribution"                                                  \
     }
 
 #define SAMPLING_OPTIONS(tokens)                                                                   \
@@ -98,10 +104,14 @@
                 "text gives"                                                                       \
     }
 
-/* The model of --model, --adapter, --chat-template, --isa and --threads; raw: no template is needed. */
+/* The model of --model, --adapter, --chat-template, --isa and --threads; raw: no template is
+ * needed. */
 int answering_open(struct cli *cli, struct siren_lm *lm, int raw);
 /* Sampling of the SAMPLING_OPTIONS and --seed. */
 struct siren_sampling answering_sampling(const struct cli *cli);
+/* The PROMPT_OPTIONS; the mode stays answer only. */
+int answering_prompt(struct cli *cli, const struct siren_app *app,
+                     struct siren_predict_options *out);
 /* The ANSWER_OPTIONS (and, with sampling, the SAMPLING_OPTIONS). */
 int answering_options(struct cli *cli, const struct siren_app *app, int sampling,
                       struct siren_predict_options *out);

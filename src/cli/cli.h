@@ -56,7 +56,15 @@ struct cli_example {
 };
 
 /* Sections of `siren --help`, in the order of a first session. */
-enum cli_group { CLI_DATA, CLI_UNDERSTAND, CLI_PREDICT, CLI_JUDGE, CLI_INSPECT, CLI_TOOLS };
+enum cli_group {
+    CLI_DATA,
+    CLI_UNDERSTAND,
+    CLI_PREDICT,
+    CLI_JUDGE,
+    CLI_TRAIN,
+    CLI_INSPECT,
+    CLI_TOOLS
+};
 
 /* Options that many commands share, declared once in cli/common.c; a command
  * lists those that it honours.  --quiet, --no-color and --help are always there. */

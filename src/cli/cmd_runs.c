@@ -51,7 +51,7 @@ static int list(struct cli *cli, struct siren_workspace *ws)
         for (size_t i = 0; i < n; i++) json_array_append_new(out, report_run_json(&runs[i]));
         rc = cli_print_json(cli, out);
     } else if (!n) {
-        cli_note(cli, "no runs yet: `siren eval` and `siren baselines` make them");
+        cli_note(cli, "no runs yet: `siren eval`, `siren baselines` and `siren train` make them");
     } else {
         struct cli_table *table = cli_table_create(
             "Run|Kind|Name|Split|Status|Rows|MAE (median)|RMSE (mean)", "rlLllrrr");

@@ -127,6 +127,7 @@ const char *cli_group_title(enum cli_group group)
         [CLI_UNDERSTAND] = "Topics and tastes",
         [CLI_PREDICT] = "Predictions out",
         [CLI_JUDGE] = "How good is it?",
+        [CLI_TRAIN] = "Teach a model",
         [CLI_INSPECT] = "Look inside a model (no workspace needed)",
         [CLI_TOOLS] = "Around the program",
     };

@@ -145,6 +145,33 @@ static void field(struct cli *cli, const char *name, const char *value)
     if (value && *value) cli_print(cli, "%-10s %s\n", name, value);
 }
 
+static uint64_t count(const json_t *object, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+/* Of a training: how far it came, and what its choice was made by. */
+static void report_training(struct cli *cli, const json_t *t)
+{
+    const char *metric = json_string_value(json_object_get(t, "metric")), *name;
+    double seconds = json_number_value(json_object_get(t, "seconds"));
+    json_t *value;
+    cli_print(cli, "%s of %s steps in %s, %s tokens\n", cli_number(count(t, "steps")),
+              cli_number(count(t, "total_steps")), cli_seconds(seconds),
+              cli_number(count(t, "tokens")));
+    if (json_is_number(json_object_get(t, "loss")))
+        cli_print(cli, "loss of the last step: %s\n", report_real(t, "loss"));
+    if (metric)
+        cli_print(cli, "best %s on valid: %s, after step %s\n", metric, report_real(t, "best"),
+                  cli_number(count(t, "best_step")));
+    json_object_foreach(json_object_get(t, "valid"), name, value)
+    {
+        if (metric && strcmp(name, metric) && json_is_real(value))
+            cli_print(cli, "  %s %.4f\n", name, json_real_value(value));
+    }
+    cli_print(cli, "files: %s\n", json_string_value(json_object_get(t, "folder")));
+}
+
 int report_run(struct cli *cli, const struct siren_run *run)
 {
     json_t *metrics = parsed(run->metrics);
@@ -163,7 +190,9 @@ int report_run(struct cli *cli, const struct siren_run *run)
     field(cli, "settings", run->settings);
     field(cli, "message", run->message);
     cli_print(cli, "\n");
-    if (json_object_get(metrics, "decoders"))
+    if (json_object_get(metrics, "training"))
+        report_training(cli, json_object_get(metrics, "training"));
+    else if (json_object_get(metrics, "decoders"))
         report_metrics(cli, metrics);
     else
         cli_print(cli, "%s predictions stored\n", cli_number(run->n_predictions));

@@ -463,6 +463,10 @@ int trainer_run(const struct trainer_task *task, const struct trainer_subject *s
     int rc = set_up(&t, engine, settings, err);
     resumed = !rc && t.folder.saved;
     if (!rc) rc = run(&t, err);
+    if (!rc)
+        rc = trainer_curve(t.folder.path, task->metric, err);
+    else if (rc == SIREN_ECANCEL)
+        trainer_curve(t.folder.path, task->metric, NULL);
     report(&t, result);
     result->resumed = resumed;
     tear_down(&t);

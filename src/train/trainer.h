@@ -26,6 +26,7 @@
  *                     {"step", "valid": {NAME: metric, + the task's}, "best": bool, "seconds"}
  *     checkpoint      siren/checkpoint.h: parameters, moments, the state of the loop, settings.
  *                     Random numbers are counter-based: their state is (seed, step)
+ *     curve.svg       loss and metric by step, written when the run ends or is stopped
  *     adapter/        PEFT files: the best parameters on valid; without evaluation those of the
  *                     last checkpoint */
 #ifndef SIREN_TRAIN_TRAINER_H
@@ -82,7 +83,8 @@ struct trainer_task {
                 const struct trainer_item *place, struct siren_error *err);
     /* After the run: *loss = the item's loss, and coefficient · d loss / d output into
      * siren_forest_gradient() of its outputs (these are 0 before).  Called once an item, in the
-     * order in which want() was called. */
+     * order in which want() was called.  coefficient 0: only the loss (the pass may have no
+     * gradients). */
     int (*read)(void *context, size_t item, struct siren_forest *forest, double coefficient,
                 double *loss, struct siren_error *err);
 
@@ -153,6 +155,20 @@ struct trainer_result {
     uint64_t tokens;   /* computed by training passes, both calls of a resumed run together */
     double seconds;
 };
+
+/* The log of a run, an array of its lines; NULL: see err. */
+json_t *trainer_read_log(const char *folder, struct siren_error *err);
+
+/* {"run": run, "training": options}: what two runs must agree in to give the same bits. */
+json_t *trainer_settings(const struct trainer_task *task, const struct trainer_options *options,
+                         const json_t *run);
+
+/* Only the losses of items (n, the task's numbers), in passes as in training: read() gets
+ * coefficient 0, and there are no gradients to fill.  adapter may be NULL. */
+int trainer_losses(const struct trainer_task *task, struct siren_engine *engine,
+                   const struct siren_adapter *adapter, const struct trainer_options *options,
+                   const size_t *items, size_t n, double *losses,
+                   const struct siren_progress *progress, struct siren_error *err);
 
 /* Train.  `engine` may be NULL where task->gradient is set.  `settings` (borrowed) says what the
  * run is besides the options (model, data, task, adapter): it is kept in the folder, and a resume

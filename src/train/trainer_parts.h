@@ -33,6 +33,7 @@ struct passes {
     struct siren_forest *forest;
     size_t pass_tokens;
     struct siren_training training; /* dropout_step is set for each pass */
+    int only_losses;                /* 1: no gradients; coefficients are 0 */
     struct trainer_item *items;     /* (n_items), sorted by their first sequence */
     size_t n_items, items_capacity;
     struct pass_sequence *sequences; /* (n_sequences), by item */
@@ -51,8 +52,8 @@ int passes_fill(struct passes *p, const size_t *ids, const double *coefficients,
                 struct siren_error *err);
 /* The items from `from` on that make the next pass: returns its end. */
 size_t passes_cut(const struct passes *p, size_t from);
-/* Forward and backward of items [from, to): losses[position] is set, gradients are added.
- * `number` is of the pass, for dropout. */
+/* Forward and, unless only_losses, backward of items [from, to): losses[position] is set, gradients
+ * are added. `number` is of the pass, for dropout. */
 int passes_run(struct passes *p, size_t from, size_t to, uint64_t number, double *losses,
                const volatile int *cancel, struct siren_error *err);
 
@@ -79,9 +80,6 @@ struct trainer_folder {
     int saved;           /* there is one */
 };
 
-/* {"run": …, "training": …}: what two runs must agree in to give the same bits. */
-json_t *trainer_settings(const struct trainer_task *task, const struct trainer_options *options,
-                         const json_t *run);
 /* The paths where two settings differ, "training.lr is 0.1, in the checkpoint 0.2; …", up to size
  * bytes; 0: equal. */
 int trainer_settings_differ(const json_t *mine, const json_t *theirs, char *text, size_t size);
@@ -97,5 +95,9 @@ int trainer_log(struct trainer_folder *folder, json_t *line, struct siren_error 
 int trainer_folder_save(struct trainer_folder *folder, struct siren_params params,
                         struct siren_adamw *adamw, struct trainer_state *state,
                         struct siren_error *err);
+
+/* ---- trainer_curve.c ---- */
+
+int trainer_curve(const char *folder, const char *metric, struct siren_error *err);
 
 #endif

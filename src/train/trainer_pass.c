@@ -160,7 +160,7 @@ static int forward(struct passes *p, size_t from, size_t to, const volatile int 
     int rc = build(p, from, to, err);
     for (size_t i = from; i < to && !rc; i++)
         rc = p->task->want(context, p->items[i].item, p->forest, &p->items[i], err);
-    if (!rc) {
+    if (!rc && !p->only_losses) {
         rc = siren_forest_record(p->forest, &p->training);
         if (rc) siren_fail(err, rc, "a pass that cannot be recorded");
     }
@@ -181,7 +181,7 @@ static int run_forest(struct passes *p, size_t from, size_t to, double *losses,
         rc = p->task->read(p->task->context, item->item, p->forest, item->coefficient, loss, err);
         if (!rc) rc = check_loss(p, item, *loss, err);
     }
-    if (!rc && siren_forest_backward(p->forest, cancel))
+    if (!rc && !p->only_losses && siren_forest_backward(p->forest, cancel))
         rc = siren_fail(err, SIREN_ECANCEL, "stopped in a pass");
     return rc;
 }
@@ -201,5 +201,29 @@ int passes_run(struct passes *p, size_t from, size_t to, uint64_t number, double
         rc = p->task->gradient(p->task->context, item->item, item->coefficient, loss, err);
         if (!rc) rc = check_loss(p, item, *loss, err);
     }
+    return rc;
+}
+
+int trainer_losses(const struct trainer_task *task, struct siren_engine *engine,
+                   const struct siren_adapter *adapter, const struct trainer_options *options,
+                   const size_t *items, size_t n, double *losses,
+                   const struct siren_progress *progress, struct siren_error *err)
+{
+    struct passes p = {.task = task,
+                       .engine = engine,
+                       .adapter = adapter,
+                       .pass_tokens = options->pass_tokens,
+                       .only_losses = 1};
+    double *coefficients = alloc_zeroed(n + 1, sizeof *coefficients);
+    int rc = coefficients ? passes_fill(&p, items, coefficients, n, err)
+                          : siren_fail_memory(err, "coefficients", n * sizeof *coefficients);
+    for (size_t from = 0, to; from < n && !rc; from = to) {
+        to = passes_cut(&p, from);
+        rc = passes_run(&p, from, to, 0, losses, NULL, err);
+        if (!rc && siren_progress_update(progress, "rows", to, n))
+            rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu rows", to, n);
+    }
+    passes_free(&p);
+    free(coefficients);
     return rc;
 }

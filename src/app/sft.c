@@ -1,0 +1,362 @@
+/* Supervised fine-tuning: rows as examples, their losses. */
+#include "app/sft.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/examples.h"
+#include "app/parts.h"
+#include "base/alloc.h"
+
+/* An item is an example: of the train rows first, then of the valid ones (whose losses are the
+ * metric of rationales). */
+struct sft {
+    const struct training *training;
+    const struct sft_options *options;
+    const struct siren_adapter *adapter;
+    struct training_rows rows;
+    struct examples examples;
+    size_t *first_output; /* (examples.n + 1) into outputs */
+    int *outputs;
+    struct siren_readout readout;
+    int one_token;      /* every label is one token: their logits are read at one place */
+    int32_t *label_ids; /* (labels), where one_token */
+    int32_t *joined;    /* else: prompt and label of each item and label, one after the other */
+    size_t *joined_at;  /* (items · labels + 1) into joined */
+};
+
+static const struct example *example_of(const struct sft *s, size_t item)
+{
+    return &s->examples.list[item];
+}
+
+/* ---- rationales: −log p of the response's tokens ---- */
+
+static struct siren_tokens cot_sequence(void *context, size_t item, size_t k)
+{
+    const struct example *e = example_of(context, item);
+    return (struct siren_tokens){e->ids, e->n_ids - 1}; /* nothing follows the last token */
+}
+
+static int cot_want(void *context, size_t item, struct siren_forest *forest,
+                    const struct trainer_item *place, struct siren_error *err)
+{
+    struct sft *s = context;
+    const struct example *e = example_of(s, item);
+    int *outputs = s->outputs + s->first_output[item];
+    for (size_t at = e->n_prompt; at < e->n_ids; at++) {
+        int segment;
+        size_t token;
+        trainer_place(place, 0, at - 1, &segment, &token);
+        *outputs = siren_forest_want_logprob(forest, segment, token, e->ids[at], 1);
+        if (*outputs++ < 0) return siren_fail_memory(err, "the outputs of a pass", 0);
+    }
+    return 0;
+}
+
+static int cot_read(void *context, size_t item, struct siren_forest *forest, double coefficient,
+                    double *loss, struct siren_error *err)
+{
+    const struct sft *s = context;
+    const struct example *e = example_of(s, item);
+    const int *outputs = s->outputs + s->first_output[item];
+    size_t n = e->n_ids - e->n_prompt;
+    *loss = 0;
+    for (size_t i = 0; i < n; i++) {
+        *loss -= (double)*siren_forest_output(forest, outputs[i]) / (double)n;
+        if (coefficient != 0)
+            *siren_forest_gradient(forest, outputs[i]) = (float)(-coefficient / (double)n);
+    }
+    return 0;
+}
+
+static int cot_evaluate(void *context, double *metric, json_t *fields,
+                        const struct siren_progress *progress, struct siren_error *err);
+
+/* ---- ratings: a loss on the labels' scores ---- */
+
+static size_t ao_n_sequences(void *context, size_t item)
+{
+    const struct sft *s = context;
+    return s->one_token ? 1 : (size_t)s->readout.n;
+}
+
+static struct siren_tokens ao_sequence(void *context, size_t item, size_t k)
+{
+    const struct sft *s = context;
+    const struct example *e = example_of(s, item);
+    if (s->one_token) return (struct siren_tokens){e->ids, e->n_prompt};
+    size_t at = item * (size_t)s->readout.n + k;
+    return (struct siren_tokens){s->joined + s->joined_at[at],
+                                 s->joined_at[at + 1] - s->joined_at[at]};
+}
+
+static int want_label(struct sft *s, const struct example *e, size_t k, int **outputs,
+                      struct siren_forest *forest, const struct trainer_item *place)
+{
+    const struct siren_tokens *label = &s->readout.tokens[k];
+    for (size_t i = 0; i < label->n_ids; i++) {
+        int segment;
+        size_t token;
+        trainer_place(place, k, e->n_prompt - 1 + i, &segment, &token);
+        **outputs = siren_forest_want_logprob(forest, segment, token, label->ids[i], 1);
+        if (*(*outputs)++ < 0) return SIREN_ENOMEM;
+    }
+    return 0;
+}
+
+static int ao_want(void *context, size_t item, struct siren_forest *forest,
+                   const struct trainer_item *place, struct siren_error *err)
+{
+    struct sft *s = context;
+    const struct example *e = example_of(s, item);
+    int *outputs = s->outputs + s->first_output[item], rc = 0;
+    if (s->one_token) {
+        int segment;
+        size_t token;
+        trainer_place(place, 0, e->n_prompt - 1, &segment, &token);
+        *outputs =
+            siren_forest_want_logits(forest, segment, token, s->label_ids, (size_t)s->readout.n);
+        rc = *outputs < 0;
+    }
+    for (size_t k = 0; k < (size_t)s->readout.n && !s->one_token && !rc; k++)
+        rc = want_label(s, e, k, &outputs, forest, place);
+    return rc ? siren_fail_memory(err, "the outputs of a pass", 0) : 0;
+}
+
+/* The labels' scores, or the gradient of the loss with respect to them to the outputs. */
+static void ao_scores(const struct sft *s, struct siren_forest *forest, const int *outputs,
+                      double *scores)
+{
+    for (int k = 0; k < s->readout.n; k++) {
+        scores[k] = 0;
+        if (s->one_token) scores[k] = (double)siren_forest_output(forest, *outputs)[k];
+        for (size_t i = 0; i < s->readout.tokens[k].n_ids && !s->one_token; i++)
+            scores[k] += (double)*siren_forest_output(forest, *outputs++);
+    }
+}
+
+static void ao_gradient(const struct sft *s, struct siren_forest *forest, const int *outputs,
+                        double coefficient, const double *gradient)
+{
+    for (int k = 0; k < s->readout.n; k++) {
+        float g = (float)(coefficient * gradient[k]);
+        if (s->one_token) siren_forest_gradient(forest, *outputs)[k] = g;
+        for (size_t i = 0; i < s->readout.tokens[k].n_ids && !s->one_token; i++)
+            *siren_forest_gradient(forest, *outputs++) = g;
+    }
+}
+
+static int ao_read(void *context, size_t item, struct siren_forest *forest, double coefficient,
+                   double *loss, struct siren_error *err)
+{
+    const struct sft *s = context;
+    const int *outputs = s->outputs + s->first_output[item];
+    double scores[SIREN_MAX_LABELS], gradient[SIREN_MAX_LABELS];
+    ao_scores(s, forest, outputs, scores);
+    *loss = siren_rating_loss(&s->options->loss, s->readout.n, scores, example_of(s, item)->label,
+                              NULL, gradient);
+    if (coefficient != 0) ao_gradient(s, forest, outputs, coefficient, gradient);
+    return 0;
+}
+
+static int ao_evaluate(void *context, double *metric, json_t *fields,
+                       const struct siren_progress *progress, struct siren_error *err)
+{
+    const struct sft *s = context;
+    return training_evaluate(s->training, s->adapter, &s->rows, metric, fields, progress, err);
+}
+
+/* ---- set-up ---- */
+
+static void describe(void *context, size_t item, char *text, size_t size)
+{
+    const struct sft *s = context;
+    const struct siren_app *app = s->training->app;
+    const struct siren_target *t = &example_of(s, item)->target;
+    snprintf(text, size, "user %s, item %s", app->users.external[t->user],
+             app->items.item[t->item].external);
+}
+
+static int make_examples(struct sft *s, struct siren_error *err)
+{
+    const struct training *t = s->training;
+    size_t n = s->rows.n_train;
+    struct siren_target *all;
+    int rc;
+    if (t->predict.mode == SIREN_COT) n += s->rows.n_valid;
+    all = alloc_array(n + 1, sizeof *all);
+    if (!all) return siren_fail_memory(err, "the rows of a training", n * sizeof *all);
+    memcpy(all, s->rows.train, s->rows.n_train * sizeof *all);
+    if (n > s->rows.n_train)
+        memcpy(all + s->rows.n_train, s->rows.valid, s->rows.n_valid * sizeof *all);
+    rc = examples_create(&s->examples, t->app, t->lm, all, n, &t->predict, t->loop.seed, err);
+    free(all);
+    return rc;
+}
+
+/* How many outputs an item has. */
+static size_t count_outputs(const struct sft *s, size_t item)
+{
+    const struct example *e = example_of(s, item);
+    size_t n = 0;
+    if (s->training->predict.mode == SIREN_COT) return e->n_ids - e->n_prompt;
+    for (int k = 0; k < s->readout.n && !s->one_token; k++) n += s->readout.tokens[k].n_ids;
+    return s->one_token ? 1 : n;
+}
+
+static int place_outputs(struct sft *s, struct siren_error *err)
+{
+    size_t n = s->examples.n;
+    s->first_output = alloc_array(n + 1, sizeof *s->first_output);
+    if (!s->first_output) return siren_fail_memory(err, "the outputs of a training", n);
+    s->first_output[0] = 0;
+    for (size_t i = 0; i < n; i++)
+        s->first_output[i + 1] = s->first_output[i] + count_outputs(s, i);
+    s->outputs = alloc_array(s->first_output[n] + 1, sizeof *s->outputs);
+    return s->outputs ? 0 : siren_fail_memory(err, "the outputs of a training", n);
+}
+
+static int join_labels(struct sft *s, struct siren_error *err)
+{
+    size_t n = s->examples.n, labels = (size_t)s->readout.n, total = 0, i = 0;
+    for (size_t item = 0; item < n; item++)
+        for (size_t k = 0; k < labels; k++)
+            total += example_of(s, item)->n_prompt + s->readout.tokens[k].n_ids - 1;
+    s->joined = alloc_array(total + 1, sizeof *s->joined);
+    s->joined_at = alloc_array(n * labels + 1, sizeof *s->joined_at);
+    if (!s->joined || !s->joined_at)
+        return siren_fail_memory(err, "the labels of the rows", total * sizeof *s->joined);
+    s->joined_at[0] = 0;
+    for (size_t item = 0; item < n; item++)
+        for (size_t k = 0; k < labels; k++, i++) {
+            const struct example *e = example_of(s, item);
+            const struct siren_tokens *label = &s->readout.tokens[k];
+            int32_t *ids = s->joined + s->joined_at[i];
+            memcpy(ids, e->ids, e->n_prompt * sizeof *ids);
+            memcpy(ids + e->n_prompt, label->ids, (label->n_ids - 1) * sizeof *ids);
+            s->joined_at[i + 1] = s->joined_at[i] + e->n_prompt + label->n_ids - 1;
+        }
+    return 0;
+}
+
+static int read_labels(struct sft *s, struct siren_error *err)
+{
+    const struct training *t = s->training;
+    int rc = siren_readout_create(&s->readout, t->lm->tokenizer, &t->app->meta.scale, err);
+    if (rc) return rc;
+    s->one_token = 1;
+    for (int k = 0; k < s->readout.n; k++) s->one_token &= s->readout.tokens[k].n_ids == 1;
+    if (!s->one_token) return join_labels(s, err);
+    s->label_ids = alloc_array((size_t)s->readout.n, sizeof *s->label_ids);
+    if (!s->label_ids) return siren_fail_memory(err, "the labels", 0);
+    for (int k = 0; k < s->readout.n; k++) s->label_ids[k] = s->readout.tokens[k].ids[0];
+    return 0;
+}
+
+static void clear(struct sft *s)
+{
+    training_rows_clear(&s->rows);
+    examples_clear(&s->examples);
+    siren_readout_clear(&s->readout);
+    free(s->first_output);
+    free(s->outputs);
+    free(s->label_ids);
+    free(s->joined);
+    free(s->joined_at);
+}
+
+static struct trainer_task task_of(struct sft *s)
+{
+    int cot = s->training->predict.mode == SIREN_COT;
+    return (struct trainer_task){
+        .context = s,
+        .metric = cot ? "loss" : "mae",
+        .n_rows = s->rows.n_train,
+        .n_sequences = cot ? NULL : ao_n_sequences,
+        .sequence = cot ? cot_sequence : ao_sequence,
+        .want = cot ? cot_want : ao_want,
+        .read = cot ? cot_read : ao_read,
+        .evaluate = !s->rows.n_valid ? NULL
+                    : cot            ? cot_evaluate
+                                     : ao_evaluate,
+        .describe = describe,
+    };
+}
+
+static int cot_evaluate(void *context, double *metric, json_t *fields,
+                        const struct siren_progress *progress, struct siren_error *err)
+{
+    struct sft *s = context;
+    const struct training *t = s->training;
+    const struct trainer_task task = task_of(s);
+    size_t n = s->rows.n_valid, *items = alloc_array(n, sizeof *items);
+    double *losses = alloc_array(n, sizeof *losses);
+    int rc = items && losses ? 0 : siren_fail_memory(err, "the valid rows", n * sizeof *items);
+    for (size_t i = 0; i < n && !rc; i++) items[i] = s->rows.n_train + i;
+    if (!rc)
+        rc = trainer_losses(&task, t->lm->engine, s->adapter, &t->loop, items, n, losses, progress,
+                            err);
+    *metric = 0;
+    for (size_t i = 0; i < n && !rc; i++) *metric += losses[i] / (double)n;
+    json_object_set_new(fields, "n", json_integer((json_int_t)n));
+    free(items);
+    free(losses);
+    return rc;
+}
+
+static json_t *settings_of(const struct sft *s)
+{
+    const struct siren_rating_loss *l = &s->options->loss;
+    int cot = s->training->predict.mode == SIREN_COT;
+    json_t *j = training_settings(s->training, &s->rows), *loss = json_object();
+    json_object_set_new(j, "response", json_string(cot ? "rationale" : "rating"));
+    if (!cot) {
+        json_object_set_new(loss, "ce", json_real(l->ce));
+        json_object_set_new(loss, "smoothing", json_real(l->smoothing));
+        json_object_set_new(loss, "rps", json_real(l->rps));
+        json_object_set_new(j, "loss", loss);
+    } else {
+        json_decref(loss);
+    }
+    return j;
+}
+
+static int check(const struct training *t, const struct sft_options *o, struct siren_error *err)
+{
+    const struct siren_rating_loss *l = &o->loss;
+    if (!t->lm->engine) return siren_fail(err, SIREN_EINVAL, "only a local model can be trained");
+    if (t->predict.mode == SIREN_AO &&
+        (!(l->ce >= 0 && l->rps >= 0 && l->ce + l->rps > 0) || l->kd != 0))
+        return siren_fail(err, SIREN_EINVAL,
+                          "weights of %g and %g for CE and RPS: expected not negative, not both 0",
+                          l->ce, l->rps);
+    if (!(l->smoothing >= 0 && l->smoothing < 1))
+        return siren_fail(err, SIREN_EINVAL, "label smoothing %g, expected 0 to below 1",
+                          l->smoothing);
+    return 0;
+}
+
+int sft_train(struct training *training, const struct sft_options *options,
+              struct trainer_result *result, const struct siren_progress *progress,
+              const volatile int *cancel, struct siren_error *err)
+{
+    struct sft s = {.training = training, .options = options};
+    struct siren_adapter *adapter = NULL;
+    int cot = training->predict.mode == SIREN_COT;
+    int rc = check(training, options, err);
+    if (!rc) rc = training_rows(training, &s.rows, err);
+    if (!rc) rc = make_examples(&s, err);
+    if (!rc && !cot) rc = read_labels(&s, err);
+    if (!rc) rc = place_outputs(&s, err);
+    if (!rc) rc = training_adapter(training, &adapter, err);
+    if (!rc) {
+        s.adapter = adapter;
+        const struct trainer_task task = task_of(&s);
+        rc = training_run(training, &task, adapter, settings_of(&s), result, progress, cancel, err);
+    }
+    siren_adapter_free(adapter);
+    clear(&s);
+    return rc;
+}

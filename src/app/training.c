@@ -1,0 +1,333 @@
+/* What the trainings over a workspace share. */
+#include "app/training.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "app/parts.h"
+#include "base/alloc.h"
+
+struct training training_defaults(void)
+{
+    return (struct training){
+        .kind = "sft",
+        .loop = trainer_defaults(),
+        .lora = {.targets = 1u << SIREN_LORA_K | 1u << SIREN_LORA_V,
+                 .last_layer = -1,
+                 .r = 8,
+                 .alpha = 16,
+                 .dropout = 0.05f},
+        .predict = siren_predict_defaults(),
+        .split = "train",
+        .fold = -1,
+    };
+}
+
+/* ---- rows ---- */
+
+static int targets_of(const struct training *t, const char *split, size_t limit,
+                      struct siren_target **targets, size_t *n, struct siren_error *err)
+{
+    struct siren_eval_options o = siren_eval_defaults();
+    if (!strncmp(split, "test", 4))
+        return siren_fail(err, SIREN_EINVAL,
+                          "rows of \"%s\" are to be reported on only: train on train or valid, "
+                          "and choose on valid",
+                          split);
+    o.split = split;
+    o.fold = t->fold;
+    o.limit = limit;
+    o.seed = t->loop.seed;
+    return siren_eval_targets(t->app, &o, targets, n, err);
+}
+
+/* Both lists are in the order of the ratings. */
+static int check_apart(const struct training *t, const struct training_rows *r,
+                       struct siren_error *err)
+{
+    for (size_t i = 0, j = 0; i < r->n_train && j < r->n_valid;) {
+        size_t a = r->train[i].row, b = r->valid[j].row;
+        if (a == b)
+            return siren_fail(
+                err, SIREN_EINVAL,
+                "\"%s\" and \"%s\" share rows: choose on rows that are not trained on", t->split,
+                t->eval_split);
+        i += a < b;
+        j += b < a;
+    }
+    return 0;
+}
+
+int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err)
+{
+    *out = (struct training_rows){0};
+    int rc = targets_of(t, t->split, t->n_rows, &out->train, &out->n_train, err);
+    if (!rc && t->eval_split)
+        rc = targets_of(t, t->eval_split, t->n_eval_rows, &out->valid, &out->n_valid, err);
+    if (!rc) rc = check_apart(t, out, err);
+    if (rc) training_rows_clear(out);
+    return rc;
+}
+
+void training_rows_clear(struct training_rows *rows)
+{
+    free(rows->train);
+    free(rows->valid);
+    *rows = (struct training_rows){0};
+}
+
+/* ---- adapter, settings ---- */
+
+int training_adapter(const struct training *t, struct siren_adapter **out, struct siren_error *err)
+{
+    struct siren_adapter_config config = t->lora;
+    if (t->start) return siren_adapter_load(out, t->start, t->lm->model, err);
+    config.seed = t->loop.seed;
+    if (config.last_layer < 0) config.last_layer = siren_model_config(t->lm->model)->n_layers - 1;
+    return siren_adapter_create(out, t->lm->model, &config, err);
+}
+
+static json_t *adapter_json(const struct training *t)
+{
+    const struct siren_adapter_config *c = &t->lora;
+    json_t *j = json_object(), *targets = json_array();
+    if (*t->lm->adapter_identity) {
+        json_object_set_new(j, "start", json_string(t->lm->adapter_identity));
+        json_decref(targets);
+        return j;
+    }
+    for (int i = 0; i < SIREN_LORA_TARGETS; i++)
+        if (c->targets >> i & 1)
+            json_array_append_new(targets,
+                                  json_string(siren_lora_target_name((enum siren_lora_target)i)));
+    json_object_set_new(j, "targets", targets);
+    json_object_set_new(j, "r", json_integer(c->r));
+    json_object_set_new(j, "alpha", json_real((double)c->alpha));
+    json_object_set_new(j, "dropout", json_real((double)c->dropout));
+    json_object_set_new(j, "rslora", json_boolean(c->rslora));
+    json_object_set_new(j, "layers", json_pack("[i,i]", c->first_layer, c->last_layer));
+    return j;
+}
+
+json_t *training_settings(const struct training *t, const struct training_rows *rows)
+{
+    const struct siren_app *app = t->app;
+    char hash[17];
+    json_t *j = json_object();
+    app_data_hash(app, hash);
+    json_object_set_new(j, "kind", json_string(t->kind));
+    json_object_set_new(j, "model", json_string(t->lm->identity));
+    json_object_set_new(j, "chat_template",
+                        json_string(t->lm->chat ? siren_chat_name(t->lm->chat) : ""));
+    if (t->lm->engine)
+        json_object_set_new(j, "compute", json_string(siren_engine_compute(t->lm->engine)));
+    json_object_set_new(j, "data", json_string(hash));
+    json_object_set_new(j, "protocol",
+                        json_string(app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full"));
+    json_object_set_new(j, "split", json_string(t->split));
+    if (t->fold >= 0) json_object_set_new(j, "fold", json_integer(t->fold));
+    json_object_set_new(j, "rows", json_integer((json_int_t)rows->n_train));
+    json_object_set_new(j, "eval_split", json_string(t->eval_split ? t->eval_split : ""));
+    json_object_set_new(j, "eval_rows", json_integer((json_int_t)rows->n_valid));
+    json_object_set_new(j, "predict", app_options_json(&t->predict));
+    json_object_set_new(j, "adapter", adapter_json(t));
+    return j;
+}
+
+/* ---- evaluation ---- */
+
+struct judged {
+    double *truth, *predicted, *distributions;
+    struct siren_answer *answers;
+};
+
+static int judge(struct judged *d, const struct siren_scale *scale, size_t n,
+                 enum siren_decoder decoder, struct siren_metrics *m, struct siren_error *err)
+{
+    struct siren_outcomes o = {n, d->truth, d->predicted, d->distributions, NULL};
+    for (size_t i = 0; i < n; i++)
+        d->predicted[i] = decoder == SIREN_MEDIAN ? d->answers[i].median : d->answers[i].mean;
+    return siren_metrics_compute(m, scale, &o, err);
+}
+
+static int measure(const struct training *t, const struct training_rows *rows, struct judged *d,
+                   double *mae, json_t *fields, struct siren_error *err)
+{
+    const struct siren_scale *scale = &t->app->meta.scale;
+    size_t n = rows->n_valid, labels = (size_t)siren_scale_labels(scale);
+    struct siren_metrics *m = alloc_zeroed(1, sizeof *m);
+    double outside = 0;
+    int rc = m ? 0 : siren_fail_memory(err, "metrics", sizeof *m);
+    for (size_t i = 0; i < n; i++) {
+        d->truth[i] = t->app->ratings.rating[rows->valid[i].row];
+        memcpy(d->distributions + i * labels, d->answers[i].probabilities,
+               labels * sizeof *d->distributions);
+        outside += d->answers[i].outside / (double)n;
+    }
+    if (!rc) rc = judge(d, scale, n, SIREN_MEAN, m, err);
+    if (!rc) json_object_set_new(fields, "rmse", app_real(m->rmse));
+    if (!rc) rc = judge(d, scale, n, SIREN_MEDIAN, m, err);
+    if (!rc) {
+        *mae = m->mae;
+        json_object_set_new(fields, "log_loss", app_real(m->log_loss));
+        json_object_set_new(fields, "rps", app_real(m->rps));
+        json_object_set_new(fields, "outside", app_real(outside));
+        json_object_set_new(fields, "n", json_integer((json_int_t)n));
+    }
+    free(m);
+    return rc;
+}
+
+/* The prefixes that the evaluation kept are of no use once the adapter changes. */
+static void use(const struct training *t, const struct siren_adapter *adapter)
+{
+    if (!t->lm->session) return;
+    siren_session_drop_cache(t->lm->session);
+    siren_session_use_adapter(t->lm->session, adapter);
+}
+
+int training_evaluate(const struct training *t, const struct siren_adapter *adapter,
+                      const struct training_rows *rows, double *mae, json_t *fields,
+                      const struct siren_progress *progress, struct siren_error *err)
+{
+    struct siren_predict_options o = t->predict;
+    size_t n = rows->n_valid, labels = (size_t)siren_scale_labels(&t->app->meta.scale);
+    struct judged d = {.truth = alloc_array(n, sizeof *d.truth),
+                       .predicted = alloc_array(n, sizeof *d.predicted),
+                       .distributions = alloc_array(n * labels, sizeof *d.distributions),
+                       .answers = alloc_zeroed(n, sizeof *d.answers)};
+    int rc = d.truth && d.predicted && d.distributions && d.answers
+                 ? 0
+                 : siren_fail_memory(err, "the valid rows' answers", n * sizeof *d.answers);
+    o.mode = SIREN_AO;
+    use(t, adapter);
+    if (!rc) rc = siren_predict(t->app, t->lm, rows->valid, n, &o, d.answers, progress, err);
+    use(t, t->lm->adapter);
+    if (!rc) rc = measure(t, rows, &d, mae, fields, err);
+    siren_answers_free(d.answers, n);
+    free(d.truth);
+    free(d.predicted);
+    free(d.distributions);
+    return rc;
+}
+
+/* ---- the run ---- */
+
+/* Two folders are two runs; the path is whole so that it is the same wherever one stands. */
+static char *record_of(const struct training *t, const struct trainer_task *task,
+                       const json_t *settings)
+{
+    json_t *j = trainer_settings(task, &t->loop, settings);
+    mkdir(t->loop.folder, 0777); /* that this fails is found by the trainer */
+    char *folder = realpath(t->loop.folder, NULL), *text = NULL;
+    json_object_set_new(j, "folder", json_string(folder ? folder : t->loop.folder));
+    free(folder);
+    app_json_text(j, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);
+    return text;
+}
+
+/* *made: 1 if the run is new in the workspace. */
+static int start(struct training *t, const struct trainer_task *task, const json_t *settings,
+                 int *made, struct siren_error *err)
+{
+    char *text = record_of(t, task, settings);
+    int rc = text ? 0 : siren_fail_memory(err, "settings", 0);
+    t->run = 0;
+    if (!rc && t->loop.resume)
+        rc = siren_run_find_unfinished(t->app->ws, t->kind, text, &t->run, err);
+    *made = !rc && !t->run;
+    if (*made) {
+        struct siren_run run = {.kind = (char *)t->kind,
+                                .name = (char *)(t->name ? t->name : ""),
+                                .command = (char *)(t->command ? t->command : ""),
+                                .settings = text,
+                                .model = t->lm->identity,
+                                .split = (char *)t->split,
+                                .seed = t->loop.seed};
+        rc = siren_run_start(t->app->ws, &run, err);
+        t->run = run.id;
+    } else if (!rc) {
+        rc = siren_run_finish(t->app->ws, t->run, SIREN_RUN_RUNNING, NULL, NULL, err);
+    }
+    free(text);
+    return rc;
+}
+
+/* The evaluation that chose the adapter, off the log; NULL: there was none. */
+static json_t *best_evaluation(const char *folder)
+{
+    json_t *log = trainer_read_log(folder, NULL), *line, *best = NULL;
+    size_t i;
+    json_array_foreach(log, i, line)
+    {
+        if (json_is_true(json_object_get(line, "best"))) best = json_object_get(line, "valid");
+    }
+    json_incref(best);
+    json_decref(log);
+    return best;
+}
+
+/* What was measured on valid stands where an evaluation's run has it, so that lists show it. */
+static json_t *metrics_of(const struct training *t, const struct trainer_task *task,
+                          const struct trainer_result *r)
+{
+    json_t *valid = best_evaluation(t->loop.folder), *j = json_object(), *training;
+    json_t *mae = json_object_get(valid, "mae"), *rmse = json_object_get(valid, "rmse");
+    if (mae && rmse)
+        json_object_set_new(
+            j, "decoders",
+            json_pack("{s:{s:O},s:{s:O}}", "median", "mae", mae, "mean", "rmse", rmse));
+    training = json_pack("{s:I,s:I,s:o,s:b,s:I,s:f,s:s}", "steps", (json_int_t)r->steps,
+                         "total_steps", (json_int_t)r->total_steps, "loss", app_real(r->loss),
+                         "stopped_early", r->stopped_early, "tokens", (json_int_t)r->tokens,
+                         "seconds", r->seconds, "folder", t->loop.folder);
+    if (isfinite(r->best)) {
+        json_object_set_new(training, "metric", json_string(task->metric ? task->metric : ""));
+        json_object_set_new(training, "best", json_real(r->best));
+        json_object_set_new(training, "best_step", json_integer((json_int_t)r->best_step));
+        json_object_set_new(training, "valid", json_incref(valid));
+    }
+    json_object_set_new(j, "training", training);
+    json_decref(valid);
+    return j;
+}
+
+static int finish(struct training *t, const struct trainer_task *task,
+                  const struct trainer_result *result, int made, int rc, struct siren_error *err)
+{
+    int status = !rc ? SIREN_RUN_DONE : rc == SIREN_ECANCEL ? SIREN_RUN_STOPPED : SIREN_RUN_FAILED;
+    struct siren_error *mine = rc ? NULL : err; /* keep the first message */
+    char *metrics = NULL;
+    if (rc == SIREN_EBUSY && !made) return rc;                 /* another process is at it */
+    if (rc && rc != SIREN_ECANCEL && !result->steps && made) { /* it never began */
+        siren_run_delete(t->app->ws, t->run, NULL);
+        t->run = 0;
+        return rc;
+    }
+    int failed = app_json_text(metrics_of(t, task, result), JSON_COMPACT, &metrics, mine);
+    if (!failed)
+        failed = siren_run_finish(t->app->ws, t->run, status, metrics,
+                                  rc && err ? err->message : NULL, mine);
+    free(metrics);
+    return rc ? rc : failed;
+}
+
+int training_run(struct training *t, const struct trainer_task *task, struct siren_adapter *adapter,
+                 json_t *settings, struct trainer_result *result,
+                 const struct siren_progress *progress, const volatile int *cancel,
+                 struct siren_error *err)
+{
+    struct trainer_subject subject = {.adapter = adapter, .base_identity = t->lm->identity};
+    int made;
+    *result = (struct trainer_result){.loss = NAN, .best = NAN};
+    int rc = start(t, task, settings, &made, err);
+    if (!rc) {
+        rc = trainer_run(task, &subject, t->lm->engine, t->pool, &t->loop, settings, result,
+                         progress, cancel, err);
+        rc = finish(t, task, result, made, rc, err);
+    }
+    json_decref(settings);
+    return rc;
+}

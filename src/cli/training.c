@@ -1,0 +1,153 @@
+#include "cli/training.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int add_target(const char *word, size_t n, unsigned *targets)
+{
+    static const struct {
+        const char *name;
+        unsigned bits;
+    } groups[] = {{"all", (1u << SIREN_LORA_TARGETS) - 1},
+                  {"ffn", 1u << SIREN_LORA_GATE | 1u << SIREN_LORA_UP | 1u << SIREN_LORA_DOWN}};
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+        if (strlen(groups[i].name) == n && !memcmp(groups[i].name, word, n))
+            return (int)(*targets |= groups[i].bits);
+    for (int i = 0; i < SIREN_LORA_TARGETS; i++) {
+        const char *name = siren_lora_target_name((enum siren_lora_target)i); /* "q_proj" */
+        size_t whole = strlen(name), brief = strcspn(name, "_");
+        if ((n == whole || n == brief) && !memcmp(name, word, n)) return (int)(*targets |= 1u << i);
+    }
+    return 0;
+}
+
+int training_targets(struct cli *cli, const char *text, unsigned *targets)
+{
+    *targets = 0;
+    for (const char *p = text;; p += *p == ',') {
+        size_t n = strcspn(p, ",");
+        if (!add_target(p, n, targets))
+            return cli_usage(cli,
+                             "--lora-targets: found \"%.*s\", expected q, k, v, o, gate, up, down, "
+                             "ffn or all, joined by commas",
+                             (int)n, p);
+        p += n;
+        if (!*p) return 0;
+    }
+}
+
+static void read_loop(const struct cli *cli, struct trainer_options *o)
+{
+    siren_schedule_parse(&o->schedule, cli_string(cli, "schedule"), NULL);
+    o->folder = cli_string(cli, "out");
+    o->resume = cli_flag(cli, "resume");
+    o->seed = (uint64_t)cli_int(cli, "seed");
+    o->batch = (size_t)cli_int(cli, "batch");
+    o->epochs = cli_float(cli, "epochs");
+    o->max_steps = (uint64_t)cli_int(cli, "max-steps");
+    o->lr = cli_float(cli, "lr");
+    o->warmup = cli_int(cli, "warmup");
+    o->adamw.weight_decay = cli_float(cli, "weight-decay");
+    o->clip = cli_float(cli, "clip");
+    o->pass_tokens = (size_t)cli_int(cli, "pass-tokens");
+    o->memory_bytes = (size_t)cli_int(cli, "memory") << 20;
+    o->eval_every = (uint64_t)cli_int(cli, "eval-every");
+    o->eval_first = cli_flag(cli, "eval-first");
+    o->patience = (unsigned)cli_int(cli, "patience");
+    o->checkpoint_every = (uint64_t)cli_int(cli, "checkpoint-every");
+}
+
+static int read_options(struct cli *cli, struct training *t)
+{
+    const char *judged = cli_string(cli, "eval-split");
+    int rc = training_targets(cli, cli_string(cli, "lora-targets"), &t->lora.targets);
+    read_loop(cli, &t->loop);
+    t->lora.r = (int)cli_int(cli, "rank");
+    t->lora.alpha = (float)cli_float(cli, "alpha");
+    t->lora.dropout = (float)cli_float(cli, "dropout");
+    t->lora.rslora = cli_flag(cli, "rslora");
+    t->loop.dropout = t->lora.dropout > 0 || t->start;
+    t->name = cli_string(cli, "name");
+    if (cli_string(cli, "split")) t->split = cli_string(cli, "split");
+    t->fold = (int)cli_int(cli, "fold");
+    t->n_rows = (size_t)cli_int(cli, "rows");
+    t->eval_split = strcmp(judged, "none") ? judged : NULL;
+    t->n_eval_rows = (size_t)cli_int(cli, "eval-rows");
+    return rc;
+}
+
+int training_open(struct cli *cli, struct training_command *out, const char *kind)
+{
+    *out = (struct training_command){.training = training_defaults()};
+    struct training *t = &out->training;
+    int rc;
+    if (!cli_need(cli, "out")) return cli->err.code;
+    t->kind = kind;
+    t->start = cli_string(cli, "adapter");
+    rc = read_options(cli, t);
+    if (!rc) rc = siren_app_open(&out->app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
+    if (!rc) rc = answering_prompt(cli, &out->app, &t->predict);
+    if (!rc) rc = answering_open(cli, &out->lm, 0);
+    if (!rc) t->pool = cli_pool(cli);
+    t->app = &out->app;
+    t->lm = &out->lm;
+    t->command = out->command = answering_command(cli);
+    if (rc) training_close(out);
+    return rc;
+}
+
+void training_close(struct training_command *t)
+{
+    siren_lm_close(&t->lm);
+    if (t->app.ws) siren_app_close(&t->app);
+    free(t->command);
+    *t = (struct training_command){0};
+}
+
+/* ---- what came of it ---- */
+
+static json_t *result_json(const struct training_command *t, const struct trainer_result *r)
+{
+    json_t *j =
+        json_pack("{s:I,s:s,s:I,s:I,s:b,s:b,s:I,s:f}", "run", (json_int_t)t->training.run, "folder",
+                  t->training.loop.folder, "steps", (json_int_t)r->steps, "total_steps",
+                  (json_int_t)r->total_steps, "stopped_early", r->stopped_early, "resumed",
+                  r->resumed, "tokens", (json_int_t)r->tokens, "seconds", r->seconds);
+    if (isfinite(r->loss)) json_object_set_new(j, "loss", json_real(r->loss));
+    if (isfinite(r->best)) {
+        json_object_set_new(j, "best", json_real(r->best));
+        json_object_set_new(j, "best_step", json_integer((json_int_t)r->best_step));
+    }
+    return j;
+}
+
+static void print_result(struct cli *cli, const struct training_command *t,
+                         const struct trainer_result *r)
+{
+    const char *folder = t->training.loop.folder;
+    cli_print(cli, "%s steps in %s, %s tokens (%s a second)\n", cli_number(r->steps),
+              cli_seconds(r->seconds), cli_number(r->tokens),
+              cli_number((uint64_t)(r->seconds > 0 ? (double)r->tokens / r->seconds : 0)));
+    if (isfinite(r->loss)) cli_print(cli, "loss of the last step: %.4f\n", r->loss);
+    if (isfinite(r->best))
+        cli_print(cli, "best on %s: %.4f, after step %s%s\n", t->training.eval_split, r->best,
+                  cli_number(r->best_step),
+                  r->stopped_early ? "; stopped since it did not get better" : "");
+    cli_print(cli, "%s/adapter\n", folder);
+    cli_note(cli, "stored as run %lld; use it with --adapter %s/adapter",
+             (long long)t->training.run, folder);
+}
+
+int training_report(struct cli *cli, const struct training_command *t,
+                    const struct trainer_result *result, int rc)
+{
+    cli_progress_end(cli);
+    if (rc == SIREN_ECANCEL)
+        cli_note(cli, "what is done is kept in %s: the same command with --resume goes on",
+                 t->training.loop.folder);
+    if (rc) return rc;
+    if (cli->json) return cli_print_json(cli, result_json(t, result));
+    print_result(cli, t, result);
+    return 0;
+}
