@@ -1,0 +1,494 @@
+/* Fine-tuning a LoRA adapter on rows of a workspace, with a tiny random model: it learns, to the
+ * same bits whatever the threads, kills and resumes; cuts into passes change rounding only; what it
+ * wrote is what `siren` scores with. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "app/sft.h"
+#include "app_fixture.h"
+#include "run_program.h"
+
+/* The tiny model, made for longer prompts. */
+static const char *the_model(void)
+{
+    static const char *const files[] = {"model.safetensors", "tokenizer.json",
+                                        "tokenizer_config.json"};
+    static char path[256];
+    char *config, *at, from[512], to[512];
+    size_t size;
+    if (*path) return path;
+    snprintf(path, sizeof path, "%s", scratch_path("model"));
+    assert_int_equal(mkdir(path, 0777), 0);
+    MUST(siren_file_read(&config, &size, "tests/fixtures/models/smol/config.json", 1 << 16, ERR));
+    at = strstr(config, "embeddings\": 128");
+    assert_non_null(at);
+    memcpy(at + strlen("embeddings\": "), "999", 3);
+    scratch_write("model/config.json", config, size);
+    free(config);
+    for (size_t i = 0; i < 3; i++) {
+        char *whole = realpath("tests/fixtures/models/smol", NULL);
+        snprintf(from, sizeof from, "%s/%s", whole, files[i]);
+        snprintf(to, sizeof to, "%s/%s", path, files[i]);
+        assert_int_equal(symlink(from, to), 0);
+        free(whole);
+    }
+    return path;
+}
+
+/* ---- one training ---- */
+
+struct bench {
+    struct siren_app app;
+    struct siren_lm lm;
+    struct siren_pool *pool;
+    struct training training;
+    struct sft_options options;
+    struct trainer_result result;
+    char folder[256];
+};
+
+static const char *the_workspace(void)
+{
+    static char path[256];
+    if (!*path)
+        snprintf(path, sizeof path, "%s", fixture_workspace("w.siren", SIREN_PROTOCOL_FULL));
+    return path;
+}
+
+static const char *the_template(void)
+{
+    static char path[256];
+    static const char template[] = "system: {system}\\n\n"
+                                   "user: {user}\\n\n"
+                                   "prompt: >\n"
+                                   "stop: <|im_end|>\n";
+    if (!*path)
+        snprintf(path, sizeof path, "%s",
+                 scratch_write("template.txt", template, sizeof template - 1));
+    return path;
+}
+
+static void bench_open(struct bench *b, const char *folder, enum siren_ending mode, int threads)
+{
+    struct siren_lm_options options = {.chat_template = the_template()};
+    memset(b, 0, sizeof *b);
+    MUST(siren_app_open(&b->app, the_workspace(), SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_pool_create(&b->pool, threads, ERR));
+    MUST(siren_lm_open(&b->lm, the_model(), &options, b->pool, ERR));
+    snprintf(b->folder, sizeof b->folder, "%s", scratch_path(folder));
+    struct training *t = &b->training;
+    *t = training_defaults();
+    t->app = &b->app;
+    t->lm = &b->lm;
+    t->pool = b->pool;
+    t->loop.folder = b->folder;
+    t->loop.resume = 1;
+    t->loop.batch = 6;
+    t->loop.epochs = 2;
+    t->loop.lr = 0.01;
+    t->loop.eval_every = 2;
+    t->loop.checkpoint_every = 2;
+    t->lora.dropout = 0.1f;
+    t->n_rows = 18;
+    t->eval_split = "valid";
+    t->n_eval_rows = 6;
+    t->predict.mode = mode;
+    MUST(siren_strategy_parse(&t->predict.strategy, "recent", ERR));
+    t->predict.strategy.n_recent = 3;
+    b->options.loss = (struct siren_rating_loss){.ce = 1};
+}
+
+static void bench_close(struct bench *b)
+{
+    siren_lm_close(&b->lm);
+    siren_pool_free(b->pool);
+    siren_app_close(&b->app);
+}
+
+static int watch(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    const uint64_t *stop = context;
+    return done >= *stop;
+}
+
+static int bench_run(struct bench *b, uint64_t stop_after)
+{
+    struct siren_progress progress = {watch, &stop_after};
+    return sft_train(&b->training, &b->options, &b->result, &progress, NULL, ERR);
+}
+
+static void *bytes_of(const char *folder, const char *name, size_t *size)
+{
+    char path[512], *data;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    MUST(siren_file_read(&data, size, path, 1 << 24, ERR));
+    return data;
+}
+
+static void assert_same_file(const char *a, const char *b, const char *name)
+{
+    size_t n, m;
+    void *x = bytes_of(a, name, &n), *y = bytes_of(b, name, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    free(x);
+    free(y);
+}
+
+/* A value of the log's lines of steps. */
+static size_t logged(const char *folder, const char *key, double *values, size_t most)
+{
+    json_t *log = trainer_read_log(folder, ERR), *line;
+    size_t i, n = 0;
+    assert_non_null(log);
+    json_array_foreach(log, i, line)
+    {
+        if (json_object_get(line, key) && n < most)
+            values[n++] = json_number_value(json_object_get(line, key));
+    }
+    json_decref(log);
+    return n;
+}
+
+/* ---- it learns ---- */
+
+static void check_learns(const char *folder, enum siren_ending mode, double below)
+{
+    static struct bench b;
+    double loss[64];
+    bench_open(&b, folder, mode, 2);
+    b.training.loop.lr = 0.02;
+    b.training.loop.schedule = SIREN_SCHEDULE_LINEAR;
+    b.training.loop.eval_every = 100;
+    b.training.lora = (struct siren_adapter_config){
+        .targets = (1u << SIREN_LORA_TARGETS) - 1, .last_layer = -1, .r = 8, .alpha = 16};
+    b.training.n_rows = 4;
+    b.training.loop.batch = 4;
+    b.training.loop.warmup = 2;
+    b.training.loop.epochs = 60;
+    MUST(bench_run(&b, 1000));
+    size_t n = logged(b.folder, "loss", loss, 64);
+    assert_int_equal(n, 60);
+    assert_true(loss[n - 1] < below * loss[0]);
+    bench_close(&b);
+}
+
+static void test_learns_ratings(void **state)
+{
+    check_learns("learns ratings", SIREN_AO, 0.05);
+}
+
+static void test_learns_rationales(void **state)
+{
+    check_learns("learns rationales", SIREN_COT, 0.1);
+}
+
+/* ---- the same bits ---- */
+
+static void test_threads(void **state)
+{
+    static struct bench one, three;
+    bench_open(&one, "one thread", SIREN_COT, 1);
+    bench_open(&three, "three threads", SIREN_COT, 3);
+    MUST(bench_run(&one, 1000));
+    MUST(bench_run(&three, 1000));
+    assert_same_file(one.folder, three.folder, "adapter/adapter_model.safetensors");
+    assert_true(one.result.best == three.result.best && one.result.steps == 6);
+    bench_close(&one);
+    bench_close(&three);
+}
+
+static void test_stopped(void **state)
+{
+    static struct bench whole, parts;
+    size_t n;
+    for (int mode = SIREN_AO; mode <= SIREN_COT; mode++) {
+        bench_open(&whole, mode == SIREN_AO ? "whole ao" : "whole cot", mode, 2);
+        MUST(bench_run(&whole, 1000));
+        for (uint64_t stop = 1; stop < 6; stop += 2) {
+            bench_open(&parts, mode == SIREN_AO ? "parts ao" : "parts cot", mode, 2);
+            assert_int_equal(bench_run(&parts, stop), SIREN_ECANCEL);
+            assert_int_equal(parts.result.steps, stop);
+            bench_close(&parts);
+        }
+        bench_open(&parts, mode == SIREN_AO ? "parts ao" : "parts cot", mode, 1);
+        MUST(bench_run(&parts, 1000));
+        assert_true(parts.result.resumed && parts.result.best == whole.result.best);
+        assert_same_file(whole.folder, parts.folder, "adapter/adapter_model.safetensors");
+        /* One run of the workspace, done, for all of the parts. */
+        struct siren_run run, *runs;
+        MUST(siren_run_load(&run, parts.app.ws, parts.training.run, ERR));
+        assert_string_equal(run.kind, "sft");
+        assert_int_equal(run.status, SIREN_RUN_DONE);
+        assert_non_null(strstr(run.metrics, "\"best_step\""));
+        MUST(siren_runs_load(&runs, &n, parts.app.ws, "sft", ERR));
+        size_t same = 0;
+        for (size_t i = 0; i < n; i++) same += !strcmp(runs[i].settings, run.settings);
+        assert_int_equal(same, 1);
+        siren_runs_free(runs, n);
+        siren_run_clear(&run);
+        bench_close(&whole);
+        bench_close(&parts);
+    }
+}
+
+static void test_killed(void **state)
+{
+    static struct bench whole, parts;
+    int kills = 0, status;
+    bench_open(&whole, "alive", SIREN_AO, 1);
+    MUST(bench_run(&whole, 1000));
+    bench_close(&whole);
+    for (int i = 0; i < 8; i++) {
+        pid_t child = fork();
+        if (!child) {
+            bench_open(&parts, "killed", SIREN_AO, 1);
+            _exit(bench_run(&parts, 1000) ? 1 : 0);
+        }
+        usleep((useconds_t)(10000 + siren_random_below(9, 0, (uint64_t)i, 150000)));
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        kills += WIFSIGNALED(status);
+    }
+    assert_true(kills > 0);
+    bench_open(&parts, "killed", SIREN_AO, 1);
+    MUST(bench_run(&parts, 1000));
+    assert_same_file(whole.folder, parts.folder, "adapter/adapter_model.safetensors");
+    bench_close(&parts);
+}
+
+/* ---- passes ---- */
+
+/* The first step's norm and loss.  Without dropout, whose masks belong to rows of passes: smaller
+ * passes sum the same terms in another order. */
+static void test_cuts_change_rounding_only(void **state)
+{
+    static struct bench b;
+    const size_t tokens[4] = {1, 150, 400, 100000};
+    double norm[4], loss[4], counted[4];
+    for (int mode = SIREN_AO; mode <= SIREN_COT; mode++) {
+        for (int i = 0; i < 4; i++) {
+            char folder[64];
+            snprintf(folder, sizeof folder, "cut %d %d", mode, i);
+            bench_open(&b, folder, mode, 2);
+            b.training.lora.dropout = 0;
+            b.training.loop.max_steps = 1;
+            b.training.loop.pass_tokens = tokens[i];
+            b.training.eval_split = NULL;
+            MUST(bench_run(&b, 1000));
+            assert_int_equal(logged(b.folder, "norm", &norm[i], 1), 1);
+            assert_int_equal(logged(b.folder, "loss", &loss[i], 1), 1);
+            assert_int_equal(logged(b.folder, "tokens", &counted[i], 1), 1);
+            bench_close(&b);
+        }
+        for (int i = 1; i < 4; i++) {
+            assert_true(norm[0] > 0 && fabs(norm[i] / norm[0] - 1) < 1e-5);
+            assert_true(loss[i] == loss[0]); /* the outputs are the same bits */
+            assert_true(counted[i] <= counted[i - 1]);
+        }
+        assert_true(counted[3] < counted[0]); /* what is shared is computed once */
+    }
+}
+
+/* ---- the adapter's files ---- */
+
+static void test_scores_with_the_adapter(void **state)
+{
+    static struct bench b;
+    struct siren_lm adapted, plain;
+    struct siren_lm_options options = {.chat_template = the_template()};
+    struct siren_answer with, without;
+    struct training_rows rows;
+    char path[300];
+    double mae;
+    bench_open(&b, "scores", SIREN_AO, 2);
+    b.training.loop.lr = 0.1;
+    MUST(bench_run(&b, 1000));
+    snprintf(path, sizeof path, "%s/adapter", b.folder);
+    MUST(siren_lm_open(&plain, the_model(), &options, b.pool, ERR));
+    options.adapter = path;
+    MUST(siren_lm_open(&adapted, the_model(), &options, b.pool, ERR));
+    MUST(training_rows(&b.training, &rows, ERR));
+    MUST(siren_predict(&b.app, &adapted, rows.valid, 1, &b.training.predict, &with, NULL, ERR));
+    MUST(siren_predict(&b.app, &plain, rows.valid, 1, &b.training.predict, &without, NULL, ERR));
+    assert_true(with.probabilities[0] != without.probabilities[0]);
+    /* The files hold what was judged best. */
+    json_t *fields = json_object();
+    b.training.lm = &adapted;
+    MUST(training_evaluate(&b.training, adapted.adapter, &rows, &mae, fields, NULL, ERR));
+    assert_true(mae == b.result.best);
+    json_decref(fields);
+    training_rows_clear(&rows);
+    siren_answer_clear(&with);
+    siren_answer_clear(&without);
+    siren_lm_close(&adapted);
+    siren_lm_close(&plain);
+    bench_close(&b);
+}
+
+/* ---- half stars: labels of several tokens ---- */
+
+/* "<" and more stand behind each label of a scale of halves: several tokens, siblings of the
+ * answer's place.  One step on them has the loss that the scorer's numbers give. */
+static void test_labels_of_several_tokens(void **state)
+{
+    static struct bench b;
+    double loss;
+    struct training_rows rows;
+    bench_open(&b, "halves", SIREN_AO, 2);
+    b.app.meta.scale = (struct siren_scale){1, 5, 0.5};
+    b.training.lora.dropout = 0;
+    b.training.loop.max_steps = 1;
+    b.training.loop.batch = 18;
+    b.training.eval_split = NULL;
+    MUST(bench_run(&b, 1000));
+    assert_int_equal(logged(b.folder, "loss", &loss, 1), 1);
+    MUST(training_rows(&b.training, &rows, ERR));
+    double expected = 0;
+    for (size_t i = 0; i < rows.n_train; i++) {
+        struct siren_answer a;
+        MUST(siren_predict(&b.app, &b.lm, &rows.train[i], 1, &b.training.predict, &a, NULL, ERR));
+        assert_int_equal(a.n_labels, 9);
+        double rating = b.app.ratings.rating[rows.train[i].row];
+        expected -= log(a.probabilities[(int)((rating - 1) * 2)]) / (double)rows.n_train;
+        siren_answer_clear(&a);
+    }
+    assert_true(fabs(loss - expected) < 1e-5);
+    training_rows_clear(&rows);
+    bench_close(&b);
+}
+
+/* ---- refused ---- */
+
+static void refused(struct bench *b, const char *words)
+{
+    ERR->message[0] = '\0';
+    assert_int_equal(bench_run(b, 1000), SIREN_EINVAL);
+    if (!strstr(ERR->message, words)) fail_msg("\"%s\" is not in: %s", words, ERR->message);
+}
+
+static void test_refused(void **state)
+{
+    static struct bench b;
+    size_t before, after;
+    struct siren_run *runs;
+    bench_open(&b, "refused", SIREN_AO, 1);
+    MUST(siren_runs_load(&runs, &before, b.app.ws, NULL, ERR));
+    siren_runs_free(runs, before);
+    b.training.split = "test";
+    refused(&b, "to be reported on only");
+    b.training.split = "train";
+    b.training.eval_split = "test";
+    refused(&b, "to be reported on only");
+    b.training.eval_split = "train";
+    refused(&b, "share rows");
+    b.training.eval_split = "valid:C";
+    refused(&b, "A or B");
+    b.training.eval_split = "valid";
+    b.options.loss.ce = 0;
+    refused(&b, "not both 0");
+    b.options.loss.ce = 1;
+    b.options.loss.smoothing = 1;
+    refused(&b, "smoothing");
+    b.options.loss.smoothing = 0;
+    b.training.lora.r = 0;
+    refused(&b, "r is 0");
+    b.training.lora.r = 4;
+    b.training.loop.epochs = -1;
+    refused(&b, "epochs");
+    MUST(siren_runs_load(&runs, &after, b.app.ws, NULL, ERR));
+    siren_runs_free(runs, after);
+    assert_int_equal(before, after); /* what never began is no run */
+    bench_close(&b);
+}
+
+/* ---- from outside ---- */
+
+static int siren(const char *format, const char *more)
+{
+    char arguments[2048];
+    snprintf(arguments, sizeof arguments, format, the_workspace(), the_model(), the_template(),
+             scratch_path("outside"), more);
+    return run_program("", arguments, NULL);
+}
+
+#define TRAIN                                                                                      \
+    "train sft '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "               \
+    "--recent 3 --rows 12 --batch 6 --epochs 2 --eval-split valid --eval-rows 4 %s"
+
+static void test_command(void **state)
+{
+    struct stat st;
+    char path[300];
+    assert_int_equal(siren(TRAIN, "--lora-targets q,ffn"), 0);
+    expect_output("4 steps in");
+    expect_output("best on valid");
+    expect_output("use it with --adapter");
+    static const char *const files[] = {"adapter/adapter_config.json", "checkpoint", "log.jsonl",
+                                        "settings.json", "curve.svg"};
+    for (size_t i = 0; i < 5; i++) {
+        snprintf(path, sizeof path, "%s/%s", scratch_path("outside"), files[i]);
+        assert_int_equal(stat(path, &st), 0);
+    }
+    assert_int_equal(siren(TRAIN, ""), 1);
+    expect_output("holds a training run already");
+    assert_int_equal(siren(TRAIN, "--resume --lora-targets q,ffn --lr 1"), 1);
+    expect_output("training.lr is 1.0, it was 0.0001");
+    assert_int_equal(siren(TRAIN, "--resume --lora-targets q,ffn --json"), 0);
+    expect_output("\"resumed\": true");
+    assert_int_equal(siren("eval '%s' --model '%s' --chat-template '%s' --adapter '%s/adapter'"
+                           " --strategy recent --recent 3 --split valid --limit 4 %s",
+                           "--name trained"),
+                     0);
+    expect_output("stored as run");
+    char arguments[400];
+    snprintf(arguments, sizeof arguments, "runs '%s'", the_workspace());
+    assert_int_equal(run_program("", arguments, NULL), 0);
+    expect_output("sft");
+    expect_output("trained");
+}
+
+static void test_command_mistakes(void **state)
+{
+    assert_int_equal(siren(TRAIN, "--lora-targets q,x"), 2);
+    expect_output("--lora-targets: found \"x\", expected q, k, v");
+    assert_int_equal(siren(TRAIN, "--lora-targets ''"), 2);
+    assert_int_equal(siren(TRAIN, "--response essay"), 2);
+    assert_int_equal(siren(TRAIN, "--batch 0"), 2);
+    assert_int_equal(run_program("", "train sft x.siren --model x", NULL), 2);
+    expect_output("--out DIR is needed");
+    assert_int_equal(run_program("", "train --help", NULL), 0);
+    expect_output("train sft");
+}
+
+static int set_up(void **state)
+{
+    return find_program() || scratch_create(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_learns_ratings),
+        cmocka_unit_test(test_learns_rationales),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_cuts_change_rounding_only),
+        cmocka_unit_test(test_scores_with_the_adapter),
+        cmocka_unit_test(test_labels_of_several_tokens),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_command),
+        cmocka_unit_test(test_command_mistakes),
+    };
+    return cmocka_run_group_tests(tests, set_up, scratch_delete);
+}
