@@ -34,7 +34,8 @@ const struct cli_command cmd_train_sft = {
         "it teaches a small model to reason in the right form\n\n"
         "With --adapter a copy of that adapter is trained further.\n\n"
         "Every step is a line of log.jsonl in --out, and the adapter that is best on --eval-split "
-        "is kept (by the MAE of the median; for rationales by their loss).  Ctrl-C, or a crash, "
+        "is kept (by the MAE of the median; for rationales by their loss): `siren eval --adapter "
+        "DIR/adapter` says how good it is.  Ctrl-C, or a crash, "
         "loses nothing but the steps since the last checkpoint: the same command with --resume "
         "goes on, and gives the same bits as if it had never stopped.",
     .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ADAPTER | CLI_SPLIT | CLI_ISA,
@@ -75,8 +76,6 @@ const struct cli_command cmd_train_sft = {
             {"siren train sft films.siren -m smollm2.gguf -o runs/warm --response cot "
              "--lora-targets all --lr 2e-4",
              "A warm start: teach the model to reason in the right form."},
-            {"siren eval films.siren -m smollm2.gguf --adapter runs/ce/adapter --split valid:B",
-             "How good is what was trained?"},
             {0}},
     .run = run,
 };
