@@ -1,0 +1,203 @@
+/* The format of a teacher's states: encodings, checksums, the walk over a file. */
+#include "train/teacher_file.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/alloc.h"
+#include "tensor/half.h"
+
+enum { MOST_LAYERS = 4096, MOST_WIDTH = 1 << 20, MOST_LABELS = 128, MOST_IDS = 1 << 24 };
+/* zstd's densest block turns 4 bytes into 128 KiB: a content beyond that is a lie. */
+enum { DENSEST = 1 << 15 };
+
+void teacher_chain_add(struct teacher_chain *chain, const void *data, size_t size)
+{
+    XXH3_state_t state;
+    XXH128_canonical_t check;
+    XXH3_128bits_reset(&state);
+    XXH3_128bits_update(&state, chain->check, TEACHER_CHECK);
+    XXH3_128bits_update(&state, data, size);
+    XXH128_canonicalFromHash(&check, XXH3_128bits_digest(&state));
+    memcpy(chain->check, &check, TEACHER_CHECK);
+}
+
+/* ---- encodings ---- */
+
+size_t teacher_state_bytes(const struct siren_teacher_shape *shape)
+{
+    size_t n_layers = (size_t)shape->n_layers, n = n_layers * (size_t)shape->d;
+    return shape->encoding == SIREN_STATES_BF16 ? 2 * n : n + n_layers * sizeof(float);
+}
+
+int teacher_check_shape(const struct siren_teacher_shape *s, struct siren_error *err)
+{
+    if (s->n_layers < 1 || s->n_layers > MOST_LAYERS || s->d < 1 || s->d > MOST_WIDTH)
+        return siren_fail(err, SIREN_EINVAL, "states of %d layers by %d: expected 1 … %d by 1 … %d",
+                          s->n_layers, s->d, MOST_LAYERS, MOST_WIDTH);
+    if (s->n_labels < 2 || s->n_labels > MOST_LABELS)
+        return siren_fail(err, SIREN_EINVAL, "%d rating labels, expected 2 … %d", s->n_labels,
+                          MOST_LABELS);
+    if (s->encoding != SIREN_STATES_BF16 && s->encoding != SIREN_STATES_INT8)
+        return siren_fail(err, SIREN_EINVAL, "encoding %d of states, expected 0 or 1",
+                          (int)s->encoding);
+    return 0;
+}
+
+static float largest(const float *x, size_t n)
+{
+    float most = 0;
+    for (size_t i = 0; i < n; i++)
+        if (fabsf(x[i]) > most) most = fabsf(x[i]);
+    return most;
+}
+
+static void encode_int8(const struct siren_teacher_shape *s, const float *x, unsigned char *bytes)
+{
+    size_t d = (size_t)s->d, n_layers = (size_t)s->n_layers;
+    int8_t *q = (int8_t *)(bytes + n_layers * sizeof(float));
+    for (size_t l = 0; l < n_layers; l++, x += d, q += d) {
+        float scale = largest(x, d) / 127;
+        memcpy(bytes + l * sizeof scale, &scale, sizeof scale);
+        for (size_t i = 0; i < d; i++) {
+            float value = scale > 0 ? nearbyintf(x[i] / scale) : 0;
+            q[i] = (int8_t)(value > 127 ? 127 : value < -127 ? -127 : value);
+        }
+    }
+}
+
+void teacher_encode(const struct siren_teacher_shape *s, const float *states, unsigned char *bytes)
+{
+    size_t n = (size_t)s->n_layers * (size_t)s->d;
+    if (s->encoding == SIREN_STATES_INT8) {
+        encode_int8(s, states, bytes);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint16_t b = float_to_bfloat(states[i]);
+        bytes[i] = (unsigned char)b;
+        bytes[n + i] = (unsigned char)(b >> 8);
+    }
+}
+
+void teacher_decode(const struct siren_teacher_shape *s, const unsigned char *bytes, float *states)
+{
+    size_t d = (size_t)s->d, n_layers = (size_t)s->n_layers, n = n_layers * d;
+    if (s->encoding == SIREN_STATES_BF16) {
+        for (size_t i = 0; i < n; i++)
+            states[i] = bfloat_to_float((uint16_t)(bytes[i] | bytes[n + i] << 8));
+        return;
+    }
+    for (size_t l = 0; l < n_layers; l++) {
+        const int8_t *q = (const int8_t *)(bytes + n_layers * sizeof(float)) + l * d;
+        float scale;
+        memcpy(&scale, bytes + l * sizeof scale, sizeof scale);
+        for (size_t i = 0; i < d; i++) states[l * d + i] = scale * (float)q[i];
+    }
+}
+
+/* ---- the walk ---- */
+
+static int fail_at(const struct teacher_scan *s, size_t at, const char *what,
+                   struct siren_error *err)
+{
+    return siren_fail(err, SIREN_EFORMAT, "%s: byte %zu: %s", s->path, at, what);
+}
+
+/* The checksum behind [from, to), as it goes on from what is good. */
+static int is_right(const struct teacher_scan *s, size_t from, size_t to,
+                    struct teacher_chain *chain)
+{
+    *chain = s->chain;
+    teacher_chain_add(chain, s->data + from, to - from);
+    return !memcmp(chain->check, s->data + to, TEACHER_CHECK);
+}
+
+static void take(struct teacher_scan *s, size_t to, const struct teacher_chain *chain)
+{
+    s->chain = *chain;
+    s->good = to + TEACHER_CHECK;
+}
+
+int teacher_scan_header(struct teacher_scan *s, struct siren_error *err)
+{
+    struct teacher_chain chain;
+    uint32_t field[6];
+    int rc;
+    if (s->size < 8 || memcmp(s->data, "SIRENTCH", 8) != 0)
+        return siren_fail(err, SIREN_EFORMAT, "%s: this is not a file of teacher states", s->path);
+    if (s->size < TEACHER_HEADER + TEACHER_CHECK)
+        return fail_at(s, s->size, "cut short in its header", err);
+    memcpy(field, s->data + 8, sizeof field);
+    if (field[0] > TEACHER_VERSION)
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "%s: teacher states of version %u, this program reads up to %d", s->path,
+                          field[0], TEACHER_VERSION);
+    s->n_json = field[5];
+    if (s->n_json > s->size - TEACHER_HEADER - TEACHER_CHECK)
+        return fail_at(s, s->size, "cut short in its description", err);
+    s->json = (const char *)s->data + TEACHER_HEADER;
+    if (!is_right(s, 0, TEACHER_HEADER + s->n_json, &chain))
+        return fail_at(s, 0, "the checksum of the header differs: the file was changed", err);
+    take(s, TEACHER_HEADER + s->n_json, &chain);
+    s->shape = (struct siren_teacher_shape){.encoding = field[1] <= 1 ? (int)field[1] : -1,
+                                            .n_layers = field[2] <= INT32_MAX ? (int)field[2] : -1,
+                                            .d = field[3] <= INT32_MAX ? (int)field[3] : -1,
+                                            .n_labels = field[4] <= INT32_MAX ? (int)field[4] : -1};
+    rc = teacher_check_shape(&s->shape, err);
+    return rc ? siren_fail_prefix(err, SIREN_EFORMAT, "%s", s->path) : 0;
+}
+
+static const char *fault_of(const struct teacher_scan *s, const struct teacher_record *r)
+{
+    size_t content = teacher_state_bytes(&s->shape) + (size_t)r->n_ids * sizeof(int32_t);
+    if (r->kind != TEACHER_ROW && r->kind != TEACHER_END) return "neither a row nor the end";
+    if (r->n_ids > MOST_IDS) return "more tokens than a text can have";
+    if (r->kind == TEACHER_ROW && content / DENSEST > r->n_frame)
+        return "states longer than they can be";
+    return NULL;
+}
+
+/* The record at s->good; *end: where its checksum lies. */
+static int read_record(const struct teacher_scan *s, struct teacher_record *r, size_t *end,
+                       struct siren_error *err)
+{
+    size_t at = s->good, left = s->size - at, body;
+    const char *fault;
+    if (left < TEACHER_RECORD + TEACHER_CHECK) return fail_at(s, at, "a record is cut short", err);
+    memcpy(r, s->data + at, sizeof *r);
+    fault = fault_of(s, r);
+    if (fault) return fail_at(s, at, fault, err);
+    body = r->kind == TEACHER_ROW ? (size_t)s->shape.n_labels * sizeof(float) + r->n_frame : 0;
+    if (body > left - TEACHER_RECORD - TEACHER_CHECK)
+        return fail_at(s, at, "a record is cut short", err);
+    *end = at + TEACHER_RECORD + body;
+    return 0;
+}
+
+int teacher_scan_records(struct teacher_scan *s, struct siren_error *err)
+{
+    while (s->good < s->size) {
+        struct teacher_chain chain;
+        struct teacher_record r;
+        size_t at = s->good, end = 0;
+        int rc = read_record(s, &r, &end, err);
+        if (rc) return rc;
+        if (!is_right(s, at, end, &chain))
+            return fail_at(s, at, "the checksum of a record differs: the file was changed", err);
+        if (r.kind == TEACHER_END) {
+            s->whole = 1;
+            end += TEACHER_CHECK;
+            return end < s->size ? fail_at(s, end, "something behind the end", err) : 0;
+        }
+        if (alloc_grow(&s->offsets, &s->capacity, s->n + 1, sizeof *s->offsets))
+            return siren_fail_memory(err, "the index of teacher states", s->n * sizeof *s->offsets);
+        s->offsets[s->n++] = at;
+        take(s, end, &chain);
+    }
+    return 0;
+}
