@@ -94,6 +94,17 @@ int siren_generate_many(struct siren_session *session, struct siren_generation *
                         size_t n, const struct siren_sampling *sampling, int batch,
                         const struct siren_progress *progress, struct siren_error *err);
 
+/* What a decoder knows at the last token of a prompt. */
+struct siren_states {
+    struct siren_tokens prompt; /* at least one token */
+    float *states; /* (n_layers, d_model), caller's: after each layer 1 … n_layers, the
+                      last one after the final norm */
+};
+/* Fill all.  Of a prompt whose beginning the session has kept only the rest is computed; the bits
+ * do not depend on it.  Nothing is added to the cache. */
+int siren_states_many(struct siren_session *session, struct siren_states *states, size_t n,
+                      const struct siren_progress *progress, struct siren_error *err);
+
 /* Sentence embeddings: out (n, d_model); pooled and normalised as the encoder's config says.
  * Prompts hold the encoder's special tokens already and are at most max_tokens long. */
 int siren_embed_many(struct siren_engine *engine, const struct siren_tokens *texts, size_t n,
