@@ -206,7 +206,9 @@ static int read_text(const struct writer *w, struct text *t, struct siren_error 
     r->reading = siren_answer_read(r->text, w->scale->min, w->scale->max, r->truncated);
     memmove(t->ids, t->ids + t->n_prompt, r->n * sizeof *t->ids);
     r->ids = t->ids;
-    t->ids = NULL;
+    r->query = t->query;
+    r->n_query = t->n_query;
+    t->ids = t->query = NULL;
     return 0;
 }
 
@@ -274,5 +276,6 @@ void rollout_clear(struct rollout *r)
     free(r->ids);
     free(r->logprobs);
     free(r->text);
+    free(r->query);
     *r = (struct rollout){0};
 }

@@ -36,7 +36,11 @@ struct rollout {
     int truncated; /* 1: the limit ended it */
     char *text;    /* without special tokens, from "<think>" on */
     struct siren_reading reading;
-    double labels[SIREN_MAX_LABELS]; /* joint log-probabilities; only with a readout */
+    /* Only with a readout: the labels' joint log-probabilities, and what they were scored behind:
+     * prompt and text up to the end of "<answer>". */
+    double labels[SIREN_MAX_LABELS];
+    int32_t *query; /* (n_query) */
+    size_t n_query;
 };
 /* out: (n, samples), zeroed or cleared; the caller clears them, after a failure, too. */
 int rollouts_write(struct siren_lm *lm, const struct siren_scale *scale,

@@ -1,0 +1,186 @@
+/* siren train teach: a reasoning model's hidden states, stored for training. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/parts.h"
+#include "app/teach.h"
+#include "cli/answering.h"
+#include "siren/adapter.h"
+
+static int print_json(struct cli *cli, const char *path, const struct teach_report *r)
+{
+    json_t *out = json_object();
+    json_object_set_new(out, "file", json_string(path));
+    json_object_set_new(out, "bytes", json_integer((json_int_t)r->bytes));
+    json_object_set_new(out, "rows", json_integer((json_int_t)r->n));
+    json_object_set_new(out, "rows_before", json_integer((json_int_t)r->n_before));
+    json_object_set_new(out, "valid", json_integer((json_int_t)r->n_valid));
+    json_object_set_new(out, "exact", json_integer((json_int_t)r->n_exact));
+    json_object_set_new(out, "format", json_integer((json_int_t)r->n_format));
+    json_object_set_new(out, "mae", app_real(r->mae));
+    json_object_set_new(out, "tokens_out", app_real(r->tokens));
+    json_object_set_new(out, "seconds", json_real(r->seconds));
+    return cli_print_json(cli, out);
+}
+
+static void print_text(struct cli *cli, const char *path, const struct teach_report *r)
+{
+    double n = r->n ? (double)r->n : 1;
+    cli_print(cli, "%s: %s rows of states, %s", path, cli_number(r->n), cli_bytes(r->bytes));
+    cli_print(cli, "  valid answers    %5.1f %%", 100 * (double)r->n_valid / n);
+    cli_print(cli, "  exactly right    %5.1f %%", 100 * (double)r->n_exact / n);
+    cli_print(cli, "  in the format    %5.1f %%", 100 * (double)r->n_format / n);
+    if (r->n_valid) cli_print(cli, "  MAE of the valid %5.3f", r->mae);
+    cli_print(cli, "  tokens written   %5.1f a row", r->tokens);
+    cli_note(cli, "%s", cli_seconds(r->seconds));
+}
+
+static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm,
+                 const char *adapter_path, struct siren_adapter *adapter)
+{
+    const char *path = cli_need(cli, "out");
+    char identity[256];
+    struct teach_options o = {.rows = siren_eval_defaults(),
+                              .encoding = strcmp(cli_string(cli, "encoding"), "int8") == 0
+                                              ? SIREN_STATES_INT8
+                                              : SIREN_STATES_BF16,
+                              .batch = (int)cli_int(cli, "batch")};
+    struct teach_report report;
+    int rc = answering_prompts(cli, app, &o.rows.predict);
+    if (rc) return rc;
+    o.rows.predict.sampling.max_tokens = (int)cli_int(cli, "max-tokens");
+    o.rows.split = cli_string(cli, "split") ? cli_string(cli, "split") : "train";
+    o.rows.fold = (int)cli_int(cli, "fold");
+    o.rows.limit = (size_t)cli_int(cli, "rows");
+    o.rows.seed = (uint64_t)cli_int(cli, "seed");
+    if (adapter) {
+        app_adapter_identity(adapter, adapter_path, identity);
+        o.adapter = identity;
+        siren_session_use_adapter(lm->session, adapter);
+    }
+    rc = app_teach(app, lm, &o, path, &report, cli_progress(cli), &cli->err);
+    cli_progress_end(cli);
+    if (rc == SIREN_ECANCEL)
+        cli_note(cli, "what is done is kept in %s.partial, and the same command goes on with it",
+                 path);
+    if (rc) return rc;
+    if (report.n_before) cli_note(cli, "%s rows were there already", cli_number(report.n_before));
+    if (cli->json) return print_json(cli, path, &report);
+    print_text(cli, path, &report);
+    return 0;
+}
+
+static int open_model(struct cli *cli, struct siren_lm *lm)
+{
+    /* Room for the keys and values of a batch of texts between writing and scoring them. */
+    struct siren_lm_options options = {.isa = cli_string(cli, "isa"),
+                                       .compute = cli_string(cli, "compute"),
+                                       .chat_template = cli_string(cli, "chat-template"),
+                                       .cache_bytes = (size_t)cli_int(cli, "cache") << 20};
+    const char *path = cli_need(cli, "model");
+    struct siren_pool *pool = path ? cli_pool(cli) : NULL;
+    return pool ? siren_lm_open(lm, path, &options, pool, &cli->err) : cli->err.code;
+}
+
+static int run(struct cli *cli)
+{
+    const char *path = cli_string(cli, "adapter");
+    struct siren_adapter *adapter = NULL;
+    struct siren_app app;
+    struct siren_lm lm = {0};
+    int rc;
+    if (!cli_need(cli, "out")) return cli->err.code;
+    rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
+    if (rc) return rc;
+    rc = open_model(cli, &lm);
+    if (!rc && path) rc = siren_adapter_load(&adapter, path, lm.model, &cli->err);
+    if (!rc) rc = teach(cli, &app, &lm, path, adapter);
+    siren_lm_close(&lm);
+    siren_adapter_free(adapter);
+    siren_app_close(&app);
+    return rc;
+}
+
+const struct cli_command cmd_train_teach = {
+    .name = "train teach",
+    .group = CLI_TRAIN,
+    .summary = "let a reasoning model answer, and store what it knew",
+    .usage = "WORKSPACE",
+    .description =
+        "The teacher of `siren train align`: for rows of a split the model reasons (greedily), "
+        "and at the end of \"<answer>\" its hidden states of all layers and its scores of the "
+        "ratings are stored, with the rating that it then wrote.  The file names the model, the "
+        "adapter, the prompts and the data that it belongs to, and is checked to the last byte "
+        "when it is read.\n\n"
+        "Rows are stored as they come, in FILE.partial: stopped, by Ctrl-C or worse, it goes on "
+        "when the same command is given again.  Train rows are for training; the teacher's errors "
+        "on them are reported here, `siren eval --reason` reports those on other splits.",
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA,
+    .options =
+        (const struct cli_option[]){
+            {.name = "out",
+             .letter = 'o',
+             .type = CLI_STRING,
+             .argument = "FILE",
+             .help = "where the states go"},
+            {.name = "adapter",
+             .letter = 'a',
+             .type = CLI_STRING,
+             .argument = "DIR",
+             .help = "the teacher's LoRA adapter (stage 1)"},
+            {.name = "rows",
+             .letter = 'n',
+             .type = CLI_INT,
+             .argument = "N",
+             .initial = "0",
+             .min = 0,
+             .max = 1e9,
+             .help = "rows, drawn with the seed; 0: all of the split (train, unless --split is "
+                     "given)"},
+            {.name = "fold",
+             .type = CLI_INT,
+             .argument = "N",
+             .initial = "-1",
+             .min = -1,
+             .max = 254,
+             .help = "the fold that is the test set, where the workspace has folds"},
+            {.name = "encoding",
+             .type = CLI_CHOICE,
+             .argument = "KIND",
+             .initial = "bf16",
+             .choices = "bf16|int8",
+             .help = "numbers of the states; int8: half the room, coarser"},
+            {.name = "max-tokens",
+             .type = CLI_INT,
+             .argument = "N",
+             .initial = "512",
+             .min = 1,
+             .max = 1000000,
+             .help = "longest reasoning with its answer"},
+            {.name = "batch",
+             .type = CLI_INT,
+             .argument = "N",
+             .initial = "32",
+             .min = 1,
+             .max = 4096,
+             .help = "rows reasoned at once, and lost at most when it is stopped"},
+            {.name = "cache",
+             .type = CLI_INT,
+             .argument = "MIB",
+             .initial = "768",
+             .min = 1,
+             .max = 1048576,
+             .help = "memory for what the rows of a batch have read and written"},
+            PROMPT_OPTIONS,
+            {0}},
+    .examples =
+        (const struct cli_example[]){
+            {"siren train teach films.siren --model smollm2.gguf --out states.bin --rows 2000",
+             "2,000 rows of train."},
+            {"siren train teach films.siren -m smollm2.gguf --adapter stage1/adapter -o states.bin",
+             "All of train, by a teacher that is an adapter."},
+            {"siren train teach films.siren -m smollm2.gguf -o small.bin -n 500 --encoding int8",
+             "Half the room for each row."},
+            {0}},
+    .run = run,
+};
