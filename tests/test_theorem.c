@@ -1,0 +1,291 @@
+/* Theorem 1: the linearised layer beside the forest and beside finite differences, the least-squares
+ * solver, and the whole experiment on tiny models. */
+#include "engine_fixture.h"
+#include "siren/theorem.h"
+#include "train/theorem.h"
+
+enum { TOKENS = 23, PROMPTS = 3 };
+
+static const char *const models[] = {"tests/fixtures/models/llama", "tests/fixtures/models/smol",
+                                     "tests/fixtures/models/qwen2", "tests/fixtures/models/qwen3"};
+enum { N_MODELS = sizeof models / sizeof *models };
+
+struct bench {
+    struct fixture f;
+    const struct siren_config *c;
+    int L, d, W;
+    int32_t ids[PROMPTS][TOKENS + PROMPTS];
+    size_t n_ids[PROMPTS];
+    struct linear_prompt prompts[PROMPTS];
+    struct linear_inputs inputs[PROMPTS];
+    struct linear_scratch scratch[2];
+    struct linear_map map;
+};
+
+/* The states after `layer` layers of one prompt's tokens from `first` on. */
+static void states_of(struct bench *b, int prompt, size_t first, int layer, float *out)
+{
+    struct siren_forest *forest;
+    int segment;
+    size_t n = b->n_ids[prompt];
+    assert_int_equal(siren_forest_create(&forest, b->f.engine, NULL), 0);
+    segment = siren_forest_add(forest, SIREN_ROOT, b->ids[prompt], n, 0);
+    for (size_t t = first; t < n; t++) siren_forest_want_hidden(forest, segment, t, layer);
+    fixture_run(forest);
+    for (size_t t = first; t < n; t++)
+        memcpy(out + (t - first) * (size_t)b->d, siren_forest_output(forest, (int)(t - first)),
+               (size_t)b->d * sizeof *out);
+    siren_forest_free(forest);
+}
+
+static struct bench *bench_open(const char *model)
+{
+    struct bench *b = calloc(1, sizeof *b);
+    fixture_open(&b->f, model, NULL, 2);
+    b->c = siren_model_config(b->f.model);
+    b->L = b->c->n_layers;
+    b->d = b->c->d_model;
+    b->W = config_kv_width(b->c);
+    for (int i = 0; i < PROMPTS; i++) {
+        b->n_ids[i] = (size_t)(TOKENS + i);
+        fixture_ids(&b->f, 40 + (uint64_t)i, b->ids[i], b->n_ids[i]);
+        assert_int_equal(
+            linear_prompt_create(&b->prompts[i], b->f.engine, (int)b->n_ids[i], &b->f.err), 0);
+    }
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(linear_scratch_create(&b->scratch[i], b->f.engine, &b->f.err), 0);
+    b->map = (struct linear_map){.engine = b->f.engine,
+                                 .n = PROMPTS,
+                                 .prompts = b->prompts,
+                                 .inputs = b->inputs,
+                                 .mk = b->d,
+                                 .mv = b->d,
+                                 .scratch = b->scratch};
+    b->map.sums = calloc(PROMPTS * linear_unknowns(&b->map), sizeof(float));
+    return b;
+}
+
+static void bench_close(struct bench *b)
+{
+    for (int i = 0; i < PROMPTS; i++) linear_prompt_free(&b->prompts[i]);
+    for (int i = 0; i < 2; i++) linear_scratch_free(&b->scratch[i]);
+    free(b->map.sums);
+    fixture_close(&b->f);
+    free(b);
+}
+
+/* All prompts at one layer, with updates (NULL: none). */
+static void linearise_bench(struct bench *b, int layer, const float *updates)
+{
+    size_t half = (size_t)b->d * (size_t)b->W;
+    for (int i = 0; i < PROMPTS; i++) {
+        struct linear_prompt *p = &b->prompts[i];
+        states_of(b, i, 0, layer, p->hidden);
+        linearise(p, b->f.engine, layer, updates, updates ? updates + half : NULL, 1, b->scratch);
+        b->inputs[i] = (struct linear_inputs){p->x, p->xt, p->mixed};
+    }
+}
+
+static float *noise(size_t n, uint64_t stream, double scale)
+{
+    float *x = malloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = (float)(scale * siren_random_normal(11, stream, i));
+    return x;
+}
+
+static double dot(const float *a, const float *b, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+static double length(const float *a, size_t n)
+{
+    return sqrt(dot(a, a, n));
+}
+
+static void a_layer_is_that_of_the_forest(void **state)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        struct bench *b = bench_open(models[m]);
+        float *h = malloc((size_t)b->d * sizeof *h);
+        for (int l = 0; l < b->L; l++) {
+            linearise_bench(b, l, NULL);
+            for (int i = 0; i < PROMPTS; i++) {
+                states_of(b, i, b->n_ids[i] - 1, l + 1, h);
+                assert_true(worst(h, b->prompts[i].output, (size_t)b->d) <
+                            1e-4 * (1 + length(h, (size_t)b->d)));
+            }
+        }
+        free(h);
+        bench_close(b);
+    }
+}
+
+/* A central difference along a random update, and <A w, y> = <w, Aᵀ y>. */
+static void the_map_is_the_derivative(void **state)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        struct bench *b = bench_open(models[m]);
+        size_t n_x = linear_unknowns(&b->map), n_b = PROMPTS * (size_t)b->d, d = (size_t)b->d;
+        float *w = noise(n_x, 1, 0.001), *y = noise(n_b, 2, 1), *back = malloc(n_x * sizeof *back);
+        float *dh = malloc(n_b * sizeof *dh), *up = malloc(n_b * sizeof *up);
+        for (int l = 0; l < b->L; l++) {
+            double off = 0, all = 0, left, right;
+            linearise_bench(b, l, w);
+            for (int i = 0; i < PROMPTS; i++)
+                memcpy(up + (size_t)i * d, b->prompts[i].output, d * sizeof *up);
+            for (size_t k = 0; k < n_x; k++) w[k] = -w[k];
+            linearise_bench(b, l, w);
+            for (int i = 0; i < PROMPTS; i++)
+                for (size_t k = 0; k < d; k++)
+                    up[(size_t)i * d + k] = (up[(size_t)i * d + k] - b->prompts[i].output[k]) / 2;
+            for (size_t k = 0; k < n_x; k++) w[k] = -w[k];
+            linearise_bench(b, l, NULL);
+            linear_apply(&b->map, w, dh);
+            for (size_t k = 0; k < n_b; k++) {
+                off += ((double)dh[k] - (double)up[k]) * ((double)dh[k] - (double)up[k]);
+                all += (double)up[k] * (double)up[k];
+            }
+            assert_true(sqrt(off / all) < 5e-4);
+            linear_transposed(&b->map, y, back);
+            left = dot(dh, y, n_b);
+            right = dot(w, back, n_x);
+            assert_true(fabs(left - right) < 1e-4 * length(dh, n_b) * length(y, n_b));
+        }
+        free(w);
+        free(y);
+        free(back);
+        free(dh);
+        free(up);
+        bench_close(b);
+    }
+}
+
+static void least_squares_reach_what_can_be_reached(void **state)
+{
+    struct bench *b = bench_open(models[3]);
+    size_t n_x = linear_unknowns(&b->map), n_b = PROMPTS * (size_t)b->d;
+    float *w = noise(n_x, 3, 0.1), *target = malloc(n_b * sizeof *target);
+    float *x = malloc(n_x * sizeof *x), *dh = malloc(n_b * sizeof *dh);
+    float *work = malloc((3 * n_x + 2 * n_b) * sizeof *work);
+    linearise_bench(b, 0, NULL);
+    linear_apply(&b->map, w, target);
+    assert_true(linear_solve(&b->map, target, 0, 500, x, work) > 3);
+    linear_apply(&b->map, x, dh);
+    for (size_t i = 0; i < n_b; i++) dh[i] -= target[i];
+    assert_true(length(dh, n_b) < 1e-2 * length(target, n_b));
+    assert_true(length(x, n_x) < length(w, n_x)); /* of least norm */
+    /* A ridge gives a smaller solution; nothing to reach gives none. */
+    double before = length(x, n_x);
+    linear_solve(&b->map, target, 1, 500, x, work);
+    assert_true(length(x, n_x) < before);
+    memset(target, 0, n_b * sizeof *target);
+    assert_int_equal(linear_solve(&b->map, target, 0, 500, x, work), 0);
+    assert_true(length(x, n_x) == 0);
+    free(w);
+    free(target);
+    free(x);
+    free(dh);
+    free(work);
+    bench_close(b);
+}
+
+static void leading_directions(void **state)
+{
+    enum { D = 40, W = 16, R = 3 };
+    struct bench *b = bench_open(models[0]);
+    float *left = noise(R * D, 4, 1), *right = noise(R * W, 5, 1), w[D * W] = {0}, z[W * D];
+    static float work[W * W + 2 * W * W];
+    for (int r = 0; r < R; r++)
+        for (int i = 0; i < D; i++)
+            for (int k = 0; k < W; k++) w[i * W + k] += left[r * D + i] * right[r * W + k];
+    for (int r = R; r <= W; r += W - R) { /* three, and all */
+        float rest[D * W];
+        leading_inputs(b->f.engine, w, D, W, r, z, work, b->scratch->gemm);
+        memcpy(rest, w, sizeof rest);
+        for (int i = 0; i < r; i++)
+            for (int k = 0; k < W; k++) {
+                double along = 0;
+                for (int a = 0; a < D; a++) along += (double)z[i * D + a] * (double)w[a * W + k];
+                for (int a = 0; a < D; a++) rest[a * W + k] -= (float)along * z[i * D + a];
+            }
+        assert_true(length(rest, D * W) < 1e-3 * length(w, D * W));
+        for (int i = 0; i < R; i++) assert_true(fabs(length(z + i * D, D) - 1) < 1e-5);
+    }
+    free(left);
+    free(right);
+    bench_close(b);
+}
+
+/* ---- the experiment ---- */
+
+struct experiment {
+    struct siren_theorem_prompt prompts[PROMPTS];
+    float *teacher; /* (PROMPTS, L, d) */
+};
+
+/* Teachers: the untouched state plus `share` of the way to that of a longer prompt. */
+static void make_experiment(struct bench *b, double share, struct experiment *x)
+{
+    size_t d = (size_t)b->d, L = (size_t)b->L;
+    float *h = malloc(d * sizeof *h);
+    x->teacher = malloc(PROMPTS * L * d * sizeof *x->teacher);
+    for (int i = 0; i < PROMPTS; i++) {
+        for (int l = 0; l < b->L; l++) {
+            float *at = x->teacher + ((size_t)i * L + (size_t)l) * d;
+            int other = (i + 1) % PROMPTS;
+            states_of(b, i, b->n_ids[i] - 1, l + 1, at);
+            states_of(b, other, b->n_ids[other] - 1, l + 1, h);
+            for (size_t k = 0; k < d; k++) at[k] += (float)share * (h[k] - at[k]);
+        }
+        x->prompts[i] = (struct siren_theorem_prompt){
+            {b->ids[i], b->n_ids[i]}, x->teacher + (size_t)i * L * d};
+    }
+    free(h);
+}
+
+static void run_experiment(struct bench *b, const struct experiment *x, size_t n,
+                           const struct siren_theorem_options *o, struct siren_theorem *t)
+{
+    if (siren_theorem(t, b->f.engine, x->prompts, n, o, NULL, NULL, &b->f.err))
+        fail_msg("%s", b->f.err.message);
+}
+
+/* Near the present state the model is linear: the residual vanishes as the rank grows. */
+static void a_small_step_is_reached_at_a_sufficient_rank(void **state)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        struct bench *b = bench_open(models[m]);
+        int ranks[3] = {1, 4, b->W < b->d ? b->W : b->d};
+        struct siren_theorem_options o = {
+            .ranks = ranks, .n_ranks = 3, .keys = 1, .values = 1, .steps = 8, .ridge=0.1, .iterations = 400};
+        struct experiment x;
+        struct siren_theorem t;
+        make_experiment(b, 0.02, &x);
+        run_experiment(b, &x, 1, &o, &t);
+        for (int l = 0; l < b->L; l++) {
+            int full = 2 * b->L + l;
+            printf("%s layer %d: before %.5f; rank 1 %.5f (%.5f), 4 %.5f (%.5f), all %.5f (%.5f), linear %.6f, size %.4f\n",
+                   models[m], l, t.before[l], t.after[l], t.predicted[l], t.after[b->L + l],
+                   t.predicted[b->L + l], t.after[full], t.predicted[full], t.linear[full],
+                   t.size[full]);
+        }
+        siren_theorem_clear(&t);
+        free(x.teacher);
+        bench_close(b);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_layer_is_that_of_the_forest),
+        cmocka_unit_test(the_map_is_the_derivative),
+        cmocka_unit_test(least_squares_reach_what_can_be_reached),
+        cmocka_unit_test(leading_directions),
+        cmocka_unit_test(a_small_step_is_reached_at_a_sufficient_rank),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
