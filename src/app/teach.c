@@ -43,7 +43,8 @@ static char *description(const struct job *j)
     json_object_set_new(d, "kind", json_string("teacher states"));
     json_object_set_new(d, "model", json_string(j->lm->identity));
     json_object_set_new(d, "adapter",
-                        j->options->adapter ? json_string(j->options->adapter) : json_null());
+                        *j->lm->adapter_identity ? json_string(j->lm->adapter_identity)
+                                                 : json_null());
     json_object_set_new(d, "chat_template", json_string(siren_chat_name(j->lm->chat)));
     json_object_set_new(d, "data", json_string(hash));
     json_object_set_new(

@@ -9,8 +9,6 @@
 struct teach_options {
     struct siren_eval_options rows; /* split, fold, limit, seed; the prompts' options.  Mode,
                                        samples and temperature are the teacher's: they are set */
-    const char
-        *adapter; /* identity of the session's adapter (app_adapter_identity()); NULL: none */
     enum siren_teacher_encoding encoding;
     int batch; /* rows reasoned at once, and lost at most when it is stopped; 0: 32 */
 };

@@ -5,7 +5,6 @@
 #include "app/parts.h"
 #include "app/teach.h"
 #include "cli/answering.h"
-#include "siren/adapter.h"
 
 static int print_json(struct cli *cli, const char *path, const struct teach_report *r)
 {
@@ -35,29 +34,22 @@ static void print_text(struct cli *cli, const char *path, const struct teach_rep
     cli_note(cli, "%s", cli_seconds(r->seconds));
 }
 
-static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm,
-                 const char *adapter_path, struct siren_adapter *adapter)
+static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
 {
-    const char *path = cli_need(cli, "out");
-    char identity[256];
+    const char *path = cli_string(cli, "out");
     struct teach_options o = {.rows = siren_eval_defaults(),
                               .encoding = strcmp(cli_string(cli, "encoding"), "int8") == 0
                                               ? SIREN_STATES_INT8
                                               : SIREN_STATES_BF16,
                               .batch = (int)cli_int(cli, "batch")};
     struct teach_report report;
-    int rc = answering_prompts(cli, app, &o.rows.predict);
+    int rc = answering_prompt(cli, app, &o.rows.predict);
     if (rc) return rc;
     o.rows.predict.sampling.max_tokens = (int)cli_int(cli, "max-tokens");
     o.rows.split = cli_string(cli, "split") ? cli_string(cli, "split") : "train";
     o.rows.fold = (int)cli_int(cli, "fold");
     o.rows.limit = (size_t)cli_int(cli, "rows");
     o.rows.seed = (uint64_t)cli_int(cli, "seed");
-    if (adapter) {
-        app_adapter_identity(adapter, adapter_path, identity);
-        o.adapter = identity;
-        siren_session_use_adapter(lm->session, adapter);
-    }
     rc = app_teach(app, lm, &o, path, &report, cli_progress(cli), &cli->err);
     cli_progress_end(cli);
     if (rc == SIREN_ECANCEL)
@@ -75,6 +67,7 @@ static int open_model(struct cli *cli, struct siren_lm *lm)
     /* Room for the keys and values of a batch of texts between writing and scoring them. */
     struct siren_lm_options options = {.isa = cli_string(cli, "isa"),
                                        .compute = cli_string(cli, "compute"),
+                                       .adapter = cli_string(cli, "adapter"),
                                        .chat_template = cli_string(cli, "chat-template"),
                                        .cache_bytes = (size_t)cli_int(cli, "cache") << 20};
     const char *path = cli_need(cli, "model");
@@ -84,8 +77,6 @@ static int open_model(struct cli *cli, struct siren_lm *lm)
 
 static int run(struct cli *cli)
 {
-    const char *path = cli_string(cli, "adapter");
-    struct siren_adapter *adapter = NULL;
     struct siren_app app;
     struct siren_lm lm = {0};
     int rc;
@@ -93,10 +84,8 @@ static int run(struct cli *cli)
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = open_model(cli, &lm);
-    if (!rc && path) rc = siren_adapter_load(&adapter, path, lm.model, &cli->err);
-    if (!rc) rc = teach(cli, &app, &lm, path, adapter);
+    if (!rc) rc = teach(cli, &app, &lm);
     siren_lm_close(&lm);
-    siren_adapter_free(adapter);
     siren_app_close(&app);
     return rc;
 }
@@ -115,7 +104,7 @@ const struct cli_command cmd_train_teach = {
         "Rows are stored as they come, in FILE.partial: stopped, by Ctrl-C or worse, it goes on "
         "when the same command is given again.  Train rows are for training; the teacher's errors "
         "on them are reported here, `siren eval --reason` reports those on other splits.",
-    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA,
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA | CLI_ADAPTER,
     .options =
         (const struct cli_option[]){
             {.name = "out",
@@ -123,11 +112,6 @@ const struct cli_command cmd_train_teach = {
              .type = CLI_STRING,
              .argument = "FILE",
              .help = "where the states go"},
-            {.name = "adapter",
-             .letter = 'a',
-             .type = CLI_STRING,
-             .argument = "DIR",
-             .help = "the teacher's LoRA adapter (stage 1)"},
             {.name = "rows",
              .letter = 'n',
              .type = CLI_INT,

@@ -1,0 +1,30 @@
+/* Theorem 1 on rows of a workspace: siren_theorem() with their answer-only prompts and a teacher's
+ * states. */
+#ifndef SIREN_APP_PROVE_H
+#define SIREN_APP_PROVE_H
+
+#include "app/taught.h"
+#include "siren/theorem.h"
+
+struct prove_options {
+    const char *teacher; /* the file of states */
+    size_t n_rows;       /* of those with a valid answer, drawn with the seed */
+    uint64_t seed;
+    struct siren_theorem_options theorem;
+    const char *out; /* a folder that receives the adapters, as r1, r2 …; NULL: they are dropped */
+};
+struct prove_report {
+    struct siren_theorem theorem;
+    char teacher[SIREN_LM_NAME];
+    size_t n_rows, n_tokens;
+    /* KL(teacher ‖ model) of the distributions over the ratings at q, nats, mean over the rows:
+     * of the untouched model, and (n_ranks) of the updated ones. */
+    double kl_before, *kl_after;
+    double seconds;
+};
+int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_options *options,
+              struct prove_report *report, const struct siren_progress *progress,
+              struct siren_error *err);
+void prove_report_clear(struct prove_report *report);
+
+#endif

@@ -1,0 +1,30 @@
+/* Rows that a teacher has answered, as a student meets them: the targets and the answer-only
+ * prompts that belong to a file of states. */
+#ifndef SIREN_APP_TAUGHT_H
+#define SIREN_APP_TAUGHT_H
+
+#include "siren/app.h"
+#include "siren/teacher.h"
+
+struct taught {
+    struct siren_teacher *teacher;
+    char name[SIREN_LM_NAME];             /* the teacher's, as siren_lm_name() gives it */
+    struct siren_predict_options predict; /* its prompts, answer only */
+    size_t n;                             /* rows that the filter leaves */
+    size_t *rows;                         /* (n) their numbers in the file, ascending */
+    double *weights;                      /* (n) above 0 */
+    struct siren_target *targets;         /* (n) */
+};
+/* SIREN_EINVAL: states of other data, another chat template, or of a model of another shape than
+ * lm's; a row that the workspace does not have.  SIREN_ENOTFOUND: the filter leaves none. */
+int taught_open(struct taught *out, const struct siren_app *app, const struct siren_lm *lm,
+                const char *path, const struct siren_teacher_filter *filter,
+                struct siren_error *err);
+void taught_close(struct taught *taught);
+
+/* The prompt of taught->targets[i]; its last token is q. */
+int taught_prompt(const struct taught *taught, const struct siren_app *app,
+                  const struct siren_lm *lm, size_t i, struct siren_prompt_ids *out,
+                  struct siren_error *err);
+
+#endif

@@ -1,0 +1,185 @@
+/* The teacher at work, on a tiny random model whose texts are the test's: what is stored is what
+ * the model computes, however often it is stopped. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "app/teach.h"
+#include "app_fixture.h"
+#include "tiny_lm.h"
+
+static struct siren_pool *pool;
+static struct siren_app app;
+static struct siren_lm lm;
+
+static const char *const texts[] = {
+    "Good.\n</think>\n<answer>4</answer>", "So so.\n</think>\n<answer>3</answer> and more",
+    "I do not know what to say", "Bad.\n</think>\n<answer>none</answer>"};
+
+static struct teach_options options(void)
+{
+    struct teach_options o = {.rows = siren_eval_defaults(), .batch = 4};
+    o.rows.split = "valid";
+    o.rows.limit = 9;
+    o.rows.predict.strategy.n_recent = 2;
+    o.rows.predict.sampling.max_tokens = 60;
+    return o;
+}
+
+static const char *path_of(const char *name)
+{
+    static char paths[4][300];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof paths[0], "%s", scratch_path(name));
+    unlink(path);
+    return path;
+}
+
+static void what_is_stored_is_what_the_model_knows(void **state)
+{
+    struct teach_options o = options();
+    const char *path = path_of("states.bin");
+    const struct siren_config *c = siren_model_config(lm.model);
+    size_t n_states = (size_t)c->n_layers * (size_t)c->d_model;
+    struct siren_readout readout;
+    struct teach_report report;
+    struct siren_teacher *t;
+    int seen = 0;
+    MUST(app_teach(&app, &lm, &o, path, &report, NULL, ERR));
+    MUST(siren_teacher_open(&t, path, ERR));
+    MUST(siren_readout_create(&readout, lm.tokenizer, &app.meta.scale, ERR));
+    assert_int_equal(report.n, 9);
+    for (size_t i = 0; i < report.n; i++) {
+        const struct siren_teacher_row *row = siren_teacher_row(t, i);
+        struct siren_target target = {.user = row->user, .item = row->item};
+        struct siren_predict_options p = o.rows.predict;
+        struct siren_prompt_ids prompt;
+        struct siren_target_input in;
+        float found[128], wanted[128];
+        double scores[SIREN_MAX_LABELS];
+        p.mode = SIREN_COT;
+        for (size_t k = 0; k < app.ratings.n; k++)
+            if (app.ratings.user[k] == row->user && app.ratings.item[k] == row->item)
+                target.row = k;
+        MUST(siren_target_input(&app, &target, &p, &in, ERR));
+        MUST(siren_prompt_encode(&prompt, lm.tokenizer, lm.chat, &in.input, &p.strategy, SIREN_COT,
+                                 0, ERR));
+        int32_t *ids = calloc(prompt.n_ids + row->n_ids, sizeof *ids);
+        memcpy(ids, prompt.ids, prompt.n_ids * sizeof *ids);
+        MUST(siren_teacher_ids(t, i, ids + prompt.n_ids, ERR));
+        struct siren_states s = {{ids, prompt.n_ids + row->n_ids}, wanted};
+        struct siren_score score = {.prompt = s.prompt,
+                                    .continuations = readout.tokens,
+                                    .n_continuations = (size_t)readout.n,
+                                    .logprobs = scores};
+        assert_true(n_states <= 128);
+        siren_session_drop_cache(lm.session);
+        MUST(siren_states_many(lm.session, &s, 1, NULL, ERR));
+        MUST(siren_teacher_states(t, i, found, ERR));
+        for (size_t k = 0; k < n_states; k++)
+            assert_true(fabsf(found[k] - wanted[k]) <= 0x1p-8f * fabsf(wanted[k]));
+        MUST(siren_score_many(lm.session, &score, 1, NULL, ERR));
+        for (int k = 0; k < readout.n; k++) assert_true(row->scores[k] == (float)scores[k]);
+        assert_true(row->rating == app.ratings.rating[target.row]);
+        if (row->flags & SIREN_TEACHER_NUMBER)
+            assert_true(row->number == 4 || row->number == 3);
+        else
+            assert_true(isnan(row->number));
+        seen |= 1 << row->flags;
+        free(ids);
+        siren_prompt_ids_clear(&prompt);
+        siren_target_input_clear(&in);
+    }
+    assert_true(seen & 1 << (SIREN_TEACHER_NUMBER | SIREN_TEACHER_FORMAT));
+    assert_true(seen & 1); /* neither */
+    assert_non_null(strstr(siren_teacher_json(t), "\"split\":\"valid\""));
+    siren_readout_clear(&readout);
+    siren_teacher_close(t);
+}
+
+static int stop_soon(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    return done >= 4;
+}
+
+static void same_bytes(const char *a, const char *b)
+{
+    char *x, *y;
+    size_t n, m;
+    MUST(siren_file_read(&x, &n, a, 1 << 20, ERR));
+    MUST(siren_file_read(&y, &m, b, 1 << 20, ERR));
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    free(x);
+    free(y);
+}
+
+static void stopped_and_gone_on_with(void **state)
+{
+    struct siren_progress progress = {stop_soon, NULL};
+    struct teach_options o = options();
+    const char *whole = path_of("whole.bin"), *path = path_of("stopped.bin");
+    struct teach_report report;
+    MUST(app_teach(&app, &lm, &o, whole, &report, NULL, ERR));
+    assert_int_equal(app_teach(&app, &lm, &o, path, &report, &progress, ERR), SIREN_ECANCEL);
+    assert_int_equal(access(path, F_OK), -1);
+    o.rows.seed = 7;
+    assert_int_equal(app_teach(&app, &lm, &o, path, &report, NULL, ERR), SIREN_EEXISTS);
+    o.rows.seed = 0;
+    o.batch = 3; /* bits do not depend on it */
+    MUST(app_teach(&app, &lm, &o, path, &report, NULL, ERR));
+    assert_int_equal(report.n_before, 4);
+    assert_int_equal(report.n, 9);
+    same_bytes(whole, path);
+    assert_int_equal(app_teach(&app, &lm, &o, path, &report, NULL, ERR), SIREN_EEXISTS);
+}
+
+static void what_cannot_be_taught(void **state)
+{
+    struct teach_options o = options();
+    struct teach_report report;
+    struct siren_lm none;
+    struct fake fake;
+    fake_open(&none, &fake);
+    assert_int_equal(app_teach(&app, &none, &o, path_of("a"), &report, NULL, ERR), SIREN_EINVAL);
+    fake_close(&none);
+    o.rows.predict.strategy.flags |= SIREN_WITH_PROFILE;
+    assert_int_equal(app_teach(&app, &lm, &o, path_of("a"), &report, NULL, ERR), SIREN_EINVAL);
+    o = options();
+    o.rows.split = "nowhere";
+    assert_int_not_equal(app_teach(&app, &lm, &o, path_of("a"), &report, NULL, ERR), 0);
+}
+
+static int setup(void **state)
+{
+    scratch_create(state);
+    MUST(siren_pool_create(&pool, 2, ERR));
+    tiny_lm_open(&lm, pool);
+    tiny_lm_say(&lm, texts, sizeof texts / sizeof *texts);
+    MUST(siren_app_open(&app, fixture_workspace("teach.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    siren_app_close(&app);
+    siren_lm_close(&lm);
+    siren_pool_free(pool);
+    return scratch_delete(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_stored_is_what_the_model_knows),
+        cmocka_unit_test(stopped_and_gone_on_with),
+        cmocka_unit_test(what_cannot_be_taught),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
