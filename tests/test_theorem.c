@@ -1,5 +1,5 @@
-/* Theorem 1: the linearised layer beside the forest and beside finite differences, the least-squares
- * solver, and the whole experiment on tiny models. */
+/* Theorem 1: the linearised layer beside the forest and beside finite differences, the
+ * least-squares solver, and the whole experiment on tiny models. */
 #include "engine_fixture.h"
 #include "siren/theorem.h"
 #include "train/theorem.h"
@@ -41,7 +41,7 @@ static void states_of(struct bench *b, int prompt, size_t first, int layer, floa
 static struct bench *bench_open(const char *model)
 {
     struct bench *b = calloc(1, sizeof *b);
-    fixture_open(&b->f, model, NULL, 2);
+    fixture_open_mode(&b->f, model, NULL, "f32", 2);
     b->c = siren_model_config(b->f.model);
     b->L = b->c->n_layers;
     b->d = b->c->d_model;
@@ -226,6 +226,17 @@ struct experiment {
     float *teacher; /* (PROMPTS, L, d) */
 };
 
+/* What the final norm can give: at / its weight has a root mean square of 1. */
+static void to_sphere(const struct bench *b, float *at)
+{
+    double sum = 0;
+    for (int k = 0; k < b->d; k++) {
+        double x = (double)at[k] / (double)b->f.model->final_norm[k];
+        sum += x * x / b->d;
+    }
+    for (int k = 0; k < b->d; k++) at[k] = (float)((double)at[k] / sqrt(sum));
+}
+
 /* Teachers: the untouched state plus `share` of the way to that of a longer prompt. */
 static void make_experiment(struct bench *b, double share, struct experiment *x)
 {
@@ -239,9 +250,10 @@ static void make_experiment(struct bench *b, double share, struct experiment *x)
             states_of(b, i, b->n_ids[i] - 1, l + 1, at);
             states_of(b, other, b->n_ids[other] - 1, l + 1, h);
             for (size_t k = 0; k < d; k++) at[k] += (float)share * (h[k] - at[k]);
+            if (l == b->L - 1) to_sphere(b, at);
         }
-        x->prompts[i] = (struct siren_theorem_prompt){
-            {b->ids[i], b->n_ids[i]}, x->teacher + (size_t)i * L * d};
+        x->prompts[i] =
+            (struct siren_theorem_prompt){{b->ids[i], b->n_ids[i]}, x->teacher + (size_t)i * L * d};
     }
     free(h);
 }
@@ -253,29 +265,171 @@ static void run_experiment(struct bench *b, const struct experiment *x, size_t n
         fail_msg("%s", b->f.err.message);
 }
 
-/* Near the present state the model is linear: the residual vanishes as the rank grows. */
-static void a_small_step_is_reached_at_a_sufficient_rank(void **state)
+/* Near the present state the model is linear: what the linear model promises comes true, and most
+ * of the way is gone in one step. */
+static void a_small_step_is_linear(void **state)
 {
     for (int m = 0; m < N_MODELS; m++) {
         struct bench *b = bench_open(models[m]);
         int ranks[3] = {1, 4, b->W < b->d ? b->W : b->d};
-        struct siren_theorem_options o = {
-            .ranks = ranks, .n_ranks = 3, .keys = 1, .values = 1, .steps = 8, .ridge=0.1, .iterations = 400};
+        struct siren_theorem_options o = {.ranks = ranks,
+                                          .n_ranks = 3,
+                                          .keys = 1,
+                                          .values = 1,
+                                          .steps = 1,
+                                          .ridge = 0.01,
+                                          .iterations = 400};
         struct experiment x;
         struct siren_theorem t;
-        make_experiment(b, 0.02, &x);
+        make_experiment(b, 0.002, &x);
         run_experiment(b, &x, 1, &o, &t);
-        for (int l = 0; l < b->L; l++) {
-            int full = 2 * b->L + l;
-            printf("%s layer %d: before %.5f; rank 1 %.5f (%.5f), 4 %.5f (%.5f), all %.5f (%.5f), linear %.6f, size %.4f\n",
-                   models[m], l, t.before[l], t.after[l], t.predicted[l], t.after[b->L + l],
-                   t.predicted[b->L + l], t.after[full], t.predicted[full], t.linear[full],
-                   t.size[full]);
+        for (int i = 0; i < 3 * b->L; i++) {
+            double before = t.before[i % b->L];
+            assert_true(i < 2 * b->L || t.after[i] < 0.2 * before);
+            assert_true(i < 2 * b->L || t.linear[i] < 0.06 * before);
+            assert_true(fabs(t.after[i] - t.predicted[i]) <= t.linear[i] + 1e-6);
+            assert_true(t.size[i] > 0 && t.size[i] < 0.1);
         }
         siren_theorem_clear(&t);
         free(x.teacher);
         bench_close(b);
     }
+}
+
+/* Steps that are only taken as far as they help reach what one cannot; of several prompts, too. */
+static void more_steps_reach_more(void **state)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        struct bench *b = bench_open(models[m]);
+        int ranks[2] = {1, b->W < b->d ? b->W : b->d};
+        struct siren_theorem_options o = {.ranks = ranks,
+                                          .n_ranks = 2,
+                                          .keys = 1,
+                                          .values = 1,
+                                          .steps = 8,
+                                          .ridge = 0.1,
+                                          .iterations = 400};
+        struct experiment x;
+        struct siren_theorem t;
+        make_experiment(b, 0.02, &x);
+        for (size_t n = 1; n <= PROMPTS; n += 2) {
+            run_experiment(b, &x, n, &o, &t);
+            for (int l = 0; l < b->L; l++)
+                assert_true(t.after[b->L + l] < (n == 1 ? 0.16 : 0.8) * t.before[l]);
+            siren_theorem_clear(&t);
+        }
+        free(x.teacher);
+        bench_close(b);
+    }
+}
+
+/* One matrix alone; what comes out as adapters is what was measured; threads do not matter. */
+static void the_updates_are_adapters(void **state)
+{
+    static const int ranks[] = {2, 5};
+    struct experiment x;
+    struct siren_theorem t[2];
+    struct siren_adapter *adapters[2];
+    struct bench *b = bench_open(models[3]);
+    struct fixture one;
+    size_t d = (size_t)b->d;
+    make_experiment(b, 0.02, &x);
+    fixture_open_mode(&one, models[3], NULL, "f32", 1);
+    for (int only = 0; only < 3; only++) {
+        struct siren_theorem_options o = siren_theorem_defaults();
+        o.ranks = ranks;
+        o.n_ranks = 2;
+        o.keys = only != 1;
+        o.values = only != 2;
+        assert_int_equal(
+            siren_theorem(&t[0], b->f.engine, x.prompts, PROMPTS, &o, adapters, NULL, &b->f.err),
+            0);
+        assert_int_equal(
+            siren_theorem(&t[1], one.engine, x.prompts, PROMPTS, &o, NULL, NULL, &b->f.err), 0);
+        assert_memory_equal(t[0].after, t[1].after, 2 * (size_t)b->L * sizeof(double));
+        assert_memory_equal(t[0].predicted, t[1].predicted, 2 * (size_t)b->L * sizeof(double));
+        for (int i = 0; i < 2; i++) {
+            const struct siren_adapter_config *c = siren_adapter_config(adapters[i]);
+            struct siren_forest *forest;
+            double mean = 0;
+            assert_int_equal(c->r, ranks[i]);
+            assert_int_equal(c->targets, (o.keys ? 1u << SIREN_LORA_K : 0) |
+                                             (o.values ? 1u << SIREN_LORA_V : 0));
+            assert_int_equal(siren_forest_create(&forest, b->f.engine, NULL), 0);
+            for (int p = 0; p < PROMPTS; p++) {
+                int segment = siren_forest_add(forest, SIREN_ROOT, b->ids[p], b->n_ids[p], 0);
+                siren_forest_use_adapter(forest, segment, adapters[i]);
+                siren_forest_want_hidden(forest, segment, b->n_ids[p] - 1, b->L);
+            }
+            fixture_run(forest);
+            for (int p = 0; p < PROMPTS; p++) {
+                const float *h = siren_forest_output(forest, p);
+                const float *wanted = x.prompts[p].teacher + (size_t)(b->L - 1) * d;
+                float off[512];
+                for (size_t k = 0; k < d; k++) off[k] = h[k] - wanted[k];
+                mean += length(off, d) / length(wanted, d) / PROMPTS;
+            }
+            assert_true(fabs(mean - t[0].after[i * b->L + b->L - 1]) < 1e-6);
+            siren_forest_free(forest);
+            siren_adapter_free(adapters[i]);
+        }
+        siren_theorem_clear(&t[0]);
+        siren_theorem_clear(&t[1]);
+    }
+    free(x.teacher);
+    fixture_close(&one);
+    bench_close(b);
+}
+
+static int stop_at_once(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    return 1;
+}
+
+static int fails(struct bench *b, const struct experiment *x, size_t n,
+                 const struct siren_theorem_options *o, const struct siren_progress *progress)
+{
+    struct siren_theorem t;
+    struct siren_adapter *adapters[8];
+    int rc = siren_theorem(&t, b->f.engine, x->prompts, n, o, adapters, progress, &b->f.err);
+    assert_true(rc && !t.before && !adapters[0]);
+    return rc;
+}
+
+static void what_cannot_be_done(void **state)
+{
+    const struct siren_progress stop = {stop_at_once, NULL};
+    const int bad[] = {1, 0}, large[] = {100000}, good[] = {1};
+    struct bench *b = bench_open(models[0]);
+    struct siren_theorem_options o = siren_theorem_defaults(), fit;
+    struct experiment x;
+    make_experiment(b, 0.1, &x);
+    o.ranks = good;
+    o.n_ranks = 1;
+    fit = o;
+    assert_int_equal(fails(b, &x, 0, &o, NULL), SIREN_EINVAL);
+    o.keys = o.values = 0;
+    assert_int_equal(fails(b, &x, 1, &o, NULL), SIREN_EINVAL);
+    o = fit;
+    o.ranks = bad;
+    o.n_ranks = 2;
+    assert_int_equal(fails(b, &x, 1, &o, NULL), SIREN_EINVAL);
+    o.ranks = large;
+    o.n_ranks = 1;
+    assert_int_equal(fails(b, &x, 1, &o, NULL), SIREN_EINVAL);
+    o = fit;
+    o.ridge = NAN;
+    assert_int_equal(fails(b, &x, 1, &o, NULL), SIREN_EINVAL);
+    o = fit;
+    assert_int_equal(fails(b, &x, 1, &o, &stop), SIREN_ECANCEL);
+    x.prompts[1].ids.n_ids = 1;
+    assert_int_equal(fails(b, &x, 2, &o, NULL), SIREN_EINVAL);
+    x.teacher[3] = INFINITY;
+    assert_int_equal(fails(b, &x, 1, &o, NULL), SIREN_ENUMERIC);
+    memset(x.teacher, 0, (size_t)b->d * sizeof *x.teacher);
+    assert_int_equal(fails(b, &x, 1, &o, NULL), SIREN_ENUMERIC);
+    free(x.teacher);
+    bench_close(b);
 }
 
 int main(void)
@@ -285,7 +439,10 @@ int main(void)
         cmocka_unit_test(the_map_is_the_derivative),
         cmocka_unit_test(least_squares_reach_what_can_be_reached),
         cmocka_unit_test(leading_directions),
-        cmocka_unit_test(a_small_step_is_reached_at_a_sufficient_rank),
+        cmocka_unit_test(a_small_step_is_linear),
+        cmocka_unit_test(more_steps_reach_more),
+        cmocka_unit_test(the_updates_are_adapters),
+        cmocka_unit_test(what_cannot_be_done),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,7 +7,7 @@
 
 static void tiny_copy(const char *folder, const char *name)
 {
-    char from[256], to[300], *data;
+    char from[256], to[400], *data;
     size_t size;
     snprintf(from, sizeof from, TINY_MODEL "/%s", name);
     snprintf(to, sizeof to, "%s/%s", folder, name);
@@ -67,7 +67,7 @@ static int tiny_generate(struct siren_lm *lm, struct siren_generation *all, size
 {
     for (size_t i = 0; i < n; i++) {
         struct siren_generation *g = &all[i];
-        const char *text = tiny_texts[(g->sequence ^ g->sequence >> 32) % tiny_n_texts];
+        const char *text = tiny_texts[siren_random_below(1, g->sequence, 0, tiny_n_texts)];
         size_t n_ids, from;
         MUST(siren_tokenizer_encode(lm->tokenizer, text, strlen(text), 0, &g->ids, &n_ids, err));
         from = tiny_written(&g->prompt, g->ids, n_ids);
