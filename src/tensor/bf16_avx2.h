@@ -57,6 +57,16 @@ V16 v16i bf16_round_pairs(v16 even, v16 odd)
               bf16_join(bf16_round(even.b), bf16_round(odd.b))};
     return v;
 }
+/* Steps k and k+1 of a panel of bf16. */
+V16 v16i bf16_load_pairs(const void *p)
+{
+    const __m128i *at = p;
+    v16i v = {bf16_join(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at)), 16),
+                        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at + 2)), 16)),
+              bf16_join(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at + 1)), 16),
+                        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at + 3)), 16))};
+    return v;
+}
 V16 void bf16_round_row(const float *x, uint32_t *out)
 {
     for (int i = 0; i < 16; i++)

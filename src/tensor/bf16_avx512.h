@@ -19,11 +19,20 @@ BF16_TARGET V16 v16 v16_dot2(v16 s, v16i a, v16i b)
 {
     return _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)b);
 }
+/* Sixteen even and sixteen odd elements, one after the other, as pairs. */
+V16 v16i bf16_interleave(v16i v)
+{
+    const v16i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
+                                        8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(order, v);
+}
 BF16_TARGET V16 v16i bf16_round_pairs(v16 even, v16 odd)
 {
-    v16i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(even));
-    v16i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(odd));
-    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+    return bf16_interleave((v16i)_mm512_cvtne2ps_pbh(odd, even));
+}
+V16 v16i bf16_load_pairs(const void *p)
+{
+    return bf16_interleave(v16i_load(p));
 }
 BF16_TARGET V16 void bf16_round_row(const float *x, uint32_t *out)
 {

@@ -8,11 +8,12 @@
  *
  * The including file defines, beside what gemm_kernels.h needs,
  *   BF16_TARGET      an attribute for the functions that hold v16_dot2
+ *   BF16_FEW, BF16_WIDE(R)   up to so many rows weights are decoded in registers, so many panels
+ *                            side by side
  *   v16_dot2(s, a, b)     the step above for 16 columns; pairs are uint32, odd element high
  *   bf16_round_pairs(even, odd)   two vectors rounded and joined
+ *   bf16_load_pairs(p)            … of a panel that is bf16 already
  *   bf16_begin(), bf16_end()      around the products: the state in which denormals are zeros */
-
-#define BF16_PANELS 8 /* side by side for few rows, to hide the latency */
 
 typedef void bf16_tile_fn(const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride,
                           int pairs, int first, float *c, size_t ldc);
@@ -21,8 +22,7 @@ BF16_TARGET static inline __attribute__((always_inline)) void
 bf16_tile(const int R, const int P, const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride,
           int pairs, int first, float *c, size_t ldc)
 {
-    v16 acc[TILE_ROWS * TILE_PANELS > FEW * BF16_PANELS ? TILE_ROWS * TILE_PANELS
-                                                        : FEW * BF16_PANELS];
+    v16 acc[TILE_ROWS * 2];
     if (first) {
         UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
     } else {
@@ -30,7 +30,7 @@ bf16_tile(const int R, const int P, const uint32_t *x, size_t ldx, const uint32_
             v16_load(c + (size_t)r * ldc + 16 * p);
     }
     for (int k = 0; k < pairs; k++, w += 16) {
-        v16i b[BF16_PANELS];
+        v16i b[2];
         UNROLL for (int p = 0; p < P; p++) b[p] = v16i_load(w + (size_t)p * stride);
         UNROLL for (int r = 0; r < R; r++)
         {
@@ -63,7 +63,6 @@ BF16_TILES(5) BF16_TILES(6)
 #if TILE_ROWS >= 12
 BF16_TILES(7) BF16_TILES(8) BF16_TILES(9) BF16_TILES(10) BF16_TILES(11) BF16_TILES(12)
 #endif
-BF16_TILE(1, 8) BF16_TILE(2, 4) BF16_TILE(3, 4) BF16_TILE(4, 4)
 
 static bf16_tile_fn *const bf16_tiles[TILE_ROWS + 1][2] = {
     {NULL, NULL}, BF16_ENTRY(1), BF16_ENTRY(2), BF16_ENTRY(3), BF16_ENTRY(4),
@@ -75,15 +74,18 @@ static bf16_tile_fn *const bf16_tiles[TILE_ROWS + 1][2] = {
 #endif
 };
 /* clang-format on */
-static bf16_tile_fn *const bf16_few[FEW] = {bf16_tile_1_8, bf16_tile_2_4, bf16_tile_3_4,
-                                            bf16_tile_4_4};
-
 /* ---- rounding ------------------------------------------------------------------ */
+
+/* Pairs of a row, with zeros behind it up to 32 steps. */
+static size_t bf16_row_pairs(int K)
+{
+    return ((size_t)K + 31) / 32 * 16;
+}
 
 /* Rows as pairs, (T, pairs). */
 BF16_TARGET static void bf16_rows(const float *x, size_t ldx, int T, int K, uint32_t *out)
 {
-    size_t pairs = ((size_t)K + 1) / 2;
+    size_t pairs = bf16_row_pairs(K);
     for (int t = 0; t < T; t++, x += ldx, out += pairs) {
         size_t k = 0;
         for (; k + 32 <= (size_t)K; k += 32) bf16_round_row(x + k, out + k / 2);
@@ -92,23 +94,204 @@ BF16_TARGET static void bf16_rows(const float *x, size_t ldx, int T, int K, uint
             uint32_t odd = k + 1 < (size_t)K ? float_to_bfloat(x[k + 1]) : 0;
             out[k / 2] = odd << 16 | even;
         }
+        for (k /= 2; k < pairs; k++) out[k] = 0;
     }
+}
+
+/* Steps 2j and 2j + 1 of eight. */
+BF16_TARGET V16 v16i bf16_q4_pair(const int kind, v16i q, int j, v16 d, v16 m)
+{
+    return bf16_round_pairs(decode_q4(kind, q, 2 * j, d, m), decode_q4(kind, q, 2 * j + 1, d, m));
+}
+BF16_TARGET V16 v16i bf16_q8_pair(const struct q8_block *b, int j, v16 d, v16 m)
+{
+    return bf16_round_pairs(v16_fma(d, v16_from_i8(b->q[2 * j]), m),
+                            v16_fma(d, v16_from_i8(b->q[2 * j + 1]), m));
+}
+/* Steps k and k + 1 of a panel without blocks; `last`: there is no k + 1. */
+BF16_TARGET V16 v16i bf16_plain_pair(const int kind, const unsigned char *panel, int k, int last)
+{
+    if (last) return bf16_round_pairs(decode_step(kind, panel, k), v16_zero());
+    if (kind == PACKED_BF16) return bf16_load_pairs(panel + (size_t)k * 32);
+    return bf16_round_pairs(decode_step(kind, panel, k), decode_step(kind, panel, k + 1));
+}
+
+BF16_TARGET V16 void bf16_decode_q4(const int kind, const struct q4_block *b, int n, uint32_t *out)
+{
+    for (; n > 0; n--, b++) {
+        v16 d = v16_load(b->d), m = v16_load(b->m);
+        for (int g = 0; g < 4; g++, out += 64) {
+            v16i q = v16i_load(b->q[g]);
+            UNROLL for (int j = 0; j < 4; j++)
+                v16i_store(out + 16 * j, bf16_q4_pair(kind, q, j, d, m));
+        }
+    }
+}
+BF16_TARGET V16 void bf16_decode_plain(const int kind, const unsigned char *panel, int k0, int k1,
+                                       uint32_t *out)
+{
+    for (int k = k0; k < k1; k += 2, out += 16)
+        v16i_store(out, bf16_plain_pair(kind, panel, k, k + 1 == k1));
 }
 
 /* Steps k0 … k1-1 of a panel as pairs, [(k1 - k0 + 1) / 2][16]; k0 is a multiple of 32. */
 BF16_TARGET static void bf16_decode(const struct packed *w, int panel, int k0, int k1,
                                     uint32_t *out)
 {
-    float steps[(Q4_STEPS + 1) * 16];
-    for (int k = k0; k < k1; k += Q4_STEPS) {
-        int n = k1 - k < Q4_STEPS ? k1 - k : Q4_STEPS;
-        decode_panel(w, panel, k, k + n, steps);
-        if (n % 2) v16_store(steps + 16 * n, v16_zero());
-        for (int j = 0; j < n; j += 2, out += 16)
-            v16i_store(out,
-                       bf16_round_pairs(v16_load(steps + 16 * j), v16_load(steps + 16 * j + 16)));
+    const unsigned char *data = packed_panel(w, panel);
+    const struct q4_block *q4 = (const struct q4_block *)(const void *)data + k0 / Q4_STEPS;
+    const struct q8_block *q8 = (const struct q8_block *)(const void *)data + k0 / Q8_STEPS;
+    switch (w->kind) {
+    case PACKED_F32:
+        bf16_decode_plain(PACKED_F32, data, k0, k1, out);
+        break;
+    case PACKED_F16:
+        bf16_decode_plain(PACKED_F16, data, k0, k1, out);
+        break;
+    case PACKED_BF16:
+        bf16_decode_plain(PACKED_BF16, data, k0, k1, out);
+        break;
+    case PACKED_Q4:
+        bf16_decode_q4(PACKED_Q4, q4, (k1 - k0) / Q4_STEPS, out);
+        break;
+    case PACKED_Q4S:
+        bf16_decode_q4(PACKED_Q4S, q4, (k1 - k0) / Q4_STEPS, out);
+        break;
+    case PACKED_Q8:
+        for (; k0 < k1; k0 += Q8_STEPS, q8++) {
+            v16 d = v16_load(q8->d), m = v16_load(q8->m);
+            for (int j = 0; j < Q8_STEPS / 2; j++, out += 16)
+                v16i_store(out, bf16_q8_pair(q8, j, d, m));
+        }
+        break;
     }
 }
+
+/* ---- few rows: decoded in registers ------------------------------------------------ */
+
+typedef void bf16_few_fn(const uint32_t *x, size_t ldx, const unsigned char *w, size_t stride,
+                         int K, float *c, size_t ldc);
+
+BF16_TARGET V16 void bf16_few_step(const int R, const int P, const uint32_t *x, size_t ldx,
+                                   const v16i *b, v16 *acc)
+{
+    UNROLL for (int r = 0; r < R; r++)
+    {
+        v16i a = v16i_set1(x[(size_t)r * ldx]);
+        UNROLL for (int p = 0; p < P; p++) acc[r * P + p] = v16_dot2(acc[r * P + p], a, b[p]);
+    }
+}
+
+BF16_TARGET V16 void bf16_few_q4(const int kind, const int R, const int P, const uint32_t *x,
+                                 size_t ldx, const unsigned char *w, size_t stride, v16 *acc)
+{
+    const struct q4_block *block[4];
+    v16 d[4], m[4];
+    v16i q[4], b[4];
+    UNROLL for (int p = 0; p < P; p++)
+    {
+        block[p] = (const void *)(w + (size_t)p * stride);
+        d[p] = v16_load(block[p]->d);
+        m[p] = v16_load(block[p]->m);
+    }
+    for (int g = 0; g < 4; g++, x += 4) {
+        UNROLL for (int p = 0; p < P; p++) q[p] = v16i_load(block[p]->q[g]);
+        UNROLL for (int j = 0; j < 4; j++)
+        {
+            UNROLL for (int p = 0; p < P; p++) b[p] = bf16_q4_pair(kind, q[p], j, d[p], m[p]);
+            bf16_few_step(R, P, x + j, ldx, b, acc);
+        }
+    }
+}
+
+BF16_TARGET V16 void bf16_few_q8(const int R, const int P, const uint32_t *x, size_t ldx,
+                                 const unsigned char *w, size_t stride, v16 *acc)
+{
+    const struct q8_block *block[4];
+    v16 d[4], m[4];
+    v16i b[4];
+    UNROLL for (int p = 0; p < P; p++)
+    {
+        block[p] = (const void *)(w + (size_t)p * stride);
+        d[p] = v16_load(block[p]->d);
+        m[p] = v16_load(block[p]->m);
+    }
+    for (int j = 0; j < Q8_STEPS / 2; j++) {
+        UNROLL for (int p = 0; p < P; p++) b[p] = bf16_q8_pair(block[p], j, d[p], m[p]);
+        bf16_few_step(R, P, x + j, ldx, b, acc);
+    }
+}
+
+BF16_TARGET V16 void bf16_few(const int kind, const int R, const int P, const uint32_t *x,
+                              size_t ldx, const unsigned char *w, size_t stride, int K, float *c,
+                              size_t ldc)
+{
+    v16 acc[BF16_FEW * 4];
+    v16i b[4];
+    UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
+    if (kind == PACKED_Q4 || kind == PACKED_Q4S) {
+        for (int k = 0; k < K; k += Q4_STEPS, w += sizeof(struct q4_block)) {
+            few_ahead(P, w, stride, sizeof(struct q4_block));
+            bf16_few_q4(kind, R, P, x + k / 2, ldx, w, stride, acc);
+        }
+    } else if (kind == PACKED_Q8) {
+        for (int k = 0; k < K; k += Q8_STEPS, w += sizeof(struct q8_block)) {
+            few_ahead(P, w, stride, sizeof(struct q8_block));
+            bf16_few_q8(R, P, x + k / 2, ldx, w, stride, acc);
+        }
+    } else {
+        for (int k = 0; k < K; k += 2) {
+            UNROLL for (int p = 0; p < P; p++) b[p] =
+                bf16_plain_pair(kind, w + (size_t)p * stride, k, k + 1 == K);
+            bf16_few_step(R, P, x + k / 2, ldx, b, acc);
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
+        v16_store(c + (size_t)r * ldc + 16 * p, acc[r * P + p]);
+}
+
+#define BF16_FEW_FN(KIND, R, NAME, P)                                                              \
+    BF16_TARGET static void bf16_few_##KIND##_##R##_##NAME(const uint32_t *x, size_t ldx,          \
+                                                           const unsigned char *w, size_t stride,  \
+                                                           int K, float *c, size_t ldc)            \
+    {                                                                                              \
+        bf16_few(PACKED_##KIND, R, P, x, ldx, w, stride, K, c, ldc);                               \
+    }
+#define BF16_FEW_ROWS(KIND, R) BF16_FEW_FN(KIND, R, one, 1) BF16_FEW_FN(KIND, R, wide, BF16_WIDE(R))
+#define BF16_FEW_PAIR(KIND, R)                                                                     \
+    {                                                                                              \
+        bf16_few_##KIND##_##R##_one, bf16_few_##KIND##_##R##_wide                                  \
+    }
+#if BF16_FEW == 8
+#define BF16_FEW_KIND(KIND)                                                                        \
+    BF16_FEW_ROWS(KIND, 1)                                                                         \
+    BF16_FEW_ROWS(KIND, 2) BF16_FEW_ROWS(KIND, 3) BF16_FEW_ROWS(KIND, 4) BF16_FEW_ROWS(KIND, 5)    \
+        BF16_FEW_ROWS(KIND, 6) BF16_FEW_ROWS(KIND, 7) BF16_FEW_ROWS(KIND, 8)
+#define BF16_FEW_ENTRY(KIND)                                                                       \
+    [PACKED_##KIND] = {BF16_FEW_PAIR(KIND, 1), BF16_FEW_PAIR(KIND, 2), BF16_FEW_PAIR(KIND, 3),     \
+                       BF16_FEW_PAIR(KIND, 4), BF16_FEW_PAIR(KIND, 5), BF16_FEW_PAIR(KIND, 6),     \
+                       BF16_FEW_PAIR(KIND, 7), BF16_FEW_PAIR(KIND, 8)}
+static const int bf16_wide[BF16_FEW] = {BF16_WIDE(1), BF16_WIDE(2), BF16_WIDE(3), BF16_WIDE(4),
+                                        BF16_WIDE(5), BF16_WIDE(6), BF16_WIDE(7), BF16_WIDE(8)};
+#else
+#define BF16_FEW_KIND(KIND)                                                                        \
+    BF16_FEW_ROWS(KIND, 1) BF16_FEW_ROWS(KIND, 2) BF16_FEW_ROWS(KIND, 3) BF16_FEW_ROWS(KIND, 4)
+#define BF16_FEW_ENTRY(KIND)                                                                       \
+    [PACKED_##KIND] = {BF16_FEW_PAIR(KIND, 1), BF16_FEW_PAIR(KIND, 2), BF16_FEW_PAIR(KIND, 3),     \
+                       BF16_FEW_PAIR(KIND, 4)}
+static const int bf16_wide[BF16_FEW] = {BF16_WIDE(1), BF16_WIDE(2), BF16_WIDE(3), BF16_WIDE(4)};
+#endif
+
+BF16_FEW_KIND(F32)
+BF16_FEW_KIND(F16)
+BF16_FEW_KIND(BF16)
+BF16_FEW_KIND(Q4)
+BF16_FEW_KIND(Q4S)
+BF16_FEW_KIND(Q8)
+
+static bf16_few_fn *const bf16_few_tiles[][BF16_FEW][2] = {
+    BF16_FEW_ENTRY(F32), BF16_FEW_ENTRY(F16), BF16_FEW_ENTRY(BF16),
+    BF16_FEW_ENTRY(Q4),  BF16_FEW_ENTRY(Q4S), BF16_FEW_ENTRY(Q8)};
 
 /* ---- a group of panels ------------------------------------------------------------- */
 
@@ -125,59 +308,81 @@ static struct bf16_space bf16_space(float *scratch)
     return (struct bf16_space){s.sums, weights, weights + GEMM_STEPS * 32};
 }
 
+/* `output` (may be NULL): the sums are complete with this block; each tile's go on while they are
+ * near. */
 static void bf16_tile_rows(int P, const struct bf16_space *s, size_t ldx, int k0, int T, int steps,
-                           size_t stride, const struct ahead *ahead)
+                           size_t stride, const struct ahead *ahead, const struct output *output)
 {
     int pairs = (steps + 1) / 2, row = 0, n_tiles = (T + TILE_ROWS - 1) / TILE_ROWS;
     const uint32_t *x = s->rows + k0 / 2;
     size_t ldc = (size_t)P * 16;
-    if (T <= FEW) {
-        int wide = T == 1 ? 8 : 4;
-        for (int p = 0; p < P;) {
-            int n = p + wide <= P ? wide : 1;
-            (n > 1 ? bf16_few[T - 1] : bf16_tiles[T][0])(x, ldx, s->weights + (size_t)p * stride,
-                                                         stride, pairs, k0 == 0, s->sums + 16 * p,
-                                                         ldc);
-            p += n;
-        }
-        return;
-    }
     for (int i = 0; i < n_tiles; i++) {
         int rows = (T - row) / (n_tiles - i);
         fetch_ahead(ahead, i, n_tiles);
+        unsigned state = bf16_begin();
         for (int p = 0; p < P; p += TILE_PANELS) {
             int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
             bf16_tiles[rows][n - 1](x + (size_t)row * ldx, ldx, s->weights + (size_t)p * stride,
                                     stride, pairs, k0 == 0, s->sums + (size_t)row * ldc + 16 * p,
                                     ldc);
         }
+        bf16_end(state);
+        if (output) finish(output, row, rows);
         row += rows;
     }
 }
 
-/* s->rows holds the T rows; blocks of k are as in mode f32, shorter for many panels. */
+static void bf16_group_few(int T, const struct packed *w, int panel, int P,
+                           const struct bf16_space *s)
+{
+    size_t ldx = bf16_row_pairs(w->k), ldc = (size_t)P * 16;
+    int wide = bf16_wide[T - 1];
+    unsigned state = bf16_begin();
+    for (int p = 0; p < P;) {
+        int fits = p + wide <= P;
+        bf16_few_tiles[w->kind][T - 1][fits](s->rows, ldx, packed_panel(w, panel + p),
+                                             w->panel_bytes, w->k, s->sums + 16 * p, ldc);
+        p += fits ? wide : 1;
+    }
+    bf16_end(state);
+}
+
+/* P <= 2; blocks of k are as in mode f32. */
+static void bf16_group_many(int T, const struct packed *w, int panel, int P,
+                            const struct bf16_space *s, const struct output *output)
+{
+    size_t ldx = bf16_row_pairs(w->k), stride = GEMM_STEPS / 2 * 16;
+    for (int k0 = 0; k0 < w->k; k0 += GEMM_STEPS) {
+        int steps = w->k - k0 < GEMM_STEPS ? w->k - k0 : GEMM_STEPS;
+        struct ahead ahead = ahead_of(w, panel, P, k0, steps);
+        for (int p = 0; p < P; p++)
+            bf16_decode(w, panel + p, k0, k0 + steps, s->weights + (size_t)p * stride);
+        bf16_tile_rows(P, s, ldx, k0, T, steps, stride, &ahead, k0 + steps == w->k ? output : NULL);
+    }
+}
+
+/* s->rows holds the T rows. */
 static void bf16_group(int T, const struct packed *w, int panel, int P, const struct bf16_space *s,
                        const struct output *output)
 {
-    int most = P <= 2 ? GEMM_STEPS : GEMM_STEPS / 4;
-    size_t ldx = ((size_t)w->k + 1) / 2, stride = (size_t)most / 2 * 16;
-    for (int k0 = 0; k0 < w->k; k0 += most) {
-        int steps = w->k - k0 < most ? w->k - k0 : most;
-        struct ahead ahead = ahead_of(w, panel, P < 2 ? P : 2, k0, steps);
-        for (int p = 0; p < P; p++)
-            bf16_decode(w, panel + p, k0, k0 + steps, s->weights + (size_t)p * stride);
-        unsigned state = bf16_begin();
-        bf16_tile_rows(P, s, ldx, k0, T, steps, stride, &ahead);
-        bf16_end(state);
+    if (T > BF16_FEW) {
+        bf16_group_many(T, w, panel, P, s, output);
+        return;
     }
+    bf16_group_few(T, w, panel, P, s);
     finish(output, 0, T);
 }
 
-static void bf16_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
-                      int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
+/* The products of both kinds, by groups of panels (pairs of panels). */
+typedef void bf16_group_fn(int T, const struct packed *w, int panel, int P,
+                           const struct bf16_space *s, const struct output *output);
+
+static void bf16_gemm_by(bf16_group_fn *multiply, int group, const float *x, size_t ldx, int T,
+                         const struct packed *w, int panel0, int panel1, const float *bias,
+                         float *y, size_t ldy, int add, float *scratch)
 {
     struct bf16_space space = bf16_space(scratch);
-    int block = T > 0 ? row_block(T, w->k) : 1, group = T <= FEW ? BF16_PANELS : 2;
+    int block = T > 0 ? row_block(T, w->k) : 1;
     struct output out = {.sums = space.sums, .ldy = ldy, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
@@ -189,17 +394,17 @@ static void bf16_gemm(const float *x, size_t ldx, int T, const struct packed *w,
             out.columns = w->n - 16 * panel < 16 * P ? w->n - 16 * panel : 16 * P;
             out.bias = bias ? bias + first : NULL;
             out.y = y + (size_t)t * ldy + first;
-            bf16_group(rows, w, panel, P, &space, &out);
+            multiply(rows, w, panel, P, &space, &out);
         }
     }
 }
 
-static void bf16_gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
-                             int pair1, float *h, size_t ldh, float *gates, size_t ldg,
-                             float *scratch)
+static void bf16_gemm_swiglu_by(bf16_group_fn *multiply, int group, const float *x, size_t ldx,
+                                int T, const struct packed *w, int pair0, int pair1, float *h,
+                                size_t ldh, float *gates, size_t ldg, float *scratch)
 {
     struct bf16_space space = bf16_space(scratch);
-    int block = T > 0 ? row_block(T, w->k) : 1, group = T <= FEW ? BF16_PANELS / 2 : 1;
+    int block = T > 0 ? row_block(T, w->k) : 1;
     struct output out = {.sums = space.sums, .ldy = ldh, .ldg = ldg, .gated = 1};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
@@ -210,9 +415,24 @@ static void bf16_gemm_swiglu(const float *x, size_t ldx, int T, const struct pac
             out.columns = 32 * pairs;
             out.y = h + (size_t)t * ldh + (size_t)(pair - pair0) * 16;
             if (gates) out.gates = gates + (size_t)t * ldg + (size_t)(pair - pair0) * 32;
-            bf16_group(rows, w, 2 * pair, 2 * pairs, &space, &out);
+            multiply(rows, w, 2 * pair, 2 * pairs, &space, &out);
         }
     }
+}
+
+static void bf16_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
+                      int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
+{
+    bf16_gemm_by(bf16_group, T <= BF16_FEW ? 8 : 2, x, ldx, T, w, panel0, panel1, bias, y, ldy, add,
+                 scratch);
+}
+
+static void bf16_gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
+                             int pair1, float *h, size_t ldh, float *gates, size_t ldg,
+                             float *scratch)
+{
+    bf16_gemm_swiglu_by(bf16_group, T <= BF16_FEW ? 4 : 1, x, ldx, T, w, pair0, pair1, h, ldh,
+                        gates, ldg, scratch);
 }
 
 /* As fma_loop, for the products of this mode: 4·16·FMA_CHAINS operations a turn. */

@@ -52,6 +52,15 @@ V16 v16i bf16_round_pairs(v16 even, v16 odd)
     V16_EACH v.u[i] = (uint32_t)float_to_bfloat(odd.f[i]) << 16 | float_to_bfloat(even.f[i]);
     return v;
 }
+/* Steps k and k+1 of a panel of bf16: sixteen even elements, then sixteen odd ones. */
+V16 v16i bf16_load_pairs(const void *p)
+{
+    uint16_t h[32];
+    v16i v;
+    memcpy(h, p, sizeof h);
+    V16_EACH v.u[i] = (uint32_t)h[16 + i] << 16 | h[i];
+    return v;
+}
 /* 32 neighbours as 16 pairs. */
 V16 void bf16_round_row(const float *x, uint32_t *out)
 {

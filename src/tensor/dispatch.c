@@ -211,7 +211,7 @@ int isa_parse(const char *name, enum isa *out, struct siren_error *err)
 
 size_t gemm_scratch(const struct packed *w)
 {
-    size_t rows = GEMM_ROWS, pairs = ((size_t)w->k + 1) / 2;
+    size_t rows = GEMM_ROWS, pairs = ((size_t)w->k + 31) / 32 * 16;
     if (rows > 200 * 1024 / (size_t)w->k) rows = 200 * 1024 / (size_t)w->k;
     if (rows < 96) rows = 96;
     return GEMM_SCRATCH + rows * pairs; /* mode bf16: the rows of a block, rounded */

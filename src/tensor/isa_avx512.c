@@ -17,6 +17,8 @@
 #define TILE_PANELS 2
 #define WIDE(R) 4
 #define WIDE_BLOCKS(R) 4
+#define BF16_FEW 8
+#define BF16_WIDE(R) ((R) < 4 ? 4 : 2)
 #define FMA_CHAINS 12
 #define UNROLL _Pragma("GCC unroll 32")
 

@@ -16,6 +16,8 @@
 #define TILE_PANELS 1
 #define WIDE(R) 2
 #define WIDE_BLOCKS(R) 2
+#define BF16_FEW 4
+#define BF16_WIDE(R) 2
 #define FMA_CHAINS 4
 #define UNROLL
 
