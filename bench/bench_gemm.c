@@ -1,6 +1,6 @@
 /* GEMM of one core beside the FMA peak of the same core and OpenBLAS.
  *
- *   build/bench/bench_gemm [ISA …]        portable, avx2, avx512; all but portable by default;
+ *   build/bench/bench_gemm [ISA …]        portable, avx2, avx512, amx; all but portable by default;
  *                                        each in both modes
  *
  * Figures are medians over alternating rounds of thread CPU time, in GFLOP/s and as a share of
@@ -208,7 +208,7 @@ int main(int argc, char **argv)
 {
     openblas_set_num_threads(1);
     printf("machine: %s\n", isa_describe());
-    if (argc < 2) return bench_isa(ISA_AVX2) || bench_isa(ISA_AVX512);
+    if (argc < 2) return bench_isa(ISA_AVX2) || bench_isa(ISA_AVX512) || bench_isa(ISA_AMX);
     for (int i = 1; i < argc; i++) {
         struct siren_error err;
         enum isa isa;

@@ -28,17 +28,25 @@ static inline int machine_kernels(const struct kernels *list[ISA_COUNT])
     return n;
 }
 
-/* … of both modes. */
-static inline int machine_modes(const struct kernels *list[ISA_COUNT * COMPUTE_COUNT])
+/* … of both modes, and the model of AMX on every machine: before AMX itself. */
+enum { MODES_MOST = ISA_COUNT * COMPUTE_COUNT + 1 };
+static inline int machine_modes(const struct kernels *list[MODES_MOST])
 {
     int n = 0;
     for (int compute = 0; compute < COMPUTE_COUNT; compute++)
         for (int isa = 0; isa < ISA_COUNT; isa++) {
             const struct kernels *k =
                 kernels_select_compute((enum isa)isa, (enum compute)compute, NULL);
+            if (compute == COMPUTE_BF16 && isa == ISA_AMX) list[n++] = kernels_amx_model();
             if (k) list[n++] = k;
         }
     return n;
+}
+
+/* Mode bf16 of AMX: another order than that of the other sets. */
+static inline int order_of_tiles(const struct kernels *k)
+{
+    return k->compute == COMPUTE_BF16 && k->isa == ISA_AMX;
 }
 
 static inline float *floats(size_t n)

@@ -207,7 +207,7 @@ static void test_extend(void **state)
 static void compare_setups(const char *isa, const char *compute, int threads)
 {
     struct fixture f, g;
-    fixture_open_mode(&f, DECODER, NULL, compute, 1);
+    fixture_open_mode(&f, DECODER, isa ? "portable" : NULL, compute, 1);
     fixture_open_mode(&g, DECODER, isa, compute, threads);
     for (size_t n = 20; n <= N; n += N - 20) { /* a narrow pass and a wide one */
         struct reference a, b;
@@ -239,6 +239,7 @@ static void test_isas(void **state)
         if (cpu_has("avx2")) compare_setups("avx2", modes[i], 2);
         if (cpu_has("avx512")) compare_setups("avx512", modes[i], 1);
     }
+    if (cpu_has("amx")) compare_setups("amx", "f32", 1); /* its bf16 has an order of its own */
 }
 
 /* The modes differ, but little; what one has kept the other does not take. */

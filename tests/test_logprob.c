@@ -126,7 +126,7 @@ static void compare_setups(const char *isa, int threads)
 {
     static const int lengths[] = {1, 20, N};
     struct fixture f, g;
-    fixture_open(&f, DECODER, NULL, 1);
+    fixture_open(&f, DECODER, isa ? "portable" : NULL, 1);
     fixture_open(&g, DECODER, isa, threads);
     int32_t ids[N];
     fixture_ids(&f, 3, ids, N);

@@ -227,7 +227,7 @@ static void test_kept(void **state)
 static void compare_setups(const char *isa, int threads)
 {
     struct fixture f, g;
-    fixture_open(&f, DECODER, NULL, 1);
+    fixture_open(&f, DECODER, isa ? "portable" : NULL, 1);
     fixture_open(&g, DECODER, isa, threads);
     for (size_t n = 4; n <= N; n += n < 30 ? 26 : N - 30) { /* narrow, narrow, wide */
         int32_t ids[N];

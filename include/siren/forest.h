@@ -33,7 +33,7 @@
  * used by one thread at a time. */
 struct siren_engine;
 struct siren_engine_options {
-    const char *isa; /* "auto" (or NULL), "portable", "avx2", "avx512" */
+    const char *isa; /* "auto" (or NULL), "portable", "avx2", "avx512", "amx" */
     /* "f32" (or NULL), or "bf16": the products of weights and activations take both rounded to
      * bf16 and sum in f32; everything else stays f32.  Every instruction set gives the same bits in
      * either mode; bf16 is the faster one only where the processor has VDPBF16PS. */

@@ -77,7 +77,7 @@ enum cli_common {
     CLI_USER = 1 << 5,    /* --user ID */
     CLI_ITEM = 1 << 6,    /* --item ID, may be repeated: cli_count(), cli_string_at() */
     CLI_SPLIT = 1 << 7,   /* --split NAME */
-    CLI_ISA = 1 << 8,     /* --isa auto|portable|avx2|avx512, --compute f32|bf16, or $SIREN_… */
+    CLI_ISA = 1 << 8,     /* --isa auto|portable|avx2|avx512|amx, --compute f32|bf16, or $SIREN_… */
     CLI_ADAPTER = 1 << 9, /* --adapter DIR, of the model */
 };
 

@@ -70,7 +70,7 @@ static const struct {
       .type = CLI_CHOICE,
       .argument = "SET",
       .initial = "auto",
-      .choices = "auto|portable|avx2|avx512",
+      .choices = "auto|portable|avx2|avx512|amx",
       .environment = "SIREN_ISA",
       .help = "the instruction set of the kernels"}},
     {CLI_ISA,
@@ -80,7 +80,7 @@ static const struct {
       .initial = "f32",
       .choices = "f32|bf16",
       .environment = "SIREN_COMPUTE",
-      .help = "numbers in products with weights; bf16: rounded, faster with AVX512-BF16 only"}},
+      .help = "numbers in products with weights; bf16: rounded, faster with AVX512-BF16 or AMX only"}},
 };
 
 static const struct cli_option universal[] = {

@@ -6,22 +6,24 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include "tensor/isa.h"
 #include "tensor/packed.h"
 
-/* The tables, by enum isa; NULL where this build has none.  A wider set (AMX-BF16, with tiles
- * configured in every worker) takes its place here, in enum isa, and in machine_has(). */
+/* The tables, by enum isa; NULL where this build has none. */
 static const struct kernels *const tables[ISA_COUNT] = {
     [ISA_PORTABLE] = &kernels_portable,
 #if defined(__x86_64__)
     [ISA_AVX2] = &kernels_avx2,
     [ISA_AVX512] = &kernels_avx512,
+    [ISA_AMX] = &kernels_avx512,
 #endif
 };
 
-static const char *const names[ISA_COUNT] = {"portable", "avx2", "avx512"};
+static const char *const names[ISA_COUNT] = {"portable", "avx2", "avx512", "amx"};
 static const char *const compute_names[COMPUTE_COUNT] = {"f32", "bf16"};
 
 enum feature {
@@ -50,7 +52,8 @@ static struct {
     pthread_once_t once;
     unsigned has; /* a bit for each feature, usable: the system saves its registers, too */
     char text[160];
-    struct kernels bf16[ISA_COUNT]; /* the tables of f32 with the products of bf16 */
+    struct kernels f32[ISA_COUNT], bf16[ISA_COUNT]; /* bf16: those of f32 with other products */
+    struct kernels amx_model;
 } machine = {.once = PTHREAD_ONCE_INIT};
 
 #if defined(__x86_64__)
@@ -64,6 +67,13 @@ static unsigned long long saved_state(void)
 static unsigned feature_bit(enum feature f, unsigned reg, int bit)
 {
     return (reg >> bit & 1u) << f;
+}
+
+/* Linux saves a task's tiles only after it was asked to, once for all threads of a process. */
+static int may_use_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
 }
 
 static unsigned detect(void)
@@ -87,7 +97,8 @@ static unsigned detect(void)
     if ((state & zmm) != zmm)
         has &= ~(1u << AVX512F | 1u << AVX512BW | 1u << AVX512VL | 1u << AVX512DQ |
                  1u << AVX512_VNNI | 1u << AVX512_BF16);
-    if ((state & tiles) != tiles) has &= ~(1u << AMX_TILE | 1u << AMX_BF16 | 1u << AMX_INT8);
+    if ((state & tiles) != tiles || !(has >> AMX_TILE & 1) || !may_use_tiles())
+        has &= ~(1u << AMX_TILE | 1u << AMX_BF16 | 1u << AMX_INT8);
     return has;
 }
 #else
@@ -100,17 +111,15 @@ static unsigned detect(void)
 static const struct bf16_kernels *bf16_products(enum isa isa)
 {
 #if defined(__x86_64__)
+    if (isa == ISA_AMX) return &bf16_amx;
     if (isa == ISA_AVX512) return machine.has >> AVX512_BF16 & 1 ? &bf16_avx512 : &bf16_avx2;
     if (isa == ISA_AVX2) return &bf16_avx2;
 #endif
     return &bf16_portable;
 }
 
-static void join_bf16(enum isa isa)
+static void join_bf16(struct kernels *k, const struct bf16_kernels *products)
 {
-    const struct bf16_kernels *products = bf16_products(isa);
-    struct kernels *k = &machine.bf16[isa];
-    *k = *tables[isa];
     k->compute = COMPUTE_BF16;
     k->gemm = products->gemm;
     k->gemm_swiglu = products->gemm_swiglu;
@@ -118,11 +127,26 @@ static void join_bf16(enum isa isa)
     k->fma_loop_flops = products->fma_loop_flops;
 }
 
+static void make_tables(void)
+{
+    for (int isa = 0; isa < ISA_COUNT; isa++) {
+        if (!tables[isa]) continue;
+        machine.f32[isa] = *tables[isa];
+        machine.f32[isa].isa = (enum isa)isa;
+        machine.f32[isa].name = names[isa];
+        machine.bf16[isa] = machine.f32[isa];
+        join_bf16(&machine.bf16[isa], bf16_products((enum isa)isa));
+    }
+    machine.amx_model = kernels_portable;
+    machine.amx_model.isa = ISA_AMX;
+    machine.amx_model.name = "model of amx";
+    join_bf16(&machine.amx_model, &bf16_amx_model);
+}
+
 static void machine_init(void)
 {
     machine.has = detect();
-    for (int isa = 0; isa < ISA_COUNT; isa++)
-        if (tables[isa]) join_bf16((enum isa)isa);
+    make_tables();
     size_t used = 0;
     for (int f = 0; f < FEATURES; f++)
         if (machine.has >> f & 1)
@@ -135,7 +159,8 @@ static int machine_has(enum isa isa)
     pthread_once(&machine.once, machine_init);
     unsigned avx2 = 1u << AVX2 | 1u << FMA | 1u << F16C;
     unsigned avx512 = avx2 | 1u << AVX512F | 1u << AVX512BW | 1u << AVX512VL | 1u << AVX512DQ;
-    unsigned need = isa == ISA_AVX512 ? avx512 : isa == ISA_AVX2 ? avx2 : 0;
+    unsigned amx = avx512 | 1u << AVX512_BF16 | 1u << AMX_TILE | 1u << AMX_BF16;
+    unsigned need = isa == ISA_AMX ? amx : isa == ISA_AVX512 ? avx512 : isa == ISA_AVX2 ? avx2 : 0;
     return tables[isa] && (machine.has & need) == need;
 }
 
@@ -159,7 +184,7 @@ const struct kernels *kernels_select(enum isa isa, struct siren_error *err)
                    ISA_COUNT - 1);
         return NULL;
     }
-    if (machine_has(isa)) return tables[isa];
+    if (machine_has(isa)) return &machine.f32[isa];
     siren_fail(err, SIREN_EUNSUPPORTED, "instruction set %s: this machine has only \"%s\"",
                names[isa], isa_describe());
     return NULL;
@@ -175,6 +200,12 @@ const struct kernels *kernels_select_compute(enum isa isa, enum compute compute,
     }
     const struct kernels *k = kernels_select(isa, err);
     return k && compute == COMPUTE_BF16 ? &machine.bf16[isa] : k;
+}
+
+const struct kernels *kernels_amx_model(void)
+{
+    pthread_once(&machine.once, machine_init);
+    return &machine.amx_model;
 }
 
 const char *compute_name(enum compute compute)
@@ -204,7 +235,7 @@ int isa_parse(const char *name, enum isa *out, struct siren_error *err)
             return SIREN_OK;
         }
     return siren_fail(err, SIREN_EINVAL,
-                      "instruction set \"%s\": expected auto, portable, avx2 or avx512", name);
+                      "instruction set \"%s\": expected auto, portable, avx2, avx512 or amx", name);
 }
 
 /* ---- sizes and measuring --------------------------------------------------- */
@@ -214,6 +245,7 @@ size_t gemm_scratch(const struct packed *w)
     size_t rows = GEMM_ROWS, pairs = ((size_t)w->k + 31) / 32 * 16;
     if (rows > 200 * 1024 / (size_t)w->k) rows = 200 * 1024 / (size_t)w->k;
     if (rows < 96) rows = 96;
+    rows = (rows + 15) / 16 * 16;
     return GEMM_SCRATCH + rows * pairs; /* mode bf16: the rows of a block, rounded */
 }
 

@@ -14,10 +14,11 @@ struct bf16_kernels {
     int fma_loop_flops;
 };
 
-extern const struct bf16_kernels bf16_portable;
+/* Of AMX: its tiles, and the model of them in C. */
+extern const struct bf16_kernels bf16_portable, bf16_amx_model;
 extern const struct kernels kernels_portable;
 #if defined(__x86_64__)
-extern const struct bf16_kernels bf16_avx2, bf16_avx512;
+extern const struct bf16_kernels bf16_avx2, bf16_avx512, bf16_amx;
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
 #endif

@@ -11,6 +11,7 @@
 
 #define ISA_TABLE kernels_avx512
 #define ISA_BF16 bf16_avx512
+#define ISA_AMX_PRODUCTS bf16_amx
 #define ISA_THIS ISA_AVX512
 #define ISA_NAME "avx512"
 #define TILE_ROWS 12
@@ -31,6 +32,10 @@
 #include "tensor/bf16_avx512.h"
 
 #include "tensor/bf16_gemm_kernels.h"
+
+#include "tensor/amx_tiles.h"
+
+#include "tensor/amx_gemm_kernels.h"
 
 #include "tensor/attention_kernels.h"
 

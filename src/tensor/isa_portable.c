@@ -10,6 +10,7 @@
 
 #define ISA_TABLE kernels_portable
 #define ISA_BF16 bf16_portable
+#define ISA_AMX_PRODUCTS bf16_amx_model
 #define ISA_THIS ISA_PORTABLE
 #define ISA_NAME "portable"
 #define TILE_ROWS 4
@@ -30,6 +31,10 @@
 #include "tensor/bf16_portable.h"
 
 #include "tensor/bf16_gemm_kernels.h"
+
+#include "tensor/amx_model.h"
+
+#include "tensor/amx_gemm_kernels.h"
 
 #include "tensor/attention_kernels.h"
 

@@ -22,11 +22,12 @@
 
 #include "model/tensors.h"
 
-enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_COUNT };
+/* ISA_AMX: the kernels of ISA_AVX512, with AMX's products in mode bf16. */
+enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };
 
 /* How products of activations and weights are computed (docs/numerics.md): COMPUTE_BF16 rounds both
- * to bf16 inside gemm and gemm_swiglu and sums in f32, in the order of VDPBF16PS on every set.
- * Everything else, attention too, is that of COMPUTE_F32. */
+ * to bf16 inside gemm and gemm_swiglu and sums in f32, in the order of VDPBF16PS on every set but
+ * AMX, whose order is TDPBF16PS's.  Everything else, attention too, is that of COMPUTE_F32. */
 enum compute { COMPUTE_F32, COMPUTE_BF16, COMPUTE_COUNT };
 
 /* ---- packed weights ------------------------------------------------------
@@ -98,7 +99,7 @@ struct attention_pages {
 struct kernels {
     enum isa isa;
     enum compute compute;
-    const char *name; /* "portable", "avx2", "avx512" */
+    const char *name; /* "portable", "avx2", "avx512", "amx" */
     int gemm_rows;    /* rows a micro-tile: callers cut T at multiples of it where they can */
 
     /* Decode k0 … k1-1 (multiples of 32; k1 may be K) of one panel into out[(k1-k0)][16]. */
@@ -248,10 +249,13 @@ size_t attention_backward_scratch(int D, int n_pages); /* floats */
 enum isa isa_best(void);
 /* The table for an instruction set; NULL with SIREN_EUNSUPPORTED where the machine lacks it. */
 const struct kernels *kernels_select(enum isa isa, struct siren_error *err);
-/* … and a mode; kernels_select() gives COMPUTE_F32.  Every set has every mode, bits equal: AVX-512
- * without VDPBF16PS takes the products of AVX2, as fast as those of f32. */
+/* … and a mode; kernels_select() gives COMPUTE_F32.  Every set has every mode, bits equal but for
+ * AMX in mode bf16: AVX-512 without VDPBF16PS takes the products of AVX2, as fast as those of f32.
+ */
 const struct kernels *kernels_select_compute(enum isa isa, enum compute compute,
                                              struct siren_error *err);
+/* Mode bf16 of ISA_AMX on every machine, by the model of its tiles in C: slow, for tests. */
+const struct kernels *kernels_amx_model(void);
 const char *compute_name(enum compute compute); /* "f32" … */
 int compute_parse(const char *name, enum compute *out, struct siren_error *err);
 int isa_parse(const char *name, enum isa *out, struct siren_error *err); /* "portable" … "auto" */

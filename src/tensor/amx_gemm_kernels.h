@@ -1,0 +1,146 @@
+/* GEMM with bf16 products on AMX's tiles; after bf16_gemm_kernels.h, with whose rows, decoded
+ * panels and outputs it works.
+ *
+ * Sixteen pairs of a decoded panel are a tile of B as they lie, sixteen rows of X a tile of A.  32
+ * rows and 32 columns are four tiles of sums.  The order is that of TDPBF16PS at every number of
+ * rows, one included: for every 32 steps of k two chains of FMAs from 0,
+ *   even = fma(x[k], w[k], even), odd = fma(x[k+1], w[k+1], odd),
+ * then s = s + (even + odd), denormals as zeros all the way; K has zeros behind it up to a
+ * multiple of 32.
+ *
+ * The including file defines AMX_TARGET, the TILE_ macros, amx_begin() and amx_end(); and
+ * ISA_AMX_PRODUCTS, the name of the result. */
+
+#define AMX_STEPS (2 * GEMM_STEPS) /* of k in a block: two panels fill the scratch */
+#define AMX_ROWS 32
+
+typedef void amx_tile_fn(const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride, int steps,
+                         int first, float *c, size_t ldc);
+
+/* 16·R rows, 16·P columns.  Tiles: 0 … 3 sums, 4 and 5 rows of X, 6 and 7 panels. */
+AMX_TARGET static inline __attribute__((always_inline)) void
+amx_tile(const int R, const int P, const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride,
+         int steps, int first, float *c, size_t ldc)
+{
+    const size_t row = ldx * 4, sums = ldc * 4;
+    TILES_BEGIN();
+    if (first) {
+        TILE_ZERO(0);
+        if (P > 1) TILE_ZERO(1);
+        if (R > 1) TILE_ZERO(2);
+        if (R > 1 && P > 1) TILE_ZERO(3);
+    } else {
+        TILE_LOAD(0, c, sums);
+        if (P > 1) TILE_LOAD(1, c + 16, sums);
+        if (R > 1) TILE_LOAD(2, c + 16 * ldc, sums);
+        if (R > 1 && P > 1) TILE_LOAD(3, c + 16 * ldc + 16, sums);
+    }
+    for (int k = 0; k < steps; k += 32, x += 16, w += 256) {
+        TILE_LOAD(4, x, row);
+        TILE_LOAD(6, w, 64);
+        TILE_DP(0, 4, 6);
+        if (P > 1) {
+            TILE_LOAD(7, w + stride, 64);
+            TILE_DP(1, 4, 7);
+        }
+        if (R > 1) {
+            TILE_LOAD(5, x + 16 * ldx, row);
+            TILE_DP(2, 5, 6);
+            if (P > 1) TILE_DP(3, 5, 7);
+        }
+    }
+    TILE_STORE(0, c, sums);
+    if (P > 1) TILE_STORE(1, c + 16, sums);
+    if (R > 1) TILE_STORE(2, c + 16 * ldc, sums);
+    if (R > 1 && P > 1) TILE_STORE(3, c + 16 * ldc + 16, sums);
+    TILES_END();
+}
+
+#define AMX_TILE(R, P)                                                                             \
+    AMX_TARGET static void amx_tile_##R##_##P(const uint32_t *x, size_t ldx, const uint32_t *w,    \
+                                              size_t stride, int steps, int first, float *c,       \
+                                              size_t ldc)                                          \
+    {                                                                                              \
+        amx_tile(R, P, x, ldx, w, stride, steps, first, c, ldc);                                   \
+    }
+AMX_TILE(1, 1)
+AMX_TILE(1, 2)
+AMX_TILE(2, 1)
+AMX_TILE(2, 2)
+
+static amx_tile_fn *const amx_tiles[2][2] = {{amx_tile_1_1, amx_tile_1_2},
+                                             {amx_tile_2_1, amx_tile_2_2}};
+
+/* The rows behind the last, up to a multiple of 16, are whatever the scratch holds: their sums are
+ * not used. */
+static void amx_group(int T, const struct packed *w, int panel, int P, const struct bf16_space *s,
+                      const struct output *output)
+{
+    size_t ldx = bf16_row_pairs(w->k), stride = AMX_STEPS / 2 * 16, ldc = (size_t)P * 16;
+    for (int k0 = 0; k0 < w->k; k0 += AMX_STEPS) {
+        int steps = w->k - k0 < AMX_STEPS ? w->k - k0 : AMX_STEPS, pairs = (steps + 1) / 2;
+        struct ahead ahead = ahead_of(w, panel, P, k0, steps);
+        for (int p = 0; p < P; p++) {
+            uint32_t *to = s->weights + (size_t)p * stride;
+            bf16_decode(w, panel + p, k0, k0 + steps, to);
+            memset(to + pairs * 16, 0, (size_t)((16 - pairs % 16) % 16) * 64);
+        }
+        for (int row = 0; row < T; row += AMX_ROWS) {
+            int rows = T - row < AMX_ROWS ? T - row : AMX_ROWS;
+            fetch_ahead(&ahead, row / AMX_ROWS, (T + AMX_ROWS - 1) / AMX_ROWS);
+            amx_tiles[rows > 16][P - 1](s->rows + (size_t)row * ldx + k0 / 2, ldx, s->weights,
+                                        stride, steps, k0 == 0, s->sums + (size_t)row * ldc, ldc);
+            if (k0 + steps == w->k) finish(output, row, rows);
+        }
+    }
+}
+
+static void amx_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
+                     int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
+{
+    amx_begin();
+    bf16_gemm_by(amx_group, 2, x, ldx, T, w, panel0, panel1, bias, y, ldy, add, scratch);
+    amx_end();
+}
+
+static void amx_gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
+                            int pair1, float *h, size_t ldh, float *gates, size_t ldg,
+                            float *scratch)
+{
+    amx_begin();
+    bf16_gemm_swiglu_by(amx_group, 1, x, ldx, T, w, pair0, pair1, h, ldh, gates, ldg, scratch);
+    amx_end();
+}
+
+/* Products of tiles that stay in their registers: four a turn. */
+AMX_TARGET static float amx_loop(long turns)
+{
+    uint32_t pairs[256];
+    float sums[256];
+    for (int i = 0; i < 256; i++) pairs[i] = 0x35863f7f;
+    amx_begin();
+    {
+        TILES_BEGIN();
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
+        TILE_LOAD(4, pairs, 64);
+        TILE_LOAD(5, pairs, 64);
+        TILE_LOAD(6, pairs, 64);
+        TILE_LOAD(7, pairs, 64);
+        for (long t = 0; t < turns; t++) {
+            TILE_DP(0, 4, 6);
+            TILE_DP(1, 4, 7);
+            TILE_DP(2, 5, 6);
+            TILE_DP(3, 5, 7);
+        }
+        TILE_STORE(0, sums, 64);
+        TILES_END();
+    }
+    amx_end();
+    return sums[0];
+}
+
+const struct bf16_kernels ISA_AMX_PRODUCTS = {amx_gemm, amx_gemm_swiglu, amx_loop,
+                                              4 * 2 * 16 * 16 * 32};
