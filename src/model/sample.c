@@ -24,12 +24,64 @@ void sampler_free(struct sampler *s)
     s->order = NULL;
 }
 
+/* The first of the largest. */
 static int32_t largest(const float *x, size_t n)
 {
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (x[i] > x[best]) best = i;
-    return (int32_t)best;
+    float top[16];
+    for (int j = 0; j < 16; j++) top[j] = x[0];
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t j = 0; j < 16; j++) top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+    for (; i < n; i++) top[0] = x[i] > top[0] ? x[i] : top[0];
+    for (int j = 1; j < 16; j++) top[0] = top[j] > top[0] ? top[j] : top[0];
+    for (i = 0; i < n; i++)
+        if (x[i] == top[0]) return (int32_t)i;
+    return 0; /* not a number */
+}
+
+enum { CHUNK = 1024 };
+
+/* Probabilities of ids [from, from + n), and their sum. */
+static double chunk_of(const struct sampler *s, const float *x, float log_sum, size_t n, float *p)
+{
+    double parts[8] = {0};
+    for (size_t i = 0; i < n; i++) p[i] = x[i] - log_sum;
+    s->kernels->exps(p, p, n);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t j = 0; j < 8; j++) parts[j] += (double)p[i + j];
+    for (; i < n; i++) parts[0] += (double)p[i];
+    return ((parts[0] + parts[1]) + (parts[2] + parts[3])) +
+           ((parts[4] + parts[5]) + (parts[6] + parts[7]));
+}
+
+/* From all of exp(x - log_sum) by inverse distribution, in the order of ids and no further than
+ * need be.  The probabilities add up to 1 but for rounding: a u that lies behind their sum is
+ * taken as a part of the sum. */
+static int32_t draw_from_all(const struct sampler *s, const float *x, float log_sum, double u)
+{
+    float p[CHUNK];
+    double left = u;
+    for (int again = 0; again < 2; again++) {
+        double sum = 0;
+        for (size_t from = 0; from < s->n_vocab; from += CHUNK) {
+            size_t n = s->n_vocab - from < CHUNK ? s->n_vocab - from : CHUNK, last = 0;
+            double part = chunk_of(s, x + from, log_sum, n, p);
+            sum += part;
+            if (left >= part) {
+                left -= part;
+                continue;
+            }
+            for (size_t i = 0; i < n; i++) {
+                if (p[i] > 0) last = i;
+                left -= (double)p[i];
+                if (left < 0) break;
+            }
+            return (int32_t)(from + last);
+        }
+        left = u * sum;
+    }
+    return largest(x, s->n_vocab); /* rounding again, or no numbers */
 }
 
 /* a before b: the larger weight, of equal ones the lower id. */
@@ -109,25 +161,42 @@ static size_t nucleus(struct sampler *s, size_t n, double mass, float top_p)
     }
 }
 
+/* From what top_k and top_p leave. */
+static int32_t draw_from_best(struct sampler *s, const float *logits,
+                              const struct siren_sampling *sampling, double u)
+{
+    size_t n = s->n_vocab, k = n;
+    float top = logits[largest(logits, n)], inverse = 1.0f / sampling->temperature;
+    for (size_t i = 0; i < n; i++) s->weights[i] = (logits[i] - top) * inverse;
+    s->kernels->exps(s->weights, s->weights, n);
+    for (size_t i = 0; i < n; i++) s->order[i] = (int32_t)i;
+    if (sampling->top_k > 0 && (size_t)sampling->top_k < n) {
+        k = (size_t)sampling->top_k;
+        select_first(s->weights, s->order, n, k);
+        qsort_r(s->order, k, sizeof *s->order, by_weight, s->weights);
+    }
+    if (sampling->top_p < 1) k = nucleus(s, k, total(s, k), sampling->top_p);
+    return draw(s, k, u);
+}
+
 int32_t sampler_draw(struct sampler *s, const float *logits, const struct siren_sampling *sampling,
                      uint64_t sequence, uint64_t position, float *logprob)
 {
     size_t n = s->n_vocab;
-    int32_t best = largest(logits, n), id = best;
-    if (sampling->temperature > 0) {
-        float inverse = 1.0f / sampling->temperature;
-        for (size_t i = 0; i < n; i++) s->weights[i] = (logits[i] - logits[best]) * inverse;
-        s->kernels->exps(s->weights, s->weights, n);
-        for (size_t i = 0; i < n; i++) s->order[i] = (int32_t)i;
-        size_t k = n;
-        if (sampling->top_k > 0 && (size_t)sampling->top_k < n) {
-            k = (size_t)sampling->top_k;
-            select_first(s->weights, s->order, n, k);
-            qsort_r(s->order, k, sizeof *s->order, by_weight, s->weights);
-        }
-        if (sampling->top_p < 1) k = nucleus(s, k, total(s, k), sampling->top_p);
-        id = draw(s, k, siren_random_uniform(sampling->seed, sequence, position));
+    double u = siren_random_uniform(sampling->seed, sequence, position);
+    float log_sum = s->kernels->logsumexp(logits, n);
+    int cut = sampling->top_p < 1 || (sampling->top_k > 0 && (size_t)sampling->top_k < n);
+    int32_t id;
+    if (!(sampling->temperature > 0)) {
+        id = largest(logits, n);
+    } else if (cut) {
+        id = draw_from_best(s, logits, sampling, u);
+    } else if (sampling->temperature == 1) {
+        id = draw_from_all(s, logits, log_sum, u);
+    } else {
+        for (size_t i = 0; i < n; i++) s->weights[i] = logits[i] / sampling->temperature;
+        id = draw_from_all(s, s->weights, s->kernels->logsumexp(s->weights, n), u);
     }
-    *logprob = logits[id] - s->kernels->logsumexp(logits, n);
+    *logprob = logits[id] - log_sum;
     return id;
 }
