@@ -14,7 +14,7 @@ comma := ,
 # Everything is made in $(OUT): one folder for each set of sanitizers.
 OUT := $(BUILD)$(if $(SANITIZE),/san-$(subst $(comma),-,$(SANITIZE)))
 
-PUBLIC_GOALS = all lib tests check check-slow fuzz bench demo install uninstall
+PUBLIC_GOALS = all lib tests check check-slow fuzz bench soak demo install uninstall
 # Until the distribution's packages are there (checked again when setup.sh
 # changes), these goals start with scripts/setup.sh and then call make anew, which
 # then sees pkg-config's answers.
@@ -157,8 +157,12 @@ bench: all
 	@scripts/setup.sh bench
 	@$(MAKE) --no-print-directory bench-programs
 	@scripts/bench.sh $(OUT)
-.PHONY: bench-programs
+.PHONY: bench-programs soak
 bench-programs: $(BENCHES)
+
+## soak         a million prompts on a tiny model: memory stays flat
+soak: $(OUT)/bench/soak
+	$(OUT)/bench/soak
 
 ## demo         from nothing to predictions on MovieLens 100K, with explanations
 demo: all

@@ -11,47 +11,16 @@
  *   shared    the same through the scorer: shared prefixes computed once
  *   rank      100 candidates of one user together; and one by one (the bound is the token count)
  *   decode    one sequence, 64 tokens; rollouts: 32 sequences of one prompt, 64 tokens each
+ *   cot       a rating after 200 tokens of reasoning beside the rating alone, one stream, the
+ *             user's part of the prompt cached
  *   embed     short texts
  *   ids       no measurement: the token ids of each prompt, a JSON array a line
  *
  * F.jsonl: an object with "text" a line (siren export prompts).  FLOPs are those of the
  * model's products and of attention for the tokens computed; seconds are all seconds. */
-#include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
-#include "siren/score.h"
-#include "siren/tokenizer.h"
-#include "tensor/kernels.h"
-
-struct bench {
-    const char *task, *model_path, *prompts_path, *isa, *compute;
-    int threads, expand, limit;
-    struct siren_pool *pool;
-    struct siren_model *model;
-    struct siren_engine *engine;
-    struct siren_tokenizer *tokenizer;
-    struct siren_tokens *prompts;
-    char **texts;
-    size_t n;
-    struct siren_error err;
-};
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void stop(const struct bench *b)
-{
-    fprintf(stderr, "bench_engine: %s\n", b->err.message);
-    exit(1);
-}
+#include "bench.h"
 
 /* Multiply-adds count as two.  Attention of a token at position p reads p + 1 keys and values. */
 static double flops(const struct siren_config *c, size_t from, size_t to, int logit_rows)
@@ -70,77 +39,6 @@ static double peak_memory_mb(void)
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return (double)usage.ru_maxrss / 1024;
-}
-
-/* ---- input ---- */
-
-static void read_prompts(struct bench *b, unsigned flags)
-{
-    FILE *file = fopen(b->prompts_path, "r");
-    if (!file) siren_fail(&b->err, SIREN_EIO, "%s: cannot be read", b->prompts_path), stop(b);
-    char *line = NULL;
-    size_t capacity = 0;
-    while (getline(&line, &capacity, file) > 0 && (!b->limit || b->n < (size_t)b->limit)) {
-        json_t *o = json_loads(line, 0, NULL);
-        const char *text = json_string_value(json_object_get(o, "text"));
-        if (!text)
-            siren_fail(&b->err, SIREN_EFORMAT, "%s: a line has no \"text\"", b->prompts_path),
-                stop(b);
-        b->prompts = realloc(b->prompts, (b->n + 1) * sizeof *b->prompts);
-        b->texts = realloc(b->texts, (b->n + 1) * sizeof *b->texts);
-        b->texts[b->n] = strdup(text);
-        int32_t *ids;
-        size_t n_ids;
-        if (siren_tokenizer_encode(b->tokenizer, text, strlen(text), flags, &ids, &n_ids, &b->err))
-            stop(b);
-        b->prompts[b->n++] = (struct siren_tokens){ids, n_ids};
-        json_decref(o);
-    }
-    free(line);
-    fclose(file);
-}
-
-static void open_model(struct bench *b)
-{
-    struct siren_model_options options = {.expand = b->expand};
-    struct siren_engine_options isa = {.isa = b->isa, .compute = b->compute};
-    if (siren_model_load(&b->model, b->model_path, &options, b->pool, &b->err) ||
-        siren_engine_create(&b->engine, b->model, b->pool, &isa, &b->err))
-        stop(b);
-}
-
-struct peak {
-    const struct kernels *kernels;
-    double gflops[256];
-};
-
-static void peak_job(void *context, int thread, int n_threads)
-{
-    struct peak *p = context;
-    p->gflops[thread] = kernels_peak_gflops(p->kernels, 0.7);
-}
-
-/* Of all threads at once, on one instruction set. */
-static double peak_gflops(const struct bench *b, const struct kernels *kernels)
-{
-    struct peak p = {.kernels = kernels};
-    double sum = 0;
-    siren_pool_run(b->pool, peak_job, &p);
-    for (int i = 0; i < siren_pool_threads(b->pool); i++) sum += p.gflops[i];
-    return sum;
-}
-
-/* The kernels of --isa (or the best). */
-static const struct kernels *chosen_kernels(struct bench *b)
-{
-    enum isa isa;
-    enum compute compute;
-    const struct kernels *kernels = NULL;
-    if (!isa_parse(b->isa ? b->isa : "auto", &isa, &b->err) &&
-        !compute_parse(b->compute ? b->compute : "f32", &compute, &b->err))
-        kernels = kernels_select_compute(isa, compute, &b->err);
-    if (!kernels) stop(b);
-    return kernels;
 }
 
 static void print_result(struct bench *b, double seconds, size_t items, size_t tokens, double work,
@@ -312,6 +210,72 @@ static void generate(struct bench *b, size_t sequences)
     free(all);
 }
 
+/* The leading ids of a prompt that another candidate of the same user would share. */
+static size_t users_part(struct bench *b, size_t i)
+{
+    const char *cut = strstr(b->texts[i], "\n\nThe candidate ");
+    int32_t *ids;
+    size_t n = 0, same = 0;
+    if (!cut) siren_fail(&b->err, SIREN_EFORMAT, "prompt %zu has no candidate", i + 1), stop(b);
+    if (siren_tokenizer_encode(b->tokenizer, b->texts[i], (size_t)(cut - b->texts[i]), 0, &ids, &n,
+                               &b->err))
+        stop(b);
+    while (same < n && same < b->prompts[i].n_ids && ids[same] == b->prompts[i].ids[same]) same++;
+    free(ids);
+    return same;
+}
+
+static double timed_reasoning(struct bench *b, struct siren_session *session, size_t i)
+{
+    struct siren_generation g = {.prompt = b->prompts[i], .sequence = i, .keep = 1};
+    struct siren_sampling sampling = {.temperature = 1, .top_p = 1, .max_tokens = 200, .seed = 1};
+    int32_t ids[5];
+    struct siren_tokens labels[5];
+    double logprobs[5], start = now();
+    read_labels(b, ids, labels);
+    if (siren_generate_many(session, &g, 1, &sampling, 1, NULL, &b->err)) stop(b);
+    size_t n = b->prompts[i].n_ids;
+    int32_t *all = malloc((n + g.n_ids) * sizeof *all);
+    memcpy(all, b->prompts[i].ids, n * sizeof *all);
+    memcpy(all + n, g.ids, g.n_ids * sizeof *all);
+    struct siren_score score = {.prompt = {all, n + g.n_ids},
+                                .continuations = labels,
+                                .n_continuations = 5,
+                                .logprobs = logprobs};
+    if (siren_score_many(session, &score, 1, NULL, &b->err)) stop(b);
+    free(all);
+    siren_generation_clear(&g);
+    return now() - start;
+}
+
+static void task_cot(struct bench *b)
+{
+    size_t n = b->n < 5 ? b->n : 5;
+    int32_t ids[5];
+    struct siren_tokens labels[5];
+    double alone[5], reasoned[5];
+    read_labels(b, ids, labels);
+    struct siren_score *scores = make_scores(b, labels);
+    for (size_t i = 0; i < n; i++) {
+        struct siren_session *session;
+        scores[i].keep_prefix = users_part(b, i);
+        if (siren_session_create(&session, b->engine, NULL, &b->err) ||
+            siren_score_many(session, scores + i, 1, NULL, &b->err))
+            stop(b);
+        double start = now();
+        if (siren_score_many(session, scores + i, 1, NULL, &b->err)) stop(b);
+        alone[i] = now() - start;
+        reasoned[i] = timed_reasoning(b, session, i);
+        siren_session_free(session);
+    }
+    double total = 0;
+    for (size_t i = 0; i < n; i++) total += reasoned[i];
+    double answer = median(alone, n), reasoning = median(reasoned, n);
+    print_result(b, total, n, 200 * n, 0,
+                 json_pack("{s:f,s:f,s:f}", "answer_seconds", answer, "reasoning_seconds",
+                           reasoning, "ratio", reasoning / answer));
+}
+
 static void task_embed(struct bench *b)
 {
     const struct siren_config *c = siren_model_config(b->model);
@@ -352,36 +316,13 @@ static void task_load(struct bench *b)
     print_result(b, now() - start, 1, 0, 0, NULL);
 }
 
-static void parse(struct bench *b, int argc, char **argv)
-{
-    if (argc < 2)
-        siren_fail(&b->err, SIREN_EINVAL, "which task?  See the top of bench/bench_engine.c"),
-            stop(b);
-    b->task = argv[1];
-    for (int i = 2; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--model") || !strcmp(argv[i], "--encoder"))
-            b->model_path = argv[i + 1];
-        else if (!strcmp(argv[i], "--prompts"))
-            b->prompts_path = argv[i + 1];
-        else if (!strcmp(argv[i], "--isa"))
-            b->isa = argv[i + 1];
-        else if (!strcmp(argv[i], "--compute"))
-            b->compute = argv[i + 1];
-        else if (!strcmp(argv[i], "--threads"))
-            b->threads = atoi(argv[i + 1]);
-        else if (!strcmp(argv[i], "--expand"))
-            b->expand = atoi(argv[i + 1]);
-        else if (!strcmp(argv[i], "--limit"))
-            b->limit = atoi(argv[i + 1]);
-        else
-            siren_fail(&b->err, SIREN_EINVAL, "unknown option %s", argv[i]), stop(b);
-    }
-}
-
 int main(int argc, char **argv)
 {
-    struct bench b = {0};
-    parse(&b, argc, argv);
+    struct bench b = {.program = "bench_engine", .task = argv[1]};
+    if (argc < 2)
+        siren_fail(&b.err, SIREN_EINVAL, "which task?  See the top of bench/bench_engine.c"),
+            stop(&b);
+    parse(&b, argc, argv, 2);
     if (siren_pool_create(&b.pool, b.threads, &b.err)) stop(&b);
     if (!strcmp(b.task, "peak")) return task_peak(&b), 0;
     if (!b.model_path) siren_fail(&b.err, SIREN_EINVAL, "no --model"), stop(&b);
@@ -402,6 +343,8 @@ int main(int argc, char **argv)
         generate(&b, 1);
     else if (!strcmp(b.task, "rollouts"))
         generate(&b, 32);
+    else if (!strcmp(b.task, "cot"))
+        task_cot(&b);
     else if (!strcmp(b.task, "embed"))
         task_embed(&b);
     else

@@ -26,14 +26,15 @@ def say(text):
 
 
 class Siren:
-    """One instruction set of ours, through build/bench/bench_engine."""
+    """One instruction set and mode of ours, through build/bench/bench_engine."""
 
-    def __init__(self, args, isa):
-        self.args, self.isa, self.name = args, isa, f"SIREN {isa} f32"
+    def __init__(self, args, isa, compute="f32"):
+        self.args, self.isa, self.compute = args, isa, compute
+        self.name = f"SIREN {isa} {compute}"
 
     def run(self, task, **more):
         command = [str(self.args.programs / "bench_engine"), task, "--isa", self.isa,
-                   "--threads", str(self.args.threads)]
+                   "--compute", self.compute, "--threads", str(self.args.threads)]
         for key, value in more.items():
             command += [f"--{key}", str(value)]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -63,6 +64,11 @@ class Siren:
     def rollouts(self):
         return self.run("rollouts", model=self.args.model, prompts=self.args.prompts,
                         limit=1)["tokens_per_second"]
+
+    def cot(self):
+        result = self.run("cot", model=self.args.model, prompts=self.args.prompts, limit=3)
+        self.cot_detail = result
+        return result["ratio"]
 
     def embed(self):
         return self.run("embed", encoder=self.args.encoder,
@@ -364,6 +370,7 @@ TASKS = {
     "decode": ("one sequence, 64 tokens", "tokens/s"),
     "rollouts": ("32 rollouts × 64 tokens of one prompt", "tokens/s"),
     "embed": ("short texts", "texts/s"),
+    "cot": ("a rating after 200 tokens of reasoning beside the rating alone", "× as long"),
 }
 
 
@@ -453,8 +460,13 @@ def report(args, ours, figures, missing, peak):
     for p in ours:
         if hasattr(p, "rank_detail"):
             d = p.rank_detail
-            lines.append(f"Ranking on {p.isa}: {d['gain']:.2f} × one by one; the token counts allow "
+            lines.append(f"Ranking on {p.isa} {p.compute}: {d['gain']:.2f} × one by one; the token counts allow "
                          f"{d['token_count_bound']:.2f} ×: {100 * d['share_of_bound']:.0f} %.")
+        if hasattr(p, "cot_detail"):
+            d = p.cot_detail
+            lines.append(f"One stream on {p.isa} {p.compute}, the user's part cached: a rating in "
+                         f"{1e3 * d['answer_seconds']:.0f} ms, after reasoning in "
+                         f"{1e3 * d['reasoning_seconds']:.0f} ms.")
     lines += [f"Not run: {what} ({why})." for what, why in missing]
     return "\n".join(lines) + "\n"
 
@@ -476,8 +488,11 @@ def main():
     rank = token_ids(args, [head + t[t.index(marker):] for t in texts[:100]])
     probe = Siren(args, "auto")
     peak = probe.run("peak")
-    isas = ["avx2", "avx512"] if "avx512f" in peak["cpu"] else ["avx2"]
-    ours = [Siren(args, isa) for isa in isas]
+    features = peak["cpu"].split()
+    isas = ["avx2"] + ["avx512"] * ("avx512f" in features) + ["amx"] * ("amx_bf16" in features)
+    ours = [Siren(args, isa) for isa in isas if isa != "amx"]
+    if "avx512_bf16" in features:
+        ours.append(Siren(args, isas[-1], "bf16"))
     with tempfile.TemporaryDirectory() as folder:
         others, missing = peers(args, ids, rank, folder)
         text = report(args, ours, measure(ours + others, args.rounds), missing, peak)

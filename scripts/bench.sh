@@ -5,6 +5,7 @@
 #                  4 GB the first time, into FOLDER/bench-venv)
 #   ROUNDS=3 LIMIT=32   alternating rounds, and prompts a round
 #   OUTPUT=FILE    the peers' table, too
+#   PLOTS=DIR      where the charts go
 #
 # Prompts: the paper's Movies split where SIREN_DATA has it, MovieLens 100K otherwise.
 set -eu
@@ -36,16 +37,26 @@ if [ ! -s "$work/prompts.jsonl" ] || [ ! -s "$work/titles.jsonl" ]; then
 fi
 
 echo "== Engine on prompts of $source_data"
-for isa in avx2 avx512; do
-    "$folder/bench/bench_engine" peak --isa "$isa" 2>/dev/null || continue
-    "$folder/bench/bench_engine" load --model "$model" --isa "$isa"
-    for task in score shared rank decode rollouts; do
+for mode in "avx2 f32" "avx512 f32" "avx512 bf16" "amx bf16"; do
+    # shellcheck disable=SC2086
+    set -- --isa ${mode% *} --compute ${mode#* }
+    # In mode bf16 AVX-512 alone gains nothing: it needs the instructions for it.
+    [ "$mode" != "avx512 bf16" ] || grep -q avx512_bf16 /proc/cpuinfo || continue
+    "$folder/bench/bench_engine" peak "$@" 2>/dev/null || continue
+    "$folder/bench/bench_engine" load --model "$model" "$@"
+    for task in score shared rank decode rollouts cot; do
         "$folder/bench/bench_engine" "$task" --model "$model" --prompts "$work/prompts.jsonl" \
-            --isa "$isa" --limit "$([ "$task" = score ] && echo 64 || echo 100)"
+            --limit "$([ "$task" = score ] && echo 64 || echo 100)" "$@"
     done
-    "$folder/bench/bench_engine" embed --encoder "$encoder" --prompts "$work/titles.jsonl" \
-        --isa "$isa"
+    "$folder/bench/bench_engine" embed --encoder "$encoder" --prompts "$work/titles.jsonl" "$@"
+    "$folder/bench/bench_layers" --model "$model" "$@"
+    "$folder/bench/bench_layers" --model "$encoder" "$@"
 done
+
+echo "== Speed against size (charts in ${PLOTS:-$work})"
+mkdir -p "${PLOTS:-$work}"
+"$folder/bench/bench_sweep" --model "$model" --prompts "$work/prompts.jsonl" \
+    --output "${PLOTS:-$work}"
 
 [ "${PEERS:-1}" = 1 ] || exit 0
 if [ ! -x "$folder/bench-venv/bin/python" ] || [ ! -e "$folder/bench-venv/ready" ]; then
