@@ -1,0 +1,255 @@
+/* GRPO as a task: groups, advantages, groups without signal, scoring, and the first update's ratio.
+ */
+#include "policy_fixture.h"
+
+#define DECODER "tests/fixtures/models/llama"
+enum { ROWS = 6, SAMPLES = 4, LENGTH = 9, ALL = (1 << SIREN_LORA_TARGETS) - 1 };
+
+static struct fixture f;
+static struct texts_source texts;
+static struct policy_source source;
+static struct siren_adapter *adapter;
+
+/* Between 0 and 1, different for nearly all texts. */
+static double share_of_low(void *context, size_t row, const int32_t *ids, size_t n)
+{
+    double low = 0;
+    for (size_t i = 0; i < n; i++) low += ids[i] < 50;
+    return low / (double)n + 1e-3 * ids[0];
+}
+
+/* Rows below *context have a signal. */
+static double some_flat(void *context, size_t row, const int32_t *ids, size_t n)
+{
+    return row < *(size_t *)context ? share_of_low(NULL, row, ids, n) : -3;
+}
+
+static struct siren_adapter *make_adapter(void)
+{
+    struct siren_adapter_config config = {
+        .targets = ALL, .last_layer = 1, .r = 4, .alpha = 8, .seed = 5};
+    struct siren_adapter *a;
+    struct siren_error err;
+    if (siren_adapter_create(&a, f.model, &config, &err)) fail_msg("%s", err.message);
+    return a;
+}
+
+/* B away from 0, so that the adapter changes something. */
+static void move(struct siren_adapter *a, double by)
+{
+    struct siren_params p = siren_adapter_params(a);
+    for (size_t i = 0; i < p.n; i++)
+        for (int k = 0; k < p.list[i].rows * p.list[i].columns; k++)
+            p.list[i].value[k] += (float)(by * siren_random_normal(3, i, (uint64_t)k));
+    siren_adapter_changed(a);
+}
+
+static struct policy *open_policy(struct policy_options *o, const struct siren_adapter *reference)
+{
+    struct policy_models models = {f.engine, adapter, reference};
+    struct siren_error err;
+    struct policy *p;
+    o->samples = texts.samples;
+    if (policy_create(&p, o, &source, &models, &err)) fail_msg("%s", err.message);
+    return p;
+}
+
+/* ---- scoring ---- */
+
+/* The sampler's log-probabilities, in passes of any size, with an adapter and without. */
+static void scores_are_the_samplers(void **state)
+{
+    static const size_t passes[] = {1, 40, 10000};
+    struct siren_error err;
+    for (int with = 0; with < 2; with++) {
+        struct policy_group groups[ROWS] = {{0}};
+        struct policy_text t[ROWS][SAMPLES] = {{{0}}};
+        struct policy_score list[ROWS * SAMPLES];
+        float out[ROWS * SAMPLES][LENGTH];
+        siren_session_use_adapter(texts.session, with ? adapter : NULL);
+        for (size_t i = 0; i < ROWS; i++) {
+            groups[i].row = i;
+            groups[i].texts = t[i];
+        }
+        assert_int_equal(texts_write(&texts, 1, groups, ROWS, NULL, &err), 0);
+        for (size_t i = 0; i < ROWS * SAMPLES; i++)
+            list[i] = (struct policy_score){groups[i / SAMPLES].prompt,
+                                            t[i / SAMPLES][i % SAMPLES].ids, LENGTH, out[i]};
+        for (size_t p = 0; p < 3; p++) {
+            memset(out, 0, sizeof out);
+            if (policy_score(f.engine, with ? adapter : NULL, list, ROWS * SAMPLES, 1, passes[p],
+                             &err))
+                fail_msg("%s", err.message);
+            for (size_t i = 0; i < ROWS * SAMPLES; i++)
+                assert_memory_equal(out[i], t[i / SAMPLES][i % SAMPLES].old, sizeof out[i]);
+        }
+        for (size_t i = 0; i < ROWS * SAMPLES; i++) {
+            free(t[i / SAMPLES][i % SAMPLES].ids);
+            free(t[i / SAMPLES][i % SAMPLES].old);
+        }
+    }
+    siren_session_use_adapter(texts.session, adapter);
+}
+
+/* ---- groups ---- */
+
+static const size_t rows[ROWS] = {0, 1, 2, 3, 4, 5};
+
+static struct trainer_batch begin(struct policy *p, uint64_t step, int rc)
+{
+    struct trainer_task task = policy_task(p);
+    struct trainer_batch b = {.step = step, .rows = rows, .n_rows = ROWS};
+    struct siren_error err = {0};
+    if (task.begin(task.context, &b, NULL, &err) != rc) fail_msg("%s", err.message);
+    return b;
+}
+
+static void every_text_is_an_item(void **state)
+{
+    struct policy_options o = policy_defaults();
+    struct policy *p = open_policy(&o, NULL);
+    struct trainer_task task = policy_task(p);
+    struct trainer_batch b = begin(p, 3, 0);
+    const struct policy_figures *x = policy_figures(p);
+    assert_int_equal(b.n_items, ROWS * SAMPLES);
+    for (size_t i = 0; i < b.n_items; i++) {
+        struct siren_tokens s = task.sequence(task.context, i, 0);
+        assert_true(b.weights[i] == LENGTH);
+        assert_int_equal(s.n_ids, PROMPT + LENGTH - 1);
+        assert_memory_equal(s.ids, texts.prompts[i / SAMPLES], PROMPT * sizeof *s.ids);
+    }
+    assert_int_equal(x->n_texts, ROWS * SAMPLES);
+    assert_int_equal(x->n_groups, ROWS);
+    assert_int_equal(x->n_flat, 0);
+    assert_int_equal(x->n_truncated, ROWS * SAMPLES);
+    assert_true(x->length == LENGTH && x->reward > 0 && x->reward_sd > 0);
+    policy_free(p);
+    o.loss.aggregation = SIREN_SEQUENCE_MEAN;
+    p = open_policy(&o, NULL);
+    b = begin(p, 3, 0);
+    assert_null(b.weights);
+    policy_free(p);
+}
+
+/* The same step samples the same; another one does not. */
+static void a_step_names_its_draw(void **state)
+{
+    struct policy_options o = policy_defaults();
+    struct policy *p = open_policy(&o, NULL);
+    struct trainer_task task = policy_task(p);
+    int32_t ids[3][PROMPT + LENGTH - 1];
+    for (int i = 0; i < 3; i++) {
+        begin(p, i == 2 ? 8 : 7, 0);
+        memcpy(ids[i], task.sequence(task.context, 5, 0).ids, sizeof ids[i]);
+    }
+    assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
+    assert_memory_not_equal(ids[0], ids[2], sizeof ids[0]);
+    policy_free(p);
+}
+
+static void flat_groups_are_kept_left_out_or_replaced(void **state)
+{
+    size_t with_signal = 2;
+    struct policy_options o = policy_defaults();
+    struct policy *p;
+    texts.reward = some_flat;
+    texts.context = &with_signal;
+    for (o.flat = POLICY_KEEP_FLAT; o.flat <= POLICY_RESAMPLE_FLAT; o.flat++) {
+        p = open_policy(&o, NULL);
+        texts.n_draws = 0;
+        struct trainer_batch b = begin(p, 3, 0);
+        const struct policy_figures *x = policy_figures(p);
+        if (o.flat == POLICY_KEEP_FLAT) assert_int_equal(b.n_items, ROWS * SAMPLES);
+        if (o.flat == POLICY_SKIP_FLAT) assert_int_equal(b.n_items, 2 * SAMPLES);
+        if (o.flat != POLICY_RESAMPLE_FLAT) {
+            assert_int_equal(x->n_flat, 4);
+            assert_int_equal(x->n_resampled, 0);
+            assert_int_equal(texts.n_draws, 1);
+        } else {
+            assert_true(x->n_resampled >= 4 && x->n_resampled <= 12);
+            assert_int_equal(b.n_items, (x->n_groups - x->n_flat) * SAMPLES);
+            assert_true(b.n_items <= ROWS * SAMPLES);
+            assert_true(b.n_items == ROWS * SAMPLES || texts.n_draws == 4);
+            for (size_t i = 0; i < texts.n_draws; i++) assert_int_equal(texts.draws[i], 12 + i);
+        }
+        policy_free(p);
+    }
+    with_signal = 0; /* nothing at all can be learnt: no items, no endless search */
+    o.flat = POLICY_RESAMPLE_FLAT;
+    p = open_policy(&o, NULL);
+    assert_int_equal(begin(p, 3, 0).n_items, 0);
+    assert_int_equal(policy_figures(p)->n_resampled, 3 * ROWS);
+    policy_free(p);
+    texts.reward = share_of_low;
+}
+
+static void truncated_texts_can_be_masked(void **state)
+{
+    struct policy_options o = policy_defaults();
+    o.mask_truncated = 1;
+    struct policy *p = open_policy(&o, NULL);
+    assert_int_equal(begin(p, 0, 0).n_items, 0); /* nothing stops these */
+    assert_int_equal(policy_figures(p)->n_truncated, ROWS * SAMPLES);
+    policy_free(p);
+}
+
+static double no_number(void *context, size_t row, const int32_t *ids, size_t n)
+{
+    return NAN;
+}
+
+static void what_cannot_work_is_refused(void **state)
+{
+    struct policy_models models = {f.engine, adapter, NULL};
+    struct policy_options o = policy_defaults();
+    struct siren_error err;
+    struct policy *p;
+    o.samples = 1;
+    assert_int_equal(policy_create(&p, &o, &source, &models, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "2 or more"));
+    o = policy_defaults();
+    o.temperature = 0;
+    assert_int_equal(policy_create(&p, &o, &source, &models, &err), SIREN_EINVAL);
+    assert_null(p);
+    policy_free(NULL);
+    texts.reward = no_number;
+    o = policy_defaults();
+    p = open_policy(&o, NULL);
+    begin(p, 0, SIREN_ENUMERIC);
+    texts.reward = share_of_low;
+    begin(p, 0, 0); /* and goes on */
+    policy_free(p);
+}
+
+static int setup(void **state)
+{
+    fixture_open(&f, DECODER, NULL, 2);
+    texts_open(&texts, &f, ROWS, SAMPLES, LENGTH);
+    texts.reward = share_of_low;
+    source = texts_source(&texts);
+    adapter = make_adapter();
+    move(adapter, 0.1);
+    siren_session_use_adapter(texts.session, adapter);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    siren_adapter_free(adapter);
+    texts_close(&texts);
+    fixture_close(&f);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scores_are_the_samplers),
+        cmocka_unit_test(every_text_is_an_item),
+        cmocka_unit_test(a_step_names_its_draw),
+        cmocka_unit_test(flat_groups_are_kept_left_out_or_replaced),
+        cmocka_unit_test(truncated_texts_can_be_masked),
+        cmocka_unit_test(what_cannot_work_is_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
