@@ -55,7 +55,7 @@ static inline int texts_write(void *context, uint64_t draw, struct policy_group 
     return rc;
 }
 
-static inline void texts_end(void *context, uint64_t step, json_t *line)
+static inline void texts_end(void *context, const struct policy_figures *figures, json_t *line)
 {
     ((struct texts_source *)context)->n_ends++;
 }

@@ -193,6 +193,39 @@ static void truncated_texts_can_be_masked(void **state)
     policy_free(p);
 }
 
+static const char *warning_after(const struct policy_options *with)
+{
+    struct policy_options o = *with;
+    struct policy *p = open_policy(&o, NULL);
+    struct trainer_task task = policy_task(p);
+    struct trainer_batch b = begin(p, 3, 0);
+    json_t *line = json_object();
+    task.end(task.context, &b, line);
+    const char *warning = policy_last(p)->warning, *logged = NULL;
+    logged = json_string_value(json_object_get(line, "warning"));
+    assert_true(!warning == !logged);
+    if (warning) assert_string_equal(warning, logged);
+    json_decref(line);
+    policy_free(p);
+    return warning;
+}
+
+static void nothing_learnt_is_said(void **state)
+{
+    struct policy_options o = policy_defaults();
+    size_t with_signal = 0;
+    assert_non_null(strstr(warning_after(&o), "cut at the length limit"));
+    texts.end = texts.prompts[0][0]; /* some end now */
+    texts.sampling.max_tokens = 100;
+    assert_null(warning_after(&o));
+    texts.reward = some_flat;
+    texts.context = &with_signal;
+    assert_non_null(strstr(warning_after(&o), "all rewards of every group are equal"));
+    texts.reward = share_of_low;
+    texts.sampling.max_tokens = LENGTH;
+    texts.end = 0;
+}
+
 static double no_number(void *context, size_t row, const int32_t *ids, size_t n)
 {
     return NAN;
@@ -249,6 +282,7 @@ int main(void)
         cmocka_unit_test(a_step_names_its_draw),
         cmocka_unit_test(flat_groups_are_kept_left_out_or_replaced),
         cmocka_unit_test(truncated_texts_can_be_masked),
+        cmocka_unit_test(nothing_learnt_is_said),
         cmocka_unit_test(what_cannot_work_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

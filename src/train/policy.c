@@ -27,7 +27,7 @@ struct policy {
     double *weights;
     size_t n_items, longest; /* longest: tokens of a text */
     float *numbers;          /* (4, longest): logprob, entropy and their gradients */
-    struct policy_figures figures;
+    struct policy_figures figures, last;
     struct siren_policy_result sum; /* of the step's items, times their tokens */
     double started;                 /* the update */
 };
@@ -322,7 +322,7 @@ static int read_item(void *context, size_t item, struct siren_forest *forest, do
     }
     rc = siren_policy_loss(&p->options.loss, &batch, d_logprob, d_entropy, &result, err);
     if (rc) return rc;
-    for (size_t k = 0; k < t->n; k++) {
+    for (size_t k = 0; k < t->n && coefficient != 0; k++) {
         float *gradient = siren_forest_gradient(forest, t->outputs[k]);
         gradient[0] = (float)(coefficient * d_logprob[k]);
         gradient[1] = (float)(coefficient * d_entropy[k]);
@@ -402,8 +402,9 @@ static void end(void *context, const struct trainer_batch *batch, json_t *line)
     struct policy *p = context;
     p->figures.step = batch->step;
     figures_of_update(p);
+    p->last = p->figures;
     log_figures(&p->figures, line);
-    if (p->source->end) p->source->end(p->source->context, batch->step, line);
+    if (p->source->end) p->source->end(p->source->context, &p->last, line);
     /* Where the batch is used again: the next update. */
     p->figures.rollout = p->figures.scoring = 0;
     p->sum = (struct siren_policy_result){0};
@@ -479,4 +480,9 @@ void *policy_owner(const struct policy *policy)
 const struct policy_figures *policy_figures(const struct policy *policy)
 {
     return &policy->figures;
+}
+
+const struct policy_figures *policy_last(const struct policy *policy)
+{
+    return &policy->last;
 }

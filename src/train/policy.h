@@ -38,6 +38,18 @@ struct policy_group {
     int has_signal;             /* the rewards differ */
 };
 
+/* A step in figures. */
+struct policy_figures {
+    uint64_t step;
+    size_t n_groups, n_texts, n_flat, n_resampled, n_truncated, n_items;
+    double reward, reward_sd; /* over all texts that were sampled */
+    double length;            /* tokens a text */
+    double kl, entropy, ratio, old_kl, clipped_low, clipped_high, clipped_dual; /* a token */
+    double rollout, scoring, update;                                            /* seconds */
+    /* Why nothing may be being learnt: all texts cut, all groups flat, the KL running away, the
+     * entropy gone; NULL where all is well. */
+    const char *warning;
+};
 struct policy_source {
     void *context;
     size_t n_rows;
@@ -48,7 +60,7 @@ struct policy_source {
                  const struct siren_progress *progress, struct siren_error *err);
     /* [optional] After write() calls of a step and before the next step: the prompts are not needed
      * any more.  Fields of one's own for the step's line of the log. */
-    void (*end)(void *context, uint64_t step, json_t *line);
+    void (*end)(void *context, const struct policy_figures *figures, json_t *line);
 };
 
 /* ---- options ---- */
@@ -95,19 +107,10 @@ struct trainer_task policy_task(struct policy *policy);
 /* The source's context, for an evaluate() of its own. */
 void *policy_owner(const struct policy *policy);
 
-/* The last step in figures, for a live line. */
-struct policy_figures {
-    uint64_t step;
-    size_t n_groups, n_texts, n_flat, n_resampled, n_truncated, n_items;
-    double reward, reward_sd; /* over all texts that were sampled */
-    double length;            /* tokens a text */
-    double kl, entropy, ratio, old_kl, clipped_low, clipped_high, clipped_dual; /* a token */
-    double rollout, scoring, update;                                            /* seconds */
-    /* Why nothing may be being learnt: all texts cut, all groups flat, the KL running away, the
-     * entropy gone; NULL where all is well. */
-    const char *warning;
-};
+/* Of the step that is being made; and of the last one that was made, for a live line (n_texts 0:
+ * none yet). */
 const struct policy_figures *policy_figures(const struct policy *policy);
+const struct policy_figures *policy_last(const struct policy *policy);
 
 /* ---- scoring ---- */
 

@@ -1,0 +1,248 @@
+/* Rows to prompts, prompts to texts, texts to rewards. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "app/grpo.h"
+#include "app/parts.h"
+#include "app/rollout.h"
+#include "base/alloc.h"
+#include "siren/file.h"
+#include "siren/random.h"
+
+enum { TEXTS_SHOWN = 10 };
+
+static void forget_step(struct grpo_source *s)
+{
+    for (size_t i = 0; i < s->n_prompts; i++) siren_prompt_ids_clear(&s->prompts[i]);
+    for (size_t i = 0; i < s->n_texts; i++) free(s->texts[i].text);
+    s->n_prompts = s->n_texts = 0;
+    s->ended = 0;
+}
+
+/* ---- writing ---- */
+
+static int encode(const struct grpo_source *s, size_t row, struct siren_prompt_ids *out,
+                  struct siren_error *err)
+{
+    const struct training *t = s->training;
+    const struct siren_predict_options *o = &t->predict;
+    struct siren_target_input in;
+    int rc = siren_target_input(t->app, &s->rows->train[row], o, &in, err);
+    if (rc) return rc;
+    rc = siren_prompt_encode(out, t->lm->tokenizer, t->lm->chat, &in.input, &o->strategy, SIREN_COT,
+                             o->prompt_limit, err);
+    siren_target_input_clear(&in);
+    return rc;
+}
+
+/* The prompts of these groups, behind those that the step has already. */
+static int encode_all(struct grpo_source *s, struct policy_group *groups, size_t n,
+                      struct siren_error *err)
+{
+    int rc = 0;
+    if (alloc_grow(&s->prompts, &s->prompts_capacity, s->n_prompts + n, sizeof *s->prompts))
+        return siren_fail_memory(err, "prompts", n * sizeof *s->prompts);
+    for (size_t i = 0; i < n && !rc; i++) {
+        struct siren_prompt_ids *p = &s->prompts[s->n_prompts];
+        *p = (struct siren_prompt_ids){0};
+        rc = encode(s, groups[i].row, p, err);
+        if (rc) break;
+        s->n_prompts++;
+        groups[i].prompt = (struct siren_tokens){p->ids, p->n_ids};
+    }
+    return rc;
+}
+
+static double reward_of(const struct grpo_source *s, const struct rollout *r, double truth)
+{
+    double distribution[SIREN_MAX_LABELS], rps = -1;
+    if (s->has_readout && r->reading.has_number) {
+        siren_readout_distribution(&s->readout, r->labels, distribution);
+        rps = siren_rps(&s->training->app->meta.scale, distribution, truth);
+    }
+    return siren_reward(&s->reward, &r->reading, truth, rps, (int)r->n);
+}
+
+static void take(struct grpo_source *s, const struct policy_group *g, struct policy_text *t,
+                 struct rollout *r)
+{
+    const struct training *with = s->training;
+    double truth = with->app->ratings.rating[s->rows->train[g->row].row];
+    t->ids = r->ids;
+    t->old = r->logprobs;
+    t->n = r->n;
+    t->truncated = r->truncated;
+    t->reward = reward_of(s, r, truth);
+    s->texts[s->n_texts++] = (struct grpo_text){.row = g->row,
+                                                .truth = truth,
+                                                .reward = t->reward,
+                                                .n_tokens = r->n,
+                                                .reading = r->reading,
+                                                .text = r->text};
+    *r = (struct rollout){0};
+}
+
+/* The random stream of a row's texts in one draw. */
+static uint64_t stream_of(const struct grpo_source *s, size_t row, uint64_t draw)
+{
+    return siren_random_bits(s->training->loop.seed, app_stream(&s->rows->train[row]), draw);
+}
+
+static int sample(struct grpo_source *s, uint64_t draw, struct policy_group *groups, size_t n,
+                  struct rollout *rollouts, const struct siren_progress *progress,
+                  struct siren_error *err)
+{
+    const struct training *t = s->training;
+    struct rollout_options o = {.sampling = s->options->sampling,
+                                .samples = s->options->policy.samples,
+                                .readout = s->has_readout ? &s->readout : NULL,
+                                .batch = s->options->batch};
+    struct rollout_prompt *prompts = alloc_array(n, sizeof *prompts);
+    int rc;
+    if (!prompts) return siren_fail_memory(err, "prompts", n * sizeof *prompts);
+    for (size_t i = 0; i < n; i++)
+        prompts[i] = (struct rollout_prompt){groups[i].prompt.ids, groups[i].prompt.n_ids,
+                                             stream_of(s, groups[i].row, draw)};
+    o.sampling.seed = t->loop.seed;
+    rc = rollouts_write(t->lm, &t->app->meta.scale, prompts, n, &o, rollouts, progress, err);
+    free(prompts);
+    return rc;
+}
+
+static int write_groups(void *context, uint64_t draw, struct policy_group *groups, size_t n,
+                        const struct siren_progress *progress, struct siren_error *err)
+{
+    struct grpo_source *s = context;
+    size_t samples = (size_t)s->options->policy.samples, total = n * samples;
+    struct rollout *rollouts = alloc_zeroed(total, sizeof *rollouts);
+    int rc = rollouts ? 0 : siren_fail_memory(err, "answers", total * sizeof *rollouts);
+    if (s->ended) forget_step(s);
+    if (!rc && alloc_grow(&s->texts, &s->texts_capacity, s->n_texts + total, sizeof *s->texts))
+        rc = siren_fail_memory(err, "answers", total * sizeof *s->texts);
+    if (!rc) rc = encode_all(s, groups, n, err);
+    if (!rc) rc = sample(s, draw, groups, n, rollouts, progress, err);
+    for (size_t i = 0; i < total && !rc; i++)
+        take(s, &groups[i / samples], &groups[i / samples].texts[i % samples], &rollouts[i]);
+    for (size_t i = 0; rollouts && i < total; i++) rollout_clear(&rollouts[i]);
+    free(rollouts);
+    return rc;
+}
+
+/* ---- what a step's texts were like ---- */
+
+static void count(struct grpo_source *s, json_t *line)
+{
+    double n = (double)s->n_texts, with_number = 0, error = 0, faults[SIREN_FAULTS] = {0};
+    json_t *shares = json_object();
+    s->in_format = 0;
+    for (size_t i = 0; i < s->n_texts; i++) {
+        const struct siren_reading *r = &s->texts[i].reading;
+        s->in_format += r->format / n;
+        for (int k = 0; k < SIREN_FAULTS; k++) faults[k] += (double)(r->faults >> k & 1);
+        if (!r->has_number) continue;
+        with_number++;
+        error += fabs(r->rating - s->texts[i].truth);
+    }
+    s->mae = with_number > 0 ? error / with_number : NAN;
+    for (int k = 0; k < SIREN_FAULTS; k++)
+        if (faults[k] > 0)
+            json_object_set_new(shares, siren_fault_name((enum siren_answer_fault)k),
+                                json_real(faults[k] / n));
+    json_object_set_new(line, "in_format", json_real(s->in_format));
+    json_object_set_new(line, "mae", app_real(s->mae));
+    json_object_set_new(line, "faults", shares);
+}
+
+static int show(const struct grpo_source *s, struct siren_writer *w, const struct grpo_text *x,
+                struct siren_error *err)
+{
+    const struct siren_app *app = s->training->app;
+    const struct siren_target *t = &s->rows->train[x->row];
+    int rc = siren_writer_printf(w, err, "user %s, %s: rated %g, reward %.3f, %zu tokens",
+                                 app->users.external[t->user], app->items.item[t->item].title,
+                                 x->truth, x->reward, x->n_tokens);
+    for (int k = 0; k < SIREN_FAULTS && !rc; k++)
+        if (x->reading.faults >> k & 1)
+            rc = siren_writer_printf(w, err, ", %s", siren_fault_name((enum siren_answer_fault)k));
+    return rc ? rc : siren_writer_printf(w, err, "\n\n%s\n\n----\n\n", x->text);
+}
+
+/* Ten texts, spread over the step's.  What cannot be written is left out: it is for reading only,
+ * and a full disk is reported by the checkpoint. */
+static void show_texts(const struct grpo_source *s, uint64_t step)
+{
+    char path[4200];
+    struct siren_writer *w;
+    size_t shown = s->n_texts < TEXTS_SHOWN ? s->n_texts : TEXTS_SHOWN;
+    int rc;
+    snprintf(path, sizeof path, "%s/texts", s->training->loop.folder);
+    mkdir(path, 0777);
+    snprintf(path, sizeof path, "%s/texts/step-%06llu.txt", s->training->loop.folder,
+             (unsigned long long)step);
+    if (siren_writer_open(&w, path, NULL)) return;
+    rc = siren_writer_printf(w, NULL, "# %zu of the %zu texts of step %llu\n\n", shown, s->n_texts,
+                             (unsigned long long)step);
+    for (size_t i = 0; i < shown && !rc; i++)
+        rc = show(s, w, &s->texts[i * s->n_texts / shown], NULL);
+    if (rc)
+        siren_writer_abort(w);
+    else
+        siren_writer_commit(w, NULL);
+}
+
+static void end(void *context, const struct policy_figures *figures, json_t *line)
+{
+    struct grpo_source *s = context;
+    const struct grpo_options *o = s->options;
+    count(s, line);
+    if (o->texts_every && figures->step % o->texts_every == 0) show_texts(s, figures->step);
+    if (o->warn && figures->warning && figures->warning != s->warned)
+        o->warn(o->warn_context, figures->warning);
+    s->warned = figures->warning;
+    s->ended = 1;
+}
+
+/* ---- all ---- */
+
+int grpo_source_create(struct grpo_source *out, const struct training *t,
+                       const struct training_rows *rows, const struct grpo_options *options,
+                       struct siren_error *err)
+{
+    const struct siren_scale *scale = &t->app->meta.scale;
+    *out = (struct grpo_source){.training = t,
+                                .rows = rows,
+                                .options = options,
+                                .reward = {.kind = options->reward,
+                                           .low = scale->min,
+                                           .high = scale->max,
+                                           .length_cost = options->length_cost,
+                                           .max_tokens = options->sampling.max_tokens}};
+    if (!t->lm->chat) return siren_fail(err, SIREN_EINVAL, "the model has no chat template");
+    if (t->predict.strategy.flags & SIREN_WITH_PROFILE)
+        return siren_fail(err, SIREN_EINVAL,
+                          "training prompts cannot hold profiles: take another strategy");
+    if (!(options->length_cost >= 0))
+        return siren_fail(err, SIREN_EINVAL, "a length cost of %g, expected 0 or more",
+                          options->length_cost);
+    if (options->reward != SIREN_REWARD_RPS) return 0;
+    out->has_readout = 1;
+    return siren_readout_create(&out->readout, t->lm->tokenizer, scale, err);
+}
+
+void grpo_source_clear(struct grpo_source *s)
+{
+    forget_step(s);
+    free(s->prompts);
+    free(s->texts);
+    siren_readout_clear(&s->readout);
+    *s = (struct grpo_source){0};
+}
+
+struct policy_source grpo_source(struct grpo_source *s)
+{
+    return (struct policy_source){
+        .context = s, .n_rows = s->rows->n_train, .write = write_groups, .end = end};
+}

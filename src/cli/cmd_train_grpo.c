@@ -1,0 +1,147 @@
+/* siren train grpo: reasoning learnt by reinforcement. */
+#include <string.h>
+
+#include "app/grpo.h"
+#include "cli/training.h"
+
+/* The place of a CLI_CHOICE's value in its list, which is the enum's order. */
+static int choice(const struct cli *cli, const char *name, const char *const *words)
+{
+    const char *value = cli_string(cli, name);
+    int i = 0;
+    while (words[i] && strcmp(words[i], value)) i++;
+    return i;
+}
+
+static const char *const rewards[] = {"linear", "squared", "rps", NULL};
+static const char *const advantages[] = {"grpo", "dr-grpo", "leave-one-out", NULL};
+static const char *const kls[] = {"k1", "k2", "k3", NULL};
+static const char *const means[] = {"token", "sequence", "constant", NULL};
+static const char *const flats[] = {"keep", "skip", "resample", NULL};
+
+static void read_options(const struct cli *cli, struct grpo_options *o)
+{
+    struct siren_policy_options *loss = &o->policy.loss;
+    o->sampling = answering_sampling(cli);
+    o->policy.samples = (int)cli_int(cli, "answers");
+    o->policy.advantage = (enum siren_advantage_kind)choice(cli, "advantage", advantages);
+    o->policy.flat = (enum policy_flat)choice(cli, "flat-groups", flats);
+    o->policy.mask_truncated = cli_flag(cli, "mask-truncated");
+    loss->clip_low = cli_float(cli, "clip-low");
+    loss->clip_high = cli_float(cli, "clip-high");
+    loss->dual_clip = cli_float(cli, "dual-clip");
+    loss->kl = cli_float(cli, "kl");
+    loss->kl_kind = (enum siren_kl_kind)choice(cli, "kl-kind", kls);
+    loss->entropy = cli_float(cli, "entropy");
+    loss->aggregation = (enum siren_aggregation)choice(cli, "mean-over", means);
+    loss->constant_length = o->sampling.max_tokens;
+    o->reward = (enum siren_reward_kind)choice(cli, "reward", rewards);
+    o->length_cost = cli_float(cli, "length-cost");
+    o->eval_samples = (int)cli_int(cli, "eval-samples");
+    o->texts_every = (uint64_t)cli_int(cli, "texts-every");
+}
+
+static void warn(void *context, const char *text)
+{
+    cli_note(context, "%s", text);
+}
+
+static int run(struct cli *cli)
+{
+    struct training_command t;
+    struct trainer_result result;
+    struct grpo_options o = grpo_defaults();
+    int rc = training_open(cli, &t, "grpo");
+    if (rc) return rc;
+    read_options(cli, &o);
+    o.warn = warn;
+    o.warn_context = cli;
+    t.training.loop.repeats = (unsigned)cli_int(cli, "updates");
+    rc = grpo_train(&t.training, &o, &result, cli_progress(cli), cli_cancel(cli), &cli->err);
+    rc = training_report(cli, &t, &result, rc);
+    training_close(&t);
+    return rc;
+}
+
+#define NUMBER(word, kind, text, from, low, high, explanation)                                     \
+    {                                                                                              \
+        .name = word, .type = kind, .argument = text, .initial = from, .min = low, .max = high,    \
+        .help = explanation                                                                        \
+    }
+#define CHOICE(word, text, from, list, explanation)                                                \
+    {                                                                                              \
+        .name = word, .type = CLI_CHOICE, .argument = text, .initial = from, .choices = list,      \
+        .help = explanation                                                                        \
+    }
+
+static const struct cli_option options[] = {
+    NUMBER("answers", CLI_INT, "N", "8", 2, 1000, "texts sampled for each prompt"),
+    NUMBER("updates", CLI_INT, "N", "1", 1, 100, "steps of the optimiser for each batch of texts"),
+    CHOICE("reward", "KIND", "linear", "linear|squared|rps",
+           "for the rating: by distance, by squared distance, or by the ranked probability score "
+           "of the distribution over the ratings behind the reasoning"),
+    NUMBER("length-cost", CLI_FLOAT, "X", "0", 0, 100,
+           "taken from the reward of a text of "
+           "--max-tokens; of shorter ones in proportion"),
+    CHOICE("advantage", "KIND", "grpo", "grpo|dr-grpo|leave-one-out",
+           "reward less the group's mean over its deviation; without the deviation; less the mean "
+           "of the others"),
+    CHOICE("flat-groups", "WHAT", "keep", "keep|skip|resample",
+           "groups with equal rewards: count in the mean, are left out, or other prompts take "
+           "their place"),
+    {.name = "mask-truncated", .type = CLI_FLAG, .help = "learn nothing from texts that were cut"},
+    NUMBER("clip-low", CLI_FLOAT, "X", "0.2", 0, 1, "the ratio is clipped below 1 − X"),
+    NUMBER("clip-high", CLI_FLOAT, "X", "0.2", 0, 100, "… and above 1 + X"),
+    NUMBER("dual-clip", CLI_FLOAT, "C", "3", 0, 1e6, "bound of the loss for bad texts; 0: none"),
+    NUMBER("kl", CLI_FLOAT, "X", "0.001", 0, 100, "weight of the KL to the frozen start"),
+    CHOICE("kl-kind", "KIND", "k3", "k1|k2|k3", "its estimator"),
+    NUMBER("entropy", CLI_FLOAT, "X", "0", -10, 10, "weight of the entropy, which is raised"),
+    CHOICE("mean-over", "WHAT", "token", "token|sequence|constant",
+           "the loss: mean over tokens, over texts, or sums over --max-tokens (Dr. GRPO)"),
+    NUMBER("eval-samples", CLI_INT, "N", "0", 0, 1000,
+           "texts of a row in evaluation; 0: one, "
+           "greedy"),
+    NUMBER("texts-every", CLI_INT, "N", "20", 0, 1e9, "steps between files of ten sampled texts"),
+    NUMBER("temperature", CLI_FLOAT, "T", "1", 0.01, 100, "of sampling, and of the policy"),
+    NUMBER("top-p", CLI_FLOAT, "P", "1", 0, 1,
+           "sample from the most probable tokens that make "
+           "up P"),
+    NUMBER("top-k", CLI_INT, "K", "0", 0, 1e6, "sample from the K most probable tokens; 0: all"),
+    NUMBER("max-tokens", CLI_INT, "N", "512", 1, 1e6, "longest text"),
+    TRAINING_OPTIONS("2", "32", "5e-5", "0", "0"),
+    PROMPT_OPTIONS,
+    {0}};
+
+const struct cli_command cmd_train_grpo = {
+    .name = "train grpo",
+    .group = CLI_TRAIN,
+    .summary = "teach the model to reason, by reinforcement (stage 1)",
+    .usage = "WORKSPACE",
+    .description =
+        "For each prompt several texts are sampled; each earns +1 or -1 for the format and up to 2 "
+        "for a rating near the truth, and the model is moved towards those that earned more than "
+        "their group.  Trained is a LoRA adapter; it is kept where the MAE on valid is best, and "
+        "`siren eval --adapter` or `siren train align` take it from there.  With --adapter it goes "
+        "on "
+        "from that one, which is the frozen start of the KL, too.\n\n"
+        "The folder holds adapter/, checkpoint, settings.json, log.jsonl (a line a step: reward, "
+        "format, MAE, length, KL, entropy, seconds of sampling, scoring and update; a line an "
+        "evaluation) and texts/.  Stopped at any moment, it goes on with --resume, to the same "
+        "bits.\n\n"
+        "A model that never finds the format by chance learns nothing: a warm start (`siren train "
+        "sft`) comes first, and its adapter is given with --adapter.",
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ADAPTER | CLI_SPLIT | CLI_ISA,
+    .options = options,
+    .examples =
+        (const struct cli_example[]){
+            {"siren train grpo films.siren -m smollm2.gguf --adapter warm/adapter --out runs/grpo",
+             "From a warm start."},
+            {"siren train grpo films.siren -m smollm2.gguf -a warm/adapter -o runs/rps --reward "
+             "rps "
+             "--flat-groups resample --max-tokens 256",
+             "A denser reward; prompts without a signal are replaced."},
+            {"siren train grpo films.siren -m smollm2.gguf -a warm/adapter -o runs/grpo --resume",
+             "Go on with a stopped run."},
+            {0}},
+    .run = run,
+};

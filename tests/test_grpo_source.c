@@ -1,0 +1,308 @@
+/* Rows to rewards: what a step of GRPO over a workspace samples, earns, counts and shows. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "app/grpo.h"
+#include "app_fixture.h"
+
+enum { N_TEXTS = 4 };
+
+static struct fake fake;
+static struct siren_lm lm;
+static struct siren_app app;
+static struct training training;
+static struct training_rows rows;
+static struct siren_target targets[4];
+static const char *warning;
+
+/* One of four texts by the random stream; the last is cut. */
+static const char *const texts[N_TEXTS] = {"A.\n</think>\n<answer>2</answer>",
+                                           "B.\n</think>\n<answer>5</answer>", "C.</think>",
+                                           "D and so on"};
+
+/* How many of the text's tokens the prompt ends with: a text is gone on with. */
+static size_t written(const struct siren_tokens *prompt, const int32_t *ids, size_t n)
+{
+    for (size_t k = n < prompt->n_ids ? n : prompt->n_ids; k; k--)
+        if (!memcmp(prompt->ids + prompt->n_ids - k, ids, k * sizeof *ids)) return k;
+    return 0;
+}
+
+static int script(struct siren_lm *model, struct siren_generation *all, size_t n,
+                  const struct siren_sampling *sampling, int batch,
+                  const struct siren_progress *progress, struct siren_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct siren_generation *g = &all[i];
+        int which = (int)(g->sequence % N_TEXTS), done = 0;
+        size_t n_ids, from;
+        MUST(siren_tokenizer_encode(model->tokenizer, texts[which], strlen(texts[which]), 0,
+                                    &g->ids, &n_ids, err));
+        g->ids = realloc(g->ids, (n_ids + 1) * sizeof *g->ids);
+        g->logprobs = calloc(n_ids + 1, sizeof *g->logprobs);
+        from = written(&g->prompt, g->ids, n_ids);
+        n_ids -= from;
+        memmove(g->ids, g->ids + from, n_ids * sizeof *g->ids);
+        while (g->n_ids < n_ids && !done) done = g->on_token(g->context, g->ids, ++g->n_ids);
+        if (which == 2) g->ids[g->n_ids++] = g->stop_ids[0];
+        g->stopped = which != 3;
+        for (size_t k = 0; k < g->n_ids; k++) g->logprobs[k] = -(float)k;
+    }
+    return 0;
+}
+
+static const struct siren_lm_calls calls = {fake_score, script};
+
+static void step(struct policy_source *s, uint64_t draw, struct policy_group *groups, json_t *line)
+{
+    for (size_t i = 0; i < 4; i++)
+        groups[i] =
+            (struct policy_group){.row = i, .texts = calloc(N_TEXTS, sizeof *groups[i].texts)};
+    MUST(s->write(s->context, draw, groups, 4, NULL, ERR));
+    struct policy_figures figures = {.step = draw, .warning = warning};
+    s->end(s->context, &figures, line);
+}
+
+static void clear(struct policy_group *groups)
+{
+    for (size_t i = 0; i < 4; i++) {
+        for (int k = 0; k < N_TEXTS; k++) {
+            free(groups[i].texts[k].ids);
+            free(groups[i].texts[k].old);
+        }
+        free(groups[i].texts);
+    }
+}
+
+static double field(const json_t *line, const char *name)
+{
+    return json_number_value(json_object_get(line, name));
+}
+
+static void texts_earn_their_rewards(void **state)
+{
+    struct grpo_options o = grpo_defaults();
+    struct grpo_source source;
+    struct policy_group groups[4];
+    json_t *line = json_object();
+    double format = 0, error = 0, numbers = 0;
+    o.policy.samples = N_TEXTS;
+    o.texts_every = 0;
+    MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
+    struct policy_source s = grpo_source(&source);
+    step(&s, 3, groups, line);
+    assert_int_equal(source.n_texts, 16);
+    for (size_t i = 0; i < 16; i++) {
+        const struct policy_text *t = &groups[i / 4].texts[i % 4];
+        double truth = app.ratings.rating[targets[i / 4].row], wanted = -3;
+        const char *text = source.texts[i].text;
+        if (strstr(text, "<answer>")) {
+            double rating = strstr(text, "A.") ? 2 : 5;
+            wanted = 1 + 2 - fabs(rating - truth);
+            format++;
+            numbers++;
+            error += fabs(rating - truth);
+        }
+        assert_float_equal(t->reward, wanted, 1e-12);
+        assert_int_equal(t->truncated, strstr(text, "D and") != NULL);
+        assert_true(t->n > 0 && t->old[t->n - 1] == 1 - (float)t->n);
+        if (strstr(text, "C.")) { /* the token that ended the turn is learnt, and not shown */
+            int32_t stops[SIREN_MAX_STOPS];
+            siren_lm_stops(&lm, stops);
+            assert_int_equal(t->ids[t->n - 1], stops[0]);
+            assert_string_equal(text, "<think>\nC.</think>");
+        }
+    }
+    assert_true(format > 0 && format < 16);
+    assert_float_equal(field(line, "in_format"), format / 16, 1e-12);
+    assert_float_equal(field(line, "mae"), error / numbers, 1e-12);
+    assert_true(field(json_object_get(line, "faults"), "truncated") > 0);
+    assert_null(json_object_get(json_object_get(line, "faults"), "repeated tag"));
+    clear(groups);
+    grpo_source_clear(&source);
+    json_decref(line);
+}
+
+/* Squared distance, the ranked probability score, a cost for length. */
+static void other_rewards(void **state)
+{
+    struct grpo_options o = grpo_defaults();
+    struct grpo_source source;
+    struct policy_group groups[4];
+    o.policy.samples = N_TEXTS;
+    o.length_cost = 0.5;
+    o.sampling.max_tokens = 100;
+    o.texts_every = 0;
+    for (o.reward = SIREN_REWARD_SQUARED; o.reward <= SIREN_REWARD_RPS; o.reward++) {
+        json_t *line = json_object();
+        size_t scored = fake.n_scored;
+        MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
+        struct policy_source s = grpo_source(&source);
+        step(&s, 3, groups, line);
+        assert_int_equal(fake.n_scored - scored, o.reward == SIREN_REWARD_RPS ? 16 : 0);
+        for (size_t i = 0; i < 16; i++) {
+            const struct policy_text *t = &groups[i / 4].texts[i % 4];
+            double truth = app.ratings.rating[targets[i / 4].row];
+            double cost = 0.5 * (double)t->n / 100, earned = t->reward + cost;
+            double x = ((strstr(source.texts[i].text, "A.") ? 2 : 5) - truth) / 4;
+            if (!strstr(source.texts[i].text, "<answer>"))
+                assert_float_equal(earned, -3, 1e-12);
+            else if (o.reward == SIREN_REWARD_SQUARED)
+                assert_float_equal(earned, 1 + 2 - 4 * x * x, 1e-12);
+            else
+                assert_true(earned > -1 && earned <= 3);
+        }
+        clear(groups);
+        grpo_source_clear(&source);
+        json_decref(line);
+    }
+}
+
+/* A draw is a function of (seed, row, draw). */
+static void draws_repeat(void **state)
+{
+    struct grpo_options o = grpo_defaults();
+    struct grpo_source source;
+    struct policy_group a[4], b[4], c[4];
+    json_t *line = json_object();
+    size_t same = 0;
+    o.policy.samples = N_TEXTS;
+    o.texts_every = 0;
+    MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
+    struct policy_source s = grpo_source(&source);
+    step(&s, 5, a, line);
+    step(&s, 5, b, line);
+    step(&s, 6, c, line);
+    for (size_t i = 0; i < 16; i++) {
+        assert_true(a[i / 4].texts[i % 4].reward == b[i / 4].texts[i % 4].reward);
+        same += a[i / 4].texts[i % 4].reward == c[i / 4].texts[i % 4].reward;
+    }
+    assert_true(same < 16);
+    clear(a);
+    clear(b);
+    clear(c);
+    grpo_source_clear(&source);
+    json_decref(line);
+}
+
+static void texts_are_written_to_be_read(void **state)
+{
+    struct grpo_options o = grpo_defaults();
+    struct grpo_source source;
+    struct policy_group groups[4];
+    json_t *line = json_object();
+    char *text, path[300];
+    size_t size, n = 0;
+    o.policy.samples = N_TEXTS;
+    o.texts_every = 4;
+    training.loop.folder = scratch_folder;
+    MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
+    struct policy_source s = grpo_source(&source);
+    step(&s, 3, groups, line);
+    clear(groups);
+    step(&s, 4, groups, line);
+    snprintf(path, sizeof path, "%s/texts/step-000003.txt", scratch_folder);
+    assert_int_not_equal(siren_file_read(&text, &size, path, 1 << 20, NULL), 0);
+    snprintf(path, sizeof path, "%s/texts/step-000004.txt", scratch_folder);
+    MUST(siren_file_read(&text, &size, path, 1 << 20, ERR));
+    for (const char *p = text; (p = strstr(p, ": rated ")); p++) n++;
+    assert_int_equal(n, 10);
+    assert_non_null(strstr(text, "# 10 of the 16 texts of step 4"));
+    assert_non_null(strstr(text, "truncated"));
+    free(text);
+    clear(groups);
+    grpo_source_clear(&source);
+    json_decref(line);
+}
+
+static void count_warnings(void *context, const char *text)
+{
+    ++*(int *)context;
+}
+
+/* Said once until it changes. */
+static void warnings_are_passed_on(void **state)
+{
+    static const char *const reasons[] = {NULL, "a", "a", NULL, "a", "b", "b"};
+    struct grpo_options o = grpo_defaults();
+    struct grpo_source source;
+    struct policy_group groups[4];
+    json_t *line = json_object();
+    int n = 0;
+    o.policy.samples = N_TEXTS;
+    o.texts_every = 0;
+    o.warn = count_warnings;
+    o.warn_context = &n;
+    MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
+    struct policy_source s = grpo_source(&source);
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
+        warning = reasons[i];
+        step(&s, i, groups, line);
+        clear(groups);
+    }
+    assert_int_equal(n, 3);
+    warning = NULL;
+    grpo_source_clear(&source);
+    json_decref(line);
+}
+
+static void what_cannot_be_rewarded_is_refused(void **state)
+{
+    struct grpo_options o = grpo_defaults();
+    struct grpo_source source;
+    struct training t = training;
+    struct siren_lm bare = lm;
+    o.length_cost = -1;
+    assert_int_equal(grpo_source_create(&source, &t, &rows, &o, ERR), SIREN_EINVAL);
+    o = grpo_defaults();
+    t.predict.strategy.flags |= SIREN_WITH_PROFILE;
+    assert_int_equal(grpo_source_create(&source, &t, &rows, &o, ERR), SIREN_EINVAL);
+    t = training;
+    bare.chat = NULL;
+    t.lm = &bare;
+    assert_int_equal(grpo_source_create(&source, &t, &rows, &o, ERR), SIREN_EINVAL);
+    assert_non_null(strstr(must_error.message, "chat template"));
+}
+
+static int setup(void **state)
+{
+    if (scratch_create(state)) return -1;
+    fake_open(&lm, &fake);
+    lm.calls = &calls;
+    MUST(siren_app_open(&app, fixture_workspace("grpo.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    for (int i = 0; i < 4; i++)
+        MUST(siren_app_target(&app, fixture_name('u', i), fixture_name('i', i + 9), &targets[i],
+                              ERR));
+    training = (struct training){.app = &app,
+                                 .lm = &lm,
+                                 .predict = siren_predict_defaults(),
+                                 .loop = {.seed = 2, .folder = scratch_folder}};
+    rows = (struct training_rows){.train = targets, .n_train = 4};
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    siren_app_close(&app);
+    fake_close(&lm);
+    return scratch_delete(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(texts_earn_their_rewards),
+        cmocka_unit_test(other_rewards),
+        cmocka_unit_test(draws_repeat),
+        cmocka_unit_test(texts_are_written_to_be_read),
+        cmocka_unit_test(warnings_are_passed_on),
+        cmocka_unit_test(what_cannot_be_rewarded_is_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
