@@ -112,6 +112,31 @@ static void test_kept_texts(void **state)
     fixture_close(&f);
 }
 
+/* Of a prompt that the session has met only the last token is computed again. */
+static void test_repeated_prompts(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct texts *together = texts_make(&f), *apart = texts_make(&f);
+    struct siren_sampling s = {.temperature = 1, .top_p = 1, .max_tokens = LENGTH, .seed = 3};
+    struct siren_session *session;
+    generate(&f, together, &s, TEXTS);
+    assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+    for (int i = 0; i < TEXTS; i++) {
+        uint64_t before = siren_session_stats(session).computed_tokens;
+        assert_int_equal(siren_generate_many(session, &apart->all[i], 1, &s, 1, NULL, NULL), 0);
+        size_t n = i < 3 ? apart->all[i].prompt.n_ids : 1;
+        assert_int_equal(siren_session_stats(session).computed_tokens - before, n + LENGTH - 1);
+        assert_memory_equal(apart->all[i].ids, together->all[i].ids, LENGTH * sizeof(int32_t));
+        assert_memory_equal(apart->all[i].logprobs, together->all[i].logprobs,
+                            LENGTH * sizeof(float));
+    }
+    siren_session_free(session);
+    texts_free(together);
+    texts_free(apart);
+    fixture_close(&f);
+}
+
 /* Greedy tokens are the arg max of the logits of one pass over the whole text. */
 static void test_greedy(void **state)
 {
@@ -248,6 +273,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_does_not_matter),
         cmocka_unit_test(test_kept_texts),
+        cmocka_unit_test(test_repeated_prompts),
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_distribution),
         cmocka_unit_test(test_stops),

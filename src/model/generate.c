@@ -14,8 +14,10 @@ struct runner {
     struct siren_kept *prompt;           /* until the first own token is computed */
     struct siren_kept *own;              /* the sampled tokens' keys and values */
     int segment, output;                 /* in the current pass */
-    size_t capacity;                     /* of generation->ids and logprobs */
-    int32_t drawn; /* the token of the current pass, and its log-probability */
+    int head; /* the segment of all but the prompt's last token, where this pass computes it; or -1
+               */
+    size_t capacity; /* of generation->ids and logprobs */
+    int32_t drawn;   /* the token of the current pass, and its log-probability */
     float logprob;
 };
 
@@ -43,7 +45,7 @@ static void release(struct runner *r)
 {
     siren_kept_unref(r->prompt);
     siren_kept_unref(r->own);
-    *r = (struct runner){.segment = -1};
+    *r = (struct runner){.segment = -1, .head = -1};
 }
 
 static int same_prompt(const struct siren_generation *a, const struct siren_generation *b)
@@ -52,8 +54,9 @@ static int same_prompt(const struct siren_generation *a, const struct siren_gene
            !memcmp(a->prompt.ids, b->prompt.ids, a->prompt.n_ids * sizeof *a->prompt.ids);
 }
 
-/* A new sequence: its prompt as a segment to keep, or the segment of a running start with the same
- * prompt.  The last token is computed in any case: its logits are the first to be sampled. */
+/* A new sequence: its prompt, or the segment of a running start with the same prompt.  The last
+ * token is computed in any case, since its logits are the first to be sampled; it is a segment of
+ * its own, so that the cache can give all before it to the next text of the same prompt. */
 static int add_prompt(struct generator *g, int slot)
 {
     struct siren_forest *forest = g->session->forest;
@@ -69,14 +72,19 @@ static int add_prompt(struct generator *g, int slot)
         return SIREN_OK;
     }
     struct siren_kept *prefix = cache_find(g->session, p->ids, p->n_ids - 1);
-    size_t known = prefix ? siren_kept_tokens(prefix) : 0;
+    size_t known = prefix ? siren_kept_tokens(prefix) : 0, last = p->n_ids - 1;
     int parent = prefix ? session_add_kept(g->session, prefix) : SIREN_ROOT;
     if (prefix && parent < 0) return parent;
-    r->segment = session_add(g->session, parent, p->ids + known, p->n_ids - known, SIREN_KEEP);
+    if (known < last) {
+        parent = r->head =
+            session_add(g->session, parent, p->ids + known, last - known, SIREN_KEEP);
+        if (parent < 0) return parent;
+    }
+    r->segment = session_add(g->session, parent, p->ids + last, 1, SIREN_KEEP);
     if (r->segment < 0) return r->segment;
     g->session->stats.prompt_tokens += p->n_ids;
     g->session->stats.cached_tokens += known;
-    r->output = siren_forest_want_logits(forest, r->segment, p->n_ids - known - 1, NULL, 0);
+    r->output = siren_forest_want_logits(forest, r->segment, 0, NULL, 0);
     return r->output < 0 ? r->output : SIREN_OK;
 }
 
@@ -102,7 +110,7 @@ static int build(struct generator *g, struct siren_error *err)
     int rc = SIREN_OK;
     for (int i = 0; i < g->batch && !rc; i++) {
         struct runner *r = &g->runners[i];
-        r->segment = r->output = -1;
+        r->segment = r->output = r->head = -1;
         if (!r->generation && g->next < g->n && tokens < (size_t)g->session->pass_tokens) {
             r->generation = &g->all[g->next++];
             tokens += r->generation->prompt.n_ids;
@@ -134,20 +142,34 @@ static int is_stop(const struct siren_generation *gen, int32_t id)
     return 0;
 }
 
+/* The first n ids of a prompt, of which `segment` of the pass just run is the end, for the cache.
+ */
+static int cache_prompt(struct generator *g, const struct runner *r, size_t n, int segment,
+                        struct siren_error *err)
+{
+    struct siren_kept *kept = siren_forest_take(g->session->forest, segment);
+    int rc = cache_insert(g->session, r->generation->prompt.ids, n, kept, err);
+    siren_kept_unref(kept);
+    return rc;
+}
+
 /* Take over the kept segments of the pass just run. */
 static int take_kept(struct generator *g, struct runner *r, struct siren_error *err)
 {
     if (r->own) return SIREN_OK; /* extended in place */
+    const struct siren_generation *gen = r->generation;
+    size_t n = gen->prompt.n_ids;
     struct siren_kept *kept = siren_forest_take(g->session->forest, r->segment);
-    if (r->generation->n_ids) {
+    if (gen->n_ids) {
         r->own = kept;
         siren_kept_unref(r->prompt);
         r->prompt = NULL;
         return SIREN_OK;
     }
     r->prompt = kept;
-    return cache_insert(g->session, r->generation->prompt.ids, r->generation->prompt.n_ids, kept,
-                        err);
+    int rc = r->head >= 0 ? cache_prompt(g, r, n - 1, r->head, err) : SIREN_OK;
+    if (!rc && gen->keep) rc = cache_insert(g->session, gen->prompt.ids, n, kept, err);
+    return rc;
 }
 
 /* A draw is a pure function of its logits and its place: the threads share the running texts. */
@@ -171,7 +193,7 @@ static int keep_text(struct generator *g, const struct runner *r, size_t n, stru
     size_t prompt = gen->prompt.n_ids;
     int32_t *ids;
     int rc;
-    if (!r->own) return SIREN_OK; /* not beyond the prompt, which is kept in any case */
+    if (!r->own) return SIREN_OK; /* not beyond the prompt, which the cache has */
     ids = alloc_array(prompt + n, sizeof *ids);
     if (!ids) return siren_fail_memory(err, "prefix cache", (prompt + n) * sizeof *ids);
     memcpy(ids, gen->prompt.ids, prompt * sizeof *ids);
