@@ -273,6 +273,9 @@ static void rows_are_chosen(void **state)
     MUST(siren_teacher_open(&t, path, &err));
     assert_int_equal(siren_teacher_select(t, &f, a), MANY * 9 / 10);
     assert_true(a[0] == 0 && a[1] == 1);
+    f.any = 1;
+    assert_int_equal(siren_teacher_select(t, &f, a), MANY);
+    f.any = 0;
     f.closeness = 1;
     siren_teacher_select(t, &f, a);
     assert_true(a[1] == 0.5 && a[2] == 0.75 && a[3] == 1 && a[4] == 0.75 && a[5] == 0.25);

@@ -82,6 +82,7 @@ int siren_teacher_ids(struct siren_teacher *teacher, size_t row, int32_t *ids,
 /* ---- Which rows, with which weight (SPEC 7.3) ---- */
 
 struct siren_teacher_filter {
+    int any;          /* 1: rows without a valid answer, too; exact and closeness are not read */
     int exact;        /* 0: all valid answers (the paper's text); 1: only where number == rating */
     double share;     /* of these, drawn at random, (0, 1]; with exact, 0.1 is the released code */
     int closeness;    /* 1: weight 1 − |number − rating| / (high − low) instead of 1 */

@@ -148,7 +148,7 @@ int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_opt
               struct prove_report *report, const struct siren_progress *progress,
               struct siren_error *err)
 {
-    struct siren_teacher_filter filter = {.share = 1};
+    struct siren_teacher_filter filter = {.any = options->any, .share = 1};
     struct job j = {.app = app, .lm = lm, .options = options, .report = report};
     double start = app_milliseconds();
     int rc = 0;

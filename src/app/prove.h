@@ -8,7 +8,8 @@
 
 struct prove_options {
     const char *teacher; /* the file of states */
-    size_t n_rows;       /* of those with a valid answer, drawn with the seed */
+    size_t n_rows;       /* drawn with the seed */
+    int any;             /* 0: of those with a valid answer; 1: of all */
     uint64_t seed;
     struct siren_theorem_options theorem;
     const char *out; /* a folder that receives the adapters, as r1, r2 …; NULL: they are dropped */

@@ -109,12 +109,12 @@ static void print_ratings(struct cli *cli, const struct prove_report *r)
 
 static void print_text(struct cli *cli, const struct prove_report *r)
 {
-    cli_print(cli, "What is left, ||h - h_CoT|| / ||h_CoT||, after the updates of rank r:");
+    cli_print(cli, "What is left, ||h - h_CoT|| / ||h_CoT||, after the updates of rank r:\n");
     print_table(cli, &r->theorem, r->theorem.after, 1);
-    cli_print(cli, "\nThe linearisation's own error, ||h - h_linear|| / ||h_CoT||:");
+    cli_print(cli, "\nThe linearisation's own error, ||h - h_linear|| / ||h_CoT||:\n");
     print_table(cli, &r->theorem, r->theorem.linear, 0);
     cli_print(cli, "\nRatings: KL from the teacher's distribution, in nats; and the updates beside "
-                   "the weights:");
+                   "the weights:\n");
     print_ratings(cli, r);
     cli_note(cli, "%s prompts of %s, %s tokens, in %s", cli_number(r->n_rows), r->teacher,
              cli_number(r->n_tokens), cli_seconds(r->seconds));
@@ -163,6 +163,7 @@ static int prove(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
     struct prove_report report;
     struct prove_options o = {.teacher = cli_string(cli, "teacher"),
                               .n_rows = (size_t)cli_int(cli, "rows"),
+                              .any = cli_flag(cli, "any"),
                               .seed = (uint64_t)cli_int(cli, "seed"),
                               .theorem = siren_theorem_defaults(),
                               .out = cli_string(cli, "out")};
@@ -235,6 +236,7 @@ const struct cli_command cmd_theorem = {
              .max = 256,
              .help = "rows with a valid answer, drawn with the seed, for all of which one update "
                      "has to do"},
+            {.name = "any", .type = CLI_FLAG, .help = "also rows whose answer had no rating in it"},
             {.name = "ranks",
              .letter = 'r',
              .type = CLI_STRING,

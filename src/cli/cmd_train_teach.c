@@ -25,12 +25,12 @@ static int print_json(struct cli *cli, const char *path, const struct teach_repo
 static void print_text(struct cli *cli, const char *path, const struct teach_report *r)
 {
     double n = r->n ? (double)r->n : 1;
-    cli_print(cli, "%s: %s rows of states, %s", path, cli_number(r->n), cli_bytes(r->bytes));
-    cli_print(cli, "  valid answers    %5.1f %%", 100 * (double)r->n_valid / n);
-    cli_print(cli, "  exactly right    %5.1f %%", 100 * (double)r->n_exact / n);
-    cli_print(cli, "  in the format    %5.1f %%", 100 * (double)r->n_format / n);
-    if (r->n_valid) cli_print(cli, "  MAE of the valid %5.3f", r->mae);
-    cli_print(cli, "  tokens written   %5.1f a row", r->tokens);
+    cli_print(cli, "%s: %s rows of states, %s\n", path, cli_number(r->n), cli_bytes(r->bytes));
+    cli_print(cli, "  valid answers    %5.1f %%\n", 100 * (double)r->n_valid / n);
+    cli_print(cli, "  exactly right    %5.1f %%\n", 100 * (double)r->n_exact / n);
+    cli_print(cli, "  in the format    %5.1f %%\n", 100 * (double)r->n_format / n);
+    if (r->n_valid) cli_print(cli, "  MAE of the valid %5.3f\n", r->mae);
+    cli_print(cli, "  tokens written   %5.1f a row\n", r->tokens);
     cli_note(cli, "%s", cli_seconds(r->seconds));
 }
 

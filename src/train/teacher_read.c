@@ -159,9 +159,10 @@ static double weight_of(const struct siren_teacher_row *r, const struct siren_te
 {
     uint64_t stream = (uint64_t)(uint32_t)r->user << 32 | (uint32_t)r->item;
     double off = fabs((double)r->number - (double)r->rating), weight = 1;
+    if (siren_random_uniform(f->seed, stream, 0) >= f->share) return 0;
+    if (f->any) return 1;
     if (!(r->flags & SIREN_TEACHER_NUMBER) || isnan(off)) return 0;
     if (f->exact && off > 1e-6) return 0;
-    if (siren_random_uniform(f->seed, stream, 0) >= f->share) return 0;
     if (f->closeness) weight -= off / (f->high - f->low);
     return weight > 0 ? weight : 0;
 }
