@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "app/examples.h"
+#include "app/labels.h"
 #include "app/parts.h"
 #include "base/alloc.h"
 
@@ -17,13 +18,9 @@ struct sft {
     const struct siren_adapter *adapter;
     struct training_rows rows;
     struct examples examples;
-    size_t *first_output; /* (examples.n + 1) into outputs */
+    struct labels labels; /* of ratings */
+    size_t *first_output; /* of rationales: (examples.n + 1) into outputs */
     int *outputs;
-    struct siren_readout readout;
-    int one_token;      /* every label is one token: their logits are read at one place */
-    int32_t *label_ids; /* (labels), where one_token */
-    int32_t *joined;    /* else: prompt and label of each item and label, one after the other */
-    size_t *joined_at;  /* (items · labels + 1) into joined */
 };
 
 static const struct example *example_of(const struct sft *s, size_t item)
@@ -79,85 +76,31 @@ static int cot_evaluate(void *context, double *metric, json_t *fields,
 static size_t ao_n_sequences(void *context, size_t item)
 {
     const struct sft *s = context;
-    return s->one_token ? 1 : (size_t)s->readout.n;
+    return labels_n_sequences(&s->labels);
 }
 
 static struct siren_tokens ao_sequence(void *context, size_t item, size_t k)
 {
     const struct sft *s = context;
-    const struct example *e = example_of(s, item);
-    if (s->one_token) return (struct siren_tokens){e->ids, e->n_prompt};
-    size_t at = item * (size_t)s->readout.n + k;
-    return (struct siren_tokens){s->joined + s->joined_at[at],
-                                 s->joined_at[at + 1] - s->joined_at[at]};
-}
-
-static int want_label(struct sft *s, const struct example *e, size_t k, int **outputs,
-                      struct siren_forest *forest, const struct trainer_item *place)
-{
-    const struct siren_tokens *label = &s->readout.tokens[k];
-    for (size_t i = 0; i < label->n_ids; i++) {
-        int segment;
-        size_t token;
-        trainer_place(place, k, e->n_prompt - 1 + i, &segment, &token);
-        **outputs = siren_forest_want_logprob(forest, segment, token, label->ids[i], 1);
-        if (*(*outputs)++ < 0) return SIREN_ENOMEM;
-    }
-    return 0;
+    return labels_sequence(&s->labels, item, k);
 }
 
 static int ao_want(void *context, size_t item, struct siren_forest *forest,
                    const struct trainer_item *place, struct siren_error *err)
 {
     struct sft *s = context;
-    const struct example *e = example_of(s, item);
-    int *outputs = s->outputs + s->first_output[item], rc = 0;
-    if (s->one_token) {
-        int segment;
-        size_t token;
-        trainer_place(place, 0, e->n_prompt - 1, &segment, &token);
-        *outputs =
-            siren_forest_want_logits(forest, segment, token, s->label_ids, (size_t)s->readout.n);
-        rc = *outputs < 0;
-    }
-    for (size_t k = 0; k < (size_t)s->readout.n && !s->one_token && !rc; k++)
-        rc = want_label(s, e, k, &outputs, forest, place);
-    return rc ? siren_fail_memory(err, "the outputs of a pass", 0) : 0;
-}
-
-/* The labels' scores, or the gradient of the loss with respect to them to the outputs. */
-static void ao_scores(const struct sft *s, struct siren_forest *forest, const int *outputs,
-                      double *scores)
-{
-    for (int k = 0; k < s->readout.n; k++) {
-        scores[k] = 0;
-        if (s->one_token) scores[k] = (double)siren_forest_output(forest, *outputs)[k];
-        for (size_t i = 0; i < s->readout.tokens[k].n_ids && !s->one_token; i++)
-            scores[k] += (double)*siren_forest_output(forest, *outputs++);
-    }
-}
-
-static void ao_gradient(const struct sft *s, struct siren_forest *forest, const int *outputs,
-                        double coefficient, const double *gradient)
-{
-    for (int k = 0; k < s->readout.n; k++) {
-        float g = (float)(coefficient * gradient[k]);
-        if (s->one_token) siren_forest_gradient(forest, *outputs)[k] = g;
-        for (size_t i = 0; i < s->readout.tokens[k].n_ids && !s->one_token; i++)
-            *siren_forest_gradient(forest, *outputs++) = g;
-    }
+    return labels_want(&s->labels, item, forest, place, err);
 }
 
 static int ao_read(void *context, size_t item, struct siren_forest *forest, double coefficient,
                    double *loss, struct siren_error *err)
 {
     const struct sft *s = context;
-    const int *outputs = s->outputs + s->first_output[item];
     double scores[SIREN_MAX_LABELS], gradient[SIREN_MAX_LABELS];
-    ao_scores(s, forest, outputs, scores);
-    *loss = siren_rating_loss(&s->options->loss, s->readout.n, scores, example_of(s, item)->label,
-                              NULL, gradient);
-    if (coefficient != 0) ao_gradient(s, forest, outputs, coefficient, gradient);
+    labels_scores(&s->labels, item, forest, scores);
+    *loss = siren_rating_loss(&s->options->loss, s->labels.readout.n, scores,
+                              example_of(s, item)->label, NULL, gradient);
+    if (coefficient != 0) labels_gradient(&s->labels, item, forest, coefficient, gradient);
     return 0;
 }
 
@@ -196,16 +139,6 @@ static int make_examples(struct sft *s, struct siren_error *err)
     return rc;
 }
 
-/* How many outputs an item has. */
-static size_t count_outputs(const struct sft *s, size_t item)
-{
-    const struct example *e = example_of(s, item);
-    size_t n = 0;
-    if (s->training->predict.mode == SIREN_COT) return e->n_ids - e->n_prompt;
-    for (int k = 0; k < s->readout.n && !s->one_token; k++) n += s->readout.tokens[k].n_ids;
-    return s->one_token ? 1 : n;
-}
-
 static int place_outputs(struct sft *s, struct siren_error *err)
 {
     size_t n = s->examples.n;
@@ -213,58 +146,19 @@ static int place_outputs(struct sft *s, struct siren_error *err)
     if (!s->first_output) return siren_fail_memory(err, "the outputs of a training", n);
     s->first_output[0] = 0;
     for (size_t i = 0; i < n; i++)
-        s->first_output[i + 1] = s->first_output[i] + count_outputs(s, i);
+        s->first_output[i + 1] =
+            s->first_output[i] + example_of(s, i)->n_ids - example_of(s, i)->n_prompt;
     s->outputs = alloc_array(s->first_output[n] + 1, sizeof *s->outputs);
     return s->outputs ? 0 : siren_fail_memory(err, "the outputs of a training", n);
-}
-
-static int join_labels(struct sft *s, struct siren_error *err)
-{
-    size_t n = s->examples.n, labels = (size_t)s->readout.n, total = 0, i = 0;
-    for (size_t item = 0; item < n; item++)
-        for (size_t k = 0; k < labels; k++)
-            total += example_of(s, item)->n_prompt + s->readout.tokens[k].n_ids - 1;
-    s->joined = alloc_array(total + 1, sizeof *s->joined);
-    s->joined_at = alloc_array(n * labels + 1, sizeof *s->joined_at);
-    if (!s->joined || !s->joined_at)
-        return siren_fail_memory(err, "the labels of the rows", total * sizeof *s->joined);
-    s->joined_at[0] = 0;
-    for (size_t item = 0; item < n; item++)
-        for (size_t k = 0; k < labels; k++, i++) {
-            const struct example *e = example_of(s, item);
-            const struct siren_tokens *label = &s->readout.tokens[k];
-            int32_t *ids = s->joined + s->joined_at[i];
-            memcpy(ids, e->ids, e->n_prompt * sizeof *ids);
-            memcpy(ids + e->n_prompt, label->ids, (label->n_ids - 1) * sizeof *ids);
-            s->joined_at[i + 1] = s->joined_at[i] + e->n_prompt + label->n_ids - 1;
-        }
-    return 0;
-}
-
-static int read_labels(struct sft *s, struct siren_error *err)
-{
-    const struct training *t = s->training;
-    int rc = siren_readout_create(&s->readout, t->lm->tokenizer, &t->app->meta.scale, err);
-    if (rc) return rc;
-    s->one_token = 1;
-    for (int k = 0; k < s->readout.n; k++) s->one_token &= s->readout.tokens[k].n_ids == 1;
-    if (!s->one_token) return join_labels(s, err);
-    s->label_ids = alloc_array((size_t)s->readout.n, sizeof *s->label_ids);
-    if (!s->label_ids) return siren_fail_memory(err, "the labels", 0);
-    for (int k = 0; k < s->readout.n; k++) s->label_ids[k] = s->readout.tokens[k].ids[0];
-    return 0;
 }
 
 static void clear(struct sft *s)
 {
     training_rows_clear(&s->rows);
     examples_clear(&s->examples);
-    siren_readout_clear(&s->readout);
+    labels_clear(&s->labels);
     free(s->first_output);
     free(s->outputs);
-    free(s->label_ids);
-    free(s->joined);
-    free(s->joined_at);
 }
 
 static struct trainer_task task_of(struct sft *s)
@@ -348,8 +242,8 @@ int sft_train(struct training *training, const struct sft_options *options,
     int rc = check(training, options, err);
     if (!rc) rc = training_rows(training, &s.rows, err);
     if (!rc) rc = make_examples(&s, err);
-    if (!rc && !cot) rc = read_labels(&s, err);
-    if (!rc) rc = place_outputs(&s, err);
+    if (!rc && cot) rc = place_outputs(&s, err);
+    if (!rc && !cot) rc = labels_create(&s.labels, training->app, training->lm, &s.examples, err);
     if (!rc) rc = training_adapter(training, &adapter, err);
     if (!rc) {
         s.adapter = adapter;

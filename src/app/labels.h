@@ -1,0 +1,37 @@
+/* The scores of the rating labels behind prompts, as outputs of training passes.
+ *
+ * Where every label is one token their logits are read at q; else each label continues the prompt
+ * as a sequence of its own and its score is the sum of its tokens' log-probabilities. */
+#ifndef SIREN_APP_LABELS_H
+#define SIREN_APP_LABELS_H
+
+#include "app/examples.h"
+#include "train/trainer.h"
+
+struct labels {
+    struct siren_readout readout;
+    const struct examples *examples; /* borrowed; an item is an example */
+    int one_token;
+    int32_t *ids;      /* (labels), where one_token */
+    int32_t *joined;   /* else: prompt and label of each item and label, one after the other */
+    size_t *joined_at; /* (items · labels + 1) into joined */
+    int *outputs;      /* (items, n_outputs) */
+    size_t n_outputs;  /* of an item */
+};
+int labels_create(struct labels *out, const struct siren_app *app, const struct siren_lm *lm,
+                  const struct examples *examples, struct siren_error *err);
+void labels_clear(struct labels *labels);
+
+/* As struct trainer_task wants them. */
+size_t labels_n_sequences(const struct labels *l);
+struct siren_tokens labels_sequence(const struct labels *l, size_t item, size_t k);
+int labels_want(struct labels *l, size_t item, struct siren_forest *forest,
+                const struct trainer_item *place, struct siren_error *err);
+/* scores: (readout.n). */
+void labels_scores(const struct labels *l, size_t item, struct siren_forest *forest,
+                   double *scores);
+/* coefficient · gradient (readout.n) with respect to the scores, to the outputs. */
+void labels_gradient(const struct labels *l, size_t item, struct siren_forest *forest,
+                     double coefficient, const double *gradient);
+
+#endif
