@@ -47,6 +47,7 @@ struct bench {
     struct siren_forest *forest;
     struct prompt *prompts;
     size_t n;
+    int32_t *stream; /* answers: PROMPT ids, then ANSWERS times ANSWER */
     int32_t labels[LABELS];
     size_t held;
     double loss, times[4]; /* forward, loss, backward, optimiser */
@@ -228,16 +229,25 @@ static void step_prompts(struct bench *b, int shared, uint64_t step)
 
 /* ---- answers ---- */
 
+/* One sequence of ids that is long enough, from the prompts one after the other. */
+static void make_answers(struct bench *b)
+{
+    size_t need = PROMPT + ANSWERS * ANSWER, n = 0;
+    b->stream = calloc(need, sizeof *b->stream);
+    for (size_t i = 0; n < need; i = (i + 1) % b->n)
+        for (size_t j = 0; j < b->prompts[i].n && n < need; j++)
+            b->stream[n++] = b->prompts[i].ids[j];
+}
+
 static void step_answers(struct bench *b, int shared, uint64_t step)
 {
-    const struct prompt *p = &b->prompts[0];
     int outputs[ANSWERS * ANSWER], n = 0;
     double start = now();
     begin(b, step);
-    int root = shared ? add_root(b, p->ids, PROMPT) : SIREN_ROOT;
+    int root = shared ? add_root(b, b->stream, PROMPT) : SIREN_ROOT;
     for (int a = 0; a < ANSWERS; a++) {
-        const int32_t *ids = b->prompts[a + 1].ids; /* any tokens */
-        if (!shared) root = add_root(b, p->ids, PROMPT);
+        const int32_t *ids = b->stream + PROMPT + a * ANSWER;
+        if (!shared) root = add_root(b, b->stream, PROMPT);
         int s = siren_forest_add(b->forest, root, ids, ANSWER, 0);
         for (int t = 0; t < ANSWER; t++)
             outputs[n++] = siren_forest_want_logprob(b->forest, t ? s : root,
@@ -333,10 +343,7 @@ int main(int argc, char **argv)
     if (!strcmp(b.task, "alone") || !strcmp(b.task, "shared")) {
         measure(&b, b.task, step_prompts, !strcmp(b.task, "shared"), tokens);
     } else if (!strcmp(b.task, "answers")) {
-        if (b.n <= ANSWERS || b.prompts[0].n < PROMPT)
-            siren_fail(&b.err, SIREN_EINVAL, "%s: nine prompts of %d tokens and more are needed",
-                       b.prompts_path, PROMPT),
-                stop(&b);
+        make_answers(&b);
         measure(&b, "answers shared", step_answers, 1, ANSWERS * (PROMPT + ANSWER));
         measure(&b, "answers alone", step_answers, 0, ANSWERS * (PROMPT + ANSWER));
     } else {
