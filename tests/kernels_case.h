@@ -157,4 +157,64 @@ static inline void assert_chain(float got, const float *a, size_t as, const floa
     assert_true(fabs((double)got - sum) <= 0x1p-24 * slack * size);
 }
 
+/* ---- a product's chain, spelt out ---- */
+
+static inline float flushed(float x)
+{
+    return x > -0x1p-126f && x < 0x1p-126f ? copysignf(0, x) : x;
+}
+
+/* x to the nearest bf16, ties to even, in arithmetic. */
+static inline float rounded(float x)
+{
+    int exponent;
+    if (flushed(x) == 0) return flushed(x);
+    float m = frexpf(x, &exponent); /* 8 binary digits */
+    return ldexpf(rintf(m * 256), exponent - 8);
+}
+
+/* s + a·b of bf16 numbers, denormals as zeros.  The sum is exact in __float128 unless the terms lie
+ * far apart; then the smaller one only decides on which side of a tie the sum is, and 113 digits
+ * hold that as well, since a product has 16 digits and s has 24. */
+static inline float step(float s, float a, float b)
+{
+    __float128 exact = (__float128)flushed(s) + (__float128)flushed(a) * (__float128)flushed(b);
+    __float128 least = 0x1p-126f, size = exact < 0 ? -exact : exact;
+    if (size == 0) return fmaf(flushed(a), flushed(b), flushed(s)); /* the sign of the zero */
+    if (size < least) { /* normal only if 24 digits round it up to the least */
+        float scaled = (float)(size * 0x1p64f);
+        return copysignf(scaled >= 0x1p-62f ? 0x1p-126f : 0, exact < 0 ? -1.0f : 1.0f);
+    }
+    return (float)exact;
+}
+
+/* AMX: two chains from 0 for 32 steps, then one sum of three. */
+static inline float chain_of_tiles(const float *x, const float *w, int K)
+{
+    float sum = 0;
+    for (int k0 = 0; k0 < K; k0 += 32) {
+        float parts[2] = {0, 0};
+        for (int k = k0; k < k0 + 32; k++)
+            parts[k % 2] = step(parts[k % 2], k < K ? rounded(x[k]) : 0, k < K ? rounded(w[k]) : 0);
+        sum = flushed(sum + flushed(parts[0] + parts[1]));
+    }
+    return sum;
+}
+
+static inline float chain(const struct kernels *kernels, const float *x, const float *w, int K)
+{
+    float sum = 0;
+    if (kernels->compute == COMPUTE_F32) {
+        for (int k = 0; k < K; k++) sum = fmaf(x[k], w[k], sum);
+        return sum;
+    }
+    if (order_of_tiles(kernels)) return chain_of_tiles(x, w, K);
+    for (int k = 0; k < K; k += 2) {
+        int odd = k + 1 < K;
+        sum = step(sum, odd ? rounded(x[k + 1]) : 0, odd ? rounded(w[k + 1]) : 0);
+        sum = step(sum, rounded(x[k]), rounded(w[k]));
+    }
+    return sum;
+}
+
 #endif

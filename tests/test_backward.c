@@ -416,11 +416,11 @@ static void test_differences(void **state)
 
 /* ---- the same bits ---- */
 
-static float *gradients_with(const char *isa, int threads, const struct siren_training *training,
-                             size_t *n, size_t *memory)
+static float *gradients_in(const char *isa, const char *compute, int threads,
+                           const struct siren_training *training, size_t *n, size_t *memory)
 {
     struct fixture f;
-    fixture_open_mode(&f, "tests/fixtures/models/qwen3", isa, "f32", threads);
+    fixture_open_mode(&f, "tests/fixtures/models/qwen3", isa, compute, threads);
     struct siren_adapter *a = adapter_of(&f, "qwen3");
     float *g = gradients_of(&f, a, training, n);
     struct pass p;
@@ -431,6 +431,12 @@ static float *gradients_with(const char *isa, int threads, const struct siren_tr
     siren_adapter_free(a);
     fixture_close(&f);
     return g;
+}
+
+static float *gradients_with(const char *isa, int threads, const struct siren_training *training,
+                             size_t *n, size_t *memory)
+{
+    return gradients_in(isa, "f32", threads, training, n, memory);
 }
 
 static void test_bits(void **state)
@@ -455,6 +461,31 @@ static void test_bits(void **state)
     assert_memory_equal(g, expected, n * sizeof *g);
     free(g);
     free(expected);
+}
+
+/* Mode bf16: near the truth, and the same bits on all sets that share its order. */
+static void test_bf16(void **state)
+{
+    static const char *const sets[] = {"portable", "avx2", "avx512"};
+    size_t n, n_expected;
+    float *truth = floats_open("qwen3", "gradients", &n_expected);
+    float *first = gradients_in("portable", "bf16", 2, &(struct siren_training){0}, &n, NULL);
+    double norm = 0, error = 0;
+    assert_int_equal(n, n_expected);
+    for (size_t i = 0; i < n; i++) {
+        norm += (double)truth[i] * (double)truth[i];
+        error += ((double)first[i] - (double)truth[i]) * ((double)first[i] - (double)truth[i]);
+    }
+    if (!(sqrt(error / norm) <= 0.03)) fail_msg("relative error %g", sqrt(error / norm));
+    for (int i = 1; i < 3; i++) {
+        if (!cpu_has(sets[i])) continue;
+        float *g =
+            gradients_in(sets[i], "bf16", i, &(struct siren_training){.memory_bytes = 1}, &n, NULL);
+        assert_memory_equal(g, first, n * sizeof *g);
+        free(g);
+    }
+    free(first);
+    free(truth);
 }
 
 /* A recorded pass has the outputs of any other, but for dropout. */
@@ -600,11 +631,17 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pytorch),     cmocka_unit_test(test_differences),
-        cmocka_unit_test(test_bits),        cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_parts),       cmocka_unit_test(test_accumulates),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_weight_bits), cmocka_unit_test(test_changed_weights),
+        cmocka_unit_test(test_pytorch),
+        cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_accumulates),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_weight_bits),
+        cmocka_unit_test(test_changed_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

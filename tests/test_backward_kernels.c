@@ -41,36 +41,38 @@ static float *decoded(const struct tensor *t)
     return w;
 }
 
-static void model_dx(const float *dy, size_t ldy, const struct product_case *c, const float *w,
-                     float *dx, size_t ldx, int add)
+static void model_dx(const struct kernels *kernels, const float *dy, size_t ldy,
+                     const struct product_case *c, const float *w, float *dx, size_t ldx, int add)
 {
-    for (size_t t = 0; t < (size_t)c->T; t++)
-        for (int k = 0; k < c->K; k++) {
-            float sum = 0, *out = dx + t * ldx + (size_t)k;
-            for (int n = 0; n < c->N; n++)
-                sum = fmaf(dy[t * ldy + (size_t)n], w[n * c->K + k], sum);
+    float *column = floats((size_t)c->N);
+    for (int k = 0; k < c->K; k++) {
+        for (int n = 0; n < c->N; n++) column[n] = w[n * c->K + k];
+        for (size_t t = 0; t < (size_t)c->T; t++) {
+            float sum = chain(kernels, dy + t * ldy, column, c->N), *out = dx + t * ldx + k;
             *out = add ? *out + sum : sum;
         }
+    }
+    free(column);
 }
 
-static void check_dx(const struct product_case *c)
+/* One set in one mode against the chain spelt out. */
+static void check_dx(const struct product_case *c, const struct kernels *kernels)
 {
     size_t T = (size_t)c->T, ldx = (size_t)c->K + 5, ldy = (size_t)c->N + 3;
     struct tensor t = made_tensor(c->type, c->N, c->K, 3);
     struct packed w = pack(&t);
-    float *weights = decoded(&t), *dy = normals(T * ldy, 1), *scratch = floats(gemm_scratch(&w));
+    float *weights = decoded(&t), *dy = normals(T * ldy, 1), *scratch = floats(gemm_dx_scratch(&w));
     int panels = (c->K + 15) / 16;
     for (int add = 0; add < 2; add++) {
         float *expected = normals(T * ldx, 4);
-        model_dx(dy, ldy, c, weights, expected, ldx, add);
-        for (int i = 0; i < n_sets; i++)
-            for (int cut = 0; cut <= panels && cut < 5; cut++) {
-                float *got = normals(T * ldx, 4);
-                sets[i]->gemm_dx(dy, ldy, c->T, &w, 0, cut, got, ldx, add, scratch);
-                sets[i]->gemm_dx(dy, ldy, c->T, &w, cut, panels, got + 16 * cut, ldx, add, scratch);
-                assert_same(got, expected, T * ldx, sets[i]->name); /* columns behind K, too */
-                free(got);
-            }
+        model_dx(kernels, dy, ldy, c, weights, expected, ldx, add);
+        for (int cut = 0; cut <= panels && cut < 5; cut++) {
+            float *got = normals(T * ldx, 4);
+            kernels->gemm_dx(dy, ldy, c->T, &w, 0, cut, got, ldx, add, scratch);
+            kernels->gemm_dx(dy, ldy, c->T, &w, cut, panels, got + 16 * cut, ldx, add, scratch);
+            assert_same(got, expected, T * ldx, kernels->name); /* columns behind K, too */
+            free(got);
+        }
         free(expected);
     }
     free(dy);
@@ -82,7 +84,10 @@ static void check_dx(const struct product_case *c)
 
 static void test_dx(void **state)
 {
-    for (int c = 0; c < N_CASES; c++) check_dx(&cases[c]);
+    const struct kernels *list[MODES_MOST];
+    int n = machine_modes(list);
+    for (int i = 0; i < n; i++)
+        for (int c = 0; c < N_CASES; c++) check_dx(&cases[c], list[i]);
 }
 
 /* A row alone and in batches of every height. */
@@ -92,11 +97,13 @@ static void test_dx_rows(void **state)
     struct tensor t = made_tensor(TENSOR_Q4_1, N, K, 8);
     struct packed w = pack(&t);
     float *dy = normals(T * N, 1), *all = floats(T * K), *got = floats(T * K);
-    float *scratch = floats(gemm_scratch(&w));
-    for (int i = 0; i < n_sets; i++) {
-        sets[i]->gemm_dx(dy, N, T, &w, 0, K / 16, all, K, 0, scratch);
+    float *scratch = floats(gemm_dx_scratch(&w));
+    const struct kernels *list[MODES_MOST];
+    int n = machine_modes(list);
+    for (int i = 0; i < n; i++) {
+        list[i]->gemm_dx(dy, N, T, &w, 0, K / 16, all, K, 0, scratch);
         for (int height = 1; height < T; height++) {
-            sets[i]->gemm_dx(dy, N, height, &w, 0, K / 16, got, K, 0, scratch);
+            list[i]->gemm_dx(dy, N, height, &w, 0, K / 16, got, K, 0, scratch);
             assert_same(got, all, (size_t)height * K, "rows");
         }
     }
@@ -150,7 +157,7 @@ static void test_product_accuracy(void **state)
     struct packed w = pack(&t);
     const float *weights = t.data;
     float *dy = normals(T * N, 1), *x = normals(T * K, 2), *dx = floats(T * K), dw[N * K] = {0};
-    float *scratch = floats(gemm_scratch(&w)), *more = floats(gemm_dw_scratch());
+    float *scratch = floats(gemm_dx_scratch(&w)), *more = floats(gemm_dw_scratch());
     k->gemm_dx(dy, N, T, &w, 0, K / 16, dx, K, 0, scratch);
     k->gemm_dw(dy, N, x, K, T, 0, N, K, dw, K, more);
     for (int c = 0; c < K; c++) {
@@ -602,7 +609,7 @@ static void check_product(struct forward *f, double (*loss)(void *), const float
     struct tensor t = {.type = TENSOR_F32, .n_dims = 2, .shape = {FN, FK}, .data = f->w};
     struct packed w = pack(&t);
     float dx[FT * FK], dw[FN * FK] = {0}, *way = normals(FN * FK, 9);
-    float *scratch = floats(gemm_scratch(&w)), *more = floats(gemm_dw_scratch());
+    float *scratch = floats(gemm_dx_scratch(&w)), *more = floats(gemm_dw_scratch());
     f->k->gemm_dx(dy, FN, FT, &w, 0, (FK + 15) / 16, dx, FK, 0, scratch);
     f->k->gemm_dw(dy, FN, f->x, FK, FT, 0, FN, FK, dw, FK, more);
     assert_slope(slope(loss, f, f->x, way, FT * FK), dot(dx, way, FT * FK), what);

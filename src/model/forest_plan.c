@@ -495,28 +495,34 @@ static int allocate_plan(struct siren_forest *f, size_t n_destinations, struct s
     return SIREN_OK;
 }
 
+static void count_scratch(const struct siren_forest *f, const struct packed *w, size_t *most)
+{
+    size_t forward = w->n ? gemm_scratch(w) : 0;
+    size_t backward = w->n && f->tape ? gemm_dx_scratch(w) : 0;
+    if (forward > *most) *most = forward;
+    if (backward > *most) *most = backward;
+}
+
 static size_t gemm_scratch_largest(const struct siren_forest *f)
 {
     const struct siren_model *m = f->engine->model;
-    size_t most = m->head.data ? gemm_scratch(&m->head) : 0;
-    for (int l = 0; l < m->config.n_layers; l++) {
+    int n_layers = m->config.n_layers;
+    size_t most = 0;
+    count_scratch(f, &m->head, &most);
+    for (int l = 0; l < n_layers; l++) {
         const struct layer_weights *w = &m->layers[l];
         const struct packed *all[] = {&w->qkv, &w->out, &w->ffn_in, &w->ffn_out};
-        for (int i = 0; i < 4; i++)
-            if (gemm_scratch(all[i]) > most) most = gemm_scratch(all[i]);
+        for (int i = 0; i < 4; i++) count_scratch(f, all[i], &most);
     }
     for (size_t i = 0; f->adapted && i < f->n_segments; i++) {
         const struct siren_adapter *a = f->segments[i].chosen;
-        for (int at = 0; a && at < m->config.n_layers * SIREN_LORA_TARGETS; at++)
-            if (a->packed->b[at].n && gemm_scratch(&a->packed->b[at]) > most)
-                most = gemm_scratch(&a->packed->b[at]);
-        for (int at = 0; a && at < m->config.n_layers * LORA_GROUPS; at++)
-            if (a->packed->a[at].n && gemm_scratch(&a->packed->a[at]) > most)
-                most = gemm_scratch(&a->packed->a[at]);
+        for (int at = 0; a && at < n_layers * SIREN_LORA_TARGETS; at++)
+            count_scratch(f, &a->packed->b[at], &most);
+        for (int at = 0; a && at < n_layers * LORA_GROUPS; at++)
+            count_scratch(f, &a->packed->a[at], &most);
     }
     for (size_t i = 0; i < f->n_sets; i++)
-        if (f->sets[i].packed && gemm_scratch(&f->sets[i].weights) > most)
-            most = gemm_scratch(&f->sets[i].weights);
+        if (f->sets[i].packed) count_scratch(f, &f->sets[i].weights, &most);
     return most;
 }
 

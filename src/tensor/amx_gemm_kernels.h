@@ -73,26 +73,38 @@ static amx_tile_fn *const amx_tiles[2][2] = {{amx_tile_1_1, amx_tile_1_2},
 
 /* The rows behind the last, up to a multiple of 16, are whatever the scratch holds: their sums are
  * not used. */
-static void amx_group(int T, const struct packed *w, int panel, int P, const struct bf16_space *s,
-                      const struct output *output)
+static void amx_panels(int T, const struct packed *w, int panel, int P, int transposed,
+                       const struct bf16_space *s, const struct output *output)
 {
-    size_t ldx = bf16_row_pairs(w->k), stride = AMX_STEPS / 2 * 16, ldc = (size_t)P * 16;
-    for (int k0 = 0; k0 < w->k; k0 += AMX_STEPS) {
-        int steps = w->k - k0 < AMX_STEPS ? w->k - k0 : AMX_STEPS, pairs = (steps + 1) / 2;
-        struct ahead ahead = ahead_of(w, panel, P, k0, steps);
-        for (int p = 0; p < P; p++) {
-            uint32_t *to = s->weights + (size_t)p * stride;
-            bf16_decode(w, panel + p, k0, k0 + steps, to);
-            memset(to + pairs * 16, 0, (size_t)((16 - pairs % 16) % 16) * 64);
-        }
+    int K = transposed ? w->n : w->k;
+    size_t ldx = bf16_row_pairs(K), stride = AMX_STEPS / 2 * 16, ldc = (size_t)P * 16;
+    for (int k0 = 0; k0 < K; k0 += AMX_STEPS) {
+        int steps = K - k0 < AMX_STEPS ? K - k0 : AMX_STEPS, pairs = (steps + 1) / 2;
+        struct ahead ahead = {0};
+        if (!transposed) ahead = ahead_of(w, panel, P, k0, steps);
+        bf16_decode_panels(w, panel, P, transposed, k0, steps, s->weights, stride);
+        for (int p = 0; p < P; p++)
+            memset(s->weights + (size_t)p * stride + pairs * 16, 0,
+                   (size_t)((16 - pairs % 16) % 16) * 64);
         for (int row = 0; row < T; row += AMX_ROWS) {
             int rows = T - row < AMX_ROWS ? T - row : AMX_ROWS;
             fetch_ahead(&ahead, row / AMX_ROWS, (T + AMX_ROWS - 1) / AMX_ROWS);
             amx_tiles[rows > 16][P - 1](s->rows + (size_t)row * ldx + k0 / 2, ldx, s->weights,
                                         stride, steps, k0 == 0, s->sums + (size_t)row * ldc, ldc);
-            if (k0 + steps == w->k) finish(output, row, rows);
+            if (k0 + steps == K) finish(output, row, rows);
         }
     }
+}
+
+static void amx_group(int T, const struct packed *w, int panel, int P, const struct bf16_space *s,
+                      const struct output *output)
+{
+    amx_panels(T, w, panel, P, 0, s, output);
+}
+static void amx_group_dx(int T, const struct packed *w, int panel, int P,
+                         const struct bf16_space *s, const struct output *output)
+{
+    amx_panels(T, w, panel, P, 1, s, output);
 }
 
 static void amx_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
@@ -109,6 +121,14 @@ static void amx_gemm_swiglu(const float *x, size_t ldx, int T, const struct pack
 {
     amx_begin();
     bf16_gemm_swiglu_by(amx_group, 1, x, ldx, T, w, pair0, pair1, h, ldh, gates, ldg, scratch);
+    amx_end();
+}
+
+static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
+                        int panel1, float *dx, size_t ldx, int add, float *scratch)
+{
+    amx_begin();
+    bf16_gemm_dx_by(amx_group_dx, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
     amx_end();
 }
 
@@ -142,5 +162,5 @@ AMX_TARGET static float amx_loop(long turns)
     return sums[0];
 }
 
-const struct bf16_kernels ISA_AMX_PRODUCTS = {amx_gemm, amx_gemm_swiglu, amx_loop,
+const struct bf16_kernels ISA_AMX_PRODUCTS = {amx_gemm, amx_gemm_swiglu, amx_gemm_dx, amx_loop,
                                               4 * 2 * 16 * 16 * 32};

@@ -167,6 +167,38 @@ BF16_TARGET static void bf16_decode(const struct packed *w, int panel, int k0, i
     }
 }
 
+/* Steps n0 … n0+steps-1 of P panels of Wᵀ (16 columns k of W each, from 16·panel on) as pairs along
+ * n: out[step / 2][16], panels `stride` apart.  n0 is a multiple of 16; an odd panel comes alone.
+ */
+BF16_TARGET static void bf16_decode_transposed(const struct packed *w, int panel, int P, int n0,
+                                               int steps, uint32_t *out, size_t stride)
+{
+    float part[32 * 16] __attribute__((aligned(64))), turned[256] __attribute__((aligned(64)));
+    int k0 = panel / 2 * 32, more = w->k - k0 < 32 ? w->k - k0 : 32;
+    if (more < 32) memset(part, 0, sizeof part);
+    for (int n = 0; n < steps; n += 16) {
+        decode_panel(w, (n0 + n) / 16, k0, k0 + more, part);
+        for (int p = 0; p < P; p++) {
+            uint32_t *to = out + (size_t)p * stride + (size_t)n * 8;
+            v16_transpose(part + 256 * (panel % 2 + p), 16, turned, 16);
+            for (int j = 0; j < 8; j++)
+                v16i_store(to + 16 * j, bf16_round_pairs(v16_load(turned + 32 * j),
+                                                         v16_load(turned + 32 * j + 16)));
+        }
+    }
+}
+
+/* P panels of W, or of Wᵀ: steps k0 … k0+steps-1 of their chains. */
+BF16_TARGET static void bf16_decode_panels(const struct packed *w, int panel, int P, int transposed,
+                                           int k0, int steps, uint32_t *out, size_t stride)
+{
+    if (transposed) {
+        bf16_decode_transposed(w, panel, P, k0, steps, out, stride);
+        return;
+    }
+    for (int p = 0; p < P; p++) bf16_decode(w, panel + p, k0, k0 + steps, out + (size_t)p * stride);
+}
+
 /* ---- few rows: decoded in registers ------------------------------------------------ */
 
 typedef void bf16_few_fn(const uint32_t *x, size_t ldx, const unsigned char *w, size_t stride,
@@ -265,8 +297,9 @@ BF16_TARGET V16 void bf16_few(const int kind, const int R, const int P, const ui
 #if BF16_FEW == 8
 #define BF16_FEW_KIND(KIND)                                                                        \
     BF16_FEW_ROWS(KIND, 1)                                                                         \
-    BF16_FEW_ROWS(KIND, 2) BF16_FEW_ROWS(KIND, 3) BF16_FEW_ROWS(KIND, 4) BF16_FEW_ROWS(KIND, 5)    \
-        BF16_FEW_ROWS(KIND, 6) BF16_FEW_ROWS(KIND, 7) BF16_FEW_ROWS(KIND, 8)
+    BF16_FEW_ROWS(KIND, 2)                                                                         \
+    BF16_FEW_ROWS(KIND, 3) BF16_FEW_ROWS(KIND, 4) BF16_FEW_ROWS(KIND, 5) BF16_FEW_ROWS(KIND, 6)    \
+        BF16_FEW_ROWS(KIND, 7) BF16_FEW_ROWS(KIND, 8)
 #define BF16_FEW_ENTRY(KIND)                                                                       \
     [PACKED_##KIND] = {BF16_FEW_PAIR(KIND, 1), BF16_FEW_PAIR(KIND, 2), BF16_FEW_PAIR(KIND, 3),     \
                        BF16_FEW_PAIR(KIND, 4), BF16_FEW_PAIR(KIND, 5), BF16_FEW_PAIR(KIND, 6),     \
@@ -347,17 +380,18 @@ static void bf16_group_few(int T, const struct packed *w, int panel, int P,
     bf16_end(state);
 }
 
-/* P <= 2; blocks of k are as in mode f32. */
-static void bf16_group_many(int T, const struct packed *w, int panel, int P,
+/* P <= 2 panels of W or of Wᵀ; blocks of k are as in mode f32. */
+static void bf16_group_many(int T, const struct packed *w, int panel, int P, int transposed,
                             const struct bf16_space *s, const struct output *output)
 {
-    size_t ldx = bf16_row_pairs(w->k), stride = GEMM_STEPS / 2 * 16;
-    for (int k0 = 0; k0 < w->k; k0 += GEMM_STEPS) {
-        int steps = w->k - k0 < GEMM_STEPS ? w->k - k0 : GEMM_STEPS;
-        struct ahead ahead = ahead_of(w, panel, P, k0, steps);
-        for (int p = 0; p < P; p++)
-            bf16_decode(w, panel + p, k0, k0 + steps, s->weights + (size_t)p * stride);
-        bf16_tile_rows(P, s, ldx, k0, T, steps, stride, &ahead, k0 + steps == w->k ? output : NULL);
+    int K = transposed ? w->n : w->k;
+    size_t ldx = bf16_row_pairs(K), stride = GEMM_STEPS / 2 * 16;
+    for (int k0 = 0; k0 < K; k0 += GEMM_STEPS) {
+        int steps = K - k0 < GEMM_STEPS ? K - k0 : GEMM_STEPS;
+        struct ahead ahead = {0};
+        if (!transposed) ahead = ahead_of(w, panel, P, k0, steps);
+        bf16_decode_panels(w, panel, P, transposed, k0, steps, s->weights, stride);
+        bf16_tile_rows(P, s, ldx, k0, T, steps, stride, &ahead, k0 + steps == K ? output : NULL);
     }
 }
 
@@ -366,7 +400,7 @@ static void bf16_group(int T, const struct packed *w, int panel, int P, const st
                        const struct output *output)
 {
     if (T > BF16_FEW) {
-        bf16_group_many(T, w, panel, P, s, output);
+        bf16_group_many(T, w, panel, P, 0, s, output);
         return;
     }
     bf16_group_few(T, w, panel, P, s);
@@ -435,6 +469,39 @@ static void bf16_gemm_swiglu(const float *x, size_t ldx, int T, const struct pac
                         gates, ldg, scratch);
 }
 
+static void bf16_group_dx(int T, const struct packed *w, int panel, int P,
+                          const struct bf16_space *s, const struct output *output)
+{
+    bf16_group_many(T, w, panel, P, 1, s, output);
+}
+
+/* dX = dY·W: the same chains over pairs of n. */
+static void bf16_gemm_dx_by(bf16_group_fn *multiply, const float *dy, size_t ldy, int T,
+                            const struct packed *w, int panel0, int panel1, float *dx, size_t ldx,
+                            int add, float *scratch)
+{
+    struct bf16_space space = bf16_space(scratch);
+    int block = T > 0 ? row_block(T, w->n) : 1;
+    struct output out = {.sums = space.sums, .ldy = ldx, .add = add};
+    for (int t = 0; t < T; t += block) {
+        int rows = T - t < block ? T - t : block;
+        bf16_rows(dy + (size_t)t * ldy, ldy, rows, w->n, space.rows);
+        for (int panel = panel0, P; panel < panel1; panel += P) {
+            P = panel % 2 || panel + 1 == panel1 ? 1 : 2;
+            out.ldc = (size_t)P * 16;
+            out.columns = w->k - 16 * panel < 16 * P ? w->k - 16 * panel : 16 * P;
+            out.y = dx + (size_t)t * ldx + (size_t)(panel - panel0) * 16;
+            multiply(rows, w, panel, P, &space, &out);
+        }
+    }
+}
+
+static void bf16_gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
+                         int panel1, float *dx, size_t ldx, int add, float *scratch)
+{
+    bf16_gemm_dx_by(bf16_group_dx, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
+}
+
 /* As fma_loop, for the products of this mode: 4·16·FMA_CHAINS operations a turn. */
 BF16_TARGET static float bf16_loop(long turns)
 {
@@ -453,4 +520,5 @@ BF16_TARGET static float bf16_loop(long turns)
     return sum;
 }
 
-const struct bf16_kernels ISA_BF16 = {bf16_gemm, bf16_gemm_swiglu, bf16_loop, 4 * 16 * FMA_CHAINS};
+const struct bf16_kernels ISA_BF16 = {bf16_gemm, bf16_gemm_swiglu, bf16_gemm_dx, bf16_loop,
+                                      4 * 16 * FMA_CHAINS};

@@ -123,6 +123,7 @@ static void join_bf16(struct kernels *k, const struct bf16_kernels *products)
     k->compute = COMPUTE_BF16;
     k->gemm = products->gemm;
     k->gemm_swiglu = products->gemm_swiglu;
+    k->gemm_dx = products->gemm_dx;
     k->fma_loop = products->fma_loop;
     k->fma_loop_flops = products->fma_loop_flops;
 }
@@ -240,13 +241,24 @@ int isa_parse(const char *name, enum isa *out, struct siren_error *err)
 
 /* ---- sizes and measuring --------------------------------------------------- */
 
-size_t gemm_scratch(const struct packed *w)
+/* … and, in mode bf16, the rows of a block, rounded; K: of the chains. */
+static size_t product_scratch(size_t K)
 {
-    size_t rows = GEMM_ROWS, pairs = ((size_t)w->k + 31) / 32 * 16;
-    if (rows > 200 * 1024 / (size_t)w->k) rows = 200 * 1024 / (size_t)w->k;
+    size_t rows = GEMM_ROWS, pairs = (K + 31) / 32 * 16;
+    if (rows > 200 * 1024 / K) rows = 200 * 1024 / K;
     if (rows < 96) rows = 96;
     rows = (rows + 15) / 16 * 16;
-    return GEMM_SCRATCH + rows * pairs; /* mode bf16: the rows of a block, rounded */
+    return GEMM_SCRATCH + rows * pairs;
+}
+
+size_t gemm_scratch(const struct packed *w)
+{
+    return product_scratch((size_t)w->k);
+}
+
+size_t gemm_dx_scratch(const struct packed *w)
+{
+    return product_scratch((size_t)w->n);
 }
 
 size_t attention_scratch(int R, int n_pages)

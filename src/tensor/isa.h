@@ -10,6 +10,8 @@ struct bf16_kernels {
                  const float *bias, float *y, size_t ldy, int add, float *scratch);
     void (*gemm_swiglu)(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
                         int pair1, float *h, size_t ldh, float *gates, size_t ldg, float *scratch);
+    void (*gemm_dx)(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
+                    int panel1, float *dx, size_t ldx, int add, float *scratch);
     float (*fma_loop)(long turns);
     int fma_loop_flops;
 };

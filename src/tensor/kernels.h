@@ -26,8 +26,9 @@
 enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };
 
 /* How products of activations and weights are computed (docs/numerics.md): COMPUTE_BF16 rounds both
- * to bf16 inside gemm and gemm_swiglu and sums in f32, in the order of VDPBF16PS on every set but
- * AMX, whose order is TDPBF16PS's.  Everything else, attention too, is that of COMPUTE_F32. */
+ * to bf16 inside gemm, gemm_swiglu and gemm_dx and sums in f32, in the order of VDPBF16PS on every
+ * set but AMX, whose order is TDPBF16PS's.  Everything else, attention too, is that of
+ * COMPUTE_F32. */
 enum compute { COMPUTE_F32, COMPUTE_BF16, COMPUTE_COUNT };
 
 /* ---- packed weights ------------------------------------------------------
@@ -182,7 +183,7 @@ struct kernels {
      * are in the order of the matrix (joined pieces, gate and up panels alternating).  Panels
      * [panel0, panel1) are 16 columns of X each, ceil(w->k / 16) in all, split best at even
      * numbers; dx points at column 16·panel0, and only columns < w->k are written.
-     * scratch: gemm_scratch(w) floats, private to the caller's thread. */
+     * scratch: gemm_dx_scratch(w) floats, private to the caller's thread. */
     void (*gemm_dx)(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
                     int panel1, float *dx, size_t ldx, int add, float *scratch);
     /* dW[n][k] (lddw) += sum_t dY[t][n] · X[t][k]: one chain over t from 0, then one addition, for
@@ -241,6 +242,7 @@ struct kernels {
 
 size_t gemm_scratch(const struct packed *w);           /* floats */
 size_t attention_scratch(int R, int n_pages);          /* floats */
+size_t gemm_dx_scratch(const struct packed *w);        /* floats */
 size_t gemm_dw_scratch(void);                          /* floats */
 size_t attention_backward_scratch(int D, int n_pages); /* floats */
 #define ATTENTION_PAGE 32
