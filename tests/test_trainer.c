@@ -38,8 +38,9 @@ struct world {
     size_t n_seen[64]; /* rows of each step */
     double weights[ROWS];
     size_t chosen[ROWS];
-    uint64_t stop_after; /* progress: stop when so many steps are done */
-    uint64_t kill_after; /* progress: SIGKILL itself */
+    uint64_t n_rows, done; /* progress */
+    uint64_t stop_after;   /* progress: stop when so many steps are done */
+    uint64_t kill_after;   /* progress: SIGKILL itself */
 };
 
 static double x_of(size_t row, int d)
@@ -95,16 +96,21 @@ static int save(void *context, const char *folder, struct siren_error *e)
     return 0;
 }
 
+/* Progress counts rows; batches are of 4. */
 static int watch(void *context, const char *what, uint64_t done, uint64_t total)
 {
     struct world *world = context;
-    if (world->kill_after && done >= world->kill_after) kill(getpid(), SIGKILL);
-    return world->stop_after && done >= world->stop_after;
+    uint64_t n = world->n_rows, steps = done / n * ((n + 3) / 4) + done % n / 4;
+    assert_string_equal(what, "rows");
+    assert_true(done >= world->done && done <= total);
+    world->done = done;
+    if (world->kill_after && steps >= world->kill_after) kill(getpid(), SIGKILL);
+    return world->stop_after && steps >= world->stop_after;
 }
 
 static void world_make(struct world *world)
 {
-    *world = (struct world){.bad_row = SIZE_MAX};
+    *world = (struct world){.bad_row = SIZE_MAX, .n_rows = ROWS};
     world->param = (struct siren_param){
         .name = "w", .value = world->w, .grad = world->grad, .rows = 1, .columns = D};
 }
@@ -138,6 +144,8 @@ static int train_task(struct world *world, const struct trainer_task *task,
 {
     struct trainer_subject subject = {.params = {&world->param, 1}, .save = save, .context = world};
     struct siren_progress progress = {watch, world};
+    world->done = 0;
+    world->n_rows = task->n_rows ? task->n_rows : 1;
     json_t *settings = json_pack("{s:s}", "loss", "squares");
     int rc = trainer_run(task, &subject, NULL, NULL, o, settings, r, &progress, NULL, &err);
     json_decref(settings);

@@ -140,6 +140,9 @@ struct siren_pool *cli_pool(struct cli *cli);
  * *cli_cancel() becomes non-zero); a second Ctrl-C kills. */
 const struct siren_progress *cli_progress(struct cli *cli);
 const volatile int *cli_cancel(struct cli *cli);
+/* A line above the bar, which goes on; unless --quiet. */
+void cli_progress_note(struct cli *cli, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* End the bar's line; also done by every other printing function here. */
 void cli_progress_end(struct cli *cli);
 

@@ -1,6 +1,7 @@
 /* Progress on standard error, and Ctrl-C. */
 #include <langinfo.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -134,6 +135,19 @@ void cli_progress_end(struct cli *cli)
                 *s->news ? "  " : "", s->news);
     }
     s->what[0] = 0;
+}
+
+void cli_progress_note(struct cli *cli, const char *format, ...)
+{
+    struct cli_state *s = cli->state;
+    va_list args;
+    if (cli->quiet) return;
+    if (s->visible) fputs("\r\033[K", stderr);
+    s->visible = 0;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
 }
 
 static void start(struct cli_state *s, const char *what, uint64_t done)

@@ -3,6 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+enum { SECONDS_BETWEEN_NOTES = 30 };
 
 static int add_target(const char *word, size_t n, unsigned *targets)
 {
@@ -77,6 +80,49 @@ static int read_options(struct cli *cli, struct training *t)
     return rc;
 }
 
+/* ---- while it runs ---- */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* The numbers of an evaluation: "mae 0.7812, rmse 1.2001". */
+static void numbers_text(const json_t *fields, char *text, size_t size)
+{
+    const char *name;
+    json_t *value;
+    size_t used = 0;
+    *text = '\0';
+    json_object_foreach((json_t *)fields, name, value)
+    {
+        if (json_is_real(value) && used < size)
+            used += (size_t)snprintf(text + used, size - used, "%s%s %.4f", used ? ", " : "", name,
+                                     json_real_value(value));
+    }
+}
+
+/* Every evaluation, and a step now and then. */
+static void watch(void *context, const json_t *line)
+{
+    struct training_command *t = context;
+    const json_t *valid = json_object_get(line, "valid");
+    long long step = (long long)json_integer_value(json_object_get(line, "step"));
+    char text[400];
+    if (valid) {
+        numbers_text(valid, text, sizeof text);
+        cli_progress_note(t->cli, "step %lld on %s: %s%s", step, t->training.eval_split, text,
+                          json_is_true(json_object_get(line, "best")) ? " (the best so far)" : "");
+    } else if (now() - t->noted >= SECONDS_BETWEEN_NOTES) {
+        cli_progress_note(t->cli, "step %lld: loss %.4f, gradient %.3g", step,
+                          json_number_value(json_object_get(line, "loss")),
+                          json_number_value(json_object_get(line, "norm")));
+        t->noted = now();
+    }
+}
+
 int training_open(struct cli *cli, struct training_command *out, const char *kind)
 {
     *out = (struct training_command){.training = training_defaults()};
@@ -93,6 +139,9 @@ int training_open(struct cli *cli, struct training_command *out, const char *kin
     t->app = &out->app;
     t->lm = &out->lm;
     t->command = out->command = answering_command(cli);
+    t->loop.watch = watch;
+    t->loop.watch_context = out;
+    out->cli = cli;
     if (rc) training_close(out);
     return rc;
 }

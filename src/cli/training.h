@@ -159,6 +159,8 @@ struct training_command {
     struct siren_lm lm;
     struct training training;
     char *command;
+    struct cli *cli;
+    double noted; /* when a line was last shown */
 };
 int training_open(struct cli *cli, struct training_command *out, const char *kind);
 void training_close(struct training_command *t);

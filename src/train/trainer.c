@@ -49,6 +49,7 @@ struct trainer {
     double *coefficients, *losses;
     size_t items_capacity, coefficients_capacity, losses_capacity;
     double loss;         /* of the last step */
+    double part;         /* of the current step's items that are done, 0 to 1 */
     int changed;         /* since the last checkpoint */
     double since, saved; /* clock: when this call began (less what was spent before), last save */
     const struct siren_progress *progress;
@@ -98,16 +99,37 @@ static void count_steps(struct trainer *t)
                                           .total = t->total_steps};
 }
 
+/* Rows of the batch-th batch: the last one of an epoch may be smaller. */
+static uint64_t batch_rows(const struct trainer *t, uint64_t batch)
+{
+    uint64_t first = batch % (t->steps_per_epoch / t->options->repeats) * t->options->batch;
+    uint64_t left = t->task->n_rows - first;
+    return left < t->options->batch ? left : t->options->batch;
+}
+
+/* Rows in the batches of the first `steps` steps. */
+static uint64_t rows_of(const struct trainer *t, uint64_t steps)
+{
+    uint64_t n = t->task->n_rows, repeats = t->options->repeats;
+    uint64_t within = steps % t->steps_per_epoch;
+    uint64_t batches = within / repeats * t->options->batch * repeats;
+    return steps / t->steps_per_epoch * n * repeats + batches +
+           within % repeats * batch_rows(t, steps / repeats);
+}
+
 static int inner_update(void *context, const char *what, uint64_t done, uint64_t total)
 {
     struct trainer *t = context;
-    return siren_progress_update(t->progress, "steps", t->state.step, t->total_steps) ||
+    uint64_t from = rows_of(t, t->state.step), to = rows_of(t, t->state.step + 1);
+    uint64_t at = from + (uint64_t)(t->part * (double)(to - from));
+    if (t->state.step >= t->total_steps) at = from;
+    return siren_progress_update(t->progress, "rows", at, rows_of(t, t->total_steps)) ||
            (t->cancel && *t->cancel);
 }
 
 static int stopped(struct trainer *t)
 {
-    return siren_progress_update(&t->inner, "steps", 0, 0);
+    return siren_progress_update(&t->inner, "rows", 0, 0);
 }
 
 static int fail_stopped(const struct trainer *t, struct siren_error *err)
@@ -204,7 +226,7 @@ static int draw_rows(struct trainer *t, const struct siren_progress *progress,
     t->batch.step = t->state.step;
     if (!begins) return 0;
     t->batch.rows = t->rows;
-    t->batch.n_rows = t->batch.n_items = n - first < o->batch ? n - first : o->batch;
+    t->batch.n_rows = t->batch.n_items = (size_t)batch_rows(t, batch);
     t->batch.weights = NULL;
     for (size_t i = 0; i < t->batch.n_rows; i++) t->rows[i] = (size_t)t->order[first + i];
     return t->task->begin ? t->task->begin(t->task->context, &t->batch, progress, err) : 0;
@@ -242,6 +264,7 @@ static int accumulate(struct trainer *t, const size_t *items, const double *coef
     siren_gradients_zero(t->params);
     for (size_t from = 0, to; from < n && !rc; from = to) {
         to = passes_cut(&t->passes, from);
+        if (n == t->batch.n_items) t->part = (double)from / (double)n;
         if (stopped(t)) return fail_stopped(t, err);
         rc = passes_run(&t->passes, from, to, t->state.step << 20 | pass++, t->losses, t->cancel,
                         err);
@@ -294,6 +317,8 @@ static int log_step(struct trainer *t, double norm, double lr, uint64_t tokens, 
     json_object_set_new(line, "tokens", json_integer((json_int_t)tokens));
     json_object_set_new(line, "tokens_per_second",
                         json_real(seconds > 0 ? (double)tokens / seconds : 0));
+    if (t->passes.memory)
+        json_object_set_new(line, "memory", json_integer((json_int_t)t->passes.memory));
     json_object_set_new(line, "seconds", json_real(now() - t->since));
     if (t->task->end) t->task->end(t->task->context, &t->batch, line);
     return trainer_log(&t->folder, line, err);
@@ -326,6 +351,7 @@ static int step(struct trainer *t, struct siren_error *err)
         subject_changed(t);
     }
     t->state.step++;
+    t->part = 0;
     t->changed = 1;
     t->state.tokens = t->passes.tokens;
     return log_step(t, norm, lr, t->passes.tokens - tokens, began, err);
@@ -420,10 +446,14 @@ static int run(struct trainer *t, struct siren_error *err)
         if (!rc) rc = stopped(t) ? fail_stopped(t, err) : step(t, err);
     }
     if (!rc && t->changed) rc = save(t, err);
-    if (!rc) siren_progress_update(t->progress, "steps", t->state.step, t->state.step);
+    if (!rc) {
+        uint64_t rows = rows_of(t, t->state.step);
+        siren_progress_update(t->progress, "rows", rows, rows);
+    }
     if (rc == SIREN_ECANCEL) {
         struct siren_error at_saving;
         fail_stopped(t, err);
+        t->part = 0;
         if (t->changed && may_save(t) && save(t, &at_saving)) {
             rc = at_saving.code;
             if (err) *err = at_saving;

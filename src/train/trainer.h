@@ -22,7 +22,7 @@
  * Folder of a run:
  *     settings.json   what the run was asked for
  *     log.jsonl       a line a step: {"step", "epoch", "loss", "norm", "lr", "items", "tokens",
- *                     "tokens_per_second", "seconds", + the task's}; a line an evaluation:
+ *                     "tokens_per_second", "memory", "seconds", + the task's}; an evaluation:
  *                     {"step", "valid": {NAME: metric, + the task's}, "best": bool, "seconds"}
  *     checkpoint      siren/checkpoint.h: parameters, moments, the state of the loop, settings.
  *                     Random numbers are counter-based: their state is (seed, step)
@@ -142,6 +142,9 @@ struct trainer_options {
     unsigned patience;         /* evaluations without a better metric until it stops; 0: never */
     uint64_t checkpoint_every; /* steps between checkpoints; 0: by time only */
     double checkpoint_seconds; /* and at the latest after so long; 300 */
+    /* Called with each line of the log, for a person who watches; NULL. */
+    void (*watch)(void *context, const json_t *line);
+    void *watch_context;
 };
 struct trainer_options trainer_defaults(void);
 
@@ -176,6 +179,7 @@ int trainer_losses(const struct trainer_task *task, struct siren_engine *engine,
  * values).  What does not change a bit may differ: threads, instruction set, progress, cadence of
  * checkpoints, folder.
  *
+ * Progress counts rows, of all steps.
  * SIREN_EEXISTS: the folder holds a run and resume is 0.
  * SIREN_ECANCEL: progress or *cancel said stop: a checkpoint of the last whole step is written.
  * SIREN_ENUMERIC: a loss or a gradient is NaN or Inf: the message names step, item and the last

@@ -239,7 +239,8 @@ int trainer_folder_open(struct trainer_folder *f, const struct trainer_options *
                         struct trainer_state *state, struct siren_error *err)
 {
     struct stat st;
-    *f = (struct trainer_folder){.settings = settings};
+    *f = (struct trainer_folder){
+        .settings = settings, .watch = options->watch, .watch_context = options->watch_context};
     *state = (struct trainer_state){.evaluated = -1, .best = NAN};
     int rc = settings ? make_paths(f, options->folder, err) : siren_fail_memory(err, "settings", 0);
     if (!rc) rc = open_log(f, err);
@@ -268,6 +269,7 @@ void trainer_folder_close(struct trainer_folder *f)
 int trainer_log(struct trainer_folder *f, json_t *line, struct siren_error *err)
 {
     char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    if (line && f->watch) f->watch(f->watch_context, line);
     json_decref(line);
     if (!text) return siren_fail_memory(err, "a line of the log", 0);
     int bad = fprintf(f->log, "%s\n", text) < 0 || fflush(f->log);

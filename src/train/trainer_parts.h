@@ -43,6 +43,7 @@ struct passes {
     struct pass_node *nodes;
     size_t n_nodes, nodes_capacity;
     uint64_t tokens; /* computed, of all passes so far */
+    size_t memory;   /* the most that a recorded pass has held */
 };
 void passes_free(struct passes *p);
 
@@ -76,6 +77,8 @@ struct trainer_folder {
     char *path, *checkpoint, *adapter; /* malloc'ed paths */
     json_t *settings;                  /* of the run and of the options */
     FILE *log;
+    void (*watch)(void *context, const json_t *line);
+    void *watch_context;
     uint64_t saved_step; /* of the checkpoint on disk */
     int saved;           /* there is one */
 };

@@ -165,6 +165,8 @@ static int forward(struct passes *p, size_t from, size_t to, const volatile int 
         if (rc) siren_fail(err, rc, "a pass that cannot be recorded");
     }
     if (!rc) rc = siren_forest_plan(p->forest, err);
+    if (!rc && !p->only_losses && siren_forest_training_memory(p->forest) > p->memory)
+        p->memory = siren_forest_training_memory(p->forest);
     if (!rc && siren_forest_run(p->forest, cancel))
         rc = siren_fail(err, SIREN_ECANCEL, "stopped in a pass");
     if (!rc) p->tokens += siren_forest_tokens(p->forest);
