@@ -4,7 +4,7 @@
 #   PEERS=0        without transformers, llama.cpp, OpenVINO and others (a download of some
 #                  4 GB the first time, into FOLDER/bench-venv)
 #   ROUNDS=3 LIMIT=32   alternating rounds, and prompts a round
-#   OUTPUT=FILE    the peers' table, too
+#   OUTPUT=FILE    the peers' table, too; TRAIN_OUTPUT=FILE that of training
 #   PLOTS=DIR      where the charts go
 #
 # Prompts: the paper's Movies split where SIREN_DATA has it, MovieLens 100K otherwise.
@@ -59,21 +59,27 @@ mkdir -p "${PLOTS:-$work}"
     --output "${PLOTS:-$work}"
 
 [ "${PEERS:-1}" = 1 ] || exit 0
-if [ ! -x "$folder/bench-venv/bin/python" ] || [ ! -e "$folder/bench-venv/ready" ]; then
+packages="torch==2.15.0 transformers==5.23.0 gguf==0.19.0 sentence-transformers==6.2.0 accelerate
+    peft==0.21.2 openvino==2026.4.1 onnxruntime==1.32.0 onnx"
+if [ "$(cat "$folder/bench-venv/ready" 2>/dev/null)" != "$packages" ]; then
     echo "== Installing the peers"
     python3 -m venv "$folder/bench-venv"
-    "$folder/bench-venv/bin/pip" install --quiet torch==2.15.0 transformers==5.23.0 gguf==0.19.0 \
-        sentence-transformers==6.2.0 accelerate openvino==2026.4.1 onnxruntime==1.32.0 onnx
+    # shellcheck disable=SC2086
+    "$folder/bench-venv/bin/pip" install --quiet $packages
     # Its own choice of instructions at build time may not fit this machine: name them.
     flags="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
     grep -q avx512f /proc/cpuinfo && flags="$flags -DGGML_AVX512=ON"
     grep -q avx512_vnni /proc/cpuinfo && flags="$flags -DGGML_AVX512_VNNI=ON"
     grep -q avx512_bf16 /proc/cpuinfo && flags="$flags -DGGML_AVX512_BF16=ON"
     CMAKE_ARGS="$flags" "$folder/bench-venv/bin/pip" install --quiet llama-cpp-python
-    touch "$folder/bench-venv/ready"
+    echo "$packages" >"$folder/bench-venv/ready"
 fi
 echo "== Peers on the same prompts"
 "$folder/bench-venv/bin/python" bench/peers.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --titles "$work/titles.jsonl" --model "$model" \
     --encoder "$encoder" --rounds "${ROUNDS:-3}" --limit "${LIMIT:-32}" \
     ${OUTPUT:+--output "$OUTPUT"}
+echo "== Training beside PEFT"
+"$folder/bench-venv/bin/python" bench/peers_train.py --programs "$folder/bench" \
+    --prompts "$work/prompts.jsonl" --model "$model" --rounds "${ROUNDS:-3}" \
+    --limit "${LIMIT:-32}" ${TRAIN_OUTPUT:+--output "$TRAIN_OUTPUT"}
