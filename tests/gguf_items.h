@@ -2,8 +2,10 @@
 #ifndef TESTS_GGUF_ITEMS_H
 #define TESTS_GGUF_ITEMS_H
 
+#include "model/tensors.h"
 #include "model_files.h"
 #include "siren/tokenizer.h"
+#include "text/tokenizer_write.h"
 
 enum {
     GGUF_U8 = 0,
@@ -55,6 +57,30 @@ static inline void put_number(struct gguf_items *f, const char *key, uint32_t va
     put_u32(&f->items, value);
 }
 
+/* 1: gguf_items_load() goes by way of the tokenizer.json and tokenizer_config.json that an export
+ * of the file has. */
+static int gguf_items_export;
+
+static inline int gguf_items_load_export(struct siren_tokenizer **t, const char *folder,
+                                         const char *gguf, struct siren_error *err)
+{
+    struct tokenizer_files files;
+    struct tensors *ts;
+    char path[128];
+    *t = NULL;
+    int code = tensors_open(&ts, gguf, err);
+    if (code) return code;
+    code = tokenizer_files_from_gguf(&files, ts, 64, err);
+    tensors_close(ts);
+    if (code) return code;
+    file_write(path, sizeof path, folder, "tokenizer_config.json", files.config,
+               strlen(files.config));
+    file_write(path, sizeof path, folder, "tokenizer.json", files.tokenizer,
+               strlen(files.tokenizer));
+    tokenizer_files_clear(&files);
+    return siren_tokenizer_load(t, path, err);
+}
+
 /* Writes the file, loads the tokenizer, removes the file; the items are freed. */
 static inline int gguf_items_load(struct gguf_items *f, struct siren_tokenizer **t,
                                   struct siren_error *err)
@@ -68,7 +94,8 @@ static inline int gguf_items_load(struct gguf_items *f, struct siren_tokenizer *
     buf_append(&whole, f->items.data, f->items.size);
     folder_make(folder);
     file_write(path, sizeof path, folder, "m.gguf", whole.data, whole.size);
-    int code = siren_tokenizer_load(t, path, err);
+    int code = gguf_items_export ? gguf_items_load_export(t, folder, path, err)
+                                 : siren_tokenizer_load(t, path, err);
     folder_remove(folder);
     buf_free(&whole);
     buf_free(&f->items);

@@ -250,12 +250,47 @@ static void sentencepiece(void **state)
     free(huge);
 }
 
+/* The same ids from the tokenizer.json that an export has. */
+static void exported(void **state)
+{
+    gguf_items_export = 1;
+    families(state);
+    marks_at_the_ends(state);
+    sentencepiece(state);
+    gguf_items_export = 0;
+}
+
+static void what_cannot_be_exported(void **state)
+{
+    static const char *const pieces[] = {"[UNK]", "[CLS]", "[SEP]", "a", NULL};
+    struct gguf_items f = {0};
+    gguf_items_export = 1;
+    put_text(&f, "tokenizer.ggml.model", "bert");
+    put_texts(&f, "tokenizer.ggml.tokens", pieces);
+    refused_kind(&f, SIREN_EUNSUPPORTED, "\"bert\"");
+    f = (struct gguf_items){0};
+    put_text(&f, "tokenizer.ggml.model", "gpt2");
+    put_text(&f, "tokenizer.ggml.pre", "gpt-2");
+    put_texts(&f, "tokenizer.ggml.merges", (const char *const[]){NULL});
+    put_key(&f, "tokenizer.ggml.tokens", GGUF_LIST);
+    put_u32(&f.items, GGUF_TEXT);
+    put_u64(&f.items, 1);
+    put_u64(&f.items, 3);
+    buf_append(&f.items, "a\0b", 3);
+    refused_kind(&f, SIREN_EUNSUPPORTED, "token 0 holds a NUL");
+    gguf_items_export = 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(families),        cmocka_unit_test(marks_at_the_ends),
-        cmocka_unit_test(what_is_refused), cmocka_unit_test(wordpiece_and_unigram),
+        cmocka_unit_test(families),
+        cmocka_unit_test(marks_at_the_ends),
+        cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(wordpiece_and_unigram),
         cmocka_unit_test(sentencepiece),
+        cmocka_unit_test(exported),
+        cmocka_unit_test(what_cannot_be_exported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -444,6 +444,34 @@ static void sentencepiece_bpe(void **state)
     json_decref(entry);
 }
 
+/* And tokenizer.json, written from them, has the same ids. */
+static void sentencepiece_bpe_exported(void **state)
+{
+    gguf_items_export = 1;
+    sentencepiece_bpe(state);
+    gguf_items_export = 0;
+}
+
+static void smollm2_exported(void **state)
+{
+    const json_t *entry = find_entry("smollm2");
+    const char *folder = getenv("SIREN_MODELS");
+    struct siren_tokenizer *t;
+    struct siren_error err = {0};
+    char path[4096], out[64];
+    if (!folder) {
+        print_message("skipped: SIREN_MODELS is not set\n");
+        skip();
+    }
+    snprintf(path, sizeof path, "%s/%s", folder, json_string_value(json_object_get(entry, "path")));
+    folder_make(out);
+    if (gguf_items_load_export(&t, out, path, &err)) fail_msg("%s", err.message);
+    check_strings(t, entry);
+    check_pieces(t, entry);
+    siren_tokenizer_free(t);
+    folder_remove(out);
+}
+
 static void tiny_ones(void **state)
 {
     size_t i, n = 0;
@@ -474,6 +502,8 @@ int main(void)
         cmocka_unit_test(xlmr_from_gguf),
         cmocka_unit_test(xlmr_encoder_from_gguf),
         cmocka_unit_test(sentencepiece_bpe),
+        cmocka_unit_test(sentencepiece_bpe_exported),
+        cmocka_unit_test(smollm2_exported),
     };
     return cmocka_run_group_tests(tests, load_fixture, free_fixture);
 }

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "model/tensors.h"
 #include "text/bpe_scores.h"
+#include "text/gguf_family.h"
 #include "text/tokenizer_private.h"
 #include "text/utf8.h"
 
@@ -18,12 +19,6 @@
 enum { WORD_MARK_LENGTH = 3 };
 
 enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER, TYPE_UNUSED, TYPE_BYTE };
-
-static int is_text(const struct gguf_value *v, const char *text)
-{
-    return v && v->kind == GGUF_STRING && v->length == strlen(text) &&
-           !memcmp(v->text, text, v->length);
-}
 
 static const struct gguf_value *find_array(const struct tensors *ts, const char *key,
                                            enum gguf_kind kind)
@@ -142,7 +137,7 @@ static int read_types(struct siren_tokenizer *t, const struct tensors *ts, struc
 {
     const struct gguf_value *types = find_array(ts, "tokenizer.ggml.token_type", GGUF_INT);
     int32_t mask = token_of(t, ts, "tokenizer.ggml.mask_token_id");
-    int has_unknown = !is_text(gguf_find(ts, "tokenizer.ggml.model"), "gpt2");
+    int has_unknown = !gguf_is_text(gguf_find(ts, "tokenizer.ggml.model"), "gpt2");
     for (uint64_t i = 0; types && i < types->n_items; i++) {
         struct added_token token = {.id = (int32_t)i};
         int64_t type = type_of(types, i);
@@ -158,70 +153,34 @@ static int read_types(struct siren_tokenizer *t, const struct tensors *ts, struc
     return 0;
 }
 
-static int add_nfc(struct siren_tokenizer *t, struct siren_error *err)
-{
-    struct normalizer *n = tokenizer_add_normalizer(t);
-    if (!n) return siren_fail_memory(err, "a normalizer", sizeof *n);
-    n->kind = NORMALIZE_FORM;
-    n->form = UNICODE_NFC;
-    return 0;
-}
-
-/* One expression, then the byte alphabet. */
-static int add_expression(struct siren_tokenizer *t, const char *pattern, struct siren_error *err)
-{
-    int code = tokenizer_add_split(t, pattern, strlen(pattern), SPLIT_ISOLATED, 0, err);
-    return code ? code : tokenizer_add_byte_level(t, 0, 0, err);
-}
-
-static int read_pre(struct siren_tokenizer *t, const struct tensors *ts, int *add_bos,
-                    struct siren_error *err)
-{
-    const struct gguf_value *pre = gguf_find(ts, "tokenizer.ggml.pre");
-    int code;
-    *add_bos = 0;
-    if (is_text(pre, "gpt-2")) return tokenizer_add_byte_level(t, 0, 1, err);
-    if (is_text(pre, "smollm")) {
-        code = tokenizer_add_digits(t, 1, err);
-        return code ? code : tokenizer_add_byte_level(t, 0, 1, err);
-    }
-    if (is_text(pre, "qwen2")) {
-        code = add_nfc(t, err);
-        return code ? code : add_expression(t, REGEX_QWEN2, err);
-    }
-    if (is_text(pre, "llama-bpe") || is_text(pre, "llama3")) {
-        t->bpe.ignore_merges = 1;
-        *add_bos = 1;
-        return add_expression(t, REGEX_LLAMA3, err);
-    }
-    if (!pre || pre->kind != GGUF_STRING)
-        return siren_fail(err, SIREN_EUNSUPPORTED,
-                          "tokenizer.ggml.pre is missing: how to split text is unknown");
-    return siren_fail(err, SIREN_EUNSUPPORTED,
-                      "tokenizer.ggml.pre \"%.*s\" is not supported (gpt-2, smollm, qwen2, "
-                      "llama-bpe are)",
-                      (int)(pre->length < 100 ? pre->length : 100), pre->text);
-}
-
 /* ---- byte-level BPE ---- */
+
+/* The normalizer, pre-tokenizer and decoder of the file, as tokenizer.json would have them. */
+static int read_steps(struct siren_tokenizer *t, const struct tensors *ts,
+                      struct gguf_family *family, struct siren_error *err)
+{
+    int code = gguf_family(family, ts, err);
+    if (!code) code = tokenizer_read_steps(t, family->steps, err);
+    json_decref(family->steps);
+    family->steps = NULL;
+    return code;
+}
 
 static int read_bpe(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
 {
-    int add_bos = 0;
+    struct gguf_family family = {0};
     t->model = TOKENIZER_BPE;
     int code = read_tokens(t, ts, err);
     if (!code) code = read_merges(t, ts, err);
     if (!code) code = read_types(t, ts, err);
-    if (!code) code = read_pre(t, ts, &add_bos, err);
+    if (!code) code = read_steps(t, ts, &family, err);
     if (code) return code;
+    t->bpe.ignore_merges = family.ignore_merges;
     t->bos = token_of(t, ts, "tokenizer.ggml.bos_token_id");
     t->eos = token_of(t, ts, "tokenizer.ggml.eos_token_id");
-    if (boolean(ts, "tokenizer.ggml.add_bos_token", add_bos) && t->bos >= 0)
+    if (boolean(ts, "tokenizer.ggml.add_bos_token", family.add_bos) && t->bos >= 0)
         ids_add(&t->before, t->bos);
     if (boolean(ts, "tokenizer.ggml.add_eos_token", 0) && t->eos >= 0) ids_add(&t->after, t->eos);
-    struct decoder *d = tokenizer_add_decoder(t);
-    if (!d) return siren_fail_memory(err, "a decoder", sizeof *d);
-    d->kind = DECODE_BYTES;
     return 0;
 }
 
@@ -348,7 +307,7 @@ static int read_unigram(struct siren_tokenizer *t, const struct tensors *ts,
 {
     /* XLM-RoBERTa: <s> text </s>, extra white space never counts, whatever the converter found
      * (its "remove_extra_whitespaces" is another setting where it reads tokenizer.json). */
-    int is_encoder = is_text(gguf_find(ts, "general.architecture"), "bert");
+    int is_encoder = gguf_is_text(gguf_find(ts, "general.architecture"), "bert");
     t->model = TOKENIZER_UNIGRAM;
     int code = read_tokens(t, ts, err);
     if (!code) code = read_scores(t, ts, 1u << TYPE_UNUSED, &t->unigram.scores, err);
@@ -364,51 +323,6 @@ static int read_unigram(struct siren_tokenizer *t, const struct tensors *ts,
     if (boolean(ts, "tokenizer.ggml.add_bos_token", is_encoder) && t->bos >= 0)
         ids_add(&t->before, t->bos); /* T5 closes a text only */
     if (boolean(ts, "tokenizer.ggml.add_eos_token", 1) && t->eos >= 0) ids_add(&t->after, t->eos);
-    return 0;
-}
-
-/* A text's spaces become marks, and one stands before it (and behind each special token). */
-static int add_marks(struct siren_tokenizer *t, int prepend, struct siren_error *err)
-{
-    struct normalizer *n = prepend ? tokenizer_add_normalizer(t) : NULL;
-    if (n) {
-        n->kind = NORMALIZE_PREPEND;
-        n->content = strdup(WORD_MARK);
-        n->n_content = WORD_MARK_LENGTH;
-    }
-    int failed = prepend && (!n || !n->content);
-    n = failed ? NULL : tokenizer_add_normalizer(t);
-    if (!n) return siren_fail_memory(err, "a normalizer", sizeof *n);
-    n->kind = NORMALIZE_REPLACE;
-    n->pattern = strdup(" ");
-    n->content = strdup(WORD_MARK);
-    n->n_pattern = 1;
-    n->n_content = WORD_MARK_LENGTH;
-    return n->pattern && n->content ? 0 : siren_fail_memory(err, "a normalizer", 8);
-}
-
-static int add_mark_decoders(struct siren_tokenizer *t, int prepended, struct siren_error *err)
-{
-    static const enum decoder_kind kinds[] = {DECODE_REPLACE, DECODE_BYTE_FALLBACK, DECODE_FUSE,
-                                              DECODE_STRIP};
-    for (int i = 0; i < (prepended ? 4 : 3); i++) {
-        struct decoder *d = tokenizer_add_decoder(t);
-        if (!d) return siren_fail_memory(err, "a decoder", sizeof *d);
-        d->kind = kinds[i];
-        if (d->kind == DECODE_STRIP) {
-            d->text = strdup(" ");
-            d->n_text = d->start = 1;
-            if (!d->text) return siren_fail_memory(err, "a decoder", 2);
-        }
-        if (d->kind != DECODE_REPLACE) continue;
-        d->replace.kind = NORMALIZE_REPLACE;
-        d->replace.pattern = strdup(WORD_MARK);
-        d->replace.content = strdup(" ");
-        d->replace.n_pattern = WORD_MARK_LENGTH;
-        d->replace.n_content = 1;
-        if (!d->replace.pattern || !d->replace.content)
-            return siren_fail_memory(err, "a decoder", 8);
-    }
     return 0;
 }
 
@@ -431,7 +345,7 @@ static int read_sentencepiece_bpe(struct siren_tokenizer *t, const struct tensor
                                   struct siren_error *err)
 {
     enum { WITHOUT = 1u << TYPE_UNKNOWN | 1u << TYPE_CONTROL | 1u << TYPE_BYTE };
-    int prepend = boolean(ts, "tokenizer.ggml.add_space_prefix", 1);
+    struct gguf_family family = {0};
     double *scores = NULL;
     t->model = TOKENIZER_BPE;
     t->bpe.byte_fallback = t->bpe.fuse_unk = 1;
@@ -441,14 +355,14 @@ static int read_sentencepiece_bpe(struct siren_tokenizer *t, const struct tensor
     if (!code) code = bpe_merges_from_scores(&t->bpe, scores, err);
     free(scores);
     if (!code) code = read_types(t, ts, err);
-    if (!code) code = add_marks(t, prepend, err);
-    if (!code) code = add_mark_decoders(t, prepend, err);
+    if (!code) code = read_steps(t, ts, &family, err);
     if (code) return code;
     t->bpe.unk = token_of(t, ts, "tokenizer.ggml.unknown_token_id");
     if (t->bpe.unk < 0) t->bpe.unk = vocab_find(&t->bpe.vocab, "<unk>", 5);
     t->bos = token_of(t, ts, "tokenizer.ggml.bos_token_id");
     t->eos = token_of(t, ts, "tokenizer.ggml.eos_token_id");
-    if (boolean(ts, "tokenizer.ggml.add_bos_token", 1) && t->bos >= 0) ids_add(&t->before, t->bos);
+    if (boolean(ts, "tokenizer.ggml.add_bos_token", family.add_bos) && t->bos >= 0)
+        ids_add(&t->before, t->bos);
     if (boolean(ts, "tokenizer.ggml.add_eos_token", 0) && t->eos >= 0) ids_add(&t->after, t->eos);
     return 0;
 }
@@ -459,13 +373,13 @@ static int read_all(struct siren_tokenizer *t, const struct tensors *ts, struct 
     int code;
     if (!model || model->kind != GGUF_STRING)
         return siren_fail(err, SIREN_EFORMAT, "no tokenizer.ggml.model: the file has no tokenizer");
-    if (is_text(model, "gpt2"))
+    if (gguf_is_text(model, "gpt2"))
         code = read_bpe(t, ts, err);
-    else if (is_text(model, "bert"))
+    else if (gguf_is_text(model, "bert"))
         code = read_wordpiece(t, ts, err);
-    else if (is_text(model, "t5"))
+    else if (gguf_is_text(model, "t5"))
         code = read_unigram(t, ts, err);
-    else if (is_text(model, "llama"))
+    else if (gguf_is_text(model, "llama"))
         code = read_sentencepiece_bpe(t, ts, err);
     else
         return siren_fail(err, SIREN_EUNSUPPORTED,
@@ -478,19 +392,23 @@ static int read_all(struct siren_tokenizer *t, const struct tensors *ts, struct 
     return tokenizer_finish(t, err);
 }
 
+int tokenizer_from_tensors(struct siren_tokenizer **out, const struct tensors *ts,
+                           struct siren_error *err)
+{
+    struct siren_tokenizer *t = tokenizer_new();
+    int code = t ? read_all(t, ts, err) : siren_fail_memory(err, "a tokenizer", sizeof *t);
+    if (code) siren_tokenizer_free(t);
+    *out = code ? NULL : t;
+    return code;
+}
+
 int tokenizer_from_gguf(struct siren_tokenizer **out, const char *path, struct siren_error *err)
 {
     struct tensors *ts;
     *out = NULL;
     int code = tensors_open(&ts, path, err);
     if (code) return code;
-    struct siren_tokenizer *t = tokenizer_new();
-    code = t ? read_all(t, ts, err) : siren_fail_memory(err, "a tokenizer", sizeof *t);
+    code = tokenizer_from_tensors(out, ts, err);
     tensors_close(ts);
-    if (code) {
-        siren_tokenizer_free(t);
-        return siren_fail_prefix(err, code, "%s", path);
-    }
-    *out = t;
-    return 0;
+    return code ? siren_fail_prefix(err, code, "%s", path) : 0;
 }

@@ -623,15 +623,20 @@ static int read_part(struct siren_tokenizer *t, const json_t *root, const char *
     return code ? siren_fail_prefix(err, code, "%s", name) : 0;
 }
 
+int tokenizer_read_steps(struct siren_tokenizer *t, const json_t *root, struct siren_error *err)
+{
+    int code = read_part(t, root, "normalizer", read_normalizer, err);
+    if (!code) code = read_part(t, root, "pre_tokenizer", read_pretokenizer, err);
+    return code ? code : read_part(t, root, "decoder", read_decoder, err);
+}
+
 static int read_root(struct siren_tokenizer *t, const json_t *root, struct siren_error *err)
 {
     int code = json_is_object(json_object_get(root, "model"))
                    ? read_part(t, root, "model", read_model, err)
                    : siren_fail(err, SIREN_EFORMAT, "expected an object with a \"model\"");
-    if (!code) code = read_part(t, root, "normalizer", read_normalizer, err);
-    if (!code) code = read_part(t, root, "pre_tokenizer", read_pretokenizer, err);
+    if (!code) code = tokenizer_read_steps(t, root, err);
     if (!code) code = read_part(t, root, "post_processor", read_postprocessor, err);
-    if (!code) code = read_part(t, root, "decoder", read_decoder, err);
     if (!code) code = read_added(t, json_object_get(root, "added_tokens"), err);
     return code ? code : tokenizer_finish(t, err);
 }

@@ -64,7 +64,14 @@ int tokenizer_finish(struct siren_tokenizer *t, struct siren_error *err);
 /* From the text of a tokenizer.json; `name` is for messages. */
 int tokenizer_from_json(struct siren_tokenizer **out, const char *json, size_t size,
                         const char *name, struct siren_error *err);
+struct json_t;
+/* "normalizer", "pre_tokenizer" and "decoder" of such a file, as far as they are there. */
+int tokenizer_read_steps(struct siren_tokenizer *t, const struct json_t *root,
+                         struct siren_error *err);
 int tokenizer_from_gguf(struct siren_tokenizer **out, const char *path, struct siren_error *err);
+struct tensors;
+int tokenizer_from_tensors(struct siren_tokenizer **out, const struct tensors *ts,
+                           struct siren_error *err); /* the same of an open file */
 
 /* The expressions of the families: for GGUF, which only names them, and for `border`. */
 #define REGEX_QWEN2                                                                                \
