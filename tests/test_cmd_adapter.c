@@ -274,6 +274,36 @@ static void adapters_are_described(void **state)
     expect_output("made for the base llama#");
 }
 
+static void models_are_exported(void **state)
+{
+    char adapter[256], folder[256], command[1500];
+    json_t *out, *merged, *apart;
+    strcpy(adapter, scratch_path("first"));
+    strcpy(folder, scratch_path("merged"));
+    out = json_of("model export %s -a %s --out %s --json", model, adapter, folder);
+    assert_memory_equal(json_string_value(json_object_get(out, "source")), "model#", 6);
+    assert_memory_equal(json_string_value(json_object_get(out, "adapter")), "first#", 6);
+    assert_true(json_is_false(json_object_get(out, "exact")));
+    json_decref(out);
+    apart = json_of("logprobs -m %s -a %s -p 'ab 12' --continuations 3 --json", model, adapter);
+    merged = json_of("logprobs -m %s -p 'ab 12' --continuations 3 --json", folder);
+    double a = json_number_value(json_array_get(json_object_get(apart, "logprobs"), 0)),
+           b = json_number_value(json_array_get(json_object_get(merged, "logprobs"), 0));
+    assert_true(fabs(a - b) < 1e-3);
+    json_decref(apart);
+    json_decref(merged);
+    assert_int_equal(run("model export %s --out %s", model, folder), 1);
+    expect_output("is there already");
+    assert_int_equal(run("model export %s --dtype q8_0", model), 2);
+    /* the default name, in the current folder */
+    snprintf(command, sizeof command, "cd %s &&", scratch_folder);
+    assert_int_equal(run_program(command, "model export model --adapter first --dtype bf16", NULL),
+                     0);
+    expect_output("model-first-bf16: ");
+    expect_output("is merged into the weights");
+    assert_int_equal(run("model info %s/model-first-bf16", scratch_folder), 0);
+}
+
 static void what_does_not_fit_is_refused(void **state)
 {
     char adapter[256];
@@ -296,6 +326,7 @@ int main(void)
         cmocka_unit_test(ratings),
         cmocka_unit_test(runs_name_their_adapter),
         cmocka_unit_test(adapters_are_described),
+        cmocka_unit_test(models_are_exported),
         cmocka_unit_test(what_does_not_fit_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, scratch_delete);

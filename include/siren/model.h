@@ -91,4 +91,8 @@ int siren_model_changed(struct siren_model *model, struct siren_pool *pool,
  * the same identity wherever they lie. */
 int siren_model_identity(const char *path, char identity[256], struct siren_error *err);
 
+/* Of a folder that siren_model_export() wrote without rounding a number and that was not changed
+ * since: the identity of the model it was made from, which computes the same; "" for any other. */
+int siren_model_source(const char *path, char source[256], struct siren_error *err);
+
 #endif

@@ -53,14 +53,20 @@ static int save_weights(const struct siren_adapter *a, const char *path, const c
         const struct siren_param *p = &a->params.list[i];
         items[i] = (struct safetensors_item){p->name, TENSOR_F32, 2, {p->rows, p->columns}};
     }
-    char lora[96], seed[32];
+    char lora[96], seed[32], source[256] = "";
     describe(lora, &a->config);
     snprintf(seed, sizeof seed, "%" PRIu64, a->config.seed);
-    const char *metadata[] = {"format",     "pt", "siren.lora", lora,
-                              "siren.seed", seed, "siren.base", identity};
+    const char *metadata[] = {
+        "format",     "pt",     "siren.lora",        lora,  "siren.seed", seed,
+        "siren.base", identity, "siren.base_source", source};
     struct siren_params params = a->params;
-    int rc = safetensors_write(path, items, a->params.n, metadata, identity ? 4 : 3, param_rows,
-                               &params, err);
+    int rc = identity ? siren_model_source(a->model->path, source, err) : SIREN_OK;
+    if (!rc)
+        rc = safetensors_write(path, items, a->params.n, metadata,
+                               *source    ? 5
+                               : identity ? 4
+                                          : 3,
+                               param_rows, &params, err);
     free(items);
     return rc;
 }
@@ -186,14 +192,25 @@ static const char *hash_of(const char *identity)
     return hash ? hash : identity;
 }
 
-static int check_base(const struct loader *l, const char *base)
+static int same_hash(const char *a, const char *b)
 {
-    char identity[256];
+    return a && b && *a && *b && !strcmp(hash_of(a), hash_of(b));
+}
+
+/* The adapter's base and the model, each or what it was exported from, are one. */
+static int check_base(const struct loader *l)
+{
+    const char *base = safetensors_metadata(l->ts, "siren.base");
+    const char *base_source = safetensors_metadata(l->ts, "siren.base_source");
+    char identity[256], source[256];
     if (!base) return SIREN_OK;
     int rc = siren_model_identity(l->model->path, identity, l->err);
-    if (rc || !strcmp(hash_of(identity), hash_of(base))) return rc;
-    return siren_fail(l->err, SIREN_EINVAL, "%s: made for the base %s, but the model is %s",
-                      tensors_path(l->ts), tensors_show(base, strlen(base)).text, identity);
+    if (rc || same_hash(identity, base) || same_hash(identity, base_source)) return rc;
+    rc = siren_model_source(l->model->path, source, l->err);
+    if (rc || same_hash(source, base) || same_hash(source, base_source)) return rc;
+    return siren_fail(l->err, SIREN_EINVAL, "%s: made for the base %s, but the model is %s%s%s",
+                      tensors_path(l->ts), tensors_show(base, strlen(base)).text, identity,
+                      *source ? ", an export of " : "", source);
 }
 
 static int check_pair(const struct loader *l)
@@ -225,7 +242,7 @@ static int read_all(struct loader *l)
 {
     const char *seed = safetensors_metadata(l->ts, "siren.seed");
     int rc = check_pair(l);
-    if (!rc && l->model) rc = check_base(l, safetensors_metadata(l->ts, "siren.base"));
+    if (!rc && l->model) rc = check_base(l);
     if (!rc) rc = read_extent(l);
     if (!rc) l->config.seed = seed ? strtoull(seed, NULL, 10) : 0;
     return rc;

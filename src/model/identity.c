@@ -11,6 +11,8 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "model/adapter.h"
+#include "model/export.h"
+#include "model/tensors.h"
 #include "siren/file.h"
 #include "siren/model.h"
 
@@ -88,6 +90,28 @@ int siren_model_identity(const char *path, char identity[256], struct siren_erro
     base_name(path, name, sizeof name);
     write_identity(identity, name, &state);
     return 0;
+}
+
+/* The tensors of a file that was written so are not suspected: a program that writes other ones
+ * writes metadata of its own. */
+int siren_model_source(const char *path, char source[256], struct siren_error *err)
+{
+    struct tensors *ts;
+    struct stat st;
+    char hash[17];
+    source[0] = 0;
+    if (stat(path, &st) || !S_ISDIR(st.st_mode)) return SIREN_OK;
+    int rc = tensors_open(&ts, path, err);
+    if (rc) return rc;
+    const char *from = safetensors_metadata(ts, "siren.source");
+    const char *exact = safetensors_metadata(ts, "siren.exact");
+    const char *texts = safetensors_metadata(ts, "siren.texts");
+    if (from && exact && texts && !strcmp(exact, "1")) {
+        rc = export_folder_hash(path, hash, err);
+        if (!rc && !strcmp(hash, texts)) snprintf(source, 256, "%s", from);
+    }
+    tensors_close(ts);
+    return rc;
 }
 
 void siren_adapter_identity(const struct siren_adapter *a, const char *path, char identity[256])

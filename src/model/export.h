@@ -1,0 +1,29 @@
+/* The texts of an exported folder.  Private to src/model. */
+#ifndef SIREN_MODEL_EXPORT_H
+#define SIREN_MODEL_EXPORT_H
+
+#include "model/tensors.h"
+#include "siren/model.h"
+
+/* A file of the folder. */
+struct export_text {
+    char *name, *data;
+    size_t size;
+};
+enum { EXPORT_TEXTS = 16 };
+struct export_texts {
+    struct export_text items[EXPORT_TEXTS];
+    size_t n;
+};
+
+/* config.json, tokenizer.json and the others, of a source of either kind; type is that of the
+ * weights to be written.  Clear in any case. */
+int export_texts(struct export_texts *out, const struct tensors *ts, const struct siren_config *c,
+                 const char *path, enum tensor_type type, struct siren_error *err);
+void export_texts_clear(struct export_texts *texts);
+/* Of config.json and tokenizer.json, 16 hexadecimal digits. */
+void export_texts_hash(const struct export_texts *texts, char hash[17]);
+/* The same of a folder; a missing file counts as an empty one. */
+int export_folder_hash(const char *folder, char hash[17], struct siren_error *err);
+
+#endif
