@@ -96,7 +96,7 @@ static inline double peak_gflops(const struct bench *b, const struct kernels *ke
 }
 
 /* The kernels of --isa (or the best). */
-static const struct kernels *chosen_kernels(struct bench *b)
+static inline const struct kernels *chosen_kernels(struct bench *b)
 {
     enum isa isa;
     enum compute compute;
