@@ -471,6 +471,39 @@ static void test_command(void **state)
     expect_output("trained");
 }
 
+/* Stopped by Ctrl-C: the checkpoint goes on; two trainings side by side. */
+static void test_command_stopped(void **state)
+{
+    char arguments[2048];
+    struct stat st;
+    const char *curves = scratch_path("curves.svg");
+    snprintf(arguments, sizeof arguments,
+             "train sft '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
+             "--recent 3 --rows 12 --batch 6 --epochs 300 --eval-split none --lr 0 --name long",
+             the_workspace(), the_model(), the_template(), scratch_path("stopped"));
+    assert_int_equal(run_program("timeout --preserve-status -s INT 0.5", arguments, NULL), 130);
+    expect_output("the same command with --resume goes on");
+    strcat(arguments, " --resume --json");
+    assert_int_equal(run_program("timeout --preserve-status -s INT 0.5", arguments, NULL), 130);
+    expect_output("of 600 steps are done and kept");
+    snprintf(arguments, sizeof arguments, "runs '%s' trainings --json", the_workspace());
+    assert_int_equal(run_program("", arguments, NULL), 0);
+    expect_output("\"status\": \"stopped\"");
+    json_t *report = json_loads(program_output, 0, NULL), *runs = json_object_get(report, "runs");
+    size_t n = json_array_size(runs);
+    int last = (int)json_integer_value(json_object_get(json_array_get(runs, n - 1), "id"));
+    json_decref(report);
+    snprintf(arguments, sizeof arguments, "runs '%s' trainings %d %d --curves '%s'",
+             the_workspace(), last - 2, last, curves);
+    assert_int_equal(run_program("", arguments, NULL), 0);
+    expect_output("training.epochs");
+    expect_output("300.0");
+    assert_int_equal(stat(curves, &st), 0);
+    snprintf(arguments, sizeof arguments, "runs '%s' show %d", the_workspace(), last);
+    assert_int_equal(run_program("", arguments, NULL), 0);
+    expect_output("of 600 steps in");
+}
+
 static void test_command_mistakes(void **state)
 {
     assert_int_equal(siren(TRAIN, "--lora-targets q,x"), 2);
@@ -502,6 +535,7 @@ int main(void)
         cmocka_unit_test(test_labels_of_several_tokens),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_command),
+        cmocka_unit_test(test_command_stopped),
         cmocka_unit_test(test_command_mistakes),
     };
     return cmocka_run_group_tests(tests, set_up, scratch_delete);

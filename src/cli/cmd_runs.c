@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/report.h"
+#include "cli/trainings.h"
 #include "siren/app.h"
 
 enum { MAX_RUNS = 256 };
@@ -206,16 +207,33 @@ static int side_by_side(struct cli *cli)
     return 0;
 }
 
+static int trainings(struct cli *cli)
+{
+    struct siren_workspace *ws;
+    int64_t ids[MAX_RUNS];
+    size_t n = 0;
+    int rc = 0;
+    for (size_t i = 2; i < cli_n_args(cli) && n < MAX_RUNS && !rc; i++)
+        rc = run_id(cli, i, &ids[n++]);
+    if (!rc) rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
+    if (rc) return rc;
+    rc = trainings_report(cli, ws, ids, n, cli_string(cli, "curves"));
+    siren_workspace_close(ws);
+    return rc;
+}
+
 static int run(struct cli *cli)
 {
     const char *action = cli_arg(cli, 1);
     struct siren_workspace *ws;
     int rc;
+    if (action && !strcmp(action, "trainings")) return trainings(cli);
     if (action && !strcmp(action, "compare")) return compare(cli);
     if (action && !strcmp(action, "delete")) return delete (cli);
     if (action && !strcmp(action, "table")) return side_by_side(cli);
     if (action && strcmp(action, "list") != 0 && strcmp(action, "show") != 0)
-        return cli_usage(cli, "\"%s\" is none of list, show, table, compare, delete", action);
+        return cli_usage(cli, "\"%s\" is none of list, show, table, compare, trainings, delete",
+                         action);
     rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = action && !strcmp(action, "show") ? show(cli, ws) : list(cli, ws);
@@ -236,13 +254,22 @@ const struct cli_command cmd_runs = {
         "  table [RUN...]   several (or all) side by side, on the rows that all of them have\n"
         "  compare A B      the losses of two runs on the rows that both have, with the interval "
         "of the difference\n"
+        "  trainings [RUN...]  trainings side by side; of those named, the settings that differ\n"
         "  delete RUN       remove one and its predictions",
     .common = CLI_JSON | CLI_THREADS,
+    .options = (const struct cli_option[]){{.name = "curves",
+                                            .type = CLI_STRING,
+                                            .argument = "FILE",
+                                            .help = "with trainings: their learning curves, as "
+                                                    "an SVG"},
+                                           {0}},
     .examples =
         (const struct cli_example[]){
             {"siren runs films.siren", "All runs."},
             {"siren runs films.siren show 3", "One of them."},
             {"siren runs films.siren table 1 2 3", "Three side by side."},
+            {"siren runs films.siren trainings 4 5 --curves curves.svg",
+             "Two trainings: what they reached, what was set differently, their curves."},
             {"siren runs films.siren compare 3 1", "Is run 3 better than run 1, or is it chance?"},
             {0}},
     .run = run,

@@ -193,8 +193,9 @@ int training_report(struct cli *cli, const struct training_command *t,
 {
     cli_progress_end(cli);
     if (rc == SIREN_ECANCEL)
-        cli_note(cli, "what is done is kept in %s: the same command with --resume goes on",
-                 t->training.loop.folder);
+        cli_note(
+            cli, "%s of %s steps are done and kept in %s: the same command with --resume goes on",
+            cli_number(result->steps), cli_number(result->total_steps), t->training.loop.folder);
     if (rc) return rc;
     if (cli->json) return cli_print_json(cli, result_json(t, result));
     print_result(cli, t, result);

@@ -1,0 +1,268 @@
+#include "cli/trainings.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "cli/report.h"
+#include "siren/plot.h"
+#include "train/trainer.h"
+
+struct entry {
+    const struct siren_run *run;
+    json_t *settings, *training; /* of the run; training: NULL until it has ended or was stopped */
+};
+
+struct trainings {
+    struct siren_run *runs;
+    size_t n_runs;
+    struct entry *list;
+    size_t n;
+};
+
+static int wanted(const int64_t *ids, size_t n, int64_t id)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] == id) return 1;
+    return n == 0;
+}
+
+static void add(struct trainings *t, const struct siren_run *run)
+{
+    struct entry e = {.run = run, .settings = json_loads(run->settings, 0, NULL)};
+    json_t *metrics = *run->metrics ? json_loads(run->metrics, 0, NULL) : NULL;
+    e.training = json_incref(json_object_get(metrics, "training"));
+    json_decref(metrics);
+    if (json_object_get(e.settings, "training")) {
+        t->list[t->n++] = e;
+        return;
+    }
+    json_decref(e.settings);
+    json_decref(e.training);
+}
+
+static int load(struct trainings *t, struct siren_workspace *ws, const int64_t *ids, size_t n,
+                struct siren_error *err)
+{
+    int rc = siren_runs_load(&t->runs, &t->n_runs, ws, NULL, err);
+    if (rc) return rc;
+    t->list = alloc_zeroed(t->n_runs + 1, sizeof *t->list);
+    if (!t->list) return siren_fail_memory(err, "runs", t->n_runs * sizeof *t->list);
+    for (size_t i = 0; i < t->n_runs; i++)
+        if (wanted(ids, n, t->runs[i].id)) add(t, &t->runs[i]);
+    return t->n ? 0 : siren_fail(err, SIREN_ENOTFOUND, "none of these runs is a training");
+}
+
+static void clear(struct trainings *t)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        json_decref(t->list[i].settings);
+        json_decref(t->list[i].training);
+    }
+    free(t->list);
+    siren_runs_free(t->runs, t->n_runs);
+}
+
+/* ---- results ---- */
+
+static uint64_t count(const json_t *object, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
+static void print_results(struct cli *cli, const struct trainings *t)
+{
+    struct cli_table *table = cli_table_create(
+        "Run|Kind|Name|Status|Steps|Loss|Metric|Best|At step|Tokens|Time", "rlLlrrlrrrr");
+    for (size_t i = 0; i < t->n; i++) {
+        const struct entry *e = &t->list[i];
+        const char *metric = json_string_value(json_object_get(e->training, "metric"));
+        cli_table_cell(table, "%lld", (long long)e->run->id);
+        cli_table_cell(table, "%s", e->run->kind);
+        cli_table_cell(table, "%s", e->run->name);
+        cli_table_cell(table, "%s", siren_run_status_name(e->run->status));
+        cli_table_cell(table, "%s", cli_number(count(e->training, "steps")));
+        cli_table_cell(table, "%s", report_real(e->training, "loss"));
+        cli_table_cell(table, "%s", metric ? metric : "");
+        cli_table_cell(table, "%s", report_real(e->training, "best"));
+        cli_table_cell(table, "%s", metric ? cli_number(count(e->training, "best_step")) : "");
+        cli_table_cell(table, "%s", cli_number(count(e->training, "tokens")));
+        cli_table_cell(table, "%s",
+                       cli_seconds(json_number_value(json_object_get(e->training, "seconds"))));
+    }
+    cli_table_print(cli, table);
+}
+
+/* ---- settings that differ ---- */
+
+/* Each leaf of a settings object as "path" -> text, into flat. */
+static void flatten(json_t *flat, const char *path, json_t *value)
+{
+    const char *key;
+    json_t *member;
+    char *text;
+    if (!json_is_object(value)) {
+        text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        json_object_set_new(flat, path, json_string(text ? text : ""));
+        free(text);
+        return;
+    }
+    json_object_foreach(value, key, member)
+    {
+        struct buf inner = {0};
+        buf_printf(&inner, "%s%s%s", path, *path ? "." : "", key);
+        flatten(flat, buf_text(&inner), member);
+        buf_free(&inner);
+    }
+}
+
+/* {"training.lr": ["0.0001", "0.001"], …} in the order of the runs; null: a run has none. */
+static json_t *differences(const struct trainings *t)
+{
+    json_t *all = json_object(), *flat = json_array(), *out = json_object(), *value;
+    const char *path;
+    for (size_t i = 0; i < t->n; i++) {
+        json_t *mine = json_object();
+        flatten(mine, "", t->list[i].settings);
+        json_object_update_missing(all, mine);
+        json_array_append_new(flat, mine);
+    }
+    json_object_foreach(all, path, value)
+    {
+        json_t *values = json_array();
+        int differ = 0;
+        for (size_t i = 0; i < t->n; i++) {
+            json_t *one = json_object_get(json_array_get(flat, i), path);
+            differ |= !one || !json_equal(one, value);
+            json_array_append(values, one ? one : json_null());
+        }
+        if (differ) json_object_set(out, path, values);
+        json_decref(values);
+    }
+    json_decref(all);
+    json_decref(flat);
+    return out;
+}
+
+static void print_differences(struct cli *cli, const struct trainings *t, const json_t *differ)
+{
+    struct buf columns = {0}, align = {0};
+    const char *path;
+    json_t *values;
+    buf_puts(&columns, "Setting");
+    buf_puts(&align, "l");
+    for (size_t i = 0; i < t->n; i++) {
+        buf_printf(&columns, "|%lld", (long long)t->list[i].run->id);
+        buf_puts(&align, "L");
+    }
+    struct cli_table *table = cli_table_create(buf_text(&columns), buf_text(&align));
+    json_object_foreach((json_t *)differ, path, values)
+    {
+        cli_table_cell(table, "%s", path);
+        for (size_t i = 0; i < t->n; i++) {
+            const char *text = json_string_value(json_array_get(values, i));
+            cli_table_cell(table, "%s", text ? text : "");
+        }
+    }
+    cli_print(cli, "\n");
+    cli_table_print(cli, table);
+    buf_free(&columns);
+    buf_free(&align);
+}
+
+/* ---- curves ---- */
+
+struct curve {
+    char label[80];
+    double *x, *y;
+};
+
+/* The metric on valid by step, off the run's log; without any evaluation the loss. */
+static int read_curve(struct curve *c, struct siren_series *series, const struct entry *e,
+                      struct siren_error *err)
+{
+    const char *folder = json_string_value(json_object_get(e->settings, "folder"));
+    const char *metric =
+        json_string_value(json_object_get(json_object_get(e->settings, "training"), "metric"));
+    json_t *log = trainer_read_log(folder ? folder : "", err), *line;
+    size_t n = json_array_size(log), i;
+    if (!log) return err->code;
+    c->x = alloc_array(n + 1, sizeof *c->x);
+    c->y = alloc_array(n + 1, sizeof *c->y);
+    if (!c->x || !c->y) {
+        json_decref(log);
+        return siren_fail_memory(err, "a curve", n * sizeof *c->x);
+    }
+    snprintf(c->label, sizeof c->label, "%lld %s %s", (long long)e->run->id,
+             *e->run->name ? e->run->name : e->run->kind, metric ? metric : "loss");
+    *series = (struct siren_series){.label = c->label, .x = c->x, .y = c->y, .points = 1};
+    json_array_foreach(log, i, line)
+    {
+        const json_t *valid = json_object_get(line, "valid");
+        const json_t *y = metric ? json_object_get(valid, metric) : json_object_get(line, "loss");
+        if (!json_is_number(y)) continue;
+        c->x[series->n] = json_number_value(json_object_get(line, "step"));
+        c->y[series->n++] = json_number_value(y);
+    }
+    json_decref(log);
+    return 0;
+}
+
+static int draw(const struct trainings *t, const char *path, struct siren_error *err)
+{
+    struct curve *curves = alloc_zeroed(t->n, sizeof *curves);
+    struct siren_series *series = alloc_zeroed(t->n, sizeof *series);
+    int rc = curves && series ? 0 : siren_fail_memory(err, "curves", t->n * sizeof *curves);
+    for (size_t i = 0; i < t->n && !rc; i++)
+        rc = read_curve(&curves[i], &series[i], &t->list[i], err);
+    if (!rc) {
+        struct siren_plot plot = {
+            .title = "Learning curves", .x = {.label = "step"}, .series = series, .n_series = t->n};
+        rc = siren_plot_write(&plot, path, err);
+    }
+    for (size_t i = 0; i < t->n && curves; i++) {
+        free(curves[i].x);
+        free(curves[i].y);
+    }
+    free(curves);
+    free(series);
+    return rc;
+}
+
+/* ---- all of it ---- */
+
+static json_t *json_report(const struct trainings *t, json_t *differ)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < t->n; i++) {
+        const struct entry *e = &t->list[i];
+        json_array_append_new(
+            list, json_pack("{s:I,s:s,s:s,s:s,s:O?}", "id", (json_int_t)e->run->id, "kind",
+                            e->run->kind, "name", e->run->name, "status",
+                            siren_run_status_name(e->run->status), "training", e->training));
+    }
+    return json_pack("{s:o,s:O}", "runs", list, "differences", differ);
+}
+
+int trainings_report(struct cli *cli, struct siren_workspace *ws, const int64_t *ids, size_t n,
+                     const char *curves)
+{
+    struct trainings t = {0};
+    int rc = load(&t, ws, ids, n, &cli->err);
+    if (!rc && curves) rc = draw(&t, curves, &cli->err);
+    if (!rc) {
+        json_t *differ = differences(&t);
+        if (cli->json) {
+            rc = cli_print_json(cli, json_report(&t, differ));
+        } else {
+            print_results(cli, &t);
+            if (t.n > 1 && n) print_differences(cli, &t, differ);
+        }
+        json_decref(differ);
+    }
+    clear(&t);
+    return rc;
+}

@@ -1,0 +1,13 @@
+/* siren runs WORKSPACE trainings: trainings side by side. */
+#ifndef SIREN_CLI_TRAININGS_H
+#define SIREN_CLI_TRAININGS_H
+
+#include "cli/cli.h"
+#include "siren/workspace.h"
+
+/* Those of these runs that are trainings (all of the workspace's if `ids` is empty): results, the
+ * settings that are not the same in all, and, with a path, their curves on valid as one chart. */
+int trainings_report(struct cli *cli, struct siren_workspace *ws, const int64_t *ids, size_t n,
+                     const char *curves);
+
+#endif
