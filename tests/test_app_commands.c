@@ -105,6 +105,41 @@ static void lines_become_vectors(void **state)
     assert_int_equal(n, 3);
 }
 
+/* Vectors of mode bf16 are near those of f32, and carry the mode in their encoder's name. */
+static void vectors_in_bf16(void **state)
+{
+    json_t *v[2];
+    struct siren_pool *pool;
+    struct siren_encoder encoder;
+    const struct siren_encoder_options mode = {.compute = "bf16"};
+    double most = 0;
+    for (int i = 0; i < 2; i++) {
+        char arguments[256];
+        snprintf(arguments, sizeof arguments,
+                 "embed-text -e tests/fixtures/models/bert --json --compute %s < %s",
+                 i ? "bf16" : "f32", scratch_write("one.txt", "two words\n", 10));
+        v[i] = json_of(arguments);
+    }
+    for (size_t i = 0; i < json_array_size(v[0]); i++)
+        most = fmax(most, fabs(json_number_value(json_array_get(v[0], i)) -
+                               json_number_value(json_array_get(v[1], i))));
+    assert_true(most > 0 && most < 0.05);
+    json_decref(v[0]);
+    json_decref(v[1]);
+    MUST(siren_pool_create(&pool, 1, ERR));
+    MUST(siren_encoder_open(&encoder, "tests/fixtures/models/bert", &mode, pool, ERR));
+    assert_non_null(strstr(encoder.identity, ", bf16"));
+    assert_string_equal(siren_encoder_compute(encoder.identity), "bf16");
+    siren_encoder_close(&encoder);
+    MUST(siren_encoder_open(&encoder, "tests/fixtures/models/bert", NULL, pool, ERR));
+    assert_null(strchr(encoder.identity, ','));
+    assert_string_equal(siren_encoder_compute(encoder.identity), "f32");
+    assert_string_equal(siren_encoder_compute("a, b#0123"), "f32");
+    assert_string_equal(siren_encoder_compute(""), "f32");
+    siren_encoder_close(&encoder);
+    siren_pool_free(pool);
+}
+
 static void samples_depend_on_the_seed_only(void **state)
 {
     static const char command[] = "generate -m tests/fixtures/models/smol --raw -p ab -n 3 "
@@ -178,6 +213,7 @@ int main(void)
         cmocka_unit_test(logprobs_are_those_of_the_library),
         cmocka_unit_test(a_prompt_file_is_taken_to_the_last_byte),
         cmocka_unit_test(lines_become_vectors),
+        cmocka_unit_test(vectors_in_bf16),
         cmocka_unit_test(samples_depend_on_the_seed_only),
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),

@@ -81,7 +81,7 @@ static void models_are_told_apart(void **state)
     if (!have_models()) skip();
     assert_int_equal(siren_lm_open(&lm, encoder_path, NULL, pool, ERR), SIREN_EINVAL);
     assert_non_null(strstr(must_error.message, "encoder"));
-    assert_int_equal(siren_encoder_open(&encoder, model, pool, ERR), SIREN_EINVAL);
+    assert_int_equal(siren_encoder_open(&encoder, model, NULL, pool, ERR), SIREN_EINVAL);
     assert_non_null(strstr(must_error.message, "language model"));
     MUST(siren_model_identity(model, a, ERR));
     MUST(siren_model_identity(encoder_path, b, ERR));
@@ -104,7 +104,7 @@ static void texts_are_embedded_and_cut(void **state)
     for (int i = 0; i < 40000; i++) endless[i] = i % 5 ? 'a' + (char)(i % 7) : ' ';
     endless[40000] = '\0';
     texts[1] = endless;
-    MUST(siren_encoder_open(&e, encoder_path, pool, ERR));
+    MUST(siren_encoder_open(&e, encoder_path, NULL, pool, ERR));
     v = malloc(3 * (size_t)e.d * sizeof *v);
     MUST(siren_encoder_embed(&e, texts, 3, v, NULL, ERR));
     for (int k = 0; k < e.d; k++) length += (double)v[k] * v[k];

@@ -44,6 +44,8 @@ static void test_text(void **state)
     expect_output("288, head tied to the embedding");
     expect_output("byte-level BPE, 288 tokens");
     expect_output("Q4_1");
+    expect_output("This machine    ");
+    expect_output(" kernels; --compute bf16 ");
     assert_int_equal(info(FIXTURES "yarn"), 0);
     expect_output("YaRN by 4 from 32 positions");
     expect_output("Tokenizer       none");

@@ -44,7 +44,7 @@ static void test_place(void **state)
     int topic;
     snprintf(path, sizeof path, "%s/all-minilm-l6-v2", models);
     ok(siren_pool_create(&pool, 1, &err));
-    ok(siren_encoder_open(&encoder, path, pool, &err));
+    ok(siren_encoder_open(&encoder, path, NULL, pool, &err));
     struct siren_workspace *ws =
         import_text("place.siren", "user,item,rating\na,x,4\na,y,5\n", NULL, NULL);
     int alone = add(ws, "n0", "Tank warfare in 1943");

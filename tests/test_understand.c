@@ -278,7 +278,7 @@ static void test_embed(void **state)
     snprintf(encoder_path, sizeof encoder_path, "%s/all-minilm-l6-v2", models);
     make_workspace(path, "embed.siren");
     check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
-    check(siren_encoder_open(&encoder, encoder_path, pool, &err));
+    check(siren_encoder_open(&encoder, encoder_path, NULL, pool, &err));
     check(siren_embed_items(ws, &encoder, 0, &report, NULL, &err));
     assert_int_equal(report.n_embedded, ITEMS);
     check(siren_embeddings_load(&e, ws, encoder.identity, &err));

@@ -93,10 +93,20 @@ struct siren_encoder {
     struct siren_model *model;
     struct siren_engine *engine;
     int d, unit, max_tokens;
+    /* As of siren_model_identity(); a compute mode other than f32 stands behind it
+     * ("bge-m3#0123456789abcdef, bf16"), since its vectors are others and must not be mixed. */
     char identity[256];
 };
-int siren_encoder_open(struct siren_encoder *out, const char *path, struct siren_pool *pool,
+struct siren_encoder_options {
+    const char *isa, *compute; /* siren_engine_options */
+};
+/* options may be NULL. */
+int siren_encoder_open(struct siren_encoder *out, const char *path,
+                       const struct siren_encoder_options *options, struct siren_pool *pool,
                        struct siren_error *err);
+/* The compute mode that an encoder's identity names, for an encoder that is to fit vectors which
+ * are there: "f32", or what stands behind the comma. */
+const char *siren_encoder_compute(const char *identity);
 void siren_encoder_close(struct siren_encoder *encoder);
 /* out: (n, d).  Texts beyond max_tokens tokens are cut at their end. */
 int siren_encoder_embed(struct siren_encoder *encoder, const char *const *texts, size_t n,

@@ -1,13 +1,36 @@
 /* A sentence encoder with its tokenizer. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "siren/app.h"
 
-static int open_parts(struct siren_encoder *e, const char *path, struct siren_pool *pool,
+const char *siren_encoder_compute(const char *identity)
+{
+    const char *mode = strrchr(identity, ',');
+    return mode && mode[1] == ' ' && !strchr(mode, '#') ? mode + 2 : "f32";
+}
+
+/* The hash is at the end of what siren_model_identity() gives; a name that is too long is cut. */
+static void add_mode(char identity[256], const char *mode)
+{
+    char hash[32];
+    const char *at = strrchr(identity, '#');
+    size_t room = 256 - strlen(mode) - 3;
+    if (!strcmp(mode, "f32")) return;
+    snprintf(hash, sizeof hash, "%s", at ? at : "");
+    size_t name = strlen(identity) - strlen(hash), most = room - strlen(hash);
+    if (name > most) name = most;
+    snprintf(identity + name, 256 - name, "%s, %s", hash, mode);
+}
+
+static int open_parts(struct siren_encoder *e, const char *path,
+                      const struct siren_encoder_options *options, struct siren_pool *pool,
                       struct siren_error *err)
 {
+    struct siren_engine_options engine = {.isa = options ? options->isa : NULL,
+                                          .compute = options ? options->compute : NULL};
     const struct siren_config *config;
     int rc = siren_model_identity(path, e->identity, err);
     if (!rc) rc = siren_model_load(&e->model, path, NULL, pool, err);
@@ -21,15 +44,18 @@ static int open_parts(struct siren_encoder *e, const char *path, struct siren_po
     e->unit = config->normalize;
     e->max_tokens = config->max_tokens;
     rc = siren_tokenizer_load(&e->tokenizer, path, err);
-    return rc ? rc : siren_engine_create(&e->engine, e->model, pool, NULL, err);
+    if (!rc) rc = siren_engine_create(&e->engine, e->model, pool, &engine, err);
+    if (!rc) add_mode(e->identity, siren_engine_compute(e->engine));
+    return rc;
 }
 
-int siren_encoder_open(struct siren_encoder *out, const char *path, struct siren_pool *pool,
+int siren_encoder_open(struct siren_encoder *out, const char *path,
+                       const struct siren_encoder_options *options, struct siren_pool *pool,
                        struct siren_error *err)
 {
     int rc;
     *out = (struct siren_encoder){0};
-    rc = open_parts(out, path, pool, err);
+    rc = open_parts(out, path, options, pool, err);
     if (rc) siren_encoder_close(out);
     return rc;
 }

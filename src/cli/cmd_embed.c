@@ -31,7 +31,8 @@ static int run(struct cli *cli)
     if (!pool) return cli->err.code;
     int rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (rc) return rc;
-    rc = siren_encoder_open(&encoder, path, pool, &cli->err);
+    const struct siren_encoder_options mode = {cli_string(cli, "isa"), cli_string(cli, "compute")};
+    rc = siren_encoder_open(&encoder, path, &mode, pool, &cli->err);
     if (!rc) {
         rc = siren_embed_items(ws, &encoder, cli_flag(cli, "all"), &report, cli_progress(cli),
                                &cli->err);
@@ -56,8 +57,10 @@ const struct cli_command cmd_embed = {
     .description =
         "A sentence encoder reads \"Title: …\", \"Category: …\" and \"Feature: …\" of each item; "
         "topics and retrieval rest on its vectors. Only items that are new or whose text has "
-        "changed are embedded. Stopped half way, it keeps what is done and goes on next time.",
-    .common = CLI_JSON | CLI_ENCODER | CLI_THREADS,
+        "changed are embedded. Stopped half way, it keeps what is done and goes on next time.\n\n"
+        "Vectors made with --compute bf16 are those of another encoder, as far as a workspace is "
+        "concerned: they replace the others in topics and retrieval, and are never mixed.",
+    .common = CLI_JSON | CLI_ENCODER | CLI_THREADS | CLI_ISA,
     .options = options,
     .examples =
         (const struct cli_example[]){

@@ -101,7 +101,8 @@ static int run(struct cli *cli)
     j = alloc_zeroed(1, sizeof *j);
     if (!j) return siren_fail_memory(&cli->err, "input", sizeof *j);
     j->cli = cli;
-    rc = siren_encoder_open(&j->encoder, path, pool, &cli->err);
+    const struct siren_encoder_options mode = {cli_string(cli, "isa"), cli_string(cli, "compute")};
+    rc = siren_encoder_open(&j->encoder, path, &mode, pool, &cli->err);
     if (!rc) rc = embed_all(j);
     siren_encoder_close(&j->encoder);
     free(j);
@@ -114,7 +115,7 @@ const struct cli_command cmd_embed_text = {
     .summary = "print the sentence embedding of each line of standard input",
     .description = "Each line is embedded by itself, pooled and normalised as the encoder's own "
                    "files say, and printed as one line: with --json an array of numbers.",
-    .common = CLI_JSON | CLI_THREADS | CLI_ENCODER,
+    .common = CLI_JSON | CLI_THREADS | CLI_ENCODER | CLI_ISA,
     .examples =
         (const struct cli_example[]){
             {"echo 'A quiet film about the sea' | siren embed-text --encoder all-MiniLM-L6-v2 "

@@ -10,6 +10,7 @@
 #include "siren/adapter.h"
 #include "siren/chat.h"
 #include "siren/tokenizer.h"
+#include "tensor/kernels.h"
 
 struct by_type {
     uint64_t tensors, parameters, bytes;
@@ -177,6 +178,28 @@ static void print_types(struct cli *cli, const struct info *info)
     cli_table_print(cli, table);
 }
 
+/* What makes --compute bf16 faster than f32 on this machine; NULL: nothing. */
+static const char *bf16_instruction(void)
+{
+    if (isa_best() == ISA_AMX) return "AMX's tiles";
+    return isa_best() >= ISA_AVX512 && strstr(isa_describe(), "avx512_bf16") ? "VDPBF16PS" : NULL;
+}
+
+static void print_machine(struct cli *cli)
+{
+    const struct kernels *k = kernels_select(isa_best(), &cli->err);
+    const char *bf16 = bf16_instruction();
+    line(cli, "This machine", "%s kernels; --compute bf16 %s%s", k ? k->name : "no",
+         bf16 ? "is the faster one, by " : "would gain nothing", bf16 ? bf16 : "");
+}
+
+static json_t *json_machine(struct cli *cli)
+{
+    const struct kernels *k = kernels_select(isa_best(), &cli->err);
+    return json_pack("{s:s, s:s, s:s?}", "kernels", k ? k->name : "", "features", isa_describe(),
+                     "bf16", bf16_instruction());
+}
+
 /* ---- JSON --------------------------------------------------------------- */
 
 static json_t *json_types(const struct info *info)
@@ -327,6 +350,7 @@ static int describe_model(struct cli *cli, const char *path)
     read_text_side(&info);
     if (cli->json) {
         json_t *out = json_info(&info);
+        json_object_set_new(out, "machine", json_machine(cli));
         if (adapter.path) json_object_set_new(out, "adapter", json_adapter(&adapter));
         rc = cli_print_json(cli, out);
     } else {
@@ -334,6 +358,7 @@ static int describe_model(struct cli *cli, const char *path)
         print_shape(cli, &info.config);
         print_text_side(cli, &info);
         line(cli, "Content hash", "%s", info.hash);
+        print_machine(cli);
         print_types(cli, &info);
         if (adapter.path) {
             cli_print(cli, "\n");

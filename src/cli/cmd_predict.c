@@ -153,7 +153,9 @@ static int print_topic(struct cli *cli, const struct predict *p)
     struct siren_encoder encoder;
     int topic, rc;
     if (!title || !path || !p->app.topics.k) return 0;
-    rc = siren_encoder_open(&encoder, path, cli_pool(cli), &cli->err);
+    const struct siren_encoder_options mode = {
+        .isa = cli_string(cli, "isa"), .compute = siren_encoder_compute(p->app.topics.encoder)};
+    rc = siren_encoder_open(&encoder, path, &mode, cli_pool(cli), &cli->err);
     if (rc) return rc;
     rc = siren_nearest_topic(&p->app, &encoder, title, cli_string(cli, "categories"), &topic,
                              &cli->err);

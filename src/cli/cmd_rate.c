@@ -43,6 +43,19 @@ static int add_item(struct cli *cli, struct siren_workspace *ws, const char *ext
     return rc;
 }
 
+/* In the mode of the vectors that the topics rest on. */
+static int open_encoder(struct cli *cli, struct siren_workspace *ws, const char *path,
+                        struct siren_pool *pool, struct siren_encoder *out)
+{
+    struct siren_topics topics;
+    int rc = siren_topics_load(&topics, ws, &cli->err);
+    if (rc && rc != SIREN_ENOTFOUND) return rc;
+    const struct siren_encoder_options mode = {.compute = siren_encoder_compute(topics.encoder)};
+    rc = siren_encoder_open(out, path, &mode, pool, &cli->err);
+    siren_topics_clear(&topics);
+    return rc;
+}
+
 static int place(struct cli *cli, struct siren_workspace *ws, int item, struct outcome *out)
 {
     const char *path = cli_string(cli, "encoder");
@@ -50,7 +63,7 @@ static int place(struct cli *cli, struct siren_workspace *ws, int item, struct o
     struct siren_pool *pool = cli_pool(cli);
     struct siren_encoder encoder;
     if (!pool) return cli->err.code;
-    int topic, rc = siren_encoder_open(&encoder, path, pool, &cli->err);
+    int topic, rc = open_encoder(cli, ws, path, pool, &encoder);
     if (rc) return rc;
     rc = siren_place_item(ws, &encoder, item, &topic, &cli->err);
     siren_encoder_close(&encoder);
