@@ -77,9 +77,10 @@ static const char *the_template(void)
     return path;
 }
 
-static void bench_open(struct bench *b, const char *folder, enum siren_ending mode, int threads)
+static void bench_open_all(struct bench *b, const char *folder, enum siren_ending mode, int threads,
+                           const struct siren_trainable *weights)
 {
-    struct siren_lm_options options = {.chat_template = the_template()};
+    struct siren_lm_options options = {.chat_template = the_template(), .trainable = weights};
     memset(b, 0, sizeof *b);
     MUST(siren_app_open(&b->app, the_workspace(), SIREN_WORKSPACE_WRITE, ERR));
     MUST(siren_pool_create(&b->pool, threads, ERR));
@@ -104,7 +105,13 @@ static void bench_open(struct bench *b, const char *folder, enum siren_ending mo
     t->predict.mode = mode;
     MUST(siren_strategy_parse(&t->predict.strategy, "recent", ERR));
     t->predict.strategy.n_recent = 3;
+    t->full = weights != NULL;
     b->options.loss = (struct siren_rating_loss){.ce = 1};
+}
+
+static void bench_open(struct bench *b, const char *folder, enum siren_ending mode, int threads)
+{
+    bench_open_all(b, folder, mode, threads, NULL);
 }
 
 static void bench_close(struct bench *b)
@@ -239,6 +246,54 @@ static void test_stopped(void **state)
         bench_close(&whole);
         bench_close(&parts);
     }
+}
+
+/* ---- all weights ---- */
+
+/* What a model folder makes of the valid rows. */
+static double mae_of(struct bench *b, const char *folder)
+{
+    struct siren_lm_options options = {.chat_template = the_template()};
+    struct siren_lm lm, *before = b->lm.session ? b->training.lm : NULL;
+    struct training_rows rows;
+    char path[300];
+    double mae;
+    json_t *fields = json_object();
+    snprintf(path, sizeof path, "%s/model", folder);
+    MUST(siren_lm_open(&lm, path, &options, b->pool, ERR));
+    MUST(training_rows(&b->training, &rows, ERR));
+    b->training.lm = &lm;
+    MUST(training_evaluate(&b->training, NULL, &rows, &mae, fields, NULL, ERR));
+    b->training.lm = before;
+    training_rows_clear(&rows);
+    siren_lm_close(&lm);
+    json_decref(fields);
+    return mae;
+}
+
+static void test_all_weights(void **state)
+{
+    static struct bench whole, parts;
+    double loss[64];
+    bench_open_all(&whole, "all whole", SIREN_AO, 2, &SIREN_TRAIN_ALL);
+    whole.training.loop.epochs = 4;
+    MUST(bench_run(&whole, 1000));
+    size_t n = logged(whole.folder, "loss", loss, 64);
+    assert_int_equal(n, 12);
+    assert_true(loss[9] + loss[10] + loss[11] < 0.8 * (loss[0] + loss[1] + loss[2]));
+    bench_open_all(&parts, "all parts", SIREN_AO, 1, &SIREN_TRAIN_ALL);
+    parts.training.loop.epochs = 4;
+    assert_int_equal(bench_run(&parts, 5), SIREN_ECANCEL);
+    bench_close(&parts);
+    bench_open_all(&parts, "all parts", SIREN_AO, 2, &SIREN_TRAIN_ALL);
+    parts.training.loop.epochs = 4;
+    MUST(bench_run(&parts, 1000));
+    assert_true(parts.result.resumed && parts.result.best == whole.result.best);
+    assert_same_file(whole.folder, parts.folder, "model/model.safetensors");
+    assert_same_file(whole.folder, parts.folder, "model/tokenizer.json");
+    assert_true(mae_of(&whole, whole.folder) == whole.result.best);
+    bench_close(&whole);
+    bench_close(&parts);
 }
 
 /* It dies at a row, whatever it is doing: the process cannot say good-bye. */
@@ -510,6 +565,8 @@ static void test_command_mistakes(void **state)
     expect_output("--lora-targets: found \"x\", expected q, k, v");
     assert_int_equal(siren(TRAIN, "--lora-targets ''"), 2);
     assert_int_equal(siren(TRAIN, "--response essay"), 2);
+    assert_int_equal(siren(TRAIN, "--weights all --adapter here"), 2);
+    expect_output("merge the adapter first");
     assert_int_equal(siren(TRAIN, "--batch 0"), 2);
     assert_int_equal(run_program("", "train sft x.siren --model x", NULL), 2);
     expect_output("--out DIR is needed");
@@ -529,6 +586,7 @@ int main(void)
         cmocka_unit_test(test_learns_rationales),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_all_weights),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_cuts_change_rounding_only),
         cmocka_unit_test(test_scores_with_the_adapter),

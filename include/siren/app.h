@@ -70,6 +70,7 @@ struct siren_lm_options {
     int expand;                /* siren_model_options */
     size_t cache_bytes;        /* siren_session_options */
     const char *adapter;       /* a LoRA adapter's folder; NULL */
+    const struct siren_trainable *trainable; /* siren_model_options; NULL */
 };
 /* A .gguf file or a folder; an encoder is refused.  options may be NULL.  The pool must outlive it.
  */

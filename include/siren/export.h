@@ -13,7 +13,8 @@
  * computes what its source computes, to the bit.
  *
  * The folder appears whole or not at all: it is written under another name beside, synced and
- * renamed.  An existing one is never touched (SIREN_EEXISTS), unless it is empty.
+ * renamed.  An existing one is never touched (SIREN_EEXISTS), unless it is empty or `replace` says so: then the old one stays until
+ * the new one is whole.
  *
  * The safetensors' metadata says where the numbers come from: siren.source, the identity of the
  * source; siren.exact, 1 where no number was rounded and nothing merged; siren.adapter, the
@@ -26,11 +27,16 @@
 #include <stdint.h>
 
 #include "siren/error.h"
+#include "siren/model.h"
 #include "siren/progress.h"
 
 struct siren_export_options {
     const char *adapter; /* a LoRA adapter's folder, merged into the weights; NULL: none */
     const char *dtype;   /* "f32" (or NULL), "bf16", "f16" */
+    /* The weights that this model trains are written with their present values, the rest (and all
+     * texts) from the file it was loaded from, which `model` names; NULL: all from the file. */
+    const struct siren_model *trained;
+    int replace; /* 1: an export that is there already is replaced, in one step */
 };
 struct siren_export_report {
     uint64_t n_tensors, n_parameters, bytes; /* of model.safetensors */

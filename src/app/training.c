@@ -8,6 +8,8 @@
 
 #include "app/parts.h"
 #include "base/alloc.h"
+#include "base/buf.h"
+#include "siren/export.h"
 
 struct training training_defaults(void)
 {
@@ -83,6 +85,8 @@ void training_rows_clear(struct training_rows *rows)
 int training_adapter(const struct training *t, struct siren_adapter **out, struct siren_error *err)
 {
     struct siren_adapter_config config = t->lora;
+    *out = NULL;
+    if (t->full) return 0;
     if (t->start) return siren_adapter_load(out, t->start, t->lm->model, err);
     config.seed = t->loop.seed;
     if (config.last_layer < 0) config.last_layer = siren_model_config(t->lm->model)->n_layers - 1;
@@ -132,7 +136,10 @@ json_t *training_settings(const struct training *t, const struct training_rows *
     json_object_set_new(j, "eval_split", json_string(t->eval_split ? t->eval_split : ""));
     json_object_set_new(j, "eval_rows", json_integer((json_int_t)rows->n_valid));
     json_object_set_new(j, "predict", app_options_json(&t->predict));
-    json_object_set_new(j, "adapter", adapter_json(t));
+    if (t->full)
+        json_object_set_new(j, "weights", json_string("all"));
+    else
+        json_object_set_new(j, "adapter", adapter_json(t));
     return j;
 }
 
@@ -314,12 +321,38 @@ static int finish(struct training *t, const struct trainer_task *task,
     return rc ? rc : failed;
 }
 
+/* ---- all weights ---- */
+
+static int weights_changed(void *context, struct siren_error *err)
+{
+    struct training *t = context;
+    return siren_model_changed(t->lm->model, t->pool, err);
+}
+
+static int save_weights(void *context, const char *folder, struct siren_error *err)
+{
+    struct training *t = context;
+    const struct siren_export_options options = {.trained = t->lm->model, .replace = 1};
+    struct buf path = {0};
+    buf_printf(&path, "%s/model", folder);
+    int rc = buf_failed(&path) ? siren_fail_memory(err, "a path", strlen(folder))
+                               : siren_model_export(siren_model_path(t->lm->model), path.data,
+                                                    &options, NULL, NULL, err);
+    buf_free(&path);
+    return rc;
+}
+
 int training_run(struct training *t, const struct trainer_task *task, struct siren_adapter *adapter,
                  json_t *settings, struct trainer_result *result,
                  const struct siren_progress *progress, const volatile int *cancel,
                  struct siren_error *err)
 {
     struct trainer_subject subject = {.adapter = adapter, .base_identity = t->lm->identity};
+    if (t->full)
+        subject = (struct trainer_subject){.params = siren_model_params(t->lm->model),
+                                           .changed = weights_changed,
+                                           .save = save_weights,
+                                           .context = t};
     int made;
     *result = (struct trainer_result){.loss = NAN, .best = NAN};
     int rc = start(t, task, settings, &made, err);

@@ -26,6 +26,9 @@ struct training {
     const char *name, *command; /* of the run; NULL */
     struct trainer_options loop;
     struct siren_adapter_config lora; /* of a new adapter; seed: the loop's */
+    /* All weights are trained instead of an adapter: t->lm was opened with SIREN_TRAIN_ALL.  What
+     * is best on valid is the model folder/model. */
+    int full;
     const char *start; /* the folder of t->lm's adapter, to go on from a copy of it; NULL: new */
     struct siren_predict_options predict; /* the prompts */
     const char *split;                    /* "train" */
@@ -44,7 +47,7 @@ struct training_rows {
 int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err);
 void training_rows_clear(struct training_rows *rows);
 
-/* A new adapter, or that of t->start, of t->lm's model. */
+/* A new adapter, or that of t->start, of t->lm's model; NULL where all weights are trained. */
 int training_adapter(const struct training *t, struct siren_adapter **out, struct siren_error *err);
 
 /* All that the result depends on besides the loop's options: model, data, rows, prompts, adapter.

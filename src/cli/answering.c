@@ -6,9 +6,11 @@
 
 #include "base/buf.h"
 
-int answering_open(struct cli *cli, struct siren_lm *lm, int raw)
+int answering_open_trainable(struct cli *cli, struct siren_lm *lm, int raw,
+                             const struct siren_trainable *trainable)
 {
     struct siren_lm_options options = {.raw = raw,
+                                       .trainable = trainable,
                                        .isa = cli_string(cli, "isa"),
                                        .compute = cli_string(cli, "compute"),
                                        .adapter = cli_string(cli, "adapter")};
@@ -19,6 +21,11 @@ int answering_open(struct cli *cli, struct siren_lm *lm, int raw)
     pool = cli_pool(cli);
     if (!pool) return cli->err.code;
     return siren_lm_open(lm, path, &options, pool, &cli->err);
+}
+
+int answering_open(struct cli *cli, struct siren_lm *lm, int raw)
+{
+    return answering_open_trainable(cli, lm, raw, NULL);
 }
 
 struct siren_sampling answering_sampling(const struct cli *cli)

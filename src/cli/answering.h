@@ -107,6 +107,9 @@
 /* The model of --model, --adapter, --chat-template, --isa and --threads; raw: no template is
  * needed. */
 int answering_open(struct cli *cli, struct siren_lm *lm, int raw);
+/* … with weights to be trained (siren_model_options); NULL: none. */
+int answering_open_trainable(struct cli *cli, struct siren_lm *lm, int raw,
+                             const struct siren_trainable *trainable);
 /* Sampling of the SAMPLING_OPTIONS and --seed. */
 struct siren_sampling answering_sampling(const struct cli *cli);
 /* The PROMPT_OPTIONS; the mode stays answer only. */

@@ -71,6 +71,10 @@ static int read_options(struct cli *cli, struct training *t)
     t->lora.dropout = (float)cli_float(cli, "dropout");
     t->lora.rslora = cli_flag(cli, "rslora");
     t->loop.dropout = t->lora.dropout > 0 || t->start;
+    t->full = !strcmp(cli_string(cli, "weights"), "all");
+    if (t->full && t->start)
+        return cli_usage(cli, "--weights all goes on from a model: merge the adapter first (siren "
+                              "model export --adapter)");
     t->name = cli_string(cli, "name");
     if (cli_string(cli, "split")) t->split = cli_string(cli, "split");
     t->fold = (int)cli_int(cli, "fold");
@@ -134,7 +138,7 @@ int training_open(struct cli *cli, struct training_command *out, const char *kin
     rc = read_options(cli, t);
     if (!rc) rc = siren_app_open(&out->app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (!rc) rc = answering_prompt(cli, &out->app, &t->predict);
-    if (!rc) rc = answering_open(cli, &out->lm, 0);
+    if (!rc) rc = answering_open_trainable(cli, &out->lm, 0, t->full ? &SIREN_TRAIN_ALL : NULL);
     if (!rc) t->pool = cli_pool(cli);
     t->app = &out->app;
     t->lm = &out->lm;
@@ -183,9 +187,10 @@ static void print_result(struct cli *cli, const struct training_command *t,
         cli_print(cli, "best on %s: %.4f, after step %s%s\n", t->training.eval_split, r->best,
                   cli_number(r->best_step),
                   r->stopped_early ? "; stopped since it did not get better" : "");
-    cli_print(cli, "%s/adapter\n", folder);
-    cli_note(cli, "stored as run %lld; use it with --adapter %s/adapter",
-             (long long)t->training.run, folder);
+    const char *what = t->training.full ? "model" : "adapter";
+    cli_print(cli, "%s/%s\n", folder, what);
+    cli_note(cli, "stored as run %lld; use it with --%s %s/%s", (long long)t->training.run, what,
+             folder, what);
 }
 
 int training_report(struct cli *cli, const struct training_command *t,

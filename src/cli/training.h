@@ -67,6 +67,13 @@
          .min = 0,                                                                                 \
          .max = 1e12,                                                                              \
          .help = "steps between checkpoints, besides one every five minutes; 0: only those"},      \
+        {.name = "weights",                                                                        \
+         .type = CLI_CHOICE,                                                                       \
+         .argument = "WHICH",                                                                      \
+         .initial = "lora",                                                                        \
+         .choices = "lora|all",                                                                    \
+         .help = "what is trained: a LoRA adapter, or all weights (full fine-tuning: use a "       \
+                 "tenth of the learning rate or less); the result is then the model DIR/model"},   \
         {.name = "lora-targets",                                                                   \
          .type = CLI_STRING,                                                                       \
          .argument = "LIST",                                                                       \

@@ -17,6 +17,7 @@
 #include "model/model.h"
 #include "model/names.h"
 #include "model/safetensors_write.h"
+#include "model/weights.h"
 #include "siren/file.h"
 #include "text/files.h"
 
@@ -33,6 +34,8 @@ struct piece {
 struct export
 {
     const char *path;
+    const struct siren_model *trained; /* NULL: all from the file */
+    int replace;
     struct tensors *ts;
     struct siren_model base; /* its path and configuration: what an adapter is checked against */
     struct siren_adapter *adapter;
@@ -68,7 +71,9 @@ static int add_piece(struct export *e, enum model_tensor which, int layer, size_
 {
     const struct siren_config *c = &e->base.config;
     const struct tensor *t = model_tensor(e->ts, c, layer, which, e->err);
+    const struct master *present = e->trained ? master_find(e->trained, layer, which) : NULL;
     if (!t) return e->err->code;
+    if (present) t = &present->tensor;
     if (alloc_grow(&e->pieces, capacity, e->n + 1, sizeof *e->pieces))
         return siren_fail_memory(e->err, "a list of tensors", e->n * sizeof *e->pieces);
     struct piece *p = &e->pieces[e->n++];
@@ -76,7 +81,7 @@ static int add_piece(struct export *e, enum model_tensor which, int layer, size_
         which == MODEL_Q || which == MODEL_K || which == MODEL_Q_BIAS || which == MODEL_K_BIAS;
     *p = (struct piece){.tensor = t,
                         .factors = factors_of(e, which, layer),
-                        .permuted = rotated && model_rope_permuted(e->ts, c)};
+                        .permuted = rotated && !present && model_rope_permuted(e->ts, c)};
     model_tensor_name(p->name, sizeof p->name, c, layer, which);
     e->report->n_parameters += (uint64_t)tensor_elements(t);
     e->report->exact &= e->type == TENSOR_F32 || e->type == t->type;
@@ -305,28 +310,50 @@ static void sync_parent(const char *folder)
     free(parent);
 }
 
-/* An empty folder may be replaced. */
-static int check_free(const char *folder, struct siren_error *err)
+/* An empty folder may be replaced; *there: another one is, and may. */
+static int check_free(const struct export *e, const char *folder, int *there)
 {
+    struct siren_error *err = e->err;
     struct stat st;
+    *there = 0;
     if (lstat(folder, &st)) return SIREN_OK;
     if (S_ISDIR(st.st_mode) && !rmdir(folder)) return SIREN_OK;
+    *there = S_ISDIR(st.st_mode) && e->replace;
+    if (*there) return SIREN_OK;
     return siren_fail(err, SIREN_EEXISTS, "%s: is there already; name a folder that is not",
                       folder);
+}
+
+/* An old folder takes the temporary name, in one step where the file system can, and is removed. */
+static int put_in_place(const struct export *e, const char *temporary, const char *folder,
+                        int there)
+{
+    int rc = renameat2(AT_FDCWD, temporary, AT_FDCWD, folder, there ? RENAME_EXCHANGE : 0);
+    if (rc && there && errno == EINVAL) {
+        struct buf old = {0};
+        buf_printf(&old, "%s.old", temporary);
+        rc = buf_failed(&old) || rename(folder, old.data) || rename(temporary, folder) ||
+             rename(old.data, temporary);
+        buf_free(&old);
+    }
+    if (rc)
+        return siren_fail(e->err, SIREN_EIO, "%s: cannot rename the finished folder to it: %m",
+                          folder);
+    if (there) remove_temporary(temporary);
+    sync_parent(folder);
+    return SIREN_OK;
 }
 
 static int write_folder(struct export *e, const char *wanted)
 {
     char *folder = without_slashes(wanted), *temporary = NULL;
+    int there;
     if (!folder) return siren_fail_memory(e->err, "a path", strlen(wanted));
-    int rc = check_free(folder, e->err);
+    int rc = check_free(e, folder, &there);
     if (!rc) rc = make_temporary(folder, &temporary, e->err);
     if (!rc) rc = write_files(e, temporary);
-    if (!rc && rename(temporary, folder))
-        rc = siren_fail(e->err, SIREN_EIO, "%s: cannot rename the finished folder to it: %m",
-                        folder);
-    if (rc && temporary) remove_temporary(temporary);
-    if (!rc) sync_parent(folder);
+    if (!rc) rc = put_in_place(e, temporary, folder, there);
+    if (temporary && rc) remove_temporary(temporary);
     free(temporary);
     free(folder);
     return rc;
@@ -345,8 +372,11 @@ int siren_model_export(const char *model, const char *folder,
                        .report = report ? report : &own,
                        .progress = progress,
                        .err = err ? err : &local};
-    *e.report = (struct siren_export_report){.exact = 1};
-    int rc = open_source(&e, options ? options : &defaults);
+    if (!options) options = &defaults;
+    e.trained = options->trained;
+    e.replace = options->replace;
+    *e.report = (struct siren_export_report){.exact = !options->trained};
+    int rc = open_source(&e, options);
     if (!rc) rc = list_pieces(&e);
     e.report->n_tensors = e.n;
     if (!rc) rc = write_folder(&e, folder);

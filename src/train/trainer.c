@@ -138,19 +138,18 @@ static int fail_stopped(const struct trainer *t, struct siren_error *err)
                       (unsigned long long)t->state.step, (unsigned long long)t->total_steps);
 }
 
-static void subject_changed(struct trainer *t)
+static int subject_changed(struct trainer *t, struct siren_error *err)
 {
-    if (t->subject->adapter)
-        siren_adapter_changed(t->subject->adapter);
-    else if (t->subject->changed)
-        t->subject->changed(t->subject->context);
+    const struct trainer_subject *s = t->subject;
+    if (s->adapter) siren_adapter_changed(s->adapter);
+    return s->changed ? s->changed(s->context, err) : 0;
 }
 
 static int subject_save(struct trainer *t, struct siren_error *err)
 {
     const struct trainer_subject *s = t->subject;
     if (s->adapter) return siren_adapter_save(s->adapter, t->folder.adapter, s->base_identity, err);
-    return s->save ? s->save(s->context, t->folder.adapter, err) : 0;
+    return s->save ? s->save(s->context, t->folder.path, err) : 0;
 }
 
 static int check_gradients(const struct trainer *t, struct siren_error *err)
@@ -189,7 +188,8 @@ static int set_up(struct trainer *t, struct siren_engine *engine, const json_t *
     rc = trainer_folder_open(&t->folder, o, trainer_settings(t->task, o, settings), t->params,
                              t->adamw, &t->state, err);
     if (rc) return rc;
-    if (t->folder.saved) subject_changed(t);
+    if (t->folder.saved) rc = subject_changed(t, err);
+    if (rc) return rc;
     t->since = now() - t->state.seconds;
     t->saved = now();
     t->passes.tokens = t->state.tokens;
@@ -348,7 +348,8 @@ static int step(struct trainer *t, struct siren_error *err)
     for (size_t i = 0; i < t->batch.n_items; i++) t->loss += t->coefficients[i] * t->losses[i];
     if (t->batch.n_items) {
         siren_adamw_step(t->adamw, lr, t->pool);
-        subject_changed(t);
+        rc = subject_changed(t, err);
+        if (rc) return rc;
     }
     t->state.step++;
     t->part = 0;

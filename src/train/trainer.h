@@ -113,8 +113,10 @@ struct trainer_subject {
     const char *base_identity;     /* for the adapter's files */
 
     struct siren_params params;     /* adapter NULL: these */
-    void (*changed)(void *context); /* after each step; NULL: nothing to do */
-    int (*save)(void *context, const char *folder, struct siren_error *err); /* NULL: not saved */
+    /* After each step, and after a checkpoint was read; NULL: nothing to do. */
+    int (*changed)(void *context, struct siren_error *err);
+    /* The best parameters, into the run's folder under a name of one's own; NULL: not saved. */
+    int (*save)(void *context, const char *folder, struct siren_error *err);
     void *context;
 };
 
