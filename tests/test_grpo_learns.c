@@ -130,7 +130,7 @@ static void warm_start(void)
 static void the_rounded_mean_is_learnt(void **state)
 {
     struct policy_options o = policy_defaults();
-    struct policy_models models = {f.engine, adapter, NULL};
+    struct policy_models models = {.engine = f.engine, .policy = adapter};
     struct trainer_options loop = trainer_defaults();
     struct trainer_subject subject = {.adapter = adapter};
     struct trainer_result result;

@@ -1,6 +1,7 @@
 /* GRPO as a task: groups, advantages, groups without signal, scoring, and the first update's ratio.
  */
 #include "policy_fixture.h"
+#include "scratch.h"
 
 #define DECODER "tests/fixtures/models/llama"
 enum { ROWS = 6, SAMPLES = 4, LENGTH = 9, ALL = (1 << SIREN_LORA_TARGETS) - 1 };
@@ -46,7 +47,7 @@ static void move(struct siren_adapter *a, double by)
 
 static struct policy *open_policy(struct policy_options *o, const struct siren_adapter *reference)
 {
-    struct policy_models models = {f.engine, adapter, reference};
+    struct policy_models models = {.engine = f.engine, .policy = adapter, .reference = reference};
     struct siren_error err;
     struct policy *p;
     o->samples = texts.samples;
@@ -226,6 +227,71 @@ static void nothing_learnt_is_said(void **state)
     texts.end = 0;
 }
 
+/* ---- all weights ---- */
+
+struct whole {
+    struct siren_model *model;
+    int steps;
+    double kl[8];
+};
+
+static void whole_changed(void *context)
+{
+    assert_int_equal(siren_model_changed(((struct whole *)context)->model, f.pool, NULL), 0);
+}
+
+static void whole_watch(void *context, const json_t *line)
+{
+    struct whole *w = context;
+    assert_true(json_number_value(json_object_get(line, "ratio")) == 1);
+    assert_true(json_number_value(json_object_get(line, "old_kl")) == 0);
+    assert_true(json_number_value(json_object_get(line, "norm")) > 0);
+    w->kl[w->steps++] = json_number_value(json_object_get(line, "kl"));
+}
+
+/* The model's own weights in training, the model loaded a second time as the start. */
+static void all_weights_can_be_trained(void **state)
+{
+    struct siren_model_options trainable = {.trainable = &SIREN_TRAIN_ALL};
+    struct whole w = {0};
+    struct siren_engine *engine;
+    struct siren_session *session, *usual = texts.session;
+    struct siren_error err = {0};
+    if (siren_model_load(&w.model, DECODER, &trainable, f.pool, &err) ||
+        siren_engine_create(&engine, w.model, f.pool, NULL, &err) ||
+        siren_session_create(&session, engine, NULL, &err))
+        fail_msg("%s", err.message);
+    struct policy_models models = {.engine = engine, .reference_engine = f.engine};
+    struct policy_options o = policy_defaults();
+    struct trainer_options loop = trainer_defaults();
+    struct trainer_subject subject = {
+        .params = siren_model_params(w.model), .changed = whole_changed, .context = &w};
+    struct trainer_result result;
+    struct policy *p;
+    o.samples = SAMPLES;
+    texts.session = session;
+    assert_int_equal(policy_create(&p, &o, &source, &models, &err), 0);
+    struct trainer_task task = policy_task(p);
+    loop.folder = scratch_path("whole");
+    loop.batch = 2;
+    loop.max_steps = 3;
+    loop.lr = 1e-3;
+    loop.dropout = 0;
+    loop.warmup = 0;
+    loop.pass_tokens = 60; /* a group in several passes */
+    loop.watch = whole_watch;
+    loop.watch_context = &w;
+    if (trainer_run(&task, &subject, engine, f.pool, &loop, NULL, &result, NULL, NULL, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(w.steps, 3);
+    assert_true(w.kl[0] == 0 && w.kl[1] > 0 && w.kl[2] > 0);
+    policy_free(p);
+    texts.session = usual;
+    siren_session_free(session);
+    siren_engine_free(engine);
+    siren_model_free(w.model);
+}
+
 static double no_number(void *context, size_t row, const int32_t *ids, size_t n)
 {
     return NAN;
@@ -233,7 +299,7 @@ static double no_number(void *context, size_t row, const int32_t *ids, size_t n)
 
 static void what_cannot_work_is_refused(void **state)
 {
-    struct policy_models models = {f.engine, adapter, NULL};
+    struct policy_models models = {.engine = f.engine, .policy = adapter};
     struct policy_options o = policy_defaults();
     struct siren_error err;
     struct policy *p;
@@ -256,6 +322,7 @@ static void what_cannot_work_is_refused(void **state)
 
 static int setup(void **state)
 {
+    if (scratch_create(state)) return -1;
     fixture_open(&f, DECODER, NULL, 2);
     texts_open(&texts, &f, ROWS, SAMPLES, LENGTH);
     texts.reward = share_of_low;
@@ -271,7 +338,7 @@ static int teardown(void **state)
     siren_adapter_free(adapter);
     texts_close(&texts);
     fixture_close(&f);
-    return 0;
+    return scratch_delete(state);
 }
 
 int main(void)
@@ -283,6 +350,7 @@ int main(void)
         cmocka_unit_test(flat_groups_are_kept_left_out_or_replaced),
         cmocka_unit_test(truncated_texts_can_be_masked),
         cmocka_unit_test(nothing_learnt_is_said),
+        cmocka_unit_test(all_weights_can_be_trained),
         cmocka_unit_test(what_cannot_work_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -190,9 +190,9 @@ static int make_items(struct policy *p, struct siren_error *err)
 }
 
 /* The log-probabilities that no sampler gave. */
-static int score_items(struct policy *p, const struct siren_adapter *adapter, int reference,
-                       struct siren_error *err)
+static int score_items(struct policy *p, int reference, struct siren_error *err)
 {
+    const struct policy_models *m = &p->models;
     struct policy_score *list = alloc_array(p->n_items + 1, sizeof *list);
     int rc = list ? 0 : siren_fail_memory(err, "answers", p->n_items * sizeof *list);
     double start = now();
@@ -204,8 +204,9 @@ static int score_items(struct policy *p, const struct siren_adapter *adapter, in
                                         reference ? t->reference : t->old};
     }
     if (!rc)
-        rc = policy_score(p->models.engine, adapter, list, p->n_items, p->options.temperature,
-                          p->options.pass_tokens, err);
+        rc = policy_score(reference && m->reference_engine ? m->reference_engine : m->engine,
+                          reference ? m->reference : m->policy, list, p->n_items,
+                          p->options.temperature, p->options.pass_tokens, err);
     p->figures.scoring += now() - start;
     free(list);
     return rc;
@@ -249,8 +250,8 @@ static int begin(void *context, struct trainer_batch *batch, const struct siren_
     drop_groups(p);
     rc = sample(p, batch, progress, err);
     if (!rc) rc = make_items(p, err);
-    if (!rc && p->options.temperature != 1) rc = score_items(p, p->models.policy, 0, err);
-    if (!rc && p->options.loss.kl != 0) rc = score_items(p, p->models.reference, 1, err);
+    if (!rc && p->options.temperature != 1) rc = score_items(p, 0, err);
+    if (!rc && p->options.loss.kl != 0) rc = score_items(p, 1, err);
     if (rc) return rc;
     figures_of_texts(p, batch->step);
     batch->n_items = p->n_items;

@@ -86,11 +86,13 @@ struct policy_options policy_defaults(void);
 
 /* What the policy and its frozen start are computed with.  A LoRA adapter from zero has the bare
  * model as its start (reference NULL); one that goes on from an adapter that was saved has this,
- * loaded a second time. */
+ * loaded a second time.  Where the model's own weights are trained (policy NULL) the start is the
+ * model loaded a second time. */
 struct policy_models {
     struct siren_engine *engine;
     const struct siren_adapter *policy; /* the one in training */
     const struct siren_adapter *reference;
+    struct siren_engine *reference_engine; /* NULL: the same engine */
 };
 
 /* ---- the task ---- */
