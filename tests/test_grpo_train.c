@@ -164,7 +164,7 @@ static void later_updates_move_away(void **state)
 
 static int stop_after_two(void *context, const char *what, uint64_t done, uint64_t total)
 {
-    return !strncmp(what, "steps", 5) && done >= 2;
+    return !strncmp(what, "rows", 4) && done >= 6;
 }
 
 static void same_adapter(const char *a, const char *b)

@@ -99,17 +99,17 @@ static int evaluate(void *context, double *metric, json_t *fields,
     return rc;
 }
 
-/* "steps" with the figures of the last one. */
+/* "rows" with the figures of the last step. */
 static int live(void *context, const char *what, uint64_t done, uint64_t total)
 {
     const struct job *j = context;
     const struct policy_figures *f = policy_last(j->policy);
     double seconds = f->rollout + f->scoring + f->update;
     char text[160];
-    if (strcmp(what, "steps") || !f->n_texts)
+    if (strcmp(what, "rows") || !f->n_texts)
         return siren_progress_update(j->progress, what, done, total);
     snprintf(text, sizeof text,
-             "steps: reward %.2f, format %.0f %%, MAE %.2f, %.0f tokens a text, KL %.4f, %.0f "
+             "rows: reward %.2f, format %.0f %%, MAE %.2f, %.0f tokens a text, KL %.4f, %.0f "
              "tokens/s",
              f->reward, 100 * j->source.in_format, j->source.mae, f->length, f->kl,
              seconds > 0 ? f->length * (double)f->n_texts / seconds : 0);

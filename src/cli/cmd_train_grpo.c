@@ -43,7 +43,7 @@ static void read_options(const struct cli *cli, struct grpo_options *o)
 
 static void warn(void *context, const char *text)
 {
-    cli_note(context, "%s", text);
+    cli_progress_note(context, "%s", text);
 }
 
 static int run(struct cli *cli)
