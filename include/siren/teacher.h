@@ -70,6 +70,8 @@ void siren_teacher_close(struct siren_teacher *teacher); /* NULL is allowed */
 const struct siren_teacher_shape *siren_teacher_shape(const struct siren_teacher *teacher);
 /* What the writer was given: the teacher, the prompts, the data, the rows. */
 const char *siren_teacher_json(const struct siren_teacher *teacher);
+/* The checksum that ends the file, as 32 digits: two files with the same are the same. */
+void siren_teacher_checksum(const struct siren_teacher *teacher, char digits[33]);
 size_t siren_teacher_rows(const struct siren_teacher *teacher);
 const struct siren_teacher_row *siren_teacher_row(const struct siren_teacher *teacher, size_t row);
 /* states: (n_layers, d).  Any thread may call it, each with a teacher of its own. */

@@ -9,7 +9,6 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "siren/losses.h"
-#include "siren/random.h"
 
 struct job {
     struct siren_app *app;
@@ -18,32 +17,11 @@ struct job {
     struct prove_report *report;
     struct taught taught;
     size_t n;
-    size_t *chosen;                       /* (n) of taught */
     struct siren_prompt_ids *prompts;     /* (n) */
     struct siren_theorem_prompt *theorem; /* (n) */
     float *states;                        /* (n, L, d) */
     struct siren_adapter **adapters;      /* (n_ranks) */
 };
-
-static int by_number(const void *x, const void *y)
-{
-    size_t a = *(const size_t *)x, b = *(const size_t *)y;
-    return (a > b) - (a < b);
-}
-
-static int choose(struct job *j, struct siren_error *err)
-{
-    uint64_t *order = alloc_array(j->taught.n, sizeof *order);
-    j->n = j->options->n_rows < j->taught.n ? j->options->n_rows : j->taught.n;
-    j->chosen = alloc_array(j->n + 1, sizeof *j->chosen);
-    if (order && j->chosen) {
-        siren_random_permutation(j->options->seed, 0, j->taught.n, order);
-        for (size_t i = 0; i < j->n; i++) j->chosen[i] = (size_t)order[i];
-        qsort(j->chosen, j->n, sizeof *j->chosen, by_number);
-    }
-    free(order);
-    return j->chosen && j->n ? 0 : siren_fail(err, SIREN_EINVAL, "no rows were asked for");
-}
 
 static int make_prompts(struct job *j, struct siren_error *err)
 {
@@ -57,9 +35,8 @@ static int make_prompts(struct job *j, struct siren_error *err)
         return siren_fail_memory(err, "prompts", j->n * floats * sizeof *j->states);
     for (size_t i = 0; i < j->n && !rc; i++) {
         float *states = j->states + i * floats;
-        rc = taught_prompt(&j->taught, j->app, j->lm, j->chosen[i], &j->prompts[i], err);
-        if (!rc)
-            rc = siren_teacher_states(j->taught.teacher, j->taught.rows[j->chosen[i]], states, err);
+        rc = taught_prompt(&j->taught, j->app, j->lm, i, &j->prompts[i], err);
+        if (!rc) rc = siren_teacher_states(j->taught.teacher, j->taught.rows[i], states, err);
         j->theorem[i] =
             (struct siren_theorem_prompt){{j->prompts[i].ids, j->prompts[i].n_ids}, states};
         j->report->n_tokens += j->prompts[i].n_ids;
@@ -89,7 +66,7 @@ static int divergence(struct job *j, const struct siren_adapter *adapter, double
     *kl = 0;
     for (size_t i = 0; i < j->n && !rc; i++) {
         const struct siren_teacher_row *row =
-            siren_teacher_row(j->taught.teacher, j->taught.rows[j->chosen[i]]);
+            siren_teacher_row(j->taught.teacher, j->taught.rows[i]);
         double teacher[SIREN_MAX_LABELS];
         for (int k = 0; k < readout.n; k++) teacher[k] = (double)row->scores[k];
         *kl += siren_rating_loss(&loss, readout.n, scores[i].logprobs, 0, teacher, NULL) /
@@ -139,7 +116,6 @@ static void clear(struct job *j)
     free(j->prompts);
     free(j->theorem);
     free(j->states);
-    free(j->chosen);
     free(j->adapters);
     taught_close(&j->taught);
 }
@@ -160,7 +136,8 @@ int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_opt
                         "updates beside an adapter cannot be computed: merge it into the model "
                         "first (`siren model export`)");
     if (!rc) rc = taught_open(&j.taught, app, lm, options->teacher, &filter, err);
-    if (!rc) rc = choose(&j, err);
+    if (!rc) rc = taught_draw(&j.taught, options->n_rows, options->seed, err);
+    j.n = j.taught.n;
     if (!rc) rc = make_prompts(&j, err);
     if (!rc) rc = prove(&j, progress, err);
     memcpy(report->teacher, j.taught.name, sizeof report->teacher);

@@ -7,6 +7,7 @@
 
 #include "app/parts.h"
 #include "base/alloc.h"
+#include "siren/random.h"
 
 /* ---- what the file says of itself ---- */
 
@@ -92,6 +93,7 @@ static int read_description(struct taught *t, const struct siren_app *app,
     if (!rc) rc = read_options(json_object_get(d, "predict"), path, &t->predict, err);
     snprintf(t->name, sizeof t->name, "%.250s%s%.250s", text_of(d, "model"),
              *text_of(d, "adapter") ? " + " : "", text_of(d, "adapter"));
+    snprintf(t->split, sizeof t->split, "%s", text_of(d, "split"));
     json_decref(d);
     return rc;
 }
@@ -149,6 +151,30 @@ int taught_open(struct taught *out, const struct siren_app *app, const struct si
     if (!rc) rc = choose_rows(out, app, path, filter, err);
     if (rc) taught_close(out);
     return rc;
+}
+
+static int by_number(const void *x, const void *y)
+{
+    uint64_t a = *(const uint64_t *)x, b = *(const uint64_t *)y;
+    return (a > b) - (a < b);
+}
+
+int taught_draw(struct taught *t, size_t n, uint64_t seed, struct siren_error *err)
+{
+    uint64_t *order;
+    if (!n || n >= t->n) return 0;
+    order = alloc_array(t->n, sizeof *order);
+    if (!order) return siren_fail_memory(err, "the drawn rows", t->n * sizeof *order);
+    siren_random_permutation(seed, 0, t->n, order);
+    qsort(order, n, sizeof *order, by_number);
+    for (size_t i = 0; i < n; i++) {
+        t->rows[i] = t->rows[order[i]];
+        t->weights[i] = t->weights[order[i]];
+        t->targets[i] = t->targets[order[i]];
+    }
+    t->n = n;
+    free(order);
+    return 0;
 }
 
 void taught_close(struct taught *t)

@@ -9,6 +9,7 @@
 struct taught {
     struct siren_teacher *teacher;
     char name[SIREN_LM_NAME];             /* the teacher's, as siren_lm_name() gives it */
+    char split[32];                       /* where its rows are from */
     struct siren_predict_options predict; /* its prompts, answer only */
     size_t n;                             /* rows that the filter leaves */
     size_t *rows;                         /* (n) their numbers in the file, ascending */
@@ -20,6 +21,8 @@ struct taught {
 int taught_open(struct taught *out, const struct siren_app *app, const struct siren_lm *lm,
                 const char *path, const struct siren_teacher_filter *filter,
                 struct siren_error *err);
+/* Keep n of the rows, drawn with the seed, in their order; 0, or no fewer than there are: all. */
+int taught_draw(struct taught *taught, size_t n, uint64_t seed, struct siren_error *err);
 void taught_close(struct taught *taught);
 
 /* The prompt of taught->targets[i]; its last token is q. */

@@ -29,15 +29,21 @@ struct training training_defaults(void)
 
 /* ---- rows ---- */
 
+static int check_split(const char *split, struct siren_error *err)
+{
+    if (strncmp(split, "test", 4) != 0) return 0;
+    return siren_fail(err, SIREN_EINVAL,
+                      "rows of \"%s\" are to be reported on only: train on train or valid, and "
+                      "choose on valid",
+                      split);
+}
+
 static int targets_of(const struct training *t, const char *split, size_t limit,
                       struct siren_target **targets, size_t *n, struct siren_error *err)
 {
     struct siren_eval_options o = siren_eval_defaults();
-    if (!strncmp(split, "test", 4))
-        return siren_fail(err, SIREN_EINVAL,
-                          "rows of \"%s\" are to be reported on only: train on train or valid, "
-                          "and choose on valid",
-                          split);
+    int rc = check_split(split, err);
+    if (rc) return rc;
     o.split = split;
     o.fold = t->fold;
     o.limit = limit;
@@ -62,10 +68,21 @@ static int check_apart(const struct training *t, const struct training_rows *r,
     return 0;
 }
 
+static int copy_given(const struct training *t, struct training_rows *out, struct siren_error *err)
+{
+    out->train = alloc_array(t->n_given + 1, sizeof *out->train);
+    if (!out->train)
+        return siren_fail_memory(err, "the rows of a training", t->n_given * sizeof *out->train);
+    memcpy(out->train, t->given, t->n_given * sizeof *out->train);
+    out->n_train = t->n_given;
+    return check_split(t->split, err);
+}
+
 int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err)
 {
     *out = (struct training_rows){0};
-    int rc = targets_of(t, t->split, t->n_rows, &out->train, &out->n_train, err);
+    int rc = t->given ? copy_given(t, out, err)
+                      : targets_of(t, t->split, t->n_rows, &out->train, &out->n_train, err);
     if (!rc && t->eval_split)
         rc = targets_of(t, t->eval_split, t->n_eval_rows, &out->valid, &out->n_valid, err);
     if (!rc) rc = check_apart(t, out, err);

@@ -34,9 +34,13 @@ struct training {
     const char *split;                    /* "train" */
     int fold;                             /* -1 */
     size_t n_rows;                        /* of the split, drawn with the seed; 0: all */
-    const char *eval_split;               /* "valid:A"; NULL: no evaluation */
-    size_t n_eval_rows;                   /* 0: all */
-    int64_t run;                          /* out: of the workspace */
+    /* Instead of rows of the split, which then only says where they are from: borrowed, in the
+     * order of the ratings; NULL. */
+    const struct siren_target *given;
+    size_t n_given;
+    const char *eval_split; /* "valid:A"; NULL: no evaluation */
+    size_t n_eval_rows;     /* 0: all */
+    int64_t run;            /* out: of the workspace */
 };
 struct training training_defaults(void); /* SPEC 7.3: r 8, alpha 16, dropout 0.05 on k and v */
 

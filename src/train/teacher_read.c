@@ -1,5 +1,6 @@
 /* Reading a teacher's states, and choosing among its rows. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
@@ -109,6 +110,12 @@ const struct siren_teacher_shape *siren_teacher_shape(const struct siren_teacher
 const char *siren_teacher_json(const struct siren_teacher *t)
 {
     return t->json;
+}
+
+void siren_teacher_checksum(const struct siren_teacher *t, char digits[33])
+{
+    const unsigned char *check = t->scan.data + t->scan.size - TEACHER_CHECK;
+    for (int i = 0; i < TEACHER_CHECK; i++) sprintf(digits + 2 * i, "%02x", check[i]);
 }
 
 size_t siren_teacher_rows(const struct siren_teacher *t)

@@ -1,0 +1,119 @@
+/* siren train align: reasoning internalised. */
+#include "app/align.h"
+#include "cli/training.h"
+
+static int read_options(struct cli *cli, struct align_options *o)
+{
+    *o = (struct align_options){.teacher = cli_string(cli, "teacher"),
+                                .filter = {.exact = cli_flag(cli, "exact"),
+                                           .share = cli_float(cli, "share"),
+                                           .closeness = cli_flag(cli, "closeness")},
+                                .before_norm = cli_flag(cli, "before-norm"),
+                                .rating = {.smoothing = cli_float(cli, "smoothing"),
+                                           .temperature = cli_float(cli, "kd-temperature")}};
+    int rc = align_parse_loss(o, cli_string(cli, "loss"), &cli->err);
+    if (!rc) rc = align_parse_layers(&o->layers, cli_string(cli, "layers"), &cli->err);
+    if (rc) return cli_usage(cli, "%s", cli->err.message);
+    if ((o->ha > 0 || o->rating.kd > 0) && !o->teacher)
+        return cli_usage(cli, "--loss %s needs a --teacher (`siren train teach` makes one)",
+                         cli_string(cli, "loss"));
+    return 0;
+}
+
+static int run(struct cli *cli)
+{
+    struct training_command t;
+    struct trainer_result result;
+    struct align_options options;
+    int rc = read_options(cli, &options);
+    if (!rc) rc = training_open(cli, &t, "align");
+    if (rc) return rc;
+    rc = align_train(&t.training, &options, &result, cli_progress(cli), cli_cancel(cli), &cli->err);
+    rc = training_report(cli, &t, &result, rc);
+    training_close(&t);
+    return rc;
+}
+
+const struct cli_command cmd_train_align = {
+    .name = "train align",
+    .group = CLI_TRAIN,
+    .summary = "teach a model to answer at once what it would say after reasoning",
+    .usage = "WORKSPACE",
+    .description =
+        "Trains a LoRA adapter on answer-only prompts so that at their last token the model is in "
+        "the state in which a teacher was after it had reasoned (`siren train teach`).\n\n"
+        "  ha    1 − cos of the hidden states, mean over the layers (alignment)\n"
+        "  kd    KL from the teacher's distribution over the ratings\n"
+        "  ce    cross-entropy of the true rating\n"
+        "  rps   ranked probability score of the true rating\n\n"
+        "--loss joins them: ha, kd+ce, ha+ce:0.5.  With a --teacher, rows and prompts are those of "
+        "its file, for every loss; without one (ce, rps) they are those of --split and of the "
+        "options below.\n\n"
+        "Every step is a line of log.jsonl in --out, and the adapter that is best on --eval-split "
+        "is kept, by the MAE of the median.  The same command with --resume goes on after Ctrl-C "
+        "or a crash, with the same bits as if it had never stopped.",
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ADAPTER | CLI_SPLIT | CLI_ISA,
+    .options =
+        (const struct cli_option[]){
+            {.name = "teacher",
+             .type = CLI_STRING,
+             .argument = "FILE",
+             .help = "the teacher's states"},
+            {.name = "loss",
+             .type = CLI_STRING,
+             .argument = "TERMS",
+             .initial = "ha",
+             .help = "ha, kd, ce, rps joined by '+', each with a weight behind ':' if it is not 1"},
+            {.name = "layers",
+             .type = CLI_CHOICE,
+             .argument = "WHICH",
+             .initial = "uniform",
+             .choices = "uniform|linear|upper|last",
+             .help = "weights of the layers in ha: equal, growing upwards, the upper half, or the "
+                     "last one"},
+            {.name = "before-norm",
+             .type = CLI_FLAG,
+             .help = "in ha the last layer's state before the final norm, not behind it"},
+            {.name = "kd-temperature",
+             .type = CLI_FLOAT,
+             .argument = "T",
+             .initial = "1",
+             .min = 0.01,
+             .max = 100,
+             .help = "of both distributions in kd"},
+            {.name = "smoothing",
+             .type = CLI_FLOAT,
+             .argument = "S",
+             .initial = "0",
+             .min = 0,
+             .max = 0.99,
+             .help = "part of the target in ce that the neighbouring ratings get"},
+            {.name = "exact",
+             .type = CLI_FLAG,
+             .help = "only rows that the teacher rated exactly right, not all that it rated"},
+            {.name = "share",
+             .type = CLI_FLOAT,
+             .argument = "P",
+             .initial = "1",
+             .min = 0,
+             .max = 1,
+             .help = "of these rows, drawn with --seed"},
+            {.name = "closeness",
+             .type = CLI_FLAG,
+             .help = "a row weighs the less the farther the teacher's rating was off"},
+            TRAINING_OPTIONS("3", "32", "1e-4", "0.05", "0.05"),
+            PROMPT_OPTIONS,
+            {0}},
+    .examples =
+        (const struct cli_example[]){
+            {"siren train align films.siren --model smollm2.gguf --teacher states.bin --out "
+             "runs/ha",
+             "Alignment of all layers, LoRA on keys and values."},
+            {"siren train align films.siren -m smollm2.gguf --teacher states.bin -o runs/kd --loss "
+             "kd+ce --kd-temperature 2",
+             "Distillation with the true ratings, on the same rows."},
+            {"siren eval films.siren -m smollm2.gguf --adapter runs/ha/adapter --split valid:B",
+             "How good is it on users that nothing was chosen by?"},
+            {0}},
+    .run = run,
+};

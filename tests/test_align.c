@@ -1,0 +1,426 @@
+/* Alignment with a tiny random model: what is aligned to what, which rows with which weight, and
+ * that it learns, stops and goes on. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "app/align.h"
+#include "app/taught.h"
+#include "app/teach.h"
+#include "app_fixture.h"
+#include "tiny_lm.h"
+
+static struct siren_pool *pool;
+static struct siren_app app;
+static struct siren_lm lm;
+static char states_path[300], own_path[300];
+
+enum { N_LABELS = 5, MOST = 512 };
+
+/* ---- teachers ---- */
+
+static void make_teacher(void)
+{
+    static const char *const texts[] = {
+        "Good.\n</think>\n<answer>4</answer>", "Bad.\n</think>\n<answer>1</answer>",
+        "Fine.\n</think>\n<answer>3</answer>", "I do not know what to say"};
+    const struct siren_lm_calls *engine = lm.calls;
+    struct teach_options o = {.rows = siren_eval_defaults()};
+    struct teach_report report;
+    o.rows.split = "train";
+    o.rows.limit = 30;
+    o.rows.predict.strategy.n_recent = 2;
+    o.rows.predict.sampling.max_tokens = 60;
+    tiny_lm_say(&lm, texts, sizeof texts / sizeof *texts);
+    MUST(app_teach(&app, &lm, &o, states_path, &report, NULL, ERR));
+    lm.calls = engine;
+    assert_in_range(report.n_valid, 10, 29);
+}
+
+/* A teacher that knows at q of the answer-only prompts what the model itself knows there. */
+static void make_own_teacher(void)
+{
+    struct siren_teacher_filter filter = {.any = 1, .share = 1};
+    struct siren_teacher_writer *w;
+    struct siren_readout readout;
+    struct taught t;
+    float states[MOST], scores[N_LABELS];
+    double logprobs[N_LABELS];
+    MUST(taught_open(&t, &app, &lm, states_path, &filter, ERR));
+    MUST(siren_readout_create(&readout, lm.tokenizer, &app.meta.scale, ERR));
+    MUST(siren_teacher_writer_open(&w, own_path, siren_teacher_shape(t.teacher),
+                                   siren_teacher_json(t.teacher), ERR));
+    for (size_t i = 0; i < t.n; i++) {
+        struct siren_teacher_row row = *siren_teacher_row(t.teacher, t.rows[i]);
+        struct siren_prompt_ids prompt;
+        MUST(taught_prompt(&t, &app, &lm, i, &prompt, ERR));
+        struct siren_states s = {{prompt.ids, prompt.n_ids}, states};
+        struct siren_score score = {.prompt = s.prompt,
+                                    .continuations = readout.tokens,
+                                    .n_continuations = N_LABELS,
+                                    .logprobs = logprobs};
+        MUST(siren_states_many(lm.session, &s, 1, NULL, ERR));
+        MUST(siren_score_many(lm.session, &score, 1, NULL, ERR));
+        for (int k = 0; k < N_LABELS; k++) scores[k] = (float)logprobs[k];
+        row.scores = scores;
+        row.n_ids = 0;
+        MUST(siren_teacher_write(w, &row, NULL, states, ERR));
+        siren_prompt_ids_clear(&prompt);
+    }
+    MUST(siren_teacher_writer_finish(w, ERR));
+    siren_readout_clear(&readout);
+    taught_close(&t);
+}
+
+/* ---- trainings ---- */
+
+struct bench {
+    struct training training;
+    struct align_options options;
+    struct trainer_result result;
+    char folder[300];
+};
+
+static struct bench make(const char *folder, const char *teacher, const char *loss)
+{
+    struct bench b = {.training = training_defaults()};
+    struct training *t = &b.training;
+    snprintf(b.folder, sizeof b.folder, "%s", scratch_path(folder));
+    t->app = &app;
+    t->lm = &lm;
+    t->pool = pool;
+    t->kind = "align";
+    t->loop.resume = 1;
+    t->loop.batch = 8;
+    t->loop.epochs = 1;
+    t->loop.lr = 0.02;
+    t->loop.warmup = 0;
+    t->loop.checkpoint_every = 1;
+    t->lora.dropout = 0;
+    MUST(siren_strategy_parse(&t->predict.strategy, "recent", ERR));
+    t->predict.strategy.n_recent = 2;
+    b.options = (struct align_options){
+        .teacher = teacher, .filter = {.share = 1}, .rating = {.temperature = 1}};
+    MUST(align_parse_loss(&b.options, loss, ERR));
+    return b;
+}
+
+static int run(struct bench *b)
+{
+    b->training.loop.folder = b->folder;
+    return align_train(&b->training, &b->options, &b->result, NULL, NULL, ERR);
+}
+
+/* The numbers of one field in all lines of the log that have it. */
+static size_t field(const struct bench *b, const char *name, double *values, size_t most)
+{
+    json_t *log = trainer_read_log(b->folder, ERR), *line;
+    size_t i, n = 0;
+    assert_non_null(log);
+    json_array_foreach(log, i, line)
+    {
+        json_t *x = json_object_get(line, name);
+        if (json_is_number(x) && n < most) values[n++] = json_number_value(x);
+    }
+    json_decref(log);
+    return n;
+}
+
+static double first(const struct bench *b, const char *name)
+{
+    double value;
+    assert_true(field(b, name, &value, 1) == 1);
+    return value;
+}
+
+/* ---- tests ---- */
+
+/* Before the first step B is 0, so the student is the model: its loss beside itself is that of
+ * rounding to bf16, whichever layers count. */
+static void a_model_is_aligned_with_itself(void **state)
+{
+    static const char *const losses[] = {"ha", "kd", "ha+kd:2"};
+    for (int i = 0; i < 3; i++)
+        for (int layers = ALIGN_UNIFORM; layers <= ALIGN_LAST; layers++)
+            for (int before = 0; before < 2; before++) {
+                char folder[64];
+                struct bench b;
+                if (i == 1 && (layers || before)) continue;
+                snprintf(folder, sizeof folder, "own%d%d%d", i, layers, before);
+                b = make(folder, own_path, losses[i]);
+                b.options.layers = (enum align_layers)layers;
+                b.options.before_norm = before;
+                b.training.loop.max_steps = 1;
+                MUST(run(&b));
+                assert_true(first(&b, "loss") >= 0 && first(&b, "loss") < 1e-4);
+                if (i != 1) assert_true(first(&b, "cosine") > 0.9999);
+            }
+}
+
+static void it_learns(void **state)
+{
+    static const char *const losses[] = {"ha", "ce", "kd", "kd+ce", "ha+ce:0.5", "rps", "ha+rps"};
+    for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
+        double values[64] = {0};
+        char folder[64];
+        size_t n;
+        snprintf(folder, sizeof folder, "learn%zu", i);
+        struct bench b = make(folder, states_path, losses[i]);
+        b.training.loop.epochs = 12;
+        b.training.loop.batch = 64; /* all rows */
+        MUST(run(&b));
+        n = field(&b, "loss", values, 64);
+        assert_int_equal(n, 12);
+        assert_true(values[n - 1] < 0.95 * values[0]);
+        assert_true(b.training.run > 0);
+        if (!strcmp(losses[i], "ha")) {
+            n = field(&b, "cosine", values, 64);
+            assert_true(values[n - 1] > values[0]);
+        }
+    }
+}
+
+/* Rows without an answer are left out; the loss of a step is the mean by weight. */
+static void rows_and_weights(void **state)
+{
+    struct siren_teacher_filter filter = {.share = 1, .closeness = 1, .low = 1, .high = 5};
+    struct bench b = make("all", states_path, "ce"), c = make("close", states_path, "ce");
+    struct bench exact = make("exact", states_path, "ce"), none = make("none", states_path, "ce");
+    struct siren_teacher *t;
+    double weights[64], all[64];
+    size_t n_all, n_close, n_exact = 0;
+    MUST(siren_teacher_open(&t, states_path, ERR));
+    n_close = siren_teacher_select(t, &filter, weights);
+    filter.closeness = 0;
+    n_all = siren_teacher_select(t, &filter, all);
+    filter.exact = 1;
+    n_exact = siren_teacher_select(t, &filter, all);
+    siren_teacher_close(t);
+    b.training.loop.batch = c.training.loop.batch = exact.training.loop.batch = 64;
+    c.options.filter.closeness = 1;
+    exact.options.filter.exact = 1;
+    b.training.loop.max_steps = c.training.loop.max_steps = exact.training.loop.max_steps = 1;
+    MUST(run(&b));
+    MUST(run(&c));
+    MUST(run(&exact));
+    assert_true(first(&b, "items") == (double)n_all);
+    assert_true(first(&c, "items") == (double)n_close);
+    assert_true(first(&exact, "items") == (double)n_exact);
+    assert_true(n_exact > 0 && n_exact < n_all);
+    assert_true(first(&b, "loss") != first(&c, "loss"));
+    none.options.filter.exact = 1;
+    none.options.filter.share = 1e-9;
+    assert_int_equal(run(&none), SIREN_ENOTFOUND);
+    none.options.filter.share = 1;
+    none.options.filter.exact = 0;
+    none.training.n_rows = 3;
+    none.training.loop.max_steps = 1;
+    MUST(run(&none));
+    assert_true(first(&none, "items") == 3);
+}
+
+/* The loss of a step is the weighted mean over its rows of what their states say. */
+static void a_weighted_mean_by_hand(void **state)
+{
+    struct siren_teacher_filter filter = {.share = 1, .closeness = 1, .low = 1, .high = 5};
+    const struct siren_config *c = siren_model_config(lm.model);
+    struct bench b = make("weighted", states_path, "ha");
+    struct taught t;
+    float student[MOST], teacher[MOST];
+    double loss = 0, total = 0;
+    b.training.loop.batch = 64;
+    b.training.loop.max_steps = 1;
+    b.options.filter.closeness = 1;
+    MUST(run(&b));
+    MUST(taught_open(&t, &app, &lm, states_path, &filter, ERR));
+    for (size_t i = 0; i < t.n; i++) {
+        struct siren_prompt_ids prompt;
+        MUST(taught_prompt(&t, &app, &lm, i, &prompt, ERR));
+        struct siren_states s = {{prompt.ids, prompt.n_ids}, student};
+        MUST(siren_states_many(lm.session, &s, 1, NULL, ERR));
+        MUST(siren_teacher_states(t.teacher, t.rows[i], teacher, ERR));
+        loss += t.weights[i] *
+                siren_alignment_loss(c->n_layers, c->d_model, student, teacher, NULL, NULL, NULL);
+        total += t.weights[i];
+        siren_prompt_ids_clear(&prompt);
+    }
+    assert_true(fabs(first(&b, "loss") - loss / total) < 1e-5);
+    taught_close(&t);
+}
+
+static int stop_after_three(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    return ++*(int *)context > 40;
+}
+
+static void *bytes_of(const struct bench *b, size_t *size)
+{
+    char path[400], *data;
+    snprintf(path, sizeof path, "%s/adapter/adapter_model.safetensors", b->folder);
+    MUST(siren_file_read(&data, size, path, 1 << 24, ERR));
+    return data;
+}
+
+static void stopped_and_resumed(void **state)
+{
+    struct bench a = make("whole", states_path, "ha+ce"), b = make("parts", states_path, "ha+ce");
+    struct siren_progress progress = {stop_after_three, NULL};
+    size_t n, m;
+    int calls = 0, rc = SIREN_ECANCEL;
+    void *x, *y;
+    a.training.eval_split = b.training.eval_split = "valid:A";
+    a.training.loop.epochs = b.training.loop.epochs = 3;
+    a.training.lora.dropout = b.training.lora.dropout = 0.1f;
+    a.training.loop.dropout = b.training.loop.dropout = 1;
+    MUST(run(&a));
+    b.training.loop.folder = b.folder;
+    for (int turn = 0; turn < 20 && rc == SIREN_ECANCEL; turn++) {
+        progress.context = &calls;
+        calls = 0;
+        rc =
+            align_train(&b.training, &b.options, &b.result, turn < 4 ? &progress : NULL, NULL, ERR);
+    }
+    assert_int_equal(rc, 0);
+    assert_true(b.result.resumed);
+    x = bytes_of(&a, &n);
+    y = bytes_of(&b, &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    assert_true(a.result.best == b.result.best);
+    free(x);
+    free(y);
+}
+
+static void words_are_read(void **state)
+{
+    static const char *const bad[] = {"", "ha+", "hb", "ha+ha", "ha:0", "ha:-1", "ha:x", "ce:1x"};
+    struct align_options o = {.ha = 7};
+    enum align_layers layers;
+    MUST(align_parse_loss(&o, "kd+ce:0.25", ERR));
+    assert_true(o.ha == 0 && o.rating.kd == 1 && o.rating.ce == 0.25 && o.rating.rps == 0);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(align_parse_loss(&o, bad[i], ERR), SIREN_EINVAL);
+    MUST(align_parse_layers(&layers, "upper", ERR));
+    assert_int_equal(layers, ALIGN_UPPER);
+    assert_int_equal(align_parse_layers(&layers, "lower", ERR), SIREN_EINVAL);
+}
+
+static void copy_teacher(const char *path, const char *from, const char *to)
+{
+    struct siren_teacher *t;
+    struct siren_teacher_writer *w;
+    struct siren_teacher_shape shape;
+    char json[4096], *at;
+    float states[2 * MOST] = {1};
+    MUST(siren_teacher_open(&t, states_path, ERR));
+    snprintf(json, sizeof json, "%s", siren_teacher_json(t));
+    shape = *siren_teacher_shape(t);
+    if (from) {
+        at = strstr(json, from);
+        assert_non_null(at);
+        memmove(at + strlen(to), at + strlen(from), strlen(at + strlen(from)) + 1);
+        memcpy(at, to, strlen(to));
+    } else {
+        shape.d /= 2;
+    }
+    for (int i = 0; i < shape.d * shape.n_layers; i++) states[i] = 1;
+    MUST(siren_teacher_writer_open(&w, path, &shape, json, ERR));
+    struct siren_teacher_row row = *siren_teacher_row(t, 0);
+    row.flags = SIREN_TEACHER_NUMBER;
+    row.number = 3;
+    row.n_ids = 0;
+    MUST(siren_teacher_write(w, &row, NULL, states, ERR));
+    MUST(siren_teacher_writer_finish(w, ERR));
+    siren_teacher_close(t);
+}
+
+static void what_does_not_fit_is_refused(void **state)
+{
+    static const struct {
+        const char *from, *to, *says;
+    } cases[] = {{"\"split\":\"train\"", "\"split\":\"test\"", "reported on only"},
+                 {"\"kind\":\"teacher states\"", "\"kind\":\"diary\"", "description"},
+                 {"\"protocol\":\"full\"", "\"protocol\":\"paper\"", "protocol"},
+                 {"\"data\":\"", "\"data\":\"f", "another"},
+                 {"\"chat_template\":\"", "\"chat_template\":\"x", "chat template"},
+                 {"\"strategy\":\"", "\"strategy\":\"new+", "new"},
+                 {NULL, NULL, "layers"}};
+    struct bench b;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[300], name[32];
+        snprintf(name, sizeof name, "bad%zu", i);
+        snprintf(path, sizeof path, "%s", scratch_path(name));
+        copy_teacher(path, cases[i].from, cases[i].to);
+        b = make("refused", path, "ha");
+        assert_int_not_equal(run(&b), 0);
+        if (!strstr(must_error.message, cases[i].says)) fail_msg("%s", must_error.message);
+    }
+    b = make("refused", NULL, "ha");
+    assert_int_equal(run(&b), SIREN_EINVAL);
+    b = make("refused", states_path, "kd");
+    b.options.rating.temperature = 0;
+    assert_int_equal(run(&b), SIREN_EINVAL);
+    b = make("refused", states_path, "ce");
+    b.options.rating.smoothing = 1;
+    assert_int_equal(run(&b), SIREN_EINVAL);
+    b = make("refused", states_path, "ha");
+    b.options.filter.share = 0;
+    assert_int_equal(run(&b), SIREN_EINVAL);
+    b.options.filter.share = 1;
+    b.options.ha = -1;
+    assert_int_equal(run(&b), SIREN_EINVAL);
+    b.options.ha = 0;
+    assert_int_equal(run(&b), SIREN_EINVAL);
+}
+
+/* CE and RPS need no teacher: the rows of the split, the prompts of the options. */
+static void without_a_teacher(void **state)
+{
+    struct bench b = make("alone", NULL, "ce+rps");
+    b.training.n_rows = 5;
+    b.training.loop.max_steps = 1;
+    MUST(run(&b));
+    assert_true(first(&b, "items") == 5);
+}
+
+static int setup(void **state)
+{
+    scratch_create(state);
+    snprintf(states_path, sizeof states_path, "%s", scratch_path("states.bin"));
+    snprintf(own_path, sizeof own_path, "%s", scratch_path("own.bin"));
+    MUST(siren_pool_create(&pool, 2, ERR));
+    tiny_lm_open(&lm, pool);
+    MUST(siren_app_open(&app, fixture_workspace("align.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    make_teacher();
+    make_own_teacher();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    siren_app_close(&app);
+    siren_lm_close(&lm);
+    siren_pool_free(pool);
+    return scratch_delete(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_model_is_aligned_with_itself),
+        cmocka_unit_test(it_learns),
+        cmocka_unit_test(rows_and_weights),
+        cmocka_unit_test(a_weighted_mean_by_hand),
+        cmocka_unit_test(stopped_and_resumed),
+        cmocka_unit_test(words_are_read),
+        cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(without_a_teacher),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
