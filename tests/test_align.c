@@ -98,7 +98,7 @@ static struct bench make(const char *folder, const char *teacher, const char *lo
     t->loop.resume = 1;
     t->loop.batch = 8;
     t->loop.epochs = 1;
-    t->loop.lr = 0.02;
+    t->loop.lr = 0.005;
     t->loop.warmup = 0;
     t->loop.checkpoint_every = 1;
     t->lora.dropout = 0;
@@ -164,7 +164,8 @@ static void a_model_is_aligned_with_itself(void **state)
 
 static void it_learns(void **state)
 {
-    static const char *const losses[] = {"ha", "ce", "kd", "kd+ce", "ha+ce:0.5", "rps", "ha+rps"};
+    static const char *const losses[] = {"rps",   "ha",        "ce",  "kd",
+                                         "kd+ce", "ha+ce:0.5", "rps", "ha+rps"};
     for (size_t i = 0; i < sizeof losses / sizeof *losses; i++) {
         double values[64] = {0};
         char folder[64];
@@ -176,7 +177,8 @@ static void it_learns(void **state)
         MUST(run(&b));
         n = field(&b, "loss", values, 64);
         assert_int_equal(n, 12);
-        assert_true(values[n - 1] < 0.95 * values[0]);
+        if (!(values[n - 1] < 0.95 * values[0]))
+            fail_msg("%s: %g to %g", losses[i], values[0], values[n - 1]);
         assert_true(b.training.run > 0);
         if (!strcmp(losses[i], "ha")) {
             n = field(&b, "cosine", values, 64);

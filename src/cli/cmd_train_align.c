@@ -13,7 +13,10 @@ static int read_options(struct cli *cli, struct align_options *o)
                                            .temperature = cli_float(cli, "kd-temperature")}};
     int rc = align_parse_loss(o, cli_string(cli, "loss"), &cli->err);
     if (!rc) rc = align_parse_layers(&o->layers, cli_string(cli, "layers"), &cli->err);
-    if (rc) return cli_usage(cli, "%s", cli->err.message);
+    if (rc) {
+        struct siren_error why = cli->err;
+        return cli_usage(cli, "%s", why.message);
+    }
     if ((o->ha > 0 || o->rating.kd > 0) && !o->teacher)
         return cli_usage(cli, "--loss %s needs a --teacher (`siren train teach` makes one)",
                          cli_string(cli, "loss"));
