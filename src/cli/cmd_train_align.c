@@ -53,7 +53,8 @@ const struct cli_command cmd_train_align = {
         "its file, for every loss; without one (ce, rps) they are those of --split and of the "
         "options below.\n\n"
         "Every step is a line of log.jsonl in --out, and the adapter that is best on --eval-split "
-        "is kept, by the MAE of the median.  The same command with --resume goes on after Ctrl-C "
+        "is kept, by the MAE of the median: `siren eval --adapter DIR/adapter` says how good it "
+        "is.  The same command with --resume goes on after Ctrl-C "
         "or a crash, with the same bits as if it had never stopped.",
     .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ADAPTER | CLI_SPLIT | CLI_ISA,
     .options =
@@ -115,8 +116,8 @@ const struct cli_command cmd_train_align = {
             {"siren train align films.siren -m smollm2.gguf --teacher states.bin -o runs/kd --loss "
              "kd+ce --kd-temperature 2",
              "Distillation with the true ratings, on the same rows."},
-            {"siren eval films.siren -m smollm2.gguf --adapter runs/ha/adapter --split valid:B",
-             "How good is it on users that nothing was chosen by?"},
+            {"siren train align films.siren -m smollm2.gguf -o runs/rps --loss rps --rows 2000",
+             "Without a teacher: an ordinal loss on train rows."},
             {0}},
     .run = run,
 };
