@@ -130,7 +130,7 @@ static void attention_backward(const float *q, const float *dout, const size_t *
     for (int row = 0; row < R; row += BACK_ROWS) {
         b.rows = R - row < BACK_ROWS ? R - row : BACK_ROWS;
         b.counts = counts + row;
-        b.n_pages = most_of(b.counts, b.rows);
+        b.n_pages = (most_of(b.counts, b.rows) + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
         for (int r = 0; r < b.rows; r++) {
             memcpy(b.q + r * D, q + q_offset[row + r], (size_t)D * sizeof(float));
             memcpy(b.dout + r * D, dout + q_offset[row + r], (size_t)D * sizeof(float));

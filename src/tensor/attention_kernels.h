@@ -14,11 +14,11 @@ static void page_store(float *page_k, float *page_v, int D, int slot, const floa
 }
 
 /* o[r] = (o[r] if more) + sum over positions of p[r][j]·v[j], P panels of 16 dimensions. */
-typedef void values_fn(const float *p, size_t ldp, const float *const *pages, int n_pages,
+typedef void values_fn(const float *p, size_t ldp, const float *const *pages, int positions,
                        size_t first, int more, float *o, size_t ldo);
 
 V16 void values_tile(const int R, const int P, const float *p, size_t ldp,
-                     const float *const *pages, int n_pages, size_t first, int more, float *o,
+                     const float *const *pages, int positions, size_t first, int more, float *o,
                      size_t ldo)
 {
     v16 acc[TILE_ROWS * 4];
@@ -28,9 +28,10 @@ V16 void values_tile(const int R, const int P, const float *p, size_t ldp,
     } else {
         UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
     }
-    for (int page = 0; page < n_pages; page++, p += ATTENTION_PAGE) {
-        const float *v = pages[page] + first;
-        for (int j = 0; j < ATTENTION_PAGE; j++, v += 16) {
+    for (; positions > 0; positions -= ATTENTION_PAGE, p += ATTENTION_PAGE) {
+        const float *v = *pages++ + first;
+        int n = positions < ATTENTION_PAGE ? positions : ATTENTION_PAGE;
+        for (int j = 0; j < n; j++, v += 16) {
             v16 b[4];
             UNROLL for (int i = 0; i < P; i++) b[i] = v16_load(v + i * 16 * ATTENTION_PAGE);
             UNROLL for (int r = 0; r < R; r++)
@@ -47,9 +48,9 @@ V16 void values_tile(const int R, const int P, const float *p, size_t ldp,
 
 #define VALUES(R, P)                                                                               \
     static void values_##R##_##P(const float *p, size_t ldp, const float *const *pages,            \
-                                 int n_pages, size_t first, int more, float *o, size_t ldo)        \
+                                 int positions, size_t first, int more, float *o, size_t ldo)      \
     {                                                                                              \
-        values_tile(R, P, p, ldp, pages, n_pages, first, more, o, ldo);                            \
+        values_tile(R, P, p, ldp, pages, positions, first, more, o, ldo);                          \
     }
 #define VALUES_BOTH(R) VALUES(R, 1) VALUES(R, 2)
 #define VALUES_ENTRY(R)                                                                            \
@@ -58,7 +59,8 @@ V16 void values_tile(const int R, const int P, const float *p, size_t ldp,
     }
 
 VALUES_BOTH(1)
-VALUES_BOTH(2) VALUES_BOTH(3) VALUES_BOTH(4)
+VALUES_BOTH(2)
+VALUES_BOTH(3) VALUES_BOTH(4)
 #if TILE_ROWS >= 6
     VALUES_BOTH(5) VALUES_BOTH(6)
 #endif
@@ -79,7 +81,8 @@ VALUES_BOTH(2) VALUES_BOTH(3) VALUES_BOTH(4)
 };
 
 /* s (raw dot products, `padded` of them) becomes exp(s·scale - max) for the first `count`
- * positions and 0 for the others; the sum of the 16 partials is returned. */
+ * positions and 0 for the others (up to the register's end); the sum of the 16 partials is
+ * returned. */
 static float softmax_row(float *s, int count, int padded, float scale)
 {
     v16 factor = v16_set1(scale), top = v16_set1(-INFINITY), sum = v16_zero();
@@ -103,24 +106,26 @@ static float softmax_row(float *s, int count, int padded, float scale)
     return v16_sum(sum);
 }
 
-/* Dot products of R rows (q, rows of D) with all positions of n_pages pages. */
-static void attention_scores(const float *q, int R, const float *const *pages, int n_pages, int D,
+/* Dot products of R rows (q, rows of D) with the first `positions` of some pages; half pages whole.
+ */
+static void attention_scores(const float *q, int R, const float *const *pages, int positions, int D,
                              float *s, size_t lds)
 {
     size_t half = (size_t)D * 16;
-    for (int page = 0; page < n_pages; page++, s += ATTENTION_PAGE)
-        for (int h = 0; h < 2; h += TILE_PANELS)
-            tiles[R][TILE_PANELS - 1](q, (size_t)D, pages[page] + (size_t)h * half, half, D, 1,
-                                      s + 16 * h, lds);
+    for (; positions > 0; positions -= ATTENTION_PAGE, pages++, s += ATTENTION_PAGE)
+        for (int h = 0, n; h < 2 && 16 * h < positions; h += n) {
+            n = TILE_PANELS == 2 && positions > 16 ? 2 : 1;
+            tiles[R][n - 1](q, (size_t)D, *pages + (size_t)h * half, half, D, 1, s + 16 * h, lds);
+        }
 }
 
 static void attention_values(const float *p, size_t ldp, int R, const float *const *pages,
-                             int n_pages, int D, int more, float *o)
+                             int positions, int D, int more, float *o)
 {
     int panels = D / 16;
     for (int i = 0; i < panels;) {
         int n = panels - i < TILE_PANELS ? panels - i : TILE_PANELS;
-        values_tiles[R][n - 1](p, ldp, pages, n_pages, (size_t)i * 16 * ATTENTION_PAGE, more,
+        values_tiles[R][n - 1](p, ldp, pages, positions, (size_t)i * 16 * ATTENTION_PAGE, more,
                                o + 16 * i, (size_t)D);
         i += n;
     }
@@ -128,8 +133,8 @@ static void attention_values(const float *p, size_t ldp, int R, const float *con
 
 /* Rows row … row+n-1 of the call, and where they stand among the branches. */
 struct attention_part {
-    int first, n;         /* rows of the tile */
-    int first_page, used; /* the branch's own pages that these rows see */
+    int first, n;        /* rows of the tile */
+    int first_page, own; /* the branch's own pages, and the positions of these that the rows see */
 };
 
 static int most_of(const int *counts, int n)
@@ -137,7 +142,7 @@ static int most_of(const int *counts, int n)
     int most = 0;
     for (int r = 0; r < n; r++)
         if (counts[r] > most) most = counts[r];
-    return (most + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
+    return most;
 }
 
 /* The branches that rows [row, row + n) belong to, as parts of the tile. */
@@ -150,11 +155,11 @@ static int attention_parts(const struct attention_branch *branches, int n_branch
         int from = start > row ? start : row, to = start + branches[b].n_rows;
         if (to > row + n) to = row + n;
         if (from >= to) continue;
-        int used = most_of(counts + from, to - from) - n_shared;
+        int own = most_of(counts + from, to - from) - n_shared * ATTENTION_PAGE;
         parts[n_parts++] = (struct attention_part){.first = from - row,
                                                    .n = to - from,
                                                    .first_page = branches[b].first_page,
-                                                   .used = used > 0 ? used : 0};
+                                                   .own = own > 0 ? own : 0};
     }
     return n_parts;
 }
@@ -165,25 +170,23 @@ static void attention_tile(float *rows, float *s, size_t lds, const int *counts,
                            const struct attention_part *parts, int n_parts, int D, float scale,
                            float *inverse)
 {
-    int shared = most_of(counts, n);
-    if (shared > n_shared) shared = n_shared;
+    int shared = most_of(counts, n), all = n_shared * ATTENTION_PAGE;
+    if (shared > all) shared = all;
     attention_scores(rows, n, pages_k, shared, D, s, lds);
-    float *own = s + (size_t)n_shared * ATTENTION_PAGE;
+    float *own = s + all;
     for (int i = 0; i < n_parts; i++)
-        if (parts[i].used)
-            attention_scores(rows + parts[i].first * D, parts[i].n, pages_k + parts[i].first_page,
-                             parts[i].used, D, own + (size_t)parts[i].first * lds, lds);
+        attention_scores(rows + parts[i].first * D, parts[i].n, pages_k + parts[i].first_page,
+                         parts[i].own, D, own + (size_t)parts[i].first * lds, lds);
     for (int r = 0, i = 0; r < n; r++) {
         while (i < n_parts && r >= parts[i].first + parts[i].n) i++;
-        int used = i < n_parts && parts[i].used ? n_shared + parts[i].used : shared;
-        inverse[r] =
-            1.0f / softmax_row(s + (size_t)r * lds, counts[r], used * ATTENTION_PAGE, scale);
+        int seen = i < n_parts && parts[i].own ? all + parts[i].own : shared;
+        inverse[r] = 1.0f / softmax_row(s + (size_t)r * lds, counts[r], seen, scale);
     }
     attention_values(s, lds, n, pages_v, shared, D, 0, rows);
     for (int i = 0; i < n_parts; i++)
-        if (parts[i].used)
+        if (parts[i].own)
             attention_values(own + (size_t)parts[i].first * lds, lds, parts[i].n,
-                             pages_v + parts[i].first_page, parts[i].used, D, 1,
+                             pages_v + parts[i].first_page, parts[i].own, D, 1,
                              rows + parts[i].first * D);
 }
 
