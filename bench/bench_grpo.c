@@ -128,10 +128,10 @@ static void watch(void *context, const json_t *line)
     b->last = seconds;
 }
 
-static void changed(void *context)
+static int changed(void *context, struct siren_error *err)
 {
     struct bench *b = context;
-    if (siren_model_changed(b->model, b->pool, &b->err)) stop(b);
+    return siren_model_changed(b->model, b->pool, err);
 }
 
 static void open_models(struct bench *b)

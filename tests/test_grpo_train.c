@@ -1,6 +1,8 @@
 /* siren train grpo from end to end on a made-up workspace and a tiny decoder: what a run leaves,
  * the first ratio, resuming. */
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine_fixture.h"
@@ -11,6 +13,7 @@
 static struct siren_lm lm;
 static struct siren_app app;
 static struct siren_pool *pool;
+static char chat[256], model[256];
 
 /* The tiny decoder, for longer texts. */
 static const char *model_folder(void)
@@ -202,6 +205,44 @@ static void a_resumed_run_has_the_same_bits(void **state)
     assert_non_null(strstr(must_error.message, "entropy"));
 }
 
+static void die_in_step_3(void *context, const json_t *line)
+{
+    if (json_integer_value(json_object_get(line, "step")) == 3) raise(SIGKILL);
+}
+
+/* The same after kill -9 within a step, behind the last checkpoint. */
+static void a_killed_run_has_the_same_bits(void **state)
+{
+    struct training whole = training_in("alive"), part = training_in("killed");
+    struct grpo_options o = options();
+    struct trainer_result r;
+    int status;
+    whole.eval_split = part.eval_split = NULL;
+    MUST(grpo_train(&whole, &o, &r, NULL, NULL, ERR));
+    part.loop.checkpoint_every = 2;
+    pid_t child = fork();
+    if (!child) { /* threads and the database do not survive a fork: its own */
+        struct siren_lm_options with = {.chat_template = chat};
+        struct siren_lm own;
+        struct siren_app workspace;
+        if (siren_pool_create(&part.pool, 1, ERR) ||
+            siren_lm_open(&own, model, &with, part.pool, ERR) ||
+            siren_app_open(&workspace, siren_workspace_path(app.ws), SIREN_WORKSPACE_WRITE, ERR))
+            _exit(1);
+        part.lm = &own;
+        part.app = &workspace;
+        part.loop.watch = die_in_step_3;
+        grpo_train(&part, &o, &r, NULL, NULL, ERR);
+        _exit(2);
+    }
+    waitpid(child, &status, 0);
+    assert_true(WIFSIGNALED(status));
+    part.loop.resume = 1;
+    MUST(grpo_train(&part, &o, &r, NULL, NULL, ERR));
+    assert_int_equal(r.steps, 4);
+    same_adapter(whole.loop.folder, part.loop.folder);
+}
+
 /* Going on from an adapter, which is the reference, too. */
 static void the_start_is_the_reference(void **state)
 {
@@ -219,6 +260,29 @@ static void the_start_is_the_reference(void **state)
     assert_true(field(json_array_get(lines, 0), "kl") == 0);
     assert_true(field(json_array_get(lines, 1), "kl") > 0);
     json_decref(lines);
+}
+
+/* All weights, the model loaded a second time as the start. */
+static void all_weights_are_the_policy(void **state)
+{
+    struct training t = training_in("full");
+    struct grpo_options o = options();
+    struct trainer_result r;
+    struct siren_lm whole;
+    struct siren_lm_options with = {.chat_template = chat, .trainable = &SIREN_TRAIN_ALL};
+    MUST(siren_lm_open(&whole, model, &with, pool, ERR));
+    t.lm = &whole;
+    t.full = 1;
+    t.eval_split = NULL;
+    t.loop.max_steps = 2;
+    MUST(grpo_train(&t, &o, &r, NULL, NULL, ERR));
+    assert_true(has_file(t.loop.folder, "model/model.safetensors"));
+    json_t *lines = log_of(t.loop.folder);
+    for (size_t i = 0; i < 2; i++) assert_true(field(json_array_get(lines, i), "ratio") == 1);
+    assert_true(field(json_array_get(lines, 0), "kl") == 0);
+    assert_true(field(json_array_get(lines, 1), "kl") > 0);
+    json_decref(lines);
+    siren_lm_close(&whole);
 }
 
 static void other_temperatures_begin_at_ratio_1_too(void **state)
@@ -244,11 +308,11 @@ static int setup(void **state)
                                    "prompt: <|im_start|>assistant\\n\n"
                                    "stop: <|im_end|>\n";
     struct siren_lm_options o = {0};
-    char path[256];
     if (scratch_create(state) || siren_pool_create(&pool, 2, ERR)) return -1;
-    strcpy(path, scratch_write("chat.txt", template, strlen(template)));
-    o.chat_template = path;
-    MUST(siren_lm_open(&lm, model_folder(), &o, pool, ERR));
+    strcpy(chat, scratch_write("chat.txt", template, strlen(template)));
+    strcpy(model, model_folder());
+    o.chat_template = chat;
+    MUST(siren_lm_open(&lm, model, &o, pool, ERR));
     MUST(siren_app_open(&app, fixture_workspace("grpo.siren", SIREN_PROTOCOL_FULL),
                         SIREN_WORKSPACE_WRITE, ERR));
     return 0;
@@ -268,7 +332,9 @@ int main(void)
         cmocka_unit_test(a_run_leaves_what_it_promises),
         cmocka_unit_test(later_updates_move_away),
         cmocka_unit_test(a_resumed_run_has_the_same_bits),
+        cmocka_unit_test(a_killed_run_has_the_same_bits),
         cmocka_unit_test(the_start_is_the_reference),
+        cmocka_unit_test(all_weights_are_the_policy),
         cmocka_unit_test(other_temperatures_begin_at_ratio_1_too),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -235,9 +235,9 @@ struct whole {
     double kl[8];
 };
 
-static void whole_changed(void *context)
+static int whole_changed(void *context, struct siren_error *err)
 {
-    assert_int_equal(siren_model_changed(((struct whole *)context)->model, f.pool, NULL), 0);
+    return siren_model_changed(((struct whole *)context)->model, f.pool, err);
 }
 
 static void whole_watch(void *context, const json_t *line)

@@ -83,6 +83,8 @@ struct job {
     const struct grpo_options *options;
     struct training_rows rows;
     struct siren_adapter *adapter, *reference; /* reference NULL: the bare model */
+    struct siren_model *start;                 /* where all weights are trained: the frozen ones */
+    struct siren_engine *start_engine;
     struct grpo_source source;
     struct policy_source write;
     struct policy *policy;
@@ -105,13 +107,14 @@ static int live(void *context, const char *what, uint64_t done, uint64_t total)
     const struct job *j = context;
     const struct policy_figures *f = policy_last(j->policy);
     double seconds = f->rollout + f->scoring + f->update;
-    char text[160];
+    char text[200], mae[32] = "–";
     if (strcmp(what, "rows") || !f->n_texts)
         return siren_progress_update(j->progress, what, done, total);
+    if (isfinite(j->source.mae)) snprintf(mae, sizeof mae, "%.2f", j->source.mae);
     snprintf(text, sizeof text,
-             "rows: reward %.2f, format %.0f %%, MAE %.2f, %.0f tokens a text, KL %.4f, %.0f "
+             "rows: reward %.2f, format %.0f %%, MAE %s, %.0f tokens a text, KL %.4f, %.0f "
              "tokens/s",
-             f->reward, 100 * j->source.in_format, j->source.mae, f->length, f->kl,
+             f->reward, 100 * j->source.in_format, mae, f->length, f->kl,
              seconds > 0 ? f->length * (double)f->n_texts / seconds : 0);
     return siren_progress_update(j->progress, text, done, total);
 }
@@ -151,18 +154,31 @@ static json_t *settings_of(const struct grpo_options *o)
     return j;
 }
 
+/* The frozen start, where it is not the bare model that the policy has, too. */
+static int open_start(struct job *j, struct siren_error *err)
+{
+    const struct training *t = j->training;
+    int rc;
+    if (j->options->policy.loss.kl == 0) return 0;
+    if (t->start) return siren_adapter_load(&j->reference, t->start, t->lm->model, err);
+    if (!t->full) return 0;
+    struct siren_engine_options options = {.isa = siren_engine_isa(t->lm->engine),
+                                           .compute = siren_engine_compute(t->lm->engine)};
+    rc = siren_model_load(&j->start, siren_model_path(t->lm->model), NULL, t->pool, err);
+    return rc ? rc : siren_engine_create(&j->start_engine, j->start, t->pool, &options, err);
+}
+
 static int open_policy(struct job *j, struct siren_error *err)
 {
     const struct training *t = j->training;
     struct policy_options o = j->options->policy;
     struct policy_models models = {.engine = t->lm->engine, .policy = j->adapter};
+    int rc = open_start(j, err);
+    if (rc) return rc;
     o.temperature = j->options->sampling.temperature;
     o.seed = t->loop.seed;
-    if (t->start) {
-        int rc = siren_adapter_load(&j->reference, t->start, t->lm->model, err);
-        if (rc) return rc;
-        models.reference = j->reference;
-    }
+    models.reference = j->reference;
+    models.reference_engine = j->start_engine;
     return policy_create(&j->policy, &o, &j->write, &models, err);
 }
 
@@ -202,6 +218,8 @@ int grpo_train(struct training *t, const struct grpo_options *options,
     grpo_source_clear(&j.source);
     siren_adapter_free(j.adapter);
     siren_adapter_free(j.reference);
+    siren_engine_free(j.start_engine);
+    siren_model_free(j.start);
     training_rows_clear(&j.rows);
     return rc;
 }

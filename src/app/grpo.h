@@ -19,7 +19,7 @@ struct grpo_options {
     double length_cost;   /* for a text at the limit */
     int batch;            /* sequences sampled at once; 0: the engine's default */
     int eval_samples;     /* texts of a row in evaluation: 0: one, greedy; n: the mean over n */
-    uint64_t texts_every; /* steps; 0: never */
+    uint64_t texts_every; /* steps, and the first; 0: never */
     /* [optional] Told when nothing is being learnt, and why (policy_figures.warning), once until
      * the reason changes. */
     void (*warn)(void *context, const char *text);

@@ -197,8 +197,9 @@ static void end(void *context, const struct policy_figures *figures, json_t *lin
 {
     struct grpo_source *s = context;
     const struct grpo_options *o = s->options;
+    uint64_t step = figures->step + 1; /* as the log counts */
     count(s, line);
-    if (o->texts_every && figures->step % o->texts_every == 0) show_texts(s, figures->step);
+    if (o->texts_every && (step == 1 || step % o->texts_every == 0)) show_texts(s, step);
     if (o->warn && figures->warning && figures->warning != s->warned)
         o->warn(o->warn_context, figures->warning);
     s->warned = figures->warning;
