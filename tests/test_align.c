@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <jansson.h>
@@ -13,6 +14,7 @@
 #include "app/taught.h"
 #include "app/teach.h"
 #include "app_fixture.h"
+#include "run_program.h"
 #include "tiny_lm.h"
 
 static struct siren_pool *pool;
@@ -390,6 +392,54 @@ static void without_a_teacher(void **state)
     assert_true(first(&b, "items") == 5);
 }
 
+/* The three commands, from outside. */
+static int siren(const char *format, ...)
+{
+    char arguments[4000];
+    va_list list;
+    va_start(list, format);
+    vsnprintf(arguments, sizeof arguments, format, list);
+    va_end(list);
+    return run_program("", arguments, NULL);
+}
+
+static void the_commands(void **state)
+{
+    char ws[300], with[1000], out[300], svg[300], folder[300];
+    if (find_program()) skip();
+    snprintf(ws, sizeof ws, "%s", fixture_workspace("program.siren", SIREN_PROTOCOL_FULL));
+    snprintf(with, sizeof with, "-m %s --chat-template %s", scratch_path("tiny"),
+             scratch_path("tiny.chat"));
+    snprintf(out, sizeof out, "%s", scratch_path("program.bin"));
+    snprintf(svg, sizeof svg, "%s", scratch_path("theorem.svg"));
+    snprintf(folder, sizeof folder, "%s", scratch_path("program"));
+    if (siren("train teach %s %s --strategy recent --out %s -n 3 --max-tokens 5 --json", ws, with,
+              out))
+        fail_msg("%s", program_output);
+    assert_non_null(strstr(program_output, "\"rows\": 3"));
+    assert_int_equal(siren("train teach %s %s --out %s -n 3", ws, with, out), 1);
+    assert_non_null(strstr(program_output, "is there already"));
+    if (siren("theorem %s %s --teacher %s --any -n 2 --ranks 2,3 --svg %s --out %s -q", ws, with,
+              out, svg, folder))
+        fail_msg("%s", program_output);
+    assert_non_null(strstr(program_output, "r = 3"));
+    assert_int_equal(access(svg, F_OK), 0);
+    if (siren("theorem %s %s --teacher %s --any -n 1 --ranks 1 --only values --steps 2 --json -q",
+              ws, with, out))
+        fail_msg("%s", program_output);
+    assert_non_null(strstr(program_output, "\"linear\""));
+    assert_int_equal(siren("theorem %s %s --teacher %s -q", ws, with, out), 1);
+    assert_non_null(strstr(program_output, "none of its 3 rows"));
+    assert_int_equal(siren("theorem %s %s --teacher %s --ranks 1,x", ws, with, out), 2);
+    if (siren("train align %s %s --teacher %s --out %s/ha --max-steps 2 --eval-rows 4 -q", ws, with,
+              states_path, folder))
+        fail_msg("%s", program_output);
+    assert_non_null(strstr(program_output, "2 steps"));
+    assert_int_equal(siren("train align %s %s --out %s/none", ws, with, folder), 2);
+    assert_int_equal(siren("train align %s %s --out %s/none --loss hx", ws, with, folder), 2);
+    assert_non_null(strstr(program_output, "\"hx\""));
+}
+
 static int setup(void **state)
 {
     scratch_create(state);
@@ -423,6 +473,7 @@ int main(void)
         cmocka_unit_test(words_are_read),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(without_a_teacher),
+        cmocka_unit_test(the_commands),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

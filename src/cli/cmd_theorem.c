@@ -181,11 +181,11 @@ static int prove(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
     if (strcmp(name, report.teacher) != 0)
         cli_note(cli, "the states are those of %s, the updates are made for %s", report.teacher,
                  name);
-    if (svg) rc = plot(cli, &report, svg);
-    if (!rc && cli->json)
+    if (cli->json)
         rc = print_json(cli, &report);
-    else if (!rc)
+    else
         print_text(cli, &report);
+    if (!rc && svg) rc = plot(cli, &report, svg);
     prove_report_clear(&report);
     return rc;
 }
