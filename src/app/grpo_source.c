@@ -82,7 +82,9 @@ static void take(struct grpo_source *s, const struct policy_group *g, struct pol
                                                 .n_tokens = r->n,
                                                 .reading = r->reading,
                                                 .text = r->text};
-    *r = (struct rollout){0};
+    r->ids = NULL; /* taken; the rest goes with the rollout */
+    r->logprobs = NULL;
+    r->text = NULL;
 }
 
 /* The random stream of a row's texts in one draw. */

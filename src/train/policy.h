@@ -50,6 +50,7 @@ struct policy_figures {
      * entropy gone; NULL where all is well. */
     const char *warning;
 };
+
 struct policy_source {
     void *context;
     size_t n_rows;
