@@ -441,7 +441,7 @@ static int pack_row_sets(struct siren_forest *f, struct siren_error *err)
 /* Rows below which the threads share the columns of each product instead of
  * its rows: a barrier after each product then costs less than every thread
  * decoding (or reading) all weights for a handful of rows. */
-enum { NARROW_ROWS = 32, BLOCK_ROWS = 96 };
+enum { NARROW_ROWS = 64, BLOCK_ROWS = 96 };
 
 static void choose_schedule(struct siren_forest *f)
 {
