@@ -147,6 +147,7 @@ int siren_app_target(const struct siren_app *app, const char *user, const char *
 
 /* ---- predict ---- */
 
+struct siren_calibration;
 struct siren_predict_options {
     struct siren_strategy strategy;
     enum siren_ending mode; /* SIREN_AO or SIREN_COT */
@@ -161,6 +162,9 @@ struct siren_predict_options {
     int samples;
     int batch;       /* sequences generated at once; 0: the engine's default */
     double fallback; /* rating of an answer that cannot be read; NAN: the top of the scale */
+    /* NULL, or what makes the answers' distributions of the model's (siren/calibration.h).  It
+     * keeps tables of the app it was used with: one thread at a time. */
+    struct siren_calibration *calibration;
 };
 struct siren_predict_options siren_predict_defaults(void); /* recent+sketch, answer only */
 

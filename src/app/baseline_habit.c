@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "app/baseline_job.h"
+#include "app/features.h"
 #include "base/alloc.h"
 
 enum {
@@ -26,63 +27,30 @@ static void design_free(struct design *s)
     free(s->user);
 }
 
-/* Count and sum of the item's train ratings before the target. */
-static void item_before(const struct baseline_job *job, size_t target,
-                        struct siren_feature_source *s)
-{
-    const struct siren_ratings *r = &job->app->ratings;
-    int32_t item = r->item[target];
-    for (size_t i = job->item_start[item]; i < job->item_start[item + 1]; i++) {
-        size_t row = job->item_rows[i];
-        if (!siren_row_precedes(r, row, target)) continue;
-        s->item_count += 1;
-        s->item_sum += (double)r->rating[row];
-    }
-}
-
-static void fill_row(const struct baseline_job *job, unsigned groups, size_t target, size_t *rows,
-                     double *history, double *x)
-{
-    const struct siren_ratings *r = &job->app->ratings;
-    struct siren_feature_source s = {.history = history};
-    s.n_history = siren_history(r, target, rows);
-    for (size_t k = 0; k < s.n_history; k++) history[k] = (double)r->rating[rows[k]];
-    if (groups & SIREN_FEATURE_ITEM) item_before(job, target, &s);
-    siren_features_fill(&job->app->meta.scale, groups, &s, x);
-}
-
-static size_t longest_history(const struct siren_ratings *r)
-{
-    size_t most = 1;
-    for (int u = 0; u < r->n_users; u++) {
-        size_t n = r->user_start[u + 1] - r->user_start[u];
-        if (n > most) most = n;
-    }
-    return most;
-}
-
 static int design_make(struct design *s, const struct baseline_job *job, unsigned groups,
                        const size_t *targets, size_t n, struct siren_error *err)
 {
     const struct siren_ratings *r = &job->app->ratings;
-    size_t most = longest_history(r), *rows = alloc_array(most, sizeof *rows), cells;
-    double *history = alloc_array(most, sizeof *history);
+    struct app_features f;
+    size_t cells;
+    int rc = app_features_open(&f, job->app, groups, err);
+    if (rc) return rc;
     s->n = n;
-    s->d = siren_features_count(&job->app->meta.scale, groups);
+    s->d = f.d;
     int overflow = __builtin_mul_overflow(n, (size_t)s->d, &cells);
     s->x = overflow ? NULL : alloc_array(cells, sizeof *s->x);
     s->label = alloc_array(n, sizeof *s->label);
     s->user = alloc_array(n, sizeof *s->user);
-    int rc = rows && history && s->x && s->label && s->user
-                 ? 0
-                 : siren_fail_memory(err, "features", n * (size_t)s->d * sizeof *s->x);
+    if (!s->x || !s->label || !s->user)
+        rc = siren_fail_memory(err, "features", n * (size_t)s->d * sizeof *s->x);
     for (size_t i = 0; i < n && !rc; i++) {
-        fill_row(job, groups, targets[i], rows, history, s->x + i * (size_t)s->d);
+        const struct siren_target t = {
+            .user = r->user[targets[i]], .item = r->item[targets[i]], .row = targets[i]};
+        app_features_fill(&f, &t, NULL, s->x + i * (size_t)s->d);
         s->label[i] = siren_scale_label(&job->app->meta.scale, (double)r->rating[targets[i]]);
         s->user[i] = r->user[targets[i]];
     }
-    free(rows);
-    free(history);
+    app_features_close(&f);
     return rc;
 }
 

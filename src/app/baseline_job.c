@@ -59,19 +59,6 @@ static int make_targets(struct baseline_job *job, struct siren_error *err)
     return 0;
 }
 
-static int index_items(struct baseline_job *job, struct siren_error *err)
-{
-    const struct siren_ratings *r = &job->app->ratings;
-    job->item_start = alloc_zeroed((size_t)r->n_items + 2, sizeof *job->item_start);
-    job->item_rows = alloc_array(r->n, sizeof *job->item_rows);
-    if (!job->item_start || !job->item_rows)
-        return siren_fail_memory(err, "ratings by item", r->n * sizeof *job->item_rows);
-    for (size_t i = 0; i < r->n; i++) job->item_start[r->item[i] + 2]++;
-    for (int i = 1; i <= r->n_items; i++) job->item_start[i + 1] += job->item_start[i];
-    for (size_t i = 0; i < r->n; i++) job->item_rows[job->item_start[r->item[i] + 1]++] = i;
-    return 0;
-}
-
 static int choose_split(struct baseline_job *job, struct siren_error *err)
 {
     const struct siren_baseline_options *o = job->options;
@@ -96,7 +83,6 @@ int baseline_open(struct baseline_job *job, struct siren_app *app,
         rc = make_table(&job->train, &app->ratings, SIREN_LABEL_TRAIN, SIREN_LABEL_HISTORY, err);
     if (!rc) rc = make_table(&job->valid, &app->ratings, SIREN_LABEL_VALID, -1, err);
     if (!rc) rc = siren_means_fit(&job->means, &app->meta.scale, &job->train, err);
-    if (!rc) rc = index_items(job, err);
     if (rc) baseline_close(job);
     return rc;
 }
@@ -106,8 +92,6 @@ void baseline_close(struct baseline_job *job)
     free(job->targets);
     free(job->truth);
     free(job->user);
-    free(job->item_start);
-    free(job->item_rows);
     free_table(&job->train);
     free_table(&job->valid);
     siren_means_clear(&job->means);

@@ -17,7 +17,6 @@ struct baseline_job {
     size_t n;
     struct siren_table train, valid; /* valid.n may be 0 */
     struct siren_means means;
-    size_t *item_start, *item_rows; /* rows of the ratings by item */
 };
 
 /* What a baseline says: a point for each target, or a distribution. */

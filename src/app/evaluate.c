@@ -115,11 +115,8 @@ static char *settings(const struct evaluation *e)
 {
     const struct siren_eval_options *o = e->options;
     char hash[17], *text = NULL;
-    json_t *j = json_object();
+    json_t *j = app_lm_json(e->lm);
     app_data_hash(e->app, hash);
-    json_object_set_new(j, "model", json_string(e->lm->identity));
-    json_object_set_new(j, "chat_template",
-                        json_string(e->lm->chat ? siren_chat_name(e->lm->chat) : ""));
     json_object_set_new(j, "data", json_string(hash));
     json_object_set_new(
         j, "protocol",
@@ -127,11 +124,6 @@ static char *settings(const struct evaluation *e)
     json_object_set_new(j, "split", json_string(o->split));
     if (o->fold >= 0) json_object_set_new(j, "fold", json_integer(o->fold));
     json_object_set_new(j, "rows", json_integer((json_int_t)e->n));
-    /* f32 and no adapter are not named: runs that were begun before there was a choice go on. */
-    if (*e->lm->adapter_identity)
-        json_object_set_new(j, "adapter", json_string(e->lm->adapter_identity));
-    if (e->lm->engine && strcmp(siren_engine_compute(e->lm->engine), "f32") != 0)
-        json_object_set_new(j, "compute", json_string(siren_engine_compute(e->lm->engine)));
     json_object_set_new(j, "seed", json_integer((json_int_t)o->seed));
     json_object_set_new(j, "predict", app_options_json(&o->predict));
     app_json_text(j, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);

@@ -10,6 +10,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "siren/calibration.h"
+
 double app_milliseconds(void)
 {
     struct timespec now;
@@ -44,6 +46,18 @@ int app_json_text(json_t *object, size_t flags, char **text, struct siren_error 
 
 /* ---- settings ---- */
 
+json_t *app_lm_json(const struct siren_lm *lm)
+{
+    json_t *j = json_object();
+    json_object_set_new(j, "model", json_string(lm->identity));
+    json_object_set_new(j, "chat_template", json_string(lm->chat ? siren_chat_name(lm->chat) : ""));
+    /* f32 and no adapter are not named: runs that were begun before there was a choice go on. */
+    if (*lm->adapter_identity) json_object_set_new(j, "adapter", json_string(lm->adapter_identity));
+    if (lm->engine && strcmp(siren_engine_compute(lm->engine), "f32") != 0)
+        json_object_set_new(j, "compute", json_string(siren_engine_compute(lm->engine)));
+    return j;
+}
+
 json_t *app_options_json(const struct siren_predict_options *o)
 {
     char strategy[96];
@@ -61,6 +75,11 @@ json_t *app_options_json(const struct siren_predict_options *o)
     json_object_set_new(
         j, "prompt_limit",
         json_integer((json_int_t)(o->prompt_limit ? o->prompt_limit : SIREN_PROMPT_LIMIT)));
+    if (o->calibration) {
+        char hash[17];
+        siren_calibration_hash(o->calibration, hash);
+        json_object_set_new(j, "calibration", json_string(hash));
+    }
     if (o->mode == SIREN_AO) return j;
     /* Only where asked for: runs stored before there were samples go on under their settings. */
     if (o->samples) json_object_set_new(j, "samples", json_integer(o->samples));

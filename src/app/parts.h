@@ -37,6 +37,8 @@ struct siren_progress app_part_progress(struct app_part *part);
 /* A rating as it enters its user's sketch: with the topics of its item. */
 struct siren_sketch_event app_sketch_event(const struct siren_app *app, size_t row);
 
+/* What of a language model determines an answer: "model", "chat_template", "adapter", "compute". */
+json_t *app_lm_json(const struct siren_lm *lm);
 /* The options as a JSON object: all that determines an answer, besides model and data. */
 json_t *app_options_json(const struct siren_predict_options *options);
 /* A hash of what the answers depend on in the workspace: ratings, items, topics. */

@@ -5,6 +5,7 @@
 
 #include "app/parts.h"
 #include "base/alloc.h"
+#include "siren/calibration.h"
 
 struct siren_predict_options siren_predict_defaults(void)
 {
@@ -139,10 +140,14 @@ int siren_predict(struct siren_app *app, struct siren_lm *lm, const struct siren
 {
     struct job j = {app, lm, targets, n, options, answers, NULL, NULL, {0}};
     double start = app_milliseconds();
-    int rc;
+    int rc = 0;
     for (size_t i = 0; i < n; i++) answers[i] = (struct siren_answer){0};
     if (!n) return 0;
-    rc = run(&j, progress, err);
+    if (options->calibration)
+        rc = siren_calibration_check(options->calibration, app, lm, options, err);
+    if (!rc) rc = run(&j, progress, err);
+    if (!rc && options->calibration)
+        rc = siren_calibration_apply(options->calibration, app, targets, answers, n, err);
     for (size_t i = 0; i < n; i++) {
         answers[i].latency_ms = (app_milliseconds() - start) / (double)n;
         if (j.prompts) siren_prompt_ids_clear(&j.prompts[i]);

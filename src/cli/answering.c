@@ -75,6 +75,12 @@ int answering_options(struct cli *cli, const struct siren_app *app, int sampling
     return 0;
 }
 
+int answering_calibration(struct cli *cli, struct siren_predict_options *options)
+{
+    const char *path = cli_string(cli, "calibration");
+    return path ? siren_calibration_load(&options->calibration, path, &cli->err) : 0;
+}
+
 /* ---- distributions in tables ---- */
 
 enum { MOST_COLUMNS = 7 };

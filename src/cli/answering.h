@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "siren/app.h"
+#include "siren/calibration.h"
 
 /* Options of a command's own, to stand in its table. */
 #define ROW_OPTIONS                                                                                \
@@ -103,6 +104,15 @@
                 "ratings after each text (N > 1 needs a --temperature); 0: the number that one "   \
                 "text gives"                                                                       \
     }
+
+#define CALIBRATION_OPTION                                                                         \
+    {                                                                                              \
+        .name = "calibration", .type = CLI_STRING, .argument = "FILE",                             \
+        .help = "make the distributions of the model's with this file of `siren calibrate`"        \
+    }
+/* Its file, where one is given, into options->calibration, which the command frees
+ * (siren_calibration_free). */
+int answering_calibration(struct cli *cli, struct siren_predict_options *options);
 
 /* The model of --model, --adapter, --chat-template, --isa and --threads; raw: no template is
  * needed. */

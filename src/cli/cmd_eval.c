@@ -53,6 +53,7 @@ static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
     options.name = cli_string(cli, "name");
     options.command = command;
     options.anew = cli_flag(cli, "anew");
+    if (!rc) rc = answering_calibration(cli, &options.predict);
     if (!rc) rc = answering_open(cli, &lm, 0);
     if (!rc)
         rc = siren_evaluate(app, &lm, &options, cli_pool(cli), &run, cli_progress(cli), &cli->err);
@@ -61,6 +62,7 @@ static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
                  (long long)run);
     cli_progress_end(cli);
     siren_lm_close(&lm);
+    siren_calibration_free(options.predict.calibration);
     return rc ? rc : show(cli, app, run);
 }
 
@@ -107,6 +109,7 @@ const struct cli_command cmd_eval = {
             ANSWER_OPTIONS,
             SAMPLING_OPTIONS("512"),
             SAMPLES_OPTION,
+            CALIBRATION_OPTION,
             {0}},
     .examples =
         (const struct cli_example[]){

@@ -76,9 +76,9 @@ static void print_one(struct cli *cli, const struct predict *p)
     }
     if (a->n_labels)
         cli_print(cli,
-                  "  expected %.2f, median %g, most likely %g; %.2g %% of the probability is on "
+                  "  expected %.2f, median %g, most likely %g; %.*f %% of the probability is on "
                   "no rating\n",
-                  a->mean, a->median, a->argmax, 100 * a->outside);
+                  a->mean, a->median, a->argmax, a->outside < 0.1, 100 * a->outside);
     else
         cli_print(cli, "  answer %g%s\n", a->mean,
                   a->invalid ? " (no number could be read: the fallback)" : "");
@@ -217,9 +217,11 @@ static int run(struct cli *cli)
     int rc = siren_app_open(&p.app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = answering_options(cli, &p.app, 1, &p.options);
+    if (!rc) rc = answering_calibration(cli, &p.options);
     if (!rc) rc = cli_given(cli, "pairs") ? predict_pairs(cli, &p) : predict_items(cli, &p);
     siren_answers_free(p.answers, p.n);
     free(p.targets);
+    siren_calibration_free(p.options.calibration);
     siren_lm_close(&p.lm);
     siren_app_close(&p.app);
     return rc;
@@ -272,6 +274,7 @@ const struct cli_command cmd_predict = {
             ANSWER_OPTIONS,
             SAMPLING_OPTIONS("512"),
             SAMPLES_OPTION,
+            CALIBRATION_OPTION,
             {0}},
     .examples =
         (const struct cli_example[]){
@@ -282,6 +285,9 @@ const struct cli_command cmd_predict = {
             {"siren predict films.siren -m smollm2.gguf -u 196 --title 'The Glass Harbour' "
              "--categories 'Drama|Romance'",
              "A film that the workspace does not know."},
+            {"siren predict films.siren -m smollm2.gguf -u 196 -i 242 --calibration "
+             "films.calibration",
+             "The distribution corrected by what `siren calibrate` learned on valid."},
             {"siren predict films.siren -m smollm2.gguf --pairs tonight.csv -o tonight.jsonl "
              "--format jsonl",
              "A batch job."},

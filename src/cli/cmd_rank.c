@@ -88,10 +88,12 @@ static int rank(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
     struct siren_target target;
     int rc = siren_app_target(app, user, NULL, &target, &cli->err);
     if (!rc && answered) rc = answering_options(cli, app, 1, &options.predict);
+    if (!rc && answered) rc = answering_calibration(cli, &options.predict);
     if (!rc && answered) rc = answering_open(cli, lm, 0);
     if (!rc)
         rc = siren_rank(app, answered ? lm : NULL, target.user, &options, &ranking,
                         cli_progress(cli), &cli->err);
+    siren_calibration_free(options.predict.calibration);
     if (rc) return rc;
     cli_progress_end(cli);
     if (target.user < 0)
@@ -155,6 +157,7 @@ const struct cli_command cmd_rank = {
                                            ANSWER_OPTIONS,
                                            SAMPLING_OPTIONS("512"),
                                            SAMPLES_OPTION,
+                                           CALIBRATION_OPTION,
                                            {0}},
     .examples =
         (const struct cli_example[]){

@@ -1,0 +1,223 @@
+/* A calibration as an object: its file, what it belongs to, its use. */
+#include "app/calibration.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "app/parts.h"
+#include "base/alloc.h"
+#include "siren/file.h"
+
+enum { FILE_MAX = 64 << 20, VERSION = 1 };
+
+void siren_calibration_free(struct siren_calibration *c)
+{
+    if (!c) return;
+    app_features_close(&c->features);
+    siren_logistic_free(c->model);
+    json_decref(c->belongs);
+    free(c);
+}
+
+/* ---- as JSON ---- */
+
+json_t *calibration_json(const struct siren_calibration *c, struct siren_error *err)
+{
+    char *model;
+    if (siren_logistic_save(c->model, &model, err)) return NULL;
+    json_t *logistic = json_loads(model, 0, NULL);
+    free(model);
+    return json_pack("{s:i, s:i, s:O, s:o}", "siren_calibration", VERSION, "features",
+                     (int)c->groups, "belongs_to", c->belongs, "logistic", logistic);
+}
+
+static char *text_of(const struct siren_calibration *c, struct siren_error *err)
+{
+    json_t *j = calibration_json(c, err);
+    char *text = NULL;
+    if (j) app_json_text(j, JSON_COMPACT | JSON_SORT_KEYS, &text, err);
+    return text;
+}
+
+void siren_calibration_hash(const struct siren_calibration *c, char hash[17])
+{
+    char *text = text_of(c, NULL);
+    snprintf(hash, 17, "%016llx",
+             text ? (unsigned long long)XXH3_64bits(text, strlen(text)) : 0ull);
+    free(text);
+}
+
+int siren_calibration_save(const struct siren_calibration *c, const char *path,
+                           struct siren_error *err)
+{
+    struct siren_writer *w;
+    struct siren_error local;
+    char *text = text_of(c, err ? err : &local);
+    if (!text) return (err ? err : &local)->code;
+    int rc = siren_writer_open(&w, path, err);
+    if (!rc) {
+        rc = siren_writer_printf(w, err, "%s\n", text);
+        if (rc)
+            siren_writer_abort(w);
+        else
+            rc = siren_writer_commit(w, err);
+    }
+    free(text);
+    return rc;
+}
+
+static int read_json(struct siren_calibration *c, const json_t *root, const char *path,
+                     struct siren_error *err)
+{
+    const json_t *version = json_object_get(root, "siren_calibration");
+    json_t *belongs = json_object_get(root, "belongs_to");
+    c->groups = (unsigned)json_integer_value(json_object_get(root, "features"));
+    if (!json_is_integer(version) || !json_is_object(belongs) ||
+        !(c->groups & SIREN_FEATURE_LOGITS))
+        return siren_fail(err, SIREN_EFORMAT, "%s: no calibration as `siren calibrate` writes it",
+                          path);
+    if (json_integer_value(version) != VERSION)
+        return siren_fail(err, SIREN_EUNSUPPORTED, "%s: version %lld, expected %d", path,
+                          (long long)json_integer_value(version), VERSION);
+    c->belongs = json_incref(belongs);
+    char *model = json_dumps(json_object_get(root, "logistic"), JSON_COMPACT);
+    int rc = model ? siren_logistic_load(&c->model, model, err)
+                   : siren_fail(err, SIREN_EFORMAT, "%s: \"logistic\" is missing", path);
+    free(model);
+    return rc ? siren_fail_prefix(err, rc, "%s", path) : 0;
+}
+
+int siren_calibration_load(struct siren_calibration **out, const char *path,
+                           struct siren_error *err)
+{
+    char *text;
+    size_t size;
+    json_error_t where;
+    *out = NULL;
+    int rc = siren_file_read(&text, &size, path, FILE_MAX, err);
+    if (rc) return rc;
+    json_t *root = json_loadb(text, size, 0, &where);
+    free(text);
+    if (!root)
+        return siren_fail(err, SIREN_EFORMAT, "%s: line %d: %s", path, where.line, where.text);
+    struct siren_calibration *c = alloc_zeroed(1, sizeof *c);
+    rc = c ? read_json(c, root, path, err) : siren_fail_memory(err, "a calibration", sizeof *c);
+    json_decref(root);
+    if (rc)
+        siren_calibration_free(c);
+    else
+        *out = c;
+    return rc;
+}
+
+/* ---- what it belongs to ---- */
+
+/* The hash alone: the name before it is where the files lie. */
+static const char *hash_of(const json_t *identity)
+{
+    const char *text = json_string_value(identity), *hash = text ? strrchr(text, '#') : NULL;
+    return hash ? hash : text ? text : "";
+}
+
+json_t *calibration_belongs(const struct siren_app *app, const json_t *settings)
+{
+    static const char *const keys[] = {"model", "adapter", "compute", "chat_template", "predict"};
+    const struct siren_scale *s = &app->meta.scale;
+    json_t *all = json_pack("{s:[f, f, f]}", "scale", s->min, s->max, s->step);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        json_object_set(all, keys[i], json_object_get(settings, keys[i]));
+    return all;
+}
+
+/* The same of what is about to be asked. */
+static json_t *belongs_now(const struct siren_app *app, const struct siren_lm *lm,
+                           const struct siren_predict_options *options)
+{
+    struct siren_predict_options plain = *options;
+    plain.calibration = NULL;
+    json_t *settings = app_lm_json(lm), *all;
+    json_object_set_new(settings, "predict", app_options_json(&plain));
+    all = calibration_belongs(app, settings);
+    json_decref(settings);
+    return all;
+}
+
+static int same(const char *key, const json_t *a, const json_t *b)
+{
+    if (!strcmp(key, "model") || !strcmp(key, "adapter")) return !strcmp(hash_of(a), hash_of(b));
+    return a == b || json_equal(a, b);
+}
+
+int siren_calibration_check(const struct siren_calibration *c, const struct siren_app *app,
+                            const struct siren_lm *lm, const struct siren_predict_options *options,
+                            struct siren_error *err)
+{
+    static const char *const keys[] = {"scale",   "model",         "adapter",
+                                       "compute", "chat_template", "predict"};
+    json_t *now = belongs_now(app, lm, options);
+    int rc = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !rc; i++) {
+        const json_t *a = json_object_get(c->belongs, keys[i]), *b = json_object_get(now, keys[i]);
+        if (same(keys[i], a, b)) continue;
+        char *x = json_dumps(a, JSON_ENCODE_ANY | JSON_COMPACT);
+        char *y = json_dumps(b, JSON_ENCODE_ANY | JSON_COMPACT);
+        rc = siren_fail(err, SIREN_EINVAL,
+                        "the calibration was fitted with another %s: %.300s, and this is %.300s",
+                        keys[i], x ? x : "none", y ? y : "none");
+        free(x);
+        free(y);
+    }
+    json_decref(now);
+    return rc;
+}
+
+/* ---- its use ---- */
+
+void calibration_features(const struct app_features *f, const struct siren_target *target,
+                          const double *logprobs, int n_labels, double *x)
+{
+    double stored[SIREN_MAX_LABELS];
+    /* As a run stores them: a calibration gives the same answer before and after that. */
+    for (int k = 0; k < n_labels; k++) stored[k] = (double)(float)logprobs[k];
+    app_features_fill(f, target, stored, x);
+}
+
+static int open_features(struct siren_calibration *c, const struct siren_app *app,
+                         struct siren_error *err)
+{
+    if (c->features.app == app && c->n_ratings == app->ratings.n) return 0;
+    app_features_close(&c->features);
+    int rc = app_features_open(&c->features, app, c->groups, err);
+    if (rc) return rc;
+    c->n_ratings = app->ratings.n;
+    if (c->features.d == siren_logistic_features(c->model) &&
+        siren_scale_labels(&app->meta.scale) == siren_logistic_labels(c->model))
+        return 0;
+    app_features_close(&c->features);
+    return siren_fail(err, SIREN_EINVAL, "the calibration is one of another scale");
+}
+
+int siren_calibration_apply(struct siren_calibration *c, const struct siren_app *app,
+                            const struct siren_target *targets, struct siren_answer *answers,
+                            size_t n, struct siren_error *err)
+{
+    const struct siren_scale *scale = &app->meta.scale;
+    int rc = open_features(c, app, err);
+    double *x = rc ? NULL : alloc_array((size_t)c->features.d, sizeof *x);
+    if (!rc && !x) rc = siren_fail_memory(err, "features", (size_t)c->features.d * sizeof *x);
+    for (size_t i = 0; i < n && !rc; i++) {
+        struct siren_answer *a = &answers[i];
+        if (!a->n_labels) continue;
+        calibration_features(&c->features, &targets[i], a->logprobs, a->n_labels, x);
+        rc = siren_logistic_predict(c->model, x, 1, a->probabilities, err);
+        if (rc) break;
+        a->argmax = siren_decode(SIREN_ARGMAX, scale, a->probabilities);
+        a->mean = siren_decode(SIREN_MEAN, scale, a->probabilities);
+        a->median = siren_decode(SIREN_MEDIAN, scale, a->probabilities);
+    }
+    free(x);
+    return rc;
+}

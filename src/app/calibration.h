@@ -1,0 +1,25 @@
+/* A calibration, and the parts that fitting and using it share. */
+#ifndef SIREN_APP_CALIBRATION_H
+#define SIREN_APP_CALIBRATION_H
+
+#include <jansson.h>
+
+#include "app/features.h"
+#include "siren/calibration.h"
+
+struct siren_calibration {
+    unsigned groups;
+    struct siren_logistic *model;
+    json_t
+        *belongs; /* scale, model, adapter, compute, chat_template, predict: as a run's settings */
+    struct app_features features; /* of the app it was used with last */
+    size_t n_ratings;             /* of that app then */
+};
+
+/* What a run's settings say of the answers. */
+json_t *calibration_belongs(const struct siren_app *app, const json_t *settings);
+json_t *calibration_json(const struct siren_calibration *c, struct siren_error *err);
+void calibration_features(const struct app_features *f, const struct siren_target *target,
+                          const double *logprobs, int n_labels, double *x);
+
+#endif

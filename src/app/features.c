@@ -1,0 +1,94 @@
+#include "app/features.h"
+
+#include <stdlib.h>
+
+#include "app/parts.h"
+#include "base/alloc.h"
+
+static size_t longest_history(const struct siren_ratings *r)
+{
+    size_t most = 1;
+    for (int u = 0; u < r->n_users; u++) {
+        size_t n = r->user_start[u + 1] - r->user_start[u];
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+int app_features_open(struct app_features *f, const struct siren_app *app, unsigned groups,
+                      struct siren_error *err)
+{
+    const struct siren_ratings *r = &app->ratings;
+    size_t most = longest_history(r);
+    *f = (struct app_features){.app = app,
+                               .groups = groups,
+                               .d = siren_features_count(&app->meta.scale, groups),
+                               .item_start = alloc_zeroed((size_t)r->n_items + 2, sizeof(size_t)),
+                               .item_rows = alloc_array(r->n, sizeof(size_t)),
+                               .rows = alloc_array(most, sizeof(size_t)),
+                               .history = alloc_array(most, sizeof(double))};
+    if (!f->item_start || !f->item_rows || !f->rows || !f->history) {
+        app_features_close(f);
+        return siren_fail_memory(err, "ratings by item", r->n * sizeof(size_t));
+    }
+    for (size_t i = 0; i < r->n; i++) f->item_start[r->item[i] + 2]++;
+    for (int i = 1; i <= r->n_items; i++) f->item_start[i + 1] += f->item_start[i];
+    for (size_t i = 0; i < r->n; i++) f->item_rows[f->item_start[r->item[i] + 1]++] = i;
+    return 0;
+}
+
+void app_features_close(struct app_features *f)
+{
+    free(f->item_start);
+    free(f->item_rows);
+    free(f->rows);
+    free(f->history);
+    *f = (struct app_features){0};
+}
+
+/* Count and sum of the item's train ratings before the target; of a prediction for now, of all. */
+static void item_before(const struct app_features *f, const struct siren_target *t,
+                        struct siren_feature_source *s)
+{
+    const struct siren_ratings *r = &f->app->ratings;
+    if (t->item < 0 || t->item >= r->n_items) return;
+    for (size_t i = f->item_start[t->item]; i < f->item_start[t->item + 1]; i++) {
+        size_t row = f->item_rows[i];
+        if (t->row == SIREN_NO_ROW ? !siren_label_trains(r->label[row])
+                                   : !siren_row_precedes(r, row, t->row))
+            continue;
+        s->item_count += 1;
+        s->item_sum += (double)r->rating[row];
+    }
+}
+
+/* The user's earlier ratings in the topic of the candidate. */
+static void topic_before(const struct app_features *f, const struct siren_target *t,
+                         struct siren_feature_source *s)
+{
+    const struct siren_topics *topics = &f->app->topics;
+    int topic = t->item >= 0 && t->item < topics->n ? topics->topic[t->item] : -1;
+    for (size_t i = 0; i < s->n_history && topic >= 0; i++) {
+        struct siren_sketch_event e = app_sketch_event(f->app, f->rows[i]);
+        for (int k = 0; k < 2; k++) {
+            if (e.topics[k] != topic) continue;
+            s->topic_weight += e.weights[k];
+            s->topic_sum += e.weights[k] * e.rating;
+        }
+    }
+}
+
+void app_features_fill(const struct app_features *f, const struct siren_target *t,
+                       const double *logprobs, double *x)
+{
+    const struct siren_ratings *r = &f->app->ratings;
+    struct siren_feature_source s = {.history = f->history, .logprobs = logprobs};
+    if (t->row != SIREN_NO_ROW)
+        s.n_history = siren_history(r, t->row, f->rows);
+    else
+        s.n_history = siren_history_now(r, t->user, f->rows);
+    for (size_t k = 0; k < s.n_history; k++) f->history[k] = (double)r->rating[f->rows[k]];
+    if (f->groups & SIREN_FEATURE_ITEM) item_before(f, t, &s);
+    if (f->groups & SIREN_FEATURE_TOPIC) topic_before(f, t, &s);
+    siren_features_fill(&f->app->meta.scale, f->groups, &s, x);
+}

@@ -1,0 +1,319 @@
+/* The calibrated read-out: fitted on a run on valid, reported, kept in a file, used by predictions,
+ * and refused where it does not belong. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "app_fixture.h"
+#include "siren/calibration.h"
+
+static struct fake fake;
+static struct siren_lm lm;
+static struct siren_pool *pool;
+
+static int64_t evaluate(struct siren_app *app, const char *split,
+                        struct siren_calibration *calibration)
+{
+    struct siren_eval_options o = siren_eval_defaults();
+    int64_t run;
+    o.split = split;
+    o.predict.calibration = calibration;
+    MUST(siren_evaluate(app, &lm, &o, pool, &run, NULL, ERR));
+    return run;
+}
+
+static void open_app(struct siren_app *app, const char *name)
+{
+    MUST(siren_app_open(app, fixture_workspace(name, SIREN_PROTOCOL_FULL), SIREN_WORKSPACE_WRITE,
+                        ERR));
+}
+
+static struct siren_calibration *fit(struct siren_app *app, int64_t run, char **json)
+{
+    const struct siren_calibrate_options o = {.run = run, .l2 = 0.01};
+    struct siren_calibration *c;
+    char *text;
+    MUST(siren_calibrate(&c, app, &o, pool, &text, ERR));
+    if (json)
+        *json = text;
+    else
+        free(text);
+    return c;
+}
+
+/* ---- fitting ---- */
+
+static void three_rows_are_reported(void **state)
+{
+    struct siren_app app;
+    char *text;
+    json_t *report, *rows, *row;
+    size_t i, n[3], n_fitted;
+    static const char *const names[] = {"as the model answered", "calibrated", "without the model"};
+    open_app(&app, "report.siren");
+    int64_t run = evaluate(&app, "valid", NULL);
+    struct siren_calibration *c = fit(&app, run, &text);
+    report = json_loads(text, 0, NULL);
+    rows = json_object_get(report, "rows");
+    assert_int_equal(json_array_size(rows), 3);
+    json_array_foreach(rows, i, row)
+    {
+        struct siren_run stored;
+        struct siren_predictions p;
+        int64_t id = json_integer_value(json_object_get(row, "run"));
+        assert_string_equal(json_string_value(json_object_get(row, "name")), names[i]);
+        n[i] = (size_t)json_integer_value(json_object_get(row, "n"));
+        assert_true(json_real_value(json_object_get(row, "log_loss")) > 0);
+        MUST(siren_run_load(&stored, app.ws, id, ERR));
+        MUST(siren_predictions_load(&p, app.ws, id, ERR));
+        assert_string_equal(stored.kind, i ? "calibration" : "eval");
+        if (i) assert_string_equal(stored.split, "valid:B");
+        for (size_t k = 0; i && k < p.n; k++)
+            assert_int_equal(siren_user_half(app.users.external[p.prediction[k].user]), 1);
+        if (i) assert_int_equal(p.n, n[i]);
+        assert_string_equal(stored.model, i == 2 ? "" : lm.identity);
+        if (i == 1) assert_non_null(strstr(stored.settings, "\"logistic\":{"));
+        siren_predictions_clear(&p);
+        siren_run_clear(&stored);
+    }
+    n_fitted =
+        (size_t)json_integer_value(json_object_get(json_object_get(report, "fitted"), "rows"));
+    assert_true(n[0] == n[1] && n[1] == n[2] && n[0] + n_fitted == N_USERS && n_fitted > 0);
+    json_decref(report);
+    free(text);
+    siren_calibration_free(c);
+    siren_app_close(&app);
+}
+
+/* What `predict --calibration` says of a row of half B is what was reported of it. */
+static void answers_are_those_that_were_reported(void **state)
+{
+    struct siren_app app;
+    struct siren_predictions stored;
+    struct siren_predict_options o = siren_predict_defaults();
+    open_app(&app, "apply.siren");
+    int64_t run = evaluate(&app, "valid", NULL);
+    struct siren_calibration *c = fit(&app, run, NULL);
+    MUST(siren_predictions_load(&stored, app.ws, run + 1, ERR));
+    for (size_t i = 0; i < stored.n; i++) {
+        const struct siren_prediction *p = &stored.prediction[i];
+        struct siren_target t = {.user = p->user,
+                                 .item = p->item,
+                                 .row = siren_ratings_row(&app.ratings, p->user, p->item)};
+        struct siren_answer plain, calibrated;
+        o.calibration = NULL;
+        MUST(siren_predict(&app, &lm, &t, 1, &o, &plain, NULL, ERR));
+        o.calibration = c;
+        MUST(siren_predict(&app, &lm, &t, 1, &o, &calibrated, NULL, ERR));
+        double sum = 0;
+        for (int k = 0; k < 5; k++) {
+            assert_true((float)calibrated.probabilities[k] == p->probabilities[k]);
+            assert_true(calibrated.logprobs[k] == plain.logprobs[k]);
+            sum += calibrated.probabilities[k];
+        }
+        assert_true(fabs(sum - 1) < 1e-12);
+        assert_true(calibrated.mean == p->mean && calibrated.mean != plain.mean);
+        assert_true(calibrated.median == p->median && calibrated.argmax == p->argmax);
+        siren_answer_clear(&plain);
+        siren_answer_clear(&calibrated);
+    }
+    siren_predictions_clear(&stored);
+    siren_calibration_free(c);
+    siren_app_close(&app);
+}
+
+/* For now, for a new user, for a new item: no row of the ratings. */
+static void targets_of_now(void **state)
+{
+    struct siren_app app;
+    struct siren_predict_options o = siren_predict_defaults();
+    struct siren_target targets[3] = {{.user = 3, .item = 29, .row = SIREN_NO_ROW},
+                                      {.user = -1, .item = 2, .row = SIREN_NO_ROW},
+                                      {.user = 2, .item = -1, .row = SIREN_NO_ROW, .title = "New"}};
+    struct siren_answer answers[3];
+    open_app(&app, "now.siren");
+    o.calibration = fit(&app, evaluate(&app, "valid", NULL), NULL);
+    MUST(siren_predict(&app, &lm, targets, 3, &o, answers, NULL, ERR));
+    for (int i = 0; i < 3; i++) {
+        assert_true(answers[i].mean >= 1 && answers[i].mean <= 5);
+        siren_answer_clear(&answers[i]);
+    }
+    siren_calibration_free(o.calibration);
+    siren_app_close(&app);
+}
+
+static void runs_name_their_calibration(void **state)
+{
+    struct siren_app app;
+    struct siren_run plain, calibrated;
+    char hash[17];
+    open_app(&app, "named.siren");
+    struct siren_calibration *c = fit(&app, evaluate(&app, "valid", NULL), NULL);
+    int64_t a = evaluate(&app, "test", NULL), b = evaluate(&app, "test", c);
+    assert_true(a != b);
+    MUST(siren_run_load(&plain, app.ws, a, ERR));
+    MUST(siren_run_load(&calibrated, app.ws, b, ERR));
+    siren_calibration_hash(c, hash);
+    assert_null(strstr(plain.settings, "calibration"));
+    assert_non_null(strstr(calibrated.settings, hash));
+    assert_string_not_equal(plain.metrics, calibrated.metrics);
+    siren_run_clear(&plain);
+    siren_run_clear(&calibrated);
+    siren_calibration_free(c);
+    siren_app_close(&app);
+}
+
+/* ---- the file ---- */
+
+static void a_file_gives_it_back(void **state)
+{
+    struct siren_app app;
+    struct siren_calibration *c, *again;
+    char a[17], b[17], path[256];
+    open_app(&app, "file.siren");
+    c = fit(&app, evaluate(&app, "valid", NULL), NULL);
+    strcpy(path, scratch_path("c.calibration"));
+    MUST(siren_calibration_save(c, path, ERR));
+    MUST(siren_calibration_load(&again, path, ERR));
+    siren_calibration_hash(c, a);
+    siren_calibration_hash(again, b);
+    assert_string_equal(a, b);
+    struct siren_predict_options o = siren_predict_defaults();
+    MUST(siren_calibration_check(again, &app, &lm, &o, ERR));
+    assert_int_equal(siren_calibration_save(c, scratch_path("no/such/folder"), ERR),
+                     SIREN_ENOTFOUND);
+    siren_calibration_free(again);
+    siren_calibration_free(c);
+    siren_app_close(&app);
+}
+
+static void damaged_files(void **state)
+{
+    static const char *const texts[] = {
+        "",
+        "[]",
+        "{}",
+        "{\"siren_calibration\": 1, \"features\": 16, \"belongs_to\": {}}",
+        "{\"siren_calibration\": 1, \"features\": 8, \"belongs_to\": {}, \"logistic\": {}}",
+        "{\"siren_calibration\": 1, \"features\": 16, \"belongs_to\": [], \"logistic\": {}}",
+        "{\"siren_calibration\": 1, \"features\": 16, \"belongs_to\": {}, \"logistic\": {}}",
+    };
+    struct siren_calibration *c;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        const char *path = scratch_write("bad.calibration", texts[i], strlen(texts[i]));
+        int rc = siren_calibration_load(&c, path, ERR);
+        if (rc != SIREN_EFORMAT || !strstr(ERR->message, "bad.calibration"))
+            fail_msg("%s: %d, %s", texts[i], rc, ERR->message);
+        assert_null(c);
+    }
+    static const char later[] = "{\"siren_calibration\": 2, \"features\": 16, \"belongs_to\": {}}";
+    assert_int_equal(
+        siren_calibration_load(&c, scratch_write("later", later, sizeof later - 1), ERR),
+        SIREN_EUNSUPPORTED);
+    assert_int_equal(siren_calibration_load(&c, "/nonexistent", ERR), SIREN_ENOTFOUND);
+}
+
+/* ---- refused ---- */
+
+static void no_fit(struct siren_app *app, int64_t run, int code, const char *words)
+{
+    const struct siren_calibrate_options o = {.run = run};
+    struct siren_calibration *c;
+    char *json;
+    int rc = siren_calibrate(&c, app, &o, pool, &json, ERR);
+    if (rc != code || !strstr(ERR->message, words)) fail_msg("%d: %s", rc, ERR->message);
+    assert_null(c);
+    assert_null(json);
+}
+
+static void what_is_not_valid_is_not_read(void **state)
+{
+    struct siren_app app;
+    struct siren_run *runs;
+    size_t before, after;
+    open_app(&app, "refused.siren");
+    int64_t test = evaluate(&app, "test", NULL), half = evaluate(&app, "valid:A", NULL),
+            valid = evaluate(&app, "valid", NULL);
+    MUST(siren_runs_load(&runs, &before, app.ws, NULL, ERR));
+    siren_runs_free(runs, before);
+    no_fit(&app, test, SIREN_EINVAL, "split \"test\"");
+    no_fit(&app, half, SIREN_ENOTFOUND, "0 of half B");
+    no_fit(&app, 99, SIREN_ENOTFOUND, "99");
+    MUST(siren_runs_load(&runs, &after, app.ws, NULL, ERR));
+    siren_runs_free(runs, after);
+    assert_int_equal(before, after);
+    struct siren_calibration *c = fit(&app, valid, NULL);
+    no_fit(&app, valid + 1, SIREN_EINVAL, "kind \"calibration\"");
+    no_fit(&app, evaluate(&app, "valid", c), SIREN_EINVAL, "calibrated already");
+    siren_calibration_free(c);
+    siren_app_close(&app);
+}
+
+static void another(struct siren_calibration *c, const struct siren_app *app,
+                    const struct siren_lm *model, const struct siren_predict_options *o,
+                    const char *part)
+{
+    int rc = siren_calibration_check(c, app, model, o, ERR);
+    if (rc != SIREN_EINVAL || !strstr(ERR->message, part)) fail_msg("%d: %s", rc, ERR->message);
+}
+
+static void it_belongs_to_its_model_and_prompts(void **state)
+{
+    struct siren_app app;
+    struct siren_predict_options o = siren_predict_defaults();
+    open_app(&app, "belongs.siren");
+    struct siren_calibration *c = fit(&app, evaluate(&app, "valid", NULL), NULL);
+    struct siren_lm other = lm;
+    strcpy(other.identity, "elsewhere#0"); /* the same weights under another name */
+    MUST(siren_calibration_check(c, &app, &other, &o, ERR));
+    strcpy(other.identity, "fake#1");
+    another(c, &app, &other, &o, "another model: \"fake#0\", and this is \"fake#1\"");
+    other = lm;
+    strcpy(other.adapter_identity, "films#7");
+    another(c, &app, &other, &o, "another adapter: none, and this is \"films#7\"");
+    MUST(siren_strategy_parse(&o.strategy, "recent", ERR));
+    another(c, &app, &lm, &o, "another predict");
+    struct siren_target t = {.user = 1, .item = 2, .row = SIREN_NO_ROW};
+    struct siren_answer answer;
+    o.calibration = c;
+    assert_int_equal(siren_predict(&app, &lm, &t, 1, &o, &answer, NULL, ERR), SIREN_EINVAL);
+    o = siren_predict_defaults();
+    app.meta.scale.max = 7;
+    another(c, &app, &lm, &o, "another scale");
+    siren_calibration_free(c);
+    siren_app_close(&app);
+}
+
+static int setup(void **state)
+{
+    if (scratch_create(state)) return -1;
+    MUST(siren_pool_create(&pool, 1, ERR));
+    fake_open(&lm, &fake);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fake_close(&lm);
+    siren_pool_free(pool);
+    return scratch_delete(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(three_rows_are_reported),
+        cmocka_unit_test(answers_are_those_that_were_reported),
+        cmocka_unit_test(targets_of_now),
+        cmocka_unit_test(runs_name_their_calibration),
+        cmocka_unit_test(a_file_gives_it_back),
+        cmocka_unit_test(damaged_files),
+        cmocka_unit_test(what_is_not_valid_is_not_read),
+        cmocka_unit_test(it_belongs_to_its_model_and_prompts),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
