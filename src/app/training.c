@@ -99,6 +99,12 @@ void training_rows_clear(struct training_rows *rows)
 
 /* ---- adapter, settings ---- */
 
+static int last_layer(const struct training *t)
+{
+    return t->lora.last_layer >= 0 ? t->lora.last_layer
+                                   : siren_model_config(t->lm->model)->n_layers - 1;
+}
+
 int training_adapter(const struct training *t, struct siren_adapter **out, struct siren_error *err)
 {
     struct siren_adapter_config config = t->lora;
@@ -106,7 +112,7 @@ int training_adapter(const struct training *t, struct siren_adapter **out, struc
     if (t->full) return 0;
     if (t->start) return siren_adapter_load(out, t->start, t->lm->model, err);
     config.seed = t->loop.seed;
-    if (config.last_layer < 0) config.last_layer = siren_model_config(t->lm->model)->n_layers - 1;
+    config.last_layer = last_layer(t);
     return siren_adapter_create(out, t->lm->model, &config, err);
 }
 
@@ -126,9 +132,9 @@ static json_t *adapter_json(const struct training *t)
     json_object_set_new(j, "targets", targets);
     json_object_set_new(j, "r", json_integer(c->r));
     json_object_set_new(j, "alpha", json_real((double)c->alpha));
-    json_object_set_new(j, "dropout", json_real((double)c->dropout));
+    json_object_set_new(j, "dropout", json_real(rint((double)c->dropout * 1e6) / 1e6));
     json_object_set_new(j, "rslora", json_boolean(c->rslora));
-    json_object_set_new(j, "layers", json_pack("[i,i]", c->first_layer, c->last_layer));
+    json_object_set_new(j, "layers", json_pack("[i,i]", c->first_layer, last_layer(t)));
     return j;
 }
 
