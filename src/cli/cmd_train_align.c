@@ -2,6 +2,18 @@
 #include "app/align.h"
 #include "cli/training.h"
 
+/* What the teacher's file says is not to be said again. */
+static int check_given(struct cli *cli)
+{
+    static const char *const names[] = {"split", "fold",     "strategy", "recent",
+                                        "more",  "majority", "decay",    "prompt-limit"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (cli_given(cli, names[i]))
+            return cli_usage(cli, "--%s: with a --teacher, rows and prompts are those of its file",
+                             names[i]);
+    return 0;
+}
+
 static int read_options(struct cli *cli, struct align_options *o)
 {
     *o = (struct align_options){.teacher = cli_string(cli, "teacher"),
@@ -20,7 +32,7 @@ static int read_options(struct cli *cli, struct align_options *o)
     if ((o->ha > 0 || o->rating.kd > 0) && !o->teacher)
         return cli_usage(cli, "--loss %s needs a --teacher (`siren train teach` makes one)",
                          cli_string(cli, "loss"));
-    return 0;
+    return o->teacher ? check_given(cli) : 0;
 }
 
 static int run(struct cli *cli)
