@@ -102,6 +102,36 @@ static void what_is_stored_is_what_the_model_knows(void **state)
     siren_teacher_close(t);
 }
 
+/* States do not depend on what the cache holds, nor on what is asked beside. */
+static void states_alone_and_beside_others(void **state)
+{
+    enum { N = 5, MOST = 40 };
+    int32_t ids[N][MOST];
+    struct siren_states all[N];
+    float together[N][128], alone[128];
+    size_t n = sizeof alone;
+    for (int i = 0; i < N; i++) {
+        for (int k = 0; k < MOST; k++) /* pairs share their first half */
+            ids[i][k] = (int32_t)siren_random_below(3, (uint64_t)(k < MOST / 2 ? i / 2 : i),
+                                                    (uint64_t)k, 256);
+        all[i] = (struct siren_states){{ids[i], (size_t)(MOST - i)}, together[i]};
+    }
+    memset(together, 0, sizeof together);
+    MUST(siren_states_many(lm.session, all, N, NULL, ERR));
+    for (int i = 0; i < N; i++) {
+        struct siren_states one = all[i];
+        struct siren_generation g = {.prompt = {ids[i], MOST / 2}, .keep = 1};
+        struct siren_sampling s = {.top_p = 1, .max_tokens = 2};
+        one.states = memset(alone, 0, sizeof alone);
+        MUST(siren_generate_many(lm.session, &g, 1, &s, 1, NULL, ERR)); /* now half is kept */
+        siren_generation_clear(&g);
+        MUST(siren_states_many(lm.session, &one, 1, NULL, ERR));
+        assert_memory_equal(alone, together[i], n);
+    }
+    all[2].prompt.n_ids = 0;
+    assert_int_equal(siren_states_many(lm.session, all, N, NULL, ERR), SIREN_EINVAL);
+}
+
 static int stop_soon(void *context, const char *what, uint64_t done, uint64_t total)
 {
     return done >= 4;
@@ -178,6 +208,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_stored_is_what_the_model_knows),
+        cmocka_unit_test(states_alone_and_beside_others),
         cmocka_unit_test(stopped_and_gone_on_with),
         cmocka_unit_test(what_cannot_be_taught),
     };

@@ -60,7 +60,7 @@ struct siren_theorem_options {
     double ridge;     /* μ beside the norm of the linear map; 0: none */
     int iterations;   /* of LSQR at most; it stops earlier when nothing is left to gain */
 };
-struct siren_theorem_options siren_theorem_defaults(void); /* ranks 1 2 4 8 16, both, 1 step */
+struct siren_theorem_options siren_theorem_defaults(void); /* ranks 1 2 4 8 16, both, 1 step, 0.1 */
 
 struct siren_theorem {
     int n_layers, n_ranks;

@@ -20,7 +20,7 @@ struct siren_theorem_options siren_theorem_defaults(void)
                                           .keys = 1,
                                           .values = 1,
                                           .steps = 1,
-                                          .ridge = 1e-2,
+                                          .ridge = 0.1,
                                           .iterations = 60};
 }
 
@@ -254,7 +254,7 @@ static void promise(struct job *j, int layer, const struct linear_map *low, cons
 /* One linearisation at the present fit: solve, and take the step if it lowers what is left, or else
  * a shorter one (a larger ridge).  `any`: take the first, whatever it does.  Returns 0: none was.
  */
-static int refine(struct job *j, int layer, int rank, int any, double *ridge)
+static int refine(struct job *j, int layer, int rank, int any, int linearised, double *ridge)
 {
     enum { TRIES = 5 };
     const struct siren_theorem_options *o = j->options;
@@ -263,8 +263,10 @@ static int refine(struct job *j, int layer, int rank, int any, double *ridge)
         struct linear_map low;
         double before;
         size_t n;
-        expand(j, rank, fit);
-        linearise_all(j, layer, 1, 1);
+        if (i > 0 || !linearised) {
+            expand(j, rank, fit);
+            linearise_all(j, layer, 1, 1);
+        }
         before = find_target(j, layer);
         low = projected_map(j, rank);
         n = linear_unknowns(&low);
@@ -298,7 +300,7 @@ static void solve_layer(struct job *j, int layer, int rank)
     find_directions(j, rank);
     memset(j->wanted, 0, j->unknowns * sizeof *j->wanted);
     for (int step = 0; step < o->steps; step++)
-        if (!refine(j, layer, rank, o->steps == 1, &ridge)) break;
+        if (!refine(j, layer, rank, o->steps == 1, step == 0, &ridge)) break;
     expand(j, rank, j->wanted);
 }
 
