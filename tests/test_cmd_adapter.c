@@ -229,6 +229,51 @@ static void ratings(void **state)
     for (int i = 0; i < 2; i++) json_decref(all[i]);
 }
 
+/* Half stars and tens: ten labels, some of them of several tokens; an adapter moves them, and a
+ * calibration of its run is one of its answers only. */
+static void other_scales(void **state)
+{
+    for (int ten = 0; ten < 2; ten++) {
+        char csv[8192] = "user,item,rating,timestamp\n", path[128], file[128], calibration[128],
+             adapter[128];
+        size_t used = strlen(csv);
+        for (int u = 0; u < 12; u++)
+            for (int i = 0; i < 10; i++)
+                used += (size_t)snprintf(
+                    csv + used, sizeof csv - used, "u%d,i%d,%g,%d\n", u, (u + i) % 15,
+                    (double)(1 + siren_random_below(9, (uint64_t)u, (uint64_t)i, 10)) /
+                        (ten ? 1 : 2),
+                    1000 + 50 * u + i);
+        snprintf(path, sizeof path, "%s", scratch_path(ten ? "ten.siren" : "half.siren"));
+        snprintf(file, sizeof file, "%s", scratch_write("ratings.csv", csv, used));
+        snprintf(calibration, sizeof calibration, "%s", scratch_path("scale.calibration"));
+        assert_int_equal(
+            run("import %s %s --k-core 0 --scale %s", path, file, ten ? "1:10:1" : "0.5:5:0.5"), 0);
+        snprintf(adapter, sizeof adapter, "%s", scratch_path("first"));
+        json_decref(json_of("eval %s --split valid --chat-template %s -m %s -a %s --json", path,
+                            chat, model, adapter));
+        json_decref(json_of("calibrate %s --run 1 --out %s --json", path, calibration));
+        const char *const with[3] = {"", "-a ", "-a "};
+        json_t *all[3];
+        for (int k = 0; k < 3; k++) {
+            all[k] = json_of("predict %s --user u1 --item i14 --chat-template %s -m %s %s%s %s%s "
+                             "--json",
+                             path, chat, model, with[k], k ? adapter : "",
+                             k == 2 ? "--calibration " : "", k == 2 ? calibration : "");
+            assert_int_equal(json_object_size(probabilities(all[k])), 10);
+            assert_non_null(json_object_get(probabilities(all[k]), ten ? "10" : "0.5"));
+        }
+        assert_false(json_equal(probabilities(all[0]), probabilities(all[1])));
+        assert_false(json_equal(probabilities(all[1]), probabilities(all[2])));
+        for (int k = 0; k < 3; k++) json_decref(all[k]);
+        assert_int_equal(run("predict %s --user u1 --item i14 --chat-template %s -m %s "
+                             "--calibration %s",
+                             path, chat, model, calibration),
+                         1);
+        expect_output("another adapter: \"first#");
+    }
+}
+
 static void runs_name_their_adapter(void **state)
 {
     char path[256];
@@ -324,6 +369,7 @@ int main(void)
         cmocka_unit_test(logprobs_are_those_of_the_library),
         cmocka_unit_test(an_identity_is_that_of_the_factors),
         cmocka_unit_test(ratings),
+        cmocka_unit_test(other_scales),
         cmocka_unit_test(runs_name_their_adapter),
         cmocka_unit_test(adapters_are_described),
         cmocka_unit_test(models_are_exported),

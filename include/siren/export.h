@@ -13,8 +13,8 @@
  * computes what its source computes, to the bit.
  *
  * The folder appears whole or not at all: it is written under another name beside, synced and
- * renamed.  An existing one is never touched (SIREN_EEXISTS), unless it is empty or `replace` says so: then the old one stays until
- * the new one is whole.
+ * renamed.  An existing one is never touched (SIREN_EEXISTS), unless it is empty or `replace` says
+ * so: then the old one stays until the new one is whole.
  *
  * The safetensors' metadata says where the numbers come from: siren.source, the identity of the
  * source; siren.exact, 1 where no number was rounded and nothing merged; siren.adapter, the
