@@ -126,9 +126,12 @@ json_t *calibration_belongs(const struct siren_app *app, const json_t *settings)
 {
     static const char *const keys[] = {"model", "adapter", "compute", "chat_template", "predict"};
     const struct siren_scale *s = &app->meta.scale;
-    json_t *all = json_pack("{s:[f, f, f]}", "scale", s->min, s->max, s->step);
+    /* A run in f32 does not name its mode. */
+    json_t *all =
+        json_pack("{s:[f, f, f], s:s}", "scale", s->min, s->max, s->step, "compute", "f32");
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        json_object_set(all, keys[i], json_object_get(settings, keys[i]));
+        if (json_object_get(settings, keys[i]))
+            json_object_set(all, keys[i], json_object_get(settings, keys[i]));
     return all;
 }
 

@@ -192,8 +192,11 @@ static int write_config(char **out, const struct siren_tokenizer *t, const struc
     if (t->bpe.unk >= 0) set_token(config, "unk_token", t, t->bpe.unk);
     if (pad && pad->kind == GGUF_UINT && pad->u < t->vocab->n_ids)
         set_token(config, "pad_token", t, (int32_t)pad->u);
-    if (chat && chat->kind == GGUF_STRING)
-        json_object_set_new(config, "chat_template", json_stringn(chat->text, chat->length));
+    if (chat && chat->kind == GGUF_STRING &&
+        json_object_set_new(config, "chat_template", json_stringn(chat->text, chat->length))) {
+        json_decref(config);
+        return siren_fail(err, SIREN_EUNSUPPORTED, "tokenizer.chat_template: expected UTF-8");
+    }
     *out = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
     json_decref(config);
     return *out ? 0 : siren_fail_memory(err, "tokenizer_config.json", 0);

@@ -1,5 +1,7 @@
 /* tokenizer.json, then a NUL, then a text; or a GGUF file whose metadata hold a tokenizer.
  *
+ * A GGUF's tokenizer is also written as tokenizer.json and read again.
+ *
  * What loads must encode and decode anything without failing in memory, and where it says that a
  * text may be cut, the tokens of the parts must be those of the whole. */
 #include <stdint.h>
@@ -8,7 +10,9 @@
 #include <string.h>
 
 #include "fuzz/memory_file.h"
+#include "model/tensors.h"
 #include "text/tokenizer_private.h"
+#include "text/tokenizer_write.h"
 
 static const char sample[] =
     "Tape,  1.88\n\nA b\xC3\xA9\xCC\x81 <s> 12 \xE4\xB8\xAD\xFF\n x'll\r\n";
@@ -55,6 +59,32 @@ static void cut(const struct siren_tokenizer *t, const char *text, size_t length
     free(right);
 }
 
+/* What an export writes of it must load, and give the same ids. */
+static void exported(const struct siren_tokenizer *t, const char *path)
+{
+    struct siren_error err;
+    struct tensors *ts;
+    struct tokenizer_files files;
+    struct siren_tokenizer *again;
+    if (tensors_open(&ts, path, &err)) abort();
+    int refused = tokenizer_files_from_gguf(&files, ts, 64, &err);
+    tensors_close(ts);
+    if (refused) return;
+    if (tokenizer_from_json(&again, files.tokenizer, strlen(files.tokenizer), "export", &err))
+        abort();
+    for (unsigned flags = 0; flags < 4; flags++) {
+        int32_t *a, *b;
+        size_t n, m;
+        if (encode(t, sample, strlen(sample), flags, &a, &n)) continue;
+        if (encode(again, sample, strlen(sample), flags, &b, &m)) abort();
+        if (n != m || memcmp(a, b, n * sizeof *a)) abort();
+        free(a);
+        free(b);
+    }
+    siren_tokenizer_free(again);
+    tokenizer_files_clear(&files);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct siren_error err;
@@ -67,6 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         int fd = memory_file(path);
         memory_file_write(fd, data, size);
         code = tokenizer_from_gguf(&t, path, &err);
+        if (!code) exported(t, path);
     } else {
         code = tokenizer_from_json(&t, json, n_json, "fuzz", &err);
         if (n_json + 1 < size) {
