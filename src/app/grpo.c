@@ -125,8 +125,7 @@ static const char *const kl_names[] = {"k1", "k2", "k3"};
 static const char *const aggregation_names[] = {"token", "sequence", "constant"};
 static const char *const flat_names[] = {"keep", "skip", "resample"};
 
-/* All that changes a bit, besides what every training has. */
-static json_t *settings_of(const struct grpo_options *o)
+json_t *grpo_settings(const struct grpo_options *o)
 {
     const struct siren_policy_options *l = &o->policy.loss;
     json_t *j = json_object();
@@ -192,7 +191,7 @@ static int run(struct job *j, struct trainer_result *result, const volatile int 
     int rc;
     task.metric = "mae";
     if (j->rows.n_valid) task.evaluate = evaluate;
-    json_object_set_new(settings, "grpo", settings_of(j->options));
+    json_object_set_new(settings, "grpo", grpo_settings(j->options));
     if (t->lm->session) siren_session_use_adapter(t->lm->session, j->adapter);
     rc = training_run(t, &task, j->adapter, settings, result, &progress, cancel, err);
     if (t->lm->session) siren_session_use_adapter(t->lm->session, NULL);

@@ -33,6 +33,9 @@ int grpo_train(struct training *t, const struct grpo_options *options,
                struct trainer_result *result, const struct siren_progress *progress,
                const volatile int *cancel, struct siren_error *err);
 
+/* All that changes a bit, besides what every training has. */
+json_t *grpo_settings(const struct grpo_options *options);
+
 /* ---- the parts ---- */
 
 /* A text of the current step, as it is shown and counted. */

@@ -108,8 +108,7 @@ static void numbers_text(const json_t *fields, char *text, size_t size)
     }
 }
 
-/* Every evaluation, and a step now and then. */
-static void watch(void *context, const json_t *line)
+void training_watch(void *context, const json_t *line)
 {
     struct training_command *t = context;
     const json_t *valid = json_object_get(line, "valid");
@@ -143,7 +142,7 @@ int training_open(struct cli *cli, struct training_command *out, const char *kin
     t->app = &out->app;
     t->lm = &out->lm;
     t->command = out->command = answering_command(cli);
-    t->loop.watch = watch;
+    t->loop.watch = training_watch;
     t->loop.watch_context = out;
     out->cli = cli;
     if (rc) training_close(out);

@@ -171,6 +171,8 @@ struct training_command {
 };
 int training_open(struct cli *cli, struct training_command *out, const char *kind);
 void training_close(struct training_command *t);
+/* For trainer_options.watch, with a training_command: every evaluation, and a step now and then. */
+void training_watch(void *command, const json_t *line);
 
 /* "k,v", "all", "ffn" … to bits; a usage error otherwise. */
 int training_targets(struct cli *cli, const char *text, unsigned *targets);

@@ -446,7 +446,10 @@ static int run(struct trainer *t, struct siren_error *err)
         rc = save_if_due(t, err);
         if (!rc) rc = stopped(t) ? fail_stopped(t, err) : step(t, err);
     }
-    if (!rc && t->changed) rc = save(t, err);
+    if (!rc && (t->changed || !t->state.done)) {
+        t->state.done = 1;
+        rc = save(t, err);
+    }
     if (!rc) {
         uint64_t rows = rows_of(t, t->state.step);
         siren_progress_update(t->progress, "rows", rows, rows);

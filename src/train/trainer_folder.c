@@ -171,6 +171,7 @@ static json_t *state_json(const struct trainer_state *s)
     json_object_set_new(j, "best_step", json_integer((json_int_t)s->best_step));
     json_object_set_new(j, "since_best", json_integer(s->since_best));
     json_object_set_new(j, "stopped_early", json_boolean(s->stopped_early));
+    json_object_set_new(j, "done", json_boolean(s->done));
     json_object_set_new(j, "tokens", json_integer((json_int_t)s->tokens));
     json_object_set_new(j, "seconds", json_real(s->seconds));
     json_object_set_new(j, "log_bytes", json_integer((json_int_t)s->log_bytes));
@@ -192,6 +193,7 @@ static int read_state(struct trainer_state *s, json_t *j)
     s->best = json_is_null(best) ? NAN : json_number_value(best);
     s->best_step = (uint64_t)best_step;
     s->since_best = (unsigned)since_best;
+    s->done = json_is_true(json_object_get(j, "done"));
     s->tokens = (uint64_t)tokens;
     s->seconds = seconds;
     s->log_bytes = (uint64_t)log_bytes;
@@ -253,6 +255,27 @@ int trainer_folder_open(struct trainer_folder *f, const struct trainer_options *
     if (exists(f->checkpoint)) return restore(f, params, adamw, state, err);
     rc = cut_log(f, 0, err);
     return rc ? rc : write_settings(f, err);
+}
+
+int trainer_is_done(const char *folder, int *done, struct siren_error *err)
+{
+    struct buf path = {0};
+    struct siren_checkpoint c;
+    int rc = 0;
+    *done = 0;
+    buf_printf(&path, "%s/checkpoint", folder);
+    if (buf_failed(&path)) rc = siren_fail_memory(err, "a path", strlen(folder));
+    if (!rc && exists(path.data)) {
+        rc = siren_checkpoint_load(&c, path.data, err);
+        if (!rc) {
+            json_t *saved = json_loads(c.json, 0, NULL);
+            *done = json_is_true(json_object_get(json_object_get(saved, "state"), "done"));
+            json_decref(saved);
+            siren_checkpoint_clear(&c);
+        }
+    }
+    buf_free(&path);
+    return rc;
 }
 
 void trainer_folder_close(struct trainer_folder *f)

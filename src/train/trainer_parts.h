@@ -68,6 +68,7 @@ struct trainer_state {
     uint64_t best_step;
     unsigned since_best; /* evaluations since the best one */
     int stopped_early;
+    int done; /* its end was reached and judged */
     uint64_t tokens;
     double seconds;
     uint64_t log_bytes; /* length of the log when the state was saved */
@@ -82,10 +83,6 @@ struct trainer_folder {
     uint64_t saved_step; /* of the checkpoint on disk */
     int saved;           /* there is one */
 };
-
-/* The paths where two settings differ, "training.lr is 0.1, in the checkpoint 0.2; …", up to size
- * bytes; 0: equal. */
-int trainer_settings_differ(const json_t *mine, const json_t *theirs, char *text, size_t size);
 
 /* Takes over settings.  Makes or opens the folder and locks its log (SIREN_EBUSY: another process
  * trains there).  A checkpoint is restored into params, adamw and state if options->resume. */
