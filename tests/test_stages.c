@@ -1,0 +1,413 @@
+/* Both stages in one go, with a tiny random model: what is made and measured; stopped in every
+ * stage and resumed, the last adapter has the bits of a call that never stopped. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "app/stages.h"
+#include "app_fixture.h"
+#include "run_program.h"
+#include "tiny_lm.h"
+
+static struct siren_app app;
+static struct siren_pool *pools[2];
+static char workspace[256], model[300], chat[300];
+
+/* The warm start learns so much that the teacher's texts have ratings to read. */
+static struct stages_options options_in(const char *folder, int threads)
+{
+    static char folders[8][300];
+    static unsigned next;
+    struct stages_options o = stages_defaults();
+    char *path = folders[next++ % 8];
+    snprintf(path, sizeof folders[0], "%s", scratch_path(folder));
+    o.app = &app;
+    o.pool = pools[threads - 1];
+    o.model = model;
+    o.lm.chat_template = chat;
+    o.folder = path;
+    o.resume = 1;
+    o.eval_split = "valid";
+    o.n_eval_rows = 3;
+    MUST(siren_strategy_parse(&o.predict.strategy, "recent", ERR));
+    o.predict.strategy.n_recent = 2;
+    o.warm.n_rows = o.reason.n_rows = o.answer.n_rows = 4;
+    o.warm.loop.batch = 4;
+    o.warm.loop.epochs = 150;
+    o.warm.loop.schedule = SIREN_SCHEDULE_LINEAR;
+    o.warm.loop.lr = 0.02;
+    o.warm.loop.warmup = 2;
+    o.warm.loop.eval_every = 1000; /* the last adapter, not the best on valid */
+    o.warm.lora.dropout = 0;
+    o.reason.loop.batch = 2;
+    o.reason.loop.epochs = 1;
+    o.reason.loop.lr = 1e-4;
+    o.answer.loop.batch = 2;
+    o.answer.loop.lr = 0.01;
+    o.grpo.policy.samples = 2;
+    o.grpo.sampling.max_tokens = 200;
+    return o;
+}
+
+/* ---- the whole ---- */
+
+static const char *const made[STAGES] = {
+    "1-warm/adapter/adapter_model.safetensors", "2-reason/adapter/adapter_model.safetensors",
+    "3-model/model.safetensors", "4-states.bin", "5-answer/adapter/adapter_model.safetensors"};
+static unsigned counts[STAGES + 1]; /* news of progress in each stage of the whole call */
+
+static int stage_in(const char *what)
+{
+    const char *at = strstr(what, ", stage ");
+    assert_non_null(at);
+    return atoi(at + strlen(", stage "));
+}
+
+static int count(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    int stage = stage_in(what);
+    assert_in_range(stage, 1, STAGES);
+    counts[stage]++;
+    return 0;
+}
+
+static double number(const json_t *line, const char *how, const char *what)
+{
+    const json_t *value = json_object_get(json_object_get(line, how), what);
+    if (!json_is_number(value)) fail_msg("no %s.%s", how, what);
+    return json_number_value(value);
+}
+
+static void check_report(const json_t *report)
+{
+    static const char *const after[] = {"nothing", "warm start", "reasoning", "alignment"};
+    const json_t *valid = json_object_get(report, "valid");
+    assert_int_equal(json_array_size(valid), 4);
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *line = json_array_get(valid, i);
+        assert_string_equal(json_string_value(json_object_get(line, "after")), after[i]);
+        assert_in_range((int)number(line, "answer_only", "mae"), 0, 4);
+        assert_true(number(line, "answer_only", "rmse") >= 0);
+        if (i < 3) assert_true(number(line, "reasoned", "mae") >= 0);
+    }
+}
+
+static void check_runs(const char *kind, size_t expected)
+{
+    struct siren_run *runs;
+    size_t n;
+    MUST(siren_runs_load(&runs, &n, app.ws, kind, ERR));
+    assert_int_equal(n, expected);
+    for (size_t i = 0; i < n; i++) assert_int_equal(runs[i].status, SIREN_RUN_DONE);
+    siren_runs_free(runs, n);
+}
+
+static void check_all_runs(size_t n)
+{
+    static const char *const kinds[] = {"all", "sft", "grpo", "align"};
+    for (int i = 0; i < 4; i++) check_runs(kinds[i], n);
+}
+
+static void the_whole(void **state)
+{
+    struct stages_options o = options_in("whole", 2);
+    struct siren_progress progress = {count, NULL};
+    struct siren_run run;
+    json_t *report;
+    char path[400];
+    MUST(stages_run(&o, &report, &progress, NULL, ERR));
+    for (int i = 0; i < STAGES; i++) {
+        snprintf(path, sizeof path, "%s/%s", o.folder, made[i]);
+        assert_int_equal(access(path, F_OK), 0);
+        assert_true(counts[i + 1] > 0);
+    }
+    check_report(report);
+    MUST(siren_run_load(&run, app.ws, json_integer_value(json_object_get(report, "run")), ERR));
+    assert_string_equal(run.kind, "all");
+    assert_non_null(strstr(run.metrics, "\"median\""));
+    siren_run_clear(&run);
+    json_decref(report);
+    check_all_runs(1);
+}
+
+/* ---- stopped ---- */
+
+struct stop {
+    int stage;
+    unsigned left;
+};
+
+static int stop_there(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct stop *s = context;
+    int stage = stage_in(what);
+    assert_true(stage <= s->stage);
+    if (stage == s->stage && s->left) s->left--;
+    return stage == s->stage && !s->left;
+}
+
+static void same_bytes(const char *a, const char *b, const char *name)
+{
+    char path[400], *x, *y;
+    size_t n, m;
+    snprintf(path, sizeof path, "%s/%s", a, name);
+    MUST(siren_file_read(&x, &n, path, 1 << 24, ERR));
+    snprintf(path, sizeof path, "%s/%s", b, name);
+    MUST(siren_file_read(&y, &m, path, 1 << 24, ERR));
+    assert_int_equal(n, m);
+    assert_memory_equal(x, y, n);
+    free(x);
+    free(y);
+}
+
+static void stop_in(const struct stages_options *o, int stage, unsigned after)
+{
+    struct stop stop = {stage, after ? after : 1};
+    struct siren_progress progress = {stop_there, &stop};
+    char words[32];
+    json_t *report;
+    int rc = stages_run(o, &report, &progress, NULL, ERR);
+    if (rc != SIREN_ECANCEL) fail_msg("stage %d: %d, %s", stage, rc, rc ? ERR->message : "done");
+    assert_null(report);
+    snprintf(words, sizeof words, "stage %d of 5", stage);
+    assert_non_null(strstr(ERR->message, words));
+}
+
+static void same_files(const char *a, const char *b)
+{
+    for (int i = 0; i < STAGES; i++) same_bytes(a, b, made[i]);
+}
+
+/* In each stage, at its beginning and in its middle, with other threads.  Where there is no
+ * evaluation the last adapters are kept, so that every step of every stage is in the bytes. */
+static void stop_everywhere(const struct stages_options *whole, struct stages_options *parts)
+{
+    json_t *report;
+    for (int stage = 1; stage <= STAGES; stage++) {
+        parts->pool = pools[stage % 2];
+        stop_in(parts, stage, 1);
+        stop_in(parts, stage, counts[stage] / 2);
+    }
+    MUST(stages_run(parts, &report, NULL, NULL, ERR));
+    for (size_t i = 0; i < STAGES; i++) {
+        const json_t *line = json_array_get(json_object_get(report, "stages"), i);
+        assert_int_equal(json_is_true(json_object_get(line, "skipped")), i < STAGES - 1);
+    }
+    same_files(whole->folder, parts->folder);
+    json_decref(report);
+}
+
+static void stopped_in_every_stage(void **state)
+{
+    struct stages_options whole = options_in("whole", 1), parts = options_in("parts", 1);
+    stop_everywhere(&whole, &parts);
+    check_all_runs(2);
+}
+
+static void stopped_without_evaluation(void **state)
+{
+    struct stages_options whole = options_in("whole last", 2), parts = options_in("parts last", 1);
+    struct siren_progress progress = {count, NULL};
+    json_t *report;
+    whole.eval_split = parts.eval_split = NULL;
+    memset(counts, 0, sizeof counts);
+    MUST(stages_run(&whole, &report, &progress, NULL, ERR));
+    assert_int_equal(json_array_size(json_object_get(report, "valid")), 0);
+    json_decref(report);
+    stop_everywhere(&whole, &parts);
+}
+
+static int never(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    fail_msg("%s: nothing is left to be done", what);
+    return 1;
+}
+
+/* Nothing is computed, nothing is recorded, and the report is the same. */
+static void all_is_done(void **state)
+{
+    struct stages_options o = options_in("parts", 1);
+    struct siren_progress progress = {never, NULL};
+    size_t before, after;
+    struct siren_run *runs;
+    json_t *report;
+    MUST(siren_runs_load(&runs, &before, app.ws, NULL, ERR));
+    siren_runs_free(runs, before);
+    MUST(stages_run(&o, &report, &progress, NULL, ERR));
+    check_report(report);
+    json_decref(report);
+    MUST(siren_runs_load(&runs, &after, app.ws, NULL, ERR));
+    siren_runs_free(runs, after);
+    assert_int_equal(before, after);
+}
+
+/* ---- refused ---- */
+
+static void refused(const struct stages_options *o, int code, const char *words)
+{
+    json_t *report;
+    ERR->message[0] = '\0';
+    assert_int_equal(stages_run(o, &report, NULL, NULL, ERR), code);
+    assert_null(report);
+    if (!strstr(ERR->message, words)) fail_msg("\"%s\" is not in: %s", words, ERR->message);
+}
+
+static void what_is_refused(void **state)
+{
+    struct stages_options o = options_in("whole", 1), other = options_in("other", 1);
+    char from[400], to[400];
+    o.resume = 0;
+    refused(&o, SIREN_EEXISTS, "holds a training already");
+    o.resume = 1;
+    o.answer.loop.lr = 0.5;
+    refused(&o, SIREN_EINVAL, "answer.lr is 0.5, it was 0.01");
+    o.answer.loop.lr = 0.01;
+    o.grpo.sampling.max_tokens = 100;
+    refused(&o, SIREN_EINVAL, "grpo.max_tokens is 100, it was 200");
+    /* A result whose predecessor is gone. */
+    o.grpo.sampling.max_tokens = 200;
+    snprintf(from, sizeof from, "%s/2-reason", o.folder);
+    snprintf(to, sizeof to, "%s/away", o.folder);
+    assert_int_equal(rename(from, to), 0);
+    refused(&o, SIREN_EEXISTS, "3-model is there, although stage 2 (reasoning) is not done");
+    assert_int_equal(rename(to, from), 0);
+    other.model = "nowhere";
+    refused(&other, SIREN_ENOTFOUND, "nowhere");
+    other = options_in("other", 1);
+    other.split = "test";
+    refused(&other, SIREN_EINVAL, "to be reported on only");
+}
+
+/* ---- from outside ---- */
+
+static int train(const char *from, const char *folder, const char *more)
+{
+    char arguments[2048];
+    snprintf(arguments, sizeof arguments,
+             "train all '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
+             "--recent 2 --rows 4 --batch 4 --warm-rows 4 --answers 2 --eval-split valid "
+             "--eval-rows 2 %s",
+             workspace, from, chat, scratch_path(folder), more);
+    return run_program("", arguments, NULL);
+}
+
+/* A model that learnt nothing rates nothing: the last stage has nothing to learn from, and says
+ * so; all before it is kept. */
+static void the_command_without_a_teacher(void **state)
+{
+    static const char *const more = "--warm-epochs 1 --max-tokens 8";
+    assert_int_equal(train(model, "outside", more), 1);
+    expect_output("stage 2 of 5: reasoning");
+    expect_output("stage 5 of 5 (alignment)");
+    expect_output("none of its 4 rows is left");
+    assert_int_equal(train(model, "outside", more), 1);
+    expect_output("holds a training already");
+    assert_int_equal(train(model, "outside", "--warm-epochs 1 --max-tokens 8 --resume"), 1);
+    expect_output("stage 4 of 5: what it knows (done before)");
+    assert_int_equal(train(model, "outside", "--warm-epochs 1 --max-tokens 8 --resume --rank 4"),
+                     1);
+    expect_output("warm.r is 4, it was 8");
+}
+
+/* What the command says of the last line that begins with these words, run as it is printed. */
+static void run_what_is_printed(const char *words)
+{
+    char command[2048], *from, *end;
+    expect_output(words);
+    from = strstr(program_output, words) + strlen(words);
+    from = strstr(from, "siren ") + strlen("siren ");
+    end = strchr(from, '\n');
+    snprintf(command, sizeof command, "%.*s", (int)(end - from), from);
+    memcpy(strstr(command, "ID"), "u1", 2);
+    memcpy(strstr(command, "ID"), "i2", 2);
+    assert_int_equal(run_program("", command, NULL), 0);
+}
+
+/* From a model that can reason about these rows, to the commands that use what was made. */
+static void the_command(void **state)
+{
+    static const char *const more = "--warm-epochs 1 --max-tokens 200 --name both";
+    char from[300];
+    snprintf(from, sizeof from, "%s/3-model", scratch_path("whole"));
+    assert_int_equal(train(from, "good", more), 0);
+    expect_output("MAE at once");
+    expect_output("warm start");
+    expect_output("stored as run");
+    run_what_is_printed("at once:");
+    assert_int_equal(train(from, "good", "--warm-epochs 1 --max-tokens 200 --resume"), 0);
+    run_what_is_printed("with reasons:");
+    assert_int_equal(train(from, "good", "--warm-epochs 1 --max-tokens 200 --resume --json -q"), 0);
+    json_t *report = json_loads(program_output, 0, NULL);
+    check_report(report);
+    json_decref(report);
+    snprintf(from, sizeof from, "runs '%s'", workspace);
+    assert_int_equal(run_program("", from, NULL), 0);
+    expect_output("all");
+    expect_output("both");
+}
+
+static void the_command_stopped(void **state)
+{
+    char arguments[2048];
+    snprintf(arguments, sizeof arguments,
+             "train all '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
+             "--recent 2 --rows 4 --warm-rows 4 --warm-epochs 100000 --eval-split none",
+             workspace, model, chat, scratch_path("interrupted"));
+    assert_int_equal(run_program("timeout --preserve-status -s INT 1", arguments, NULL), 130);
+    expect_output("stage 1 of 5: warm start");
+    expect_output("the same command with --resume goes on");
+}
+
+static void mistakes_of_the_command(void **state)
+{
+    assert_int_equal(run_program("", "train all x.siren --model x", NULL), 2);
+    expect_output("--out DIR is needed");
+    assert_int_equal(run_program("", "train all x.siren --out x", NULL), 2);
+    expect_output("--model");
+    assert_int_equal(train(model, "outside", "--lora-targets x"), 2);
+    assert_int_equal(train(model, "outside", "--answers 1"), 2);
+}
+
+static int setup(void **state)
+{
+    struct siren_lm lm;
+    if (find_program() || scratch_create(state)) return -1;
+    for (int i = 0; i < 2; i++) MUST(siren_pool_create(&pools[i], i + 1, ERR));
+    tiny_lm_open(&lm, pools[0]);
+    siren_lm_close(&lm);
+    snprintf(model, sizeof model, "%s", scratch_path("tiny"));
+    snprintf(chat, sizeof chat, "%s", scratch_path("tiny.chat"));
+    snprintf(workspace, sizeof workspace, "%s",
+             fixture_workspace("stages.siren", SIREN_PROTOCOL_FULL));
+    MUST(siren_app_open(&app, workspace, SIREN_WORKSPACE_WRITE, ERR));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    siren_app_close(&app);
+    for (int i = 0; i < 2; i++) siren_pool_free(pools[i]);
+    return scratch_delete(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_whole),
+        cmocka_unit_test(stopped_in_every_stage),
+        cmocka_unit_test(stopped_without_evaluation),
+        cmocka_unit_test(all_is_done),
+        cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(the_command_without_a_teacher),
+        cmocka_unit_test(the_command),
+        cmocka_unit_test(the_command_stopped),
+        cmocka_unit_test(mistakes_of_the_command),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
