@@ -282,6 +282,13 @@ static void what_is_refused(void **state)
     other = options_in("other", 1);
     other.split = "test";
     refused(&other, SIREN_EINVAL, "to be reported on only");
+    other = options_in("late", 1);
+    other.answer.loop.epochs = 0;
+    refused(&other, SIREN_EINVAL, "0 epochs");
+    other = options_in("late", 1);
+    other.predict.strategy.flags |= SIREN_WITH_PROFILE;
+    refused(&other, SIREN_EINVAL, "cannot hold profiles");
+    assert_int_not_equal(access(other.folder, F_OK), 0);
 }
 
 /* ---- from outside ---- */

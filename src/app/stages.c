@@ -245,6 +245,20 @@ static const struct {
                    {"what it knows", AT_STATES, teach, 0},
                    {"alignment", AT_ANSWER, align, 1}};
 
+/* What a late stage would refuse, before the first one has worked for hours. */
+static int check(const struct stages_options *o, struct siren_error *err)
+{
+    const struct training *all[] = {&o->warm, &o->reason, &o->answer};
+    if (o->predict.strategy.flags & SIREN_WITH_PROFILE)
+        return siren_fail(err, SIREN_EINVAL,
+                          "a teacher's prompts cannot hold profiles: take another strategy");
+    for (int i = 0; i < 3; i++)
+        if (!(all[i]->loop.epochs > 0))
+            return siren_fail(err, SIREN_EINVAL, "%g epochs, expected more than 0",
+                              all[i]->loop.epochs);
+    return 0;
+}
+
 /* ---- settings ---- */
 
 static json_t *training_json(const struct stages_options *o, const struct training *given,
@@ -361,7 +375,8 @@ static int find_done(struct chain *c, struct siren_error *err)
 static int open_folder(struct chain *c, struct siren_error *err)
 {
     const char *folder = c->options->folder;
-    int used, rc = make_paths(c, err);
+    int used, rc = check(c->options, err);
+    if (!rc) rc = make_paths(c, err);
     if (rc) return rc;
     used = is_there(c->paths[AT_SETTINGS]);
     if (used && !c->options->resume)
