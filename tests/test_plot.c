@@ -298,7 +298,7 @@ static void test_errors(void **state)
 static void ticks(double from, double to, int log, int max, int round, const char *wanted)
 {
     struct plot_axis axis;
-    char got[400] = "";
+    char got[2000] = "";
     plot_axis_make(&axis, from, to, log, max, round);
     for (int i = 0; i < axis.n; i++) {
         assert_true(axis.ticks[i].at >= 0 && axis.ticks[i].at <= 1);
