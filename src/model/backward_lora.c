@@ -6,12 +6,6 @@
 
 #include "model/backward.h"
 
-static const struct siren_adapter *adapter_of(const struct siren_forest *f, const struct rows *v,
-                                              int i)
-{
-    return f->segments[f->row_segment[row_of(v, i)]].adapter;
-}
-
 static int is_gated(enum siren_lora_target target)
 {
     return target == SIREN_LORA_GATE || target == SIREN_LORA_UP;
@@ -92,8 +86,8 @@ void lora_back(struct siren_forest *f, struct thread_scratch *t, struct back_scr
     size_t width = f->back->low_width;
     if (!f->adapted) return;
     for (int i = i0, end; i < i0 + n; i = end) {
-        const struct siren_adapter *adapter = adapter_of(f, v, i);
-        for (end = i + 1; end < i0 + n && adapter_of(f, v, end) == adapter; end++) continue;
+        const struct siren_adapter *adapter = row_adapter(f, v, i);
+        for (end = i + 1; end < i0 + n && row_adapter(f, v, end) == adapter; end++) continue;
         if (!adapter || !adapter->packed->a[layer * LORA_GROUPS + (int)group].n) continue;
         size_t row = (size_t)(i - i0);
         float *dlow = f->back->groups[group].dlow + (size_t)i * width;
@@ -161,8 +155,8 @@ void lora_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
     size_t width = f->back->low_width;
     if (!f->adapted) return;
     for (int i = 0, end; i < v->n; i = end) {
-        const struct siren_adapter *adapter = adapter_of(f, v, i);
-        for (end = i + 1; end < v->n && adapter_of(f, v, end) == adapter; end++) continue;
+        const struct siren_adapter *adapter = row_adapter(f, v, i);
+        for (end = i + 1; end < v->n && row_adapter(f, v, end) == adapter; end++) continue;
         for (int target = 0; adapter && target < SIREN_LORA_TARGETS; target++) {
             int at = layer * SIREN_LORA_TARGETS + target;
             const struct lora_factors *factors = &adapter->factors[at];

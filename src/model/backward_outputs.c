@@ -77,23 +77,7 @@ static void plain_outputs(struct siren_forest *f, int thread, atomic_long *curso
 
 /* ---- log-probabilities: a chunk of rows at a time ---- */
 
-enum { LOGIT_PANELS = 32 };
-
-static void chunk_logits(struct siren_forest *f, int thread, int n, atomic_long *cursor)
-{
-    const struct siren_model *m = f->engine->model;
-    size_t d = (size_t)m->config.d_model, V = (size_t)m->config.n_vocab;
-    long tasks = (m->head.n_panels + LOGIT_PANELS - 1) / LOGIT_PANELS;
-    for (long task; (task = siren_claim(cursor, tasks)) >= 0;) {
-        int p0 = (int)task * LOGIT_PANELS, p1 = p0 + LOGIT_PANELS;
-        if (p1 > m->head.n_panels) p1 = m->head.n_panels;
-        f->engine->kernels->gemm(f->logprob_states, d, n, &m->head, p0, p1, NULL,
-                                 f->logprob_logits + (size_t)p0 * 16, V, 0,
-                                 f->scratch[thread].gemm);
-    }
-}
-
-/* The gradient of one row's logits x, which is overwritten on the way; all its requests. */
+/* The gradient of one row's logits x; all its requests. */
 static void row_gradient(struct siren_forest *f, struct thread_scratch *t, int row, float *x,
                          float *out)
 {
@@ -103,13 +87,10 @@ static void row_gradient(struct siren_forest *f, struct thread_scratch *t, int r
     for (int i = f->logprob_first[row]; i < f->logprob_first[row + 1]; i++) {
         int index = f->logprob_order[i];
         const struct request *r = &f->requests[index];
-        const float *g = f->back->gradients + r->offset, *logits = x;
+        const float *g = f->back->gradients + r->offset;
         float entropy = f->outputs[r->offset + 1], T = r->temperature;
         if (g[0] == 0 && g[1] == 0) continue;
-        if (T != 1) {
-            for (size_t v = 0; v < V; v++) t->scaled[v] = x[v] / T;
-            logits = t->scaled;
-        }
+        const float *logits = tempered(f, t, x, T);
         float *to = written ? t->extra : out;
         k->softmax_backward(logits, V, f->back->logprob_lse[index], r->target, g[0] / T, entropy,
                             g[1] / T, to);
@@ -137,18 +118,13 @@ static void chunk_states(struct siren_forest *f, int thread, int first, int n, a
 
 static void logprob_outputs(struct siren_forest *f, int thread, atomic_long **cursor)
 {
-    size_t d = (size_t)f->engine->model->config.d_model,
-           V = (size_t)f->engine->model->config.n_vocab;
+    size_t V = (size_t)f->engine->model->config.n_vocab;
     struct siren_pool *pool = f->engine->pool;
-    struct rows v = active_rows(f);
     for (int first = 0; first < f->n_logprob_rows; first += LOGPROB_ROWS) {
         int n = f->n_logprob_rows - first < LOGPROB_ROWS ? f->n_logprob_rows - first : LOGPROB_ROWS;
-        if (thread == 0)
-            for (int i = 0; i < n; i++)
-                memcpy(f->logprob_states + (size_t)i * d,
-                       v.x + (size_t)f->logprob_compact[first + i] * d, d * sizeof(float));
+        if (thread == 0) gather_logprob_states(f, first, n);
         siren_pool_barrier(pool);
-        chunk_logits(f, thread, n, (*cursor)++);
+        logprob_chunk(f, thread, n, (*cursor)++);
         siren_pool_barrier(pool);
         for (long i; (i = siren_claim(*cursor, n)) >= 0;)
             row_gradient(f, &f->scratch[thread], first + (int)i, f->logprob_logits + (size_t)i * V,

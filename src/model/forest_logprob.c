@@ -52,11 +52,7 @@ static void finish_row(struct siren_forest *f, struct thread_scratch *t, int row
     size_t V = (size_t)f->engine->model->config.n_vocab;
     for (int i = f->logprob_first[row]; i < f->logprob_first[row + 1]; i++) {
         const struct request *r = &f->requests[f->logprob_order[i]];
-        const float *logits = x;
-        if (r->temperature != 1) {
-            for (size_t v = 0; v < V; v++) t->scaled[v] = x[v] / r->temperature;
-            logits = t->scaled;
-        }
+        const float *logits = tempered(f, t, x, r->temperature);
         float normalizer = k->logsumexp(logits, V), *out = f->outputs + r->offset;
         if (f->tape) f->back->logprob_lse[f->logprob_order[i]] = normalizer;
         out[0] = logits[r->target] - normalizer;
@@ -66,30 +62,51 @@ static void finish_row(struct siren_forest *f, struct thread_scratch *t, int row
 
 enum { LOGIT_PANELS = 32 };
 
+void gather_logprob_states(struct siren_forest *f, int first, int n)
+{
+    size_t d = (size_t)f->engine->model->config.d_model;
+    struct rows v = active_rows(f);
+    for (int i = 0; i < n; i++)
+        memcpy(f->logprob_states + (size_t)i * d, v.x + (size_t)f->logprob_compact[first + i] * d,
+               d * sizeof(float));
+}
+
+void logprob_chunk(struct siren_forest *f, int thread, int n, atomic_long *cursor)
+{
+    const struct siren_model *m = f->engine->model;
+    size_t d = (size_t)m->config.d_model, V = (size_t)m->config.n_vocab;
+    long chunks = (m->head.n_panels + LOGIT_PANELS - 1) / LOGIT_PANELS;
+    for (long c; (c = siren_claim(cursor, chunks)) >= 0;) {
+        int p0 = (int)c * LOGIT_PANELS, p1 = p0 + LOGIT_PANELS;
+        if (p1 > m->head.n_panels) p1 = m->head.n_panels;
+        f->engine->kernels->gemm(f->logprob_states, d, n, &m->head, p0, p1, NULL,
+                                 f->logprob_logits + (size_t)p0 * 16, V, 0,
+                                 f->scratch[thread].gemm);
+    }
+}
+
+const float *tempered(const struct siren_forest *f, struct thread_scratch *t, const float *x,
+                      float temperature)
+{
+    size_t V = (size_t)f->engine->model->config.n_vocab;
+    if (temperature == 1) return x;
+    for (size_t v = 0; v < V; v++) t->scaled[v] = x[v] / temperature;
+    return t->scaled;
+}
+
 void emit_logprobs(struct pass_run *run, int thread)
 {
     struct siren_forest *f = run->forest;
-    const struct siren_model *m = f->engine->model;
-    size_t d = (size_t)m->config.d_model, V = (size_t)m->config.n_vocab;
-    struct rows v = active_rows(f);
-    long chunks = (m->head.n_panels + LOGIT_PANELS - 1) / LOGIT_PANELS;
+    size_t V = (size_t)f->engine->model->config.n_vocab;
     for (int first = 0; first < f->n_logprob_rows; first += LOGPROB_ROWS) {
         int n = f->n_logprob_rows - first < LOGPROB_ROWS ? f->n_logprob_rows - first : LOGPROB_ROWS;
         if (thread == 0) {
-            for (int i = 0; i < n; i++)
-                memcpy(f->logprob_states + (size_t)i * d,
-                       v.x + (size_t)f->logprob_compact[first + i] * d, d * sizeof(float));
+            gather_logprob_states(f, first, n);
             atomic_store(&run->cursors[0], 0);
             atomic_store(&run->cursors[1], 0);
         }
         siren_pool_barrier(f->engine->pool);
-        for (long c; (c = siren_claim(&run->cursors[0], chunks)) >= 0;) {
-            int p0 = (int)c * LOGIT_PANELS, p1 = p0 + LOGIT_PANELS;
-            if (p1 > m->head.n_panels) p1 = m->head.n_panels;
-            f->engine->kernels->gemm(f->logprob_states, d, n, &m->head, p0, p1, NULL,
-                                     f->logprob_logits + (size_t)p0 * 16, V, 0,
-                                     f->scratch[thread].gemm);
-        }
+        logprob_chunk(f, thread, n, &run->cursors[0]);
         siren_pool_barrier(f->engine->pool);
         for (long i; (i = siren_claim(&run->cursors[1], n)) >= 0;)
             finish_row(f, &f->scratch[thread], first + (int)i, f->logprob_logits + (size_t)i * V);

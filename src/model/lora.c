@@ -193,18 +193,12 @@ static void add_target(const struct siren_forest *f, const struct lora_run *run,
                 y + (size_t)(from - p0) * 16, ldy, 1, scratch);
 }
 
-static const struct siren_adapter *adapter_of(const struct siren_forest *f, const struct rows *v,
-                                              int i)
-{
-    return f->segments[f->row_segment[row_of(v, i)]].adapter;
-}
-
 int lora_touches(const struct siren_forest *f, int layer, enum lora_group group,
                  const struct rows *v, int i0, int n)
 {
     if (!f->adapted) return 0;
     for (int i = i0; i < i0 + n; i++) {
-        const struct siren_adapter *a = adapter_of(f, v, i);
+        const struct siren_adapter *a = row_adapter(f, v, i);
         if (a && a->packed->a[layer * LORA_GROUPS + (int)group].n) return 1;
     }
     return 0;
@@ -216,8 +210,8 @@ void lora_add(const struct siren_forest *f, struct thread_scratch *t, int layer,
 {
     if (!f->adapted) return;
     for (int i = i0, end; i < i0 + n; i = end) {
-        const struct siren_adapter *adapter = adapter_of(f, v, i);
-        for (end = i + 1; end < i0 + n && adapter_of(f, v, end) == adapter; end++) continue;
+        const struct siren_adapter *adapter = row_adapter(f, v, i);
+        for (end = i + 1; end < i0 + n && row_adapter(f, v, end) == adapter; end++) continue;
         const struct packed *a =
             adapter ? &adapter->packed->a[layer * LORA_GROUPS + (int)group] : NULL;
         if (!a || !a->n) continue;

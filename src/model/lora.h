@@ -5,6 +5,13 @@
 #include "model/adapter.h"
 #include "model/pass.h"
 
+/* The adapter of the view's row i; NULL: none. */
+static inline const struct siren_adapter *row_adapter(const struct siren_forest *f,
+                                                      const struct rows *v, int i)
+{
+    return f->segments[f->row_segment[row_of(v, i)]].adapter;
+}
+
 /* The most columns of low = A x in any layer, as whole panels. */
 int lora_low_width(const struct siren_adapter *adapter);
 

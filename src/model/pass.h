@@ -226,6 +226,13 @@ static inline struct rows active_rows(const struct siren_forest *f)
 
 /* forest_logprob.c: after the states of all active rows are ready; all threads. */
 void emit_logprobs(struct pass_run *run, int thread);
+/* Its parts, which the backward pass takes again: the states of rows [first, first + n) side by
+ * side (one thread); their logits, shared among the threads; one row's logits divided by a
+ * temperature (x itself where that is 1, else in t->scaled). */
+void gather_logprob_states(struct siren_forest *f, int first, int n);
+void logprob_chunk(struct siren_forest *f, int thread, int n, atomic_long *cursor);
+const float *tempered(const struct siren_forest *f, struct thread_scratch *t, const float *x,
+                      float temperature);
 /* The plan's part: fills logprob_order, logprob_first, logprob_compact; requests are placed. */
 void order_logprobs(struct siren_forest *f);
 
