@@ -142,6 +142,31 @@ static void a_limit_draws_rows_with_the_seed(void **state)
     siren_app_close(&app);
 }
 
+/* One row a user, and none of the split behind it. */
+static void the_last_row_of_each_user(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = siren_eval_defaults();
+    struct siren_target *all, *last;
+    size_t n_all, n_last;
+    MUST(siren_app_open(&app, fixture_workspace("last.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    o.split = "train";
+    MUST(siren_eval_targets(&app, &o, &all, &n_all, ERR));
+    o.split = "train:last";
+    MUST(siren_eval_targets(&app, &o, &last, &n_last, ERR));
+    assert_int_equal(n_last, N_USERS);
+    for (size_t i = 0, k = 0; i < n_all; i++) {
+        if (i + 1 < n_all && all[i + 1].user == all[i].user) continue;
+        assert_int_equal(last[k].user, all[i].user);
+        assert_int_equal(last[k].item, all[i].item);
+        assert_int_equal(last[k++].row, all[i].row);
+    }
+    free(all);
+    free(last);
+    siren_app_close(&app);
+}
+
 /* Every row is in one half, and all rows of a user are in the same. */
 static void halves_part_a_split_by_user(void **state)
 {
@@ -168,7 +193,8 @@ static void halves_part_a_split_by_user(void **state)
         }
     for (int i = 0; i < 3; i++) free(rows[i]);
     static const char *const wrong[] = {"valid:",  "valid:C", "valid:AB",
-                                        "valid:a", ":A",      "elsewhere:A"};
+                                        "valid:a", ":A",      "elsewhere:A",
+                                        "train:LAST"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         o.split = wrong[i];
         assert_int_equal(siren_eval_targets(&app, &o, &rows[0], &n[0], ERR), SIREN_EINVAL);
@@ -447,6 +473,7 @@ int main(void)
         cmocka_unit_test(a_stopped_evaluation_goes_on),
         cmocka_unit_test(other_settings_are_another_run),
         cmocka_unit_test(a_limit_draws_rows_with_the_seed),
+        cmocka_unit_test(the_last_row_of_each_user),
         cmocka_unit_test(halves_part_a_split_by_user),
         cmocka_unit_test(a_fold_is_the_test_set),
         cmocka_unit_test(what_is_exported_is_what_is_asked),

@@ -47,34 +47,56 @@ static int draw(struct siren_target *targets, size_t *n, size_t limit, uint64_t 
     return *n == limit ? 0 : siren_fail_memory(err, "the drawn rows", limit * sizeof *drawn);
 }
 
-/* "valid", "valid:A", "valid:B"; *half: 0 is A, 1 is B, -1 all users. */
-static int parse_split(const char *split, int *label, int *half, struct siren_error *err)
+/* What stands behind the ':' of a split. */
+enum part { HALF_A, HALF_B, LAST, WHOLE };
+
+/* "valid", "valid:A", "valid:B", "train:last". */
+static int parse_split(const char *split, int *label, enum part *part, struct siren_error *err)
 {
+    static const char *const parts[] = {":A", ":B", ":last"};
     char name[32];
     size_t length = strcspn(split, ":");
-    *half = -1;
+    *part = WHOLE;
     if (!split[length] || length >= sizeof name) return siren_label_parse(split, label, err);
-    if (!strcmp(split + length, ":A") || !strcmp(split + length, ":B"))
-        *half = split[length + 1] == 'B';
-    else
+    for (enum part p = HALF_A; p < WHOLE; p++)
+        if (!strcmp(split + length, parts[p])) *part = p;
+    if (*part == WHOLE)
         return siren_fail(err, SIREN_EINVAL,
-                          "split \"%s\": behind ':' stands the half of the users, A or B", split);
+                          "split \"%s\": behind ':' stands the half of the users, A or B, or "
+                          "\"last\" for the last row of each user",
+                          split);
     memcpy(name, split, length);
     name[length] = '\0';
     return siren_label_parse(name, label, err);
 }
 
-static int in_half(const struct siren_app *app, int user, int half)
+static int in_half(const struct siren_app *app, int user, enum part half)
 {
     const char *external = user < app->users.n ? app->users.external[user] : NULL;
-    return half < 0 || (external && siren_user_half(external) == half);
+    return external && siren_user_half(external) == (half == HALF_B);
+}
+
+/* The rows of a user follow one another, so the last one takes the place of those before it. */
+static size_t collect(const struct siren_app *app, int label, enum part part,
+                      struct siren_target *targets)
+{
+    const struct siren_ratings *r = &app->ratings;
+    size_t n = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        if (r->label[i] != label) continue;
+        if ((part == HALF_A || part == HALF_B) && !in_half(app, r->user[i], part)) continue;
+        if (part == LAST && n && targets[n - 1].user == r->user[i]) n--;
+        targets[n++] = (struct siren_target){.user = r->user[i], .item = r->item[i], .row = i};
+    }
+    return n;
 }
 
 int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *o,
                        struct siren_target **targets, size_t *n, struct siren_error *err)
 {
     struct siren_ratings *r = &app->ratings;
-    int label, half, rc = parse_split(o->split, &label, &half, err);
+    enum part part;
+    int label, rc = parse_split(o->split, &label, &part, err);
     *targets = NULL;
     *n = 0;
     if (rc) return rc;
@@ -84,10 +106,7 @@ int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *o
     }
     *targets = alloc_array(r->n + 1, sizeof **targets);
     if (!*targets) return siren_fail_memory(err, "the rows of a split", r->n * sizeof **targets);
-    for (size_t i = 0; i < r->n; i++)
-        if (r->label[i] == label && in_half(app, r->user[i], half))
-            (*targets)[(*n)++] =
-                (struct siren_target){.user = r->user[i], .item = r->item[i], .row = i};
+    *n = collect(app, label, part, *targets);
     if (!*n)
         rc = siren_fail(err, SIREN_ENOTFOUND, "%s has no rows in the split \"%s\"",
                         siren_workspace_path(app->ws), o->split);
