@@ -378,6 +378,58 @@ static void ranking_asks_once_and_sorts(void **state)
     siren_app_close(&app);
 }
 
+/* The whole input of a target's prompt as text: its topics. */
+static void topics_text(const struct siren_app *app, const struct siren_target *t,
+                        const struct siren_predict_options *o, char *text, size_t size)
+{
+    struct siren_target_input in;
+    size_t used = 0;
+    MUST(siren_target_input(app, t, o, &in, ERR));
+    *text = '\0';
+    for (size_t i = 0; i < in.input.n_liked; i++)
+        used += (size_t)snprintf(text + used, size - used, "+%s %d;", in.input.liked[i].name,
+                                 in.input.liked[i].n);
+    for (size_t i = 0; i < in.input.n_disliked; i++)
+        used += (size_t)snprintf(text + used, size - used, "-%s %d;", in.input.disliked[i].name,
+                                 in.input.disliked[i].n);
+    siren_target_input_clear(&in);
+}
+
+/* Another user's sketch over the user's own recent ratings, the same one for the same seed. */
+static void a_swapped_sketch_is_another_users(void **state)
+{
+    struct siren_app app;
+    struct siren_predict_options own = siren_predict_defaults(), other = own;
+    char a[500], b[500];
+    int differ = 0, moved = 0;
+    other.swap_sketch = 1;
+    other.swap_seed = 3;
+    MUST(siren_app_open(&app, fixture_workspace("swap.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    for (int u = 0; u < N_USERS; u++) {
+        size_t row = app.ratings.user_start[u] + 3;
+        struct siren_target t = {.user = u, .item = app.ratings.item[row], .row = row};
+        struct siren_target_input mine, theirs;
+        MUST(siren_target_input(&app, &t, &own, &mine, ERR));
+        MUST(siren_target_input(&app, &t, &other, &theirs, ERR));
+        assert_int_equal(mine.n_history, theirs.n_history);
+        assert_string_equal(mine.input.history[2].title, theirs.input.history[2].title);
+        siren_target_input_clear(&mine);
+        siren_target_input_clear(&theirs);
+        topics_text(&app, &t, &own, a, sizeof a);
+        topics_text(&app, &t, &other, b, sizeof b);
+        differ += strcmp(a, b) != 0;
+        topics_text(&app, &t, &other, a, sizeof a);
+        assert_string_equal(a, b);
+        other.swap_seed = 4;
+        topics_text(&app, &t, &other, a, sizeof a);
+        moved += strcmp(a, b) != 0;
+        other.swap_seed = 3;
+    }
+    assert_true(differ > N_USERS / 2 && moved > 0);
+    siren_app_close(&app);
+}
+
 static void a_sketch_without_topics_is_an_error_that_helps(void **state)
 {
     struct siren_app app;
@@ -431,6 +483,7 @@ int main(void)
         cmocka_unit_test(a_profile_is_written_once_for_all_candidates),
         cmocka_unit_test(retrieval_prefers_what_is_near_the_liked),
         cmocka_unit_test(ranking_asks_once_and_sorts),
+        cmocka_unit_test(a_swapped_sketch_is_another_users),
         cmocka_unit_test(a_sketch_without_topics_is_an_error_that_helps),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -154,6 +154,10 @@ struct siren_predict_options {
     enum siren_sketch_rule rule;
     int decay;
     double min_support;
+    /* 1: the sketch is that of another user, drawn with swap_seed for each target (all of the
+     * other's ratings that train): how much of an answer hangs on the sketch. */
+    int swap_sketch;
+    uint64_t swap_seed;
     size_t prompt_limit;            /* 0: SIREN_PROMPT_LIMIT */
     struct siren_sampling sampling; /* SIREN_COT */
     /* SIREN_COT.  0: the number that one text gives.  n >= 1: the labels are scored at the end of

@@ -124,6 +124,20 @@ static int test_distribution(struct comparison *c, const char *name,
     return test(c, name, NULL, SIREN_STAT_MEAN, err);
 }
 
+/* How far the two runs' answers are apart, whatever the truth. */
+static json_t *moved(const struct comparison *c, int d)
+{
+    double sum = 0;
+    size_t other = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        double apart = fabs(c->a.decoded[d][c->in_a[i]] - c->b.decoded[d][c->in_b[i]]);
+        sum += apart;
+        other += apart > 1e-9;
+    }
+    return json_pack("{s:s, s:f, s:f}", "decoder", siren_decoder_name((enum siren_decoder)d),
+                     "changed", (double)other / (double)c->n, "distance", sum / (double)c->n);
+}
+
 static int compare(struct comparison *c, struct siren_error *err)
 {
     int rc = join(c, err);
@@ -138,7 +152,9 @@ static int compare(struct comparison *c, struct siren_error *err)
 
 static int report(struct comparison *c, int64_t a, int64_t b, char **json, struct siren_error *err)
 {
-    json_t *out = json_object(), *list = json_array();
+    json_t *out = json_object(), *list = json_array(), *answers = json_array();
+    for (int d = 0; d < N_DECODERS; d++)
+        if (c->a.decoded[d] && c->b.decoded[d]) json_array_append_new(answers, moved(c, d));
     for (size_t i = 0; i < c->n_tests; i++) {
         json_object_set_new(c->tests[i], "p_holm", app_real(c->p[i]));
         json_array_append(list, c->tests[i]);
@@ -149,6 +165,7 @@ static int report(struct comparison *c, int64_t a, int64_t b, char **json, struc
     json_object_set_new(out, "rows_a", json_integer((json_int_t)c->a.n));
     json_object_set_new(out, "rows_b", json_integer((json_int_t)c->b.n));
     json_object_set_new(out, "tests", list);
+    json_object_set_new(out, "answers", answers);
     return app_json_text(out, JSON_COMPACT, json, err);
 }
 

@@ -3,6 +3,7 @@
 
 #include "app/parts.h"
 #include "base/alloc.h"
+#include "siren/random.h"
 
 struct owner {
     size_t *rows;
@@ -80,6 +81,40 @@ struct siren_sketch_event app_sketch_event(const struct siren_app *app, size_t r
     return e;
 }
 
+/* The sketch's events: of the target's history, n rows. */
+static int own_events(const struct siren_app *app, struct owner *o, size_t *n,
+                      struct siren_error *err)
+{
+    o->events = alloc_zeroed(*n + 1, sizeof *o->events);
+    if (!o->events) return siren_fail_memory(err, "a sketch", *n * sizeof *o->events);
+    for (size_t i = 0; i < *n; i++) o->events[i] = app_sketch_event(app, o->rows[i]);
+    return 0;
+}
+
+/* Of another user, who has ratings that train. */
+static int other_events(const struct siren_app *app, const struct siren_target *target,
+                        uint64_t seed, struct owner *o, size_t *n, struct siren_error *err)
+{
+    enum { TRIES = 1000 };
+    const struct siren_ratings *r = &app->ratings;
+    uint64_t user = (uint64_t)target->user, item = (uint64_t)target->item;
+    *n = 0;
+    for (uint64_t i = 0; i < TRIES && !*n && r->n_users > 1; i++) {
+        int other = (int)siren_random_below(seed, user << 32 ^ item, i, (uint64_t)r->n_users);
+        size_t from = r->user_start[other], to = r->user_start[other + 1];
+        if (other == target->user || from == to) continue;
+        free(o->events);
+        o->events = alloc_zeroed(to - from, sizeof *o->events);
+        if (!o->events) return siren_fail_memory(err, "a sketch", (to - from) * sizeof *o->events);
+        for (size_t row = from; row < to; row++)
+            if (siren_label_trains(r->label[row])) o->events[(*n)++] = app_sketch_event(app, row);
+    }
+    return *n ? 0
+              : siren_fail(err, SIREN_ENOTFOUND,
+                           "%s: no other user with train ratings, whose sketch could be shown",
+                           siren_workspace_path(app->ws));
+}
+
 static struct siren_prompt_topic *topics_of(const struct siren_sketch_entry *entries, size_t n)
 {
     struct siren_prompt_topic *out = alloc_zeroed(n + 1, sizeof *out);
@@ -106,10 +141,11 @@ static int fill_sketch(const struct siren_app *app, const struct siren_target *t
                           "%s has no topics, and the strategy wants the user's sketch: run siren "
                           "topics first, or take --strategy recent",
                           siren_workspace_path(app->ws));
-    o->events = alloc_zeroed(n + 1, sizeof *o->events);
+    rc = options->swap_sketch ? other_events(app, target, options->swap_seed, o, &n, err)
+                              : own_events(app, o, &n, err);
+    if (rc) return rc;
     o->states = alloc_zeroed((size_t)k, sizeof *o->states);
-    if (!o->events || !o->states) return siren_fail_memory(err, "a sketch", 0);
-    for (size_t i = 0; i < n; i++) o->events[i] = app_sketch_event(app, o->rows[i]);
+    if (!o->states) return siren_fail_memory(err, "a sketch", (size_t)k * sizeof *o->states);
     siren_sketch_compute(o->states, k, o->events, n, read.theta);
     rc = siren_sketch_read(&o->sketch, o->states, k, (const char *const *)app->topic_names, &read,
                            err);

@@ -53,6 +53,11 @@ static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
     options.name = cli_string(cli, "name");
     options.command = command;
     options.anew = cli_flag(cli, "anew");
+    options.predict.swap_sketch = cli_flag(cli, "swap-sketch");
+    options.predict.swap_seed = options.seed;
+    if (!rc && options.predict.swap_sketch &&
+        !(options.predict.strategy.flags & SIREN_WITH_SKETCH))
+        rc = cli_usage(cli, "--swap-sketch: the strategy shows no sketch");
     if (!rc) rc = answering_calibration(cli, &options.predict);
     if (!rc) rc = answering_open(cli, &lm, 0);
     if (!rc)
@@ -106,6 +111,10 @@ const struct cli_command cmd_eval = {
              .type = CLI_STRING,
              .argument = "FILE",
              .help = "judge these answers instead of asking a model"},
+            {.name = "swap-sketch",
+             .type = CLI_FLAG,
+             .help = "show another user's sketch, drawn with --seed: `siren runs compare` with the "
+                     "run without it says how much of the answers hangs on the sketch"},
             ANSWER_OPTIONS,
             SAMPLING_OPTIONS("512"),
             SAMPLES_OPTION,
@@ -123,6 +132,8 @@ const struct cli_command cmd_eval = {
              "Half of the users, to choose by; valid:B has the others, to report on."},
             {"siren eval films.siren -m smollm2.gguf -n 20 --reason --samples 8 --temperature 1",
              "The mean distribution after eight sampled reasonings each."},
+            {"siren eval films.siren -m smollm2.gguf --split valid:B --swap-sketch",
+             "Everyone with somebody else's sketch: does the model read it?"},
             {"siren eval films.siren --split valid --predictions qwen3-4b.jsonl --name qwen3-4b",
              "Judge what another model answered to `siren export prompts`."},
             {0}},

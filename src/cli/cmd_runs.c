@@ -112,6 +112,11 @@ static void print_comparison(struct cli *cli, const json_t *report)
         cli_table_cell(table, "%s", report_real(t, "p_holm"));
     }
     cli_table_print(cli, table);
+    json_array_foreach(json_object_get(report, "answers"), i, t)
+        cli_print(cli, "%s: %.1f %% of the answers differ, by %.4f in the mean of all\n",
+                  json_string_value(json_object_get(t, "decoder")),
+                  100 * json_number_value(json_object_get(t, "changed")),
+                  json_number_value(json_object_get(t, "distance")));
     cli_note(cli, "%lld rows in common (of %lld and %lld); lower is better; users resampled",
              (long long)json_integer_value(json_object_get(report, "rows")),
              (long long)json_integer_value(json_object_get(report, "rows_a")),
