@@ -113,6 +113,33 @@ static void test_table(void **state)
     siren_app_close(&app);
 }
 
+/* The habit model on all of train by name is the one that is there; on others it is its own. */
+static void test_chosen_rows(void **state)
+{
+    struct siren_app app;
+    struct siren_baseline *rows;
+    size_t n;
+    open_made_up(&app, "chosen.siren", 0);
+    struct siren_baseline_options o = {.fold = -1, .seed = 1, .fit_split = "train"};
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    assert_int_equal(n, 13);
+    const struct siren_baseline *all = row(rows, n, "rating habit (train)"),
+                                *chosen = row(rows, n, "rating habit (chosen rows)");
+    assert_true(all->log_loss == chosen->log_loss && all->mae == chosen->mae);
+    free(rows);
+    o.fit_split = "train:last";
+    o.fit_rows = 30;
+    o.only = "chosen";
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    assert_int_equal(n, 2);
+    assert_string_equal(rows[0].fitted_on, "train:last, 30 rows");
+    free(rows);
+    o.fit_split = "test:A";
+    assert_int_equal(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "test:A"));
+    siren_app_close(&app);
+}
+
 /* Same seed, other threads: the same table. */
 static void test_threads_change_nothing(void **state)
 {
@@ -260,6 +287,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_chosen_rows),
         cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_the_future_changes_nothing),
         cmocka_unit_test(test_later_train_ratings_change_nothing),

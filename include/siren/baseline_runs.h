@@ -3,7 +3,8 @@
  *
  * Rows: the top of the scale, the mode, the global, user's and item's mean, biased matrix
  * factorisation by SGD and ALS, and the multinomial model over the user's rating habit, fitted on
- * train and on valid, without and with the item's earlier ratings.  The user's mean and the
+ * train and on valid, without and with the item's earlier ratings, and on rows of one's choice: what
+ * a language model that was trained on few rows is to be held against.  The user's mean and the
  * habit use only what precedes each target (siren_history()), item statistics of the habit model
  * only train ratings with an earlier time; the item's mean and matrix factorisation use
  * all of train, as the paper does. */
@@ -22,6 +23,10 @@ struct siren_baseline_options {
     const char *split; /* "test" (NULL too) or "valid" */
     int fold;          /* -1; else the fold that is the test set (a tenth of the rest is valid) */
     const char *only;  /* part of a row's name: only those rows; NULL: all */
+    /* The rows that the habit model is fitted on once more, as siren_eval_targets() takes them:
+     * "train:last"; NULL: not.  Rows of the split that is judged are refused. */
+    const char *fit_split;
+    size_t fit_rows; /* drawn with the seed; 0: all */
     uint64_t seed;
     int save;            /* 1: each row becomes a run of kind "baseline" */
     const char *command; /* of the runs; NULL */

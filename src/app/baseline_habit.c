@@ -80,6 +80,30 @@ static int cross_predict(const struct design *on, int n_labels,
                                 out->distributions, err);
 }
 
+/* The rows of job->options->fit_split. */
+static int chosen_rows(const struct baseline_job *job, size_t **rows, size_t *n,
+                       struct siren_error *err)
+{
+    const struct siren_baseline_options *o = job->options;
+    struct siren_eval_options e = {
+        .split = o->fit_split, .limit = o->fit_rows, .fold = o->fold, .seed = o->seed};
+    struct siren_target *targets;
+    int rc = siren_eval_targets(job->app, &e, &targets, n, err);
+    if (rc) return rc;
+    *rows = alloc_array(*n, sizeof **rows);
+    if (!*rows) rc = siren_fail_memory(err, "the rows to fit on", *n * sizeof **rows);
+    for (size_t i = 0; i < *n && !rc; i++) {
+        (*rows)[i] = targets[i].row;
+        if (job->app->ratings.label[targets[i].row] == job->label)
+            rc = siren_fail(err, SIREN_EINVAL, "\"%s\" is what is judged: fit on other rows",
+                            o->fit_split);
+    }
+    free(targets);
+    return rc;
+}
+
+enum { CHOSEN = -1 }; /* in place of a label: options->fit_split */
+
 static int habit(struct baseline_job *job, struct baseline_result *out, unsigned groups,
                  int fit_label, struct siren_error *err)
 {
@@ -87,11 +111,16 @@ static int habit(struct baseline_job *job, struct baseline_result *out, unsigned
     struct siren_logistic_options o = {.seed = job->options->seed};
     size_t *rows = NULL, n = 0;
     int n_labels = siren_scale_labels(&job->app->meta.scale);
-    int rc = baseline_rows(&job->app->ratings, fit_label, &rows, &n, err);
+    if (fit_label == CHOSEN && !job->options->fit_split) return 0;
+    int rc = fit_label == CHOSEN ? chosen_rows(job, &rows, &n, err)
+                                 : baseline_rows(&job->app->ratings, fit_label, &rows, &n, err);
     if (rc || !n) {
         free(rows);
         return rc;
     }
+    if (fit_label == CHOSEN)
+        snprintf(out->row.fitted_on, sizeof out->row.fitted_on, "%.30s, %zu rows",
+                 job->options->fit_split, n);
     if (n > CHOOSE_UP_TO) o.l2 = 1e-3;
     out->distributions = alloc_array(job->n * (size_t)n_labels, sizeof *out->distributions);
     if (!out->distributions) rc = siren_fail_memory(err, "distributions", job->n * 8);
@@ -135,4 +164,16 @@ int baseline_habit_item_valid(struct baseline_job *job, struct baseline_result *
                               const struct siren_progress *progress, struct siren_error *err)
 {
     return habit(job, out, HABIT_AND_ITEM, SIREN_LABEL_VALID, err);
+}
+
+int baseline_habit_chosen(struct baseline_job *job, struct baseline_result *out,
+                          const struct siren_progress *progress, struct siren_error *err)
+{
+    return habit(job, out, HABIT, CHOSEN, err);
+}
+
+int baseline_habit_item_chosen(struct baseline_job *job, struct baseline_result *out,
+                               const struct siren_progress *progress, struct siren_error *err)
+{
+    return habit(job, out, HABIT_AND_ITEM, CHOSEN, err);
 }

@@ -39,6 +39,6 @@ int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_
 typedef int baseline_fill(struct baseline_job *job, struct baseline_result *out,
                           const struct siren_progress *progress, struct siren_error *err);
 baseline_fill baseline_habit_train, baseline_habit_valid, baseline_habit_item_train,
-    baseline_habit_item_valid;
+    baseline_habit_item_valid, baseline_habit_chosen, baseline_habit_item_chosen;
 
 #endif

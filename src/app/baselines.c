@@ -126,6 +126,8 @@ static const struct {
     {"rating habit (valid)", "valid", baseline_habit_valid},
     {"rating habit and item (train)", "train", baseline_habit_item_train},
     {"rating habit and item (valid)", "valid", baseline_habit_item_valid},
+    {"rating habit (chosen rows)", "", baseline_habit_chosen},
+    {"rating habit and item (chosen rows)", "", baseline_habit_item_chosen},
 };
 enum { N_BASELINES = sizeof baselines / sizeof *baselines };
 

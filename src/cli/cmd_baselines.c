@@ -57,6 +57,9 @@ static int run(struct cli *cli)
     o.only = cli_string(cli, "only");
     o.seed = (uint64_t)cli_int(cli, "seed");
     o.save = !cli_flag(cli, "no-save");
+    o.fit_split = cli_string(cli, "fit-on");
+    o.fit_rows = (size_t)cli_int(cli, "fit-rows");
+    if (o.fit_rows && !o.fit_split) return cli_usage(cli, "--fit-rows needs --fit-on");
     if (cli_given(cli, "fold")) o.fold = (int)cli_int(cli, "fold");
     struct siren_pool *pool = cli_pool(cli);
     struct siren_app app;
@@ -88,6 +91,17 @@ static const struct cli_option options[] = {
      .type = CLI_STRING,
      .argument = "TEXT",
      .help = "only the baselines with this in their name"},
+    {.name = "fit-on",
+     .type = CLI_STRING,
+     .argument = "SPLIT",
+     .help = "fit the habit model on these rows, too, as a training takes them: train:last"},
+    {.name = "fit-rows",
+     .type = CLI_INT,
+     .argument = "N",
+     .initial = "0",
+     .min = 0,
+     .max = 1e12,
+     .help = "of them, drawn with --seed; 0: all"},
     {.name = "no-save", .type = CLI_FLAG, .help = "print the table without storing runs"},
     {0},
 };
@@ -111,6 +125,8 @@ const struct cli_command cmd_baselines = {
         (const struct cli_example[]){
             {"siren baselines movies.siren", "the table on the test split"},
             {"siren baselines films.siren --split valid --no-save", "on valid, nothing stored"},
+            {"siren baselines films.siren --fit-on train:last --fit-rows 2000",
+             "what those 2,000 rows give without a language model"},
             {"siren baselines films.siren --fold 0 --only factorisation",
              "matrix factorisation on the first of k folds"},
             {0}},
