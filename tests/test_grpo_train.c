@@ -1,6 +1,7 @@
 /* siren train grpo from end to end on a made-up workspace and a tiny decoder: what a run leaves,
  * the first ratio, resuming. */
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,14 +17,14 @@ static struct siren_pool *pool;
 static char chat[256], model[256];
 
 /* The tiny decoder, for longer texts. */
-static const char *model_folder(void)
+static const char *model_folder(const char *name)
 {
     static const char *const names[] = {"model.safetensors", "tokenizer.json",
                                         "tokenizer_config.json"};
     static char folder[256];
     char path[512], *text, *limit;
     size_t size;
-    strcpy(folder, scratch_path("model"));
+    strcpy(folder, scratch_path(name));
     mkdir(folder, 0777);
     for (int i = 0; i < 3; i++) {
         snprintf(path, sizeof path, "tests/fixtures/models/smol/%s", names[i]);
@@ -205,6 +206,36 @@ static void a_resumed_run_has_the_same_bits(void **state)
     assert_non_null(strstr(must_error.message, "entropy"));
 }
 
+/* In a process of its own, with a checkpoint every two steps and watch at every line: its status.
+ * It exits with 2 where the training ends well, with 7 where it ends with SIREN_EIO and this word
+ * in the message. */
+static int train_apart(struct training t, void (*watch)(void *, const json_t *), const char *word)
+{
+    int status;
+    t.loop.checkpoint_every = 2;
+    pid_t child = fork();
+    if (!child) { /* threads and the database do not survive a fork: its own */
+        struct grpo_options o = options();
+        struct trainer_result r;
+        struct siren_lm_options with = {.chat_template = chat};
+        struct siren_lm own;
+        struct siren_app workspace;
+        if (siren_pool_create(&t.pool, 1, ERR) ||
+            siren_lm_open(&own, model, &with, t.pool, ERR) ||
+            siren_app_open(&workspace, siren_workspace_path(app.ws), SIREN_WORKSPACE_WRITE, ERR))
+            _exit(1);
+        t.lm = &own;
+        t.app = &workspace;
+        t.loop.watch = watch;
+        t.loop.watch_context = &t;
+        int rc = grpo_train(&t, &o, &r, NULL, NULL, ERR);
+        fprintf(stderr, "%s\n", rc ? must_error.message : "trained");
+        _exit(!rc ? 2 : rc == SIREN_EIO && strstr(must_error.message, word) ? 7 : 3);
+    }
+    waitpid(child, &status, 0);
+    return status;
+}
+
 static void die_in_step_3(void *context, const json_t *line)
 {
     if (json_integer_value(json_object_get(line, "step")) == 3) raise(SIGKILL);
@@ -216,30 +247,45 @@ static void a_killed_run_has_the_same_bits(void **state)
     struct training whole = training_in("alive"), part = training_in("killed");
     struct grpo_options o = options();
     struct trainer_result r;
-    int status;
     whole.eval_split = part.eval_split = NULL;
     MUST(grpo_train(&whole, &o, &r, NULL, NULL, ERR));
+    assert_true(WIFSIGNALED(train_apart(part, die_in_step_3, "")));
     part.loop.checkpoint_every = 2;
-    pid_t child = fork();
-    if (!child) { /* threads and the database do not survive a fork: its own */
-        struct siren_lm_options with = {.chat_template = chat};
-        struct siren_lm own;
-        struct siren_app workspace;
-        if (siren_pool_create(&part.pool, 1, ERR) ||
-            siren_lm_open(&own, model, &with, part.pool, ERR) ||
-            siren_app_open(&workspace, siren_workspace_path(app.ws), SIREN_WORKSPACE_WRITE, ERR))
-            _exit(1);
-        part.lm = &own;
-        part.app = &workspace;
-        part.loop.watch = die_in_step_3;
-        grpo_train(&part, &o, &r, NULL, NULL, ERR);
-        _exit(2);
-    }
-    waitpid(child, &status, 0);
-    assert_true(WIFSIGNALED(status));
     part.loop.resume = 1;
     MUST(grpo_train(&part, &o, &r, NULL, NULL, ERR));
     assert_int_equal(r.steps, 4);
+    same_adapter(whole.loop.folder, part.loop.folder);
+}
+
+/* From step 3 on, no file gets half as long as the checkpoint that is there. */
+static void fill_disk_in_step_3(void *context, const json_t *line)
+{
+    const struct training *t = context;
+    struct stat st;
+    char path[320];
+    if (json_integer_value(json_object_get(line, "step")) != 3) return;
+    snprintf(path, sizeof path, "%s/checkpoint", t->loop.folder);
+    if (stat(path, &st)) _exit(4);
+    struct rlimit limit = {(rlim_t)st.st_size / 2, (rlim_t)st.st_size / 2};
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* The checkpoint before it stays good, and the run goes on once there is room. */
+static void a_full_disk_ends_it(void **state)
+{
+    struct training whole = training_in("roomy"), part = training_in("full-disk");
+    struct grpo_options o = options();
+    struct trainer_result r;
+    whole.eval_split = part.eval_split = NULL;
+    MUST(grpo_train(&whole, &o, &r, NULL, NULL, ERR));
+    int status = train_apart(part, fill_disk_in_step_3, "checkpoint");
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 7);
+    part.loop.checkpoint_every = 2;
+    part.loop.resume = 1;
+    MUST(grpo_train(&part, &o, &r, NULL, NULL, ERR));
+    assert_true(r.resumed && r.steps == 4);
     same_adapter(whole.loop.folder, part.loop.folder);
 }
 
@@ -285,6 +331,27 @@ static void all_weights_are_the_policy(void **state)
     siren_lm_close(&whole);
 }
 
+/* The start of the KL is read anew from the model's files. */
+static void a_vanished_model_is_named(void **state)
+{
+    struct training t = training_in("vanished");
+    struct grpo_options o = options();
+    struct trainer_result r;
+    struct siren_lm own;
+    struct siren_lm_options with = {.chat_template = chat, .trainable = &SIREN_TRAIN_ALL};
+    char folder[256], file[300];
+    strcpy(folder, model_folder("vanishing"));
+    snprintf(file, sizeof file, "%s/model.safetensors", folder);
+    MUST(siren_lm_open(&own, folder, &with, pool, ERR));
+    assert_int_equal(unlink(file), 0);
+    t.lm = &own;
+    t.full = 1;
+    t.eval_split = NULL;
+    assert_true(grpo_train(&t, &o, &r, NULL, NULL, ERR) < 0);
+    assert_non_null(strstr(must_error.message, folder));
+    siren_lm_close(&own);
+}
+
 static void other_temperatures_begin_at_ratio_1_too(void **state)
 {
     struct training t = training_in("hot");
@@ -310,7 +377,7 @@ static int setup(void **state)
     struct siren_lm_options o = {0};
     if (scratch_create(state) || siren_pool_create(&pool, 2, ERR)) return -1;
     strcpy(chat, scratch_write("chat.txt", template, strlen(template)));
-    strcpy(model, model_folder());
+    strcpy(model, model_folder("model"));
     o.chat_template = chat;
     MUST(siren_lm_open(&lm, model, &o, pool, ERR));
     MUST(siren_app_open(&app, fixture_workspace("grpo.siren", SIREN_PROTOCOL_FULL),
@@ -333,8 +400,10 @@ int main(void)
         cmocka_unit_test(later_updates_move_away),
         cmocka_unit_test(a_resumed_run_has_the_same_bits),
         cmocka_unit_test(a_killed_run_has_the_same_bits),
+        cmocka_unit_test(a_full_disk_ends_it),
         cmocka_unit_test(the_start_is_the_reference),
         cmocka_unit_test(all_weights_are_the_policy),
+        cmocka_unit_test(a_vanished_model_is_named),
         cmocka_unit_test(other_temperatures_begin_at_ratio_1_too),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
