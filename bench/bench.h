@@ -16,6 +16,8 @@
 struct bench {
     const char *program, *task, *model_path, *prompts_path, *isa, *compute, *output;
     int threads, expand, limit;
+    int steps, full; /* of training; full: all weights are trained */
+    size_t memory;   /* bytes that a recorded pass may hold */
     struct siren_pool *pool;
     struct siren_model *model;
     struct siren_engine *engine;
@@ -67,7 +69,8 @@ static inline void read_prompts(struct bench *b, unsigned flags)
 
 static inline void open_model(struct bench *b)
 {
-    struct siren_model_options options = {.expand = b->expand};
+    struct siren_model_options options = {.expand = b->expand,
+                                          .trainable = b->full ? &SIREN_TRAIN_ALL : NULL};
     struct siren_engine_options isa = {.isa = b->isa, .compute = b->compute};
     if (siren_model_load(&b->model, b->model_path, &options, b->pool, &b->err) ||
         siren_engine_create(&b->engine, b->model, b->pool, &isa, &b->err))
@@ -129,6 +132,12 @@ static inline void parse(struct bench *b, int argc, char **argv, int from)
             b->expand = atoi(argv[i + 1]);
         else if (!strcmp(argv[i], "--limit"))
             b->limit = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--steps"))
+            b->steps = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--full"))
+            b->full = atoi(argv[i + 1]);
+        else if (!strcmp(argv[i], "--memory-mb"))
+            b->memory = (size_t)atol(argv[i + 1]) * 1000000;
         else
             siren_fail(&b->err, SIREN_EINVAL, "unknown option %s", argv[i]), stop(b);
     }

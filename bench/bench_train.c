@@ -6,348 +6,362 @@
  *   alone      steps of LoRA (r 8, k and v; --full 1: all weights) on --limit prompts, each a root
  *              of its own; cross-entropy over five labels at the last token; AdamW
  *   shared     the same, the prompts' common beginning computed once
- *   answers    one prompt of 320 tokens with 8 answers of 64, log-probabilities of all their
- *              tokens: with the prompt shared, then each answer behind a prompt of its own
+ *   align      `shared` with the cross-entropy, then with the alignment of all layers' hidden
+ * states at the last token to a teacher's, which are read from a file each time answers    one
+ * prompt of 320 tokens with 8 answers of 64, log-probabilities of all their tokens: with the prompt
+ * shared, then each answer behind a prompt of its own
  *
  * Tokens are those that the prompts have, shared or not.  Seconds: record, forward, loss, backward,
  * optimiser; passes of at most --memory-mb (bytes that the recorded pass holds). */
-#include <jansson.h>
+#include "bench.h"
+
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "siren/adapter.h"
-#include "siren/forest.h"
 #include "siren/losses.h"
 #include "siren/optimizer.h"
-#include "siren/tokenizer.h"
+#include "siren/random.h"
+#include "siren/teacher.h"
 
 enum { LABELS = 5, PROMPT = 320, ANSWER = 64, ANSWERS = 8 };
 
-struct prompt {
-    int32_t *ids;
-    size_t n;
-};
-
-struct bench {
-    const char *task, *model_path, *prompts_path;
-    struct siren_engine_options engine_options;
-    int threads, limit, steps, full;
-    size_t memory; /* of a pass, at most */
-    struct siren_pool *pool;
-    struct siren_model *model;
-    struct siren_engine *engine;
-    struct siren_tokenizer *tokenizer;
+struct training {
+    struct bench b;
     struct siren_adapter *adapter;
     struct siren_adamw *adamw;
     struct siren_params params;
     struct siren_forest *forest;
-    struct prompt *prompts;
-    size_t n;
     int32_t *stream; /* answers: PROMPT ids, then ANSWERS times ANSWER */
     int32_t labels[LABELS];
+    int shared, align; /* of the prompts: their beginning once; hidden states instead of labels */
+    struct siren_teacher *teacher;
+    int n_layers, d;
+    float *states[3]; /* (n_layers, d) each: the model's, the teacher's, the gradient */
     size_t held;
     double loss, times[4]; /* forward, loss, backward, optimiser */
-    struct siren_error err;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static void stop(const struct bench *b)
-{
-    fprintf(stderr, "bench_train: %s\n", b->err.message);
-    exit(1);
-}
 
 /* ---- input ---- */
 
-static void read_prompts(struct bench *b)
+static void find_labels(struct training *t)
 {
-    FILE *file = fopen(b->prompts_path, "r");
-    if (!file) siren_fail(&b->err, SIREN_EIO, "%s: cannot be read", b->prompts_path), stop(b);
-    char *line = NULL;
-    size_t capacity = 0;
-    b->prompts = calloc((size_t)b->limit, sizeof *b->prompts);
-    while (b->n < (size_t)b->limit && getline(&line, &capacity, file) > 0) {
-        json_t *o = json_loads(line, 0, NULL);
-        const char *text = json_string_value(json_object_get(o, "text"));
-        struct prompt *p = &b->prompts[b->n++];
-        if (!text)
-            siren_fail(&b->err, SIREN_EFORMAT, "%s: a line has no \"text\"", b->prompts_path),
-                stop(b);
-        if (siren_tokenizer_encode(b->tokenizer, text, strlen(text), 0, &p->ids, &p->n, &b->err))
-            stop(b);
-        json_decref(o);
-    }
-    free(line);
-    fclose(file);
-    if (!b->n) siren_fail(&b->err, SIREN_EFORMAT, "%s: no prompts", b->prompts_path), stop(b);
+    struct bench *b = &t->b;
     for (int i = 0; i < LABELS; i++) {
         char digit[2] = {(char)('1' + i), 0};
         int32_t *ids;
         size_t n;
         if (siren_tokenizer_encode(b->tokenizer, digit, 1, 0, &ids, &n, &b->err)) stop(b);
-        b->labels[i] = ids[n - 1];
+        t->labels[i] = ids[n - 1];
         free(ids);
     }
 }
 
-static void open_trained(struct bench *b)
+static void open_trained(struct training *t)
 {
-    struct siren_model_options options = {.trainable = b->full ? &SIREN_TRAIN_ALL : NULL};
-    if (siren_model_load(&b->model, b->model_path, &options, b->pool, &b->err) ||
-        siren_engine_create(&b->engine, b->model, b->pool, &b->engine_options, &b->err) ||
-        siren_tokenizer_load(&b->tokenizer, b->model_path, &b->err) ||
-        siren_forest_create(&b->forest, b->engine, &b->err))
+    struct bench *b = &t->b;
+    open_model(b);
+    if (siren_tokenizer_load(&b->tokenizer, b->model_path, &b->err) ||
+        siren_forest_create(&t->forest, b->engine, &b->err))
         stop(b);
+    t->n_layers = siren_model_config(b->model)->n_layers;
+    t->d = siren_model_config(b->model)->d_model;
     struct siren_adapter_config config = {.targets = 1u << SIREN_LORA_K | 1u << SIREN_LORA_V,
-                                          .last_layer = siren_model_config(b->model)->n_layers - 1,
+                                          .last_layer = t->n_layers - 1,
                                           .r = 8,
                                           .alpha = 16,
                                           .dropout = 0.05f,
                                           .seed = 1};
-    if (!b->full && (siren_adapter_create(&b->adapter, b->model, &config, &b->err) ||
-                     siren_adapter_trainable(b->adapter, &b->err)))
+    if (!b->full && (siren_adapter_create(&t->adapter, b->model, &config, &b->err) ||
+                     siren_adapter_trainable(t->adapter, &b->err)))
         stop(b);
-    b->params = b->full ? siren_model_params(b->model) : siren_adapter_params(b->adapter);
+    t->params = b->full ? siren_model_params(b->model) : siren_adapter_params(t->adapter);
     struct siren_adamw_options adamw = siren_adamw_defaults();
-    if (siren_adamw_create(&b->adamw, b->params, &adamw, NULL, 0, &b->err)) stop(b);
+    if (siren_adamw_create(&t->adamw, t->params, &adamw, NULL, 0, &b->err)) stop(b);
+}
+
+/* A file of states as `siren train teach` writes it, random numbers in it; it has no name once it
+ * is open. */
+static void make_teacher(struct training *t)
+{
+    struct bench *b = &t->b;
+    struct siren_teacher_shape shape = {t->n_layers, t->d, LABELS, SIREN_STATES_BF16};
+    struct siren_teacher_writer *writer;
+    float scores[LABELS] = {0};
+    size_t n = (size_t)t->n_layers * (size_t)t->d;
+    char folder[] = "/tmp/siren-bench-XXXXXX", path[64];
+    if (!mkdtemp(folder)) siren_fail(&b->err, SIREN_EIO, "%s: cannot be made", folder), stop(b);
+    snprintf(path, sizeof path, "%s/states", folder);
+    for (int i = 0; i < 3; i++) t->states[i] = calloc(n, sizeof **t->states);
+    if (siren_teacher_writer_open(&writer, path, &shape, "{}", &b->err)) stop(b);
+    for (size_t i = 0; i < b->n; i++) {
+        struct siren_teacher_row row = {.user = (int32_t)i, .scores = scores};
+        for (size_t k = 0; k < n; k++)
+            t->states[0][k] = (float)siren_random_uniform(1, i, k) - 0.5f;
+        if (siren_teacher_write(writer, &row, NULL, t->states[0], &b->err)) stop(b);
+    }
+    if (siren_teacher_writer_finish(writer, &b->err) ||
+        siren_teacher_open(&t->teacher, path, &b->err))
+        stop(b);
+    unlink(path);
+    rmdir(folder);
 }
 
 /* ---- a pass ---- */
 
-static void begin(struct bench *b, uint64_t step)
+static void begin(struct training *t, uint64_t step)
 {
-    siren_forest_clear(b->forest);
-    siren_forest_record(b->forest,
-                        &(struct siren_training){.dropout = !b->full, .dropout_step = step});
+    siren_forest_clear(t->forest);
+    siren_forest_record(t->forest,
+                        &(struct siren_training){.dropout = !t->b.full, .dropout_step = step});
 }
 
-static int add_root(struct bench *b, const int32_t *ids, size_t n)
+static int add_root(struct training *t, const int32_t *ids, size_t n)
 {
-    int s = siren_forest_add(b->forest, SIREN_ROOT, ids, n, 0);
-    if (b->adapter) siren_forest_use_adapter(b->forest, s, b->adapter);
+    int s = siren_forest_add(t->forest, SIREN_ROOT, ids, n, 0);
+    if (t->adapter) siren_forest_use_adapter(t->forest, s, t->adapter);
     return s;
 }
 
-static void plan(struct bench *b)
+static void plan(struct training *t)
 {
-    if (siren_forest_plan(b->forest, &b->err)) stop(b);
+    if (siren_forest_plan(t->forest, &t->b.err)) stop(&t->b);
 }
 
-static void run(struct bench *b)
+static void run(struct training *t)
 {
-    size_t held = siren_forest_training_memory(b->forest);
-    if (held > b->held) b->held = held;
-    siren_forest_run(b->forest, NULL);
+    size_t held = siren_forest_training_memory(t->forest);
+    if (held > t->held) t->held = held;
+    siren_forest_run(t->forest, NULL);
 }
 
-static void backward(struct bench *b)
+static void backward(struct training *t)
 {
     double start = now();
-    siren_forest_backward(b->forest, NULL);
-    b->times[2] += now() - start;
+    siren_forest_backward(t->forest, NULL);
+    t->times[2] += now() - start;
 }
 
-static void update(struct bench *b)
+static void update(struct training *t)
 {
     double start = now(), norm;
-    if (siren_gradients_clip(b->params, 1, &norm, &b->err)) stop(b);
-    siren_adamw_step(b->adamw, 1e-4, b->pool);
-    siren_gradients_zero(b->params);
-    if (b->adapter) siren_adapter_changed(b->adapter);
-    if (b->full && siren_model_changed(b->model, b->pool, &b->err)) stop(b);
-    b->times[3] += now() - start;
+    if (siren_gradients_clip(t->params, 1, &norm, &t->b.err)) stop(&t->b);
+    siren_adamw_step(t->adamw, 1e-4, t->b.pool);
+    siren_gradients_zero(t->params);
+    if (t->adapter) siren_adapter_changed(t->adapter);
+    if (t->b.full && siren_model_changed(t->b.model, t->b.pool, &t->b.err)) stop(&t->b);
+    t->times[3] += now() - start;
 }
 
 /* ---- prompts ---- */
 
-static size_t common(const struct bench *b, size_t from, size_t to)
+static size_t common(const struct training *t, size_t from, size_t to)
 {
-    size_t n = b->prompts[from].n - 1;
+    size_t n = t->b.prompts[from].n_ids - 1;
     for (size_t i = from + 1; i < to; i++) {
         size_t j = 0;
-        while (j < n && j + 1 < b->prompts[i].n && b->prompts[i].ids[j] == b->prompts[from].ids[j])
+        while (j < n && j + 1 < t->b.prompts[i].n_ids &&
+               t->b.prompts[i].ids[j] == t->b.prompts[from].ids[j])
             j++;
         n = j;
     }
     return n;
 }
 
-/* As many prompts from `from` as the memory holds, at least one; returns the end. */
-static size_t add_prompts(struct bench *b, size_t from, int shared, uint64_t step, int *outputs)
+/* What the loss reads at a token; the first output. */
+static int want(struct training *t, int segment, size_t token)
 {
-    size_t to = b->n;
+    if (!t->align) return siren_forest_want_logits(t->forest, segment, token, t->labels, LABELS);
+    int first = siren_forest_want_hidden(t->forest, segment, token, 1);
+    for (int l = 2; l <= t->n_layers; l++) siren_forest_want_hidden(t->forest, segment, token, l);
+    return first;
+}
+
+/* As many prompts from `from` as the memory holds, at least one; returns the end. */
+static size_t add_prompts(struct training *t, size_t from, uint64_t step, int *outputs)
+{
+    size_t to = t->b.n;
     for (;; to = from + (to - from + 1) / 2) {
-        size_t n = shared && to - from > 1 ? common(b, from, to) : 0;
-        begin(b, step);
-        int root = n ? add_root(b, b->prompts[from].ids, n) : SIREN_ROOT;
+        size_t n = t->shared && to - from > 1 ? common(t, from, to) : 0;
+        begin(t, step);
+        int root = n ? add_root(t, t->b.prompts[from].ids, n) : SIREN_ROOT;
         for (size_t i = from; i < to; i++) {
-            const struct prompt *p = &b->prompts[i];
-            int s = n ? siren_forest_add(b->forest, root, p->ids + n, p->n - n, 0)
-                      : add_root(b, p->ids, p->n);
-            outputs[i] = siren_forest_want_logits(b->forest, s, p->n - n - 1, b->labels, LABELS);
+            const struct siren_tokens *p = &t->b.prompts[i];
+            int s = n ? siren_forest_add(t->forest, root, p->ids + n, p->n_ids - n, 0)
+                      : add_root(t, p->ids, p->n_ids);
+            outputs[i] = want(t, s, p->n_ids - n - 1);
         }
-        plan(b);
-        if (to - from == 1 || siren_forest_training_memory(b->forest) <= b->memory) return to;
+        plan(t);
+        if (to - from == 1 || siren_forest_training_memory(t->forest) <= t->b.memory) return to;
     }
 }
 
-static void step_prompts(struct bench *b, int shared, uint64_t step)
+/* Cross-entropy of a label at the prompt's last token. */
+static double rating_loss(struct training *t, size_t i, int output)
 {
-    int *outputs = calloc(b->n, sizeof *outputs);
     const struct siren_rating_loss loss = {.ce = 1};
-    for (size_t from = 0, to; from < b->n; from = to) {
+    const float *logits = siren_forest_output(t->forest, output);
+    float *out = siren_forest_gradient(t->forest, output);
+    double scores[LABELS], gradient[LABELS];
+    for (int j = 0; j < LABELS; j++) scores[j] = (double)logits[j];
+    double value = siren_rating_loss(&loss, LABELS, scores, (int)(i % LABELS), NULL, gradient);
+    for (int j = 0; j < LABELS; j++) out[j] = (float)(gradient[j] / (double)t->b.n);
+    return value;
+}
+
+/* Alignment of the states there, n_layers outputs from the first on. */
+static double alignment_loss(struct training *t, size_t i, int first)
+{
+    size_t d = (size_t)t->d;
+    if (siren_teacher_states(t->teacher, i, t->states[1], &t->b.err)) stop(&t->b);
+    for (int l = 0; l < t->n_layers; l++)
+        memcpy(t->states[0] + (size_t)l * d, siren_forest_output(t->forest, first + l),
+               d * sizeof(float));
+    double value = siren_alignment_loss(t->n_layers, t->d, t->states[0], t->states[1], NULL,
+                                        t->states[2], NULL);
+    for (int l = 0; l < t->n_layers; l++) {
+        float *out = siren_forest_gradient(t->forest, first + l);
+        for (size_t k = 0; k < d; k++) out[k] = t->states[2][(size_t)l * d + k] / (float)t->b.n;
+    }
+    return value;
+}
+
+static void step_prompts(struct training *t, uint64_t step)
+{
+    int *outputs = calloc(t->b.n, sizeof *outputs);
+    for (size_t from = 0, to; from < t->b.n; from = to) {
         double start = now();
-        to = add_prompts(b, from, shared, step, outputs);
-        run(b);
-        b->times[0] += now() - start;
+        to = add_prompts(t, from, step, outputs);
+        run(t);
+        t->times[0] += now() - start;
         start = now();
-        for (size_t i = from; i < to; i++) {
-            const float *logits = siren_forest_output(b->forest, outputs[i]);
-            float *out = siren_forest_gradient(b->forest, outputs[i]);
-            double scores[LABELS], gradient[LABELS];
-            for (int j = 0; j < LABELS; j++) scores[j] = (double)logits[j];
-            b->loss += siren_rating_loss(&loss, LABELS, scores, (int)(i % LABELS), NULL, gradient) /
-                       (double)b->n;
-            for (int j = 0; j < LABELS; j++) out[j] = (float)(gradient[j] / (double)b->n);
-        }
-        b->times[1] += now() - start;
-        backward(b);
+        for (size_t i = from; i < to; i++)
+            t->loss +=
+                (t->align ? alignment_loss(t, i, outputs[i]) : rating_loss(t, i, outputs[i])) /
+                (double)t->b.n;
+        t->times[1] += now() - start;
+        backward(t);
     }
     free(outputs);
-    update(b);
+    update(t);
 }
 
 /* ---- answers ---- */
 
 /* One sequence of ids that is long enough, from the prompts one after the other. */
-static void make_answers(struct bench *b)
+static void make_answers(struct training *t)
 {
     size_t need = PROMPT + ANSWERS * ANSWER, n = 0;
-    b->stream = calloc(need, sizeof *b->stream);
-    for (size_t i = 0; n < need; i = (i + 1) % b->n)
-        for (size_t j = 0; j < b->prompts[i].n && n < need; j++)
-            b->stream[n++] = b->prompts[i].ids[j];
+    t->stream = calloc(need, sizeof *t->stream);
+    for (size_t i = 0; n < need; i = (i + 1) % t->b.n)
+        for (size_t j = 0; j < t->b.prompts[i].n_ids && n < need; j++)
+            t->stream[n++] = t->b.prompts[i].ids[j];
 }
 
-static void step_answers(struct bench *b, int shared, uint64_t step)
+static void step_answers(struct training *t, uint64_t step)
 {
     int outputs[ANSWERS * ANSWER], n = 0;
     double start = now();
-    begin(b, step);
-    int root = shared ? add_root(b, b->stream, PROMPT) : SIREN_ROOT;
+    begin(t, step);
+    int root = t->shared ? add_root(t, t->stream, PROMPT) : SIREN_ROOT;
     for (int a = 0; a < ANSWERS; a++) {
-        const int32_t *ids = b->stream + PROMPT + a * ANSWER;
-        if (!shared) root = add_root(b, b->stream, PROMPT);
-        int s = siren_forest_add(b->forest, root, ids, ANSWER, 0);
-        for (int t = 0; t < ANSWER; t++)
-            outputs[n++] = siren_forest_want_logprob(b->forest, t ? s : root,
-                                                     t ? (size_t)t - 1 : PROMPT - 1, ids[t], 1);
+        const int32_t *ids = t->stream + PROMPT + a * ANSWER;
+        if (!t->shared) root = add_root(t, t->stream, PROMPT);
+        int s = siren_forest_add(t->forest, root, ids, ANSWER, 0);
+        for (int k = 0; k < ANSWER; k++)
+            outputs[n++] = siren_forest_want_logprob(t->forest, k ? s : root,
+                                                     k ? (size_t)k - 1 : PROMPT - 1, ids[k], 1);
     }
-    plan(b);
-    run(b);
-    b->times[0] += now() - start;
+    plan(t);
+    run(t);
+    t->times[0] += now() - start;
     for (int i = 0; i < n; i++) {
-        siren_forest_gradient(b->forest, outputs[i])[0] = -1.0f / (float)n;
-        b->loss -= (double)siren_forest_output(b->forest, outputs[i])[0] / n;
+        siren_forest_gradient(t->forest, outputs[i])[0] = -1.0f / (float)n;
+        t->loss -= (double)siren_forest_output(t->forest, outputs[i])[0] / n;
     }
-    backward(b);
-    update(b);
+    backward(t);
+    update(t);
 }
 
 /* ---- measuring ---- */
 
-static void print_result(struct bench *b, const char *task, double seconds, size_t tokens)
+static void print_result(struct training *t, const char *task, double seconds, size_t tokens)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     json_t *o = json_pack(
         "{s:s,s:s,s:s,s:i,s:b,s:i,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "task", task, "isa",
-        siren_engine_isa(b->engine), "compute", siren_engine_compute(b->engine), "threads",
-        siren_pool_threads(b->pool), "full", b->full, "steps", b->steps, "tokens",
+        siren_engine_isa(t->b.engine), "compute", siren_engine_compute(t->b.engine), "threads",
+        siren_pool_threads(t->b.pool), "full", t->b.full, "steps", t->b.steps, "tokens",
         (json_int_t)tokens, "seconds", seconds, "tokens_per_second", (double)tokens / seconds,
-        "forward_seconds", b->times[0], "loss_seconds", b->times[1], "backward_seconds",
-        b->times[2], "update_seconds", b->times[3], "loss", b->loss, "pass_mb",
-        (double)b->held / 1e6, "peak_memory_mb", (double)usage.ru_maxrss / 1024);
-    json_object_set_new(o, "weights_mb", json_real((double)siren_model_memory(b->model) / 1e6));
+        "forward_seconds", t->times[0], "loss_seconds", t->times[1], "backward_seconds",
+        t->times[2], "update_seconds", t->times[3], "loss", t->loss, "pass_mb",
+        (double)t->held / 1e6, "peak_memory_mb", (double)usage.ru_maxrss / 1024);
+    json_object_set_new(o, "weights_mb", json_real((double)siren_model_memory(t->b.model) / 1e6));
     json_dumpf(o, stdout, JSON_REAL_PRECISION(6));
     putchar('\n');
     fflush(stdout);
     json_decref(o);
 }
 
-static void measure(struct bench *b, const char *task, void (*step)(struct bench *, int, uint64_t),
-                    int shared, size_t tokens)
+static void measure(struct training *t, const char *task, void (*step)(struct training *, uint64_t),
+                    size_t tokens)
 {
-    step(b, shared, 0); /* warm: memory is had and touched */
-    memset(b->times, 0, sizeof b->times);
+    step(t, 0); /* warm: memory is had and touched */
+    memset(t->times, 0, sizeof t->times);
     double start = now();
-    for (int i = 0; i < b->steps; i++) {
-        b->loss = 0;
-        step(b, shared, (uint64_t)i + 1);
+    for (int i = 0; i < t->b.steps; i++) {
+        t->loss = 0;
+        step(t, (uint64_t)i + 1);
     }
-    print_result(b, task, now() - start, tokens * (size_t)b->steps);
+    print_result(t, task, now() - start, tokens * (size_t)t->b.steps);
 }
 
-static void parse(struct bench *b, int argc, char **argv)
+static void measure_prompts(struct training *t)
 {
-    if (argc < 2)
-        siren_fail(&b->err, SIREN_EINVAL, "which task?  See the top of bench/bench_train.c"),
-            stop(b);
-    b->task = argv[1];
-    for (int i = 2; i + 1 < argc; i += 2) {
-        const char *value = argv[i + 1];
-        if (!strcmp(argv[i], "--model"))
-            b->model_path = value;
-        else if (!strcmp(argv[i], "--prompts"))
-            b->prompts_path = value;
-        else if (!strcmp(argv[i], "--isa"))
-            b->engine_options.isa = value;
-        else if (!strcmp(argv[i], "--compute"))
-            b->engine_options.compute = value;
-        else if (!strcmp(argv[i], "--threads"))
-            b->threads = atoi(value);
-        else if (!strcmp(argv[i], "--limit"))
-            b->limit = atoi(value);
-        else if (!strcmp(argv[i], "--steps"))
-            b->steps = atoi(value);
-        else if (!strcmp(argv[i], "--full"))
-            b->full = atoi(value);
-        else if (!strcmp(argv[i], "--memory-mb"))
-            b->memory = (size_t)atol(value) * 1000000;
-        else
-            siren_fail(&b->err, SIREN_EINVAL, "unknown option %s", argv[i]), stop(b);
+    size_t tokens = 0;
+    for (size_t i = 0; i < t->b.n; i++) tokens += t->b.prompts[i].n_ids;
+    t->shared = strcmp(t->b.task, "alone") != 0;
+    if (strcmp(t->b.task, "align") != 0) {
+        measure(t, t->b.task, step_prompts, tokens);
+        return;
     }
-    if (!b->model_path || !b->prompts_path)
-        siren_fail(&b->err, SIREN_EINVAL, "--model and --prompts are needed"), stop(b);
+    make_teacher(t);
+    for (t->align = 0; t->align < 2; t->align++)
+        measure(t, t->align ? "align hidden states" : "align cross-entropy", step_prompts, tokens);
+}
+
+static void measure_answers(struct training *t)
+{
+    make_answers(t);
+    for (t->shared = 1; t->shared >= 0; t->shared--)
+        measure(t, t->shared ? "answers shared" : "answers alone", step_answers,
+                ANSWERS * (PROMPT + ANSWER));
 }
 
 int main(int argc, char **argv)
 {
-    struct bench b = {.limit = 32, .steps = 3, .memory = 700000000};
-    size_t tokens = 0;
-    parse(&b, argc, argv);
-    if (siren_pool_create(&b.pool, b.threads, &b.err)) stop(&b);
-    open_trained(&b);
-    read_prompts(&b);
-    for (size_t i = 0; i < b.n; i++) tokens += b.prompts[i].n;
-    if (!strcmp(b.task, "alone") || !strcmp(b.task, "shared")) {
-        measure(&b, b.task, step_prompts, !strcmp(b.task, "shared"), tokens);
-    } else if (!strcmp(b.task, "answers")) {
-        make_answers(&b);
-        measure(&b, "answers shared", step_answers, 1, ANSWERS * (PROMPT + ANSWER));
-        measure(&b, "answers alone", step_answers, 0, ANSWERS * (PROMPT + ANSWER));
-    } else {
-        siren_fail(&b.err, SIREN_EINVAL, "unknown task %s", b.task), stop(&b);
-    }
+    struct training t = {
+        .b = {.program = "bench_train", .limit = 32, .steps = 3, .memory = 700000000}};
+    struct bench *b = &t.b;
+    if (argc < 2)
+        siren_fail(&b->err, SIREN_EINVAL, "which task?  See the top of bench/bench_train.c"),
+            stop(b);
+    b->task = argv[1];
+    parse(b, argc, argv, 2);
+    if (!b->model_path || !b->prompts_path)
+        siren_fail(&b->err, SIREN_EINVAL, "--model and --prompts are needed"), stop(b);
+    if (siren_pool_create(&b->pool, b->threads, &b->err)) stop(b);
+    open_trained(&t);
+    read_prompts(b, 0);
+    if (!b->n) siren_fail(&b->err, SIREN_EFORMAT, "%s: no prompts", b->prompts_path), stop(b);
+    find_labels(&t);
+    if (!strcmp(b->task, "alone") || !strcmp(b->task, "shared") || !strcmp(b->task, "align"))
+        measure_prompts(&t);
+    else if (!strcmp(b->task, "answers"))
+        measure_answers(&t);
+    else
+        siren_fail(&b->err, SIREN_EINVAL, "unknown task %s", b->task), stop(b);
     return 0;
 }

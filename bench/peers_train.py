@@ -42,6 +42,11 @@ class Siren:
         self.last = self.run("alone")[0]
         return self.last["tokens_per_second"]
 
+    def align(self):
+        """Seconds of a step with hidden states over those of one with cross-entropy."""
+        rating, states = self.run("align", steps=2)
+        return states["seconds"] / rating["seconds"]
+
     def shared(self):
         return self.run("shared")[0]["tokens_per_second"]
 
@@ -116,13 +121,15 @@ def main():
     programs = ours + [Peft(args, ids, torch.float32), Peft(args, ids, torch.bfloat16)]
     figures = {}
     for round_number in range(args.rounds):
-        for task in ("step", "shared"):
+        for task in ("step", "shared", "align"):
             for p in programs:
-                if task == "shared" and p not in ours:
+                if task != "step" and p not in ours:
                     continue
                 value = getattr(p, task)()
                 figures.setdefault(task, {}).setdefault(p.name, []).append(value)
-                say(f"round {round_number + 1}, {task}, {p.name}: {value:.0f} tokens/s")
+                say(f"round {round_number + 1}, {task}, {p.name}: " +
+                    (f"{value:.3f} of cross-entropy's time" if task == "align"
+                     else f"{value:.0f} tokens/s"))
     medians = {task: {n: statistics.median(v) for n, v in rows.items()}
                for task, rows in figures.items()}
     best = max(v for n, v in medians["step"].items() if not n.startswith("SIREN"))
@@ -137,7 +144,8 @@ def main():
         lines.append(f"\n{p.name}: forward {p.last['forward_seconds']:.2f} s, backward "
                      f"{p.last['backward_seconds']:.2f} s, update {p.last['update_seconds']:.3f} s; "
                      f"{p.last['peak_memory_mb']:,.0f} MB resident, {p.last['weights_mb']:,.0f} of "
-                     f"it weights.")
+                     f"it weights. A step of alignment with stored states takes "
+                     f"{medians['align'][p.name]:.3f} of one of cross-entropy.")
     lines += ["", "**8 answers of 64 tokens to one prompt of 320** (tokens/s; the token counts allow "
               "3.69 ×)", "",
               "| program | trained | each alone | prompt shared | gain | of the bound | MB |",

@@ -1,24 +1,31 @@
-"""A step of GRPO with TRL: rollout and update, 2 prompts x 8 answers of at most 64 tokens.
+"""A step of GRPO beside TRL, rollout and update: 2 prompts x 8 answers of at most 64 tokens.
 
-  python bench/peers_trl.py --prompts PROMPTS.jsonl --model M.gguf --programs build/bench \
-      [--steps 3] [--lora] [--dtype bfloat16]
+  python bench/peers_trl.py --programs build/bench --prompts PROMPTS.jsonl --model M.gguf \
+      [--rounds 3] [--steps 1] [--lora] [--output report.md]
+  python bench/peers_trl.py … --once [--lora] [--dtype bfloat16]
 
-Prints a JSON line: seconds a step (median, the first not counted), tokens of a prompt, mean length
-of the answers, torch's and TRL's versions.  Prompts are the given ones' token ids, cut in the middle
-to 320 tokens, so that both sides compute the same.  Rewards are the answers' lengths: they cost
-nothing and differ.  TRL 1.16 with transformers' own generation; the model is the file's
-weights as a dense PyTorch model, trained in full, or by LoRA of rank 16 on all linear layers.
+Rounds alternate between `bench_grpo` and TRL, all weights trained or, with --lora, LoRA of rank 16
+on all linear layers; medians and ratios, first steps not counted.  --once is one measurement of TRL, a process of its own:
+seconds a step, tokens of a prompt, mean length of the answers, versions.
+
+Prompts are the given ones' token ids, cut in the middle to 320 tokens, so that both sides compute
+the same.  Rewards are the answers' lengths: they cost nothing and differ.  TRL 1.16 with
+transformers' own generation; the model is the file's weights as a dense PyTorch model.  Answers
+are sampled, so their lengths differ a little: seconds stand beside them.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 
-from peers import token_ids
+from peers import say, token_ids
 
 PROMPT, ANSWERS, LENGTH, PROMPTS = 320, 8, 64, 2
 
@@ -35,17 +42,7 @@ def dense_model(path, dtype):
     return model.to(dtype)
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--programs", type=pathlib.Path, required=True)
-    parser.add_argument("--prompts", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--lora", action="store_true")
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    args = parser.parse_args()
-
+def once(args):
     import datasets
     import peft
     import torch
@@ -94,7 +91,82 @@ def main():
         "seconds_a_step": statistics.median(starts[1:]), "steps": starts, "loading": loaded,
         "prompt_tokens": [len(row) for row in tokenizer(prompts)["input_ids"]],
         "answer_tokens": statistics.mean(lengths[1:]), "lora": args.lora, "dtype": args.dtype,
-        "threads": args.threads, "torch": torch.__version__, "trl": trl.__version__}))
+        "threads": args.threads, "torch": torch.__version__, "trl": trl.__version__,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+def run(command):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr.strip()[-2000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ours(args, isa, compute):
+    return run([args.programs / "bench_grpo", "--model", args.model, "--prompts", args.prompts,
+                "--threads", args.threads, "--steps", args.steps, "--isa", isa, "--compute", compute,
+                "--full", int(not args.lora)])
+
+
+def theirs(args, dtype):
+    return run([sys.executable, __file__, "--programs", args.programs, "--model", args.model,
+                "--prompts", args.prompts, "--threads", args.threads, "--steps", args.steps,
+                "--once", "--dtype", dtype] + (["--lora"] if args.lora else []))
+
+
+def beside(args):
+    processor = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    modes = [("avx2", "f32")]
+    if "avx512_bf16" in processor:
+        modes.append(("avx512", "bf16"))
+    if "amx_bf16" in processor:
+        modes.append(("amx", "bf16"))
+    programs = [(f"SIREN {isa} {compute}", lambda i=isa, c=compute: ours(args, i, c))
+                for isa, compute in modes]
+    programs += [(f"TRL {dtype}", lambda d=dtype: theirs(args, d))
+                 for dtype in ("float32", "bfloat16")]
+    what = "LoRA" if args.lora else "all weights"
+    figures = {}
+    for round_number in range(args.rounds):
+        for name, measure in programs:
+            result = measure()
+            figures.setdefault(name, []).append(result)
+            say(f"round {round_number + 1}, {what}, {name}: {result['seconds_a_step']:.1f} s a "
+                f"step, {result['answer_tokens']:.0f} tokens")
+    rows = {name: {key: statistics.median(r[key] for r in results)
+                   for key in results[0] if isinstance(results[0][key], float)}
+            for name, results in figures.items()}
+    best = min(r["seconds_a_step"] for name, r in rows.items() if name.startswith("TRL"))
+    lines = [f"**GRPO step, 2 prompts × 8 answers, {what}** ({args.threads} threads, medians of "
+             f"{args.rounds})", "",
+             "| program | s a step | TRL's best ÷ it | tokens an answer | rollout | scoring | "
+             "update | other | MB |", "|---|---|---|---|---|---|---|---|---|"]
+    for name, r in sorted(rows.items(), key=lambda row: row[1]["seconds_a_step"]):
+        split = [f"{r[key]:.1f} s" if key in r else "" for key in (
+            "rollout_seconds", "scoring_seconds", "update_seconds", "other_seconds")]
+        lines.append(f"| {name} | {r['seconds_a_step']:.1f} | {best / r['seconds_a_step']:.1f} | "
+                     f"{r['answer_tokens']:.0f} | {' | '.join(split)} | "
+                     f"{r['peak_memory_mb']:,.0f} |")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if args.output:
+        args.output.write_text(text, encoding="utf-8")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--programs", type=pathlib.Path, required=True)
+    parser.add_argument("--prompts", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--output", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--once", action="store_true")
+    parser.add_argument("--lora", action="store_true")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    args = parser.parse_args()
+    once(args) if args.once else beside(args)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 #   PEERS=0        without transformers, llama.cpp, OpenVINO and others (a download of some
 #                  4 GB the first time, into FOLDER/bench-venv)
 #   ROUNDS=3 LIMIT=32   alternating rounds, and prompts a round
-#   OUTPUT=FILE    the peers' table, too; TRAIN_OUTPUT=FILE that of training
+#   OUTPUT=FILE    the peers' table, too; TRAIN_OUTPUT=FILE, GRPO_OUTPUT=FILE those of training
 #   PLOTS=DIR      where the charts go
 #
 # Prompts: the paper's Movies split where SIREN_DATA has it, MovieLens 100K otherwise.
@@ -60,7 +60,7 @@ mkdir -p "${PLOTS:-$work}"
 
 [ "${PEERS:-1}" = 1 ] || exit 0
 packages="torch==2.15.0 transformers==5.23.0 gguf==0.19.0 sentence-transformers==6.2.0 accelerate
-    peft==0.21.2 openvino==2026.4.1 onnxruntime==1.32.0 onnx"
+    peft==0.21.2 trl==1.16.0 datasets openvino==2026.4.1 onnxruntime==1.32.0 onnx"
 if [ "$(cat "$folder/bench-venv/ready" 2>/dev/null)" != "$packages" ]; then
     echo "== Installing the peers"
     python3 -m venv "$folder/bench-venv"
@@ -83,3 +83,7 @@ echo "== Training beside PEFT"
 "$folder/bench-venv/bin/python" bench/peers_train.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --model "$model" --rounds "${ROUNDS:-3}" \
     --limit "${LIMIT:-32}" ${TRAIN_OUTPUT:+--output "$TRAIN_OUTPUT"}
+echo "== GRPO beside TRL"
+"$folder/bench-venv/bin/python" bench/peers_trl.py --programs "$folder/bench" \
+    --prompts "$work/prompts.jsonl" --model "$model" --rounds "${ROUNDS:-3}" \
+    ${GRPO_OUTPUT:+--output "$GRPO_OUTPUT"}
