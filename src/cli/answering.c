@@ -64,11 +64,11 @@ int answering_options(struct cli *cli, const struct siren_app *app, int sampling
 {
     int rc = answering_prompt(cli, app, out);
     if (rc) return rc;
-    out->mode = cli_flag(cli, "reason") ? SIREN_COT : SIREN_AO;
+    out->mode = cli_flag(cli, "reasoning") ? SIREN_COT : SIREN_AO;
     if (!sampling) return 0;
     out->sampling = answering_sampling(cli);
     out->samples = (int)cli_int(cli, "samples");
-    if (out->samples && out->mode == SIREN_AO) return cli_usage(cli, "--samples needs --reason");
+    if (out->samples && out->mode == SIREN_AO) return cli_usage(cli, "--samples needs --reasoning");
     if (out->samples > 1 && out->sampling.temperature <= 0)
         return cli_usage(cli, "--samples %d needs a --temperature: without one all are equal",
                          out->samples);

@@ -63,7 +63,7 @@
 #define ANSWER_OPTIONS                                                                             \
     PROMPT_OPTIONS,                                                                                \
     {                                                                                              \
-        .name = "reason", .type = CLI_FLAG,                                                        \
+        .name = "reasoning", .type = CLI_FLAG,                                                     \
         .help = "let the model reason before it answers (slow), instead of reading the rating "    \
                 "off its next-token distribution"                                                  \
     }
@@ -100,7 +100,7 @@
     {                                                                                              \
         .name = "samples", .type = CLI_INT, .argument = "N", .initial = "0", .min = 0,             \
         .max = 1000,                                                                               \
-        .help = "with --reason: the mean, over N sampled texts, of the distribution over the "     \
+        .help = "with --reasoning: the mean, over N sampled texts, of the distribution over the "  \
                 "ratings after each text (N > 1 needs a --temperature); 0: the number that one "   \
                 "text gives"                                                                       \
     }

@@ -55,8 +55,7 @@ static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
     options.anew = cli_flag(cli, "anew");
     options.predict.swap_sketch = cli_flag(cli, "swap-sketch");
     options.predict.swap_seed = options.seed;
-    if (!rc && options.predict.swap_sketch &&
-        !(options.predict.strategy.flags & SIREN_WITH_SKETCH))
+    if (!rc && options.predict.swap_sketch && !(options.predict.strategy.flags & SIREN_WITH_SKETCH))
         rc = cli_usage(cli, "--swap-sketch: the strategy shows no sketch");
     if (!rc) rc = answering_calibration(cli, &options.predict);
     if (!rc) rc = answering_open(cli, &lm, 0);
@@ -126,11 +125,11 @@ const struct cli_command cmd_eval = {
              "300 held-out ratings, answer only."},
             {"siren eval films.siren -m smollm2.gguf --strategy recent+habit --name habit",
              "The whole test split with another prompt."},
-            {"siren eval films.siren -m smollm2.gguf --limit 20 --reason",
+            {"siren eval films.siren -m smollm2.gguf --limit 20 --reasoning",
              "Let the model reason before it answers."},
             {"siren eval films.siren -m smollm2.gguf --split valid:A",
              "Half of the users, to choose by; valid:B has the others, to report on."},
-            {"siren eval films.siren -m smollm2.gguf -n 20 --reason --samples 8 --temperature 1",
+            {"siren eval films.siren -m smollm2.gguf -n 20 --reasoning --samples 8 --temperature 1",
              "The mean distribution after eight sampled reasonings each."},
             {"siren eval films.siren -m smollm2.gguf --split valid:B --swap-sketch",
              "Everyone with somebody else's sketch: does the model read it?"},

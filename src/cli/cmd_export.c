@@ -71,7 +71,7 @@ const struct cli_command cmd_export_prompts = {
         "\"messages\" (for an OpenAI-compatible server), and with --model the whole \"text\" in "
         "that "
         "model's chat template and its length in tokens.  The text ends where the model answers "
-        "with the rating (or, with --reason, where it starts to reason).\n\n"
+        "with the rating (or, with --reasoning, where it starts to reason).\n\n"
         "Add \"rating\", \"probabilities\" or \"text\" to each row and judge the file with `siren "
         "eval "
         "--predictions`.",

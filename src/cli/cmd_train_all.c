@@ -123,7 +123,7 @@ static void print_use(struct cli *cli, const json_t *report)
     add_prompt_options(cli, &prompt);
     cli_print(cli, "at once:       siren predict %s -m %s -a %s%s --user ID --item ID\n",
               cli_arg(cli, 0), model, adapter, buf_text(&prompt));
-    cli_print(cli, "with reasons:  siren predict %s -m %s --reason%s --user ID --item ID\n",
+    cli_print(cli, "with reasons:  siren predict %s -m %s --reasoning%s --user ID --item ID\n",
               cli_arg(cli, 0), model, buf_text(&prompt));
     buf_free(&prompt);
 }

@@ -103,7 +103,7 @@ const struct cli_command cmd_train_teach = {
         "when it is read.\n\n"
         "Rows are stored as they come, in FILE.partial: stopped, by Ctrl-C or worse, it goes on "
         "when the same command is given again.  Train rows are for training; the teacher's errors "
-        "on them are reported here, `siren eval --reason` reports those on other splits.",
+        "on them are reported here, `siren eval --reasoning` reports those on other splits.",
     .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA | CLI_ADAPTER,
     .options =
         (const struct cli_option[]){
