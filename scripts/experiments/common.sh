@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# What the experiments share; sourced.  FOLDER is where everything goes: made by whoever calls.
+#
+# Every step is one command of the program.  What is done is skipped and what was stopped goes on, so
+# a script is called again until it comes to its end, on as many days as that takes.
+set -eu
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+make -s all
+scripts/fetch.sh
+siren=$PWD/build/siren
+base=$PWD/models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
+encoder=$PWD/models/all-minilm-l6-v2
+data=${SIREN_DATA:?the folder with the movies data}
+data=$(realpath "$data")
+mkdir -p "$FOLDER"
+cd "$FOLDER"
+compute=${COMPUTE:-bf16}
+
+# once NAME COMMAND…: NAME.log has what it printed, NAME.done says that it ended well.
+once() {
+    local name=$1
+    shift
+    [ ! -e "$name.done" ] || return 0
+    printf '%s  siren %s\n' "$(date +%H:%M)" "$*"
+    "$siren" "$@" >>"$name.log" 2>&1 || { tail -3 "$name.log"; exit 1; }
+    touch "$name.done"
+}
+
+# training NAME sft|align|grpo OPTIONS…: the run's folder is NAME.
+training() {
+    local name=$1 kind=$2 resume=""
+    shift 2
+    [ ! -e "$name/checkpoint" ] || resume=--resume
+    once "$name" train "$kind" films.siren --out "$name" --compute "$compute" $resume "$@"
+}
+
+# The paper's Movies: topics named by their words, so that no model's whims are in them.
+films() {
+    once import import films.siren "$data/movies" --protocol paper
+    once embed embed films.siren --encoder "$encoder"
+    once topics topics films.siren --namer tfidf
+}
+
+# SPEC 6.4: 480 rationales teach the form.
+warm_start() {
+    training warm sft -m "$base" --response cot --rows 480 --batch 16 --epochs 1 --lr 1e-3 \
+        --lora-targets all --rank 8 --eval-rows 32 --eval-every 15 --seed 1
+}

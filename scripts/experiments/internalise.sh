@@ -1,0 +1,47 @@
+#!/bin/bash
+# Stage 2 on Movies (docs/results/internalise.md): scripts/experiments/internalise.sh FOLDER [ADAPTER]
+#
+# ADAPTER is the teacher (FOLDER/grpo/adapter if it is there, else the warm start): merged into the
+# model, it reasons greedily on the last train row of 2,000 users, and adapters learn on the same rows
+# to answer at once: every loss with LoRA on keys and values, then every choice of targets.  One epoch
+# each, chosen on users of half A of valid, judged on 600 rows of half B.  Eight hours on two cores; in
+# the order in which the results matter.
+FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
+teacher=${2:+$(realpath "$2")}
+. "$(dirname "$0")/common.sh"
+films
+if [ -z "$teacher" ]; then
+    [ -d grpo/adapter ] || warm_start
+    teacher=$([ -d grpo/adapter ] && echo grpo/adapter || echo warm/adapter)
+fi
+once stage1 model export "$base" --adapter "$teacher" --dtype bf16 --out stage1
+once states train teach films.siren -m stage1 --out states.bin --split train:last --rows 2000 \
+    --max-tokens 200 --compute "$compute" --seed 1
+
+judge() { # NAME [OPTIONS…]
+    local name=$1
+    shift
+    once "$name-valid" eval films.siren -m stage1 --split valid:B -n 600 --compute "$compute" \
+        --name "$name" "$@"
+}
+align() { # NAME LOSS TARGETS SEED
+    training "$1" align -m stage1 --teacher states.bin --loss "$2" --lora-targets "$3" --seed "$4" \
+        --epochs 1 --batch 16 --lr 1e-3 --eval-rows 150 --eval-every 63
+    judge "$1" --adapter "$1/adapter"
+}
+judge before
+judge reasoning --reasoning --max-tokens 200
+once habit-2000 baselines films.siren --split valid --fit-on train:last --fit-rows 2000
+
+align ce-1 ce k,v 1
+align ha-1 ha k,v 1
+align kd-1 kd k,v 1
+align kd+ce-1 kd+ce k,v 1
+align ha+ce-1 ha+ce k,v 1
+align rps-1 rps k,v 1
+for seed in 2 3; do
+    align "ce-$seed" ce k,v "$seed"
+    align "ha-$seed" ha k,v "$seed"
+done
+for targets in q,k,v q,v ffn all; do align "ha-$targets" ha $targets 1; done
+"$siren" runs films.siren
