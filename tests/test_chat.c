@@ -59,7 +59,7 @@ static void families_as_jinja_renders_them(void **state)
     size_t i;
     const json_t *family;
     if (!fixture) fail_msg("%s: %s", FIXTURE, where.text);
-    assert_int_equal(json_array_size(fixture), 7);
+    assert_int_equal(json_array_size(fixture), 8);
     json_array_foreach(fixture, i, family) check_family(family);
     json_decref(fixture);
 }

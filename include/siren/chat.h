@@ -1,7 +1,7 @@
 /* Chat templates without a template language.
  *
  * The templates of the families that we support (ChatML as in SmolLM2, Qwen2.5,
- * Qwen3 with its empty <think>, Llama 3) are written in C and recognised by the
+ * Qwen3 with its empty <think>, Llama 3 to 3.2) are written in C and recognised by the
  * hash of the Jinja text in the model's files; anything else must be given as a
  * file with the documented placeholders {system}, {user}, {assistant} (see
  * docs/chat-templates.md).  An unknown template is an error that says so, with

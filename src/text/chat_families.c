@@ -41,12 +41,21 @@ static const struct chat_template llama3 = {
     LLAMA_TURNS,
     .name = "Llama 3",
 };
+
+/* 3.1 dates every prompt so, 3.2 where nobody tells it the day: a prompt must not depend on it. */
+#define LLAMA_DATED                                                                                \
+    LLAMA_TURNS,                                                                                   \
+        .first_system = "<|start_header_id|>system<|end_header_id|>\n\n"                           \
+                        "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n",      \
+        .default_system = ""
+
 static const struct chat_template llama31 = {
-    LLAMA_TURNS,
+    LLAMA_DATED,
     .name = "Llama 3.1",
-    .first_system = "<|start_header_id|>system<|end_header_id|>\n\n"
-                    "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n",
-    .default_system = "",
+};
+static const struct chat_template llama32 = {
+    LLAMA_DATED,
+    .name = "Llama 3.2",
 };
 
 static const struct {
@@ -57,7 +66,7 @@ static const struct {
     {"5fdb9fce4071098def2b96adf9b87224", &qwen25}, /* its tool part has doubled braces */
     {"4457e3d12b367a860283f874ff58d644", &qwen3},   {"09facc0e4aa943189799ad6e2dea0594", &llama3},
     {"8f20b9eda669ce10b97891b7adc1beb8", &llama3}, /* the prompt is not optional */
-    {"9ddcd6cd71f96dd76ca7779b7730196a", &llama31},
+    {"9ddcd6cd71f96dd76ca7779b7730196a", &llama31}, {"573e1bcc8c56f178c3d57e38f5ff0756", &llama32},
 };
 
 void chat_hash(char hex[33], const char *jinja, size_t length)

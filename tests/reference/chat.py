@@ -12,12 +12,12 @@ tokenizer_config.json, `tokenizer.chat_template` of a GGUF file), named
     llama3.jinja          Meta-Llama-3-8B-Instruct, 70B-Instruct
     llama3-always.jinja   the same, the prompt not optional (early conversions)
     llama3.1.jinja        Llama-3.1-8B-Instruct, 70B-Instruct
+    llama3.2.jinja        Llama-3.2-1B-Instruct, 3B-Instruct
 
 The texts are their makers' and not committed; their hashes and SHA-256 are in the fixture.
 Needs jinja2==3.1.6 and libxxhash.
 """
 import ctypes
-import datetime
 import hashlib
 import json
 import pathlib
@@ -28,7 +28,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 assert jinja2.__version__ == "3.1.6", jinja2.__version__
 
-NAMES = ["smollm2", "qwen2.5", "qwen2.5-braces", "qwen3", "llama3", "llama3-always", "llama3.1"]
+NAMES = ["smollm2", "qwen2.5", "qwen2.5-braces", "qwen3", "llama3", "llama3-always", "llama3.1", "llama3.2"]
 
 
 class Hash(ctypes.Structure):
@@ -45,14 +45,14 @@ def xxh128(text):
 
 
 def environment():
-    """As transformers makes it."""
+    """As transformers makes it, but without strftime_now: no prompt may depend on the day, and a
+    template that can do without takes a date of its own."""
     def raise_exception(message):
         raise jinja2.exceptions.TemplateError(message)
 
     env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
                                         extensions=["jinja2.ext.loopcontrols"])
     env.globals["raise_exception"] = raise_exception
-    env.globals["strftime_now"] = lambda f: datetime.datetime.now().strftime(f)
     return env
 
 
