@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "model/adapter.h"
 #include "model/export.h"
@@ -371,6 +372,92 @@ static void test_disk_full(void **state)
     }
 }
 
+/* ---- several processes ---- */
+
+static int die(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    if (done > total / 2) raise(SIGKILL);
+    return 0;
+}
+
+/* In the middle it says so and waits for the other one. */
+static int meet(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    int *pipes = context;
+    char byte = 0;
+    if (done <= total / 2 || pipes[0] < 0) return 0;
+    if (write(pipes[1], &byte, 1) != 1 || read(pipes[0], &byte, 1) != 1) return 1;
+    pipes[0] = -1;
+    return 0;
+}
+
+/* Exits with the code of the export. */
+static pid_t export_in_child(const char *name, struct siren_progress progress)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child) return child;
+    _exit(-siren_model_export(SMOL_GGUF, scratch_path(name), NULL, NULL, &progress, &err));
+}
+
+static void make_folder(const char *name, const char *file)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s", scratch_path(name));
+    assert_int_equal(mkdir(path, 0777), 0);
+    if (!file) return;
+    snprintf(path + strlen(path), sizeof path - strlen(path), "/%s", file);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fclose(f);
+}
+
+static void test_killed(void **state)
+{
+    int status;
+    pid_t child = export_in_child("killed", (struct siren_progress){.update = die});
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_int_equal(count_names("killed.tmp-"), 1);
+    /* What only looks so, and what is not of an export, stays. */
+    make_folder("killed.tmp-1-0x", "config.json");
+    make_folder("killed.tmp-1-1", "notes.txt");
+    make_folder("killed.tmp-1-2", "config.json.tmp-1-0");
+    make_folder("killed.tmp-1-3.old", "model.safetensors");
+    export(SMOL_GGUF, "killed", NULL, NULL, NULL);
+    assert_same_model(SMOL_GGUF, scratch_path("killed"));
+    assert_int_equal(count_names("killed"), 4);
+    assert_int_equal(access(scratch_path("killed.tmp-1-0x/config.json"), F_OK), 0);
+    assert_int_equal(access(scratch_path("killed.tmp-1-1/notes.txt"), F_OK), 0);
+    assert_int_equal(access(scratch_path("killed.tmp-1-3.old/model.safetensors"), F_OK), 0);
+    const struct siren_export_options options = {.replace = 1};
+    assert_int_equal(
+        siren_model_export(SMOL_GGUF, scratch_path("killed"), &options, NULL, NULL, &err), 0);
+    assert_int_equal(count_names("killed"), 3);
+    assert_int_not_equal(access(scratch_path("killed.tmp-1-3.old"), F_OK), 0);
+}
+
+/* Two at once: neither takes the other's folder for one that was left; the first that is ready
+ * has the place. */
+static void test_at_work(void **state)
+{
+    int there[2], back[2], status;
+    char byte = 0;
+    assert_int_equal(pipe(there) | pipe(back), 0);
+    int ends[2] = {back[0], there[1]};
+    pid_t child = export_in_child("both", (struct siren_progress){meet, ends});
+    assert_int_equal(read(there[0], &byte, 1), 1);
+    assert_int_equal(count_names("both.tmp-"), 1);
+    export(SMOL_GGUF, "both", NULL, NULL, NULL);
+    assert_int_equal(count_names("both.tmp-"), 1);
+    assert_int_equal(write(back[1], &byte, 1), 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), -SIREN_EIO);
+    assert_int_equal(count_names("both"), 1);
+    for (int i = 0; i < 2; i++) close(there[i]), close(back[i]);
+}
+
 static void refuse(const char *model, const char *folder, const char *dtype, int code,
                    const char *part)
 {
@@ -427,6 +514,7 @@ int main(void)
         cmocka_unit_test(test_types),     cmocka_unit_test(test_all_files),
         cmocka_unit_test(test_merge),     cmocka_unit_test(test_adapters_travel),
         cmocka_unit_test(test_stopped),   cmocka_unit_test(test_disk_full),
+        cmocka_unit_test(test_killed),    cmocka_unit_test(test_at_work),
         cmocka_unit_test(test_refused),   cmocka_unit_test(test_smollm2),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);

@@ -14,7 +14,8 @@
  *
  * The folder appears whole or not at all: it is written under another name beside, synced and
  * renamed.  An existing one is never touched (SIREN_EEXISTS), unless it is empty or `replace` says
- * so: then the old one stays until the new one is whole.
+ * so: then the old one stays until the new one is whole.  A process that is killed leaves
+ * FOLDER.tmp-PID-N, which the next export to FOLDER removes.
  *
  * The safetensors' metadata says where the numbers come from: siren.source, the identity of the
  * source; siren.exact, 1 where no number was rounded and nothing merged; siren.adapter, the

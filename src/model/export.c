@@ -1,16 +1,11 @@
 #include "siren/export.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
-#include "base/buf.h"
 #include "model/adapter.h"
 #include "model/config.h"
 #include "model/export.h"
@@ -20,8 +15,6 @@
 #include "model/weights.h"
 #include "siren/file.h"
 #include "text/files.h"
-
-#define WEIGHTS "model.safetensors"
 
 /* One tensor: where its numbers come from. */
 struct piece {
@@ -208,7 +201,7 @@ static int open_source(struct export *e, const struct siren_export_options *o)
 
 static int write_weights(struct export *e, const char *folder, const char *texts)
 {
-    char *path = files_join(folder, WEIGHTS);
+    char *path = files_join(folder, EXPORT_WEIGHTS);
     const char *metadata[] = {"format",          "pt",          "siren.source",
                               e->report->source, "siren.exact", e->report->exact ? "1" : "0",
                               "siren.texts",     texts,         "siren.adapter",
@@ -250,112 +243,13 @@ static int write_files(struct export *e, const char *folder)
     return rc ? rc : write_weights(e, folder, hash);
 }
 
-/* ---- the folder: under another name until it is whole ---- */
-
-static char *without_slashes(const char *path)
+static int write_folder(struct export *e, const char *path)
 {
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') n--;
-    return alloc_string(path, n);
-}
-
-static int make_temporary(const char *folder, char **out, struct siren_error *err)
-{
-    struct buf name = {0};
-    int rc = -1;
-    for (int attempt = 0; attempt < 100 && rc; attempt++) {
-        buf_clear(&name);
-        buf_printf(&name, "%s.tmp-%ld-%d", folder, (long)getpid(), attempt);
-        rc = buf_failed(&name) ? -1 : mkdir(name.data, 0777);
-        if (rc && errno != EEXIST) break;
-    }
-    if (rc) {
-        int code = siren_fail(err, SIREN_EIO, "%s: cannot be made: %m", folder);
-        buf_free(&name);
-        return code;
-    }
-    *out = buf_take(&name);
-    return SIREN_OK;
-}
-
-/* All files of a folder of our own, and the folder. */
-static void remove_temporary(const char *folder)
-{
-    static const char *const names[] = {
-        WEIGHTS,
-        "config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "chat_template.jinja",
-        "generation_config.json",
-    };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *path = files_join(folder, names[i]);
-        if (path) unlink(path);
-        free(path);
-    }
-    rmdir(folder);
-}
-
-static void sync_parent(const char *folder)
-{
-    char *parent = files_folder_of(folder);
-    int fd = parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-    free(parent);
-}
-
-/* An empty folder may be replaced; *there: another one is, and may. */
-static int check_free(const struct export *e, const char *folder, int *there)
-{
-    struct siren_error *err = e->err;
-    struct stat st;
-    *there = 0;
-    if (lstat(folder, &st)) return SIREN_OK;
-    if (S_ISDIR(st.st_mode) && !rmdir(folder)) return SIREN_OK;
-    *there = S_ISDIR(st.st_mode) && e->replace;
-    if (*there) return SIREN_OK;
-    return siren_fail(err, SIREN_EEXISTS, "%s: is there already; name a folder that is not",
-                      folder);
-}
-
-/* An old folder takes the temporary name, in one step where the file system can, and is removed. */
-static int put_in_place(const struct export *e, const char *temporary, const char *folder,
-                        int there)
-{
-    int rc = renameat2(AT_FDCWD, temporary, AT_FDCWD, folder, there ? RENAME_EXCHANGE : 0);
-    if (rc && there && errno == EINVAL) {
-        struct buf old = {0};
-        buf_printf(&old, "%s.old", temporary);
-        rc = buf_failed(&old) || rename(folder, old.data) || rename(temporary, folder) ||
-             rename(old.data, temporary);
-        buf_free(&old);
-    }
-    if (rc)
-        return siren_fail(e->err, SIREN_EIO, "%s: cannot rename the finished folder to it: %m",
-                          folder);
-    if (there) remove_temporary(temporary);
-    sync_parent(folder);
-    return SIREN_OK;
-}
-
-static int write_folder(struct export *e, const char *wanted)
-{
-    char *folder = without_slashes(wanted), *temporary = NULL;
-    int there;
-    if (!folder) return siren_fail_memory(e->err, "a path", strlen(wanted));
-    int rc = check_free(e, folder, &there);
-    if (!rc) rc = make_temporary(folder, &temporary, e->err);
-    if (!rc) rc = write_files(e, temporary);
-    if (!rc) rc = put_in_place(e, temporary, folder, there);
-    if (temporary && rc) remove_temporary(temporary);
-    free(temporary);
-    free(folder);
+    struct export_folder folder;
+    int rc = export_folder_begin(&folder, path, e->replace, e->err);
+    if (!rc) rc = write_files(e, folder.temporary);
+    if (!rc) rc = export_folder_finish(&folder, e->err);
+    export_folder_end(&folder);
     return rc;
 }
 
