@@ -294,6 +294,34 @@ static void test_interrupt(void **state)
     assert_true(now.sa_handler == SIG_DFL);
 }
 
+static void test_words(void **state)
+{
+    static const struct {
+        const char *text, *word;
+    } cases[] = {{"runs/all-2_b.x", "runs/all-2_b.x"},
+                 {"Amélie", "Amélie"},
+                 {"--split=a:B,c@d+e%", "--split=a:B,c@d+e%"},
+                 {"", "''"},
+                 {"two words", "'two words'"},
+                 {"it's", "'it'\\''s'"},
+                 {"a\nb", "'a\nb'"},
+                 {"~", "'~'"},
+                 {"#", "'#'"}};
+    static const char special[] = "\t!\"#$&'()*;<>?[\\]^`{|}~";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_string_equal(cli_word(cases[i].text), cases[i].word);
+    for (const char *c = special; *c; c++)
+        assert_int_equal(cli_word((const char[]){*c, 0})[0], '\'');
+    /* eight at a time, of any length */
+    char name[9000];
+    const char *words[8];
+    memset(name, '\'', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    for (int i = 0; i < 8; i++) words[i] = cli_word(i ? "a b" : name);
+    assert_int_equal(strlen(words[0]), 4 * (sizeof name - 1) + 2);
+    assert_string_equal(words[1], "'a b'");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +331,7 @@ int main(void)
         cmocka_unit_test_setup(test_table, fresh),    cmocka_unit_test_setup(test_json, fresh),
         cmocka_unit_test_setup(test_wrap, fresh),     cmocka_unit_test_setup(test_progress, fresh),
         cmocka_unit_test_setup(test_news, fresh),     cmocka_unit_test_setup(test_interrupt, fresh),
+        cmocka_unit_test_setup(test_words, fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

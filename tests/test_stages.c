@@ -297,7 +297,7 @@ static int train(const char *from, const char *folder, const char *more)
 {
     char arguments[2048];
     snprintf(arguments, sizeof arguments,
-             "train all '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
+             "train all '%s' --model '%s' --chat-template '%s' --out \"%s\" --strategy recent "
              "--recent 2 --rows 4 --batch 4 --warm-rows 4 --answers 2 --eval-split valid "
              "--eval-rows 2 %s",
              workspace, from, chat, scratch_path(folder), more);
@@ -331,25 +331,27 @@ static void run_what_is_printed(const char *words)
     from = strstr(from, "siren ") + strlen("siren ");
     end = strchr(from, '\n');
     snprintf(command, sizeof command, "%.*s", (int)(end - from), from);
-    memcpy(strstr(command, "ID"), "u1", 2);
-    memcpy(strstr(command, "ID"), "i2", 2);
+    memcpy(strstr(command, "--user ID") + 7, "u1", 2);
+    memcpy(strstr(command, "--item ID") + 7, "i2", 2);
     assert_int_equal(run_program("", command, NULL), 0);
 }
 
-/* From a model that can reason about these rows, to the commands that use what was made. */
+/* From a model that can reason about these rows, to the commands that use what was made; its name
+ * is one that a shell would take apart. */
 static void the_command(void **state)
 {
     static const char *const more = "--warm-epochs 1 --max-tokens 200 --name both";
     char from[300];
     snprintf(from, sizeof from, "%s/3-model", scratch_path("whole"));
-    assert_int_equal(train(from, "good", more), 0);
+    assert_int_equal(train(from, "it's good", more), 0);
     expect_output("MAE at once");
     expect_output("warm start");
     expect_output("stored as run");
     run_what_is_printed("at once:");
-    assert_int_equal(train(from, "good", "--warm-epochs 1 --max-tokens 200 --resume"), 0);
+    assert_int_equal(train(from, "it's good", "--warm-epochs 1 --max-tokens 200 --resume"), 0);
     run_what_is_printed("with reasons:");
-    assert_int_equal(train(from, "good", "--warm-epochs 1 --max-tokens 200 --resume --json -q"), 0);
+    assert_int_equal(
+        train(from, "it's good", "--warm-epochs 1 --max-tokens 200 --resume --json -q"), 0);
     json_t *report = json_loads(program_output, 0, NULL);
     check_report(report);
     json_decref(report);

@@ -146,13 +146,7 @@ char *answering_command(const struct cli *cli)
     while (getdelim(&line, &size, '\0', f) > 0) {
         if (b.size) buf_putc(&b, ' ');
         p = b.size ? line : strrchr(line, '/') ? strrchr(line, '/') + 1 : line;
-        if (*p && !strpbrk(p, " \t\n\"'\\$*?|&;<>()")) {
-            buf_puts(&b, p);
-            continue;
-        }
-        buf_putc(&b, '\'');
-        for (; *p; p++) buf_printf(&b, *p == '\'' ? "'\\''" : "%c", *p);
-        buf_putc(&b, '\'');
+        buf_puts(&b, cli_word(p));
     }
     free(line);
     fclose(f);

@@ -161,6 +161,10 @@ const char *cli_number(uint64_t n);
 const char *cli_bytes(uint64_t n);
 const char *cli_seconds(double seconds);
 
+/* A word of a command that is printed, as a shell reads it: in quotes where it needs them.  It is
+ * `text` itself, or one of eight rotating buffers. */
+const char *cli_word(const char *text);
+
 /* An aligned table.  columns: "Model|MAE|RMSE"; align: a letter for each: l left,
  * r right, L left and shortened with "…" when the terminal is too narrow.
  * Cells are added from left to right; a full row begins the next. */

@@ -17,7 +17,7 @@ static int tell(struct cli *cli, const struct siren_encoder *e, const struct sir
     cli_print(cli, "%s items embedded by %s in %s, %s had their vectors already.\n",
               cli_number((uint64_t)r->n_embedded), e->identity, cli_seconds(r->seconds),
               cli_number((uint64_t)r->n_kept));
-    cli_note(cli, "Next: siren topics %s", path);
+    cli_note(cli, "Next: siren topics %s", cli_word(path));
     return 0;
 }
 

@@ -19,7 +19,7 @@ static int show(struct cli *cli, struct siren_app *app, int64_t id)
         report_metrics(cli, metrics);
         json_decref(metrics);
         cli_note(cli, "stored as run %lld (`siren runs %s show %lld`)", (long long)id,
-                 siren_workspace_path(app->ws), (long long)id);
+                 cli_word(siren_workspace_path(app->ws)), (long long)id);
     }
     siren_run_clear(&run);
     return rc;

@@ -44,7 +44,7 @@ static int export(struct cli *cli, struct siren_app *app, const char *output)
                               json_pack("{s:s,s:I}", "output", output, "prompts", (json_int_t)n));
     cli_print(cli, "%s: %s prompts\n", output, cli_number(n));
     cli_note(cli, "judge the answers with `siren eval %s --split %s --predictions FILE`",
-             siren_workspace_path(app->ws), options.split);
+             cli_word(siren_workspace_path(app->ws)), cli_word(options.split));
     return 0;
 }
 

@@ -152,7 +152,7 @@ static void print_report(struct cli *cli, const struct siren_import_report *r)
         cli_print(cli, "The workspace holds this import already: nothing was changed.\n");
     else
         cli_note(cli, "Imported in %s. Next: siren embed %s --encoder DIR", cli_seconds(r->seconds),
-                 cli_arg(cli, 0));
+                 cli_word(cli_arg(cli, 0)));
 }
 
 static int print_json(struct cli *cli, const struct siren_import_report *report)

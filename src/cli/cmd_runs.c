@@ -15,7 +15,7 @@ static int run_id(struct cli *cli, size_t index, int64_t *id)
     char *end;
     if (!text)
         return cli_usage(cli, "the number of a run is missing (`siren runs %s` lists them)",
-                         cli_arg(cli, 0));
+                         cli_word(cli_arg(cli, 0)));
     *id = strtoll(text, &end, 10);
     if (*end || end == text || *id <= 0)
         return cli_usage(cli, "\"%s\" is not the number of a run", text);

@@ -187,7 +187,7 @@ static void tell(struct cli *cli, const struct siren_cluster_report *r)
                  cli_number((uint64_t)r->n_without));
     if (r->n_users)
         cli_note(cli, "Sketches of %s users are up to date. Next: siren sketch %s --user ID",
-                 cli_number((uint64_t)r->n_users), cli_arg(cli, 0));
+                 cli_number((uint64_t)r->n_users), cli_word(cli_arg(cli, 0)));
 }
 
 static int make(struct cli *cli, struct siren_workspace *ws)

@@ -107,7 +107,7 @@ static void add_prompt_options(const struct cli *cli, struct buf *out)
     static const char *const flags[] = {"majority", "decay"};
     for (size_t i = 0; i < 2; i++)
         if (cli_given(cli, texts[i]))
-            buf_printf(out, " --%s %s", texts[i], cli_string(cli, texts[i]));
+            buf_printf(out, " --%s %s", texts[i], cli_word(cli_string(cli, texts[i])));
     for (size_t i = 0; i < 3; i++)
         if (cli_given(cli, numbers[i]))
             buf_printf(out, " --%s %lld", numbers[i], cli_int(cli, numbers[i]));
@@ -117,14 +117,15 @@ static void add_prompt_options(const struct cli *cli, struct buf *out)
 
 static void print_use(struct cli *cli, const json_t *report)
 {
-    const char *model = json_string_value(json_object_get(report, "model"));
-    const char *adapter = json_string_value(json_object_get(report, "adapter"));
+    const char *model = cli_word(json_string_value(json_object_get(report, "model")));
+    const char *adapter = cli_word(json_string_value(json_object_get(report, "adapter")));
+    const char *workspace = cli_word(cli_arg(cli, 0));
     struct buf prompt = {0};
     add_prompt_options(cli, &prompt);
-    cli_print(cli, "at once:       siren predict %s -m %s -a %s%s --user ID --item ID\n",
-              cli_arg(cli, 0), model, adapter, buf_text(&prompt));
+    cli_print(cli, "at once:       siren predict %s -m %s -a %s%s --user ID --item ID\n", workspace,
+              model, adapter, buf_text(&prompt));
     cli_print(cli, "with reasons:  siren predict %s -m %s --reasoning%s --user ID --item ID\n",
-              cli_arg(cli, 0), model, buf_text(&prompt));
+              workspace, model, buf_text(&prompt));
     buf_free(&prompt);
 }
 

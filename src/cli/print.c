@@ -1,8 +1,10 @@
-/* Notes, JSON, numbers with units. */
+/* Notes, JSON, numbers with units, words of commands. */
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "cli/frame.h"
 
 void cli_note(struct cli *cli, const char *format, ...)
@@ -93,4 +95,25 @@ const char *cli_seconds(double seconds)
     else
         snprintf(out, NUMBER_SIZE, "%llu h %llu min", whole / 3600, whole / 60 % 60);
     return out;
+}
+
+/* No shell gives these characters, or letters beyond ASCII, a meaning of their own. */
+static int is_plain(const char *text)
+{
+    const char *p = text;
+    while (*p && (!isascii(*p) || isalnum((unsigned char)*p) || strchr("%+,-./:=@_", *p))) p++;
+    return p > text && !*p;
+}
+
+const char *cli_word(const char *text)
+{
+    static struct buf words[8];
+    static unsigned next;
+    if (is_plain(text)) return text;
+    struct buf *b = &words[next++ % 8];
+    buf_clear(b);
+    buf_putc(b, '\'');
+    for (const char *p = text; *p; p++) buf_printf(b, *p == '\'' ? "'\\''" : "%c", *p);
+    buf_putc(b, '\'');
+    return buf_failed(b) ? text : buf_text(b);
 }
