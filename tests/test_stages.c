@@ -304,19 +304,24 @@ static int train(const char *from, const char *folder, const char *more)
     return run_program("", arguments, NULL);
 }
 
-/* A model that learnt nothing rates nothing: the last stage has nothing to learn from, and says
- * so; all before it is kept. */
+/* A model that learnt nothing rates nothing: the last stage would have nothing to learn from, and
+ * the one before says so, at once and resumed; all that was made is kept. */
 static void the_command_without_a_teacher(void **state)
 {
     static const char *const more = "--warm-epochs 1 --max-tokens 8";
     assert_int_equal(train(model, "outside", more), 1);
     expect_output("stage 2 of 5: reasoning");
-    expect_output("stage 5 of 5 (alignment)");
-    expect_output("none of its 4 rows is left");
+    expect_output("stage 4 of 5 (what it knows)");
+    expect_output("none of its 4 rows with a rating");
+    expect_output("--max-tokens");
+    assert_null(strstr(program_output, "stage 5 of 5"));
     assert_int_equal(train(model, "outside", more), 1);
     expect_output("holds a training already");
     assert_int_equal(train(model, "outside", "--warm-epochs 1 --max-tokens 8 --resume"), 1);
     expect_output("stage 4 of 5: what it knows (done before)");
+    expect_output("stage 4 of 5 (what it knows)");
+    expect_output("none of its 4 rows with a rating");
+    assert_null(strstr(program_output, "stage 5 of 5"));
     assert_int_equal(train(model, "outside", "--warm-epochs 1 --max-tokens 8 --resume --rank 4"),
                      1);
     expect_output("warm.r is 4, it was 8");

@@ -197,6 +197,33 @@ static int merge(const struct chain *c, struct siren_error *err)
     return siren_model_export(c->options->model, c->paths[AT_MODEL], &o, NULL, &c->inner, err);
 }
 
+/* What has nothing to learn from is refused where it was made, not where it is to be used. */
+static int check_taught(const struct chain *c, size_t n, size_t n_valid, struct siren_error *err)
+{
+    if (n_valid) return 0;
+    return siren_fail(
+        err, SIREN_ENOTFOUND,
+        "%s: the reasoning model answered none of its %zu rows with a rating, so there "
+        "is nothing to learn from: begin in another folder with a longer warm start "
+        "(--warm-rows, --warm-epochs), with more reasoning (--grpo-rows, --grpo-steps) "
+        "or with longer texts (--max-tokens)",
+        c->paths[AT_STATES], n);
+}
+
+/* The states of an earlier call. */
+static int look_at_taught(const struct chain *c, struct siren_error *err)
+{
+    struct siren_teacher *t;
+    size_t n_valid = 0, n;
+    int rc = siren_teacher_open(&t, c->paths[AT_STATES], err);
+    if (rc) return rc;
+    n = siren_teacher_rows(t);
+    for (size_t i = 0; i < n; i++)
+        n_valid += (siren_teacher_row(t, i)->flags & SIREN_TEACHER_NUMBER) != 0;
+    siren_teacher_close(t);
+    return check_taught(c, n, n_valid, err);
+}
+
 static int teach(const struct chain *c, struct siren_error *err)
 {
     const struct stages_options *s = c->options;
@@ -212,6 +239,7 @@ static int teach(const struct chain *c, struct siren_error *err)
     o.rows.limit = s->answer.n_rows;
     o.rows.seed = s->seed;
     rc = app_teach(s->app, &lm, &o, c->paths[AT_STATES], &report, &c->inner, err);
+    if (!rc) rc = check_taught(c, report.n, report.n_valid, err);
     siren_lm_close(&lm);
     return rc;
 }
@@ -531,11 +559,14 @@ static int run_steps(struct chain *c, struct siren_error *err)
         int i = c->stage;
         double start = app_milliseconds();
         if (o->begin) o->begin(o->begin_context, i + 1, steps[i].name, c->done[i]);
-        if (c->done[i]) continue;
-        if (c->cancel && *c->cancel)
+        if (!c->done[i] && c->cancel && *c->cancel)
             return siren_fail(err, SIREN_ECANCEL, "stopped before stage %d of %d", i + 1, STAGES);
-        rc = steps[i].run(c, err);
-        c->seconds[i] = (app_milliseconds() - start) / 1e3;
+        if (!c->done[i]) {
+            rc = steps[i].run(c, err);
+            c->seconds[i] = (app_milliseconds() - start) / 1e3;
+        } else if (steps[i].path == AT_STATES && !c->done[i + 1]) {
+            rc = look_at_taught(c, err);
+        }
         if (rc) siren_fail_prefix(err, rc, "stage %d of %d (%s)", i + 1, STAGES, steps[i].name);
     }
     return rc;

@@ -59,8 +59,9 @@ struct stages_options stages_defaults(void);
  *
  * Progress is that of the steps, "rows" as "rows, stage 2 of 5".
  * SIREN_ECANCEL: what is done is kept; resume.  SIREN_EEXISTS: the folder was used, and resume is
- * 0; or a step's result is there although one before it is not done.  SIREN_EINVAL: resumed under
- * other settings; the message names them. */
+ * 0; or a step's result is there although one before it is not done.  SIREN_ENOTFOUND: the
+ * reasoning model rated none of its rows; what was made is kept, and resumed it is refused again.
+ * SIREN_EINVAL: resumed under other settings; the message names them. */
 int stages_run(const struct stages_options *options, json_t **report,
                const struct siren_progress *progress, const volatile int *cancel,
                struct siren_error *err);
