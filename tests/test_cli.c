@@ -141,6 +141,25 @@ static void test_full_disk(void **state)
     expect_output("siren: cannot write to standard output: No space left on device");
 }
 
+/* The model loses its weights between being loaded, when the prompt is opened, and being used. */
+static void test_cut_model(void **state)
+{
+    static const char model[] = "tests/fixtures/models/smol";
+    char before[2048], arguments[1024], copy[256], prompt[256];
+    snprintf(copy, sizeof copy, "%s", scratch_path("cut"));
+    snprintf(prompt, sizeof prompt, "%s", scratch_path("prompt"));
+    snprintf(before, sizeof before,
+             "cp -r %s %s; mkfifo %s; timeout 60 sh -c 'exec 3>%s; truncate -s 4096 "
+             "%s/model.safetensors; echo abc >&3' >/dev/null 2>&1 &",
+             model, copy, prompt, prompt, copy);
+    snprintf(arguments, sizeof arguments,
+             "generate --model %s --raw --prompt-file %s --max-tokens 4 --threads 2", copy, prompt);
+    assert_int_equal(run_program(before, arguments, NULL), 1);
+    snprintf(before, sizeof before, "siren: %s/model.safetensors: byte ", copy);
+    expect_output(before);
+    expect_output("the file was cut to 4096 bytes while it was in use");
+}
+
 int main(void)
 {
     if (find_program()) return 1;
@@ -148,6 +167,7 @@ int main(void)
         cmocka_unit_test(test_overview),   cmocka_unit_test(test_help_of_every_command),
         cmocka_unit_test(test_mistakes),   cmocka_unit_test(test_grammar),
         cmocka_unit_test(test_completion), cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_cut_model),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

@@ -6,12 +6,17 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/frame.h"
+#include "siren/file.h"
 
 static struct cli_state state_of;
 static struct cli cli;
@@ -294,6 +299,88 @@ static void test_interrupt(void **state)
     assert_true(now.sa_handler == SIG_DFL);
 }
 
+/* ---- a mapped file that is cut short ---- */
+
+static char map_path[] = "/tmp/siren-map-XXXXXX";
+
+static void cut_and_read(void)
+{
+    struct siren_map map;
+    if (siren_map_open(&map, map_path, NULL) || truncate(map_path, 5)) _exit(100);
+    _exit(((const volatile unsigned char *)map.data)[70000]);
+}
+
+static void cut_remove_and_read(void)
+{
+    struct siren_map map;
+    if (siren_map_open(&map, map_path, NULL) || truncate(map_path, 0) || unlink(map_path))
+        _exit(100);
+    _exit(((const volatile unsigned char *)map.data)[0]);
+}
+
+static void read_another(void)
+{
+    int fd = open(map_path, O_RDONLY);
+    const volatile unsigned char *data = mmap(NULL, 100000, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (truncate(map_path, 0)) _exit(100);
+    _exit(data[0]);
+}
+
+static void get_a_signal(void)
+{
+    raise(SIGBUS);
+    _exit(100);
+}
+
+/* What it says to standard error in a process of its own. */
+static int in_child(void (*act)(void), char *said, size_t size)
+{
+    int ends[2], status;
+    size_t used = 0;
+    ssize_t n;
+    assert_int_equal(truncate(map_path, 100000), 0);
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (!child) {
+        const struct rlimit no_core = {0, 0};
+        setrlimit(RLIMIT_CORE, &no_core);
+        dup2(ends[1], STDERR_FILENO);
+        cli_catch_bus_errors();
+        act();
+    }
+    close(ends[1]);
+    while ((n = read(ends[0], said + used, size - 1 - used)) > 0) used += (size_t)n;
+    said[used] = 0;
+    close(ends[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+static void test_cut_file(void **state)
+{
+    char said[1000], wanted[1000];
+    int fd = mkstemp(map_path);
+    assert_true(fd >= 0);
+    close(fd);
+    int status = in_child(cut_and_read, said, sizeof said);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 1);
+    snprintf(wanted, sizeof wanted, "siren: %s: byte 70000 is gone: the file was cut to 5 bytes",
+             map_path);
+    if (strncmp(said, wanted, strlen(wanted))) fail_msg("%s", said);
+    assert_int_equal(said[strlen(said) - 1], '\n');
+    status = in_child(read_another, said, sizeof said);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+    assert_string_equal(said, "");
+    status = in_child(get_a_signal, said, sizeof said);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+    status = in_child(cut_remove_and_read, said, sizeof said);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 1);
+    assert_non_null(strstr(said, ": byte 0 cannot be read: the file was changed"));
+}
+
 static void test_words(void **state)
 {
     static const struct {
@@ -331,7 +418,7 @@ int main(void)
         cmocka_unit_test_setup(test_table, fresh),    cmocka_unit_test_setup(test_json, fresh),
         cmocka_unit_test_setup(test_wrap, fresh),     cmocka_unit_test_setup(test_progress, fresh),
         cmocka_unit_test_setup(test_news, fresh),     cmocka_unit_test_setup(test_interrupt, fresh),
-        cmocka_unit_test_setup(test_words, fresh),
+        cmocka_unit_test_setup(test_words, fresh),    cmocka_unit_test_setup(test_cut_file, fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

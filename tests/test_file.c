@@ -91,6 +91,39 @@ static void test_map(void **state)
     assert_int_equal(siren_map_open(&m, "/dev/null", NULL), SIREN_EINVAL);
 }
 
+static void not_found(const void *address)
+{
+    char path[100];
+    uint64_t offset;
+    assert_int_equal(siren_map_find(address, path, sizeof path, &offset), 0);
+}
+
+static void test_map_find(void **state)
+{
+    struct siren_map a, b;
+    char path[256], name[256], few[4];
+    uint64_t offset;
+    snprintf(path, sizeof path, "%s", scratch_write("mapped", "abc", 3));
+    assert_int_equal(siren_map_open(&a, path, &err), 0);
+    assert_int_equal(siren_map_open(&b, scratch_write("other", "abcdef", 6), &err), 0);
+    assert_int_equal(siren_map_find(a.data + 2, name, sizeof name, &offset), 1);
+    assert_string_equal(name, path);
+    assert_int_equal(offset, 2);
+    assert_int_equal(siren_map_find(b.data, few, sizeof few, &offset), 1);
+    assert_memory_equal(few, path, 3);
+    assert_int_equal(few[3], 0);
+    assert_int_equal(offset, 0);
+    not_found(a.data + 3);
+    not_found(a.data - 1);
+    not_found(path);
+    not_found(NULL);
+    const unsigned char *gone = a.data;
+    siren_map_close(&a);
+    not_found(gone);
+    assert_int_equal(siren_map_find(b.data + 5, name, sizeof name, &offset), 1);
+    siren_map_close(&b);
+}
+
 static void test_read(void **state)
 {
     char *data;
@@ -421,6 +454,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_map),
+        cmocka_unit_test(test_map_find),
         cmocka_unit_test(test_read),
         cmocka_unit_test(test_read_bomb),
         cmocka_unit_test(test_lines_plain),

@@ -16,6 +16,13 @@ int siren_map_open(struct siren_map *out, const char *path, struct siren_error *
 void siren_map_close(struct siren_map *map);
 /* The bytes stop counting as resident memory; they are read again where they are touched. */
 void siren_map_release(const struct siren_map *map);
+/* 1: the address lies in a mapped file; path is its name as it was opened (cut to size bytes),
+ * *offset the byte.  0: in none.
+ *
+ * A program that cuts a file short while it is mapped here, or a disk that fails, makes the read
+ * of a byte that is gone a SIGBUS.  The library takes no signals; this function may be called in a
+ * handler of a SIGBUS that such a read has raised (src/cli/bus.c is one). */
+int siren_map_find(const void *address, char *path, size_t size, uint64_t *offset);
 
 /* The whole of a (small) file, plain or .gz/.zst by content; NUL-terminated, malloc'ed.
  * Refused with SIREN_EFORMAT beyond max_bytes (decompressed), so that a hostile archive cannot fill

@@ -2,13 +2,71 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/stream.h"
+
+/* ---- which files are mapped ---- */
+
+struct mapping {
+    struct mapping *next;
+    const unsigned char *data;
+    size_t size;
+    char path[];
+};
+static struct mapping *mappings;
+/* Nobody who holds it reads mapped bytes, so the handler of a read that failed can take it. */
+static pthread_mutex_t mappings_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int remember(const struct siren_map *map, const char *path)
+{
+    size_t n = strlen(path) + 1;
+    struct mapping *m = alloc_array(sizeof *m + n, 1);
+    if (!m) return -1;
+    *m = (struct mapping){.data = map->data, .size = map->size};
+    memcpy(m->path, path, n);
+    pthread_mutex_lock(&mappings_lock);
+    m->next = mappings;
+    mappings = m;
+    pthread_mutex_unlock(&mappings_lock);
+    return 0;
+}
+
+static void forget(const struct siren_map *map)
+{
+    pthread_mutex_lock(&mappings_lock);
+    struct mapping **at = &mappings, *m;
+    while (*at && (*at)->data != map->data) at = &(*at)->next;
+    m = *at;
+    if (m) *at = m->next;
+    pthread_mutex_unlock(&mappings_lock);
+    free(m);
+}
+
+int siren_map_find(const void *address, char *path, size_t size, uint64_t *offset)
+{
+    uintptr_t a = (uintptr_t)address;
+    pthread_mutex_lock(&mappings_lock);
+    const struct mapping *m = mappings;
+    while (m && a - (uintptr_t)m->data >= m->size) m = m->next;
+    if (m) {
+        size_t n = strlen(m->path);
+        if (n >= size) n = size - 1;
+        memcpy(path, m->path, n);
+        path[n] = 0;
+        *offset = a - (uintptr_t)m->data;
+    }
+    pthread_mutex_unlock(&mappings_lock);
+    return m != NULL;
+}
+
+/* ---- mapping ---- */
 
 int siren_map_open(struct siren_map *out, const char *path, struct siren_error *err)
 {
@@ -37,12 +95,19 @@ int siren_map_open(struct siren_map *out, const char *path, struct siren_error *
         out->size = (size_t)st.st_size;
     }
     close(fd);
+    if (out->data && remember(out, path)) {
+        siren_map_close(out);
+        return siren_fail_memory(err, "the list of mapped files", strlen(path));
+    }
     return SIREN_OK;
 }
 
 void siren_map_close(struct siren_map *map)
 {
-    if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
+    if (map->data) {
+        forget(map);
+        munmap((void *)(uintptr_t)map->data, map->size);
+    }
     *map = (struct siren_map){0};
 }
 
@@ -50,6 +115,8 @@ void siren_map_release(const struct siren_map *map)
 {
     if (map->data) madvise((void *)(uintptr_t)map->data, map->size, MADV_DONTNEED);
 }
+
+/* ---- reading ---- */
 
 /* Everything the stream has, into a growing buffer with room for a final NUL. */
 static int read_all(struct stream *s, char **data, size_t *size, size_t max_bytes,

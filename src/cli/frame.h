@@ -41,6 +41,10 @@ int cli_is_own_option(const struct cli_command *command, const struct cli_option
 /* Fills command, values and args from argv; 0 or SIREN_EINVAL with cli->err. */
 int cli_parse(struct cli *cli, int argc, char **argv);
 
+/* A read of a mapped file that another program has cut short says so and ends the program with 1;
+ * any other SIGBUS does what it did. */
+void cli_catch_bus_errors(void);
+
 const char *cli_group_title(enum cli_group group);
 void cli_help_overview(FILE *out, int color);
 void cli_help_command(const struct cli_command *command, FILE *out, int color);

@@ -49,6 +49,7 @@ int main(int argc, char **argv)
     struct cli_state state = {0};
     struct cli cli = {.state = &state};
     int status = 0, rc = SIREN_OK;
+    cli_catch_bus_errors();
     if (argc < 2) {
         cli_help_overview(stdout, use_color(&cli));
     } else if ((rc = cli_parse(&cli, argc, argv)) != 0) {
