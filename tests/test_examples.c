@@ -112,6 +112,12 @@ static void reasoned_examples_are_in_format_and_end_the_turn(void **state)
         assert_int_equal(siren_answer_parse(whole, 1, 5, 5, &rating),
                          SIREN_ANSWER_FORMAT | SIREN_ANSWER_NUMBER);
         assert_true(rating == x->rating);
+        /* the rating's own tokens */
+        char *answer = text_of(x->ids + x->answer, x->n_answer), label[24];
+        siren_rating_text(x->rating, label);
+        assert_string_equal(answer, label);
+        assert_true(x->answer > x->n_prompt);
+        free(answer);
         /* the candidate's own topic, where the sketch has it */
         n_named += strstr(whole, app.topic_names[x->target.item % N_TOPICS]) != NULL;
         free(whole);

@@ -202,6 +202,32 @@ static void test_learns_rationales(void **state)
     check_learns("learns rationales", SIREN_COT, 0.1);
 }
 
+/* Loss on valid before the first step, with this weight of the rating's token. */
+static double first_loss(const char *folder, double weight)
+{
+    static struct bench b;
+    bench_open(&b, folder, SIREN_COT, 2);
+    b.options.answer_weight = weight;
+    b.training.loop.eval_first = 1;
+    b.training.loop.max_steps = 1;
+    MUST(bench_run(&b, 1000));
+    json_t *log = trainer_read_log(b.folder, ERR);
+    const json_t *valid = json_object_get(json_array_get(log, 0), "valid");
+    double loss = json_number_value(json_object_get(valid, "loss"));
+    json_decref(log);
+    bench_close(&b);
+    return loss;
+}
+
+/* The rating's −log p comes on top, by its weight. */
+static void test_answer_weight(void **state)
+{
+    double none = first_loss("weight 0", 0), two = first_loss("weight 2", 2),
+           five = first_loss("weight 5", 5);
+    assert_true(two > none);
+    assert_float_equal((five - none) / (two - none), 2.5, 1e-4);
+}
+
 /* ---- the same bits ---- */
 
 static void test_threads_kernels_memory(void **state)
@@ -602,6 +628,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_learns_ratings),
         cmocka_unit_test(test_learns_rationales),
+        cmocka_unit_test(test_answer_weight),
         cmocka_unit_test(test_threads_kernels_memory),
         cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_all_weights),

@@ -44,6 +44,34 @@ static int join(struct example *e, const struct siren_prompt_ids *prompt, const 
     return 0;
 }
 
+/* The first n tokens of a response are those of its first `bytes` bytes. */
+static int tokens_of(const struct maker *m, const char *response, size_t bytes, const int32_t *ids,
+                     size_t n_ids, size_t *n, struct siren_error *err)
+{
+    int32_t *head;
+    int rc = siren_tokenizer_encode(m->lm->tokenizer, response, bytes, SIREN_ENCODE_PLAIN, &head, n,
+                                    err);
+    if (rc) return rc;
+    if (*n > n_ids || memcmp(head, ids, *n * sizeof *ids) != 0) *n = 0;
+    free(head);
+    return 0;
+}
+
+static int find_answer(const struct maker *m, struct example *e, const char *response,
+                       const int32_t *ids, size_t n_ids, struct siren_error *err)
+{
+    const char *open = strstr(response, "<answer>"), *close = strstr(response, "</answer>");
+    size_t from = 0, to = 0;
+    if (!open || !close) return 0;
+    int rc = tokens_of(m, response, (size_t)(open - response) + strlen("<answer>"), ids, n_ids,
+                       &from, err);
+    if (!rc) rc = tokens_of(m, response, (size_t)(close - response), ids, n_ids, &to, err);
+    if (rc || !from || to <= from) return rc;
+    e->answer = e->n_prompt + from;
+    e->n_answer = to - from;
+    return 0;
+}
+
 static int add_rationale(const struct maker *m, struct example *e,
                          const struct siren_target_input *in, const struct siren_prompt_ids *prompt,
                          struct siren_error *err)
@@ -62,6 +90,7 @@ static int add_rationale(const struct maker *m, struct example *e,
         rc = siren_tokenizer_encode(m->lm->tokenizer, r.text + r.response,
                                     strlen(r.text + r.response), SIREN_ENCODE_PLAIN, &ids, &n, err);
     if (!rc) rc = join(e, prompt, ids, n, m->stop, err);
+    if (!rc) rc = find_answer(m, e, r.text + r.response, ids, n, err);
     free(ids);
     rationale_clear(&r);
     return rc;

@@ -18,6 +18,9 @@ struct example {
     int32_t *ids;    /* (n_ids): prompt, then response */
     size_t n_prompt; /* at least 1 */
     size_t n_ids;    /* more than n_prompt */
+    /* SIREN_COT: the rating's tokens within "<answer>" and "</answer>"; both 0 where the tokenizer
+     * joins them with what stands beside them. */
+    size_t answer, n_answer;
 };
 struct examples {
     struct example *list;

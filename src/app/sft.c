@@ -61,9 +61,12 @@ static int cot_read(void *context, size_t item, struct siren_forest *forest, dou
     size_t n = e->n_ids - e->n_prompt;
     *loss = 0;
     for (size_t i = 0; i < n; i++) {
-        *loss -= (double)*siren_forest_output(forest, outputs[i]) / (double)n;
+        size_t at = e->n_prompt + i;
+        int rating = at >= e->answer && at < e->answer + e->n_answer;
+        double weight = 1 / (double)n + (rating ? s->options->answer_weight : 0);
+        *loss -= weight * (double)*siren_forest_output(forest, outputs[i]);
         if (coefficient != 0)
-            *siren_forest_gradient(forest, outputs[i]) = (float)(-coefficient / (double)n);
+            *siren_forest_gradient(forest, outputs[i]) = (float)(-coefficient * weight);
     }
     return 0;
 }
@@ -213,8 +216,22 @@ static json_t *settings_of(const struct sft *s)
         json_object_set_new(j, "loss", loss);
     } else {
         json_decref(loss);
+        /* Only where asked for: runs begun before there was one go on. */
+        if (s->options->answer_weight > 0)
+            json_object_set_new(j, "answer_weight", json_real(s->options->answer_weight));
     }
     return j;
+}
+
+static int check_answers(const struct sft *s, struct siren_error *err)
+{
+    int cot = s->training->predict.mode == SIREN_COT;
+    for (size_t i = 0; i < s->examples.n && cot && s->options->answer_weight > 0; i++)
+        if (!example_of(s, i)->n_answer)
+            return siren_fail(err, SIREN_EUNSUPPORTED,
+                              "this model's tokenizer joins ratings with their tags: a rating has "
+                              "no tokens of its own that could weigh more");
+    return 0;
 }
 
 static int check(const struct training *t, const struct sft_options *o, struct siren_error *err)
@@ -226,6 +243,9 @@ static int check(const struct training *t, const struct sft_options *o, struct s
         return siren_fail(err, SIREN_EINVAL,
                           "weights of %g and %g for CE and RPS: expected not negative, not both 0",
                           l->ce, l->rps);
+    if (!(o->answer_weight >= 0 && isfinite(o->answer_weight)))
+        return siren_fail(err, SIREN_EINVAL, "a weight of %g for the rating, expected 0 or more",
+                          o->answer_weight);
     if (!(l->smoothing >= 0 && l->smoothing < 1))
         return siren_fail(err, SIREN_EINVAL, "label smoothing %g, expected 0 to below 1",
                           l->smoothing);
@@ -242,6 +262,7 @@ int sft_train(struct training *training, const struct sft_options *options,
     int rc = check(training, options, err);
     if (!rc) rc = training_rows(training, &s.rows, err);
     if (!rc) rc = make_examples(&s, err);
+    if (!rc) rc = check_answers(&s, err);
     if (!rc && cot) rc = place_outputs(&s, err);
     if (!rc && !cot) rc = labels_create(&s.labels, training->app, training->lm, &s.examples, err);
     if (!rc) rc = training_adapter(training, &adapter, err);

@@ -9,10 +9,12 @@
 struct sft_options {
     /* training.predict.mode says what is learned:
      * SIREN_COT  the tokens of a rationale, its answer and the end of the turn: the loss of a row
-     *            is the mean of −log p over these tokens, the metric on valid the mean over rows
+     *            is the mean of −log p over these tokens, and answer_weight times the −log p of the
+     *            rating; the metric on valid the mean over rows
      * SIREN_AO   the rating: `loss` on the scores of the labels (the joint log-probabilities of
      *            their tokens), the metric the MAE of the median */
     struct siren_rating_loss loss; /* kd is 0 */
+    double answer_weight;          /* SIREN_COT; >= 0 */
 };
 
 int sft_train(struct training *training, const struct sft_options *options,

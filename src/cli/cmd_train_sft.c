@@ -10,7 +10,8 @@ static int run(struct cli *cli)
     struct trainer_result result;
     struct sft_options options = {.loss = {.ce = cli_float(cli, "ce"),
                                            .rps = cli_float(cli, "rps"),
-                                           .smoothing = cli_float(cli, "smoothing")}};
+                                           .smoothing = cli_float(cli, "smoothing")},
+                                  .answer_weight = cli_float(cli, "answer-weight")};
     int rc = training_open(cli, &t, "sft");
     if (rc) return rc;
     t.training.predict.mode = strcmp(cli_string(cli, "response"), "ao") ? SIREN_COT : SIREN_AO;
@@ -46,6 +47,15 @@ const struct cli_command cmd_train_sft = {
                                      .initial = "ao",
                                      .choices = "ao|cot",
                                      .help = "what is learned: the rating, or a rationale with it"},
+                                    {.name = "answer-weight",
+                                     .type = CLI_FLOAT,
+                                     .argument = "W",
+                                     .initial = "0",
+                                     .min = 0,
+                                     .max = 1e6,
+                                     .help = "for rationales: weight of the rating's own token, "
+                                             "beside the mean over all tokens of 1; at 0 the form "
+                                             "is learned and hardly the rating"},
                                     {.name = "ce",
                                      .type = CLI_FLOAT,
                                      .argument = "W",
