@@ -41,8 +41,10 @@ films() {
     once topics topics films.siren --namer tfidf
 }
 
-# SPEC 6.4: 480 rationales teach the form.
+# SPEC 6.4: rationales teach the form, and, by --answer-weight, the rating.  Rows are the last train row
+# of each user: train's ratings move with a user's position, and these are nearest to valid's.
 warm_start() {
-    training warm sft -m "$base" --response cot --rows 480 --batch 16 --epochs 1 --lr 1e-3 \
-        --lora-targets all --rank 8 --eval-rows 32 --eval-every 15 --seed 1
+    training warm sft -m "$base" --response cot --split train:last --rows 800 --batch 16 --epochs 1 \
+        --lr 1e-3 --answer-weight 1 --lora-targets all --rank 8 --eval-rows 48 --eval-every 25 --seed 1
+    once stage0 model export "$base" --adapter warm/adapter --dtype bf16 --out stage0
 }

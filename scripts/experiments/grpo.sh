@@ -9,15 +9,16 @@ steps=${2:-100}
 . "$(dirname "$0")/common.sh"
 films
 warm_start
-training grpo grpo -m "$base" --adapter warm/adapter --split train:last --answers 8 --batch 8 \
-    --lr 2e-4 --warmup 5 --max-tokens 160 --epochs 2 --max-steps "$steps" --eval-rows 100 \
-    --eval-every 20 --eval-first --texts-every 10 --checkpoint-every 10 --seed 1
+training grpo grpo -m stage0 --split train:last --answers 8 --batch 12 --flat-groups skip --lr 1e-4 \
+    --warmup 5 --lora-targets q,v --max-tokens 160 --epochs 2 --max-steps "$steps" --eval-rows 150 \
+    --eval-every 25 --eval-first --texts-every 10 --checkpoint-every 10 --seed 1
 for stage in warm grpo; do
-    judged=(eval films.siren -m "$base" --adapter "$stage/adapter" --split valid:B --compute "$compute")
+    judged=(eval films.siren -m stage0 --split valid:B --compute "$compute")
+    [ $stage = warm ] || judged+=(--adapter grpo/adapter)
     once "$stage-reasoning" "${judged[@]}" -n 1000 --reasoning --max-tokens 200 --name "$stage CoT"
     once "$stage-answer" "${judged[@]}" -n 1000 --name "$stage AO"
     once "$stage-swapped" "${judged[@]}" -n 300 --reasoning --max-tokens 200 --swap-sketch \
         --name "$stage CoT, another's sketch"
 done
-once habit baselines films.siren --split valid
+once habit baselines films.siren --split valid --fit-on train:last --fit-rows 800
 "$siren" runs films.siren

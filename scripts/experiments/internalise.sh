@@ -1,20 +1,22 @@
 #!/bin/bash
 # Stage 2 on Movies (docs/results/internalise.md): scripts/experiments/internalise.sh FOLDER [ADAPTER]
 #
-# ADAPTER is the teacher (FOLDER/grpo/adapter if it is there, else the warm start): merged into the
-# model, it reasons greedily on the last train row of 2,000 users, and adapters learn on the same rows
-# to answer at once: every loss with LoRA on keys and values, then every choice of targets.  One epoch
-# each, chosen on users of half A of valid, judged on 600 rows of half B.  Eight hours on two cores; in
-# the order in which the results matter.
+# The teacher is FOLDER/stage0, the warm start's model, with ADAPTER (FOLDER/grpo/adapter if it is
+# there; none: the warm start itself).  Merged, it reasons greedily on the last train row of 2,000
+# users, and adapters learn on the same rows to answer at once: every loss with LoRA on keys and
+# values, then every choice of targets.  One epoch each, chosen on users of half A of valid, judged on
+# 600 rows of half B.  Eight hours on two cores; in the order in which the results matter.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 teacher=${2:+$(realpath "$2")}
 . "$(dirname "$0")/common.sh"
 films
-if [ -z "$teacher" ]; then
-    [ -d grpo/adapter ] || warm_start
-    teacher=$([ -d grpo/adapter ] && echo grpo/adapter || echo warm/adapter)
+warm_start
+[ -n "$teacher" ] || [ ! -d grpo/adapter ] || teacher=grpo/adapter
+if [ -n "$teacher" ]; then
+    once stage1 model export stage0 --adapter "$teacher" --dtype bf16 --out stage1
+else
+    ln -sfn stage0 stage1
 fi
-once stage1 model export "$base" --adapter "$teacher" --dtype bf16 --out stage1
 once states train teach films.siren -m stage1 --out states.bin --split train:last --rows 2000 \
     --max-tokens 200 --compute "$compute" --seed 1
 
