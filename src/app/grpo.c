@@ -181,6 +181,22 @@ static int open_policy(struct job *j, struct siren_error *err)
     return policy_create(&j->policy, &o, &j->write, &models, err);
 }
 
+/* The loss of a policy says nothing about what it is worth: rewards and errors do. */
+static const struct trainer_chart charts[] = {
+    {"curve.svg",
+     "Reward and error",
+     {{"reward", "reward of a step's texts"},
+      {"in_format", "share of them in format"},
+      {"valid.mae", "MAE on valid, reasoned"},
+      {"valid.answer_only.mae", "MAE on valid, answered at once"}}},
+    {"length.svg",
+     "Length of the texts",
+     {{"length", "tokens a text"}, {"valid.tokens_a_text", "tokens a text on valid"}}},
+    {"policy.svg",
+     "The policy",
+     {{"kl", "KL to the start, a token"}, {"entropy", "entropy, a token"}}},
+};
+
 static int run(struct job *j, struct trainer_result *result, const volatile int *cancel,
                struct siren_error *err)
 {
@@ -190,6 +206,8 @@ static int run(struct job *j, struct trainer_result *result, const volatile int 
     json_t *settings = training_settings(t, &j->rows);
     int rc;
     task.metric = "mae";
+    task.charts = charts;
+    task.n_charts = sizeof charts / sizeof *charts;
     if (j->rows.n_valid) task.evaluate = evaluate;
     json_object_set_new(settings, "grpo", grpo_settings(j->options));
     if (t->lm->session) siren_session_use_adapter(t->lm->session, j->adapter);

@@ -498,9 +498,9 @@ int trainer_run(const struct trainer_task *task, const struct trainer_subject *s
     resumed = !rc && t.folder.saved;
     if (!rc) rc = run(&t, err);
     if (!rc)
-        rc = trainer_curve(t.folder.path, task->metric, err);
+        rc = trainer_charts(t.folder.path, task, err);
     else if (rc == SIREN_ECANCEL)
-        trainer_curve(t.folder.path, task->metric, NULL);
+        trainer_charts(t.folder.path, task, NULL);
     report(&t, result);
     result->resumed = resumed;
     tear_down(&t);

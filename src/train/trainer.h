@@ -61,6 +61,17 @@ struct trainer_batch {
 };
 
 /* Functions return 0 or an error code; those marked [optional] may be NULL. */
+/* A chart of the log, in the run's folder: fields of its lines against the step.  "reward" is a
+ * step's; "valid.mae", "valid.answer_only.mae" an evaluation's, drawn with marks. */
+enum { TRAINER_SERIES = 4 };
+struct trainer_chart {
+    const char *file, *title; /* "curve.svg", "Learning curve" */
+    struct {
+        const char *field, *label;
+    } series[TRAINER_SERIES]; /* up to the first without a field; those without a number are left
+                                 out */
+};
+
 struct trainer_task {
     void *context;
     const char *metric; /* what evaluate() returns, for the log: "mae", "loss" */
@@ -101,6 +112,10 @@ struct trainer_task {
     int (*evaluate)(void *context, double *metric, json_t *fields,
                     const struct siren_progress *progress, struct siren_error *err);
 
+    /* [optional] Drawn when the run ends or stops; none: curve.svg, of loss and metric. */
+    const struct trainer_chart *charts;
+    size_t n_charts;
+
     /* [optional] An item in words for messages: "user 12, item 34". */
     void (*describe)(void *context, size_t item, char *text, size_t size);
 };
@@ -112,7 +127,7 @@ struct trainer_subject {
     struct siren_adapter *adapter; /* made trainable by the trainer; set on every root */
     const char *base_identity;     /* for the adapter's files */
 
-    struct siren_params params;     /* adapter NULL: these */
+    struct siren_params params; /* adapter NULL: these */
     /* After each step, and after a checkpoint was read; NULL: nothing to do. */
     int (*changed)(void *context, struct siren_error *err);
     /* The best parameters, into the run's folder under a name of one's own; NULL: not saved. */

@@ -29,74 +29,88 @@ json_t *trainer_read_log(const char *folder, struct siren_error *err)
     return NULL;
 }
 
-struct curve {
-    double *steps, *losses, *tested, *metrics;
-    size_t n_steps, n_tested;
+/* ---- charts ---- */
+
+struct drawn {
+    struct siren_series series[TRAINER_SERIES];
+    double *numbers[TRAINER_SERIES]; /* (2, lines): steps, then values */
+    size_t n;
 };
 
-static double number(const json_t *object, const char *key)
+/* A path of keys joined by dots; NAN: no number is there. */
+static double number(const json_t *object, const char *path)
 {
-    const json_t *value = json_object_get(object, key);
-    return json_is_number(value) ? json_number_value(value) : NAN;
+    char key[64];
+    size_t n;
+    for (; object; path += n + 1) {
+        n = strcspn(path, ".");
+        if (n >= sizeof key) return NAN;
+        memcpy(key, path, n);
+        key[n] = '\0';
+        object = json_object_get(object, key);
+        if (!path[n]) break;
+    }
+    return json_is_number(object) ? json_number_value(object) : NAN;
 }
 
-static int allocate(struct curve *c, size_t n)
+static int add_series(struct drawn *d, const json_t *log, const char *field, const char *label,
+                      struct siren_error *err)
 {
-    c->steps = alloc_array(n + 1, sizeof *c->steps);
-    c->losses = alloc_array(n + 1, sizeof *c->losses);
-    c->tested = alloc_array(n + 1, sizeof *c->tested);
-    c->metrics = alloc_array(n + 1, sizeof *c->metrics);
-    return c->steps && c->losses && c->tested && c->metrics;
-}
-
-static void collect(struct curve *c, const json_t *log, const char *metric)
-{
-    size_t i;
+    size_t lines = json_array_size(log), n = 0, i;
+    double *x = alloc_array(2 * lines + 1, sizeof *x), *y = x + lines;
     json_t *line;
+    if (!x) return siren_fail_memory(err, "a chart", 2 * lines * sizeof *x);
     json_array_foreach(log, i, line)
     {
-        const json_t *valid = json_object_get(line, "valid");
-        if (valid) {
-            c->tested[c->n_tested] = number(line, "step");
-            c->metrics[c->n_tested++] = number(valid, metric);
-        } else {
-            c->steps[c->n_steps] = number(line, "step");
-            c->losses[c->n_steps++] = number(line, "loss");
-        }
+        double value = number(line, field);
+        if (!isfinite(value)) continue;
+        x[n] = number(line, "step");
+        y[n++] = value;
     }
+    d->numbers[d->n] = x;
+    d->series[d->n] = (struct siren_series){
+        .label = label, .n = n, .x = x, .y = y, .points = !strncmp(field, "valid.", 6)};
+    d->n += n > 0;
+    if (!n) free(x);
+    return 0;
 }
 
-int trainer_curve(const char *folder, const char *metric, struct siren_error *err)
+static int draw(const char *folder, const json_t *log, const struct trainer_chart *chart,
+                struct siren_error *err)
 {
-    struct curve c = {0};
-    struct buf path = {0}, label = {0};
-    json_t *log = trainer_read_log(folder, err);
-    if (!log) return err ? err->code : SIREN_EIO;
-    if (!metric) metric = "metric";
-    int rc = allocate(&c, json_array_size(log)) ? 0 : siren_fail_memory(err, "a curve", 0);
-    if (!rc) {
-        collect(&c, log, metric);
-        buf_printf(&label, "%s on valid", metric);
-        buf_printf(&path, "%s/curve.svg", folder);
-        struct siren_series series[] = {
-            {.label = "loss of a step", .n = c.n_steps, .x = c.steps, .y = c.losses},
-            {.label = buf_text(&label),
-             .n = c.n_tested,
-             .x = c.tested,
-             .y = c.metrics,
-             .points = 1}};
-        struct siren_plot plot = {.title = "Learning curve",
-                                  .x = {.label = "step"},
-                                  .series = series,
-                                  .n_series = c.n_tested ? 2 : 1};
+    struct drawn d = {0};
+    struct buf path = {0};
+    int rc = 0;
+    for (int i = 0; i < TRAINER_SERIES && chart->series[i].field && !rc; i++)
+        rc = add_series(&d, log, chart->series[i].field, chart->series[i].label, err);
+    buf_printf(&path, "%s/%s", folder, chart->file);
+    if (!rc && d.n) {
+        struct siren_plot plot = {
+            .title = chart->title, .x = {.label = "step"}, .series = d.series, .n_series = d.n};
         rc = siren_plot_write(&plot, buf_text(&path), err);
     }
     buf_free(&path);
-    buf_free(&label);
-    free(c.steps);
-    free(c.losses);
-    free(c.tested);
-    free(c.metrics);
+    for (size_t i = 0; i < d.n; i++) free(d.numbers[i]);
+    return rc;
+}
+
+int trainer_charts(const char *folder, const struct trainer_task *task, struct siren_error *err)
+{
+    struct buf field = {0}, label = {0};
+    const char *metric = task->metric ? task->metric : "metric";
+    buf_printf(&field, "valid.%s", metric);
+    buf_printf(&label, "%s on valid", metric);
+    const struct trainer_chart curve = {
+        "curve.svg",
+        "Learning curve",
+        {{"loss", "loss of a step"}, {buf_text(&field), buf_text(&label)}}};
+    json_t *log = trainer_read_log(folder, err);
+    int rc = log ? 0 : err ? err->code : SIREN_EIO;
+    const struct trainer_chart *charts = task->n_charts ? task->charts : &curve;
+    for (size_t i = 0; i < (task->n_charts ? task->n_charts : 1) && !rc; i++)
+        rc = draw(folder, log, &charts[i], err);
     json_decref(log);
+    buf_free(&field);
+    buf_free(&label);
     return rc;
 }

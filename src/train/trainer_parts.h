@@ -98,6 +98,6 @@ int trainer_folder_save(struct trainer_folder *folder, struct siren_params param
 
 /* ---- trainer_curve.c ---- */
 
-int trainer_curve(const char *folder, const char *metric, struct siren_error *err);
+int trainer_charts(const char *folder, const struct trainer_task *task, struct siren_error *err);
 
 #endif
