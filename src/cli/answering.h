@@ -7,109 +7,59 @@
 #include "siren/calibration.h"
 
 /* Options of a command's own, to stand in its table. */
+#define FOLD_OPTION                                                                                \
+    OPTION_INT("fold", "N", "-1", -1, 254,                                                         \
+               "the fold that is the test set, where the workspace has folds")
 #define ROW_OPTIONS                                                                                \
-    {.name = "fold",                                                                               \
-     .type = CLI_INT,                                                                              \
-     .argument = "N",                                                                              \
-     .initial = "-1",                                                                              \
-     .min = -1,                                                                                    \
-     .max = 254,                                                                                   \
-     .help = "the fold that is the test set, where the workspace has folds"},                      \
-    {                                                                                              \
-        .name = "limit", .letter = 'n', .type = CLI_INT, .argument = "N", .initial = "0",          \
-        .min = 0, .max = 1e12, .help = "rows, drawn with --seed; 0: all"                           \
-    }
+    FOLD_OPTION,                                                                                   \
+        OPTION_INT("limit", "N", "0", 0, 1e12, "rows, drawn with --seed; 0: all", .letter = 'n')
+
+#define TEMPLATE_OPTION                                                                            \
+    OPTION_STRING("chat-template", "FILE", NULL,                                                   \
+                  "a chat template of your own instead of the model's")
 /* What prompts say: read by answering_prompt(). */
 #define PROMPT_OPTIONS                                                                             \
-    {.name = "strategy",                                                                           \
-     .type = CLI_STRING,                                                                           \
-     .argument = "WORDS",                                                                          \
-     .help = "what the prompt says of the user, joined by '+': recent, more, sketch, counts, "     \
-             "profile, habit; description for the item's; or none (default recent+sketch, or "     \
-             "recent where there are no topics)"},                                                 \
-        {.name = "recent",                                                                         \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "10",                                                                          \
-         .min = 1,                                                                                 \
-         .max = 1000,                                                                              \
-         .help = "ratings shown by `recent`"},                                                     \
-        {.name = "more",                                                                           \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "50",                                                                          \
-         .min = 1,                                                                                 \
-         .max = 1000,                                                                              \
-         .help = "ratings shown by `more`"},                                                       \
-        {.name = "majority",                                                                       \
-         .type = CLI_FLAG,                                                                         \
-         .help = "the sketch judges topics by majority instead of by the mean rating"},            \
-        {.name = "decay",                                                                          \
-         .type = CLI_FLAG,                                                                         \
-         .help = "the sketch forgets with a half-life of one year"},                               \
-        {.name = "prompt-limit",                                                                   \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "2048",                                                                        \
-         .min = 64,                                                                                \
-         .max = 1000000,                                                                           \
-         .help = "tokens of a prompt; longer ones lose ratings from the middle of the history"},   \
-    {                                                                                              \
-        .name = "chat-template", .type = CLI_STRING, .argument = "FILE",                           \
-        .help = "a chat template of your own instead of the model's"                               \
-    }
+    OPTION_STRING(                                                                                 \
+        "strategy", "WORDS", NULL,                                                                 \
+        "what the prompt says of the user, joined by '+': recent, more, sketch, counts, "          \
+        "profile, habit; description for the item's; or none (default recent+sketch, or "          \
+        "recent where there are no topics)"),                                                      \
+        OPTION_INT("recent", "N", "10", 1, 1000, "ratings shown by `recent`"),                     \
+        OPTION_INT("more", "N", "50", 1, 1000, "ratings shown by `more`"),                         \
+        OPTION_FLAG("majority",                                                                    \
+                    "the sketch judges topics by majority instead of by the mean rating"),         \
+        OPTION_FLAG("decay", "the sketch forgets with a half-life of one year"),                   \
+        OPTION_INT("prompt-limit", "N", "2048", 64, 1000000,                                       \
+                   "tokens of a prompt; longer ones lose ratings from the middle of the history"), \
+        TEMPLATE_OPTION
 
 /* And how they are answered: read by answering_options(). */
 #define ANSWER_OPTIONS                                                                             \
     PROMPT_OPTIONS,                                                                                \
-    {                                                                                              \
-        .name = "reasoning", .type = CLI_FLAG,                                                     \
-        .help = "let the model reason before it answers (slow), instead of reading the rating "    \
-                "off its next-token distribution"                                                  \
-    }
+        OPTION_FLAG(                                                                               \
+            "reasoning",                                                                           \
+            "let the model reason before it answers (slow), instead of reading the rating "        \
+            "off its next-token distribution")
 
 #define SAMPLING_OPTIONS(tokens)                                                                   \
-    {.name = "temperature",                                                                        \
-     .type = CLI_FLOAT,                                                                            \
-     .argument = "T",                                                                              \
-     .initial = "0",                                                                               \
-     .min = 0,                                                                                     \
-     .max = 100,                                                                                   \
-     .help = "sampling temperature; 0 takes the most probable token"},                             \
-        {.name = "top-p",                                                                          \
-         .type = CLI_FLOAT,                                                                        \
-         .argument = "P",                                                                          \
-         .initial = "1",                                                                           \
-         .min = 0,                                                                                 \
-         .max = 1,                                                                                 \
-         .help = "sample from the most probable tokens that make up P"},                           \
-        {.name = "top-k",                                                                          \
-         .type = CLI_INT,                                                                          \
-         .argument = "K",                                                                          \
-         .initial = "0",                                                                           \
-         .min = 0,                                                                                 \
-         .max = 1000000,                                                                           \
-         .help = "sample from the K most probable tokens; 0: from all"},                           \
-    {                                                                                              \
-        .name = "max-tokens", .type = CLI_INT, .argument = "N", .initial = tokens, .min = 1,       \
-        .max = 1000000, .help = "longest answer"                                                   \
-    }
+    OPTION_FLOAT("temperature", "T", "0", 0, 100,                                                  \
+                 "sampling temperature; 0 takes the most probable token"),                         \
+        OPTION_FLOAT("top-p", "P", "1", 0, 1,                                                      \
+                     "sample from the most probable tokens that make up P"),                       \
+        OPTION_INT("top-k", "K", "0", 0, 1000000,                                                  \
+                   "sample from the K most probable tokens; 0: from all"),                         \
+        OPTION_INT("max-tokens", "N", tokens, 1, 1000000, "longest answer")
 
 /* For commands whose answering_options() take the sampling options. */
 #define SAMPLES_OPTION                                                                             \
-    {                                                                                              \
-        .name = "samples", .type = CLI_INT, .argument = "N", .initial = "0", .min = 0,             \
-        .max = 1000,                                                                               \
-        .help = "with --reasoning: the mean, over N sampled texts, of the distribution over the "  \
-                "ratings after each text (N > 1 needs a --temperature); 0: the number that one "   \
-                "text gives"                                                                       \
-    }
+    OPTION_INT("samples", "N", "0", 0, 1000,                                                       \
+               "with --reasoning: the mean, over N sampled texts, of the distribution over the "   \
+               "ratings after each text (N > 1 needs a --temperature); 0: the number that one "    \
+               "text gives")
 
 #define CALIBRATION_OPTION                                                                         \
-    {                                                                                              \
-        .name = "calibration", .type = CLI_STRING, .argument = "FILE",                             \
-        .help = "make the distributions of the model's with this file of `siren calibrate`"        \
-    }
+    OPTION_STRING("calibration", "FILE", NULL,                                                     \
+                  "make the distributions of the model's with this file of `siren calibrate`")
 /* Its file, where one is given, into options->calibration, which the command frees
  * (siren_calibration_free). */
 int answering_calibration(struct cli *cli, struct siren_predict_options *options);

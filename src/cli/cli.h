@@ -50,6 +50,30 @@ struct cli_option {
     const char *environment; /* a variable that replaces `initial` when it is set */
 };
 
+/* Rows of a table with many of them, a call each; what follows the help are further fields, such
+ * as .letter = 'o'. */
+#define OPTION_FLAG(word, explanation)                                                             \
+    {                                                                                              \
+        .name = word, .type = CLI_FLAG, .help = explanation                                        \
+    }
+#define OPTION_STRING(word, what, from, explanation, ...)                                          \
+    {                                                                                              \
+        .name = word, .type = CLI_STRING, .argument = what, .initial = from, .help = explanation,  \
+        __VA_ARGS__                                                                                \
+    }
+#define OPTION_CHOICE(word, what, from, list, explanation)                                         \
+    {                                                                                              \
+        .name = word, .type = CLI_CHOICE, .argument = what, .initial = from, .choices = list,      \
+        .help = explanation                                                                        \
+    }
+#define OPTION_NUMBER(kind, word, what, from, low, high, explanation, ...)                         \
+    {                                                                                              \
+        .name = word, .type = kind, .argument = what, .initial = from, .min = low, .max = high,    \
+        .help = explanation, __VA_ARGS__                                                           \
+    }
+#define OPTION_INT(...) OPTION_NUMBER(CLI_INT, __VA_ARGS__)
+#define OPTION_FLOAT(...) OPTION_NUMBER(CLI_FLOAT, __VA_ARGS__)
+
 struct cli_example {
     const char *command; /* "siren rank films.siren --user 42 --top 10" */
     const char *explanation;
@@ -77,7 +101,7 @@ enum cli_common {
     CLI_USER = 1 << 5,    /* --user ID */
     CLI_ITEM = 1 << 6,    /* --item ID, may be repeated: cli_count(), cli_string_at() */
     CLI_SPLIT = 1 << 7,   /* --split NAME */
-    CLI_ISA = 1 << 8,     /* --isa auto|portable|avx2|avx512|amx, --compute f32|bf16, or $SIREN_… */
+    CLI_ISA = 1 << 8, /* --isa auto|portable|avx2|avx512|amx, --compute f32|bf16, or $SIREN_… */
     CLI_ADAPTER = 1 << 9, /* --adapter DIR, of the model */
 };
 

@@ -63,51 +63,43 @@ static int run(struct cli *cli)
     return rc;
 }
 
-#define NUMBER(word, kind, text, from, low, high, explanation)                                     \
-    {                                                                                              \
-        .name = word, .type = kind, .argument = text, .initial = from, .min = low, .max = high,    \
-        .help = explanation                                                                        \
-    }
-#define CHOICE(word, text, from, list, explanation)                                                \
-    {                                                                                              \
-        .name = word, .type = CLI_CHOICE, .argument = text, .initial = from, .choices = list,      \
-        .help = explanation                                                                        \
-    }
-
 static const struct cli_option options[] = {
-    NUMBER("answers", CLI_INT, "N", "8", 2, 1000, "texts sampled for each prompt"),
-    NUMBER("updates", CLI_INT, "N", "1", 1, 100, "steps of the optimiser for each batch of texts"),
-    CHOICE("reward", "KIND", "linear", "linear|squared|rps",
-           "for the rating: by distance, by squared distance, or by the ranked probability score "
-           "of the distribution over the ratings behind the reasoning"),
-    NUMBER("length-cost", CLI_FLOAT, "X", "0", 0, 100,
-           "taken from the reward of a text of "
-           "--max-tokens; of shorter ones in proportion"),
-    CHOICE("advantage", "KIND", "grpo", "grpo|dr-grpo|leave-one-out",
-           "reward less the group's mean over its deviation; without the deviation; less the mean "
-           "of the others"),
-    CHOICE("flat-groups", "WHAT", "keep", "keep|skip|resample",
-           "groups with equal rewards: count in the mean, are left out, or other prompts take "
-           "their place"),
-    {.name = "mask-truncated", .type = CLI_FLAG, .help = "learn nothing from texts that were cut"},
-    NUMBER("clip-low", CLI_FLOAT, "X", "0.2", 0, 1, "the ratio is clipped below 1 − X"),
-    NUMBER("clip-high", CLI_FLOAT, "X", "0.2", 0, 100, "… and above 1 + X"),
-    NUMBER("dual-clip", CLI_FLOAT, "C", "3", 0, 1e6, "bound of the loss for bad texts; 0: none"),
-    NUMBER("kl", CLI_FLOAT, "X", "0.001", 0, 100, "weight of the KL to the frozen start"),
-    CHOICE("kl-kind", "KIND", "k3", "k1|k2|k3", "its estimator"),
-    NUMBER("entropy", CLI_FLOAT, "X", "0", -10, 10, "weight of the entropy, which is raised"),
-    CHOICE("mean-over", "WHAT", "token", "token|sequence|constant",
-           "the loss: mean over tokens, over texts, or sums over --max-tokens (Dr. GRPO)"),
-    NUMBER("eval-samples", CLI_INT, "N", "0", 0, 1000,
-           "texts of a row in evaluation; 0: one, "
-           "greedy"),
-    NUMBER("texts-every", CLI_INT, "N", "20", 0, 1e9, "steps between files of ten sampled texts"),
-    NUMBER("temperature", CLI_FLOAT, "T", "1", 0.01, 100, "of sampling, and of the policy"),
-    NUMBER("top-p", CLI_FLOAT, "P", "1", 0, 1,
-           "sample from the most probable tokens that make "
-           "up P"),
-    NUMBER("top-k", CLI_INT, "K", "0", 0, 1e6, "sample from the K most probable tokens; 0: all"),
-    NUMBER("max-tokens", CLI_INT, "N", "512", 1, 1e6, "longest text"),
+    OPTION_INT("answers", "N", "8", 2, 1000, "texts sampled for each prompt"),
+    OPTION_INT("updates", "N", "1", 1, 100, "steps of the optimiser for each batch of texts"),
+    OPTION_CHOICE(
+        "reward", "KIND", "linear", "linear|squared|rps",
+        "for the rating: by distance, by squared distance, or by the ranked probability score "
+        "of the distribution over the ratings behind the reasoning"),
+    OPTION_FLOAT("length-cost", "X", "0", 0, 100,
+                 "taken from the reward of a text of "
+                 "--max-tokens; of shorter ones in proportion"),
+    OPTION_CHOICE(
+        "advantage", "KIND", "grpo", "grpo|dr-grpo|leave-one-out",
+        "reward less the group's mean over its deviation; without the deviation; less the mean "
+        "of the others"),
+    OPTION_CHOICE(
+        "flat-groups", "WHAT", "keep", "keep|skip|resample",
+        "groups with equal rewards: count in the mean, are left out, or other prompts take "
+        "their place"),
+    OPTION_FLAG("mask-truncated", "learn nothing from texts that were cut"),
+    OPTION_FLOAT("clip-low", "X", "0.2", 0, 1, "the ratio is clipped below 1 − X"),
+    OPTION_FLOAT("clip-high", "X", "0.2", 0, 100, "… and above 1 + X"),
+    OPTION_FLOAT("dual-clip", "C", "3", 0, 1e6, "bound of the loss for bad texts; 0: none"),
+    OPTION_FLOAT("kl", "X", "0.001", 0, 100, "weight of the KL to the frozen start"),
+    OPTION_CHOICE("kl-kind", "KIND", "k3", "k1|k2|k3", "its estimator"),
+    OPTION_FLOAT("entropy", "X", "0", -10, 10, "weight of the entropy, which is raised"),
+    OPTION_CHOICE("mean-over", "WHAT", "token", "token|sequence|constant",
+                  "the loss: mean over tokens, over texts, or sums over --max-tokens (Dr. GRPO)"),
+    OPTION_INT("eval-samples", "N", "0", 0, 1000,
+               "texts of a row in evaluation; 0: one, "
+               "greedy"),
+    OPTION_INT("texts-every", "N", "20", 0, 1e9, "steps between files of ten sampled texts"),
+    OPTION_FLOAT("temperature", "T", "1", 0.01, 100, "of sampling, and of the policy"),
+    OPTION_FLOAT("top-p", "P", "1", 0, 1,
+                 "sample from the most probable tokens that make "
+                 "up P"),
+    OPTION_INT("top-k", "K", "0", 0, 1e6, "sample from the K most probable tokens; 0: all"),
+    OPTION_INT("max-tokens", "N", "512", 1, 1e6, "longest text"),
     TRAINING_OPTIONS("2", "32", "5e-5", "0", "0"),
     PROMPT_OPTIONS,
     {0}};
@@ -130,7 +122,7 @@ const struct cli_command cmd_train_grpo = {
         "bits.\n\n"
         "A model that never finds the format by chance learns nothing: a warm start (`siren train "
         "sft`) comes first, and its adapter is given with --adapter.",
-    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ADAPTER | CLI_SPLIT | CLI_ISA,
+    .common = TRAINING_COMMON,
     .options = options,
     .examples =
         (const struct cli_example[]){

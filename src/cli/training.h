@@ -5,159 +5,57 @@
 #include "app/training.h"
 #include "cli/answering.h"
 
+#define TRAINING_COMMON                                                                            \
+    CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ADAPTER | CLI_SPLIT | CLI_ISA
+
 /* Options of a command's own, to stand in its table beside PROMPT_OPTIONS; the defaults are those
- * of SPEC 7.3 or the command's, as text.  Common: CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL |
- * CLI_ADAPTER | CLI_SPLIT | CLI_ISA. */
+ * of SPEC 7.3 or the command's, as text. */
 #define TRAINING_OPTIONS(epochs_, batch_, lr_, decay_, dropout_)                                   \
-    {.name = "out",                                                                                \
-     .letter = 'o',                                                                                \
-     .type = CLI_STRING,                                                                           \
-     .argument = "DIR",                                                                            \
-     .help = "the run's folder: adapter, checkpoint, log, learning curve"},                        \
-        {.name = "resume",                                                                         \
-         .type = CLI_FLAG,                                                                         \
-         .help = "go on with the run in --out: the same bits as if it had never stopped"},         \
-        {.name = "name", .type = CLI_STRING, .argument = "TEXT", .help = "a name for the run"},    \
-        {.name = "rows",                                                                           \
-         .letter = 'n',                                                                            \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "0",                                                                           \
-         .min = 0,                                                                                 \
-         .max = 1e12,                                                                              \
-         .help = "rows to train on, drawn with --seed; 0: all of --split (train)"},                \
-        {.name = "fold",                                                                           \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "-1",                                                                          \
-         .min = -1,                                                                                \
-         .max = 254,                                                                               \
-         .help = "the fold that is the test set, where the workspace has folds"},                  \
-        {.name = "eval-split",                                                                     \
-         .type = CLI_STRING,                                                                       \
-         .argument = "NAME",                                                                       \
-         .initial = "valid:A",                                                                     \
-         .help = "rows to choose the adapter by; none: the last one is kept"},                     \
-        {.name = "eval-rows",                                                                      \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "300",                                                                         \
-         .min = 0,                                                                                 \
-         .max = 1e12,                                                                              \
-         .help = "of them, drawn with --seed; 0: all"},                                            \
-        {.name = "eval-every",                                                                     \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "0",                                                                           \
-         .min = 0,                                                                                 \
-         .max = 1e12,                                                                              \
-         .help = "steps between evaluations; 0: an epoch"},                                        \
-        {.name = "eval-first", .type = CLI_FLAG, .help = "evaluate before the first step, too"},   \
-        {.name = "patience",                                                                       \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "0",                                                                           \
-         .min = 0,                                                                                 \
-         .max = 1e9,                                                                               \
-         .help = "stop after N evaluations without a better one; 0: never"},                       \
-        {.name = "checkpoint-every",                                                               \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "0",                                                                           \
-         .min = 0,                                                                                 \
-         .max = 1e12,                                                                              \
-         .help = "steps between checkpoints, besides one every five minutes; 0: only those"},      \
-        {.name = "weights",                                                                        \
-         .type = CLI_CHOICE,                                                                       \
-         .argument = "WHICH",                                                                      \
-         .initial = "lora",                                                                        \
-         .choices = "lora|all",                                                                    \
-         .help = "what is trained: a LoRA adapter, or all weights (full fine-tuning: use a "       \
-                 "tenth of the learning rate or less); the result is then the model DIR/model"},   \
-        {.name = "lora-targets",                                                                   \
-         .type = CLI_STRING,                                                                       \
-         .argument = "LIST",                                                                       \
-         .initial = "k,v",                                                                         \
-         .help = "what a new adapter adapts: q, k, v, o, gate, up, down joined by commas; ffn; "   \
-                 "all"},                                                                           \
-        {.name = "rank",                                                                           \
-         .type = CLI_INT,                                                                          \
-         .argument = "R",                                                                          \
-         .initial = "8",                                                                           \
-         .min = 1,                                                                                 \
-         .max = 4096,                                                                              \
-         .help = "its rank"},                                                                      \
-        {.name = "alpha",                                                                          \
-         .type = CLI_FLOAT,                                                                        \
-         .argument = "A",                                                                          \
-         .initial = "16",                                                                          \
-         .help = "its scale is alpha / rank"},                                                     \
-        {.name = "rslora", .type = CLI_FLAG, .help = "its scale is alpha / sqrt(rank)"},           \
-        {.name = "dropout",                                                                        \
-         .type = CLI_FLOAT,                                                                        \
-         .argument = "P",                                                                          \
-         .initial = dropout_,                                                                      \
-         .help = "on what goes into it, in training"},                                             \
-        {.name = "epochs",                                                                         \
-         .type = CLI_FLOAT,                                                                        \
-         .argument = "N",                                                                          \
-         .initial = epochs_,                                                                       \
-         .help = "times that each row is seen"},                                                   \
-        {.name = "max-steps",                                                                      \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "0",                                                                           \
-         .min = 0,                                                                                 \
-         .max = 1e12,                                                                              \
-         .help = "at most so many steps; 0: as the epochs give"},                                  \
-        {.name = "batch",                                                                          \
-         .letter = 'b',                                                                            \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = batch_,                                                                        \
-         .min = 1,                                                                                 \
-         .max = 1e6,                                                                               \
-         .help = "rows a step"},                                                                   \
-        {.name = "lr",                                                                             \
-         .type = CLI_FLOAT,                                                                        \
-         .argument = "RATE",                                                                       \
-         .initial = lr_,                                                                           \
-         .help = "learning rate"},                                                                 \
-        {.name = "schedule",                                                                       \
-         .type = CLI_CHOICE,                                                                       \
-         .argument = "NAME",                                                                       \
-         .initial = "constant",                                                                    \
-         .choices = "constant|linear|cosine",                                                      \
-         .help = "of the learning rate, after the warm-up"},                                       \
-        {.name = "warmup",                                                                         \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "-1",                                                                          \
-         .min = -1,                                                                                \
-         .max = 1e12,                                                                              \
-         .help = "steps of warm-up; -1: 100, or a tenth of all steps if that is less"},            \
-        {.name = "weight-decay",                                                                   \
-         .type = CLI_FLOAT,                                                                        \
-         .argument = "W",                                                                          \
-         .initial = decay_,                                                                        \
-         .help = "AdamW's"},                                                                       \
-        {.name = "clip",                                                                           \
-         .type = CLI_FLOAT,                                                                        \
-         .argument = "NORM",                                                                       \
-         .initial = "1",                                                                           \
-         .help = "largest norm of a step's gradient; 0: any"},                                     \
-        {.name = "pass-tokens",                                                                    \
-         .type = CLI_INT,                                                                          \
-         .argument = "N",                                                                          \
-         .initial = "1024",                                                                        \
-         .min = 1,                                                                                 \
-         .max = 1e9,                                                                               \
-         .help = "tokens a pass: a batch is cut into passes of so many"},                          \
-    {                                                                                              \
-        .name = "memory", .type = CLI_INT, .argument = "MB", .initial = "768", .min = 0,           \
-        .max = 1e9,                                                                                \
-        .help = "for a pass's activations; layers beyond it are computed twice; 0: any"            \
-    }
+    OPTION_STRING("out", "DIR", NULL,                                                              \
+                  "the run's folder: adapter, checkpoint, log, learning curve", .letter = 'o'),    \
+        OPTION_FLAG("resume",                                                                      \
+                    "go on with the run in --out: the same bits as if it had never stopped"),      \
+        OPTION_STRING("name", "TEXT", NULL, "a name for the run"),                                 \
+        OPTION_INT("rows", "N", "0", 0, 1e12,                                                      \
+                   "rows to train on, drawn with --seed; 0: all of --split (train)",               \
+                   .letter = 'n'),                                                                 \
+        FOLD_OPTION,                                                                               \
+        OPTION_STRING("eval-split", "NAME", "valid:A",                                             \
+                      "rows to choose the adapter by; none: the last one is kept"),                \
+        OPTION_INT("eval-rows", "N", "300", 0, 1e12, "of them, drawn with --seed; 0: all"),        \
+        OPTION_INT("eval-every", "N", "0", 0, 1e12, "steps between evaluations; 0: an epoch"),     \
+        OPTION_FLAG("eval-first", "evaluate before the first step, too"),                          \
+        OPTION_INT("patience", "N", "0", 0, 1e9,                                                   \
+                   "stop after N evaluations without a better one; 0: never"),                     \
+        OPTION_INT("checkpoint-every", "N", "0", 0, 1e12,                                          \
+                   "steps between checkpoints, besides one every five minutes; 0: only those"),    \
+        OPTION_CHOICE(                                                                             \
+            "weights", "WHICH", "lora", "lora|all",                                                \
+            "what is trained: a LoRA adapter, or all weights (full fine-tuning: use a tenth "      \
+            "of the learning rate or less); the result is then the model DIR/model"),              \
+        OPTION_STRING(                                                                             \
+            "lora-targets", "LIST", "k,v",                                                         \
+            "what a new adapter adapts: q, k, v, o, gate, up, down joined by commas; ffn; "        \
+            "all"),                                                                                \
+        OPTION_INT("rank", "R", "8", 1, 4096, "its rank"),                                         \
+        OPTION_FLOAT("alpha", "A", "16", 0, 0, "its scale is alpha / rank"),                       \
+        OPTION_FLAG("rslora", "its scale is alpha / sqrt(rank)"),                                  \
+        OPTION_FLOAT("dropout", "P", dropout_, 0, 0, "on what goes into it, in training"),         \
+        OPTION_FLOAT("epochs", "N", epochs_, 0, 0, "times that each row is seen"),                 \
+        OPTION_INT("max-steps", "N", "0", 0, 1e12,                                                 \
+                   "at most so many steps; 0: as the epochs give"),                                \
+        OPTION_INT("batch", "N", batch_, 1, 1e6, "rows a step", .letter = 'b'),                    \
+        OPTION_FLOAT("lr", "RATE", lr_, 0, 0, "learning rate"),                                    \
+        OPTION_CHOICE("schedule", "NAME", "constant", "constant|linear|cosine",                    \
+                      "of the learning rate, after the warm-up"),                                  \
+        OPTION_INT("warmup", "N", "-1", -1, 1e12,                                                  \
+                   "steps of warm-up; -1: 100, or a tenth of all steps if that is less"),          \
+        OPTION_FLOAT("weight-decay", "W", decay_, 0, 0, "AdamW's"),                                \
+        OPTION_FLOAT("clip", "NORM", "1", 0, 0, "largest norm of a step's gradient; 0: any"),      \
+        OPTION_INT("pass-tokens", "N", "1024", 1, 1e9,                                             \
+                   "tokens a pass: a batch is cut into passes of so many"),                        \
+        OPTION_INT("memory", "MB", "768", 0, 1e9,                                                  \
+                   "for a pass's activations; layers beyond it are computed twice; 0: any")
 
 /* The workspace, the model and all options of TRAINING_OPTIONS and PROMPT_OPTIONS; app and lm are
  * the caller's to close (training_close()).  kind: "sft". */
