@@ -87,6 +87,13 @@ static const struct cli_option options[] = {
      .min = 0,
      .max = 1000,
      .help = "test on fold F; a tenth of the other folds is valid"},
+    {.name = "split",
+     .letter = 's',
+     .type = CLI_CHOICE,
+     .argument = "NAME",
+     .initial = "test",
+     .choices = "test|valid",
+     .help = "the part of the ratings to be judged on"},
     {.name = "only",
      .type = CLI_STRING,
      .argument = "TEXT",
@@ -119,7 +126,7 @@ const struct cli_command cmd_baselines = {
         "the valid split, what is fitted on valid is cross-fitted: each half of the users is "
         "predicted by a model of the other. Every row is stored as a run that `siren runs` "
         "compares with others.",
-    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_SPLIT,
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS,
     .options = options,
     .examples =
         (const struct cli_example[]){

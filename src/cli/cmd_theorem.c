@@ -230,7 +230,7 @@ const struct cli_command cmd_theorem = {
                        .letter = 'n'),
             OPTION_FLAG("any", "also rows whose answer had no rating in it"),
             OPTION_STRING("ranks", "LIST", "1,2,4,8,16",
-                          "ranks of the updates; the width of the keys leaves nothing out",
+                          "ranks of the updates; at the width of the keys nothing is cut off",
                           .letter = 'r'),
             OPTION_CHOICE("only", "MATRIX", NULL, "keys|values", "update one of the two"),
             OPTION_INT("steps", "N", "1", 1, 100,

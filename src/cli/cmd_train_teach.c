@@ -108,10 +108,8 @@ const struct cli_command cmd_train_teach = {
     .options =
         (const struct cli_option[]){
             OPTION_STRING("out", "FILE", NULL, "where the states go", .letter = 'o'),
-            OPTION_INT(
-                "rows", "N", "0", 0, 1e9,
-                "rows, drawn with the seed; 0: all of the split (train, unless --split is given)",
-                .letter = 'n'),
+            OPTION_INT("rows", "N", "0", 0, 1e9,
+                       "rows, drawn with --seed; 0: all of --split (train)", .letter = 'n'),
             FOLD_OPTION,
             OPTION_CHOICE("encoding", "KIND", "bf16", "bf16|int8",
                           "numbers of the states; int8: half the room, coarser"),

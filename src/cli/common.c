@@ -46,7 +46,10 @@ static const struct {
       .letter = 's',
       .type = CLI_STRING,
       .argument = "NAME",
-      .help = "the part of the ratings: train, valid, test, or a fold"}},
+      .help =
+          "the part of the ratings: train, valid or test; valid:A or valid:B: of one half of the "
+          "users; train:last: the last one of each user (default test, or train where a model is "
+          "trained)"}},
     {CLI_JSON, {.name = "json", .type = CLI_FLAG, .help = "print JSON instead of text"}},
     {CLI_SEED,
      {.name = "seed",
@@ -80,7 +83,8 @@ static const struct {
       .initial = "f32",
       .choices = "f32|bf16",
       .environment = "SIREN_COMPUTE",
-      .help = "numbers in products with weights; bf16: rounded, faster with AVX512-BF16 or AMX only"}},
+      .help =
+          "numbers in products with weights; bf16: rounded, faster with AVX512-BF16 or AMX only"}},
 };
 
 static const struct cli_option universal[] = {

@@ -35,12 +35,13 @@
             "of the learning rate or less); the result is then the model DIR/model"),              \
         OPTION_STRING(                                                                             \
             "lora-targets", "LIST", "k,v",                                                         \
-            "what a new adapter adapts: q, k, v, o, gate, up, down joined by commas; ffn; "        \
-            "all"),                                                                                \
-        OPTION_INT("rank", "R", "8", 1, 4096, "its rank"),                                         \
-        OPTION_FLOAT("alpha", "A", "16", 0, 0, "its scale is alpha / rank"),                       \
-        OPTION_FLAG("rslora", "its scale is alpha / sqrt(rank)"),                                  \
-        OPTION_FLOAT("dropout", "P", dropout_, 0, 0, "on what goes into it, in training"),         \
+            "what a new adapter adapts: q, k, v, o, gate, up, down joined by commas; ffn: "        \
+            "gate,up,down; all"),                                                                  \
+        OPTION_INT("rank", "R", "8", 1, 4096, "rank of a new adapter"),                            \
+        OPTION_FLOAT("alpha", "A", "16", 0, 0, "a new adapter's scale is alpha / rank"),           \
+        OPTION_FLAG("rslora", "a new adapter's scale is alpha / sqrt(rank)"),                      \
+        OPTION_FLOAT("dropout", "P", dropout_, 0, 0,                                               \
+                     "share of the adapter's inputs left out in training"),                        \
         OPTION_FLOAT("epochs", "N", epochs_, 0, 0, "times that each row is seen"),                 \
         OPTION_INT("max-steps", "N", "0", 0, 1e12,                                                 \
                    "at most so many steps; 0: as the epochs give"),                                \
@@ -50,11 +51,11 @@
                       "of the learning rate, after the warm-up"),                                  \
         OPTION_INT("warmup", "N", "-1", -1, 1e12,                                                  \
                    "steps of warm-up; -1: 100, or a tenth of all steps if that is less"),          \
-        OPTION_FLOAT("weight-decay", "W", decay_, 0, 0, "AdamW's"),                                \
+        OPTION_FLOAT("weight-decay", "W", decay_, 0, 0, "AdamW's weight decay"),                   \
         OPTION_FLOAT("clip", "NORM", "1", 0, 0, "largest norm of a step's gradient; 0: any"),      \
         OPTION_INT("pass-tokens", "N", "1024", 1, 1e9,                                             \
                    "tokens a pass: a batch is cut into passes of so many"),                        \
-        OPTION_INT("memory", "MB", "768", 0, 1e9,                                                  \
+        OPTION_INT("memory", "MIB", "768", 0, 1e9,                                                 \
                    "for a pass's activations; layers beyond it are computed twice; 0: any")
 
 /* The workspace, the model and all options of TRAINING_OPTIONS and PROMPT_OPTIONS; app and lm are
