@@ -24,6 +24,42 @@ enum { N_USERS = 12, N_ITEMS = 30, N_EACH = 14, N_TOPICS = 3, N_DIMENSIONS = 4 }
 static struct siren_error must_error;
 #define ERR (&must_error)
 
+/* ---- chat and texts ---- */
+
+/* The path of a chat template for the tokenizer of tests/fixtures/models/smol. */
+static inline const char *fixture_template(void)
+{
+    static char path[256];
+    static const char template[] = "system: <|im_start|>system\\n{system}<|im_end|>\\n\n"
+                                   "user: <|im_start|>user\\n{user}<|im_end|>\\n\n"
+                                   "prompt: <|im_start|>assistant\\n\n"
+                                   "stop: <|im_end|>\n";
+    if (!*path)
+        snprintf(path, sizeof path, "%s", scratch_write("chat.txt", template, strlen(template)));
+    return path;
+}
+
+/* How many of the text's tokens the prompt ends with: a text is gone on with. */
+static size_t fixture_written(const struct siren_tokens *prompt, const int32_t *ids, size_t n)
+{
+    for (size_t k = n < prompt->n_ids ? n : prompt->n_ids; k; k--)
+        if (!memcmp(prompt->ids + prompt->n_ids - k, ids, k * sizeof *ids)) return k;
+    return 0;
+}
+
+/* The text as what is generated, a token at a time; the room behind it takes one id more. */
+static inline void fixture_say(const struct siren_lm *lm, struct siren_generation *g,
+                               const char *text, int max_tokens)
+{
+    size_t n_ids, from;
+    MUST(siren_tokenizer_encode(lm->tokenizer, text, strlen(text), 0, &g->ids, &n_ids, ERR));
+    g->ids = realloc(g->ids, (n_ids + 1) * sizeof *g->ids);
+    from = fixture_written(&g->prompt, g->ids, n_ids);
+    memmove(g->ids, g->ids + from, (n_ids - from) * sizeof *g->ids);
+    while (g->n_ids < n_ids - from && g->n_ids < (size_t)max_tokens && !g->stopped)
+        g->stopped = g->on_token(g->context, g->ids, ++g->n_ids);
+}
+
 /* ---- a model that is none ---- */
 
 struct fake {
@@ -78,15 +114,10 @@ static const struct siren_lm_calls fake_calls = {fake_score, fake_generate};
 
 static inline void fake_open(struct siren_lm *lm, struct fake *fake)
 {
-    static const char template[] = "system: <|im_start|>system\\n{system}<|im_end|>\\n\n"
-                                   "user: <|im_start|>user\\n{user}<|im_end|>\\n\n"
-                                   "prompt: <|im_start|>assistant\\n\n"
-                                   "stop: <|im_end|>\n";
     *lm = (struct siren_lm){.calls = &fake_calls, .context = fake, .identity = "fake#0"};
     *fake = (struct fake){.text = "Seems good.\n</think>\n<answer>4</answer>"};
     MUST(siren_tokenizer_load(&lm->tokenizer, "tests/fixtures/models/smol", ERR));
-    MUST(siren_chat_load_file(&lm->chat, scratch_write("chat.txt", template, strlen(template)),
-                              ERR));
+    MUST(siren_chat_load_file(&lm->chat, fixture_template(), ERR));
 }
 
 static inline void fake_close(struct siren_lm *lm)

@@ -13,13 +13,9 @@
 #include "app/align.h"
 #include "app/taught.h"
 #include "app/teach.h"
-#include "app_fixture.h"
 #include "run_program.h"
-#include "tiny_lm.h"
+#include "tiny_setup.h"
 
-static struct siren_pool *pool;
-static struct siren_app app;
-static struct siren_lm lm;
 static char states_path[300], own_path[300];
 
 enum { N_LABELS = 5, MOST = 512 };
@@ -408,8 +404,7 @@ static void the_commands(void **state)
     char ws[300], with[1000], out[300], svg[300], folder[300];
     if (find_program()) skip();
     snprintf(ws, sizeof ws, "%s", fixture_workspace("program.siren", SIREN_PROTOCOL_FULL));
-    snprintf(with, sizeof with, "-m %s --chat-template %s", scratch_path("tiny"),
-             scratch_path("tiny.chat"));
+    snprintf(with, sizeof with, "-m %s --chat-template %s", tiny_model("tiny"), fixture_template());
     snprintf(out, sizeof out, "%s", scratch_path("program.bin"));
     snprintf(svg, sizeof svg, "%s", scratch_path("theorem.svg"));
     snprintf(folder, sizeof folder, "%s", scratch_path("program"));
@@ -447,24 +442,12 @@ static void the_commands(void **state)
 
 static int setup(void **state)
 {
-    scratch_create(state);
+    if (tiny_setup(state)) return -1;
     snprintf(states_path, sizeof states_path, "%s", scratch_path("states.bin"));
     snprintf(own_path, sizeof own_path, "%s", scratch_path("own.bin"));
-    MUST(siren_pool_create(&pool, 2, ERR));
-    tiny_lm_open(&lm, pool);
-    MUST(siren_app_open(&app, fixture_workspace("align.siren", SIREN_PROTOCOL_FULL),
-                        SIREN_WORKSPACE_WRITE, ERR));
     make_teacher();
     make_own_teacher();
     return 0;
-}
-
-static int teardown(void **state)
-{
-    siren_app_close(&app);
-    siren_lm_close(&lm);
-    siren_pool_free(pool);
-    return scratch_delete(state);
 }
 
 int main(void)
@@ -480,5 +463,5 @@ int main(void)
         cmocka_unit_test(without_a_teacher),
         cmocka_unit_test(the_commands),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }

@@ -6,10 +6,7 @@
 
 #include <cmocka.h>
 
-#include "app_fixture.h"
-
-static struct fake fake;
-static struct siren_lm lm;
+#include "fake_setup.h"
 
 static char *prompt_of(struct siren_app *app, const struct siren_target *target,
                        const char *strategy)
@@ -454,19 +451,6 @@ static void a_sketch_without_topics_is_an_error_that_helps(void **state)
                      SIREN_ENOTFOUND);
 }
 
-static int setup(void **state)
-{
-    if (scratch_create(state)) return -1;
-    fake_open(&lm, &fake);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fake_close(&lm);
-    return scratch_delete(state);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -486,5 +470,5 @@ int main(void)
         cmocka_unit_test(a_swapped_sketch_is_another_users),
         cmocka_unit_test(a_sketch_without_topics_is_an_error_that_helps),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, fake_setup, fake_teardown);
 }

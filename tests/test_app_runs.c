@@ -7,10 +7,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "app_fixture.h"
+#include "fake_setup.h"
 
-static struct fake fake;
-static struct siren_lm lm;
 static struct siren_pool *pool;
 
 static struct siren_eval_options train_options(void)
@@ -192,9 +190,8 @@ static void halves_part_a_split_by_user(void **state)
             assert_int_equal(siren_user_half(app.users.external[u]), half);
         }
     for (int i = 0; i < 3; i++) free(rows[i]);
-    static const char *const wrong[] = {"valid:",  "valid:C", "valid:AB",
-                                        "valid:a", ":A",      "elsewhere:A",
-                                        "train:LAST"};
+    static const char *const wrong[] = {"valid:", "valid:C",     "valid:AB",  "valid:a",
+                                        ":A",     "elsewhere:A", "train:LAST"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         o.split = wrong[i];
         assert_int_equal(siren_eval_targets(&app, &o, &rows[0], &n[0], ERR), SIREN_EINVAL);
@@ -454,16 +451,13 @@ static void bad_pairs_leave_no_file(void **state)
 
 static int setup(void **state)
 {
-    if (scratch_create(state) || siren_pool_create(&pool, 2, ERR)) return -1;
-    fake_open(&lm, &fake);
-    return 0;
+    return fake_setup(state) || siren_pool_create(&pool, 2, ERR);
 }
 
 static int teardown(void **state)
 {
-    fake_close(&lm);
     siren_pool_free(pool);
-    return scratch_delete(state);
+    return fake_teardown(state);
 }
 
 int main(void)

@@ -8,11 +8,9 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "app_fixture.h"
+#include "fake_setup.h"
 #include "siren/calibration.h"
 
-static struct fake fake;
-static struct siren_lm lm;
 static struct siren_pool *pool;
 
 static int64_t evaluate(struct siren_app *app, const char *split,
@@ -290,17 +288,13 @@ static void it_belongs_to_its_model_and_prompts(void **state)
 
 static int setup(void **state)
 {
-    if (scratch_create(state)) return -1;
-    MUST(siren_pool_create(&pool, 1, ERR));
-    fake_open(&lm, &fake);
-    return 0;
+    return fake_setup(state) || siren_pool_create(&pool, 1, ERR);
 }
 
 static int teardown(void **state)
 {
-    fake_close(&lm);
     siren_pool_free(pool);
-    return scratch_delete(state);
+    return fake_teardown(state);
 }
 
 int main(void)

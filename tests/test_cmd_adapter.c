@@ -10,44 +10,14 @@
 
 #include "app_fixture.h"
 #include "run_program.h"
+#include "tiny_lm.h"
 
-#define SMOL "tests/fixtures/models/smol/"
 #define LLAMA "tests/fixtures/models/llama"
 
 static char model[256]; /* smol, with room for a prompt */
 static char chat[256];  /* a template */
 
 /* ---- files ---- */
-
-static void copy(const char *name, const char *change, const char *to)
-{
-    char *text, path[128], *at;
-    size_t size;
-    snprintf(path, sizeof path, SMOL "%s", name);
-    MUST(siren_file_read(&text, &size, path, 1 << 20, ERR));
-    snprintf(path, sizeof path, "model/%s", name);
-    if (change) {
-        char *changed = malloc(size + strlen(to) + 1);
-        at = strstr(text, change);
-        assert_non_null(at);
-        size =
-            (size_t)sprintf(changed, "%.*s%s%s", (int)(at - text), text, to, at + strlen(change));
-        free(text);
-        text = changed;
-    }
-    assert_non_null(scratch_write(path, text, size));
-    free(text);
-}
-
-static void make_model(void)
-{
-    strcpy(model, scratch_path("model"));
-    assert_int_equal(mkdir(model, 0777), 0);
-    copy("config.json", "\"max_position_embeddings\": 128", "\"max_position_embeddings\": 8192");
-    copy("model.safetensors", NULL, NULL);
-    copy("tokenizer.json", NULL, NULL);
-    copy("tokenizer_config.json", NULL, NULL);
-}
 
 /* An adapter of the model at `base` that changes its answers, in scratch/NAME. */
 static void make_adapter(const char *base, const char *name, uint64_t seed)
@@ -79,13 +49,9 @@ static void make_adapter(const char *base, const char *name, uint64_t seed)
 
 static int setup(void **state)
 {
-    static const char template[] = "system: <|im_start|>system\\n{system}<|im_end|>\\n\n"
-                                   "user: <|im_start|>user\\n{user}<|im_end|>\\n\n"
-                                   "prompt: <|im_start|>assistant\\n\n"
-                                   "stop: <|im_end|>\n";
     if (scratch_create(state) || find_program()) return -1;
-    make_model();
-    strcpy(chat, scratch_write("chat.txt", template, strlen(template)));
+    strcpy(model, tiny_model("model"));
+    strcpy(chat, fixture_template());
     make_adapter(model, "first", 1);
     make_adapter(model, "second", 2);
     make_adapter(LLAMA, "other", 1);

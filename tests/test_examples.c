@@ -7,10 +7,7 @@
 #include <cmocka.h>
 
 #include "app/examples.h"
-#include "app_fixture.h"
-
-static struct fake fake;
-static struct siren_lm lm;
+#include "fake_setup.h"
 
 static struct siren_predict_options options(const char *strategy, enum siren_ending mode)
 {
@@ -206,19 +203,6 @@ static void what_cannot_be_an_example_is_refused(void **state)
     siren_app_close(&app);
 }
 
-static int setup(void **state)
-{
-    if (scratch_create(state)) return -1;
-    fake_open(&lm, &fake);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    fake_close(&lm);
-    return scratch_delete(state);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,5 +213,5 @@ int main(void)
         cmocka_unit_test(nothing_of_the_target_or_the_future_leaks),
         cmocka_unit_test(what_cannot_be_an_example_is_refused),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, fake_setup, fake_teardown);
 }

@@ -8,12 +8,10 @@
 #include <jansson.h>
 
 #include "app/grpo.h"
-#include "app_fixture.h"
+#include "fake_setup.h"
 
 enum { N_TEXTS = 4 };
 
-static struct fake fake;
-static struct siren_lm lm;
 static struct siren_app app;
 static struct training training;
 static struct training_rows rows;
@@ -25,32 +23,17 @@ static const char *const texts[N_TEXTS] = {"A.\n</think>\n<answer>2</answer>",
                                            "B.\n</think>\n<answer>5</answer>", "C.</think>",
                                            "D and so on"};
 
-/* How many of the text's tokens the prompt ends with: a text is gone on with. */
-static size_t written(const struct siren_tokens *prompt, const int32_t *ids, size_t n)
-{
-    for (size_t k = n < prompt->n_ids ? n : prompt->n_ids; k; k--)
-        if (!memcmp(prompt->ids + prompt->n_ids - k, ids, k * sizeof *ids)) return k;
-    return 0;
-}
-
 static int script(struct siren_lm *model, struct siren_generation *all, size_t n,
                   const struct siren_sampling *sampling, int batch,
                   const struct siren_progress *progress, struct siren_error *err)
 {
     for (size_t i = 0; i < n; i++) {
         struct siren_generation *g = &all[i];
-        int which = (int)(g->sequence % N_TEXTS), done = 0;
-        size_t n_ids, from;
-        MUST(siren_tokenizer_encode(model->tokenizer, texts[which], strlen(texts[which]), 0,
-                                    &g->ids, &n_ids, err));
-        g->ids = realloc(g->ids, (n_ids + 1) * sizeof *g->ids);
-        g->logprobs = calloc(n_ids + 1, sizeof *g->logprobs);
-        from = written(&g->prompt, g->ids, n_ids);
-        n_ids -= from;
-        memmove(g->ids, g->ids + from, n_ids * sizeof *g->ids);
-        while (g->n_ids < n_ids && !done) done = g->on_token(g->context, g->ids, ++g->n_ids);
+        int which = (int)(g->sequence % N_TEXTS);
+        fixture_say(model, g, texts[which], sampling->max_tokens);
         if (which == 2) g->ids[g->n_ids++] = g->stop_ids[0];
         g->stopped = which != 3;
+        g->logprobs = calloc(g->n_ids + 1, sizeof *g->logprobs);
         for (size_t k = 0; k < g->n_ids; k++) g->logprobs[k] = -(float)k;
     }
     return 0;
@@ -271,8 +254,7 @@ static void what_cannot_be_rewarded_is_refused(void **state)
 
 static int setup(void **state)
 {
-    if (scratch_create(state)) return -1;
-    fake_open(&lm, &fake);
+    if (fake_setup(state)) return -1;
     lm.calls = &calls;
     MUST(siren_app_open(&app, fixture_workspace("grpo.siren", SIREN_PROTOCOL_FULL),
                         SIREN_WORKSPACE_READ, ERR));
@@ -290,8 +272,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     siren_app_close(&app);
-    fake_close(&lm);
-    return scratch_delete(state);
+    return fake_teardown(state);
 }
 
 int main(void)

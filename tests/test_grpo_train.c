@@ -9,41 +9,7 @@
 #include "engine_fixture.h"
 
 #include "app/grpo.h"
-#include "app_fixture.h"
-
-static struct siren_lm lm;
-static struct siren_app app;
-static struct siren_pool *pool;
-static char chat[256], model[256];
-
-/* The tiny decoder, for longer texts. */
-static const char *model_folder(const char *name)
-{
-    static const char *const names[] = {"model.safetensors", "tokenizer.json",
-                                        "tokenizer_config.json"};
-    static char folder[256];
-    char path[512], *text, *limit;
-    size_t size;
-    strcpy(folder, scratch_path(name));
-    mkdir(folder, 0777);
-    for (int i = 0; i < 3; i++) {
-        snprintf(path, sizeof path, "tests/fixtures/models/smol/%s", names[i]);
-        char *from = realpath(path, NULL);
-        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
-        assert_int_equal(symlink(from, path), 0);
-        free(from);
-    }
-    MUST(siren_file_read(&text, &size, "tests/fixtures/models/smol/config.json", 1 << 16, ERR));
-    limit = strstr(text, "\"max_position_embeddings\": 128");
-    assert_non_null(limit);
-    memcpy(limit, "\"max_position_embeddings\":4096", 30);
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    FILE *f = fopen(path, "wb");
-    fwrite(text, 1, size, f);
-    fclose(f);
-    free(text);
-    return folder;
-}
+#include "tiny_setup.h"
 
 static struct training training_in(const char *name)
 {
@@ -219,11 +185,11 @@ static int train_apart(struct training t, void (*watch)(void *, const json_t *),
     if (!child) { /* threads and the database do not survive a fork: its own */
         struct grpo_options o = options();
         struct trainer_result r;
-        struct siren_lm_options with = {.chat_template = chat};
+        struct siren_lm_options with = tiny_options();
         struct siren_lm own;
         struct siren_app workspace;
         if (siren_pool_create(&t.pool, 1, ERR) ||
-            siren_lm_open(&own, model, &with, t.pool, ERR) ||
+            siren_lm_open(&own, tiny_model("tiny"), &with, t.pool, ERR) ||
             siren_app_open(&workspace, siren_workspace_path(app.ws), SIREN_WORKSPACE_WRITE, ERR))
             _exit(1);
         t.lm = &own;
@@ -317,8 +283,9 @@ static void all_weights_are_the_policy(void **state)
     struct grpo_options o = options();
     struct trainer_result r;
     struct siren_lm whole;
-    struct siren_lm_options with = {.chat_template = chat, .trainable = &SIREN_TRAIN_ALL};
-    MUST(siren_lm_open(&whole, model, &with, pool, ERR));
+    struct siren_lm_options with = tiny_options();
+    with.trainable = &SIREN_TRAIN_ALL;
+    MUST(siren_lm_open(&whole, tiny_model("tiny"), &with, pool, ERR));
     t.lm = &whole;
     t.full = 1;
     t.eval_split = NULL;
@@ -340,9 +307,10 @@ static void a_vanished_model_is_named(void **state)
     struct grpo_options o = options();
     struct trainer_result r;
     struct siren_lm own;
-    struct siren_lm_options with = {.chat_template = chat, .trainable = &SIREN_TRAIN_ALL};
+    struct siren_lm_options with = tiny_options();
     char folder[256], file[300];
-    strcpy(folder, model_folder("vanishing"));
+    with.trainable = &SIREN_TRAIN_ALL;
+    strcpy(folder, tiny_model("vanishing"));
     snprintf(file, sizeof file, "%s/model.safetensors", folder);
     MUST(siren_lm_open(&own, folder, &with, pool, ERR));
     assert_int_equal(unlink(file), 0);
@@ -370,31 +338,6 @@ static void other_temperatures_begin_at_ratio_1_too(void **state)
     json_decref(lines);
 }
 
-static int setup(void **state)
-{
-    static const char template[] = "system: <|im_start|>system\\n{system}<|im_end|>\\n\n"
-                                   "user: <|im_start|>user\\n{user}<|im_end|>\\n\n"
-                                   "prompt: <|im_start|>assistant\\n\n"
-                                   "stop: <|im_end|>\n";
-    struct siren_lm_options o = {0};
-    if (scratch_create(state) || siren_pool_create(&pool, 2, ERR)) return -1;
-    strcpy(chat, scratch_write("chat.txt", template, strlen(template)));
-    strcpy(model, model_folder("model"));
-    o.chat_template = chat;
-    MUST(siren_lm_open(&lm, model, &o, pool, ERR));
-    MUST(siren_app_open(&app, fixture_workspace("grpo.siren", SIREN_PROTOCOL_FULL),
-                        SIREN_WORKSPACE_WRITE, ERR));
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    siren_app_close(&app);
-    siren_lm_close(&lm);
-    siren_pool_free(pool);
-    return scratch_delete(state);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -408,5 +351,5 @@ int main(void)
         cmocka_unit_test(a_vanished_model_is_named),
         cmocka_unit_test(other_temperatures_begin_at_ratio_1_too),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, tiny_setup, tiny_teardown);
 }

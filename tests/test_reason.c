@@ -7,10 +7,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "app_fixture.h"
+#include "fake_setup.h"
 
-static struct fake fake;
-static struct siren_lm lm;
 static struct siren_app app;
 
 /* ---- a model that writes one of some texts, a token at a time ---- */
@@ -19,27 +17,13 @@ static const char *const *texts;
 static size_t n_texts, n_queries;
 static char queries[64][64]; /* the ends of the scored prompts */
 
-/* How many of the text's tokens the prompt ends with: a text is gone on with. */
-static size_t written(const struct siren_tokens *prompt, const int32_t *ids, size_t n)
-{
-    for (size_t k = n < prompt->n_ids ? n : prompt->n_ids; k; k--)
-        if (!memcmp(prompt->ids + prompt->n_ids - k, ids, k * sizeof *ids)) return k;
-    return 0;
-}
-
 static int script(struct siren_lm *model, struct siren_generation *all, size_t n,
                   const struct siren_sampling *sampling, int batch,
                   const struct siren_progress *progress, struct siren_error *err)
 {
     for (size_t i = 0; i < n; i++) {
-        struct siren_generation *g = &all[i];
-        const char *text = texts[(g->sequence ^ g->sequence >> 32) % n_texts];
-        size_t n_ids, from;
-        MUST(siren_tokenizer_encode(model->tokenizer, text, strlen(text), 0, &g->ids, &n_ids, err));
-        from = written(&g->prompt, g->ids, n_ids);
-        memmove(g->ids, g->ids + from, (n_ids - from) * sizeof *g->ids);
-        while (g->n_ids < n_ids - from && g->n_ids < (size_t)sampling->max_tokens && !g->stopped)
-            g->stopped = g->on_token(g->context, g->ids, ++g->n_ids);
+        uint64_t stream = all[i].sequence;
+        fixture_say(model, &all[i], texts[(stream ^ stream >> 32) % n_texts], sampling->max_tokens);
     }
     return 0;
 }
@@ -359,8 +343,7 @@ static void an_evaluation_reports_its_texts(void **state)
 
 static int setup(void **state)
 {
-    if (scratch_create(state)) return -1;
-    fake_open(&lm, &fake);
+    if (fake_setup(state)) return -1;
     lm.calls = &calls;
     MUST(siren_app_open(&app, fixture_workspace("reason.siren", SIREN_PROTOCOL_FULL),
                         SIREN_WORKSPACE_READ, ERR));
@@ -370,8 +353,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     siren_app_close(&app);
-    fake_close(&lm);
-    return scratch_delete(state);
+    return fake_teardown(state);
 }
 
 int main(void)

@@ -16,33 +16,7 @@
 #include "app/sft.h"
 #include "app_fixture.h"
 #include "run_program.h"
-
-/* The tiny model, made for longer prompts. */
-static const char *the_model(void)
-{
-    static const char *const files[] = {"model.safetensors", "tokenizer.json",
-                                        "tokenizer_config.json"};
-    static char path[256];
-    char *config, *at, from[512], to[512];
-    size_t size;
-    if (*path) return path;
-    snprintf(path, sizeof path, "%s", scratch_path("model"));
-    assert_int_equal(mkdir(path, 0777), 0);
-    MUST(siren_file_read(&config, &size, "tests/fixtures/models/smol/config.json", 1 << 16, ERR));
-    at = strstr(config, "embeddings\": 128");
-    assert_non_null(at);
-    memcpy(at + strlen("embeddings\": "), "999", 3);
-    scratch_write("model/config.json", config, size);
-    free(config);
-    for (size_t i = 0; i < 3; i++) {
-        char *whole = realpath("tests/fixtures/models/smol", NULL);
-        snprintf(from, sizeof from, "%s/%s", whole, files[i]);
-        snprintf(to, sizeof to, "%s/%s", path, files[i]);
-        assert_int_equal(symlink(from, to), 0);
-        free(whole);
-    }
-    return path;
-}
+#include "tiny_lm.h"
 
 /* ---- one training ---- */
 
@@ -87,7 +61,7 @@ static void bench_open_all(struct bench *b, const char *folder, enum siren_endin
     memset(b, 0, sizeof *b);
     MUST(siren_app_open(&b->app, the_workspace(), SIREN_WORKSPACE_WRITE, ERR));
     MUST(siren_pool_create(&b->pool, threads, ERR));
-    MUST(siren_lm_open(&b->lm, the_model(), &options, b->pool, ERR));
+    MUST(siren_lm_open(&b->lm, tiny_model("model"), &options, b->pool, ERR));
     snprintf(b->folder, sizeof b->folder, "%s", scratch_path(folder));
     struct training *t = &b->training;
     *t = training_defaults();
@@ -415,9 +389,9 @@ static void test_scores_with_the_adapter(void **state)
     b.training.loop.lr = 0.1;
     MUST(bench_run(&b, 1000));
     snprintf(path, sizeof path, "%s/adapter", b.folder);
-    MUST(siren_lm_open(&plain, the_model(), &options, b.pool, ERR));
+    MUST(siren_lm_open(&plain, tiny_model("model"), &options, b.pool, ERR));
     options.adapter = path;
-    MUST(siren_lm_open(&adapted, the_model(), &options, b.pool, ERR));
+    MUST(siren_lm_open(&adapted, tiny_model("model"), &options, b.pool, ERR));
     MUST(training_rows(&b.training, &rows, ERR));
     MUST(siren_predict(&b.app, &adapted, rows.valid, 1, &b.training.predict, &with, NULL, ERR));
     MUST(siren_predict(&b.app, &plain, rows.valid, 1, &b.training.predict, &without, NULL, ERR));
@@ -517,8 +491,8 @@ static void test_refused(void **state)
 static int siren(const char *format, const char *more)
 {
     char arguments[2048];
-    snprintf(arguments, sizeof arguments, format, the_workspace(), the_model(), the_template(),
-             scratch_path("outside"), more);
+    snprintf(arguments, sizeof arguments, format, the_workspace(), tiny_model("model"),
+             the_template(), scratch_path("outside"), more);
     return run_program("", arguments, NULL);
 }
 
@@ -568,7 +542,8 @@ static int interrupted(const char *more)
              "--recent 3 --rows 12 --batch 6 --epochs 2000 --eval-split none --lr 0 --name long %s"
              "& pid=$!; until [ \"$(wc -c <'%s')\" -gt \"$n\" ]; do sleep 0.05; done; "
              "kill -INT $pid; wait $pid",
-             the_workspace(), the_model(), the_template(), scratch_path("stopped"), more, log);
+             the_workspace(), tiny_model("model"), the_template(), scratch_path("stopped"), more,
+             log);
     char before[700];
     snprintf(before, sizeof before, "mkdir -p '%s'; touch '%s'; n=$(wc -c <'%s');",
              scratch_path("stopped"), log, log);

@@ -390,13 +390,10 @@ static void mistakes_of_the_command(void **state)
 
 static int setup(void **state)
 {
-    struct siren_lm lm;
     if (find_program() || scratch_create(state)) return -1;
     for (int i = 0; i < 2; i++) MUST(siren_pool_create(&pools[i], i + 1, ERR));
-    tiny_lm_open(&lm, pools[0]);
-    siren_lm_close(&lm);
-    snprintf(model, sizeof model, "%s", scratch_path("tiny"));
-    snprintf(chat, sizeof chat, "%s", scratch_path("tiny.chat"));
+    strcpy(model, tiny_model("tiny"));
+    strcpy(chat, fixture_template());
     snprintf(workspace, sizeof workspace, "%s",
              fixture_workspace("stages.siren", SIREN_PROTOCOL_FULL));
     MUST(siren_app_open(&app, workspace, SIREN_WORKSPACE_WRITE, ERR));

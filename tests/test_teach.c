@@ -9,12 +9,7 @@
 #include <cmocka.h>
 
 #include "app/teach.h"
-#include "app_fixture.h"
-#include "tiny_lm.h"
-
-static struct siren_pool *pool;
-static struct siren_app app;
-static struct siren_lm lm;
+#include "tiny_setup.h"
 
 static const char *const texts[] = {
     "Good.\n</think>\n<answer>4</answer>", "So so.\n</think>\n<answer>3</answer> and more",
@@ -187,21 +182,9 @@ static void what_cannot_be_taught(void **state)
 
 static int setup(void **state)
 {
-    scratch_create(state);
-    MUST(siren_pool_create(&pool, 2, ERR));
-    tiny_lm_open(&lm, pool);
+    if (tiny_setup(state)) return -1;
     tiny_lm_say(&lm, texts, sizeof texts / sizeof *texts);
-    MUST(siren_app_open(&app, fixture_workspace("teach.siren", SIREN_PROTOCOL_FULL),
-                        SIREN_WORKSPACE_READ, ERR));
     return 0;
-}
-
-static int teardown(void **state)
-{
-    siren_app_close(&app);
-    siren_lm_close(&lm);
-    siren_pool_free(pool);
-    return scratch_delete(state);
 }
 
 int main(void)
@@ -212,5 +195,5 @@ int main(void)
         cmocka_unit_test(stopped_and_gone_on_with),
         cmocka_unit_test(what_cannot_be_taught),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }

@@ -28,23 +28,34 @@ static void tiny_copy(const char *folder, const char *name)
     free(data);
 }
 
-static inline void tiny_lm_open(struct siren_lm *lm, struct siren_pool *pool)
+/* The folder of a copy of the model, made at the first call for a name (one of four). */
+static inline const char *tiny_model(const char *name)
 {
-    static const char template[] = "system: <|im_start|>system\\n{system}<|im_end|>\\n\n"
-                                   "user: <|im_start|>user\\n{user}<|im_end|>\\n\n"
-                                   "prompt: <|im_start|>assistant\\n\n"
-                                   "stop: <|im_end|>\n";
     static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json",
                                         "tokenizer_config.json"};
-    struct siren_lm_options options = {.isa = getenv("SIREN_ISA"),
-                                       .compute = getenv("SIREN_COMPUTE")};
-    char folder[300], chat[300];
-    snprintf(folder, sizeof folder, "%s", scratch_path("tiny"));
-    mkdir(folder, 0777);
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) tiny_copy(folder, files[i]);
-    snprintf(chat, sizeof chat, "%s", scratch_write("tiny.chat", template, strlen(template)));
-    options.chat_template = chat;
-    MUST(siren_lm_open(lm, folder, &options, pool, ERR));
+    static char folders[4][256];
+    static int n;
+    const char *path = scratch_path(name);
+    for (int i = 0; i < n; i++)
+        if (strcmp(folders[i], path) == 0) return folders[i];
+    assert_true(n < 4);
+    snprintf(folders[n], sizeof folders[n], "%s", path);
+    assert_int_equal(mkdir(folders[n], 0777), 0);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) tiny_copy(folders[n], files[i]);
+    return folders[n++];
+}
+
+static inline struct siren_lm_options tiny_options(void)
+{
+    return (struct siren_lm_options){.chat_template = fixture_template(),
+                                     .isa = getenv("SIREN_ISA"),
+                                     .compute = getenv("SIREN_COMPUTE")};
+}
+
+static inline void tiny_lm_open(struct siren_lm *lm, struct siren_pool *pool)
+{
+    struct siren_lm_options options = tiny_options();
+    MUST(siren_lm_open(lm, tiny_model("tiny"), &options, pool, ERR));
 }
 
 /* ---- texts ---- */
@@ -53,28 +64,14 @@ static const char *const *tiny_texts;
 static size_t tiny_n_texts;
 static const struct siren_lm_calls *tiny_engine;
 
-/* How many of the text's tokens the prompt ends with: a text is gone on with. */
-static size_t tiny_written(const struct siren_tokens *prompt, const int32_t *ids, size_t n)
-{
-    for (size_t k = n < prompt->n_ids ? n : prompt->n_ids; k; k--)
-        if (!memcmp(prompt->ids + prompt->n_ids - k, ids, k * sizeof *ids)) return k;
-    return 0;
-}
-
 static int tiny_generate(struct siren_lm *lm, struct siren_generation *all, size_t n,
                          const struct siren_sampling *sampling, int batch,
                          const struct siren_progress *progress, struct siren_error *err)
 {
-    for (size_t i = 0; i < n; i++) {
-        struct siren_generation *g = &all[i];
-        const char *text = tiny_texts[siren_random_below(1, g->sequence, 0, tiny_n_texts)];
-        size_t n_ids, from;
-        MUST(siren_tokenizer_encode(lm->tokenizer, text, strlen(text), 0, &g->ids, &n_ids, err));
-        from = tiny_written(&g->prompt, g->ids, n_ids);
-        memmove(g->ids, g->ids + from, (n_ids - from) * sizeof *g->ids);
-        while (g->n_ids < n_ids - from && g->n_ids < (size_t)sampling->max_tokens && !g->stopped)
-            g->stopped = g->on_token(g->context, g->ids, ++g->n_ids);
-    }
+    for (size_t i = 0; i < n; i++)
+        fixture_say(lm, &all[i],
+                    tiny_texts[siren_random_below(1, all[i].sequence, 0, tiny_n_texts)],
+                    sampling->max_tokens);
     return 0;
 }
 
