@@ -166,6 +166,17 @@ static int read_steps(struct siren_tokenizer *t, const struct tensors *ts,
     return code;
 }
 
+/* What stands before and behind a text. */
+static void read_ends(struct siren_tokenizer *t, const struct tensors *ts,
+                      const struct gguf_family *family)
+{
+    t->bos = token_of(t, ts, "tokenizer.ggml.bos_token_id");
+    t->eos = token_of(t, ts, "tokenizer.ggml.eos_token_id");
+    if (boolean(ts, "tokenizer.ggml.add_bos_token", family->add_bos) && t->bos >= 0)
+        ids_add(&t->before, t->bos);
+    if (boolean(ts, "tokenizer.ggml.add_eos_token", 0) && t->eos >= 0) ids_add(&t->after, t->eos);
+}
+
 static int read_bpe(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
 {
     struct gguf_family family = {0};
@@ -176,11 +187,7 @@ static int read_bpe(struct siren_tokenizer *t, const struct tensors *ts, struct 
     if (!code) code = read_steps(t, ts, &family, err);
     if (code) return code;
     t->bpe.ignore_merges = family.ignore_merges;
-    t->bos = token_of(t, ts, "tokenizer.ggml.bos_token_id");
-    t->eos = token_of(t, ts, "tokenizer.ggml.eos_token_id");
-    if (boolean(ts, "tokenizer.ggml.add_bos_token", family.add_bos) && t->bos >= 0)
-        ids_add(&t->before, t->bos);
-    if (boolean(ts, "tokenizer.ggml.add_eos_token", 0) && t->eos >= 0) ids_add(&t->after, t->eos);
+    read_ends(t, ts, &family);
     return 0;
 }
 
@@ -359,11 +366,7 @@ static int read_sentencepiece_bpe(struct siren_tokenizer *t, const struct tensor
     if (code) return code;
     t->bpe.unk = token_of(t, ts, "tokenizer.ggml.unknown_token_id");
     if (t->bpe.unk < 0) t->bpe.unk = vocab_find(&t->bpe.vocab, "<unk>", 5);
-    t->bos = token_of(t, ts, "tokenizer.ggml.bos_token_id");
-    t->eos = token_of(t, ts, "tokenizer.ggml.eos_token_id");
-    if (boolean(ts, "tokenizer.ggml.add_bos_token", family.add_bos) && t->bos >= 0)
-        ids_add(&t->before, t->bos);
-    if (boolean(ts, "tokenizer.ggml.add_eos_token", 0) && t->eos >= 0) ids_add(&t->after, t->eos);
+    read_ends(t, ts, &family);
     return 0;
 }
 
