@@ -97,4 +97,14 @@ static inline void to_logprobs(float *x, size_t n)
     for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] - most - log(sum));
 }
 
+/* The plan names what is wrong, and nothing runs. */
+static inline void expect_refusal(struct siren_forest *forest, const char *words)
+{
+    struct siren_error err = {0};
+    assert_int_not_equal(siren_forest_plan(forest, &err), 0);
+    if (!strstr(err.message, words)) fail_msg("\"%s\" lacks \"%s\"", err.message, words);
+    assert_int_not_equal(siren_forest_run(forest, NULL), 0);
+    siren_forest_clear(forest);
+}
+
 #endif

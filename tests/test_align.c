@@ -401,7 +401,7 @@ static int siren(const char *format, ...)
 
 static void the_commands(void **state)
 {
-    char ws[300], with[1000], out[300], svg[300], folder[300];
+    char ws[300], with[1400], out[300], svg[300], folder[300];
     if (find_program()) skip();
     snprintf(ws, sizeof ws, "%s", fixture_workspace("program.siren", SIREN_PROTOCOL_FULL));
     snprintf(with, sizeof with, "-m %s --chat-template %s", tiny_model("tiny"), fixture_template());

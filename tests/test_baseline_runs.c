@@ -8,18 +8,9 @@
 
 #include <cmocka.h>
 
-#include "scratch.h"
-#include "siren/baseline_runs.h"
+#include "baselines_fixture.h"
 #include "siren/import.h"
 #include "siren/random.h"
-
-static struct siren_error err;
-static struct siren_pool *pool;
-
-static void check(int rc)
-{
-    if (rc) fail_msg("%s", err.message);
-}
 
 enum { USERS = 40, ITEMS = 30 };
 
@@ -65,15 +56,6 @@ static void open_planted(struct siren_app *app, const char *name, int folds, lon
 static void open_made_up(struct siren_app *app, const char *name, int folds)
 {
     open_planted(app, name, folds, 0);
-}
-
-static const struct siren_baseline *row(const struct siren_baseline *rows, size_t n,
-                                        const char *name)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!strcmp(rows[i].name, name)) return &rows[i];
-    fail_msg("there is no row \"%s\"", name);
-    return NULL;
 }
 
 static void test_table(void **state)
@@ -275,12 +257,6 @@ static void test_errors(void **state)
 static int set_up(void **state)
 {
     return siren_pool_create(&pool, 1, &err) || scratch_create(state);
-}
-
-static int tear_down(void **state)
-{
-    siren_pool_free(pool);
-    return scratch_delete(state);
 }
 
 int main(void)

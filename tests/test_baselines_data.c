@@ -9,18 +9,9 @@
 
 #include <cmocka.h>
 
-#include "scratch.h"
-#include "siren/baseline_runs.h"
+#include "baselines_fixture.h"
 #include "siren/baselines.h"
 #include "siren/import.h"
-
-static struct siren_error err;
-static struct siren_pool *pool;
-
-static void check(int rc)
-{
-    if (rc) fail_msg("%s", err.message);
-}
 
 /* Imports into a workspace of the scratch folder and opens it. */
 static void open_imported(struct siren_app *app, const char *name, const char *source, int folds)
@@ -37,15 +28,6 @@ static void open_imported(struct siren_app *app, const char *name, const char *s
     check(siren_import(ws, source, &o, NULL, NULL, &err));
     siren_workspace_close(ws);
     check(siren_app_open(app, path, SIREN_WORKSPACE_WRITE, &err));
-}
-
-static const struct siren_baseline *row(const struct siren_baseline *rows, size_t n,
-                                        const char *name)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!strcmp(rows[i].name, name)) return &rows[i];
-    fail_msg("there is no row \"%s\"", name);
-    return NULL;
 }
 
 static void within(double value, double want)
@@ -177,12 +159,6 @@ static void test_ml_100k(void **state)
 static int set_up(void **state)
 {
     return siren_pool_create(&pool, 0, &err) || scratch_create(state);
-}
-
-static int tear_down(void **state)
-{
-    siren_pool_free(pool);
-    return scratch_delete(state);
 }
 
 int main(void)

@@ -319,15 +319,6 @@ static void test_encoder(void **state)
     fixture_close(&g);
 }
 
-static void expect_error(struct siren_forest *forest, const char *words)
-{
-    struct siren_error err = {0};
-    assert_int_not_equal(siren_forest_plan(forest, &err), 0);
-    if (!strstr(err.message, words)) fail_msg("\"%s\" lacks \"%s\"", err.message, words);
-    assert_int_not_equal(siren_forest_run(forest, NULL), 0);
-    siren_forest_clear(forest);
-}
-
 static void test_errors(void **state)
 {
     struct fixture f, e;
@@ -336,34 +327,34 @@ static void test_errors(void **state)
     struct siren_forest *forest;
     assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
     int32_t ids[4] = {1, 2, 3, 4}, bad[2] = {1, 1 << 30};
-    expect_error(forest, "without tokens");
+    expect_refusal(forest, "without tokens");
     siren_forest_add(forest, SIREN_ROOT, bad, 2, 0);
-    expect_error(forest, "not in the vocabulary");
+    expect_refusal(forest, "not in the vocabulary");
     siren_forest_add(forest, 5, ids, 2, 0);
-    expect_error(forest, "parent 5");
+    expect_refusal(forest, "parent 5");
     siren_forest_add(forest, SIREN_ROOT, ids, 0, 0);
-    expect_error(forest, "no tokens");
+    expect_refusal(forest, "no tokens");
     siren_forest_want_hidden(forest, siren_forest_add(forest, SIREN_ROOT, ids, 4, 0), 4, 0);
-    expect_error(forest, "not computed");
+    expect_refusal(forest, "not computed");
     siren_forest_want_hidden(forest, siren_forest_add(forest, SIREN_ROOT, ids, 4, 0), 0, 99);
-    expect_error(forest, "no such layer");
+    expect_refusal(forest, "no such layer");
     siren_forest_want_logits(forest, siren_forest_add(forest, SIREN_ROOT, ids, 4, 0), 0, bad, 2);
-    expect_error(forest, "not in the vocabulary");
+    expect_refusal(forest, "not in the vocabulary");
     siren_forest_add(forest, siren_forest_add(forest, SIREN_ROOT, ids, 2, 0), ids, 2, SIREN_KEEP);
-    expect_error(forest, "is not");
+    expect_refusal(forest, "is not");
     siren_forest_add(forest, siren_forest_add(forest, SIREN_ROOT, ids, 2, 0), ids, 2, SIREN_EXTEND);
-    expect_error(forest, "extended");
+    expect_refusal(forest, "extended");
     size_t many = (size_t)siren_model_config(f.model)->max_positions + 1;
     int32_t *long_ids = calloc(many, sizeof *long_ids);
     siren_forest_add(forest, SIREN_ROOT, long_ids, many, 0);
-    expect_error(forest, "was made for");
+    expect_refusal(forest, "was made for");
     free(long_ids);
     siren_forest_free(forest);
     assert_int_equal(siren_forest_create(&forest, e.engine, NULL), 0);
     siren_forest_add(forest, siren_forest_add(forest, SIREN_ROOT, ids, 2, 0), ids, 2, 0);
-    expect_error(forest, "encoder");
+    expect_refusal(forest, "encoder");
     siren_forest_want_logits(forest, siren_forest_add(forest, SIREN_ROOT, ids, 2, 0), 0, NULL, 0);
-    expect_error(forest, "no logits");
+    expect_refusal(forest, "no logits");
     siren_forest_free(forest);
     fixture_close(&f);
     fixture_close(&e);
@@ -381,7 +372,7 @@ static void test_shared_extension_is_refused(void **state)
     struct siren_kept *kept = siren_forest_take(forest, s), *second = siren_kept_ref(kept);
     siren_forest_clear(forest);
     siren_forest_add(forest, siren_forest_add_kept(forest, kept), ids, 1, SIREN_EXTEND);
-    expect_error(forest, "shared");
+    expect_refusal(forest, "shared");
     siren_kept_unref(second);
     siren_kept_unref(kept);
     siren_forest_free(forest);

@@ -377,15 +377,6 @@ static void test_generation(void **state)
 
 /* ---- what is refused ---- */
 
-static void expect_error(struct siren_forest *forest, const char *words)
-{
-    struct siren_error err = {0};
-    assert_int_not_equal(siren_forest_plan(forest, &err), 0);
-    if (!strstr(err.message, words)) fail_msg("\"%s\" lacks \"%s\"", err.message, words);
-    assert_int_not_equal(siren_forest_run(forest, NULL), 0);
-    siren_forest_clear(forest);
-}
-
 static void continue_kept(struct siren_forest *forest, struct siren_kept *kept,
                           const struct siren_adapter *adapter, const char *words)
 {
@@ -393,7 +384,7 @@ static void continue_kept(struct siren_forest *forest, struct siren_kept *kept,
     int root = siren_forest_add_kept(forest, kept);
     siren_forest_add(forest, root, &id, 1, 0);
     siren_forest_use_adapter(forest, root, adapter);
-    expect_error(forest, words);
+    expect_refusal(forest, words);
 }
 
 static void test_errors(void **state)
@@ -412,10 +403,10 @@ static void test_errors(void **state)
     assert_int_equal(siren_forest_use_adapter(forest, -1, a), SIREN_EINVAL);
     int s = siren_forest_add(forest, SIREN_ROOT, ids, 4, 0);
     siren_forest_use_adapter(forest, s, foreign);
-    expect_error(forest, "another model");
+    expect_refusal(forest, "another model");
     s = siren_forest_add(forest, siren_forest_add(forest, SIREN_ROOT, ids, 4, 0), ids, 2, 0);
     siren_forest_use_adapter(forest, s, a);
-    expect_error(forest, "at a root");
+    expect_refusal(forest, "at a root");
     for (int with = 0; with < 2; with++) {
         s = siren_forest_add(forest, SIREN_ROOT, ids, 4, SIREN_KEEP);
         siren_forest_use_adapter(forest, s, with ? a : NULL);
@@ -436,7 +427,7 @@ static void test_errors(void **state)
     assert_int_equal(siren_forest_create(&forest, encoder.engine, NULL), 0);
     foreign->model = encoder.model;
     siren_forest_use_adapter(forest, siren_forest_add(forest, SIREN_ROOT, ids, 4, 0), foreign);
-    expect_error(forest, "encoder");
+    expect_refusal(forest, "encoder");
     siren_forest_free(forest);
     adapter_drop(a);
     adapter_drop(b);
