@@ -65,6 +65,41 @@ static void test_help_of_every_command(void **state)
     }
 }
 
+/* The options and values of an example are the command's; --help keeps it from running. */
+static void try_example(const char *line)
+{
+    static const char *const ends[] = {" <", " >", " |"};
+    const char *start = strncmp(line, "siren ", 6) == 0 ? line : strstr(line, "| siren ");
+    char arguments[512];
+    if (!start) return; /* of the shell: source <(siren …) */
+    snprintf(arguments, sizeof arguments - 8, "%s", strstr(start, "siren ") + 6);
+    for (size_t i = 0; i < 3; i++) {
+        char *end = strstr(arguments, ends[i]);
+        if (end) *end = 0;
+    }
+    strcat(arguments, " --help");
+    if (siren(arguments)) fail_msg("siren %s\n%s", arguments, program_output);
+}
+
+static void test_examples_parse(void **state)
+{
+    char names[64][64], arguments[128];
+    size_t n = list_commands(names, 64), n_tried = 0;
+    for (size_t i = 0; i < n; i++) {
+        snprintf(arguments, sizeof arguments, "%s --help", names[i]);
+        assert_int_equal(siren(arguments), 0);
+        char *help = strdup(program_output), *rest;
+        for (char *line = strtok_r(strstr(help, "\nExamples\n") + 1, "\n", &rest); line;
+             line = strtok_r(NULL, "\n", &rest))
+            if (strncmp(line, "  ", 2) == 0 && line[2] != ' ') {
+                try_example(line + 2);
+                n_tried++;
+            }
+        free(help);
+    }
+    assert_true(n_tried >= n);
+}
+
 static void test_mistakes(void **state)
 {
     assert_int_equal(siren("mam"), 2);
@@ -164,10 +199,10 @@ int main(void)
 {
     if (find_program()) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_overview),   cmocka_unit_test(test_help_of_every_command),
-        cmocka_unit_test(test_mistakes),   cmocka_unit_test(test_grammar),
-        cmocka_unit_test(test_completion), cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_cut_model),
+        cmocka_unit_test(test_overview),       cmocka_unit_test(test_help_of_every_command),
+        cmocka_unit_test(test_examples_parse), cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_grammar),        cmocka_unit_test(test_completion),
+        cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_cut_model),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }
