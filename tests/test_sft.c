@@ -587,6 +587,9 @@ static void test_command_mistakes(void **state)
     assert_int_equal(siren(TRAIN, "--weights all --adapter here"), 2);
     expect_output("merge the adapter first");
     assert_int_equal(siren(TRAIN, "--batch 0"), 2);
+    assert_int_equal(siren(TRAIN, "--dropout 1"), 2);
+    assert_int_equal(siren(TRAIN, "--lr=-1"), 2);
+    expect_output("--lr: found \"-1\", expected a number from 0 to 1000");
     assert_int_equal(run_program("", "train sft x.siren --model x", NULL), 2);
     expect_output("--out DIR is needed");
     assert_int_equal(run_program("", "train --help", NULL), 0);

@@ -47,8 +47,8 @@ const struct cli_command cmd_train_sft = {
             OPTION_FLOAT("answer-weight", "W", "0", 0, 1e6,
                          "for rationales: weight of the rating's own token, beside the mean over "
                          "all tokens of 1; at 0 the form is learned and hardly the rating"),
-            OPTION_FLOAT("ce", "W", "1", 0, 0, "weight of the cross-entropy, for ratings"),
-            OPTION_FLOAT("rps", "W", "0", 0, 0,
+            OPTION_FLOAT("ce", "W", "1", 0, 1e6, "weight of the cross-entropy, for ratings"),
+            OPTION_FLOAT("rps", "W", "0", 0, 1e6,
                          "weight of the ranked probability score, for ratings"),
             OPTION_FLOAT("smoothing", "S", "0", 0, 0.99,
                          "part of the cross-entropy's target that the neighbouring ratings get"),

@@ -38,21 +38,21 @@
             "what a new adapter adapts: q, k, v, o, gate, up, down joined by commas; ffn: "        \
             "gate,up,down; all"),                                                                  \
         OPTION_INT("rank", "R", "8", 1, 4096, "rank of a new adapter"),                            \
-        OPTION_FLOAT("alpha", "A", "16", 0, 0, "a new adapter's scale is alpha / rank"),           \
+        OPTION_FLOAT("alpha", "A", "16", 1e-6, 1e6, "a new adapter's scale is alpha / rank"),      \
         OPTION_FLAG("rslora", "a new adapter's scale is alpha / sqrt(rank)"),                      \
-        OPTION_FLOAT("dropout", "P", dropout_, 0, 0,                                               \
+        OPTION_FLOAT("dropout", "P", dropout_, 0, 0.99,                                            \
                      "share of the adapter's inputs left out in training"),                        \
-        OPTION_FLOAT("epochs", "N", epochs_, 0, 0, "times that each row is seen"),                 \
+        OPTION_FLOAT("epochs", "N", epochs_, 0, 1e6, "times that each row is seen"),               \
         OPTION_INT("max-steps", "N", "0", 0, 1e12,                                                 \
                    "at most so many steps; 0: as the epochs give"),                                \
         OPTION_INT("batch", "N", batch_, 1, 1e6, "rows a step", .letter = 'b'),                    \
-        OPTION_FLOAT("lr", "RATE", lr_, 0, 0, "learning rate"),                                    \
+        OPTION_FLOAT("lr", "RATE", lr_, 0, 1000, "learning rate"),                                 \
         OPTION_CHOICE("schedule", "NAME", "constant", "constant|linear|cosine",                    \
                       "of the learning rate, after the warm-up"),                                  \
         OPTION_INT("warmup", "N", "-1", -1, 1e12,                                                  \
                    "steps of warm-up; -1: 100, or a tenth of all steps if that is less"),          \
-        OPTION_FLOAT("weight-decay", "W", decay_, 0, 0, "AdamW's weight decay"),                   \
-        OPTION_FLOAT("clip", "NORM", "1", 0, 0, "largest norm of a step's gradient; 0: any"),      \
+        OPTION_FLOAT("weight-decay", "W", decay_, 0, 1000, "AdamW's weight decay"),                \
+        OPTION_FLOAT("clip", "NORM", "1", 0, 1e9, "largest norm of a step's gradient; 0: any"),    \
         OPTION_INT("pass-tokens", "N", "1024", 1, 1e9,                                             \
                    "tokens a pass: a batch is cut into passes of so many"),                        \
         OPTION_INT("memory", "MIB", "768", 0, 1e9,                                                 \
