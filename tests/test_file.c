@@ -374,6 +374,9 @@ static void test_writer(void **state)
     siren_writer_abort(w);
     siren_writer_abort(NULL);
     expect_content(path, "new 7\n");
+    assert_int_equal(siren_file_print(path, &err, "%s %d\n", "all", 8), 0);
+    expect_content(path, "all 8\n");
+    assert_int_equal(siren_file_print(scratch_path("nowhere/file"), &err, "x"), SIREN_EIO);
 
     char link[256];
     strcpy(link, scratch_path("link"));

@@ -41,6 +41,9 @@ int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const c
     __attribute__((format(printf, 3, 4)));
 int siren_writer_commit(struct siren_writer *w, struct siren_error *err);
 void siren_writer_abort(struct siren_writer *w); /* NULL is allowed */
+/* All of it at once: a small file of text. */
+int siren_file_print(const char *path, struct siren_error *err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Lines of a text file: plain, gzip or zstd (recognised by content, not by
  * name), UTF-8 or Latin-1 (stated by the caller; converted to UTF-8).  Accepts

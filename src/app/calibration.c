@@ -53,18 +53,10 @@ void siren_calibration_hash(const struct siren_calibration *c, char hash[17])
 int siren_calibration_save(const struct siren_calibration *c, const char *path,
                            struct siren_error *err)
 {
-    struct siren_writer *w;
     struct siren_error local;
     char *text = text_of(c, err ? err : &local);
     if (!text) return (err ? err : &local)->code;
-    int rc = siren_writer_open(&w, path, err);
-    if (!rc) {
-        rc = siren_writer_printf(w, err, "%s\n", text);
-        if (rc)
-            siren_writer_abort(w);
-        else
-            rc = siren_writer_commit(w, err);
-    }
+    int rc = siren_file_print(path, err, "%s\n", text);
     free(text);
     return rc;
 }

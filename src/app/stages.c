@@ -121,16 +121,9 @@ static struct training training_of(const struct chain *c, const struct training 
 
 static int write_json(const char *path, const json_t *value, struct siren_error *err)
 {
-    struct siren_writer *w;
     char *text = json_dumps(value, JSON_INDENT(2) | JSON_SORT_KEYS);
-    int rc = text ? siren_writer_open(&w, path, err) : siren_fail_memory(err, "settings", 0);
-    if (!rc) {
-        rc = siren_writer_printf(w, err, "%s\n", text);
-        if (rc)
-            siren_writer_abort(w);
-        else
-            rc = siren_writer_commit(w, err);
-    }
+    int rc = text ? siren_file_print(path, err, "%s\n", text)
+                  : siren_fail_memory(err, "settings", 0);
     free(text);
     return rc;
 }

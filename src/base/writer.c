@@ -130,17 +130,24 @@ int siren_writer_write(struct siren_writer *w, const void *data, size_t size,
     return SIREN_OK;
 }
 
-int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const char *format, ...)
+static int write_formatted(struct siren_writer *w, struct siren_error *err, const char *format,
+                           va_list args)
 {
     struct buf text = {0};
-    va_list args;
-    va_start(args, format);
     buf_vprintf(&text, format, args);
-    va_end(args);
     int rc = buf_failed(&text) ? siren_fail_memory(err, w->path, text.size)
                                : siren_writer_write(w, text.data, text.size, err);
     if (rc) w->failed = rc;
     buf_free(&text);
+    return rc;
+}
+
+int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int rc = write_formatted(w, err, format, args);
+    va_end(args);
     return rc;
 }
 
@@ -185,4 +192,18 @@ void siren_writer_abort(struct siren_writer *w)
     if (!w) return;
     if (w->temporary) unlink(w->temporary);
     free_writer(w);
+}
+
+int siren_file_print(const char *path, struct siren_error *err, const char *format, ...)
+{
+    struct siren_writer *w;
+    va_list args;
+    int rc = siren_writer_open(&w, path, err);
+    if (rc) return rc;
+    va_start(args, format);
+    rc = write_formatted(w, err, format, args);
+    va_end(args);
+    if (!rc) return siren_writer_commit(w, err);
+    siren_writer_abort(w);
+    return rc;
 }

@@ -74,19 +74,11 @@ static int save_weights(const struct siren_adapter *a, const char *path, const c
 static int save_config(const struct siren_adapter *a, const char *path, const char *identity,
                        struct siren_error *err)
 {
-    struct siren_writer *w;
     const char *hash = identity ? strrchr(identity, '#') : NULL;
     char *name = hash ? alloc_string(identity, (size_t)(hash - identity)) : NULL;
     char *text = adapter_config_text(a, name);
-    int rc = text ? siren_writer_open(&w, path, err)
+    int rc = text ? siren_file_print(path, err, "%s\n", text)
                   : siren_fail_memory(err, "an adapter's configuration", 0);
-    if (!rc) {
-        rc = siren_writer_printf(w, err, "%s\n", text);
-        if (rc)
-            siren_writer_abort(w);
-        else
-            rc = siren_writer_commit(w, err);
-    }
     free(text);
     free(name);
     return rc;

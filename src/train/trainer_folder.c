@@ -142,19 +142,11 @@ static int cut_log(struct trainer_folder *f, uint64_t bytes, struct siren_error 
 
 static int write_settings(const struct trainer_folder *f, struct siren_error *err)
 {
-    struct siren_writer *w;
     struct buf path = {0};
     char *text = json_dumps(f->settings, JSON_INDENT(2) | JSON_SORT_KEYS);
     int rc = text ? 0 : siren_fail_memory(err, "settings", 0);
     buf_printf(&path, "%s/settings.json", f->path);
-    if (!rc) rc = siren_writer_open(&w, buf_text(&path), err);
-    if (!rc) {
-        rc = siren_writer_printf(w, err, "%s\n", text);
-        if (rc)
-            siren_writer_abort(w);
-        else
-            rc = siren_writer_commit(w, err);
-    }
+    if (!rc) rc = siren_file_print(buf_text(&path), err, "%s\n", text);
     buf_free(&path);
     free(text);
     return rc;
