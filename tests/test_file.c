@@ -376,7 +376,7 @@ static void test_writer(void **state)
     expect_content(path, "new 7\n");
     assert_int_equal(siren_file_print(path, &err, "%s %d\n", "all", 8), 0);
     expect_content(path, "all 8\n");
-    assert_int_equal(siren_file_print(scratch_path("nowhere/file"), &err, "x"), SIREN_EIO);
+    assert_true(siren_file_print(scratch_path("nowhere/file"), &err, "x") < 0);
 
     char link[256];
     strcpy(link, scratch_path("link"));
