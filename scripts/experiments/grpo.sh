@@ -2,16 +2,18 @@
 # Stage 1 on Movies (docs/results/grpo.md): scripts/experiments/grpo.sh FOLDER [STEPS]
 #
 # Warm start, reinforcement learning, then both judged on 1,000 rows of users that nothing was chosen
-# on: reasoning and answering at once, and reasoning with another user's sketch.  Three hours on two
-# cores for 100 steps.
+# on: reasoning and answering at once, and reasoning with another user's sketch.  Some three
+# hours on two cores for 150 steps.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
-steps=${2:-100}
+steps=${2:-150}
 . "$(dirname "$0")/common.sh"
 films
 warm_start
-training grpo grpo -m stage0 --split train:last --answers 8 --batch 12 --flat-groups skip --lr 1e-4 \
+# The run that docs/results keeps goes on (to the same bits on the same instruction set).
+[ -n "${ANEW:-}" ] || [ -e grpo ] || cp -r "$root/docs/results/stage1" grpo
+training grpo grpo -m stage0 --split train:last --answers 8 --batch 8 --flat-groups skip --lr 4e-4 \
     --warmup 5 --lora-targets q,v --max-tokens 160 --epochs 2 --max-steps "$steps" --eval-rows 150 \
-    --eval-every 25 --eval-first --texts-every 10 --checkpoint-every 10 --seed 1
+    --eval-every 30 --eval-first --texts-every 10 --checkpoint-every 10 --seed 1
 for stage in warm grpo; do
     judged=(eval films.siren -m stage0 --split valid:B --compute "$compute")
     [ $stage = warm ] || judged+=(--adapter grpo/adapter)
