@@ -41,7 +41,8 @@ int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const c
     __attribute__((format(printf, 3, 4)));
 int siren_writer_commit(struct siren_writer *w, struct siren_error *err);
 void siren_writer_abort(struct siren_writer *w); /* NULL is allowed */
-/* All of it at once: a small file of text. */
+/* All of it at once: a small file, of bytes or of formatted text. */
+int siren_file_write(const char *path, const void *data, size_t size, struct siren_error *err);
 int siren_file_print(const char *path, struct siren_error *err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -170,18 +170,10 @@ int siren_plot_svg(const struct siren_plot *plot, char **svg, struct siren_error
 
 int siren_plot_write(const struct siren_plot *plot, const char *path, struct siren_error *err)
 {
-    struct siren_writer *w;
     char *svg;
     int rc = siren_plot_svg(plot, &svg, err);
     if (rc) return rc;
-    rc = siren_writer_open(&w, path, err);
-    if (!rc) {
-        rc = siren_writer_write(w, svg, strlen(svg), err);
-        if (rc)
-            siren_writer_abort(w);
-        else
-            rc = siren_writer_commit(w, err);
-    }
+    rc = siren_file_write(path, svg, strlen(svg), err);
     free(svg);
     return rc;
 }

@@ -130,24 +130,17 @@ int siren_writer_write(struct siren_writer *w, const void *data, size_t size,
     return SIREN_OK;
 }
 
-static int write_formatted(struct siren_writer *w, struct siren_error *err, const char *format,
-                           va_list args)
+int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const char *format, ...)
 {
     struct buf text = {0};
+    va_list args;
+    va_start(args, format);
     buf_vprintf(&text, format, args);
+    va_end(args);
     int rc = buf_failed(&text) ? siren_fail_memory(err, w->path, text.size)
                                : siren_writer_write(w, text.data, text.size, err);
     if (rc) w->failed = rc;
     buf_free(&text);
-    return rc;
-}
-
-int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    int rc = write_formatted(w, err, format, args);
-    va_end(args);
     return rc;
 }
 
@@ -194,16 +187,26 @@ void siren_writer_abort(struct siren_writer *w)
     free_writer(w);
 }
 
-int siren_file_print(const char *path, struct siren_error *err, const char *format, ...)
+int siren_file_write(const char *path, const void *data, size_t size, struct siren_error *err)
 {
     struct siren_writer *w;
-    va_list args;
     int rc = siren_writer_open(&w, path, err);
     if (rc) return rc;
-    va_start(args, format);
-    rc = write_formatted(w, err, format, args);
-    va_end(args);
+    rc = siren_writer_write(w, data, size, err);
     if (!rc) return siren_writer_commit(w, err);
     siren_writer_abort(w);
+    return rc;
+}
+
+int siren_file_print(const char *path, struct siren_error *err, const char *format, ...)
+{
+    struct buf text = {0};
+    va_list args;
+    va_start(args, format);
+    buf_vprintf(&text, format, args);
+    va_end(args);
+    int rc = buf_failed(&text) ? siren_fail_memory(err, path, text.size)
+                               : siren_file_write(path, text.data, text.size, err);
+    buf_free(&text);
     return rc;
 }

@@ -142,7 +142,6 @@ static int write_page(struct cli *cli, const char *folder, const struct cli_comm
 {
     char name[100];
     struct buf page = {0}, path = {0};
-    struct siren_writer *w;
     page_name(name, sizeof name, c);
     buf_printf(&path, "%s/%s.1", folder, name);
     if (c)
@@ -151,14 +150,7 @@ static int write_page(struct cli *cli, const char *folder, const struct cli_comm
         roff_overview(&page);
     int rc = buf_failed(&page) || buf_failed(&path)
                  ? siren_fail_memory(&cli->err, "man page", page.size)
-                 : siren_writer_open(&w, path.data, &cli->err);
-    if (!rc) {
-        rc = siren_writer_write(w, page.data, page.size, &cli->err);
-        if (rc)
-            siren_writer_abort(w);
-        else
-            rc = siren_writer_commit(w, &cli->err);
-    }
+                 : siren_file_write(path.data, page.data, page.size, &cli->err);
     buf_free(&page);
     buf_free(&path);
     return rc;

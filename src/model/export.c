@@ -217,17 +217,9 @@ static int write_weights(struct export *e, const char *folder, const char *texts
 
 static int write_text(const char *folder, const struct export_text *t, struct siren_error *err)
 {
-    struct siren_writer *w;
     char *path = files_join(folder, t->name);
-    int rc =
-        path ? siren_writer_open(&w, path, err) : siren_fail_memory(err, "a path", strlen(folder));
-    if (!rc) {
-        rc = siren_writer_write(w, t->data, t->size, err);
-        if (rc)
-            siren_writer_abort(w);
-        else
-            rc = siren_writer_commit(w, err);
-    }
+    int rc = path ? siren_file_write(path, t->data, t->size, err)
+                  : siren_fail_memory(err, "a path", strlen(folder));
     free(path);
     return rc;
 }
