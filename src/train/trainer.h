@@ -60,7 +60,6 @@ struct trainer_batch {
     const double *weights; /* (n_items) >= 0, not all 0, the task's; NULL: all 1 */
 };
 
-/* Functions return 0 or an error code; those marked [optional] may be NULL. */
 /* A chart of the log, in the run's folder: fields of its lines against the step.  "reward" is a
  * step's; "valid.mae", "valid.answer_only.mae" an evaluation's, drawn with marks. */
 enum { TRAINER_SERIES = 4 };
@@ -72,6 +71,7 @@ struct trainer_chart {
                                  out */
 };
 
+/* Functions return 0 or an error code; those marked [optional] may be NULL. */
 struct trainer_task {
     void *context;
     const char *metric; /* what evaluate() returns, for the log: "mae", "loss" */

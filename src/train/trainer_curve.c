@@ -1,4 +1,4 @@
-/* A run's log, and the learning curve drawn from it. */
+/* A run's log, and the charts drawn from it. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,9 +57,10 @@ static int add_series(struct drawn *d, const json_t *log, const char *field, con
                       struct siren_error *err)
 {
     size_t lines = json_array_size(log), n = 0, i;
-    double *x = alloc_array(2 * lines + 1, sizeof *x), *y = x + lines;
+    double *x = alloc_array(2 * lines + 1, sizeof *x), *y;
     json_t *line;
     if (!x) return siren_fail_memory(err, "a chart", 2 * lines * sizeof *x);
+    y = x + lines;
     json_array_foreach(log, i, line)
     {
         double value = number(line, field);
