@@ -102,23 +102,24 @@ static int chosen_rows(const struct baseline_job *job, size_t **rows, size_t *n,
     return rc;
 }
 
-enum { CHOSEN = -1 }; /* in place of a label: options->fit_split */
-
-static int habit(struct baseline_job *job, struct baseline_result *out, unsigned groups,
-                 int fit_label, struct siren_error *err)
+int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fit_label,
+                   int with_item, struct siren_error *err)
 {
+    unsigned groups = SIREN_FEATURE_HISTOGRAM | SIREN_FEATURE_RECENT;
     struct design fit = {0}, on = {0};
     struct siren_logistic_options o = {.seed = job->options->seed};
     size_t *rows = NULL, n = 0;
     int n_labels = siren_scale_labels(&job->app->meta.scale);
-    if (fit_label == CHOSEN && !job->options->fit_split) return 0;
-    int rc = fit_label == CHOSEN ? chosen_rows(job, &rows, &n, err)
-                                 : baseline_rows(&job->app->ratings, fit_label, &rows, &n, err);
+    if (with_item) groups |= SIREN_FEATURE_ITEM;
+    if (fit_label == BASELINE_CHOSEN && !job->options->fit_split) return 0;
+    int rc = fit_label == BASELINE_CHOSEN
+                 ? chosen_rows(job, &rows, &n, err)
+                 : baseline_rows(&job->app->ratings, fit_label, &rows, &n, err);
     if (rc || !n) {
         free(rows);
         return rc;
     }
-    if (fit_label == CHOSEN)
+    if (fit_label == BASELINE_CHOSEN)
         snprintf(out->row.fitted_on, sizeof out->row.fitted_on, "%.30s, %zu rows",
                  job->options->fit_split, n);
     if (n > CHOOSE_UP_TO) o.l2 = 1e-3;
@@ -135,45 +136,4 @@ static int habit(struct baseline_job *job, struct baseline_result *out, unsigned
     design_free(&on);
     free(rows);
     return rc;
-}
-
-enum {
-    HABIT = SIREN_FEATURE_HISTOGRAM | SIREN_FEATURE_RECENT,
-    HABIT_AND_ITEM = HABIT | SIREN_FEATURE_ITEM
-};
-
-int baseline_habit_train(struct baseline_job *job, struct baseline_result *out,
-                         const struct siren_progress *progress, struct siren_error *err)
-{
-    return habit(job, out, HABIT, SIREN_LABEL_TRAIN, err);
-}
-
-int baseline_habit_valid(struct baseline_job *job, struct baseline_result *out,
-                         const struct siren_progress *progress, struct siren_error *err)
-{
-    return habit(job, out, HABIT, SIREN_LABEL_VALID, err);
-}
-
-int baseline_habit_item_train(struct baseline_job *job, struct baseline_result *out,
-                              const struct siren_progress *progress, struct siren_error *err)
-{
-    return habit(job, out, HABIT_AND_ITEM, SIREN_LABEL_TRAIN, err);
-}
-
-int baseline_habit_item_valid(struct baseline_job *job, struct baseline_result *out,
-                              const struct siren_progress *progress, struct siren_error *err)
-{
-    return habit(job, out, HABIT_AND_ITEM, SIREN_LABEL_VALID, err);
-}
-
-int baseline_habit_chosen(struct baseline_job *job, struct baseline_result *out,
-                          const struct siren_progress *progress, struct siren_error *err)
-{
-    return habit(job, out, HABIT, CHOSEN, err);
-}
-
-int baseline_habit_item_chosen(struct baseline_job *job, struct baseline_result *out,
-                               const struct siren_progress *progress, struct siren_error *err)
-{
-    return habit(job, out, HABIT_AND_ITEM, CHOSEN, err);
 }

@@ -35,10 +35,12 @@ void baseline_close(struct baseline_job *job);
 int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_t *n,
                   struct siren_error *err);
 
-/* Fills points or distributions; leaves both NULL where there is nothing to fit on. */
-typedef int baseline_fill(struct baseline_job *job, struct baseline_result *out,
-                          const struct siren_progress *progress, struct siren_error *err);
-baseline_fill baseline_habit_train, baseline_habit_valid, baseline_habit_item_train,
-    baseline_habit_item_valid, baseline_habit_chosen, baseline_habit_item_chosen;
+/* The rating habit: a logistic model over the histogram of the user's earlier ratings and the last
+ * of them, and over the item's train ratings where with_item.  It is fitted on the rows of a label,
+ * or on options->fit_split: BASELINE_CHOSEN.  Leaves distributions NULL where there is nothing to
+ * fit on. */
+enum { BASELINE_CHOSEN = -1 };
+int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fit_label,
+                   int with_item, struct siren_error *err);
 
 #endif

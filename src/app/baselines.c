@@ -111,23 +111,33 @@ static int fill_als(struct baseline_job *job, struct baseline_result *out,
 
 /* ---- the table ---- */
 
+/* Fills points or distributions; leaves both NULL where there is nothing to fit on. */
+typedef int baseline_fill(struct baseline_job *job, struct baseline_result *out,
+                          const struct siren_progress *progress, struct siren_error *err);
+
 static const struct {
     const char *name, *fitted_on;
-    baseline_fill *fill;
+    baseline_fill *fill; /* NULL: baseline_habit, with what follows */
+    int fit_label;
+    int with_item;
 } baselines[] = {
-    {"always the highest", "", fill_top},
-    {"always the mode", "train", fill_mode},
-    {"global mean", "train", fill_global},
-    {"user's mean", "what precedes", fill_user},
-    {"item's mean", "all of train", fill_item},
-    {"matrix factorisation, SGD", "all of train, settings on valid", fill_sgd},
-    {"matrix factorisation, ALS", "all of train, settings on valid", fill_als},
-    {"rating habit (train)", "train", baseline_habit_train},
-    {"rating habit (valid)", "valid", baseline_habit_valid},
-    {"rating habit and item (train)", "train", baseline_habit_item_train},
-    {"rating habit and item (valid)", "valid", baseline_habit_item_valid},
-    {"rating habit (chosen rows)", "", baseline_habit_chosen},
-    {"rating habit and item (chosen rows)", "", baseline_habit_item_chosen},
+    {.name = "always the highest", .fitted_on = "", .fill = fill_top},
+    {.name = "always the mode", .fitted_on = "train", .fill = fill_mode},
+    {.name = "global mean", .fitted_on = "train", .fill = fill_global},
+    {.name = "user's mean", .fitted_on = "what precedes", .fill = fill_user},
+    {.name = "item's mean", .fitted_on = "all of train", .fill = fill_item},
+    {.name = "matrix factorisation, SGD",
+     .fitted_on = "all of train, settings on valid",
+     .fill = fill_sgd},
+    {.name = "matrix factorisation, ALS",
+     .fitted_on = "all of train, settings on valid",
+     .fill = fill_als},
+    {"rating habit (train)", "train", NULL, SIREN_LABEL_TRAIN, 0},
+    {"rating habit (valid)", "valid", NULL, SIREN_LABEL_VALID, 0},
+    {"rating habit and item (train)", "train", NULL, SIREN_LABEL_TRAIN, 1},
+    {"rating habit and item (valid)", "valid", NULL, SIREN_LABEL_VALID, 1},
+    {"rating habit (chosen rows)", "", NULL, BASELINE_CHOSEN, 0},
+    {"rating habit and item (chosen rows)", "", NULL, BASELINE_CHOSEN, 1},
 };
 enum { N_BASELINES = sizeof baselines / sizeof *baselines };
 
@@ -256,7 +266,9 @@ static int one(struct baseline_job *job, int index, struct siren_baseline *row, 
         return siren_fail(err, SIREN_ECANCEL, "stopped after %d baselines", index);
     snprintf(r.row.name, sizeof r.row.name, "%s", baselines[index].name);
     snprintf(r.row.fitted_on, sizeof r.row.fitted_on, "%s", baselines[index].fitted_on);
-    int rc = baselines[index].fill(job, &r, &inner, err);
+    int rc = baselines[index].fill ? baselines[index].fill(job, &r, &inner, err)
+                                   : baseline_habit(job, &r, baselines[index].fit_label,
+                                                    baselines[index].with_item, err);
     *made = !rc && (r.points || r.distributions);
     if (*made) rc = measure(job, &r, err);
     if (*made && !rc && job->options->save) rc = save_run(job, &r, err);
