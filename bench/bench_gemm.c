@@ -103,8 +103,13 @@ static int make_problem(struct problem *p, int N, int K)
     int failed = packed_alloc(&p->f32, PACKED_F32, N, K, NULL) ||
                  packed_alloc(&p->q4, PACKED_Q4, N, K, NULL) ||
                  packed_alloc(&p->q8, PACKED_Q8, N, K, NULL);
-    size_t forward = gemm_scratch(&p->f32), dw = gemm_dw_scratch();
-    p->scratch = alloc_aligned(forward > dw ? forward : dw, sizeof(float));
+    size_t most = gemm_dw_scratch();
+    const struct packed *packed[] = {&p->f32, &p->q4, &p->q8};
+    for (int i = 0; i < 3 && !failed; i++) {
+        if (gemm_scratch(packed[i]) > most) most = gemm_scratch(packed[i]);
+        if (gemm_dx_scratch(packed[i]) > most) most = gemm_dx_scratch(packed[i]);
+    }
+    p->scratch = alloc_aligned(most, sizeof(float));
     if (failed || !q || !dense || !p->x || !p->y || !p->dx || !p->dw || !p->scratch) return -1;
     for (size_t i = 0; i < blocks * 34; i++) q[i] = (unsigned char)(i * 2654435761u >> 13);
     for (size_t b = 0; b < blocks; b++) { /* d and m as halves near 0.01; Q8_0 has d only */
