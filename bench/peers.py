@@ -1,7 +1,7 @@
 """SIREN beside its peers on the same prompts, in one run, alternating; medians and ratios.
 
   python bench/peers.py --programs build/bench --prompts PROMPTS.jsonl --titles TITLES.jsonl \
-      --model M.gguf --encoder DIR [--rounds 3] [--limit 32] [--output report.md]
+      --model M.gguf --encoder DIR [--rounds 3] [--limit 32] [--isa avx2] [--output report.md]
 
 Peers: transformers (PyTorch, float32 and bfloat16), OpenVINO (the same network, float32 and
 bfloat16), llama.cpp (the file's own quantisation, and Q8_0, F32, BF16 made from it by llama.cpp
@@ -374,6 +374,33 @@ TASKS = {
 }
 
 
+def our_modes(isa):
+    """(instruction set, mode) of ours, within what the processor has and --isa allows."""
+    features = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    modes = [("avx2", "f32")]
+    if isa == "auto":
+        modes += [("avx512", "f32")] * ("avx512f" in features)
+        modes += [("avx512", "bf16")] * ("avx512_bf16" in features)
+        modes += [("amx", "bf16")] * ("amx_bf16" in features)
+    return modes
+
+
+def peer_dtypes(isa):
+    """PyTorch's, where it has instructions for them."""
+    return ["float32"] + ["bfloat16"] * (isa == "auto")
+
+
+def common_options(parser):
+    parser.add_argument("--programs", type=pathlib.Path, required=True)
+    parser.add_argument("--prompts", required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--output", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--isa", choices=["auto", "avx2"], default="auto",
+                        help="avx2: ours keep to it; scripts/bench.sh keeps the peers to it")
+
+
 def token_ids(args, texts):
     """Ours, so that every program computes the same tokens."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
@@ -409,12 +436,15 @@ def peers(args, ids, rank, folder):
             missing.append((what, f"{type(error).__name__}: {error}".splitlines()[0]))
 
     import torch
-    for dtype in (torch.float32, torch.bfloat16):
+    kinds = peer_dtypes(args.isa)
+    if len(kinds) == 1:
+        missing.append(("peers in bfloat16", "PyTorch multiplies it at some 2 GFLOP/s on AVX2"))
+    for dtype in (getattr(torch, kind) for kind in kinds):
         attempt(f"transformers {dtype}", lambda: Torch(args, ids, dtype))
         attempt(f"sentence-transformers {dtype}", lambda: Sentences(args, dtype))
     dense = next((p for p in made if p.name == "transformers float32"), None)
     encoder = next((p for p in made if p.name == "sentence-transformers float32"), None)
-    for kind in ("f32", "bf16"):
+    for kind in ("f32", "bf16")[:len(kinds)]:
         attempt(f"OpenVINO {kind}", lambda: OpenVino(args, ids, dense, kind))
     attempt("onnxruntime", lambda: OnnxSentences(args, encoder, folder))
     files = {"Q4_1": args.model}
@@ -473,13 +503,10 @@ def report(args, ours, figures, missing, peak):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--programs", type=pathlib.Path, required=True)
-    for name in ("prompts", "titles", "model", "encoder"):
+    common_options(parser)
+    for name in ("titles", "encoder"):
         parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--output", type=pathlib.Path)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     texts = [json.loads(line)["text"] for line in open(args.prompts, encoding="utf-8")]
     marker = "\n\nThe candidate "
@@ -488,11 +515,7 @@ def main():
     rank = token_ids(args, [head + t[t.index(marker):] for t in texts[:100]])
     probe = Siren(args, "auto")
     peak = probe.run("peak")
-    features = peak["cpu"].split()
-    isas = ["avx2"] + ["avx512"] * ("avx512f" in features) + ["amx"] * ("amx_bf16" in features)
-    ours = [Siren(args, isa) for isa in isas if isa != "amx"]
-    if "avx512_bf16" in features:
-        ours.append(Siren(args, isas[-1], "bf16"))
+    ours = [Siren(args, isa, compute) for isa, compute in our_modes(args.isa)]
     with tempfile.TemporaryDirectory() as folder:
         others, missing = peers(args, ids, rank, folder)
         text = report(args, ours, measure(ours + others, args.rounds), missing, peak)

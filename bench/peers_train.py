@@ -13,13 +13,11 @@ beside what the token counts allow.
 
 import argparse
 import json
-import os
-import pathlib
 import statistics
 import subprocess
 import time
 
-from peers import Torch, by_length, padded, say, token_ids
+from peers import Torch, by_length, common_options, our_modes, padded, peer_dtypes, say, token_ids
 
 
 class Siren:
@@ -103,22 +101,13 @@ def answers(siren, full):
 def main():
     import torch
     parser = argparse.ArgumentParser()
-    parser.add_argument("--programs", type=pathlib.Path, required=True)
-    parser.add_argument("--prompts", type=pathlib.Path, required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--output", type=pathlib.Path)
-    parser.add_argument("--rounds", type=int, default=3)
+    common_options(parser)
     parser.add_argument("--limit", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
-    texts = [json.loads(line)["text"] for line in args.prompts.open(encoding="utf-8")]
+    texts = [json.loads(line)["text"] for line in open(args.prompts, encoding="utf-8")]
     ids = token_ids(args, texts[:args.limit])
-    ours = [Siren(args, "avx2", "f32")]
-    if "avx512f" in pathlib.Path("/proc/cpuinfo").read_text():
-        ours.append(Siren(args, "avx512", "f32"))
-    if "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text():
-        ours.append(Siren(args, "avx512", "bf16"))
-    programs = ours + [Peft(args, ids, torch.float32), Peft(args, ids, torch.bfloat16)]
+    ours = [Siren(args, isa, compute) for isa, compute in our_modes(args.isa)]
+    programs = ours + [Peft(args, ids, getattr(torch, kind)) for kind in peer_dtypes(args.isa)]
     figures = {}
     for round_number in range(args.rounds):
         for task in ("step", "shared", "align"):

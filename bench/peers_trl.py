@@ -16,7 +16,6 @@ are sampled, so their lengths differ a little: seconds stand beside them.
 
 import argparse
 import json
-import os
 import pathlib
 import resource
 import statistics
@@ -25,7 +24,7 @@ import sys
 import tempfile
 import time
 
-from peers import say, token_ids
+from peers import common_options, our_modes, peer_dtypes, say, token_ids
 
 PROMPT, ANSWERS, LENGTH, PROMPTS = 320, 8, 64, 2
 
@@ -115,16 +114,10 @@ def theirs(args, dtype):
 
 
 def beside(args):
-    processor = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    modes = [("avx2", "f32")]
-    if "avx512_bf16" in processor:
-        modes.append(("avx512", "bf16"))
-    if "amx_bf16" in processor:
-        modes.append(("amx", "bf16"))
     programs = [(f"SIREN {isa} {compute}", lambda i=isa, c=compute: ours(args, i, c))
-                for isa, compute in modes]
+                for isa, compute in our_modes(args.isa) if (isa, compute) != ("avx512", "f32")]
     programs += [(f"TRL {dtype}", lambda d=dtype: theirs(args, d))
-                 for dtype in ("float32", "bfloat16")]
+                 for dtype in peer_dtypes(args.isa)]
     what = "LoRA" if args.lora else "all weights"
     figures = {}
     for round_number in range(args.rounds):
@@ -155,16 +148,11 @@ def beside(args):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--programs", type=pathlib.Path, required=True)
-    parser.add_argument("--prompts", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--output", type=pathlib.Path)
-    parser.add_argument("--rounds", type=int, default=3)
+    common_options(parser)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--once", action="store_true")
     parser.add_argument("--lora", action="store_true")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     once(args) if args.once else beside(args)
 

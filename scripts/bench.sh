@@ -6,10 +6,14 @@
 #   ROUNDS=3 LIMIT=32   alternating rounds, and prompts a round
 #   OUTPUT=FILE    the peers' table, too; TRAIN_OUTPUT=FILE, GRPO_OUTPUT=FILE those of training
 #   PLOTS=DIR      where the charts go
+#   ISA=avx2       all programs keep to AVX2, as on a processor that has no more (but onnxruntime,
+#                  which has no switch for it)
 #
 # Prompts: the paper's Movies split where SIREN_DATA has it, MovieLens 100K otherwise.
 set -eu
 folder=$1
+isa=${ISA:-auto}
+case $isa in auto | avx2) ;; *) echo "ISA=$isa: neither auto nor avx2" >&2; exit 2 ;; esac
 scripts/fetch.sh
 model=models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
 encoder=models/all-minilm-l6-v2
@@ -38,6 +42,7 @@ fi
 
 echo "== Engine on prompts of $source_data"
 for mode in "avx2 f32" "avx512 f32" "avx512 bf16" "amx bf16"; do
+    [ "$isa" = auto ] || [ "${mode% *}" = "$isa" ] || continue
     # shellcheck disable=SC2086
     set -- --isa ${mode% *} --compute ${mode#* }
     # In mode bf16 AVX-512 alone gains nothing: it needs the instructions for it.
@@ -56,34 +61,47 @@ done
 echo "== Speed against size (charts in ${PLOTS:-$work})"
 mkdir -p "${PLOTS:-$work}"
 "$folder/bench/bench_sweep" --model "$model" --prompts "$work/prompts.jsonl" \
-    --output "${PLOTS:-$work}"
+    --output "${PLOTS:-$work}" --isa "$isa"
 
 [ "${PEERS:-1}" = 1 ] || exit 0
 packages="torch==2.15.0 transformers==5.23.0 gguf==0.19.0 sentence-transformers==6.2.0 accelerate
-    peft==0.21.2 trl==1.16.0 datasets openvino==2026.4.1 onnxruntime==1.32.0 onnx"
+    peft==0.21.2 trl==1.16.0 datasets openvino==2026.4.1 onnxruntime==1.32.0 onnx diskcache jinja2"
 if [ "$(cat "$folder/bench-venv/ready" 2>/dev/null)" != "$packages" ]; then
     echo "== Installing the peers"
     python3 -m venv "$folder/bench-venv"
     # shellcheck disable=SC2086
     "$folder/bench-venv/bin/pip" install --quiet $packages
-    # Its own choice of instructions at build time may not fit this machine: name them.
-    flags="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
+    echo "$packages" >"$folder/bench-venv/ready"
+fi
+# llama.cpp's own choice of instructions at build time may not fit this machine: name them.
+flags="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
+if [ "$isa" = auto ]; then
     grep -q avx512f /proc/cpuinfo && flags="$flags -DGGML_AVX512=ON"
     grep -q avx512_vnni /proc/cpuinfo && flags="$flags -DGGML_AVX512_VNNI=ON"
     grep -q avx512_bf16 /proc/cpuinfo && flags="$flags -DGGML_AVX512_BF16=ON"
-    CMAKE_ARGS="$flags" "$folder/bench-venv/bin/pip" install --quiet llama-cpp-python
-    echo "$packages" >"$folder/bench-venv/ready"
+else
+    # PyTorch's own kernels, oneDNN (OpenVINO's too) and MKL under it.
+    export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 fi
+llama=$folder/bench-llama-$isa
+if [ "$(cat "$llama/flags" 2>/dev/null)" != "$flags" ]; then
+    echo "== Building llama.cpp ($isa)"
+    rm -rf "$llama"
+    CMAKE_ARGS="$flags" "$folder/bench-venv/bin/pip" install --quiet --no-deps --no-cache-dir \
+        --target "$llama" llama-cpp-python==0.3.36
+    echo "$flags" >"$llama/flags"
+fi
+export PYTHONPATH=$llama
 echo "== Peers on the same prompts"
 "$folder/bench-venv/bin/python" bench/peers.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --titles "$work/titles.jsonl" --model "$model" \
     --encoder "$encoder" --rounds "${ROUNDS:-3}" --limit "${LIMIT:-32}" \
-    ${OUTPUT:+--output "$OUTPUT"}
+    --isa "$isa" ${OUTPUT:+--output "$OUTPUT"}
 echo "== Training beside PEFT"
 "$folder/bench-venv/bin/python" bench/peers_train.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --model "$model" --rounds "${ROUNDS:-3}" \
-    --limit "${LIMIT:-32}" ${TRAIN_OUTPUT:+--output "$TRAIN_OUTPUT"}
+    --limit "${LIMIT:-32}" --isa "$isa" ${TRAIN_OUTPUT:+--output "$TRAIN_OUTPUT"}
 echo "== GRPO beside TRL"
 "$folder/bench-venv/bin/python" bench/peers_trl.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --model "$model" --rounds "${ROUNDS:-3}" \
-    ${GRPO_OUTPUT:+--output "$GRPO_OUTPUT"}
+    --isa "$isa" ${GRPO_OUTPUT:+--output "$GRPO_OUTPUT"}
