@@ -179,7 +179,7 @@ static void bench_stream(const struct kernels *k)
 static int bench_mode(enum isa isa, enum compute compute)
 {
     static const int shapes[][2] = {{576, 576}, {3072, 576}, {576, 1536}};
-    static const int heights[] = {1, 4, 16, 32, 96, 320};
+    static const int heights[] = {1, 4, 8, 16, 32, 96, 320};
     struct siren_error err;
     const struct kernels *k = kernels_select_compute(isa, compute, &err);
     if (!k) {
@@ -194,7 +194,7 @@ static int bench_mode(enum isa isa, enum compute compute)
             fprintf(stderr, "bench_gemm: out of memory\n");
             return 1;
         }
-        for (int i = 0; i < 6; i++) {
+        for (int i = 0; i < 7; i++) {
             p.T = heights[i];
             bench_problem(&p, k, peak);
         }

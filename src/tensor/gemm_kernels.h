@@ -5,6 +5,7 @@
  *   UNROLL                   a pragma that unrolls loops over the tile's constants
  *   WIDE(R), WIDE_BLOCKS(R)  panels side by side for R = 1 … FEW rows, to hide the FMA's latency:
  *                            plain kinds, and kinds whose scales need registers, too
+ *   FEW_MOST_BLOCKS          rows of the latter up to which decoding in registers is faster
  * Every output is one chain of FMAs over k from 0 whatever the tile: blocks of k continue the
  * chain from the stored sums. */
 
@@ -382,15 +383,27 @@ static struct gemm_space gemm_space(float *scratch)
     return s;
 }
 
+/* Up to so many rows groups of FEW, decoding anew for each, are faster than decoding into scratch. */
+static int few_most(const struct packed *w)
+{
+    return w->kind >= PACKED_Q4 ? FEW_MOST_BLOCKS : 2 * FEW;
+}
+
 static void group_few(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
                       float *c)
 {
-    int wide = few_wide[w->kind >= PACKED_Q4][T - 1];
-    for (int p = 0; p < P;) {
-        int fits = p + wide <= P;
-        few_tiles[w->kind][T - 1][fits](x, ldx, packed_panel(w, panel + p), w->panel_bytes, w->k,
-                                        c + 16 * p, (size_t)P * 16);
-        p += fits ? wide : 1;
+    size_t ldc = (size_t)P * 16;
+    for (int parts = (T + FEW - 1) / FEW; parts; parts--) {
+        int rows = T / parts, wide = few_wide[w->kind >= PACKED_Q4][rows - 1];
+        for (int p = 0; p < P;) {
+            int fits = p + wide <= P;
+            few_tiles[w->kind][rows - 1][fits](x, ldx, packed_panel(w, panel + p), w->panel_bytes,
+                                               w->k, c + 16 * p, ldc);
+            p += fits ? wide : 1;
+        }
+        T -= rows;
+        x += (size_t)rows * ldx;
+        c += (size_t)rows * ldc;
     }
 }
 
@@ -440,7 +453,7 @@ static void group_many(const float *x, size_t ldx, int T, const struct packed *w
 static void group_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel, int P,
                        const struct gemm_space *space, const struct output *output)
 {
-    if (T > FEW) {
+    if (T > few_most(w)) {
         group_many(x, ldx, T, w, panel, P, space, output);
         return;
     }
@@ -462,7 +475,7 @@ static void gemm(const float *x, size_t ldx, int T, const struct packed *w, int 
                  const float *bias, float *y, size_t ldy, int add, float *scratch)
 {
     struct gemm_space space = gemm_space(scratch);
-    int block = T > 0 ? row_block(T, w->k) : 1, group = T <= FEW ? 8 : TILE_PANELS;
+    int block = T > 0 ? row_block(T, w->k) : 1, group = T <= few_most(w) ? 8 : TILE_PANELS;
     struct output out = {.sums = space.sums, .ldy = ldy, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
@@ -482,7 +495,7 @@ static void gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *
                         int pair1, float *h, size_t ldh, float *gates, size_t ldg, float *scratch)
 {
     struct gemm_space space = gemm_space(scratch);
-    int block = T > 0 ? row_block(T, w->k) : 1, group = T <= FEW ? 4 : 1;
+    int block = T > 0 ? row_block(T, w->k) : 1, group = T <= few_most(w) ? 4 : 1;
     struct output out = {.sums = space.sums, .ldy = ldh, .ldg = ldg, .gated = 1};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;

@@ -17,6 +17,7 @@
 #define TILE_PANELS 1
 #define WIDE(R) ((R) == 1 ? 4 : (R) < 4 ? 2 : 1)
 #define WIDE_BLOCKS(R) ((R) == 1 ? 2 : 1)
+#define FEW_MOST_BLOCKS 4
 #define BF16_FEW 4
 #define BF16_WIDE(R) ((R) == 1 ? 2 : 1)
 #define FMA_CHAINS 6

@@ -18,6 +18,7 @@
 #define TILE_PANELS 2
 #define WIDE(R) 4
 #define WIDE_BLOCKS(R) 4
+#define FEW_MOST_BLOCKS 8
 #define BF16_FEW 8
 #define BF16_WIDE(R) ((R) < 4 ? 4 : 2)
 #define FMA_CHAINS 12

@@ -17,6 +17,7 @@
 #define TILE_PANELS 1
 #define WIDE(R) 2
 #define WIDE_BLOCKS(R) 2
+#define FEW_MOST_BLOCKS 4
 #define BF16_FEW 4
 #define BF16_WIDE(R) 2
 #define FMA_CHAINS 4
