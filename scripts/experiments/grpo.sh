@@ -17,9 +17,10 @@ training grpo grpo -m stage0 --split train:last --answers 8 --batch 8 --flat-gro
 for stage in warm grpo; do
     judged=(eval films.siren -m stage0 --split valid:B --compute "$compute")
     [ $stage = warm ] || judged+=(--adapter grpo/adapter)
-    once "$stage-reasoning" "${judged[@]}" -n 1000 --reasoning --max-tokens 200 --name "$stage CoT"
+    once "$stage-reasoning" "${judged[@]}" -n 1000 --reasoning --samples 1 --max-tokens 200 \
+        --name "$stage CoT"
     once "$stage-answer" "${judged[@]}" -n 1000 --name "$stage AO"
-    once "$stage-swapped" "${judged[@]}" -n 300 --reasoning --max-tokens 200 --swap-sketch \
+    once "$stage-swapped" "${judged[@]}" -n 300 --reasoning --samples 1 --max-tokens 200 --swap-sketch \
         --name "$stage CoT, another's sketch"
 done
 once habit baselines films.siren --split valid --fit-on train:last --fit-rows 800

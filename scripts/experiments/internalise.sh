@@ -32,7 +32,7 @@ align() { # NAME LOSS TARGETS SEED
     judge "$1" --adapter "$1/adapter"
 }
 judge before
-judge reasoning --reasoning --max-tokens 200
+judge reasoning --reasoning --samples 1 --max-tokens 200
 once habit-2000 baselines films.siren --split valid --fit-on train:last --fit-rows 2000
 
 align ce-1 ce k,v 1
