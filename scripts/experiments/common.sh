@@ -16,6 +16,9 @@ data=$(realpath "$data")
 mkdir -p "$FOLDER"
 cd "$FOLDER"
 compute=${COMPUTE:-bf16}
+# What a prompt says of the user: the paper's, and the counts of the user's ratings (SPEC 4.4), without
+# which nothing that was trained came near the rating habit (docs/results/internalise.md).
+strategy=${STRATEGY:-recent+sketch+habit}
 
 # once NAME COMMAND…: NAME.log has what it printed, NAME.done says that it ended well.
 once() {
@@ -44,7 +47,7 @@ films() {
 
 # SPEC 6.4: rationales teach the form, and, by --answer-weight, the rating.  Rows are the last train row
 # of each user: train's ratings move with a user's position, and these are nearest to valid's.  The
-# adapter is kept in docs/results: ANEW=1 makes it anew (17 minutes; the same bits only on the same
+# adapter is kept in docs/results: ANEW=1 makes it anew (30 minutes; the same bits only on the same
 # instruction set, and what was trained on top belongs to these bits).
 warm_start() {
     local kept=$root/docs/results/adapters/warm
@@ -53,7 +56,8 @@ warm_start() {
         cp -r "$kept" warm/adapter
         touch warm.done
     fi
-    training warm sft -m "$base" --response cot --split train:last --rows 800 --batch 16 --epochs 1 \
-        --lr 1e-3 --answer-weight 1 --lora-targets all --rank 8 --eval-rows 48 --eval-every 25 --seed 1
+    training warm sft -m "$base" --response cot --split train:last --rows 1200 --strategy "$strategy" \
+        --batch 16 --epochs 1 --lr 1e-3 --answer-weight 1 --lora-targets all --rank 8 \
+        --eval-rows 48 --eval-every 25 --seed 1
     once stage0 model export "$base" --adapter warm/adapter --dtype bf16 --out stage0
 }

@@ -9,19 +9,17 @@ steps=${2:-150}
 . "$(dirname "$0")/common.sh"
 films
 warm_start
-# The run that docs/results keeps goes on (to the same bits on the same instruction set).
-[ -n "${ANEW:-}" ] || [ -e grpo ] || cp -r "$root/docs/results/stage1" grpo
-training grpo grpo -m stage0 --split train:last --answers 8 --batch 8 --flat-groups skip --lr 4e-4 \
-    --warmup 5 --lora-targets q,v --max-tokens 160 --epochs 2 --max-steps "$steps" --eval-rows 150 \
-    --eval-every 30 --eval-first --texts-every 10 --checkpoint-every 10 --seed 1
+training grpo grpo -m stage0 --split train:last --strategy "$strategy" --answers 8 --batch 8 \
+    --flat-groups skip --lr 4e-4 --warmup 5 --lora-targets q,v --max-tokens 160 --epochs 2 \
+    --max-steps "$steps" --eval-rows 150 --eval-every 30 --eval-first --texts-every 10 --checkpoint-every 10 --seed 1
 for stage in warm grpo; do
-    judged=(eval films.siren -m stage0 --split valid:B --compute "$compute")
+    judged=(eval films.siren -m stage0 --split valid:B --strategy "$strategy" --compute "$compute")
     [ $stage = warm ] || judged+=(--adapter grpo/adapter)
     once "$stage-reasoning" "${judged[@]}" -n 1000 --reasoning --samples 1 --max-tokens 200 \
         --name "$stage CoT"
     once "$stage-answer" "${judged[@]}" -n 1000 --name "$stage AO"
-    once "$stage-swapped" "${judged[@]}" -n 300 --reasoning --samples 1 --max-tokens 200 --swap-sketch \
-        --name "$stage CoT, another's sketch"
+    once "$stage-swapped" "${judged[@]}" -n 300 --reasoning --samples 1 --max-tokens 200 \
+        --swap-sketch --name "$stage CoT, another's sketch"
 done
-once habit baselines films.siren --split valid --fit-on train:last --fit-rows 800
+once habit-1200 baselines films.siren --split valid --fit-on train:last --fit-rows 1200
 "$siren" runs films.siren

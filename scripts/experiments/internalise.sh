@@ -18,13 +18,14 @@ else
     ln -sfn stage0 stage1
 fi
 once states train teach films.siren -m stage1 --out states.bin --split train:last --rows 2000 \
+    --strategy "$strategy" \
     --max-tokens 200 --compute "$compute" --seed 1
 
 judge() { # NAME [OPTIONS…]
     local name=$1
     shift
-    once "$name-valid" eval films.siren -m stage1 --split valid:B -n 600 --compute "$compute" \
-        --name "$name" "$@"
+    once "$name-valid" eval films.siren -m stage1 --split valid:B -n 600 --strategy "$strategy" \
+        --compute "$compute" --name "$name" "$@"
 }
 align() { # NAME LOSS TARGETS SEED
     training "$1" align -m stage1 --teacher states.bin --loss "$2" --lora-targets "$3" --seed "$4" \
