@@ -9,9 +9,12 @@ steps=${2:-150}
 . "$(dirname "$0")/common.sh"
 films
 warm_start
+# The run that docs/results keeps goes on (to the same bits on the same instruction set).
+[ -n "${ANEW:-}" ] || [ -e grpo ] || cp -r "$root/docs/results/stage1" grpo
 training grpo grpo -m stage0 --split train:last --strategy "$strategy" --answers 8 --batch 8 \
     --flat-groups skip --lr 4e-4 --warmup 5 --lora-targets q,v --max-tokens 160 --epochs 2 \
-    --max-steps "$steps" --eval-rows 150 --eval-every 30 --eval-first --texts-every 10 --checkpoint-every 10 --seed 1
+    --max-steps "$steps" --eval-rows 150 --eval-every 30 --eval-first --texts-every 10 \
+    --checkpoint-every 10 --seed 1
 for stage in warm grpo; do
     judged=(eval films.siren -m stage0 --split valid:B --strategy "$strategy" --compute "$compute")
     [ $stage = warm ] || judged+=(--adapter grpo/adapter)
