@@ -452,9 +452,18 @@ static void test_writer_rounds(void **state)
     folder_remove(folder);
 }
 
+static void test_same_identity(void **state)
+{
+    assert_true(siren_identity_same("stage0#12ab", "a#b.gguf#12ab"));
+    assert_false(siren_identity_same("stage0#12ab", "stage0#12ac"));
+    assert_false(siren_identity_same("stage0#12ab", NULL));
+    assert_false(siren_identity_same("", ""));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same_identity),
         cmocka_unit_test(test_initial_values),
         cmocka_unit_test(test_seed_and_targets),
         cmocka_unit_test(test_gradients_and_versions),

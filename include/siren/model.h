@@ -82,14 +82,17 @@ size_t siren_model_memory(const struct siren_model *model); /* bytes of packed w
 /* The weights that are trained, under Hugging Face's names, with gradients; n 0: none.  The views
  * belong to the model.  Norms and biases are marked no_decay. */
 struct siren_params siren_model_params(struct siren_model *model);
-/* The values of these weights were changed (an optimiser's step): packs them again.  No pass may run
- * meanwhile; what was kept before is refused after.  SIREN_ENOMEM: call it again. */
+/* The values of these weights were changed (an optimiser's step): packs them again.  No pass may
+ * run meanwhile; what was kept before is refused after.  SIREN_ENOMEM: call it again. */
 int siren_model_changed(struct siren_model *model, struct siren_pool *pool,
                         struct siren_error *err);
 
 /* "NAME#HASH" of a model's file or folder: the same weights, configuration and tokenizer give
  * the same identity wherever they lie. */
 int siren_model_identity(const char *path, char identity[256], struct siren_error *err);
+/* 1: two identities, of models or of adapters, have one hash; their names are where they lie.  NULL
+ * and "" are the same as nothing. */
+int siren_identity_same(const char *a, const char *b);
 
 /* Of a folder that siren_model_export() wrote without rounding a number and that was not changed
  * since: the identity of the model it was made from, which computes the same; "" for any other. */

@@ -118,8 +118,7 @@ typedef int baseline_fill(struct baseline_job *job, struct baseline_result *out,
 static const struct {
     const char *name, *fitted_on;
     baseline_fill *fill; /* NULL: baseline_habit, with what follows */
-    int fit_label;
-    int with_item;
+    int fit_label, with_item;
 } baselines[] = {
     {.name = "always the highest", .fitted_on = "", .fill = fill_top},
     {.name = "always the mode", .fitted_on = "train", .fill = fill_mode},

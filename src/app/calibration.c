@@ -107,13 +107,6 @@ int siren_calibration_load(struct siren_calibration **out, const char *path,
 
 /* ---- what it belongs to ---- */
 
-/* The hash alone: the name before it is where the files lie. */
-static const char *hash_of(const json_t *identity)
-{
-    const char *text = json_string_value(identity), *hash = text ? strrchr(text, '#') : NULL;
-    return hash ? hash : text ? text : "";
-}
-
 json_t *calibration_belongs(const struct siren_app *app, const json_t *settings)
 {
     static const char *const keys[] = {"model", "adapter", "compute", "chat_template", "predict"};
@@ -142,8 +135,9 @@ static json_t *belongs_now(const struct siren_app *app, const struct siren_lm *l
 
 static int same(const char *key, const json_t *a, const json_t *b)
 {
-    if (!strcmp(key, "model") || !strcmp(key, "adapter")) return !strcmp(hash_of(a), hash_of(b));
-    return a == b || json_equal(a, b);
+    const char *x = json_string_value(a), *y = json_string_value(b);
+    if (strcmp(key, "model") && strcmp(key, "adapter")) return a == b || json_equal(a, b);
+    return x && y ? siren_identity_same(x, y) : x == y;
 }
 
 int siren_calibration_check(const struct siren_calibration *c, const struct siren_app *app,

@@ -177,18 +177,6 @@ static int fill(struct loader *l, const struct siren_param *p)
     return SIREN_OK;
 }
 
-/* The hash after the last '#': the name before it is where the files lie. */
-static const char *hash_of(const char *identity)
-{
-    const char *hash = strrchr(identity, '#');
-    return hash ? hash : identity;
-}
-
-static int same_hash(const char *a, const char *b)
-{
-    return a && b && *a && *b && !strcmp(hash_of(a), hash_of(b));
-}
-
 /* The adapter's base and the model, each or what it was exported from, are one. */
 static int check_base(const struct loader *l)
 {
@@ -197,9 +185,11 @@ static int check_base(const struct loader *l)
     char identity[256], source[256];
     if (!base) return SIREN_OK;
     int rc = siren_model_identity(l->model->path, identity, l->err);
-    if (rc || same_hash(identity, base) || same_hash(identity, base_source)) return rc;
+    if (rc || siren_identity_same(identity, base) || siren_identity_same(identity, base_source))
+        return rc;
     rc = siren_model_source(l->model->path, source, l->err);
-    if (rc || same_hash(source, base) || same_hash(source, base_source)) return rc;
+    if (rc || siren_identity_same(source, base) || siren_identity_same(source, base_source))
+        return rc;
     return siren_fail(l->err, SIREN_EINVAL, "%s: made for the base %s, but the model is %s%s%s",
                       tensors_path(l->ts), tensors_show(base, strlen(base)).text, identity,
                       *source ? ", an export of " : "", source);

@@ -92,6 +92,17 @@ int siren_model_identity(const char *path, char identity[256], struct siren_erro
     return 0;
 }
 
+static const char *hash_of(const char *identity)
+{
+    const char *hash = strrchr(identity, '#');
+    return hash ? hash : identity;
+}
+
+int siren_identity_same(const char *a, const char *b)
+{
+    return a && b && *a && *b && !strcmp(hash_of(a), hash_of(b));
+}
+
 /* The tensors of a file that was written so are not suspected: a program that writes other ones
  * writes metadata of its own. */
 int siren_model_source(const char *path, char source[256], struct siren_error *err)

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "siren/checkpoint.h"
 #include "siren/file.h"
+#include "siren/model.h"
 #include "train/trainer_parts.h"
 
 /* ---- settings ---- */
@@ -62,16 +63,6 @@ static void add_difference(struct buf *out, const char *path, const json_t *mine
     free(b);
 }
 
-/* A model is what its hash says: "stage0#3ebb…" is the same under another file name. */
-static int same_model(const char *key, const json_t *mine, const json_t *theirs)
-{
-    const char *a = json_string_value(mine), *b = json_string_value(theirs);
-    if (strcmp(key, "model") || !a || !b) return 0;
-    a = strchr(a, '#');
-    b = strchr(b, '#');
-    return a && b && !strcmp(a, b);
-}
-
 static void compare(struct buf *out, const char *path, json_t *mine, json_t *theirs)
 {
     const char *key;
@@ -84,8 +75,10 @@ static void compare(struct buf *out, const char *path, json_t *mine, json_t *the
     json_object_foreach(mine, key, value)
     {
         snprintf(inner, sizeof inner, "%s%s%s", path, *path ? "." : "", key);
-        if (!same_model(key, value, json_object_get(theirs, key)))
-            compare(out, inner, value, json_object_get(theirs, key));
+        json_t *other = json_object_get(theirs, key);
+        int same = !strcmp(key, "model") &&
+                   siren_identity_same(json_string_value(value), json_string_value(other));
+        if (!same) compare(out, inner, value, other);
     }
     json_object_foreach(theirs, key, value)
     {
