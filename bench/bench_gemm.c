@@ -194,7 +194,7 @@ static int bench_mode(enum isa isa, enum compute compute)
             fprintf(stderr, "bench_gemm: out of memory\n");
             return 1;
         }
-        for (int i = 0; i < 7; i++) {
+        for (size_t i = 0; i < sizeof heights / sizeof *heights; i++) {
             p.T = heights[i];
             bench_problem(&p, k, peak);
         }

@@ -374,9 +374,18 @@ TASKS = {
 }
 
 
-def our_modes(isa):
+def peak_of(args):
+    """The processor as our own programs see it: its features, its peak in GFLOP/s, and for which set."""
+    done = subprocess.run([str(args.programs / "bench_engine"), "peak", "--isa", args.isa,
+                           "--threads", str(args.threads)], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def our_modes(isa, peak):
     """(instruction set, mode) of ours, within what the processor has and --isa allows."""
-    features = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    features = peak["cpu"].split()
     modes = [("avx2", "f32")]
     if isa == "auto":
         modes += [("avx512", "f32")] * ("avx512f" in features)
@@ -444,7 +453,7 @@ def peers(args, ids, rank, folder):
         attempt(f"sentence-transformers {dtype}", lambda: Sentences(args, dtype))
     dense = next((p for p in made if p.name == "transformers float32"), None)
     encoder = next((p for p in made if p.name == "sentence-transformers float32"), None)
-    for kind in ("f32", "bf16")[:len(kinds)]:
+    for kind in ({"float32": "f32", "bfloat16": "bf16"}[k] for k in kinds):
         attempt(f"OpenVINO {kind}", lambda: OpenVino(args, ids, dense, kind))
     attempt("onnxruntime", lambda: OnnxSentences(args, encoder, folder))
     files = {"Q4_1": args.model}
@@ -513,9 +522,8 @@ def main():
     head = texts[0][:texts[0].index(marker)]
     ids = token_ids(args, texts)
     rank = token_ids(args, [head + t[t.index(marker):] for t in texts[:100]])
-    probe = Siren(args, "auto")
-    peak = probe.run("peak")
-    ours = [Siren(args, isa, compute) for isa, compute in our_modes(args.isa)]
+    peak = peak_of(args)
+    ours = [Siren(args, isa, compute) for isa, compute in our_modes(args.isa, peak)]
     with tempfile.TemporaryDirectory() as folder:
         others, missing = peers(args, ids, rank, folder)
         text = report(args, ours, measure(ours + others, args.rounds), missing, peak)

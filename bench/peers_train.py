@@ -17,7 +17,8 @@ import statistics
 import subprocess
 import time
 
-from peers import Torch, by_length, common_options, our_modes, padded, peer_dtypes, say, token_ids
+from peers import (Torch, by_length, common_options, our_modes, padded, peak_of, peer_dtypes, say,
+                   token_ids)
 
 
 class Siren:
@@ -106,7 +107,7 @@ def main():
     args = parser.parse_args()
     texts = [json.loads(line)["text"] for line in open(args.prompts, encoding="utf-8")]
     ids = token_ids(args, texts[:args.limit])
-    ours = [Siren(args, isa, compute) for isa, compute in our_modes(args.isa)]
+    ours = [Siren(args, isa, compute) for isa, compute in our_modes(args.isa, peak_of(args))]
     programs = ours + [Peft(args, ids, getattr(torch, kind)) for kind in peer_dtypes(args.isa)]
     figures = {}
     for round_number in range(args.rounds):

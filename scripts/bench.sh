@@ -13,7 +13,15 @@
 set -eu
 folder=$1
 isa=${ISA:-auto}
-case $isa in auto | avx2) ;; *) echo "ISA=$isa: neither auto nor avx2" >&2; exit 2 ;; esac
+case $isa in
+auto) ;;
+avx2) # PyTorch's own kernels, oneDNN (OpenVINO's too) and MKL under it, OpenBLAS
+    export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
+    export OPENBLAS_CORETYPE=Haswell ;;
+*)
+    echo "ISA=$isa: neither auto nor avx2" >&2
+    exit 2 ;;
+esac
 scripts/fetch.sh
 model=models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
 encoder=models/all-minilm-l6-v2
@@ -21,7 +29,7 @@ work=$folder/bench-work
 mkdir -p "$work"
 
 echo "== GEMM of one core"
-"$folder/bench/bench_gemm"
+if [ "$isa" = auto ]; then "$folder/bench/bench_gemm"; else "$folder/bench/bench_gemm" "$isa"; fi
 
 if [ -d "${SIREN_DATA:-/nonexistent}/movies" ]; then
     source_data=$SIREN_DATA/movies
@@ -79,9 +87,6 @@ if [ "$isa" = auto ]; then
     grep -q avx512f /proc/cpuinfo && flags="$flags -DGGML_AVX512=ON"
     grep -q avx512_vnni /proc/cpuinfo && flags="$flags -DGGML_AVX512_VNNI=ON"
     grep -q avx512_bf16 /proc/cpuinfo && flags="$flags -DGGML_AVX512_BF16=ON"
-else
-    # PyTorch's own kernels, oneDNN (OpenVINO's too) and MKL under it.
-    export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2
 fi
 llama=$folder/bench-llama-$isa
 if [ "$(cat "$llama/flags" 2>/dev/null)" != "$flags" ]; then

@@ -5,7 +5,7 @@
 # there; none: the warm start itself).  Merged, it reasons greedily on the last train row of 2,000
 # users, and adapters learn on the same rows to answer at once: every loss with LoRA on keys and
 # values, then every choice of targets.  One epoch each, chosen on users of half A of valid, judged on
-# 600 rows of half B.  Eight hours on two cores; in the order in which the results matter.
+# 600 rows of half B.  Some seven hours on two cores; in the order in which the results matter.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 teacher=${2:+$(realpath "$2")}
 . "$(dirname "$0")/common.sh"
@@ -18,8 +18,7 @@ else
     ln -sfn stage0 stage1
 fi
 once states train teach films.siren -m stage1 --out states.bin --split train:last --rows 2000 \
-    --strategy "$strategy" \
-    --max-tokens 200 --compute "$compute" --seed 1
+    --strategy "$strategy" --max-tokens 200 --compute "$compute" --seed 1
 
 judge() { # NAME [OPTIONS…]
     local name=$1
