@@ -237,6 +237,7 @@ static void test_stopped(void **state)
         MUST(bench_run(&parts, 1000));
         assert_true(parts.result.resumed && parts.result.best == whole.result.best);
         assert_same_file(whole.folder, parts.folder, "adapter/adapter_model.safetensors");
+        assert_same_file(whole.folder, parts.folder, "last/adapter_model.safetensors");
         /* One run of the workspace, done, for all of the parts. */
         struct siren_run run, *runs;
         MUST(siren_run_load(&run, parts.app.ws, parts.training.run, ERR));
@@ -376,6 +377,46 @@ static void test_cuts_change_rounding_only(void **state)
 
 /* ---- the adapter's files ---- */
 
+/* MAE on valid with an adapter of the run's folder. */
+static double mae_with(struct bench *b, const char *name)
+{
+    struct siren_lm_options options = {.chat_template = the_template()};
+    struct siren_lm *before = b->training.lm;
+    struct training_rows rows;
+    struct siren_lm adapted;
+    char path[300];
+    double mae;
+    json_t *fields = json_object();
+    snprintf(path, sizeof path, "%s/%s", b->folder, name);
+    options.adapter = path;
+    MUST(siren_lm_open(&adapted, tiny_model("model"), &options, b->pool, ERR));
+    MUST(training_rows(&b->training, &rows, ERR));
+    b->training.lm = &adapted;
+    MUST(training_evaluate(&b->training, adapted.adapter, &rows, &mae, fields, NULL, ERR));
+    b->training.lm = before;
+    training_rows_clear(&rows);
+    siren_lm_close(&adapted);
+    json_decref(fields);
+    return mae;
+}
+
+/* adapter/ is the best one, last/ that of the last step: too large a rate makes it worse. */
+static void test_best_and_last(void **state)
+{
+    static struct bench b;
+    bench_open(&b, "best and last", SIREN_AO, 2);
+    b.training.loop.lr = 0.3;
+    MUST(bench_run(&b, 1000));
+    json_t *log = trainer_read_log(b.folder, ERR);
+    json_t *valid = json_object_get(json_array_get(log, json_array_size(log) - 1), "valid");
+    double last = json_number_value(json_object_get(valid, "mae"));
+    assert_true(b.result.best_step < b.result.steps && last > b.result.best);
+    assert_true(mae_with(&b, "adapter") == b.result.best);
+    assert_true(fabs(mae_with(&b, "last") / last - 1) < 1e-8); /* the log keeps nine digits */
+    json_decref(log);
+    bench_close(&b);
+}
+
 static void test_scores_with_the_adapter(void **state)
 {
     static struct bench b;
@@ -384,7 +425,6 @@ static void test_scores_with_the_adapter(void **state)
     struct siren_answer with, without;
     struct training_rows rows;
     char path[300];
-    double mae;
     bench_open(&b, "scores", SIREN_AO, 2);
     b.training.loop.lr = 0.1;
     MUST(bench_run(&b, 1000));
@@ -396,12 +436,6 @@ static void test_scores_with_the_adapter(void **state)
     MUST(siren_predict(&b.app, &adapted, rows.valid, 1, &b.training.predict, &with, NULL, ERR));
     MUST(siren_predict(&b.app, &plain, rows.valid, 1, &b.training.predict, &without, NULL, ERR));
     assert_true(with.probabilities[0] != without.probabilities[0]);
-    /* The files hold what was judged best. */
-    json_t *fields = json_object();
-    b.training.lm = &adapted;
-    MUST(training_evaluate(&b.training, adapted.adapter, &rows, &mae, fields, NULL, ERR));
-    assert_true(mae == b.result.best);
-    json_decref(fields);
     training_rows_clear(&rows);
     siren_answer_clear(&with);
     siren_answer_clear(&without);
@@ -612,6 +646,7 @@ int main(void)
         cmocka_unit_test(test_all_weights),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_cuts_change_rounding_only),
+        cmocka_unit_test(test_best_and_last),
         cmocka_unit_test(test_scores_with_the_adapter),
         cmocka_unit_test(test_labels_of_several_tokens),
         cmocka_unit_test(test_refused),

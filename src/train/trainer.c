@@ -152,6 +152,13 @@ static int subject_save(struct trainer *t, struct siren_error *err)
     return s->save ? s->save(s->context, t->folder.path, err) : 0;
 }
 
+/* Of all weights there is no copy but the checkpoint's: it would be as large as the model. */
+static int subject_save_last(struct trainer *t, struct siren_error *err)
+{
+    const struct trainer_subject *s = t->subject;
+    return s->adapter ? siren_adapter_save(s->adapter, t->folder.last, s->base_identity, err) : 0;
+}
+
 static int check_gradients(const struct trainer *t, struct siren_error *err)
 {
     for (size_t i = 0; i < t->params.n; i++)
@@ -409,9 +416,9 @@ static int evaluate(struct trainer *t, struct siren_error *err)
 
 static int save(struct trainer *t, struct siren_error *err)
 {
-    int rc = 0;
+    int rc;
     t->state.seconds = now() - t->since;
-    if (!t->task->evaluate) rc = subject_save(t, err);
+    rc = t->task->evaluate ? subject_save_last(t, err) : subject_save(t, err);
     if (!rc) rc = trainer_folder_save(&t->folder, t->params, t->adamw, &t->state, err);
     t->saved = now();
     t->changed = rc != 0;

@@ -28,7 +28,8 @@
  *                     Random numbers are counter-based: their state is (seed, step)
  *     curve.svg       loss and metric by step, written when the run ends or is stopped
  *     adapter/        PEFT files: the best parameters on valid; without evaluation those of the
- *                     last checkpoint */
+ *                     last checkpoint
+ *     last/           with evaluation: those of the last checkpoint, good or bad (adapters only) */
 #ifndef SIREN_TRAIN_TRAINER_H
 #define SIREN_TRAIN_TRAINER_H
 

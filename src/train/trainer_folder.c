@@ -107,7 +107,9 @@ static int make_paths(struct trainer_folder *f, const char *path, struct siren_e
     f->checkpoint = buf_take(&b);
     buf_printf(&b, "%s/adapter", path);
     f->adapter = buf_take(&b);
-    if (!f->path || !f->checkpoint || !f->adapter)
+    buf_printf(&b, "%s/last", path);
+    f->last = buf_take(&b);
+    if (!f->path || !f->checkpoint || !f->adapter || !f->last)
         return siren_fail_memory(err, "the paths of a run", strlen(path));
     if (mkdir(path, 0777) && errno != EEXIST)
         return siren_fail(err, SIREN_EIO, "%s: %s", path, strerror(errno));
@@ -281,6 +283,7 @@ void trainer_folder_close(struct trainer_folder *f)
     free(f->path);
     free(f->checkpoint);
     free(f->adapter);
+    free(f->last);
 }
 
 /* ---- while it runs ---- */

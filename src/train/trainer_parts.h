@@ -75,8 +75,8 @@ struct trainer_state {
 };
 
 struct trainer_folder {
-    char *path, *checkpoint, *adapter; /* malloc'ed paths */
-    json_t *settings;                  /* of the run and of the options */
+    char *path, *checkpoint, *adapter, *last; /* malloc'ed paths */
+    json_t *settings;                         /* of the run and of the options */
     FILE *log;
     void (*watch)(void *context, const json_t *line);
     void *watch_context;
