@@ -89,7 +89,7 @@ const struct cli_command cmd_train_align = {
             OPTION_FLOAT("share", "P", "1", 0, 1, "of these rows, drawn with --seed"),
             OPTION_FLAG("closeness",
                         "a row weighs the less the farther the teacher's rating was off"),
-            TRAINING_OPTIONS("3", "32", "1e-4", "0.05", "0.05"),
+            TRAINING_OPTIONS("3", "32", "1e-4", "0.05", "0.05", "1024"),
             PROMPT_OPTIONS,
             {0}},
     .examples =

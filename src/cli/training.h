@@ -10,7 +10,7 @@
 
 /* Options of a command's own, to stand in its table beside PROMPT_OPTIONS; the defaults are those
  * of SPEC 7.3 or the command's, as text. */
-#define TRAINING_OPTIONS(epochs_, batch_, lr_, decay_, dropout_)                                   \
+#define TRAINING_OPTIONS(epochs_, batch_, lr_, decay_, dropout_, pass_tokens_)                     \
     OPTION_STRING("out", "DIR", NULL,                                                              \
                   "the run's folder: adapter, checkpoint, log, learning curve", .letter = 'o'),    \
         OPTION_FLAG("resume",                                                                      \
@@ -53,8 +53,8 @@
                    "steps of warm-up; -1: 100, or a tenth of all steps if that is less"),          \
         OPTION_FLOAT("weight-decay", "W", decay_, 0, 1000, "AdamW's weight decay"),                \
         OPTION_FLOAT("clip", "NORM", "1", 0, 1e9, "largest norm of a step's gradient; 0: any"),    \
-        OPTION_INT("pass-tokens", "N", "1024", 1, 1e9,                                             \
-                   "tokens a pass: a batch is cut into passes of so many"),                        \
+        OPTION_INT("pass-tokens", "N", pass_tokens_, 1, 1e9,                                       \
+                   "most tokens a pass, shared ones once: a batch is cut into such passes"),       \
         OPTION_INT("memory", "MIB", "768", 0, 1e9,                                                 \
                    "for a pass's activations; layers beyond it are computed twice; 0: any")
 

@@ -152,7 +152,8 @@ struct trainer_options {
     struct siren_adamw_options adamw;  /* weight decay 0.05 */
     double clip;                       /* largest gradient norm, 1; 0: none */
     size_t pass_tokens;        /* most tokens a pass, shared ones once; an item beyond it gets a
-                                  pass of its own; 1,024 */
+                                  pass of its own; 1,024.  A batch is cut where that costs the
+                                  fewest tokens in all */
     size_t memory_bytes;       /* siren_training.memory_bytes; 768 MiB */
     int dropout;               /* 1: siren_training.dropout */
     uint64_t eval_every;       /* steps between evaluations; 0: once an epoch */

@@ -21,6 +21,7 @@ struct pass_node {
 struct trainer_item {
     size_t item, position; /* the task's number, and its place in the batch */
     size_t first, n;       /* its sequences: [first, first + n) of `sequences` */
+    size_t end;            /* of the pass, should one begin here */
     double coefficient;    /* its share of the step's loss */
     const struct passes *passes;
 };
@@ -51,7 +52,7 @@ void passes_free(struct passes *p);
  * (n) task's numbers, coefficients: (n). */
 int passes_fill(struct passes *p, const size_t *ids, const double *coefficients, size_t n,
                 struct siren_error *err);
-/* The items from `from` on that make the next pass: returns its end. */
+/* The items from `from`, where a pass begins, that make the next pass: returns its end. */
 size_t passes_cut(const struct passes *p, size_t from);
 /* Forward and, unless only_losses, backward of items [from, to): losses[position] is set, gradients
  * are added. `number` is of the pass, for dropout. */

@@ -1,5 +1,6 @@
 /* A batch's items as passes over the forest: sorted by their ids, so that what they share falls
- * into the same pass; cut at a token budget; each pass a trie over its sequences. */
+ * into the same pass; cut under a token budget where the cuts cost least; each pass a trie over its
+ * sequences. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -48,6 +49,42 @@ static int by_first_sequence(const void *a, const void *b)
     return order ? order : (x->position > y->position) - (x->position < y->position);
 }
 
+/* Tokens that an item adds behind `before` (NULL: nothing): at most so many. */
+static size_t new_tokens(const struct passes *p, const struct trainer_item *item,
+                         const struct trainer_item *before)
+{
+    const struct pass_sequence *own = &p->sequences[item->first];
+    size_t n = own->tokens.n_ids;
+    if (before) n -= radix_common(&own->tokens, &p->sequences[before->first].tokens);
+    for (size_t k = 1; k < item->n; k++)
+        n += own[k].tokens.n_ids - radix_common(&own[k].tokens, &own->tokens);
+    return n;
+}
+
+/* Where passes end.  What items share is computed once more behind each cut, so the cuts are those
+ * with the fewest tokens in all: cost(i) = min over ends e of tokens(i, e) + cost(e), from the last
+ * item on.  Of equals the longest pass.  A group of answers that fits into a pass is so not torn.
+ */
+static int plan_cuts(struct passes *p, struct siren_error *err)
+{
+    size_t n = p->n_items;
+    uint64_t *cost = alloc_zeroed(n + 1, sizeof *cost);
+    if (!cost) return siren_fail_memory(err, "the passes of a batch", n * sizeof *cost);
+    for (size_t i = n; i-- > 0;) {
+        size_t tokens = 0;
+        p->items[i].end = i;
+        for (size_t e = i; e < n; e++) {
+            tokens += new_tokens(p, &p->items[e], e > i ? &p->items[e - 1] : NULL);
+            if (e > i && tokens > p->pass_tokens) break;
+            if (e > i && tokens + cost[e + 1] > cost[i]) continue;
+            cost[i] = tokens + cost[e + 1];
+            p->items[i].end = e + 1;
+        }
+    }
+    free(cost);
+    return 0;
+}
+
 int passes_fill(struct passes *p, const size_t *ids, const double *coefficients, size_t n,
                 struct siren_error *err)
 {
@@ -61,34 +98,17 @@ int passes_fill(struct passes *p, const size_t *ids, const double *coefficients,
         if (!p->task->gradient) rc = add_sequences(p, &p->items[i], err);
     }
     p->n_items = n;
-    if (!rc && !p->task->gradient) qsort(p->items, n, sizeof *p->items, by_first_sequence);
-    return rc;
-}
-
-/* ---- one pass ---- */
-
-/* Tokens that an item adds behind `before` (NULL: nothing): at most so many. */
-static size_t new_tokens(const struct passes *p, const struct trainer_item *item,
-                         const struct trainer_item *before)
-{
-    const struct pass_sequence *own = &p->sequences[item->first];
-    size_t n = own->tokens.n_ids;
-    if (before) n -= radix_common(&own->tokens, &p->sequences[before->first].tokens);
-    for (size_t k = 1; k < item->n; k++)
-        n += own[k].tokens.n_ids - radix_common(&own[k].tokens, &own->tokens);
-    return n;
+    if (rc || p->task->gradient) return rc;
+    qsort(p->items, n, sizeof *p->items, by_first_sequence);
+    return plan_cuts(p, err);
 }
 
 size_t passes_cut(const struct passes *p, size_t from)
 {
-    size_t to = from, tokens = 0;
-    if (p->task->gradient) return from + 1;
-    for (; to < p->n_items; to++) {
-        tokens += new_tokens(p, &p->items[to], to > from ? &p->items[to - 1] : NULL);
-        if (to > from && tokens > p->pass_tokens) break;
-    }
-    return to;
+    return p->task->gradient ? from + 1 : p->items[from].end;
 }
+
+/* ---- one pass ---- */
 
 static int by_ids(const void *a, const void *b)
 {
