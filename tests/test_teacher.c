@@ -161,12 +161,12 @@ static void a_stopped_writer_goes_on(void **state)
         unlink(path);
     }
     free(data);
-    MUST(siren_teacher_writer_open(&w, path, &shape, "{\"a\": 1}", &err));
+    MUST(siren_teacher_writer_open(&w, path, &shape, "{\"a\": 1, \"model\": \"old#12\"}", &err));
     write_rows(w, 0, 2);
     MUST(siren_teacher_writer_sync(w, &err));
     siren_teacher_writer_close(w);
     assert_int_equal(access(path, F_OK), -1);
-    MUST(siren_teacher_writer_open(&w, path, &shape, "{\"a\": 1}", &err));
+    MUST(siren_teacher_writer_open(&w, path, &shape, "{\"a\": 1, \"model\": \"new#12\"}", &err));
     assert_int_equal(siren_teacher_writer_rows(w), 2);
     siren_teacher_writer_close(w);
 }
@@ -187,9 +187,10 @@ static void other_work_is_not_overwritten(void **state)
     siren_teacher_writer_close(w);
     assert_int_equal(siren_teacher_writer_open(&w, path, &shape, "{\"b\": 2}", &err),
                      SIREN_EEXISTS);
-    assert_non_null(strstr(err.message, "other settings"));
+    assert_non_null(strstr(err.message, "other settings (b is 2, it was missing)"));
     other.encoding = SIREN_STATES_INT8;
     assert_int_equal(siren_teacher_writer_open(&w, path, &other, "{}", &err), SIREN_EEXISTS);
+    assert_non_null(strstr(err.message, "numbers as bf16"));
     assert_int_equal(siren_teacher_open(&t, partial, &err), SIREN_EINVAL);
     assert_non_null(strstr(err.message, "not finished"));
     FILE *f = fopen(partial, "wb");

@@ -485,22 +485,6 @@ static void test_other_settings(void **state)
     assert_int_equal(train(&world, &other, &r), SIREN_EEXISTS);
 }
 
-static void test_a_model_is_its_hash(void **state)
-{
-    char text[200];
-    json_t *mine = json_pack("{s:{s:s, s:s}}", "run", "model", "stage0#12ab", "split", "train");
-    json_t *renamed =
-        json_pack("{s:{s:s, s:s}}", "run", "model", "mine.gguf#12ab", "split", "train");
-    json_t *other = json_pack("{s:{s:s, s:s}}", "run", "model", "stage0#12ac", "split", "valid");
-    assert_false(trainer_settings_differ(mine, renamed, text, sizeof text));
-    assert_true(trainer_settings_differ(mine, other, text, sizeof text));
-    assert_string_equal(text, "run.model is \"stage0#12ab\", it was \"stage0#12ac\"; "
-                              "run.split is \"train\", it was \"valid\"");
-    json_decref(mine);
-    json_decref(renamed);
-    json_decref(other);
-}
-
 static void test_one_at_a_time(void **state)
 {
     static struct world world;
@@ -702,7 +686,6 @@ int main(void)
         cmocka_unit_test(test_stopped_and_resumed),
         cmocka_unit_test(test_killed_and_resumed),
         cmocka_unit_test(test_other_settings),
-        cmocka_unit_test(test_a_model_is_its_hash),
         cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_bad_options),
         cmocka_unit_test(test_nan),

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "siren/export.h"
 #include "siren/file.h"
+#include "train/settings.h"
 
 enum { TEACHER_CACHE = 768 << 20 }; /* bytes for what a batch of texts has read and written */
 
@@ -123,8 +124,8 @@ static struct training training_of(const struct chain *c, const struct training 
 static int write_json(const char *path, const json_t *value, struct siren_error *err)
 {
     char *text = json_dumps(value, JSON_INDENT(2) | JSON_SORT_KEYS);
-    int rc = text ? siren_file_print(path, err, "%s\n", text)
-                  : siren_fail_memory(err, "settings", 0);
+    int rc =
+        text ? siren_file_print(path, err, "%s\n", text) : siren_fail_memory(err, "settings", 0);
     free(text);
     return rc;
 }
@@ -355,7 +356,7 @@ static int check_settings(const struct chain *c, struct siren_error *err)
     char text[600];
     json_t *before = read_json(c->paths[AT_SETTINGS], err);
     if (!before) return SIREN_EFORMAT;
-    int differ = trainer_settings_differ(c->settings, before, text, sizeof text);
+    int differ = settings_differ(c->settings, before, text, sizeof text);
     json_decref(before);
     if (!differ) return 0;
     return siren_fail(err, SIREN_EINVAL, "%s: it was begun with other settings: %s",

@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/stream.h"
+#include "train/settings.h"
 #include "train/teacher_file.h"
 
 enum { LEVEL = 3 };
@@ -74,10 +75,30 @@ static int begin(struct siren_teacher_writer *w, const char *json, struct siren_
     return rc;
 }
 
-static int same(const struct siren_teacher_shape *a, const struct siren_teacher_shape *b)
+/* Another shape or other settings: the file is of another piece of work. */
+static int check_begun(const struct siren_teacher_writer *w, const struct teacher_scan *there,
+                       const char *json, struct siren_error *err)
 {
-    return a->n_layers == b->n_layers && a->d == b->d && a->n_labels == b->n_labels &&
-           a->encoding == b->encoding;
+    const struct siren_teacher_shape *a = &there->shape, *b = &w->shape;
+    char text[400];
+    int differ = a->n_layers != b->n_layers || a->d != b->d || a->n_labels != b->n_labels ||
+                 a->encoding != b->encoding;
+    if (differ)
+        snprintf(text, sizeof text, "%d layers of %d numbers as %s, %d labels", a->n_layers, a->d,
+                 a->encoding == SIREN_STATES_INT8 ? "int8" : "bf16", a->n_labels);
+    else {
+        json_t *mine = json_loads(json, 0, NULL);
+        json_t *theirs = json_loadb(there->json, there->n_json, 0, NULL);
+        differ = !mine || !theirs || settings_differ(mine, theirs, text, sizeof text);
+        if (!mine || !theirs) snprintf(text, sizeof text, "they cannot be read");
+        json_decref(mine);
+        json_decref(theirs);
+    }
+    if (!differ) return 0;
+    return siren_fail(err, SIREN_EEXISTS,
+                      "%s was begun with other settings (%s): go on with these, remove it, or "
+                      "name another file",
+                      w->partial, text);
 }
 
 /* Stand behind the last whole row of what is there (an end is written again); *found 0: nothing of
@@ -95,13 +116,7 @@ static int go_on(struct siren_teacher_writer *w, const char *json, int *found,
     if (!*found && memcmp(map.data ? (const char *)map.data : "", "SIRENTCH",
                           map.size < 8 ? map.size : 8) != 0)
         rc = siren_fail(err, SIREN_EEXISTS, "%s is there and holds something else", w->partial);
-    if (!rc && *found &&
-        (!same(&scan.shape, &w->shape) || scan.n_json != strlen(json) ||
-         memcmp(scan.json, json, scan.n_json) != 0))
-        rc = siren_fail(err, SIREN_EEXISTS,
-                        "%s was begun with other settings (%.*s): go on with these, remove it, or "
-                        "name another file",
-                        w->partial, (int)(scan.n_json < 600 ? scan.n_json : 600), scan.json);
+    if (!rc && *found) rc = check_begun(w, &scan, json, err);
     if (!rc && *found && teacher_scan_records(&scan, err) == SIREN_ENOMEM) rc = SIREN_ENOMEM;
     w->chain = scan.chain;
     w->n = scan.n;

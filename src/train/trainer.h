@@ -185,10 +185,6 @@ json_t *trainer_read_log(const char *folder, struct siren_error *err);
 json_t *trainer_settings(const struct trainer_task *task, const struct trainer_options *options,
                          const json_t *run);
 
-/* The paths where two settings differ, "training.lr is 0.1, it was 0.2; …", up to size bytes;
- * 0: equal.  Of a "model" only the hash behind '#' counts, not what its file is called. */
-int trainer_settings_differ(const json_t *mine, const json_t *theirs, char *text, size_t size);
-
 /* *done: 1 where the folder's checkpoint says that the run has come to its end; 0 where there is no
  * checkpoint, or one of a run that is to go on. */
 int trainer_is_done(const char *folder, int *done, struct siren_error *err);

@@ -10,7 +10,7 @@
 #include "base/buf.h"
 #include "siren/checkpoint.h"
 #include "siren/file.h"
-#include "siren/model.h"
+#include "train/settings.h"
 #include "train/trainer_parts.h"
 
 /* ---- settings ---- */
@@ -49,52 +49,6 @@ json_t *trainer_settings(const struct trainer_task *task, const struct trainer_o
     json_object_set_new(j, "run", run ? json_deep_copy(run) : json_object());
     json_object_set_new(j, "training", options_json(task, options));
     return j;
-}
-
-/* Two different values at `path`, as text. */
-static void add_difference(struct buf *out, const char *path, const json_t *mine,
-                           const json_t *theirs)
-{
-    const size_t flags = JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS;
-    char *a = mine ? json_dumps(mine, flags) : NULL, *b = theirs ? json_dumps(theirs, flags) : NULL;
-    buf_printf(out, "%s%s is %.60s, it was %.60s", out->size ? "; " : "", path, a ? a : "missing",
-               b ? b : "missing");
-    free(a);
-    free(b);
-}
-
-static void compare(struct buf *out, const char *path, json_t *mine, json_t *theirs)
-{
-    const char *key;
-    json_t *value;
-    char inner[200];
-    if (!json_is_object(mine) || !json_is_object(theirs)) {
-        if (!mine || !theirs || !json_equal(mine, theirs)) add_difference(out, path, mine, theirs);
-        return;
-    }
-    json_object_foreach(mine, key, value)
-    {
-        snprintf(inner, sizeof inner, "%s%s%s", path, *path ? "." : "", key);
-        json_t *other = json_object_get(theirs, key);
-        int same = !strcmp(key, "model") &&
-                   siren_identity_same(json_string_value(value), json_string_value(other));
-        if (!same) compare(out, inner, value, other);
-    }
-    json_object_foreach(theirs, key, value)
-    {
-        snprintf(inner, sizeof inner, "%s%s%s", path, *path ? "." : "", key);
-        if (!json_object_get(mine, key)) add_difference(out, inner, NULL, value);
-    }
-}
-
-int trainer_settings_differ(const json_t *mine, const json_t *theirs, char *text, size_t size)
-{
-    struct buf out = {0};
-    compare(&out, "", (json_t *)mine, (json_t *)theirs);
-    snprintf(text, size, "%s", buf_text(&out));
-    int differ = out.size > 0;
-    buf_free(&out);
-    return differ;
 }
 
 /* ---- opening ---- */
@@ -202,7 +156,7 @@ static int check_settings(const struct trainer_folder *f, const json_t *saved,
                           struct siren_error *err)
 {
     char text[600];
-    if (!trainer_settings_differ(f->settings, json_object_get(saved, "settings"), text,
+    if (!settings_differ(f->settings, json_object_get(saved, "settings"), text,
                                  sizeof text))
         return 0;
     return siren_fail(err, SIREN_EINVAL, "%s: the run was begun with other settings: %s", f->path,

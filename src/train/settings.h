@@ -1,0 +1,12 @@
+/* What a long piece of work was asked for, as JSON: whether what is there may be gone on with. */
+#ifndef SIREN_TRAIN_SETTINGS_H
+#define SIREN_TRAIN_SETTINGS_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+/* The paths where two settings differ, "training.lr is 0.1, it was 0.2; …", up to size bytes;
+ * 0: equal.  Of a "model" only the hash behind '#' counts, not what its file is called. */
+int settings_differ(const json_t *mine, const json_t *theirs, char *text, size_t size);
+
+#endif
