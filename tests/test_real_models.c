@@ -1,12 +1,14 @@
 /* The real models against transformers and sentence-transformers: SmolLM2 on 20 real prompts
  * (tests/reference/smollm2.py; needs SIREN_MODELS and SIREN_DATA) and 200 more in float64
- * (tests/reference/precision.py), and MiniLM on 50 sentences
- * (tests/reference/minilm.py; needs SIREN_MODELS). */
+ * (tests/reference/precision.py), gradients of an adapter of it against PyTorch's autograd on three
+ * (smollm2_gradients.py), and MiniLM on 50 sentences (minilm.py; needs SIREN_MODELS). */
 #include "engine_fixture.h"
 
 #include <jansson.h>
 
+#include "siren/adapter.h"
 #include "siren/file.h"
+#include "siren/losses.h"
 #include "siren/tokenizer.h"
 
 #define FIXTURES "tests/fixtures/models/real/"
@@ -263,6 +265,94 @@ static void test_smollm2_bits(void **state)
     for (int way = 1; way < 4; way++) assert_memory_equal(all[way], all[0], sizeof all[0]);
 }
 
+/* ---- gradients ---- */
+
+/* The adapter of smollm2_gradients.py. */
+static struct siren_adapter *made_adapter(struct fixture *f)
+{
+    struct siren_adapter_config config = {.targets = 1u << SIREN_LORA_K | 1u << SIREN_LORA_V,
+                                          .last_layer = siren_model_config(f->model)->n_layers - 1,
+                                          .r = 8,
+                                          .alpha = 16};
+    struct siren_adapter *a;
+    if (siren_adapter_create(&a, f->model, &config, &f->err) || siren_adapter_trainable(a, &f->err))
+        fail_msg("%s", f->err.message);
+    struct siren_params params = siren_adapter_params(a);
+    for (size_t i = 0; i < params.n; i++)
+        for (int j = 0; j < params.list[i].rows * params.list[i].columns; j++)
+            params.list[i].value[j] = (float)(cos(0.37 * j + (double)i) / 50);
+    siren_adapter_changed(a);
+    return a;
+}
+
+/* Adds prompt p's part of the loss's gradient; returns its part of the loss. */
+static double prompt_gradient(struct fixture *f, const struct siren_tokenizer *t,
+                              struct siren_adapter *a, const json_t *want, const char *row, int p)
+{
+    char *text = make_prompt(row, (size_t)json_integer_value(json_object_get(want, "lines")));
+    int32_t *ids, stars[5];
+    size_t n;
+    if (siren_tokenizer_encode(t, text, strlen(text), 0, &ids, &n, &f->err))
+        fail_msg("%s", f->err.message);
+    for (int i = 0; i < 5; i++) stars[i] = siren_tokenizer_id(t, (char[]){(char)('1' + i), 0});
+    struct siren_forest *forest;
+    assert_int_equal(siren_forest_create(&forest, f->engine, NULL), 0);
+    int s = siren_forest_add(forest, SIREN_ROOT, ids, n, 0);
+    siren_forest_use_adapter(forest, s, a);
+    int out = siren_forest_want_logits(forest, s, n - 1, stars, 5);
+    siren_forest_record(forest, &(struct siren_training){.memory_bytes = p ? 0 : 1});
+    fixture_run(forest);
+    double scores[5], gradient[5];
+    for (int i = 0; i < 5; i++) scores[i] = (double)siren_forest_output(forest, out)[i];
+    double loss =
+        siren_rating_loss(&(struct siren_rating_loss){.ce = 1}, 5, scores, p + 1, NULL, gradient);
+    for (int i = 0; i < 5; i++) siren_forest_gradient(forest, out)[i] = (float)(gradient[i] / 3);
+    assert_int_equal(siren_forest_backward(forest, NULL), 0);
+    siren_forest_free(forest);
+    free(ids);
+    free(text);
+    return loss / 3;
+}
+
+static void compare_gradients(struct siren_adapter *a, const json_t *factors)
+{
+    struct siren_params params = siren_adapter_params(a);
+    double worst = 0;
+    assert_int_equal(json_array_size(factors), params.n);
+    for (size_t i = 0; i < params.n; i++) {
+        const json_t *want = json_array_get(factors, i);
+        double squares = 0, along = 0, norm = json_number_value(json_array_get(want, 0));
+        for (int j = 0; j < params.list[i].rows * params.list[i].columns; j++) {
+            double g = (double)params.list[i].grad[j];
+            squares += g * g;
+            along += cos(0.7 * j) * g;
+        }
+        worst = fmax(worst, fabs(sqrt(squares) - norm) / norm);
+        worst = fmax(worst, fabs(along - json_number_value(json_array_get(want, 1))) / norm);
+    }
+    print_message("worst relative error of a factor's gradient: %.2g\n", worst);
+    assert_true(worst <= 1e-4);
+}
+
+static void test_smollm2_gradients(void **state)
+{
+    struct smollm2 s;
+    smollm2_open(&s, "f32", "test", FIXTURES "smollm2.json");
+    json_t *want = load_json(FIXTURES "smollm2-gradients.json");
+    struct siren_adapter *a = made_adapter(&s.f);
+    double loss = 0;
+    for (int p = 0; p < 3; p++) {
+        const json_t *prompt = json_array_get(s.prompts, (size_t)p);
+        size_t row = (size_t)json_integer_value(json_object_get(prompt, "row"));
+        loss += prompt_gradient(&s.f, s.tokenizer, a, prompt, s.rows.text[row], p);
+    }
+    assert_true(fabs(loss - json_number_value(json_object_get(want, "loss"))) <= 1e-4);
+    compare_gradients(a, json_object_get(want, "factors"));
+    siren_adapter_free(a);
+    json_decref(want);
+    smollm2_close(&s);
+}
+
 /* ---- MiniLM ---- */
 
 static void test_minilm(void **state)
@@ -324,9 +414,9 @@ static void test_minilm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_smollm2),        cmocka_unit_test(test_precision_f32),
-        cmocka_unit_test(test_precision_bf16), cmocka_unit_test(test_smollm2_bits),
-        cmocka_unit_test(test_minilm),
+        cmocka_unit_test(test_smollm2),           cmocka_unit_test(test_precision_f32),
+        cmocka_unit_test(test_precision_bf16),    cmocka_unit_test(test_smollm2_bits),
+        cmocka_unit_test(test_smollm2_gradients), cmocka_unit_test(test_minilm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
