@@ -32,6 +32,8 @@ static inline int texts_write(void *context, uint64_t draw, struct policy_group 
     struct siren_generation *g = calloc(total, sizeof *g);
     s->draws[s->n_draws++ % 64] = draw;
     s->n_written += n;
+    for (size_t i = 0; i < n; i++) /* of one draw the texts would be the same ones */
+        for (size_t k = i + 1; k < n; k++) assert_int_not_equal(groups[i].row, groups[k].row);
     for (size_t i = 0; i < total; i++) {
         struct policy_group *group = &groups[i / samples];
         group->prompt = (struct siren_tokens){s->prompts[group->row], s->n_prompt};

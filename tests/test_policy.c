@@ -227,6 +227,56 @@ static void nothing_learnt_is_said(void **state)
     texts.end = 0;
 }
 
+/* The warning of one step of training, without a KL in its loss. */
+static const char *warning_of_a_step(double by, float temperature, uint64_t first, double *kl)
+{
+    struct policy_options o = policy_defaults();
+    struct siren_adapter *usual = adapter;
+    struct trainer_options loop = trainer_defaults();
+    struct trainer_result result;
+    struct siren_error err = {0};
+    adapter = make_adapter();
+    move(adapter, by);
+    siren_session_use_adapter(texts.session, adapter);
+    o.loss.kl = 0;
+    o.temperature = temperature;
+    struct policy *p = open_policy(&o, NULL);
+    struct trainer_task task = policy_task(p);
+    struct trainer_subject subject = {.adapter = adapter};
+    char name[60];
+    snprintf(name, sizeof name, "warned %g %llu", by, (unsigned long long)first);
+    loop.folder = scratch_path(name);
+    loop.batch = 2;
+    loop.max_steps = first + 1;
+    loop.lr = 1e-9;
+    if (trainer_run(&task, &subject, f.engine, f.pool, &loop, NULL, &result, NULL, NULL, &err))
+        fail_msg("%s", err.message);
+    *kl = policy_last(p)->kl;
+    const char *warning = policy_last(p)->warning;
+    policy_free(p);
+    siren_adapter_free(adapter);
+    adapter = usual;
+    siren_session_use_adapter(texts.session, adapter);
+    return warning;
+}
+
+static void running_away_is_said(void **state)
+{
+    double kl;
+    texts.end = texts.prompts[0][0];
+    texts.sampling.max_tokens = 100;
+    assert_non_null(strstr(warning_of_a_step(1, 1, 0, &kl), "running away"));
+    assert_true(kl > 1);
+    /* The start is asked in every tenth step only. */
+    assert_null(warning_of_a_step(1, 1, 1, &kl));
+    assert_true(isnan(kl));
+    /* Texts of temperature 1 for a policy that is nearly greedy. */
+    assert_non_null(strstr(warning_of_a_step(0, 0.001F, 0, &kl), "entropy is below"));
+    assert_true(kl == 0);
+    texts.sampling.max_tokens = LENGTH;
+    texts.end = 0;
+}
+
 /* ---- all weights ---- */
 
 struct whole {
@@ -307,6 +357,10 @@ static void what_cannot_work_is_refused(void **state)
     assert_int_equal(policy_create(&p, &o, &source, &models, &err), SIREN_EINVAL);
     assert_non_null(strstr(err.message, "2 or more"));
     o = policy_defaults();
+    o.loss.clip_high = 3; /* the dual clip is at 3: known before a text is sampled */
+    assert_int_equal(policy_create(&p, &o, &source, &models, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "dual clip at 3"));
+    o = policy_defaults();
     o.temperature = 0;
     assert_int_equal(policy_create(&p, &o, &source, &models, &err), SIREN_EINVAL);
     assert_null(p);
@@ -350,6 +404,7 @@ int main(void)
         cmocka_unit_test(flat_groups_are_kept_left_out_or_replaced),
         cmocka_unit_test(truncated_texts_can_be_masked),
         cmocka_unit_test(nothing_learnt_is_said),
+        cmocka_unit_test(running_away_is_said),
         cmocka_unit_test(all_weights_can_be_trained),
         cmocka_unit_test(what_cannot_work_is_refused),
     };

@@ -112,6 +112,8 @@ struct siren_policy_result {
     double old_kl;      /* mean of ρ − 1 − log ρ: how far from the sampling policy */
     double kl, entropy; /* mean KL_t (0 without reference), mean H (0 without) */
 };
+/* SIREN_EINVAL for options that no batch can be computed with: before the first text is sampled. */
+int siren_policy_check(const struct siren_policy_options *options, struct siren_error *err);
 /* Gradients d loss / d logprob and d loss / d entropy for each token, overwritten (masked: 0);
  * d_entropy may be NULL.  SIREN_ENUMERIC if a token's ratio, loss or gradient is not finite: the
  * message names sequence and token. */

@@ -107,14 +107,15 @@ static int live(void *context, const char *what, uint64_t done, uint64_t total)
     const struct job *j = context;
     const struct policy_figures *f = policy_last(j->policy);
     double seconds = f->rollout + f->scoring + f->update;
-    char text[200], mae[32] = "–";
+    char text[200], mae[32] = "–", kl[32] = "–";
     if (strcmp(what, "rows") || !f->n_texts)
         return siren_progress_update(j->progress, what, done, total);
     if (isfinite(j->source.mae)) snprintf(mae, sizeof mae, "%.2f", j->source.mae);
+    if (isfinite(f->kl)) snprintf(kl, sizeof kl, "%.4f", f->kl);
     snprintf(text, sizeof text,
-             "rows: reward %.2f, format %.0f %%, MAE %s, %.0f tokens a text, KL %.4f, %.0f "
+             "rows: reward %.2f, format %.0f %%, MAE %s, %.0f tokens a text, KL %s, %.0f "
              "tokens/s",
-             f->reward, 100 * j->source.in_format, mae, f->length, f->kl,
+             f->reward, 100 * j->source.in_format, mae, f->length, kl,
              seconds > 0 ? f->length * (double)f->n_texts / seconds : 0);
     return siren_progress_update(j->progress, text, done, total);
 }
@@ -158,9 +159,8 @@ static int open_start(struct job *j, struct siren_error *err)
 {
     const struct training *t = j->training;
     int rc;
-    if (j->options->policy.loss.kl == 0) return 0;
     if (t->start) return siren_adapter_load(&j->reference, t->start, t->lm->model, err);
-    if (!t->full) return 0;
+    if (!t->full || j->options->policy.loss.kl == 0) return 0;
     struct siren_engine_options options = {.isa = siren_engine_isa(t->lm->engine),
                                            .compute = siren_engine_compute(t->lm->engine)};
     rc = siren_model_load(&j->start, siren_model_path(t->lm->model), NULL, t->pool, err);

@@ -275,6 +275,7 @@ static int check(const struct stages_options *o, struct siren_error *err)
     if (o->predict.strategy.flags & SIREN_WITH_PROFILE)
         return siren_fail(err, SIREN_EINVAL,
                           "a teacher's prompts cannot hold profiles: take another strategy");
+    if (siren_policy_check(&o->grpo.policy.loss, err)) return SIREN_EINVAL;
     for (int i = 0; i < 3; i++)
         if (!(all[i]->loop.epochs > 0))
             return siren_fail(err, SIREN_EINVAL, "%g epochs, expected more than 0",

@@ -117,8 +117,7 @@ struct siren_policy_options siren_policy_defaults(void)
                                          .aggregation = SIREN_TOKEN_MEAN};
 }
 
-static int check_options(const struct siren_policy_options *o, const struct siren_policy_batch *b,
-                         struct siren_error *err)
+int siren_policy_check(const struct siren_policy_options *o, struct siren_error *err)
 {
     if (!(o->clip_low >= 0 && o->clip_low <= 1) || !(o->clip_high >= 0))
         return siren_fail(err, SIREN_EINVAL, "clip at -%g, +%g; expected [0, 1] and 0 or more",
@@ -129,6 +128,14 @@ static int check_options(const struct siren_policy_options *o, const struct sire
     if (o->aggregation == SIREN_CONSTANT_LENGTH && o->constant_length < 1)
         return siren_fail(err, SIREN_EINVAL, "constant length %d, expected 1 or more",
                           o->constant_length);
+    return 0;
+}
+
+static int check_batch(const struct siren_policy_options *o, const struct siren_policy_batch *b,
+                       struct siren_error *err)
+{
+    int rc = siren_policy_check(o, err);
+    if (rc) return rc;
     if (o->kl != 0 && !b->reference)
         return siren_fail(err, SIREN_EINVAL, "a KL coefficient without the reference's logprobs");
     if (o->entropy != 0 && !b->entropies)
@@ -226,7 +233,7 @@ int siren_policy_loss(const struct siren_policy_options *o, const struct siren_p
                       struct siren_error *err)
 {
     size_t sequences = 0, tokens = 0;
-    int rc = check_options(o, b, err);
+    int rc = check_batch(o, b, err);
     *r = (struct siren_policy_result){0};
     if (rc) return rc;
     for (size_t s = 0; s < b->n_sequences; s++)

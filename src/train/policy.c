@@ -10,7 +10,10 @@
 #include "siren/random.h"
 
 /* Random numbers of the rows drawn in place of flat groups. */
-enum { STREAM_RESAMPLE = 0x7e5a };
+enum {
+    STREAM_RESAMPLE = 0x7e5a,
+    WATCH_EVERY = 10, /* steps between looks at the KL where no loss needs it */
+};
 
 struct item {
     struct policy_group *group;
@@ -29,6 +32,7 @@ struct policy {
     float *numbers;          /* (4, longest): logprob, entropy and their gradients */
     struct policy_figures figures, last;
     struct siren_policy_result sum; /* of the step's items, times their tokens */
+    int with_reference;             /* of this step the reference was scored */
     double started;                 /* the update */
 };
 
@@ -122,6 +126,19 @@ static size_t count_flat(const struct policy *p, size_t from)
     return n;
 }
 
+/* A row at random, or the next that has no group of this round: its texts would be the same. */
+static size_t draw_row(const struct policy *p, size_t from, uint64_t counter)
+{
+    size_t n = p->source->n_rows, row;
+    row = siren_random_below(p->options.seed, STREAM_RESAMPLE, counter, n);
+    for (size_t i = from; i < p->n_groups; i++)
+        if (p->groups[i].row == row) {
+            row = (row + 1) % n;
+            i = from - 1;
+        }
+    return row;
+}
+
 /* Prompts of the batch, then, round after round, as many others as groups turned out flat. */
 static int sample(struct policy *p, const struct trainer_batch *batch,
                   const struct siren_progress *progress, struct siren_error *err)
@@ -135,12 +152,8 @@ static int sample(struct policy *p, const struct trainer_batch *batch,
     if (!rc) rc = write_groups(p, 0, draw, progress, err);
     for (int round = 1; round <= rounds && !rc; round++) {
         size_t from = p->n_groups, have = from - count_flat(p, 0);
-        for (size_t i = have; i < batch->n_rows && !rc; i++)
-            rc =
-                add_group(p,
-                          siren_random_below(p->options.seed, STREAM_RESAMPLE,
-                                             (draw + (uint64_t)round) << 20 | i, p->source->n_rows),
-                          err);
+        for (size_t i = have; i < batch->n_rows && i - have < p->source->n_rows && !rc; i++)
+            rc = add_group(p, draw_row(p, from, (draw + (uint64_t)round) << 20 | i), err);
         if (!rc && from < p->n_groups)
             rc = write_groups(p, from, draw + (uint64_t)round, progress, err);
     }
@@ -241,6 +254,12 @@ static void figures_of_texts(struct policy *p, uint64_t step)
     f->reward_sd = sqrt(squares / n);
 }
 
+/* Where all weights are trained and no KL is asked for, the start is not in memory. */
+static int has_reference(const struct policy *p)
+{
+    return p->models.policy || p->models.reference_engine;
+}
+
 static int begin(void *context, struct trainer_batch *batch, const struct siren_progress *progress,
                  struct siren_error *err)
 {
@@ -251,7 +270,9 @@ static int begin(void *context, struct trainer_batch *batch, const struct siren_
     rc = sample(p, batch, progress, err);
     if (!rc) rc = make_items(p, err);
     if (!rc && p->options.temperature != 1) rc = score_items(p, 0, err);
-    if (!rc && p->options.loss.kl != 0) rc = score_items(p, 1, err);
+    p->with_reference =
+        p->options.loss.kl != 0 || (has_reference(p) && batch->step % WATCH_EVERY == 0);
+    if (!rc && p->with_reference) rc = score_items(p, 1, err);
     if (rc) return rc;
     figures_of_texts(p, batch->step);
     batch->n_items = p->n_items;
@@ -354,7 +375,7 @@ static void figures_of_update(struct policy *p)
 {
     struct policy_figures *f = &p->figures;
     double n = p->sum.n_tokens ? (double)p->sum.n_tokens : 1;
-    f->kl = p->sum.kl / n;
+    f->kl = p->with_reference ? p->sum.kl / n : NAN;
     f->entropy = p->sum.entropy / n;
     f->ratio = p->sum.ratio / n;
     f->old_kl = p->sum.old_kl / n;
@@ -392,7 +413,8 @@ static void log_figures(const struct policy_figures *f, json_t *line)
                   {"texts", f->n_texts},
                   {"truncated", f->n_truncated}};
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
-        json_object_set_new(line, reals[i].name, json_real(reals[i].value));
+        if (!isnan(reals[i].value))
+            json_object_set_new(line, reals[i].name, json_real(reals[i].value));
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         json_object_set_new(line, counts[i].name, json_integer((json_int_t)counts[i].value));
     if (f->warning) json_object_set_new(line, "warning", json_string(f->warning));
@@ -429,6 +451,7 @@ static int check(const struct policy_options *o, struct siren_error *err)
         return siren_fail(err, SIREN_EINVAL,
                           "temperature %g: the answers of a group would all be equal",
                           (double)o->temperature);
+    if (siren_policy_check(&o->loss, err)) return SIREN_EINVAL;
     if (o->rounds < 0 || o->rounds > 100)
         return siren_fail(err, SIREN_EINVAL, "%d rounds of further prompts, expected 0 to 100",
                           o->rounds);
