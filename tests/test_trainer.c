@@ -18,6 +18,7 @@
 
 #include "scratch.h"
 #include "siren/checkpoint.h"
+#include "siren/error.h"
 #include "siren/file.h"
 #include "siren/random.h"
 #include "train/trainer.h"
@@ -34,6 +35,7 @@ struct world {
     int bad_gradient;
     double shift; /* added to the metric for each step done, to make it worse */
     unsigned n_evaluated, n_begun, n_saved;
+    unsigned fail_save; /* the save that cannot be made; 0: none */
     size_t seen[ROWS]; /* how often each row was in a batch */
     size_t n_seen[64]; /* rows of each step */
     double weights[ROWS];
@@ -92,8 +94,8 @@ static void describe(void *context, size_t row, char *text, size_t size)
 static int save(void *context, const char *folder, struct siren_error *e)
 {
     struct world *world = context;
-    world->n_saved++;
-    return 0;
+    if (++world->n_saved != world->fail_save) return 0;
+    return siren_fail(e, SIREN_EIO, "%s: no room", folder);
 }
 
 /* Progress counts rows; batches are of 4. */
@@ -608,6 +610,32 @@ static void test_saved_without_evaluation(void **state)
     assert_int_equal(world.n_saved, 3); /* steps 12, 24, 30 */
 }
 
+/* What is trained cannot be written out: the steps are kept, and it is tried again. */
+static void test_result_cannot_be_written(void **state)
+{
+    static struct world world;
+    struct reference ref;
+    struct trainer_result r;
+    struct trainer_options o = options_of("unwritten");
+    o.checkpoint_every = 12;
+    reference_make(&ref, o, "written");
+    for (int at_the_end = 0; at_the_end < 2; at_the_end++) {
+        o.folder = scratch_path(at_the_end ? "unwritten at the end" : "unwritten");
+        for (int again = 0; again < 2; again++) {
+            world_make(&world);
+            struct trainer_task task = task_of(&world);
+            task.evaluate = NULL;
+            world.fail_save = again ? 0 : at_the_end ? 3 : 2;
+            int rc = train_task(&world, &task, &o, &r);
+            assert_int_equal(rc, again ? 0 : SIREN_EIO);
+            if (!again) assert_int_equal(r.steps, at_the_end ? 30 : 24);
+            if (again) assert_true(r.resumed && world.n_saved == 1);
+        }
+        assert_memory_equal(world.w, ref.w, sizeof ref.w);
+    }
+    json_decref(ref.log);
+}
+
 /* ---- a full disk ---- */
 
 static void test_disk_full(void **state)
@@ -691,6 +719,7 @@ int main(void)
         cmocka_unit_test(test_nan),
         cmocka_unit_test(test_patience),
         cmocka_unit_test(test_saved_without_evaluation),
+        cmocka_unit_test(test_result_cannot_be_written),
         cmocka_unit_test(test_disk_full),
         cmocka_unit_test(test_checkpoint_does_not_fit),
     };

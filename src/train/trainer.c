@@ -414,12 +414,15 @@ static int evaluate(struct trainer *t, struct siren_error *err)
 
 /* ---- checkpoints ---- */
 
+/* Result before checkpoint, so that a checkpoint that says "done" has its result.  One that cannot
+ * be written (the base of an export is gone) loses no steps: resumed, it is tried again. */
 static int save(struct trainer *t, struct siren_error *err)
 {
-    int rc;
+    int rc = t->task->evaluate ? subject_save_last(t, err) : subject_save(t, err), saved;
     t->state.seconds = now() - t->since;
-    rc = t->task->evaluate ? subject_save_last(t, err) : subject_save(t, err);
-    if (!rc) rc = trainer_folder_save(&t->folder, t->params, t->adamw, &t->state, err);
+    if (rc) t->state.done = 0;
+    saved = trainer_folder_save(&t->folder, t->params, t->adamw, &t->state, rc ? NULL : err);
+    if (!rc) rc = saved;
     t->saved = now();
     t->changed = rc != 0;
     return rc;
