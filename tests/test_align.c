@@ -224,12 +224,40 @@ static void rows_and_weights(void **state)
     assert_true(first(&none, "items") == 3);
 }
 
+/* The weights of the final norm, from the model loaded once more. */
+static void final_norm(float *weights, int d)
+{
+    struct siren_model_options trainable = {.trainable = &SIREN_TRAIN_ALL};
+    struct siren_model *model;
+    int found = 0;
+    MUST(siren_model_load(&model, siren_model_path(lm.model), &trainable, pool, ERR));
+    struct siren_params p = siren_model_params(model);
+    for (size_t i = 0; i < p.n; i++) {
+        if (strcmp(p.list[i].name, "model.norm.weight") != 0) continue;
+        assert_int_equal(p.list[i].rows * p.list[i].columns, d);
+        memcpy(weights, p.list[i].value, (size_t)d * sizeof *weights);
+        found = 1;
+    }
+    assert_true(found);
+    siren_model_free(model);
+}
+
 /* The loss of a step is the weighted mean over its rows of what their states say. */
-static void a_weighted_mean_by_hand(void **state)
+static void check_mean_by_hand(enum align_layers layers, int before_norm)
 {
     struct siren_teacher_filter filter = {.share = 1, .closeness = 1, .low = 1, .high = 5};
     const struct siren_config *c = siren_model_config(lm.model);
-    struct bench b = make("weighted", states_path, "ha");
+    char folder[40];
+    double weights[16];
+    float norm[MOST], *last[2];
+    int L = c->n_layers;
+    snprintf(folder, sizeof folder, "weighted %d %d", layers, before_norm);
+    struct bench b = make(folder, states_path, "ha");
+    b.options.layers = layers;
+    b.options.before_norm = before_norm;
+    for (int l = 0; l < L; l++)
+        weights[l] = (double[]){1, (l + 1.0) / L, l >= L / 2, l == L - 1}[layers];
+    final_norm(norm, c->d_model);
     struct taught t;
     float student[MOST], teacher[MOST];
     double loss = 0, total = 0;
@@ -244,13 +272,24 @@ static void a_weighted_mean_by_hand(void **state)
         struct siren_states s = {{prompt.ids, prompt.n_ids}, student};
         MUST(siren_states_many(lm.session, &s, 1, NULL, ERR));
         MUST(siren_teacher_states(t.teacher, t.rows[i], teacher, ERR));
+        last[0] = student + (L - 1) * c->d_model;
+        last[1] = teacher + (L - 1) * c->d_model;
+        for (int k = 0; k < 2 * c->d_model && before_norm; k++)
+            last[k % 2][k / 2] /= norm[k / 2]; /* a scale is none of a cosine's */
         loss += t.weights[i] *
-                siren_alignment_loss(c->n_layers, c->d_model, student, teacher, NULL, NULL, NULL);
+                siren_alignment_loss(L, c->d_model, student, teacher, weights, NULL, NULL);
         total += t.weights[i];
         siren_prompt_ids_clear(&prompt);
     }
     assert_true(fabs(first(&b, "loss") - loss / total) < 1e-5);
     taught_close(&t);
+}
+
+static void a_weighted_mean_by_hand(void **state)
+{
+    for (int layers = ALIGN_UNIFORM; layers <= ALIGN_LAST; layers++)
+        for (int before_norm = 0; before_norm < 2; before_norm++)
+            check_mean_by_hand((enum align_layers)layers, before_norm);
 }
 
 static int stop_after_three(void *context, const char *what, uint64_t done, uint64_t total)
@@ -337,6 +376,30 @@ static void copy_teacher(const char *path, const char *from, const char *to)
     MUST(siren_teacher_write(w, &row, NULL, states, ERR));
     MUST(siren_teacher_writer_finish(w, ERR));
     siren_teacher_close(t);
+}
+
+static void count_teacher(void *count, const char *teacher)
+{
+    ++*(int *)count;
+}
+
+/* The teacher's model is known by its hash; another one is told of, not refused. */
+static void another_teacher_is_told_of(void **state)
+{
+    const char *hash = strrchr(lm.identity, '#') + 1;
+    for (int other = 0; other < 2; other++) {
+        char path[300];
+        int count = 0;
+        snprintf(path, sizeof path, "%s", scratch_path(other ? "other.bin" : "renamed.bin"));
+        copy_teacher(path, other ? hash : "\"model\":\"",
+                     other ? "0123456789abcdef" : "\"model\":\"renamed ");
+        struct bench b = make(other ? "of another" : "of a renamed", path, "ha");
+        b.training.loop.max_steps = 1;
+        b.options.other_teacher = count_teacher;
+        b.options.context = &count;
+        MUST(run(&b));
+        assert_int_equal(count, other);
+    }
 }
 
 static void what_does_not_fit_is_refused(void **state)
@@ -459,6 +522,7 @@ int main(void)
         cmocka_unit_test(a_weighted_mean_by_hand),
         cmocka_unit_test(stopped_and_resumed),
         cmocka_unit_test(words_are_read),
+        cmocka_unit_test(another_teacher_is_told_of),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(without_a_teacher),
         cmocka_unit_test(the_commands),

@@ -188,6 +188,8 @@ static int open_teacher(struct align *a, struct training *t, struct siren_error 
     filter.low = t->app->meta.scale.min;
     filter.high = t->app->meta.scale.max;
     rc = taught_open(&a->taught, t->app, t->lm, a->options->teacher, &filter, err);
+    if (!rc && !a->taught.is_student && a->options->other_teacher)
+        a->options->other_teacher(a->options->context, a->taught.name);
     if (!rc) rc = taught_draw(&a->taught, t->n_rows, t->loop.seed, err);
     if (rc) return rc;
     t->given = a->taught.targets;

@@ -24,6 +24,10 @@ struct align_options {
     enum align_layers layers;
     int before_norm; /* the last layer's state before the final norm instead of behind it */
     struct siren_rating_loss rating;
+    /* [optional] Told before the first step where the states are of another model or adapter than
+     * the one that is trained (SPEC 7.1: the same). */
+    void (*other_teacher)(void *context, const char *teacher);
+    void *context;
 };
 /* "ha", "kd+ce", "ha+ce:0.5": terms of ha, ce, kd, rps, each with a weight, 1 where none is given;
  * sets ha and the weights of rating. */

@@ -145,6 +145,7 @@ int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_opt
     if (!rc) rc = make_prompts(&j, err);
     if (!rc) rc = prove(&j, progress, err);
     memcpy(report->teacher, j.taught.name, sizeof report->teacher);
+    report->other_teacher = !j.taught.is_student;
     report->n_rows = j.n;
     clear(&j);
     report->seconds = (app_milliseconds() - start) / 1e3;

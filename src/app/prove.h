@@ -17,6 +17,7 @@ struct prove_options {
 struct prove_report {
     struct siren_theorem theorem;
     char teacher[SIREN_LM_NAME];
+    int other_teacher; /* it is not the model that the updates are made for */
     size_t n_rows, n_tokens;
     /* KL(teacher ‖ model) of the distributions over the ratings at q, nats, mean over the rows:
      * of the untouched model, and (n_ranks) of the updated ones. */

@@ -8,8 +8,9 @@
 
 struct taught {
     struct siren_teacher *teacher;
-    char name[SIREN_LM_NAME];             /* the teacher's, as siren_lm_name() gives it */
-    char split[32];                       /* where its rows are from */
+    char name[SIREN_LM_NAME]; /* the teacher's, as siren_lm_name() gives it */
+    int is_student;           /* its model and adapter are lm's, whatever the files are called */
+    char split[32];           /* where its rows are from */
     struct siren_predict_options predict; /* its prompts, answer only */
     size_t n;                             /* rows that the filter leaves */
     size_t *rows;                         /* (n) their numbers in the file, ascending */

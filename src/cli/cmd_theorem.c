@@ -178,7 +178,7 @@ static int prove(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
     cli_progress_end(cli);
     if (rc) return rc;
     siren_lm_name(lm, name);
-    if (strcmp(name, report.teacher) != 0)
+    if (report.other_teacher)
         cli_note(cli, "the states are those of %s, the updates are made for %s", report.teacher,
                  name);
     if (cli->json)

@@ -35,6 +35,14 @@ static int read_options(struct cli *cli, struct align_options *o)
     return o->teacher ? check_given(cli) : 0;
 }
 
+static void note_teacher(void *cli, const char *teacher)
+{
+    cli_note(cli,
+             "the states are those of %s, which is not the model that is trained: their bases must "
+             "be comparable, as those of a model and its export are",
+             teacher);
+}
+
 static int run(struct cli *cli)
 {
     struct training_command t;
@@ -43,6 +51,8 @@ static int run(struct cli *cli)
     int rc = read_options(cli, &options);
     if (!rc) rc = training_open(cli, &t, "align");
     if (rc) return rc;
+    options.other_teacher = note_teacher;
+    options.context = cli;
     rc = align_train(&t.training, &options, &result, cli_progress(cli), cli_cancel(cli), &cli->err);
     rc = training_report(cli, &t, &result, rc);
     training_close(&t);
