@@ -321,10 +321,10 @@ int siren_export_prompts(struct siren_app *app, const struct siren_chat *chat,
 
 /* Metrics of a run's stored predictions as JSON, malloc'ed: {"n", "decoders": {"argmax": {"mae",
  * "mae_low", "mae_high", "rmse", …}, …}, "log_loss", "rps", "ece", "outside", "invalid", "stars",
- * "tokens", "latency_ms"}.  Intervals: bootstrap over users, 95 %.  Of reasoned answers also
- * "reasoning": {"texts", "texts_a_row", "tokens_a_text", "in_format", "faults": {KIND: share of the
- * texts, …}}, and where they have distributions the decoder "number", the mean of the numbers in
- * the texts, beside those of the distribution. */
+ * "tokens", "latency_ms": {"mean"}}.  Intervals: bootstrap over users, 95 %.  Of reasoned answers
+ * also "reasoning": {"texts", "texts_a_row", "tokens_a_text", "in_format", "faults": {KIND: share
+ * of the texts, …}}, and where they have distributions the decoder "number", the mean of the
+ * numbers in the texts, beside those of the distribution. */
 int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
                       struct siren_error *err);
 

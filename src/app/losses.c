@@ -91,12 +91,6 @@ static void add(struct columns *c, const struct siren_prediction *p, int labels,
     c->tokens_cached += p->tokens_cached;
 }
 
-static int ascending(const void *x, const void *y)
-{
-    const double *a = x, *b = y;
-    return (*a > *b) - (*a < *b);
-}
-
 static void drop(double **column)
 {
     free(*column);
@@ -115,7 +109,6 @@ int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct
         for (size_t i = 0; i < p.n; i++)
             if (!isnan(p.prediction[i].truth)) add(out, &p.prediction[i], labels, &has);
         out->outside = has.n_outside ? out->outside / (double)has.n_outside : NAN;
-        qsort(out->latency, out->n, sizeof *out->latency, ascending);
         for (int d = 0; d < N_DECODERS; d++)
             if (!has.decoded[d]) drop(&out->decoded[d]);
         if (!has.distributions) drop(&out->distributions);

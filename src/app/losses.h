@@ -17,7 +17,7 @@ struct columns {
     unsigned char *invalid;
     double outside; /* mean over the rows that know it; NAN: none does */
     double tokens_in, tokens_out, tokens_cached; /* sums */
-    double *latency;                             /* (n) ms, ascending */
+    double *latency;                             /* (n) ms */
     /* Sums over the rows' texts; all 0 without reasoning. */
     size_t n_texts, in_format, faults[SIREN_FAULTS];
 };

@@ -76,12 +76,6 @@ static int decoder(json_t *decoders, json_t *report, const struct siren_app *app
     return rc;
 }
 
-static double percentile(const struct columns *c, double share)
-{
-    size_t i = (size_t)ceil(share * (double)c->n);
-    return c->latency[i ? i - 1 : 0];
-}
-
 static void costs(json_t *report, const struct columns *c)
 {
     json_t *tokens = json_object(), *latency = json_object();
@@ -93,9 +87,6 @@ static void costs(json_t *report, const struct columns *c)
     json_object_set_new(tokens, "cached", app_real(c->tokens_cached));
     json_object_set_new(report, "tokens", tokens);
     json_object_set_new(latency, "mean", app_real(sum / (double)c->n));
-    json_object_set_new(latency, "p50", app_real(percentile(c, 0.5)));
-    json_object_set_new(latency, "p90", app_real(percentile(c, 0.9)));
-    json_object_set_new(latency, "p99", app_real(percentile(c, 0.99)));
     json_object_set_new(report, "latency_ms", latency);
 }
 

@@ -103,9 +103,8 @@ void report_metrics(struct cli *cli, const json_t *metrics)
                   cli_number((uint64_t)at(metrics, "tokens", "cached")),
                   cli_number((uint64_t)at(metrics, "tokens", "out")));
     if (at(metrics, "latency_ms", "mean") > 0)
-        cli_print(cli, "%.1f ms a row; half below %.1f, 90 %% below %.1f, 99 %% below %.1f\n",
-                  at(metrics, "latency_ms", "mean"), at(metrics, "latency_ms", "p50"),
-                  at(metrics, "latency_ms", "p90"), at(metrics, "latency_ms", "p99"));
+        cli_print(cli, "%.1f ms a row (the time of a batch shared out over its rows)\n",
+                  at(metrics, "latency_ms", "mean"));
     reasoning(cli, json_object_get(metrics, "reasoning"));
 }
 
