@@ -375,6 +375,42 @@ static void test_cuts_change_rounding_only(void **state)
     }
 }
 
+/* ---- LoRA+ ---- */
+
+static double largest_of(const struct siren_adapter *a, char factor)
+{
+    const char name[] = {'l', 'o', 'r', 'a', '_', factor, '\0'};
+    struct siren_params p = siren_adapter_params((struct siren_adapter *)a);
+    double most = 0;
+    for (size_t i = 0; i < p.n; i++)
+        for (int k = 0; k < p.list[i].rows * p.list[i].columns && strstr(p.list[i].name, name); k++)
+            most = fmax(most, fabs((double)p.list[i].value[k]));
+    return most;
+}
+
+/* AdamW's first step moves a parameter by its rate, and B begins at 0. */
+static void test_lora_plus(void **state)
+{
+    static struct bench b;
+    for (int ratio = 1; ratio <= 16; ratio *= 16) {
+        struct siren_adapter *a;
+        char path[300];
+        bench_open(&b, ratio == 1 ? "lora" : "lora plus", SIREN_AO, 2);
+        b.training.loop.lr = 1e-3;
+        b.training.loop.lora_plus = ratio;
+        b.training.loop.max_steps = 1;
+        b.training.eval_split = NULL;
+        b.training.lora.dropout = 0;
+        MUST(bench_run(&b, 1000));
+        snprintf(path, sizeof path, "%s/adapter", b.folder);
+        MUST(siren_adapter_load(&a, path, b.lm.model, ERR));
+        assert_true(fabs(largest_of(a, 'B') / (1e-3 * ratio) - 1) < 1e-3);
+        assert_true(largest_of(a, 'A') > 0.01);
+        siren_adapter_free(a);
+        bench_close(&b);
+    }
+}
+
 /* ---- the adapter's files ---- */
 
 /* MAE on valid with an adapter of the run's folder. */
@@ -646,6 +682,7 @@ int main(void)
         cmocka_unit_test(test_all_weights),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_cuts_change_rounding_only),
+        cmocka_unit_test(test_lora_plus),
         cmocka_unit_test(test_best_and_last),
         cmocka_unit_test(test_scores_with_the_adapter),
         cmocka_unit_test(test_labels_of_several_tokens),

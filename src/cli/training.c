@@ -50,6 +50,7 @@ static void read_loop(const struct cli *cli, struct trainer_options *o)
     o->epochs = cli_float(cli, "epochs");
     o->max_steps = (uint64_t)cli_int(cli, "max-steps");
     o->lr = cli_float(cli, "lr");
+    o->lora_plus = cli_float(cli, "lora-plus");
     o->warmup = cli_int(cli, "warmup");
     o->adamw.weight_decay = cli_float(cli, "weight-decay");
     o->clip = cli_float(cli, "clip");

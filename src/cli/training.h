@@ -39,6 +39,8 @@
             "gate,up,down; all"),                                                                  \
         OPTION_INT("rank", "R", "8", 1, 4096, "rank of a new adapter"),                            \
         OPTION_FLOAT("alpha", "A", "16", 1e-6, 1e6, "a new adapter's scale is alpha / rank"),      \
+        OPTION_FLOAT("lora-plus", "X", "1", 1e-6, 1e6,                                             \
+                     "rate of an adapter's B beside that of its A (LoRA+: 4 to 16)"),              \
         OPTION_FLAG("rslora", "a new adapter's scale is alpha / sqrt(rank)"),                      \
         OPTION_FLOAT("dropout", "P", dropout_, 0, 0.99,                                            \
                      "share of the adapter's inputs left out in training"),                        \

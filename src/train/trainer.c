@@ -17,6 +17,7 @@ struct trainer_options trainer_defaults(void)
                                 .epochs = 3,
                                 .repeats = 1,
                                 .lr = 1e-4,
+                                .lora_plus = 1,
                                 .schedule = SIREN_SCHEDULE_CONSTANT,
                                 .warmup = -1,
                                 .adamw = siren_adamw_defaults(),
@@ -78,6 +79,9 @@ static int check_options(const struct trainer_task *task, const struct trainer_o
         return siren_fail(err, SIREN_EINVAL, "%g epochs, expected more than 0", o->epochs);
     if (!(o->lr >= 0 && o->lr < INFINITY))
         return siren_fail(err, SIREN_EINVAL, "a learning rate of %g, expected 0 or more", o->lr);
+    if (!(o->lora_plus >= 0 && o->lora_plus < INFINITY))
+        return siren_fail(err, SIREN_EINVAL, "a rate of B of %g times A's, expected 0 or more",
+                          o->lora_plus);
     if (!(o->clip >= 0 && o->clip < INFINITY))
         return siren_fail(err, SIREN_EINVAL, "a clip of %g, expected 0 (none) or more", o->clip);
     return 0;
@@ -167,6 +171,22 @@ static int check_gradients(const struct trainer *t, struct siren_error *err)
     return 0;
 }
 
+/* LoRA+ (arXiv 2402.12354): B, which begins at 0, learns at a rate of its own. */
+static int make_optimizer(struct trainer *t, struct siren_error *err)
+{
+    const struct trainer_options *o = t->options;
+    struct siren_param_group *groups = alloc_array(t->params.n + 1, sizeof *groups);
+    size_t n = 0;
+    int rc;
+    if (!groups) return siren_fail_memory(err, "groups of parameters", t->params.n);
+    for (size_t i = 0; i < t->params.n && t->subject->adapter; i++)
+        if (strstr(t->params.list[i].name, "lora_B"))
+            groups[n++] = (struct siren_param_group){i, 1, o->lora_plus, o->adamw.weight_decay};
+    rc = siren_adamw_create(&t->adamw, t->params, &o->adamw, groups, n, err);
+    free(groups);
+    return rc;
+}
+
 static int set_up(struct trainer *t, struct siren_engine *engine, const json_t *settings,
                   struct siren_error *err)
 {
@@ -186,7 +206,7 @@ static int set_up(struct trainer *t, struct siren_engine *engine, const json_t *
         t->params = siren_adapter_params(t->subject->adapter);
     }
     if (!rc) rc = check_gradients(t, err);
-    if (!rc) rc = siren_adamw_create(&t->adamw, t->params, &o->adamw, NULL, 0, err);
+    if (!rc) rc = make_optimizer(t, err);
     if (rc) return rc;
     t->order = alloc_array(t->task->n_rows, sizeof *t->order);
     t->rows = alloc_array(o->batch, sizeof *t->rows);

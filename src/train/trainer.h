@@ -147,6 +147,7 @@ struct trainer_options {
     uint64_t max_steps;                /* 0: as the epochs give */
     unsigned repeats;                  /* optimiser steps for each batch of rows; 1 */
     double lr;                         /* 1e-4 */
+    double lora_plus;                  /* lr of an adapter's B, times that of its A (LoRA+); 1 */
     enum siren_schedule_kind schedule; /* constant */
     int64_t warmup;                    /* steps; -1: min(100, 10 % of all steps) (SPEC 7.3) */
     struct siren_adamw_options adamw;  /* weight decay 0.05 */

@@ -26,6 +26,7 @@ static json_t *options_json(const struct trainer_task *task, const struct traine
     json_object_set_new(j, "max_steps", json_integer((json_int_t)o->max_steps));
     json_object_set_new(j, "repeats", json_integer(o->repeats));
     json_object_set_new(j, "lr", json_real(o->lr));
+    json_object_set_new(j, "lora_plus", json_real(o->lora_plus));
     json_object_set_new(j, "schedule", json_string(schedules[o->schedule]));
     json_object_set_new(j, "warmup", json_integer(o->warmup));
     json_object_set_new(j, "beta1", json_real(o->adamw.beta1));
