@@ -174,21 +174,24 @@ static void test_loss_equals_trl(void **state)
             .dual_clip = fixture_number(c, "delta"),
             .kl_kind = SIREN_KL_K3,
             .kl = fixture_number(c, "beta"),
+            .entropy = fixture_number(c, "entropy_coef"),
             .aggregation = strcmp(type, "bnpo") == 0   ? SIREN_TOKEN_MEAN
                            : strcmp(type, "grpo") == 0 ? SIREN_SEQUENCE_MEAN
                                                        : SIREN_CONSTANT_LENGTH,
             .constant_length = (int)fixture_number(root, "max_length")};
         double *want = fixture_doubles(c, "gradient");
+        double *by_entropy = fixture_doubles(c, "by_entropy");
         struct siren_policy_result r;
-        float g[TOKENS];
-        assert_int_equal(siren_policy_loss(&o, &batch, g, NULL, &r, &err), 0);
+        float g[TOKENS], d_entropy[TOKENS];
+        assert_int_equal(siren_policy_loss(&o, &batch, g, d_entropy, &r, &err), 0);
         near(r.loss, fixture_number(c, "loss"), 1e-6); /* TRL divides in f32 here and there */
         for (int t = 0; t < TOKENS; t++) near(g[t], want[t], 1e-7);
+        for (int t = 0; t < TOKENS; t++) near(d_entropy[t], by_entropy[t], 1e-7);
         near(r.clipped_low, fixture_number(c, "clipped_low"), 1e-6);
         near(r.clipped_high, fixture_number(c, "clipped_high"), 1e-6);
         near(r.entropy, fixture_number(c, "entropy"), 1e-6);
         if (o.kl != 0) near(r.kl, fixture_number(c, "kl"), 1e-6);
-        free(want);
+        free(want), free(by_entropy);
     }
     json_decref(root);
 }
