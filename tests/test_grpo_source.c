@@ -111,39 +111,78 @@ static void texts_earn_their_rewards(void **state)
     json_decref(line);
 }
 
-/* Squared distance, the ranked probability score, a cost for length. */
-static void other_rewards(void **state)
+/* The same for every label. */
+static int even_score(struct siren_lm *model, struct siren_score *scores, size_t n,
+                      const struct siren_progress *progress, struct siren_error *err)
 {
+    int rc = fake_score(model, scores, n, progress, err);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < scores[i].n_continuations; k++) scores[i].logprobs[k] = -2;
+    return rc;
+}
+
+/* Of even probabilities: the mean over the labels but the last of squared distances. */
+static double rps_of_even(const struct siren_scale *scale, double truth)
+{
+    int n = siren_scale_labels(scale);
+    double sum = 0;
+    for (int k = 0; k < n - 1; k++) {
+        double below = truth <= scale->min + k * scale->step + 1e-9;
+        sum += ((k + 1.0) / n - below) * ((k + 1.0) / n - below);
+    }
+    return sum / (n - 1);
+}
+
+static void check_rewards(enum siren_reward_kind kind)
+{
+    const struct siren_scale *scale = &app.meta.scale;
     struct grpo_options o = grpo_defaults();
     struct grpo_source source;
     struct policy_group groups[4];
+    json_t *line = json_object();
+    size_t scored = fake.n_scored;
     o.policy.samples = N_TEXTS;
     o.length_cost = 0.5;
     o.sampling.max_tokens = 100;
     o.texts_every = 0;
-    for (o.reward = SIREN_REWARD_SQUARED; o.reward <= SIREN_REWARD_RPS; o.reward++) {
-        json_t *line = json_object();
-        size_t scored = fake.n_scored;
-        MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
-        struct policy_source s = grpo_source(&source);
-        step(&s, 3, groups, line);
-        assert_int_equal(fake.n_scored - scored, o.reward == SIREN_REWARD_RPS ? 16 : 0);
-        for (size_t i = 0; i < 16; i++) {
-            const struct policy_text *t = &groups[i / 4].texts[i % 4];
-            double truth = app.ratings.rating[targets[i / 4].row];
-            double cost = 0.5 * (double)t->n / 100, earned = t->reward + cost;
-            double x = ((strstr(source.texts[i].text, "A.") ? 2 : 5) - truth) / 4;
-            if (!strstr(source.texts[i].text, "<answer>"))
-                assert_float_equal(earned, -3, 1e-12);
-            else if (o.reward == SIREN_REWARD_SQUARED)
-                assert_float_equal(earned, 1 + 2 - 4 * x * x, 1e-12);
-            else
-                assert_true(earned > -1 && earned <= 3);
-        }
-        clear(groups);
-        grpo_source_clear(&source);
-        json_decref(line);
+    o.reward = kind;
+    MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
+    struct policy_source s = grpo_source(&source);
+    step(&s, 3, groups, line);
+    assert_int_equal(fake.n_scored - scored, kind == SIREN_REWARD_RPS ? 16 : 0);
+    for (size_t i = 0; i < 16; i++) {
+        const struct policy_text *t = &groups[i / 4].texts[i % 4];
+        double truth = app.ratings.rating[targets[i / 4].row];
+        double earned = t->reward + 0.5 * (double)t->n / 100, wanted = -3;
+        double x = ((strstr(source.texts[i].text, "A.") ? 2 : 5) - truth);
+        x /= scale->max - scale->min;
+        if (strstr(source.texts[i].text, "<answer>"))
+            wanted = 3 - 4 * (kind == SIREN_REWARD_LINEAR    ? fabs(x)
+                              : kind == SIREN_REWARD_SQUARED ? x * x
+                                                             : rps_of_even(scale, truth));
+        assert_float_equal(earned, wanted, 1e-9);
     }
+    clear(groups);
+    grpo_source_clear(&source);
+    json_decref(line);
+}
+
+/* Distance, its square, the ranked probability score, each less a cost for length; on stars, on
+ * half stars, whose labels are several tokens, and on 1 to 10. */
+static void other_rewards(void **state)
+{
+    static const struct siren_scale scales[] = {{1, 5, 1}, {0.5, 5, 0.5}, {1, 10, 1}};
+    static const struct siren_lm_calls even = {even_score, script};
+    const struct siren_scale usual = app.meta.scale;
+    const struct siren_lm_calls *calls_before = lm.calls;
+    lm.calls = &even;
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        app.meta.scale = scales[i];
+        for (int kind = SIREN_REWARD_LINEAR; kind <= SIREN_REWARD_RPS; kind++)
+            check_rewards((enum siren_reward_kind)kind);
+    }
+    app.meta.scale = usual;
+    lm.calls = calls_before;
 }
 
 /* A draw is a function of (seed, row, draw). */

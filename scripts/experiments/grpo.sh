@@ -2,22 +2,24 @@
 # Stage 1 on Movies (docs/results/grpo.md): scripts/experiments/grpo.sh FOLDER [STEPS]
 #
 # Warm start, reinforcement learning, then both judged on 1,000 rows of users that nothing was chosen
-# on: reasoning and answering at once, and reasoning with another user's sketch.  Some three
-# hours on two cores for 150 steps.
+# on: reasoning and answering at once, and reasoning with another user's sketch.  What docs/results
+# keeps of both trainings is taken; ANEW=1 makes them anew (two hours on two cores for 114 steps).
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
-steps=${2:-150}
+steps=${2:-114}
 . "$(dirname "$0")/common.sh"
 films
 warm_start
-# The run that docs/results keeps goes on (to the same bits on the same instruction set).
-[ -n "${ANEW:-}" ] || [ -e grpo ] || cp -r "$root/docs/results/stage1" grpo
+if [ -z "${ANEW:-}" ] && [ ! -e grpo ]; then
+    cp -r "$root/docs/results/stage1" grpo
+    touch grpo.done
+fi
 training grpo grpo -m stage0 --split train:last --strategy "$strategy" --answers 8 --batch 8 \
     --flat-groups skip --lr 4e-4 --warmup 5 --lora-targets q,v --max-tokens 160 --epochs 2 \
     --max-steps "$steps" --eval-rows 150 --eval-every 30 --eval-first --texts-every 10 \
     --checkpoint-every 10 --seed 1
 for stage in warm grpo; do
     judged=(eval films.siren -m stage0 --split valid:B --strategy "$strategy" --compute "$compute")
-    [ $stage = warm ] || judged+=(--adapter grpo/adapter)
+    [ $stage = warm ] || judged+=(--adapter grpo/last)
     once "$stage-reasoning" "${judged[@]}" -n 1000 --reasoning --samples 1 --max-tokens 200 \
         --name "$stage CoT"
     once "$stage-answer" "${judged[@]}" -n 1000 --name "$stage AO"

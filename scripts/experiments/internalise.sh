@@ -1,7 +1,7 @@
 #!/bin/bash
 # Stage 2 on Movies (docs/results/internalise.md): scripts/experiments/internalise.sh FOLDER [ADAPTER]
 #
-# The teacher is FOLDER/stage0, the warm start's model, with ADAPTER (FOLDER/grpo/adapter if it is
+# The teacher is FOLDER/stage0, the warm start's model, with ADAPTER (FOLDER/grpo/last if it is
 # there; none: the warm start itself).  Merged, it reasons greedily on the last train row of 2,000
 # users, and adapters learn on the same rows to answer at once: every loss with LoRA on keys and
 # values, then every choice of targets.  One epoch each, chosen on users of half A of valid, judged on
@@ -11,7 +11,7 @@ teacher=${2:+$(realpath "$2")}
 . "$(dirname "$0")/common.sh"
 films
 warm_start
-[ -n "$teacher" ] || [ ! -d grpo/adapter ] || teacher=grpo/adapter
+[ -n "$teacher" ] || [ ! -d grpo/last ] || teacher=grpo/last
 if [ -n "$teacher" ]; then
     once stage1 model export stage0 --adapter "$teacher" --dtype bf16 --out stage1
 else
