@@ -407,6 +407,20 @@ static int teardown(void **state)
     return scratch_delete(state);
 }
 
+/* Labels of several tokens all the way: rationales, rewards by distribution, states, alignment. */
+static void half_stars(void **state)
+{
+    const struct siren_scale usual = app.meta.scale;
+    struct stages_options o = options_in("half stars", 2);
+    json_t *report;
+    app.meta.scale = (struct siren_scale){0.5, 5, 0.5};
+    o.grpo.reward = SIREN_REWARD_RPS;
+    MUST(stages_run(&o, &report, NULL, NULL, ERR));
+    check_report(report);
+    json_decref(report);
+    app.meta.scale = usual;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -419,6 +433,7 @@ int main(void)
         cmocka_unit_test(the_command),
         cmocka_unit_test(the_command_stopped),
         cmocka_unit_test(mistakes_of_the_command),
+        cmocka_unit_test(half_stars),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
