@@ -137,6 +137,77 @@ static void test_repeated_prompts(void **state)
     fixture_close(&f);
 }
 
+/* Prompts that begin alike: the beginning is computed once, in this call and the next, to the same
+ * bits. */
+static void test_shared_beginning(void **state)
+{
+    enum { SHARED = 20, ALL = 33 };
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct texts *together = texts_make(&f), *apart = texts_make(&f), *again = texts_make(&f);
+    struct siren_sampling s = {.temperature = 1, .top_p = 1, .max_tokens = 1, .seed = 3};
+    struct siren_session *session;
+    for (int i = 0; i < TEXTS; i++)
+        for (int k = 0; k < 3; k++) {
+            struct texts *t = k == 0 ? together : k == 1 ? apart : again;
+            fixture_ids(&f, 90 + (uint64_t)i, t->ids[i], ALL);
+            fixture_ids(&f, 80, t->ids[i], SHARED);
+            t->all[i].prompt.n_ids = ALL;
+        }
+    for (int i = 0; i < TEXTS; i++) {
+        assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+        assert_int_equal(siren_generate_many(session, &apart->all[i], 1, &s, 1, NULL, NULL), 0);
+        siren_session_free(session);
+    }
+    assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+    for (int call = 0; call < 2; call++) {
+        struct texts *t = call ? again : together;
+        uint64_t before = siren_session_stats(session).computed_tokens;
+        assert_int_equal(siren_generate_many(session, t->all, TEXTS, &s, 3, NULL, NULL), 0);
+        uint64_t computed = siren_session_stats(session).computed_tokens - before;
+        /* The second call finds all but the last token of each. */
+        assert_int_equal(computed, call ? TEXTS : SHARED + TEXTS * (ALL - SHARED));
+        for (int i = 0; i < TEXTS; i++) {
+            assert_int_equal(t->all[i].ids[0], apart->all[i].ids[0]);
+            assert_memory_equal(t->all[i].logprobs, apart->all[i].logprobs, sizeof(float));
+        }
+    }
+    siren_session_free(session);
+    texts_free(together);
+    texts_free(apart);
+    texts_free(again);
+    fixture_close(&f);
+}
+
+/* A cache that is too small keeps all while it is held, and not longer. */
+static void test_held_cache(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct siren_session_options tiny = {.cache_bytes = 1};
+    struct siren_sampling s = {.temperature = 1, .top_p = 1, .max_tokens = LENGTH, .seed = 3};
+    for (int held = 0; held < 2; held++) {
+        struct texts *t = texts_make(&f);
+        struct siren_session *session;
+        double score;
+        assert_int_equal(siren_session_create(&session, f.engine, &tiny, NULL), 0);
+        for (int i = 0; i < TEXTS; i++) t->all[i].keep = 1;
+        for (int i = 0; i < 2 * held; i++) siren_session_hold(session);
+        assert_int_equal(siren_generate_many(session, t->all, TEXTS, &s, 4, NULL, NULL), 0);
+        struct siren_tokens labels = {t->ids[1], 1};
+        struct siren_score a = {t->all[0].prompt, &labels, 1, 0, &score, 0, 0};
+        assert_int_equal(siren_score_many(session, &a, 1, NULL, NULL), 0);
+        assert_int_equal(a.tokens_cached, held ? t->all[0].prompt.n_ids - 1 : 0);
+        if (held) siren_session_release(session);
+        if (held) assert_true(siren_session_stats(session).entries > TEXTS);
+        if (held) siren_session_release(session);
+        assert_int_equal(siren_session_stats(session).entries, 0);
+        siren_session_free(session);
+        texts_free(t);
+    }
+    fixture_close(&f);
+}
+
 /* Greedy tokens are the arg max of the logits of one pass over the whole text. */
 static void test_greedy(void **state)
 {
@@ -274,6 +345,8 @@ int main(void)
         cmocka_unit_test(test_batch_does_not_matter),
         cmocka_unit_test(test_kept_texts),
         cmocka_unit_test(test_repeated_prompts),
+        cmocka_unit_test(test_shared_beginning),
+        cmocka_unit_test(test_held_cache),
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_distribution),
         cmocka_unit_test(test_stops),

@@ -1,5 +1,5 @@
 /* A text whose labels are scored is written in two calls: up to "<answer>", whose keys and values
- * are kept, and from there to "</answer>".  In between the labels are scored, which computes the
+ * are held, and from there to "</answer>".  In between the labels are scored, which computes the
  * tag's last token and the labels only.  A draw depends on its position and on the tokens before
  * it, so the text is the one that a single call writes. */
 #include "app/rollout.h"
@@ -256,6 +256,7 @@ int rollouts_write(struct siren_lm *lm, const struct siren_scale *scale,
     int rc = check(options, err);
     if (rc || !n) return rc;
     w.n = n * (size_t)options->samples;
+    if (lm->session) siren_session_hold(lm->session);
     rc = begin(&w, prompts, out, err);
     if (!rc) rc = write_texts(&w, 0, err);
     if (!rc && options->readout) {
@@ -268,6 +269,7 @@ int rollouts_write(struct siren_lm *lm, const struct siren_scale *scale,
         free(w.texts[i].query);
     }
     free(w.texts);
+    if (lm->session) siren_session_release(lm->session);
     return rc;
 }
 

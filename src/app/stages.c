@@ -15,8 +15,6 @@
 #include "siren/file.h"
 #include "train/settings.h"
 
-enum { TEACHER_CACHE = 768 << 20 }; /* bytes for what a batch of texts has read and written */
-
 enum path {
     AT_SETTINGS,
     AT_BASE,
@@ -86,11 +84,10 @@ static int update(void *context, const char *what, uint64_t done, uint64_t total
 /* ---- the model of a step ---- */
 
 static int open_lm(const struct chain *c, struct siren_lm *lm, const char *model,
-                   const char *adapter, size_t cache, struct siren_error *err)
+                   const char *adapter, struct siren_error *err)
 {
     struct siren_lm_options o = c->options->lm;
     o.adapter = adapter;
-    o.cache_bytes = cache;
     return siren_lm_open(lm, model, &o, c->options->pool, err);
 }
 
@@ -160,7 +157,7 @@ static int warm_start(const struct chain *c, struct siren_error *err)
     const struct sft_options o = {.loss = {.ce = 1}};
     struct trainer_result result;
     struct siren_lm lm;
-    int rc = open_lm(c, &lm, c->options->model, NULL, 0, err);
+    int rc = open_lm(c, &lm, c->options->model, NULL, err);
     if (rc) return rc;
     struct training t = training_of(c, &c->options->warm, &lm, "sft", AT_WARM);
     t.loop.dropout = t.lora.dropout > 0;
@@ -176,7 +173,7 @@ static int reason(const struct chain *c, struct siren_error *err)
 {
     struct trainer_result result;
     struct siren_lm lm;
-    int rc = open_lm(c, &lm, c->options->model, c->paths[AT_WARM_ADAPTER], 0, err);
+    int rc = open_lm(c, &lm, c->options->model, c->paths[AT_WARM_ADAPTER], err);
     if (rc) return rc;
     struct training t = training_of(c, &c->options->reason, &lm, "grpo", AT_REASON);
     t.start = c->paths[AT_WARM_ADAPTER];
@@ -225,7 +222,7 @@ static int teach(const struct chain *c, struct siren_error *err)
     struct teach_options o = {.rows = siren_eval_defaults()};
     struct teach_report report;
     struct siren_lm lm;
-    int rc = open_lm(c, &lm, c->paths[AT_MODEL], NULL, TEACHER_CACHE, err);
+    int rc = open_lm(c, &lm, c->paths[AT_MODEL], NULL, err);
     if (rc) return rc;
     o.rows.predict = s->predict;
     o.rows.predict.sampling.max_tokens = s->grpo.sampling.max_tokens;
@@ -247,7 +244,7 @@ static int align(const struct chain *c, struct siren_error *err)
                                     .rating = {.temperature = 1}};
     struct trainer_result result;
     struct siren_lm lm;
-    int rc = open_lm(c, &lm, c->paths[AT_MODEL], NULL, 0, err);
+    int rc = open_lm(c, &lm, c->paths[AT_MODEL], NULL, err);
     if (rc) return rc;
     struct training t = training_of(c, &c->options->answer, &lm, "align", AT_ANSWER);
     t.loop.dropout = t.lora.dropout > 0;

@@ -9,7 +9,7 @@
 #include "base/alloc.h"
 #include "siren/file.h"
 
-enum { BATCH = 32 };
+enum { BATCH = 64 }; /* as many as the engine writes at once */
 
 struct job {
     struct siren_app *app;
@@ -160,8 +160,10 @@ static int teach_batch(struct job *j, size_t from, size_t n, const struct siren_
 {
     struct rows r;
     int rc = make_rows(j, &r, from, n, err);
+    siren_session_hold(j->lm->session);
     if (!rc) rc = reason(j, &r, progress, err);
     if (!rc) rc = read_states(j, &r, err);
+    siren_session_release(j->lm->session);
     for (size_t i = 0; i < n && !rc; i++) rc = write_row(j, &r, i, err);
     if (!rc) rc = siren_teacher_writer_sync(j->writer, err);
     clear_rows(&r);

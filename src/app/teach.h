@@ -10,7 +10,7 @@ struct teach_options {
     struct siren_eval_options rows; /* split, fold, limit, seed; the prompts' options.  Mode,
                                        samples and temperature are the teacher's: they are set */
     enum siren_teacher_encoding encoding;
-    int batch; /* rows reasoned at once, and lost at most when it is stopped; 0: 32 */
+    int batch; /* rows reasoned at once, and lost at most when it is stopped; 0: 64 */
 };
 
 struct teach_report {

@@ -64,12 +64,10 @@ static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
 
 static int open_model(struct cli *cli, struct siren_lm *lm)
 {
-    /* Room for the keys and values of a batch of texts between writing and scoring them. */
     struct siren_lm_options options = {.isa = cli_string(cli, "isa"),
                                        .compute = cli_string(cli, "compute"),
                                        .adapter = cli_string(cli, "adapter"),
-                                       .chat_template = cli_string(cli, "chat-template"),
-                                       .cache_bytes = (size_t)cli_int(cli, "cache") << 20};
+                                       .chat_template = cli_string(cli, "chat-template")};
     const char *path = cli_need(cli, "model");
     struct siren_pool *pool = path ? cli_pool(cli) : NULL;
     return pool ? siren_lm_open(lm, path, &options, pool, &cli->err) : cli->err.code;
@@ -114,10 +112,9 @@ const struct cli_command cmd_train_teach = {
             OPTION_CHOICE("encoding", "KIND", "bf16", "bf16|int8",
                           "numbers of the states; int8: half the room, coarser"),
             OPTION_INT("max-tokens", "N", "512", 1, 1000000, "longest reasoning with its answer"),
-            OPTION_INT("batch", "N", "32", 1, 4096,
-                       "rows reasoned at once, and lost at most when it is stopped"),
-            OPTION_INT("cache", "MIB", "768", 1, 1048576,
-                       "memory for what the rows of a batch have read and written"),
+            OPTION_INT("batch", "N", "64", 1, 4096,
+                       "rows reasoned at once, whose keys and values stay in memory, and which are "
+                       "lost when it is stopped"),
             PROMPT_OPTIONS,
             {0}},
     .examples =

@@ -1,11 +1,13 @@
 /* Generation with continuous batching: a pass holds the last token of every
  * running sequence and the prompts of those that start, so a finished sequence
- * is replaced at once.  Sequences with the same prompt share its keys and values. */
+ * is replaced at once.  Sequences with the same prompt share its keys and values,
+ * and all of them those of what their prompts begin with. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "model/pass.h"
+#include "model/radix.h"
 #include "model/sample.h"
 #include "model/session.h"
 
@@ -251,6 +253,51 @@ static int run_all(struct generator *g, const struct siren_progress *progress,
     return SIREN_OK;
 }
 
+/* ---- what all prompts begin with ---- */
+
+/* Tokens that all prompts share before their last ones; 0 where that is all of each: the texts of
+ * one prompt share it as it is. */
+static size_t common_beginning(const struct generator *g)
+{
+    const struct siren_tokens *first = &g->all[0].prompt;
+    size_t n = first->n_ids - 1, longest = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        const struct siren_tokens *p = &g->all[i].prompt;
+        size_t same = radix_common(first, p);
+        if (same > p->n_ids - 1) same = p->n_ids - 1;
+        if (same < n) n = same;
+        if (p->n_ids - 1 > longest) longest = p->n_ids - 1;
+    }
+    return n < longest ? n : 0;
+}
+
+/* The instruction, mostly: computed once and kept, so that every prompt finds it. */
+static int keep_beginning(struct generator *g, struct siren_error *err)
+{
+    enum { LEAST = 16 }; /* tokens that a pass of their own is worth */
+    struct siren_session *s = g->session;
+    const int32_t *ids = g->all[0].prompt.ids;
+    size_t n = common_beginning(g);
+    struct siren_kept *known = cache_find(s, ids, n);
+    size_t from = known ? siren_kept_tokens(known) : 0;
+    int parent = SIREN_ROOT, rc;
+    if (n < from + LEAST) return SIREN_OK;
+    siren_forest_clear(s->forest);
+    if (known && (parent = session_add_kept(s, known)) < 0)
+        return siren_fail_memory(err, "the forest of a pass", n);
+    int segment = session_add(s, parent, ids + from, n - from, SIREN_KEEP);
+    if (segment < 0) return siren_fail_memory(err, "the forest of a pass", n);
+    rc = siren_forest_plan(s->forest, err);
+    if (rc) return rc;
+    siren_forest_run(s->forest, NULL);
+    s->stats.computed_tokens += siren_forest_tokens(s->forest);
+    struct siren_kept *kept = siren_forest_take(s->forest, segment);
+    rc = cache_insert(s, ids, n, kept, err);
+    siren_kept_unref(kept);
+    siren_forest_clear(s->forest);
+    return rc;
+}
+
 static int check(const struct siren_generation *all, size_t n, const struct siren_sampling *s,
                  struct siren_error *err)
 {
@@ -306,6 +353,7 @@ int siren_generate_many(struct siren_session *session, struct siren_generation *
     g.runners = alloc_zeroed((size_t)g.batch, sizeof *g.runners);
     if (!g.runners) return siren_fail_memory(err, "generation", sizeof *g.runners);
     rc = create_samplers(&g, err);
+    if (!rc && n > 1) rc = keep_beginning(&g, err);
     if (!rc) rc = run_all(&g, progress, err);
     for (int i = 0; i < g.batch; i++) release(&g.runners[i]);
     free_samplers(&g);

@@ -130,8 +130,20 @@ int cache_insert(struct siren_session *s, const int32_t *ids, size_t n, struct s
     return SIREN_OK;
 }
 
+void siren_session_hold(struct siren_session *s)
+{
+    s->held++;
+}
+
+void siren_session_release(struct siren_session *s)
+{
+    s->held--;
+    cache_trim(s);
+}
+
 void cache_trim(struct siren_session *s)
 {
+    if (s->held) return;
     size_t bytes = bytes_held(s);
     while (bytes > s->cache_bytes && s->n_entries) {
         size_t oldest = 0;

@@ -17,6 +17,7 @@ struct siren_session {
     const struct siren_adapter *adapter; /* the current one; NULL: none */
     size_t cache_bytes;
     int pass_tokens;
+    int held; /* > 0: cache_trim() drops nothing */
     struct cache_entry *entries;
     size_t n_entries, capacity;
     uint64_t clock;
