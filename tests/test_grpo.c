@@ -78,7 +78,8 @@ static void test_faults_explain_the_format(void **state)
 
 static void test_rewards_by_hand(void **state)
 {
-    struct siren_reward r = {SIREN_REWARD_LINEAR, 1, 5, 0, 0};
+    struct siren_reward r = {SIREN_REWARD_LINEAR, 1, 5, 0, 0, 0};
+    struct siren_reading fives = siren_answer_read("<think></think><answer>555</answer>", 1, 5, 0);
     struct siren_reading four = siren_answer_read("<think></think><answer>4</answer>", 1, 5, 0);
     struct siren_reading bare = siren_answer_read("<answer>2</answer>", 1, 5, 0);
     struct siren_reading none = siren_answer_read("four", 1, 5, 0);
@@ -86,14 +87,23 @@ static void test_rewards_by_hand(void **state)
     near(siren_reward(&r, &four, 1, -1, 50), 1 + 2 - 3, 1e-15);
     near(siren_reward(&r, &bare, 5, -1, 50), -1 + 2 - 3, 1e-15);
     near(siren_reward(&r, &none, 4, -1, 50), -3, 0);
+    near(siren_reward(&r, &fives, 5, -1, 50), 3, 0); /* the end that is nearer … */
+    r.refuse_outside = 1;                            /* … or none */
+    near(siren_reward(&r, &fives, 5, -1, 50), -1, 0);
+    near(siren_reward(&r, &four, 4, -1, 50), 3, 0);
+    r.kind = SIREN_REWARD_RPS;
+    near(siren_reward(&r, &fives, 5, 0, 50), -1, 0);
+    near(siren_reward(&r, &four, 1, 0.25, 50), 2, 1e-15);
+    r.refuse_outside = 0;
+    near(siren_reward(&r, &fives, 5, 0, 50), 3, 0);
     r.kind = SIREN_REWARD_SQUARED;
     near(siren_reward(&r, &four, 1, -1, 50), 1 + 2 - 4 * 9.0 / 16, 1e-15);
     r.kind = SIREN_REWARD_RPS;
     near(siren_reward(&r, &four, 1, 0.25, 50), 2, 1e-15);
     near(siren_reward(&r, &four, 1, -1, 50), -1, 0);
-    r = (struct siren_reward){SIREN_REWARD_LINEAR, 0.5, 5, 0.4, 200}; /* half stars, length */
+    r = (struct siren_reward){SIREN_REWARD_LINEAR, 0.5, 5, 0.4, 200, 0}; /* half stars, length */
     near(siren_reward(&r, &four, 3.5, -1, 50), 3 - 4 * 0.5 / 4.5 - 0.1, 1e-15);
-    r = (struct siren_reward){SIREN_REWARD_LINEAR, 1, 10, 0, 0};
+    r = (struct siren_reward){SIREN_REWARD_LINEAR, 1, 10, 0, 0, 0};
     near(siren_reward(&r, &four, 10, -1, 50), 3 - 4 * 6.0 / 9, 1e-15);
 }
 

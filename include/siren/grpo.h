@@ -44,13 +44,16 @@ struct siren_reading siren_answer_read(const char *text, double low, double high
  *   linear    s_rate = 2 − 4 x     (the paper)
  *   squared   s_rate = 2 − 4 x²
  *   rps       s_rate = 2 − 4 RPS of the distribution at q (siren_rps: 0 best, 1 worst)
- * and s_rate = −2 where there is no number (rps: no distribution). */
+ * and s_rate = −2 where there is no number (rps: no distribution).  A number outside the scale counts
+ * as the end that is nearer (the paper), which a policy finds out: "5555" earns what "5" does.  With
+ * refuse_outside it counts as none. */
 enum siren_reward_kind { SIREN_REWARD_LINEAR, SIREN_REWARD_SQUARED, SIREN_REWARD_RPS };
 struct siren_reward {
     enum siren_reward_kind kind;
     double low, high;   /* the scale, low < high */
     double length_cost; /* >= 0; 0: length is free */
     int max_tokens;     /* > 0 where length_cost != 0 */
+    int refuse_outside;
 };
 /* rps: the distribution's score, negative where there is none; read only for SIREN_REWARD_RPS. */
 double siren_reward(const struct siren_reward *reward, const struct siren_reading *answer,

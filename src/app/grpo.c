@@ -137,6 +137,7 @@ json_t *grpo_settings(const struct grpo_options *o)
     json_object_set_new(j, "max_tokens", json_integer(o->sampling.max_tokens));
     json_object_set_new(j, "reward", json_string(reward_names[o->reward]));
     json_object_set_new(j, "length_cost", json_real(o->length_cost));
+    json_object_set_new(j, "outside", json_string(o->refuse_outside ? "refuse" : "clamp"));
     json_object_set_new(j, "advantage", json_string(advantage_names[o->policy.advantage]));
     json_object_set_new(j, "advantage_eps", json_real(o->policy.advantage_eps));
     json_object_set_new(j, "clip_low", json_real(l->clip_low));

@@ -17,6 +17,7 @@ struct grpo_options {
     struct siren_sampling sampling; /* temperature 1, at most 512 tokens; seed: the loop's */
     enum siren_reward_kind reward;
     double length_cost;   /* for a text at the limit */
+    int refuse_outside;   /* a number outside the scale earns what none does */
     int batch;            /* sequences sampled at once; 0: the engine's default */
     int eval_samples;     /* texts of a row in evaluation: 0: one, greedy; n: the mean over n */
     uint64_t texts_every; /* steps, and the first; 0: never */

@@ -222,6 +222,7 @@ int grpo_source_create(struct grpo_source *out, const struct training *t,
                                            .low = scale->min,
                                            .high = scale->max,
                                            .length_cost = options->length_cost,
+                                           .refuse_outside = options->refuse_outside,
                                            .max_tokens = options->sampling.max_tokens}};
     if (!t->lm->chat) return siren_fail(err, SIREN_EINVAL, "the model has no chat template");
     if (t->predict.strategy.flags & SIREN_WITH_PROFILE)

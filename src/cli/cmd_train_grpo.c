@@ -37,6 +37,7 @@ static void read_options(const struct cli *cli, struct grpo_options *o)
     loss->constant_length = o->sampling.max_tokens;
     o->reward = (enum siren_reward_kind)choice(cli, "reward", rewards);
     o->length_cost = cli_float(cli, "length-cost");
+    o->refuse_outside = !strcmp(cli_string(cli, "outside"), "refuse");
     o->eval_samples = (int)cli_int(cli, "eval-samples");
     o->texts_every = (uint64_t)cli_int(cli, "texts-every");
 }
@@ -70,6 +71,9 @@ static const struct cli_option options[] = {
         "reward", "KIND", "linear", "linear|squared|rps",
         "for the rating: by distance, by squared distance, or by the ranked probability score "
         "of the distribution over the ratings behind the reasoning"),
+    OPTION_CHOICE(
+        "outside", "WHAT", "clamp", "clamp|refuse",
+        "a number outside the scale: earns as the nearest rating (the paper), or as none"),
     OPTION_FLOAT("length-cost", "X", "0", 0, 100,
                  "taken from the reward of a text of "
                  "--max-tokens; of shorter ones in proportion"),

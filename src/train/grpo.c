@@ -77,10 +77,11 @@ double siren_reward(const struct siren_reward *r, const struct siren_reading *a,
                     double rps, int n_tokens)
 {
     double reward = a->format ? 1 : -1, x = fabs(a->rating - truth) / (r->high - r->low);
-    if (r->kind == SIREN_REWARD_RPS)
-        reward += rps >= 0 ? 2 - 4 * rps : -2;
-    else if (!a->has_number)
+    int refused = r->refuse_outside && a->faults & 1u << SIREN_FAULT_CLAMPED;
+    if (refused || (!a->has_number && r->kind != SIREN_REWARD_RPS))
         reward -= 2;
+    else if (r->kind == SIREN_REWARD_RPS)
+        reward += rps >= 0 ? 2 - 4 * rps : -2;
     else
         reward += 2 - 4 * (r->kind == SIREN_REWARD_SQUARED ? x * x : x);
     if (r->length_cost != 0) reward -= r->length_cost * n_tokens / r->max_tokens;
