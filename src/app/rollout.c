@@ -87,7 +87,11 @@ static int write_texts(struct writer *w, int go_on, struct siren_error *err)
 {
     const struct rollout_options *o = w->options;
     struct siren_generation *g = alloc_zeroed(w->n, sizeof *g);
-    size_t n = 0;
+    /* What stands behind "<answer>" is short: a tenth of the progress. */
+    size_t n = 0, first = o->readout ? w->n - w->n / 10 : w->n;
+    struct app_part part = {w->progress, "texts", go_on ? first : 0, go_on ? w->n - first : first,
+                            w->n};
+    struct siren_progress progress = app_part_progress(&part);
     int rc = 0;
     if (!g) return siren_fail_memory(err, "answers", w->n * sizeof *g);
     for (size_t i = 0; i < w->n; i++) {
@@ -105,7 +109,7 @@ static int write_texts(struct writer *w, int go_on, struct siren_error *err)
                                            .context = t,
                                            .keep = t->opens};
     }
-    if (n) rc = w->lm->calls->generate(w->lm, g, n, &o->sampling, o->batch, w->progress, err);
+    if (n) rc = w->lm->calls->generate(w->lm, g, n, &o->sampling, o->batch, &progress, err);
     for (size_t i = 0; i < n; i++) {
         if (!rc) rc = append(w, &g[i], err);
         siren_generation_clear(&g[i]);
