@@ -1,17 +1,16 @@
 #!/bin/bash
 # Stage 2 on Movies (docs/results/internalise.md): scripts/experiments/internalise.sh FOLDER [ADAPTER]
 #
-# The teacher is FOLDER/stage0, the warm start's model, with ADAPTER (FOLDER/grpo/last if it is
-# there; none: the warm start itself).  Merged, it reasons greedily on the last train row of 2,000
+# The teacher is FOLDER/stage0, the warm start's model, or that model with ADAPTER (of stage 1, whose
+# distribution is too sure: docs/results/grpo.md).  It reasons greedily on the last train row of 2,000
 # users, and adapters learn on the same rows to answer at once: every loss with LoRA on keys and
 # values, then every choice of targets.  One epoch each, chosen on users of half A of valid, judged on
-# 600 rows of half B.  Some seven hours on two cores; in the order in which the results matter.
+# 1,000 rows of half B.  Some six hours on two cores; in the order in which the results matter.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 teacher=${2:+$(realpath "$2")}
 . "$(dirname "$0")/common.sh"
 films
 warm_start
-[ -n "$teacher" ] || [ ! -d grpo/last ] || teacher=grpo/last
 if [ -n "$teacher" ]; then
     once stage1 model export stage0 --adapter "$teacher" --dtype bf16 --out stage1
 else
@@ -23,7 +22,7 @@ once states train teach films.siren -m stage1 --out states.bin --split train:las
 judge() { # NAME [OPTIONS…]
     local name=$1
     shift
-    once "$name-valid" eval films.siren -m stage1 --split valid:B -n 600 --strategy "$strategy" \
+    once "$name-valid" eval films.siren -m stage1 --split valid:B -n 1000 --strategy "$strategy" \
         --compute "$compute" --name "$name" "$@"
 }
 align() { # NAME LOSS TARGETS SEED
