@@ -81,7 +81,7 @@ for name in $names; do
         run "$folder/tests/test_$name" "test_$name (portable kernels)" 0 \
             -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K SIREN_ISA=portable
     fi
-    case $name in forest | score | generate)
+    case $name in forest | score | generate | policy | grpo_train)
         run "$folder/tests/test_$name" "test_$name (bf16)" 0 \
             -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K SIREN_COMPUTE=bf16 ;;
     esac

@@ -306,9 +306,11 @@ static void all_weights_can_be_trained(void **state)
     struct whole w = {0};
     struct siren_engine *engine;
     struct siren_session *session, *usual = texts.session;
+    struct siren_engine_options mode = {.isa = siren_engine_isa(f.engine),
+                                        .compute = siren_engine_compute(f.engine)};
     struct siren_error err = {0};
     if (siren_model_load(&w.model, DECODER, &trainable, f.pool, &err) ||
-        siren_engine_create(&engine, w.model, f.pool, NULL, &err) ||
+        siren_engine_create(&engine, w.model, f.pool, &mode, &err) ||
         siren_session_create(&session, engine, NULL, &err))
         fail_msg("%s", err.message);
     struct policy_models models = {.engine = engine, .reference_engine = f.engine};
