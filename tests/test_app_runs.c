@@ -390,6 +390,38 @@ static void runs_are_compared_on_their_common_rows(void **state)
     siren_app_close(&app);
 }
 
+/* What the texts said, and what stood behind them. */
+static void reasoned_runs_are_compared_by_their_numbers(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = siren_eval_defaults();
+    int64_t run[2];
+    char *json;
+    size_t i, numbers = 0;
+    json_t *report, *test;
+    o.predict.mode = SIREN_COT;
+    o.predict.samples = 1;
+    o.anew = 1;
+    MUST(siren_app_open(&app, fixture_workspace("numbers.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    for (int k = 0; k < 2; k++) MUST(siren_evaluate(&app, &lm, &o, pool, &run[k], NULL, ERR));
+    MUST(siren_runs_compare(&app, run[0], run[1], pool, &json, ERR));
+    report = json_loads(json, 0, NULL);
+    json_array_foreach(json_object_get(report, "tests"), i, test)
+    {
+        const char *decoder = json_string_value(json_object_get(test, "decoder"));
+        if (!decoder || strcmp(decoder, "number") != 0) continue;
+        assert_true(json_number_value(json_object_get(test, "a")) > 0);
+        assert_true(json_number_value(json_object_get(test, "difference")) == 0);
+        numbers++;
+    }
+    assert_int_equal(numbers, 2);
+    assert_int_equal(i, 10);
+    json_decref(report);
+    free(json);
+    siren_app_close(&app);
+}
+
 /* ---- pairs ---- */
 
 static void pairs_become_a_file_of_answers(void **state)
@@ -474,6 +506,7 @@ int main(void)
         cmocka_unit_test(answers_from_elsewhere_are_judged),
         cmocka_unit_test(bad_answers_are_refused_with_their_line),
         cmocka_unit_test(runs_are_compared_on_their_common_rows),
+        cmocka_unit_test(reasoned_runs_are_compared_by_their_numbers),
         cmocka_unit_test(pairs_become_a_file_of_answers),
         cmocka_unit_test(bad_pairs_leave_no_file),
     };
