@@ -252,15 +252,18 @@ static void alone_or_in_a_batch_the_answers_are_equal(void **state)
     say(mixed, 4);
     for (int i = 0; i < 6; i++)
         MUST(siren_app_target(&app, "u1", fixture_name('i', 18 + i), &t[i], ERR));
-    MUST(siren_predict(&app, &lm, t, 6, &o, batch, NULL, ERR));
-    for (int i = 0; i < 6; i++) {
-        MUST(siren_predict(&app, &lm, &t[i], 1, &o, &a, NULL, ERR));
-        assert_memory_equal(a.probabilities, batch[i].probabilities, sizeof a.probabilities);
-        assert_memory_equal(a.logprobs, batch[i].logprobs, sizeof a.logprobs);
-        assert_string_equal(a.text, batch[i].text);
-        assert_true(a.number == batch[i].number && a.unreadable == batch[i].unreadable);
-        siren_answer_clear(&a);
-        siren_answer_clear(&batch[i]);
+    for (int at_once = 0; at_once <= 16; at_once += 8) { /* all at once, one, three prompts at once */
+        o.batch = at_once;
+        MUST(siren_predict(&app, &lm, t, 6, &o, batch, NULL, ERR));
+        for (int i = 0; i < 6; i++) {
+            MUST(siren_predict(&app, &lm, &t[i], 1, &o, &a, NULL, ERR));
+            assert_memory_equal(a.probabilities, batch[i].probabilities, sizeof a.probabilities);
+            assert_memory_equal(a.logprobs, batch[i].logprobs, sizeof a.logprobs);
+            assert_string_equal(a.text, batch[i].text);
+            assert_true(a.number == batch[i].number && a.unreadable == batch[i].unreadable);
+            siren_answer_clear(&a);
+            siren_answer_clear(&batch[i]);
+        }
     }
 }
 

@@ -251,15 +251,17 @@ static int check(const struct rollout_options *o, struct siren_error *err)
     return 0;
 }
 
-int rollouts_write(struct siren_lm *lm, const struct siren_scale *scale,
-                   const struct rollout_prompt *prompts, size_t n,
-                   const struct rollout_options *options, struct rollout *out,
-                   const struct siren_progress *progress, struct siren_error *err)
+static int write_window(struct siren_lm *lm, const struct siren_scale *scale,
+                        const struct rollout_prompt *prompts, size_t n,
+                        const struct rollout_options *options, struct rollout *out,
+                        const struct siren_progress *progress, struct siren_error *err)
 {
-    struct writer w = {.lm = lm, .scale = scale, .options = options, .progress = progress};
-    int rc = check(options, err);
-    if (rc || !n) return rc;
-    w.n = n * (size_t)options->samples;
+    struct writer w = {.lm = lm,
+                       .scale = scale,
+                       .options = options,
+                       .progress = progress,
+                       .n = n * (size_t)options->samples};
+    int rc;
     if (lm->session) siren_session_hold(lm->session);
     rc = begin(&w, prompts, out, err);
     if (!rc) rc = write_texts(&w, 0, err);
@@ -274,6 +276,32 @@ int rollouts_write(struct siren_lm *lm, const struct siren_scale *scale,
     }
     free(w.texts);
     if (lm->session) siren_session_release(lm->session);
+    return rc;
+}
+
+/* Texts that are scored are held in memory until their window is done: as many as the engine writes
+ * at once anyway. */
+static size_t prompts_at_once(const struct rollout_options *o, size_t n)
+{
+    size_t texts = o->batch > 0 ? (size_t)o->batch : 64, samples = (size_t)o->samples;
+    if (!o->readout) return n;
+    return texts > samples ? texts / samples : 1;
+}
+
+int rollouts_write(struct siren_lm *lm, const struct siren_scale *scale,
+                   const struct rollout_prompt *prompts, size_t n,
+                   const struct rollout_options *options, struct rollout *out,
+                   const struct siren_progress *progress, struct siren_error *err)
+{
+    int rc = check(options, err);
+    size_t samples = rc ? 0 : (size_t)options->samples,
+           window = rc ? 1 : prompts_at_once(options, n);
+    for (size_t at = 0; at < n && !rc; at += window) {
+        size_t some = n - at < window ? n - at : window;
+        struct app_part part = {progress, "texts", at * samples, some * samples, n * samples};
+        struct siren_progress inner = app_part_progress(&part);
+        rc = write_window(lm, scale, prompts + at, some, options, out + at * samples, &inner, err);
+    }
     return rc;
 }
 

@@ -3,9 +3,10 @@
  * the labels at the end of "<answer>".
  *
  * All prompts go to the engine in one call, so that a text that ends is replaced by the next at
- * once, and a prompt is computed once for its samples.  A text ends behind "</answer>", at a token
- * that ends the turn, or at the limit.  Its bits are a function of (model, prompt, sampling,
- * stream), whatever is written beside it. */
+ * once, and a prompt is computed once for its samples; with a readout, as many as it writes at
+ * once, whose keys and values are held until their labels are scored.  A text ends behind
+ * "</answer>", at a token that ends the turn, or at the limit.  Its bits are a function of (model,
+ * prompt, sampling, stream), whatever is written beside it. */
 #ifndef SIREN_APP_ROLLOUT_H
 #define SIREN_APP_ROLLOUT_H
 
