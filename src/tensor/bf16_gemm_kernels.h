@@ -167,6 +167,25 @@ BF16_TARGET static void bf16_decode(const struct packed *w, int panel, int k0, i
     }
 }
 
+/* bf16_decode_transposed() of a bf16 W, which needs no rounding: the words of a step are pairs
+ * along n already, so that 32 steps of k by 16 columns n are one 16 × 16 matrix of words to be
+ * turned: 16 steps of an even panel of Wᵀ, beside each its 16 of the odd one. */
+BF16_TARGET static void bf16_turn(const struct packed *w, int panel, int P, int n0, int steps,
+                                  uint32_t *out, size_t stride)
+{
+    float part[256] __attribute__((aligned(64))), turned[256] __attribute__((aligned(64)));
+    int k0 = panel / 2 * 32;
+    memset(part, 0, sizeof part); /* steps beyond K stay zeros */
+    for (int n = 0; n < steps; n += 16) {
+        const unsigned char *data = packed_panel(w, (n0 + n) / 16) + (size_t)k0 * 32;
+        for (int k = 0; k < 32 && k0 + k < w->k; k++)
+            memcpy(part + k % 16 * 16 + k / 16 * 8, data + (size_t)k * 32, 32);
+        v16_transpose(part, 16, turned, 16);
+        for (int p = 0; p < P; p++)
+            memcpy(out + (size_t)p * stride + (size_t)n * 8, turned + (panel % 2 + p) * 128, 512);
+    }
+}
+
 /* Steps n0 … n0+steps-1 of P panels of Wᵀ (16 columns k of W each, from 16·panel on) as pairs along
  * n: out[step / 2][16], panels `stride` apart.  n0 is a multiple of 16; an odd panel comes alone.
  */
@@ -174,6 +193,10 @@ BF16_TARGET static void bf16_decode_transposed(const struct packed *w, int panel
                                                int steps, uint32_t *out, size_t stride)
 {
     float part[32 * 16] __attribute__((aligned(64))), turned[256] __attribute__((aligned(64)));
+    if (w->kind == PACKED_BF16) {
+        bf16_turn(w, panel, P, n0, steps, out, stride);
+        return;
+    }
     int k0 = panel / 2 * 32, more = w->k - k0 < 32 ? w->k - k0 : 32;
     if (more < 32) memset(part, 0, sizeof part);
     for (int n = 0; n < steps; n += 16) {
@@ -298,8 +321,9 @@ BF16_TARGET V16 void bf16_few(const int kind, const int R, const int P, const ui
 #define BF16_FEW_KIND(KIND)                                                                        \
     BF16_FEW_ROWS(KIND, 1)                                                                         \
     BF16_FEW_ROWS(KIND, 2)                                                                         \
-    BF16_FEW_ROWS(KIND, 3) BF16_FEW_ROWS(KIND, 4) BF16_FEW_ROWS(KIND, 5) BF16_FEW_ROWS(KIND, 6)    \
-        BF16_FEW_ROWS(KIND, 7) BF16_FEW_ROWS(KIND, 8)
+    BF16_FEW_ROWS(KIND, 3)                                                                         \
+    BF16_FEW_ROWS(KIND, 4) BF16_FEW_ROWS(KIND, 5) BF16_FEW_ROWS(KIND, 6) BF16_FEW_ROWS(KIND, 7)    \
+        BF16_FEW_ROWS(KIND, 8)
 #define BF16_FEW_ENTRY(KIND)                                                                       \
     [PACKED_##KIND] = {BF16_FEW_PAIR(KIND, 1), BF16_FEW_PAIR(KIND, 2), BF16_FEW_PAIR(KIND, 3),     \
                        BF16_FEW_PAIR(KIND, 4), BF16_FEW_PAIR(KIND, 5), BF16_FEW_PAIR(KIND, 6),     \
