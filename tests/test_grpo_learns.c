@@ -30,7 +30,7 @@ static double truth(size_t row)
 
 static double reward(void *context, size_t row, const int32_t *ids, size_t n)
 {
-    static const struct siren_reward linear = {SIREN_REWARD_LINEAR, 1, 5, 0, 0};
+    static const struct siren_reward linear = {SIREN_REWARD_LINEAR, 1, 5, 0, 0, 0};
     struct siren_reading r = {.format = n == 2 && ids[1] == END,
                               .has_number = ids[0] >= 1 && ids[0] <= 5,
                               .rating = ids[0]};
