@@ -252,7 +252,8 @@ static void alone_or_in_a_batch_the_answers_are_equal(void **state)
     say(mixed, 4);
     for (int i = 0; i < 6; i++)
         MUST(siren_app_target(&app, "u1", fixture_name('i', 18 + i), &t[i], ERR));
-    for (int at_once = 0; at_once <= 16; at_once += 8) { /* all at once, one, three prompts at once */
+    for (int at_once = 0; at_once <= 16;
+         at_once += 8) { /* all at once, one, three prompts at once */
         o.batch = at_once;
         MUST(siren_predict(&app, &lm, t, 6, &o, batch, NULL, ERR));
         for (int i = 0; i < 6; i++) {

@@ -36,8 +36,8 @@ struct world {
     double shift; /* added to the metric for each step done, to make it worse */
     unsigned n_evaluated, n_begun, n_saved;
     unsigned fail_save; /* the save that cannot be made; 0: none */
-    size_t seen[ROWS]; /* how often each row was in a batch */
-    size_t n_seen[64]; /* rows of each step */
+    size_t seen[ROWS];  /* how often each row was in a batch */
+    size_t n_seen[64];  /* rows of each step */
     double weights[ROWS];
     size_t chosen[ROWS];
     uint64_t n_rows, done; /* progress */

@@ -39,8 +39,8 @@ struct siren_sketch_event app_sketch_event(const struct siren_app *app, size_t r
 
 /* What of a language model determines an answer: "model", "chat_template", "adapter", "compute". */
 json_t *app_lm_json(const struct siren_lm *lm);
-/* The mode as far as bits go (docs/numerics.md): "f32", "bf16", or "bf16 on AMX", whose sums have an
- * order of their own.  What was begun in one goes on in the same. */
+/* The mode as far as bits go (docs/numerics.md): "f32", "bf16", or "bf16 on AMX", whose sums have
+ * an order of their own.  What was begun in one goes on in the same. */
 const char *app_compute_order(const struct siren_engine *engine);
 /* The options as a JSON object: all that determines an answer, besides model and data. */
 json_t *app_options_json(const struct siren_predict_options *options);

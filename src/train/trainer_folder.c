@@ -158,8 +158,7 @@ static int check_settings(const struct trainer_folder *f, const json_t *saved,
                           struct siren_error *err)
 {
     char text[600];
-    if (!settings_differ(f->settings, json_object_get(saved, "settings"), text,
-                                 sizeof text))
+    if (!settings_differ(f->settings, json_object_get(saved, "settings"), text, sizeof text))
         return 0;
     return siren_fail(err, SIREN_EINVAL, "%s: the run was begun with other settings: %s", f->path,
                       text);
