@@ -321,9 +321,8 @@ BF16_TARGET V16 void bf16_few(const int kind, const int R, const int P, const ui
 #define BF16_FEW_KIND(KIND)                                                                        \
     BF16_FEW_ROWS(KIND, 1)                                                                         \
     BF16_FEW_ROWS(KIND, 2)                                                                         \
-    BF16_FEW_ROWS(KIND, 3)                                                                         \
-    BF16_FEW_ROWS(KIND, 4) BF16_FEW_ROWS(KIND, 5) BF16_FEW_ROWS(KIND, 6) BF16_FEW_ROWS(KIND, 7)    \
-        BF16_FEW_ROWS(KIND, 8)
+    BF16_FEW_ROWS(KIND, 3) BF16_FEW_ROWS(KIND, 4) BF16_FEW_ROWS(KIND, 5) BF16_FEW_ROWS(KIND, 6)    \
+        BF16_FEW_ROWS(KIND, 7) BF16_FEW_ROWS(KIND, 8)
 #define BF16_FEW_ENTRY(KIND)                                                                       \
     [PACKED_##KIND] = {BF16_FEW_PAIR(KIND, 1), BF16_FEW_PAIR(KIND, 2), BF16_FEW_PAIR(KIND, 3),     \
                        BF16_FEW_PAIR(KIND, 4), BF16_FEW_PAIR(KIND, 5), BF16_FEW_PAIR(KIND, 6),     \
