@@ -44,9 +44,9 @@ struct siren_reading siren_answer_read(const char *text, double low, double high
  *   linear    s_rate = 2 − 4 x     (the paper)
  *   squared   s_rate = 2 − 4 x²
  *   rps       s_rate = 2 − 4 RPS of the distribution at q (siren_rps: 0 best, 1 worst)
- * and s_rate = −2 where there is no number (rps: no distribution).  A number outside the scale counts
- * as the end that is nearer (the paper), which a policy finds out: "5555" earns what "5" does.  With
- * refuse_outside it counts as none. */
+ * and s_rate = −2 where there is no number (rps: no distribution).  A number outside the scale
+ * counts as the end that is nearer (the paper), which a policy finds out: "5555" earns what "5"
+ * does.  With refuse_outside it counts as none. */
 enum siren_reward_kind { SIREN_REWARD_LINEAR, SIREN_REWARD_SQUARED, SIREN_REWARD_RPS };
 struct siren_reward {
     enum siren_reward_kind kind;

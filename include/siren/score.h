@@ -27,9 +27,9 @@ struct siren_engine *siren_session_engine(struct siren_session *session);
  * Kept prefixes are found again only with the adapter, and the values, they were computed with. */
 void siren_session_use_adapter(struct siren_session *session, const struct siren_adapter *adapter);
 void siren_session_drop_cache(struct siren_session *session);
-/* Between the two nothing is dropped from the cache, whatever its bytes: for texts that are written,
- * scored and gone on with, whose prompts would be computed anew each time.  Calls nest; the last
- * release drops what is too much. */
+/* Between the two nothing is dropped from the cache, whatever its bytes: for texts that are
+ * written, scored and gone on with, whose prompts would be computed anew each time.  Calls nest;
+ * the last release drops what is too much. */
 void siren_session_hold(struct siren_session *session);
 void siren_session_release(struct siren_session *session);
 /* Prompt tokens asked for and tokens taken from kept prefixes since the session began; bytes held.
@@ -93,8 +93,9 @@ struct siren_generation {
 };
 void siren_generation_clear(struct siren_generation *g);
 
-/* Continuous batching: up to `batch` sequences at once (0: 64), a finished one is replaced at once.
- */
+enum { SIREN_GENERATION_BATCH = 64 };
+/* Continuous batching: up to `batch` sequences at once (0: SIREN_GENERATION_BATCH), a finished one
+ * is replaced at once. */
 int siren_generate_many(struct siren_session *session, struct siren_generation *generations,
                         size_t n, const struct siren_sampling *sampling, int batch,
                         const struct siren_progress *progress, struct siren_error *err);

@@ -10,7 +10,7 @@
 
 /* Rows asked and stored at a time: about a pass of the engine, so that little is lost when it is
  * stopped; reasoning takes long, and its sequences fill each other's gaps. */
-enum { ANSWER_BATCH = 8, REASON_BATCH = 64 };
+enum { ANSWER_BATCH = 8, REASON_BATCH = SIREN_GENERATION_BATCH };
 
 struct siren_eval_options siren_eval_defaults(void)
 {

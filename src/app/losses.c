@@ -15,7 +15,6 @@ void columns_clear(struct columns *c)
     free(c->distributions);
     free(c->number);
     free(c->invalid);
-    free(c->latency);
     *c = (struct columns){0};
 }
 
@@ -26,11 +25,10 @@ static int allocate(struct columns *c, size_t n, int labels)
     c->truth = alloc_zeroed(n + 1, sizeof *c->truth);
     c->number = alloc_zeroed(n + 1, sizeof *c->number);
     c->invalid = alloc_zeroed(n + 1, 1);
-    c->latency = alloc_zeroed(n + 1, sizeof *c->latency);
     c->distributions = alloc_zeroed(n + 1, (size_t)labels * sizeof *c->distributions);
     for (int d = 0; d < N_DECODERS; d++) c->decoded[d] = alloc_zeroed(n + 1, sizeof *c->decoded[d]);
-    return c->user && c->item && c->truth && c->number && c->invalid && c->latency &&
-           c->distributions && c->decoded[0] && c->decoded[1] && c->decoded[2];
+    return c->user && c->item && c->truth && c->number && c->invalid && c->distributions &&
+           c->decoded[0] && c->decoded[1] && c->decoded[2];
 }
 
 /* float32 sums to 1 only nearly. */
@@ -72,7 +70,7 @@ static void add(struct columns *c, const struct siren_prediction *p, int labels,
     c->item[i] = p->item;
     c->truth[i] = p->truth;
     c->invalid[i] = (unsigned char)p->invalid;
-    c->latency[i] = p->latency_ms;
+    c->latency += p->latency_ms;
     for (int d = 0; d < N_DECODERS; d++) {
         c->decoded[d][i] = values[d];
         has->decoded[d] &= isfinite(values[d]);

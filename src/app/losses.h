@@ -16,8 +16,7 @@ struct columns {
     double *number; /* mean of the numbers that a row's texts gave; NULL: some row has no texts */
     unsigned char *invalid;
     double outside; /* mean over the rows that know it; NAN: none does */
-    double tokens_in, tokens_out, tokens_cached; /* sums */
-    double *latency;                             /* (n) ms */
+    double tokens_in, tokens_out, tokens_cached, latency; /* sums; ms */
     /* Sums over the rows' texts; all 0 without reasoning. */
     size_t n_texts, in_format, faults[SIREN_FAULTS];
 };

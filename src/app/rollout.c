@@ -261,8 +261,8 @@ static int write_window(struct siren_lm *lm, const struct siren_scale *scale,
                        .options = options,
                        .progress = progress,
                        .n = n * (size_t)options->samples};
-    int rc;
-    if (lm->session) siren_session_hold(lm->session);
+    int held = options->readout && lm->session, rc;
+    if (held) siren_session_hold(lm->session);
     rc = begin(&w, prompts, out, err);
     if (!rc) rc = write_texts(&w, 0, err);
     if (!rc && options->readout) {
@@ -275,7 +275,7 @@ static int write_window(struct siren_lm *lm, const struct siren_scale *scale,
         free(w.texts[i].query);
     }
     free(w.texts);
-    if (lm->session) siren_session_release(lm->session);
+    if (held) siren_session_release(lm->session);
     return rc;
 }
 
@@ -283,7 +283,8 @@ static int write_window(struct siren_lm *lm, const struct siren_scale *scale,
  * at once anyway. */
 static size_t prompts_at_once(const struct rollout_options *o, size_t n)
 {
-    size_t texts = o->batch > 0 ? (size_t)o->batch : 64, samples = (size_t)o->samples;
+    size_t texts = o->batch > 0 ? (size_t)o->batch : SIREN_GENERATION_BATCH,
+           samples = (size_t)o->samples;
     if (!o->readout) return n;
     return texts > samples ? texts / samples : 1;
 }

@@ -79,14 +79,12 @@ static int decoder(json_t *decoders, json_t *report, const struct siren_app *app
 static void costs(json_t *report, const struct columns *c)
 {
     json_t *tokens = json_object(), *latency = json_object();
-    double sum = 0;
-    for (size_t i = 0; i < c->n; i++) sum += c->latency[i];
     json_object_set_new(report, "outside", app_real(c->outside));
     json_object_set_new(tokens, "in", app_real(c->tokens_in));
     json_object_set_new(tokens, "out", app_real(c->tokens_out));
     json_object_set_new(tokens, "cached", app_real(c->tokens_cached));
     json_object_set_new(report, "tokens", tokens);
-    json_object_set_new(latency, "mean", app_real(sum / (double)c->n));
+    json_object_set_new(latency, "mean", app_real(c->latency / (double)c->n));
     json_object_set_new(report, "latency_ms", latency);
 }
 

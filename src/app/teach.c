@@ -9,8 +9,6 @@
 #include "base/alloc.h"
 #include "siren/file.h"
 
-enum { BATCH = 64 }; /* as many as the engine writes at once */
-
 struct job {
     struct siren_app *app;
     struct siren_lm *lm;
@@ -172,7 +170,7 @@ static int teach_batch(struct job *j, size_t from, size_t n, const struct siren_
 
 static int teach_all(struct job *j, const struct siren_progress *progress, struct siren_error *err)
 {
-    size_t batch = j->options->batch > 0 ? (size_t)j->options->batch : BATCH;
+    size_t batch = j->options->batch > 0 ? (size_t)j->options->batch : SIREN_GENERATION_BATCH;
     int rc = 0;
     for (size_t at = j->n_before; at < j->n && !rc; at += batch) {
         size_t n = j->n - at < batch ? j->n - at : batch;

@@ -56,6 +56,19 @@ static int same_prompt(const struct siren_generation *a, const struct siren_gene
            !memcmp(a->prompt.ids, b->prompt.ids, a->prompt.n_ids * sizeof *a->prompt.ids);
 }
 
+/* ids[0 .. n) in the pass: what the cache knows of them, and a segment of the rest; *end is the
+ * last of the two, SIREN_ROOT where n is 0. */
+static int add_beginning(struct generator *g, const int32_t *ids, size_t n, size_t *known, int *end)
+{
+    struct siren_kept *prefix = cache_find(g->session, ids, n);
+    *known = prefix ? siren_kept_tokens(prefix) : 0;
+    *end = prefix ? session_add_kept(g->session, prefix) : SIREN_ROOT;
+    if (prefix && *end < 0) return *end;
+    if (*known == n) return SIREN_OK;
+    *end = session_add(g->session, *end, ids + *known, n - *known, SIREN_KEEP);
+    return *end < 0 ? *end : SIREN_OK;
+}
+
 /* A new sequence: its prompt, or the segment of a running start with the same prompt.  The last
  * token is computed in any case, since its logits are the first to be sampled; it is a segment of
  * its own, so that the cache can give all before it to the next text of the same prompt. */
@@ -73,15 +86,10 @@ static int add_prompt(struct generator *g, int slot)
         r->output = other->output;
         return SIREN_OK;
     }
-    struct siren_kept *prefix = cache_find(g->session, p->ids, p->n_ids - 1);
-    size_t known = prefix ? siren_kept_tokens(prefix) : 0, last = p->n_ids - 1;
-    int parent = prefix ? session_add_kept(g->session, prefix) : SIREN_ROOT;
-    if (prefix && parent < 0) return parent;
-    if (known < last) {
-        parent = r->head =
-            session_add(g->session, parent, p->ids + known, last - known, SIREN_KEEP);
-        if (parent < 0) return parent;
-    }
+    size_t known, last = p->n_ids - 1;
+    int parent, rc = add_beginning(g, p->ids, last, &known, &parent);
+    if (rc) return rc;
+    if (known < last) r->head = parent;
     r->segment = session_add(g->session, parent, p->ids + last, 1, SIREN_KEEP);
     if (r->segment < 0) return r->segment;
     g->session->stats.prompt_tokens += p->n_ids;
@@ -146,11 +154,11 @@ static int is_stop(const struct siren_generation *gen, int32_t id)
 
 /* The first n ids of a prompt, of which `segment` of the pass just run is the end, for the cache.
  */
-static int cache_prompt(struct generator *g, const struct runner *r, size_t n, int segment,
+static int cache_prompt(struct generator *g, const int32_t *ids, size_t n, int segment,
                         struct siren_error *err)
 {
     struct siren_kept *kept = siren_forest_take(g->session->forest, segment);
-    int rc = cache_insert(g->session, r->generation->prompt.ids, n, kept, err);
+    int rc = cache_insert(g->session, ids, n, kept, err);
     siren_kept_unref(kept);
     return rc;
 }
@@ -169,7 +177,7 @@ static int take_kept(struct generator *g, struct runner *r, struct siren_error *
         return SIREN_OK;
     }
     r->prompt = kept;
-    int rc = r->head >= 0 ? cache_prompt(g, r, n - 1, r->head, err) : SIREN_OK;
+    int rc = r->head >= 0 ? cache_prompt(g, gen->prompt.ids, n - 1, r->head, err) : SIREN_OK;
     if (!rc && gen->keep) rc = cache_insert(g->session, gen->prompt.ids, n, kept, err);
     return rc;
 }
@@ -277,23 +285,17 @@ static int keep_beginning(struct generator *g, struct siren_error *err)
     enum { LEAST = 16 }; /* tokens that a pass of their own is worth */
     struct siren_session *s = g->session;
     const int32_t *ids = g->all[0].prompt.ids;
-    size_t n = common_beginning(g);
-    struct siren_kept *known = cache_find(s, ids, n);
-    size_t from = known ? siren_kept_tokens(known) : 0;
-    int parent = SIREN_ROOT, rc;
-    if (n < from + LEAST) return SIREN_OK;
+    size_t n = common_beginning(g), known;
+    int segment, rc;
     siren_forest_clear(s->forest);
-    if (known && (parent = session_add_kept(s, known)) < 0)
+    if (add_beginning(g, ids, n, &known, &segment))
         return siren_fail_memory(err, "the forest of a pass", n);
-    int segment = session_add(s, parent, ids + from, n - from, SIREN_KEEP);
-    if (segment < 0) return siren_fail_memory(err, "the forest of a pass", n);
+    if (n < known + LEAST) return SIREN_OK;
     rc = siren_forest_plan(s->forest, err);
     if (rc) return rc;
     siren_forest_run(s->forest, NULL);
     s->stats.computed_tokens += siren_forest_tokens(s->forest);
-    struct siren_kept *kept = siren_forest_take(s->forest, segment);
-    rc = cache_insert(s, ids, n, kept, err);
-    siren_kept_unref(kept);
+    rc = cache_prompt(g, ids, n, segment, err);
     siren_forest_clear(s->forest);
     return rc;
 }
@@ -342,7 +344,7 @@ int siren_generate_many(struct siren_session *session, struct siren_generation *
                           .sampling = sampling,
                           .all = generations,
                           .n = n,
-                          .batch = batch > 0 ? batch : 64};
+                          .batch = batch > 0 ? batch : SIREN_GENERATION_BATCH};
     if ((size_t)g.batch > n) g.batch = (int)n;
     for (size_t i = 0; i < n; i++) {
         generations[i].ids = NULL;
