@@ -201,20 +201,26 @@ static inline float chain_of_tiles(const float *x, const float *w, int K)
     return sum;
 }
 
-static inline float chain(const struct kernels *kernels, const float *x, const float *w, int K)
+/* The order of attention's products, which AMX has from AVX-512. */
+static inline float attention_chain(const struct kernels *kernels, const float *x, const float *w,
+                                    int K)
 {
     float sum = 0;
     if (kernels->compute == COMPUTE_F32) {
         for (int k = 0; k < K; k++) sum = fmaf(x[k], w[k], sum);
         return sum;
     }
-    if (order_of_tiles(kernels)) return chain_of_tiles(x, w, K);
     for (int k = 0; k < K; k += 2) {
         int odd = k + 1 < K;
         sum = step(sum, odd ? rounded(x[k + 1]) : 0, odd ? rounded(w[k + 1]) : 0);
         sum = step(sum, rounded(x[k]), rounded(w[k]));
     }
     return sum;
+}
+
+static inline float chain(const struct kernels *kernels, const float *x, const float *w, int K)
+{
+    return order_of_tiles(kernels) ? chain_of_tiles(x, w, K) : attention_chain(kernels, x, w, K);
 }
 
 #endif

@@ -1,9 +1,15 @@
 /* Attention over pages: bits of a row depend on nothing but the row; the model spelt out. */
 #include "kernels_case.h"
+#include "model/kept.h"
+
+/* Every set in both modes; the first of each mode is its portable one. */
+static const struct kernels *modes[MODES_MOST];
+static int n_modes;
 
 struct pages {
     int n, D;
-    float **k, **v;
+    float **k, **v;       /* as the kernels store them */
+    float *keys, *values; /* (positions, D): what was stored */
 };
 
 static struct pages make_pages(const struct kernels *kernels, int positions, int D)
@@ -21,9 +27,16 @@ static struct pages make_pages(const struct kernels *kernels, int positions, int
         int page = j / ATTENTION_PAGE, slot = j % ATTENTION_PAGE;
         kernels->page_store(p.k[page], p.v[page], D, slot, k + j * D, v + j * D);
     }
-    free(k);
-    free(v);
+    p.keys = k;
+    p.values = v;
     return p;
+}
+
+static double dot(const float *a, const float *b, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
 }
 
 static void free_pages(struct pages *p)
@@ -34,6 +47,8 @@ static void free_pages(struct pages *p)
     }
     free(p->k);
     free(p->v);
+    free(p->keys);
+    free(p->values);
 }
 
 static void run(const struct kernels *kernels, const struct pages *p, const float *q,
@@ -45,26 +60,14 @@ static void run(const struct kernels *kernels, const struct pages *p, const floa
     free(scratch);
 }
 
-static float key(const struct pages *p, int j, int d)
-{
-    int slot = j % ATTENTION_PAGE;
-    return p->k[j / ATTENTION_PAGE][(slot / 16 * p->D + d) * 16 + slot % 16];
-}
-
-static float value(const struct pages *p, int j, int d)
-{
-    return p->v[j / ATTENTION_PAGE][(d / 16 * ATTENTION_PAGE + j % ATTENTION_PAGE) * 16 + d % 16];
-}
-
 /* The contract for one row; exp from the kernels under test. */
 static void model_row(const struct kernels *kernels, const struct pages *p, const float *q,
                       int count, float scale, float *out)
 {
-    float *s = floats((size_t)count), partial[16] = {0}, highest = -INFINITY;
+    float *s = floats((size_t)count), *v = floats((size_t)count), partial[16] = {0};
+    float highest = -INFINITY;
     for (int j = 0; j < count; j++) {
-        float dot = 0;
-        for (int d = 0; d < p->D; d++) dot = fmaf(q[d], key(p, j, d), dot);
-        s[j] = dot * scale;
+        s[j] = attention_chain(kernels, q, p->keys + j * p->D, p->D) * scale;
         if (s[j] > highest) highest = s[j];
     }
     for (int j = 0; j < count; j++) s[j] = s[j] - highest;
@@ -74,34 +77,32 @@ static void model_row(const struct kernels *kernels, const struct pages *p, cons
         for (int i = 0; i < step; i++) partial[i] = partial[i] + partial[i + step];
     float inverse = 1.0f / partial[0];
     for (int d = 0; d < p->D; d++) {
-        float o = 0;
-        for (int j = 0; j < count; j++) o = fmaf(s[j], value(p, j, d), o);
-        out[d] = o * inverse + 0.0f;
+        for (int j = 0; j < count; j++) v[j] = p->values[j * p->D + d];
+        out[d] = attention_chain(kernels, s, v, count) * inverse + 0.0f;
     }
     free(s);
+    free(v);
 }
 
 static void test_equals_model(void **state)
 {
-    const struct kernels *list[ISA_COUNT];
-    int n_isa = machine_kernels(list);
     const int dims[] = {16, 32, 64, 80, 128};
     enum { R = 29, POSITIONS = 171 };
-    for (int i = 0; i < n_isa; i++)
+    for (int i = 0; i < n_modes; i++)
         for (int at = 0; at < 5; at++) {
             int D = dims[at], counts[R];
             size_t offsets[R];
-            struct pages p = make_pages(list[i], POSITIONS, D);
+            struct pages p = make_pages(modes[i], POSITIONS, D);
             float *q = normals((size_t)(R * D), 52), *out = floats((size_t)(R * D));
             float *expected = floats((size_t)(R * D)), scale = 1.0f / sqrtf((float)D);
             for (int r = 0; r < R; r++) {
                 counts[r] = 1 + r * 59 % POSITIONS;
                 offsets[r] = (size_t)((R - 1 - r) * D); /* any order */
-                model_row(list[i], &p, q + offsets[r], counts[r], scale, expected + offsets[r]);
+                model_row(modes[i], &p, q + offsets[r], counts[r], scale, expected + offsets[r]);
             }
-            run(list[i], &p, q, offsets, counts, R, scale, out);
-            assert_same(out, expected, (size_t)(R * D), list[i]->name);
-            run(list[i], &p, q, offsets, counts, R, scale, q); /* in place */
+            run(modes[i], &p, q, offsets, counts, R, scale, out);
+            assert_same(out, expected, (size_t)(R * D), modes[i]->name);
+            run(modes[i], &p, q, offsets, counts, R, scale, q); /* in place */
             assert_same(q, expected, (size_t)(R * D), "in place");
             free(q);
             free(out);
@@ -113,12 +114,10 @@ static void test_equals_model(void **state)
 /* Other rows in the call, more pages behind, other numbers in masked positions: no bit moves. */
 static void test_independence(void **state)
 {
-    const struct kernels *list[ISA_COUNT];
-    int n_isa = machine_kernels(list);
     enum { R = 96, POSITIONS = 320, D = 64 };
     float *first = floats(R * D);
-    for (int i = 0; i < n_isa; i++) {
-        struct pages p = make_pages(list[i], POSITIONS, D);
+    for (int i = 0; i < n_modes; i++) {
+        struct pages p = make_pages(modes[i], POSITIONS, D);
         float *q = normals(R * D, 53), *all = floats(R * D), *one = floats(R * D);
         size_t offsets[R];
         int counts[R];
@@ -126,21 +125,21 @@ static void test_independence(void **state)
             offsets[r] = (size_t)(r * D);
             counts[r] = 1 + r * 3;
         }
-        run(list[i], &p, q, offsets, counts, R, 0.125f, all);
-        if (i == 0) memcpy(first, all, R * D * sizeof *all);
-        assert_same(all, first, R * D, list[i]->name);
-        for (int r = 0; r < R; r++) run(list[i], &p, q, offsets + r, counts + r, 1, 0.125f, one);
+        run(modes[i], &p, q, offsets, counts, R, 0.125f, all);
+        if (modes[i]->isa == ISA_PORTABLE) memcpy(first, all, R * D * sizeof *all);
+        assert_same(all, first, R * D, modes[i]->name);
+        for (int r = 0; r < R; r++) run(modes[i], &p, q, offsets + r, counts + r, 1, 0.125f, one);
         assert_same(one, all, R * D, "alone");
         for (int height = 2; height < 30; height++) {
-            run(list[i], &p, q, offsets + 40, counts + 40, height, 0.125f, one);
+            run(modes[i], &p, q, offsets + 40, counts + 40, height, 0.125f, one);
             assert_same(one + 40 * D, all + 40 * D, (size_t)(height * D), "in a part");
         }
         for (int j = counts[50]; j < POSITIONS; j++) {
             float huge[D];
             for (int d = 0; d < D; d++) huge[d] = (j + d) % 2 ? 3e38f : -3e38f;
-            list[i]->page_store(p.k[j / 32], p.v[j / 32], D, j % 32, huge, huge);
+            modes[i]->page_store(p.k[j / 32], p.v[j / 32], D, j % 32, huge, huge);
         }
-        run(list[i], &p, q, offsets, counts, 51, 0.125f, one);
+        run(modes[i], &p, q, offsets, counts, 51, 0.125f, one);
         assert_same(one, all, 51 * D, "masked positions");
         free(q);
         free(all);
@@ -153,12 +152,10 @@ static void test_independence(void **state)
 /* Rows that share their first pages and go on in pages of their own: the bits of each alone. */
 static void test_branches(void **state)
 {
-    const struct kernels *list[ISA_COUNT];
-    int n_isa = machine_kernels(list);
     enum { BRANCHES = 5, D = 48, MOST_ROWS = 60, MOST_PAGES = 40 };
     static const int positions[BRANCHES] = {97, 200, 130, 96, 161};
     static const int n_rows[BRANCHES] = {3, 1, 30, 2, 7};
-    for (int i = 0; i < n_isa; i++)
+    for (int i = 0; i < n_modes; i++)
         for (int shared = 0; shared <= 3; shared++) {
             struct pages p[BRANCHES];
             const float *k[MOST_PAGES], *v[MOST_PAGES];
@@ -168,7 +165,7 @@ static void test_branches(void **state)
             float *q = normals(MOST_ROWS * D, 55), *out = floats(MOST_ROWS * D), one[D];
             for (int b = 0; b < BRANCHES; b++) {
                 p[b] =
-                    make_pages(list[i], positions[b], D); /* equal numbers where both have them */
+                    make_pages(modes[i], positions[b], D); /* equal numbers where both have them */
                 branches[b] = (struct attention_branch){n_rows[b], n, p[b].n - shared};
                 for (int j = 0; j < p[b].n; j++) {
                     int at = j < shared ? j : n++;
@@ -182,13 +179,13 @@ static void test_branches(void **state)
                 }
             }
             float *scratch = floats(attention_scratch(R, 7));
-            list[i]->attention(q, offsets, counts, R, k, v, shared, branches, BRANCHES, D, 0.2f,
-                               out, scratch);
+            modes[i]->attention(q, offsets, counts, R, k, v, shared, branches, BRANCHES, D, 0.2f,
+                                out, scratch);
             for (int b = 0, r = 0; b < BRANCHES; b++)
                 for (int j = 0; j < n_rows[b]; j++, r++) {
                     size_t zero = 0;
-                    run(list[i], &p[b], q + r * D, &zero, counts + r, 1, 0.2f, one);
-                    assert_same(out + r * D, one, D, list[i]->name);
+                    run(modes[i], &p[b], q + r * D, &zero, counts + r, 1, 0.2f, one);
+                    assert_same(out + r * D, one, D, modes[i]->name);
                 }
             for (int b = 0; b < BRANCHES; b++) free_pages(&p[b]);
             free(scratch);
@@ -197,40 +194,74 @@ static void test_branches(void **state)
         }
 }
 
-/* Against softmax in double, and a long row. */
-static void test_accuracy(void **state)
+/* Against softmax in double, and a long row; in mode bf16 of rounded numbers, where each p is off
+ * by up to 2^-9 of itself. */
+static void check_accuracy(const struct kernels *k)
 {
-    const struct kernels *k = kernels_select(isa_best(), NULL);
     enum { POSITIONS = 2100, D = 64 };
     struct pages p = make_pages(k, POSITIONS, D);
+    int bf16 = k->compute == COMPUTE_BF16, count = POSITIONS;
     float *q = normals(D, 54), out[D];
     double *s = calloc(POSITIONS, sizeof *s), highest = -INFINITY, sum = 0;
     size_t offset = 0;
-    int count = POSITIONS;
     run(k, &p, q, &offset, &count, 1, 0.3f, out);
+    for (int i = 0; i < POSITIONS * D && bf16; i++) {
+        p.keys[i] = rounded(p.keys[i]);
+        p.values[i] = rounded(p.values[i]);
+        if (i < D) q[i] = rounded(q[i]);
+    }
     for (int j = 0; j < POSITIONS; j++) {
-        for (int d = 0; d < D; d++) s[j] += (double)q[d] * (double)key(&p, j, d);
-        s[j] *= (double)0.3f;
+        s[j] = dot(q, p.keys + j * D, D) * (double)0.3f;
         if (s[j] > highest) highest = s[j];
     }
     for (int j = 0; j < POSITIONS; j++) sum += s[j] = exp(s[j] - highest);
     for (int d = 0; d < D; d++) {
-        double o = 0;
-        for (int j = 0; j < POSITIONS; j++) o += s[j] * (double)value(&p, j, d);
-        assert_true(fabs((double)out[d] - o / sum) < 3e-6);
+        double o = 0, size = 0;
+        for (int j = 0; j < POSITIONS; j++) {
+            o += s[j] * (double)p.values[j * D + d];
+            size += s[j] * fabs((double)p.values[j * D + d]);
+        }
+        assert_true(fabs((double)out[d] - o / sum) < 3e-6 + (bf16 ? 0x1p-9 * size / sum : 0));
     }
     free(s);
     free(q);
     free_pages(&p);
 }
 
+static void test_accuracy(void **state)
+{
+    for (int i = 0; i < n_modes; i++) check_accuracy(modes[i]);
+}
+
+/* The first positions of a page are copied, to the bit, and no other is touched. */
+static void test_copy(void **state)
+{
+    enum { D = 48 };
+    for (int i = 0; i < n_modes; i++) {
+        size_t words = page_words(modes[i], D), bytes = 2 * words * sizeof(float);
+        float *from = floats(2 * words), *to = floats(2 * words), *expected = floats(2 * words);
+        float *first = normals(ATTENTION_PAGE * D, 56), *second = normals(ATTENTION_PAGE * D, 57);
+        for (int n = 0; n <= ATTENTION_PAGE; n++) {
+            for (int slot = 0; slot < ATTENTION_PAGE; slot++) {
+                const float *x = first + slot * D, *y = second + slot * D, *z = slot < n ? x : y;
+                modes[i]->page_store(from, from + words, D, slot, x, x);
+                modes[i]->page_store(to, to + words, D, slot, y, y);
+                modes[i]->page_store(expected, expected + words, D, slot, z, z);
+            }
+            page_copy(modes[i], to, from, D, n);
+            assert_memory_equal(to, expected, bytes);
+        }
+        free(from), free(to), free(expected), free(first), free(second);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equals_model),
-        cmocka_unit_test(test_independence),
-        cmocka_unit_test(test_branches),
-        cmocka_unit_test(test_accuracy),
+        cmocka_unit_test(test_equals_model), cmocka_unit_test(test_independence),
+        cmocka_unit_test(test_branches),     cmocka_unit_test(test_accuracy),
+        cmocka_unit_test(test_copy),
     };
+    n_modes = machine_modes(modes);
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
 }

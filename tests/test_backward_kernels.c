@@ -4,8 +4,8 @@
 
 #include "kernels_case.h"
 
-static const struct kernels *sets[ISA_COUNT];
-static int n_sets;
+static const struct kernels *sets[ISA_COUNT], *modes[MODES_MOST];
+static int n_sets, n_modes;
 
 /* ---- products --------------------------------------------------------------- */
 
@@ -402,16 +402,11 @@ static void run(const struct kernels *kernels, const struct pages *p, const floa
 static void model_row(const struct kernels *kernels, const struct pages *p, const float *q,
                       const float *dout, int count, float scale, float *dq, float *dk, float *dv)
 {
-    float *s = floats((size_t)count), *dp = floats((size_t)count);
+    float *s = floats((size_t)count), *dp = floats((size_t)count), *keys = floats((size_t)count);
     float sums[16] = {0}, deltas[16] = {0}, highest = -INFINITY;
     for (int j = 0; j < count; j++) {
-        float dot = 0;
-        dp[j] = 0;
-        for (int d = 0; d < p->D; d++) {
-            dot = fmaf(q[d], p->k[j * p->D + d], dot);
-            dp[j] = fmaf(dout[d], p->v[j * p->D + d], dp[j]);
-        }
-        s[j] = dot * scale;
+        s[j] = attention_chain(kernels, q, p->k + j * p->D, p->D) * scale;
+        dp[j] = attention_chain(kernels, dout, p->v + j * p->D, p->D);
         if (s[j] > highest) highest = s[j];
     }
     for (int j = 0; j < count; j++) s[j] = s[j] - highest;
@@ -423,17 +418,20 @@ static void model_row(const struct kernels *kernels, const struct pages *p, cons
         deltas[j % 16] = fmaf(s[j], dp[j], deltas[j % 16]);
     }
     float delta = tree(deltas);
-    for (int d = 0; d < p->D; d++) dq[d] = 0;
     for (int j = 0; j < count; j++) {
-        float ds = s[j] * (dp[j] - delta) * scale;
+        dp[j] = s[j] * (dp[j] - delta) * scale;
         for (int d = 0; d < p->D; d++) {
-            dq[d] = fmaf(ds, p->k[j * p->D + d], dq[d]);
-            dk[j * p->D + d] = fmaf(ds, q[d], dk[j * p->D + d]);
+            dk[j * p->D + d] = fmaf(dp[j], q[d], dk[j * p->D + d]);
             dv[j * p->D + d] = fmaf(s[j], dout[d], dv[j * p->D + d]);
         }
     }
+    for (int d = 0; d < p->D; d++) {
+        for (int j = 0; j < count; j++) keys[j] = p->k[j * p->D + d];
+        dq[d] = attention_chain(kernels, dp, keys, count) + 0.0f;
+    }
     free(s);
     free(dp);
+    free(keys);
 }
 
 static void assert_pages(const struct pages *p, const float *dk, const float *dv, int positions,
@@ -449,46 +447,45 @@ static void assert_pages(const struct pages *p, const float *dk, const float *dv
         }
 }
 
+/* One set in one mode against the contract spelt out. */
+static void check_attention(const struct kernels *kernels, int D, int positions, int R, int sorted)
+{
+    size_t all = (size_t)(positions * D), rows = (size_t)(R * D);
+    float *k = normals(all, 50), *v = normals(all, 51), scale = 1.0f / sqrtf((float)D);
+    size_t *offsets = alloc_array((size_t)R, sizeof *offsets);
+    int *counts = alloc_array((size_t)R, sizeof *counts);
+    for (int r = 0; r < R; r++) {
+        counts[r] = 1 + (sorted ? r * positions / R : r * 59 % positions); /* any order */
+        offsets[r] = (size_t)((R - 1 - r) * D);
+    }
+    float *q = normals(rows, 52), *dout = normals(rows, 53), *got = normals(rows, 54);
+    float *added = normals(rows, 54), *dq = floats(rows);
+    float *dk = alloc_zeroed(all, sizeof *dk), *dv = alloc_zeroed(all, sizeof *dv);
+    struct pages p = make_pages(kernels, positions, D, k, v);
+    for (int r = 0; r < R; r++)
+        model_row(kernels, &p, q + offsets[r], dout + offsets[r], counts[r], scale, dq + offsets[r],
+                  dk, dv);
+    for (size_t i = 0; i < rows; i++) added[i] = added[i] + dq[i];
+    run(kernels, &p, q, dout, offsets, counts, R, scale, got, 1);
+    assert_same(got, added, rows, kernels->name);
+    assert_pages(&p, dk, dv, positions, kernels->name);
+    for (int way = 0; way < 2; way++) { /* in place */
+        memcpy(got, way ? dout : q, rows * sizeof *got);
+        run(kernels, &p, way ? q : got, way ? got : dout, offsets, counts, R, scale, got, 0);
+        assert_same(got, dq, rows, "in place");
+    }
+    free_pages(&p);
+    free(k), free(v), free(offsets), free(counts), free(q), free(dout), free(got);
+    free(dq), free(added), free(dk), free(dv);
+}
+
 static void test_attention_model(void **state)
 {
     static const int sizes[][3] = {{16, 1, 1},    {16, 40, 5},  {32, 33, 50},  {48, 96, 13},
                                    {64, 130, 97}, {80, 65, 49}, {128, 70, 20}, {96, 32, 144}};
-    for (int c = 0; c < 8; c++) {
-        int D = sizes[c][0], positions = sizes[c][1], R = sizes[c][2];
-        size_t all = (size_t)(positions * D), rows = (size_t)(R * D);
-        float *k = normals(all, 50), *v = normals(all, 51), scale = 1.0f / sqrtf((float)D);
-        size_t *offsets = alloc_array((size_t)R, sizeof *offsets);
-        int *counts = alloc_array((size_t)R, sizeof *counts);
-        for (int r = 0; r < R; r++) {
-            counts[r] = 1 + (c % 2 ? r * 59 % positions : r * positions / R); /* any order */
-            offsets[r] = (size_t)((R - 1 - r) * D);
-        }
-        float *q = normals(rows, 52), *dout = normals(rows, 53);
-        float *start = normals(rows, 54), *dq = floats(rows), *added = floats(rows);
-        float *dk = alloc_zeroed(all, sizeof *dk), *dv = alloc_zeroed(all, sizeof *dv);
-        struct pages m = {.D = D, .k = k, .v = v};
-        for (int r = 0; r < R; r++)
-            model_row(sets[0], &m, q + offsets[r], dout + offsets[r], counts[r], scale,
-                      dq + offsets[r], dk, dv);
-        for (size_t i = 0; i < rows; i++) added[i] = start[i] + dq[i];
-        for (int i = 0; i < n_sets; i++) {
-            struct pages p = make_pages(sets[i], positions, D, k, v);
-            float *got = normals(rows, 54);
-            run(sets[i], &p, q, dout, offsets, counts, R, scale, got, 1);
-            assert_same(got, added, rows, sets[i]->name);
-            assert_pages(&p, dk, dv, positions, sets[i]->name);
-            for (int way = 0; way < 2; way++) { /* in place */
-                memcpy(got, way ? dout : q, rows * sizeof *got);
-                run(sets[i], &p, way ? q : got, way ? got : dout, offsets, counts, R, scale, got,
-                    0);
-                assert_same(got, dq, rows, "in place");
-            }
-            free(got);
-            free_pages(&p);
-        }
-        free(k), free(v), free(offsets), free(counts), free(q), free(dout), free(start);
-        free(dq), free(added), free(dk), free(dv);
-    }
+    for (int i = 0; i < n_modes; i++)
+        for (int c = 0; c < 8; c++)
+            check_attention(modes[i], sizes[c][0], sizes[c][1], sizes[c][2], c % 2 == 0);
 }
 
 /* Cuts of the run into calls, more pages behind, other numbers in masked positions: no bit moves.
@@ -502,23 +499,23 @@ static void test_attention_cuts(void **state)
     int counts[R];
     for (int r = 0; r < R; r++) offsets[r] = (size_t)(r * D), counts[r] = 1 + r * 2 / 3;
     for (int d = 0; d < D; d++) q[50 * D + d] = 1e-38f, dout[50 * D + d] = -1e-44f; /* underflow */
-    for (int i = 0; i < n_sets; i++) {
-        struct pages all = make_pages(sets[i], counts[R - 1], D, k, v);
-        run(sets[i], &all, q, dout, offsets, counts, R, 0.2f, got, 0);
-        if (i == 0) memcpy(first, got, R * D * sizeof *got);
-        assert_same(got, first, R * D, sets[i]->name);
+    for (int i = 0; i < n_modes; i++) {
+        struct pages all = make_pages(modes[i], counts[R - 1], D, k, v);
+        run(modes[i], &all, q, dout, offsets, counts, R, 0.2f, got, 0);
+        if (modes[i]->isa == ISA_PORTABLE) memcpy(first, got, R * D * sizeof *got);
+        assert_same(got, first, R * D, modes[i]->name);
         for (int step = 1; step < R; step += step < 14 ? 3 : 17) {
-            struct pages p = make_pages(sets[i], POSITIONS, D, k, v);
+            struct pages p = make_pages(modes[i], POSITIONS, D, k, v);
             for (int j = counts[R - 1]; j < POSITIONS; j++) {
                 float huge[D];
                 for (int d = 0; d < D; d++) huge[d] = (j + d) % 2 ? 3e38f : -3e38f;
-                sets[i]->page_store(p.list[0][j / 32], p.list[1][j / 32], D, j % 32, huge, huge);
+                modes[i]->page_store(p.list[0][j / 32], p.list[1][j / 32], D, j % 32, huge, huge);
             }
             for (int page = 0; page < p.n; page++)
-                sets[i]->page_mirror(p.list[0][page], p.list[1][page], D, p.list[2][page],
-                                     p.list[3][page]);
+                modes[i]->page_mirror(p.list[0][page], p.list[1][page], D, p.list[2][page],
+                                      p.list[3][page]);
             for (int r = 0; r < R; r += step)
-                run(sets[i], &p, q, dout, offsets + r, counts + r, R - r < step ? R - r : step,
+                run(modes[i], &p, q, dout, offsets + r, counts + r, R - r < step ? R - r : step,
                     0.2f, got, 0);
             assert_same(got, first, R * D, "cut");
             for (int page = 0; page < all.n; page++)
@@ -709,6 +706,7 @@ static struct {
 static int setup(void **state)
 {
     n_sets = machine_kernels(sets);
+    n_modes = machine_modes(modes);
     return read_arrays("tests/fixtures/kernels/backward.f32", &fixture, sizeof fixture);
 }
 

@@ -131,33 +131,41 @@ static void phase_blocks(struct siren_forest *f, int thread, int layer, const st
 
 /* ---- attention ---- */
 
-/* dK, dV (or their mirrors) of a page and kv head: [2][32][D]. */
-static float *page_pair(const struct siren_forest *f, float *base, int page, int head)
+/* The same kv head of each page, `size` floats or words. */
+static float *of_page(const struct siren_forest *f, float *base, int page, int head, size_t size)
 {
-    const struct siren_config *c = &f->engine->model->config;
-    size_t pair = 2 * ATTENTION_PAGE * (size_t)c->head_dim;
-    return base + ((size_t)page * (size_t)c->n_kv_heads + (size_t)head) * pair;
+    size_t heads = (size_t)f->engine->model->config.n_kv_heads;
+    return base + ((size_t)page * heads + (size_t)head) * size;
+}
+
+/* dK, dV: [2][32][D]. */
+static float *page_gradient(const struct siren_forest *f, int page, int head)
+{
+    size_t size = 2 * ATTENTION_PAGE * (size_t)f->engine->model->config.head_dim;
+    return of_page(f, f->back->page_gradients, page, head, size);
 }
 
 /* The segment's pages in the scratch's lists; its own ones are mirrored, and their gradients 0. */
 static void list_back_pages(struct siren_forest *f, struct back_scratch *b, int layer, int head,
                             const struct segment *s)
 {
-    size_t D = (size_t)f->engine->model->config.head_dim, half = ATTENTION_PAGE * D;
+    const struct siren_config *c = &f->engine->model->config;
+    const struct kernels *k = f->engine->kernels;
+    size_t gradients = ATTENTION_PAGE * (size_t)c->head_dim, words = page_words(k, c->head_dim);
     int own = s->start / ATTENTION_PAGE;
     for (int p = 0; p < s->n_pages; p++) {
         int page = f->page_table[s->table + p];
-        float *mirror = page_pair(f, f->back->page_mirrors, page, head);
-        float *gradient = page_pair(f, f->back->page_gradients, page, head);
+        float *mirror = of_page(f, f->back->page_mirrors, page, head, 2 * words);
+        float *gradient = page_gradient(f, page, head);
         b->k[p] = page_data(f, &f->pages[page], layer, head);
-        b->v[p] = b->k[p] + half;
+        b->v[p] = b->k[p] + words;
         b->mirror_k[p] = mirror;
-        b->mirror_v[p] = mirror + half;
+        b->mirror_v[p] = mirror + words;
         b->dk[p] = gradient;
-        b->dv[p] = gradient + half;
+        b->dv[p] = gradient + gradients;
         if (p < own) continue;
-        f->engine->kernels->page_mirror(b->k[p], b->v[p], (int)D, mirror, mirror + half);
-        memset(gradient, 0, 2 * half * sizeof(float));
+        k->page_mirror(b->k[p], b->v[p], c->head_dim, mirror, mirror + words);
+        memset(gradient, 0, 2 * gradients * sizeof(float));
     }
 }
 
@@ -226,7 +234,7 @@ static void gather_dqkv(struct siren_forest *f, const struct rows *v, int r, flo
         memset(dqkv, 0, Q * sizeof(float));
     for (int j = f->first_destination[r]; j < f->first_destination[r + 1]; j++)
         for (int h = 0; h < c->n_kv_heads; h++) {
-            const float *dk = page_pair(f, b->page_gradients, f->destinations[j], h) + slot * D;
+            const float *dk = page_gradient(f, f->destinations[j], h) + slot * D;
             const float *dv = dk + ATTENTION_PAGE * D;
             float *to_k = dqkv + Q + (size_t)h * D, *to_v = to_k + kv;
             for (size_t e = 0; e < D; e++) {

@@ -262,7 +262,7 @@ static int starts_inside_page(const struct segment *s)
 static void fill_pages(struct siren_forest *f)
 {
     const struct siren_config *c = &f->engine->model->config;
-    size_t page = page_floats(c) * (size_t)c->n_kv_heads, n_scratch = 0;
+    size_t page = page_total(f->engine->kernels, c) * (size_t)c->n_kv_heads, n_scratch = 0;
     int next_page = 0, table = 0;
     for (size_t i = 0; i < f->n_segments; i++) {
         struct segment *s = &f->segments[i];
@@ -286,7 +286,7 @@ static void fill_pages(struct siren_forest *f)
                 s->kept
                     ? s->kept->pages[p]
                     : (struct page_ref){.base = (float *)f->page_arena.data + page * n_scratch++,
-                                        .head_stride = page_floats(c)};
+                                        .head_stride = page_total(f->engine->kernels, c)};
             entry[p] = next_page++;
         }
     }
@@ -651,7 +651,7 @@ int siren_forest_plan(struct siren_forest *f, struct siren_error *err)
     /* Scratch pages hold one layer, twice: while some threads still read layer l, others write
      * l + 1; a recorded pass keeps those of some layers.  Zeroed once: unused slots must hold
      * finite numbers. */
-    f->parity_stride = n_scratch * page_floats(c) * (size_t)c->n_kv_heads;
+    f->parity_stride = n_scratch * page_total(f->engine->kernels, c) * (size_t)c->n_kv_heads;
     rc = tape_choose(f, &n_slots, err);
     if (rc) return rc;
     f->page_bytes = (size_t)n_slots * f->parity_stride * sizeof(float);

@@ -79,7 +79,7 @@ static void finish_qkv_row(struct siren_forest *f, int layer, int r, float *qkv)
         const struct page_ref *page = &f->pages[f->destinations[i]];
         for (int h = 0; h < c->n_kv_heads; h++) {
             float *data = page_data(f, page, layer, h);
-            k->page_store(data, data + ATTENTION_PAGE * D, (int)D, slot, keys + (size_t)h * D,
+            k->page_store(data, data + page_words(k, (int)D), (int)D, slot, keys + (size_t)h * D,
                           values + (size_t)h * D);
         }
     }
@@ -89,13 +89,12 @@ static void finish_qkv_row(struct siren_forest *f, int layer, int r, float *qkv)
 static void copy_kept_pages(struct siren_forest *f, int layer, int thread, int n_threads)
 {
     const struct siren_config *c = &f->engine->model->config;
-    size_t D = (size_t)c->head_dim;
     for (size_t i = (size_t)thread; i < f->n_copies; i += (size_t)n_threads) {
         const struct page_copy *copy = &f->copies[i];
         for (int h = 0; h < c->n_kv_heads; h++) {
             const float *from = page_data(f, &copy->from, layer, h);
             float *to = page_data(f, &f->pages[copy->to], layer, h);
-            page_copy(to, from, (int)D, copy->n_slots);
+            page_copy(f->engine->kernels, to, from, c->head_dim, copy->n_slots);
         }
     }
 }
@@ -167,7 +166,7 @@ static const struct segment *segment_of(const struct siren_forest *f, const stru
 static int list_pages(const struct siren_forest *f, struct thread_scratch *t, int layer, int head,
                       const struct segment *s, int from, int to, int at)
 {
-    size_t values = (size_t)ATTENTION_PAGE * (size_t)f->engine->model->config.head_dim;
+    size_t values = page_words(f->engine->kernels, f->engine->model->config.head_dim);
     for (int p = from; p < to; p++, at++) {
         t->keys[at] = page_data(f, &f->pages[f->page_table[s->table + p]], layer, head);
         t->values[at] = t->keys[at] + values;

@@ -69,13 +69,15 @@ static struct kept_chunk *add_chunk(struct siren_kept *kept, int n_pages, struct
     const struct siren_config *c = &kept->model->config;
     size_t heads = (size_t)c->n_layers * (size_t)c->n_kv_heads, floats;
     struct kept_chunk *chunk = calloc(1, sizeof *chunk);
-    if (chunk && !__builtin_mul_overflow(heads * page_floats(c), (size_t)n_pages, &floats)) {
+    if (chunk &&
+        !__builtin_mul_overflow(heads * page_total(kept->kernels, c), (size_t)n_pages, &floats)) {
         chunk->data = alloc_aligned(floats, sizeof(float));
         chunk->bytes = floats * sizeof(float);
     }
     if (!chunk || !chunk->data) {
         free(chunk);
-        siren_fail_memory(err, "keys and values", heads * page_floats(c) * sizeof(float));
+        siren_fail_memory(err, "keys and values",
+                          heads * page_total(kept->kernels, c) * sizeof(float));
         return NULL;
     }
     /* Unused positions must hold finite numbers: masked ones are multiplied by 0. */
@@ -104,7 +106,7 @@ int kept_reserve(struct siren_kept *kept, int end, struct siren_error *err)
             chunk = add_chunk(kept, kept->n_pages > shared && missing < 4 ? 4 : missing, err);
             if (!chunk) return SIREN_ENOMEM;
         }
-        size_t page = page_floats(c), head = page * (size_t)chunk->n_pages;
+        size_t page = page_total(kept->kernels, c), head = page * (size_t)chunk->n_pages;
         kept->pages[kept->n_pages++] =
             (struct page_ref){.base = chunk->data + page * (size_t)chunk->used++,
                               .layer_stride = head * (size_t)c->n_kv_heads,
@@ -113,18 +115,26 @@ int kept_reserve(struct siren_kept *kept, int end, struct siren_error *err)
     return SIREN_OK;
 }
 
-void page_copy(float *to, const float *from, int head_dim, int n_slots)
+/* The even halves of words: position 2j, where 2j + 1 is not wanted. */
+static void copy_even(float *to, const float *from)
 {
-    size_t D = (size_t)head_dim;
+    for (int i = 0; i < 16; i++) memcpy(to + i, from + i, 2);
+}
+
+void page_copy(const struct kernels *k, float *to, const float *from, int head_dim, int n_slots)
+{
+    size_t D = (size_t)head_dim, per_word = ATTENTION_PAGE * D / page_words(k, head_dim);
+    size_t rows = (size_t)n_slots / per_word, odd = (size_t)n_slots % per_word;
     for (int half = 0; half < 2; half++) {
         int n = n_slots - 16 * half < 16 ? n_slots - 16 * half : 16;
-        for (size_t d = 0; n > 0 && d < D; d++) {
-            size_t at = ((size_t)half * D + d) * 16;
+        for (size_t d = 0; n > 0 && d < D / per_word; d++) {
+            size_t at = ((size_t)half * D / per_word + d) * 16;
             memcpy(to + at, from + at, (size_t)n * sizeof *to);
         }
     }
     for (size_t b = 0; b < D / 16; b++) {
-        size_t at = ATTENTION_PAGE * D + b * ATTENTION_PAGE * 16;
-        memcpy(to + at, from + at, (size_t)n_slots * 16 * sizeof *to);
+        size_t at = page_words(k, head_dim) + b * ATTENTION_PAGE / per_word * 16;
+        memcpy(to + at, from + at, rows * 16 * sizeof *to);
+        if (odd) copy_even(to + at + rows * 16, from + at + rows * 16);
     }
 }

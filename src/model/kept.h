@@ -1,8 +1,9 @@
 /* Pages of keys and values, and the segments whose pages are kept.
  *
  * A page holds ATTENTION_PAGE absolute positions of one kv head of one layer:
- * 32·D floats of keys, then 32·D of values, in the kernels' own order.  A
- * page_ref names the same page of all layers and heads. */
+ * page_words() words of keys, then as many of values, in the kernels' own order
+ * (a word is a float, in mode bf16 two numbers).  A page_ref names the same page
+ * of all layers and heads. */
 #ifndef SIREN_MODEL_KEPT_H
 #define SIREN_MODEL_KEPT_H
 
@@ -12,7 +13,7 @@
 #include "siren/forest.h"
 #include "tensor/kernels.h"
 
-/* Keys of (layer, head): base + layer·layer_stride + head·head_stride; values 32·D floats on. */
+/* Keys of (layer, head): base + layer·layer_stride + head·head_stride; values behind them. */
 struct page_ref {
     float *base;
     size_t layer_stride, head_stride;
@@ -22,7 +23,7 @@ struct kept_chunk {
     struct kept_chunk *next;
     int n_pages, used;
     size_t bytes;
-    float *data; /* [layer][head][page][2·32·D] */
+    float *data; /* [layer][head][page][keys, values] */
 };
 
 /* Invariants: pages[i] holds positions 32·i …; pages below start/32 belong to ancestors (parent
@@ -47,12 +48,13 @@ int kept_create(struct siren_kept **out, const struct siren_model *model,
 /* Make room for positions up to `end` (exclusive); does not change kept->end. */
 int kept_reserve(struct siren_kept *kept, int end, struct siren_error *err);
 
-static inline size_t page_floats(const struct siren_config *c)
+/* Words of a page: keys and values. */
+static inline size_t page_total(const struct kernels *k, const struct siren_config *c)
 {
-    return (size_t)2 * ATTENTION_PAGE * (size_t)c->head_dim;
+    return 2 * page_words(k, c->head_dim);
 }
 
 /* Copy the first n_slots positions of a page; the others are left alone. */
-void page_copy(float *to, const float *from, int head_dim, int n_slots);
+void page_copy(const struct kernels *k, float *to, const float *from, int head_dim, int n_slots);
 
 #endif

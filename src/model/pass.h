@@ -192,7 +192,7 @@ int arena_ensure(struct arena *a, size_t bytes, int zero, const char *what,
 void *arena_take(struct arena *a, size_t count, size_t size); /* NULL: measuring */
 float *take_floats(struct arena *a, size_t n);
 
-/* K (and V, 32·D further on) of a page. */
+/* Keys of a page; its values page_words() further on. */
 static inline float *page_data(const struct siren_forest *f, const struct page_ref *page, int layer,
                                int head)
 {

@@ -160,5 +160,6 @@ size_t cache_cost(const struct siren_session *s, size_t n_tokens)
 {
     const struct siren_config *c = &s->engine->model->config;
     size_t pages = n_tokens / ATTENTION_PAGE + 2;
-    return pages * page_floats(c) * sizeof(float) * (size_t)c->n_layers * (size_t)c->n_kv_heads;
+    return pages * page_total(s->engine->kernels, c) * sizeof(float) * (size_t)c->n_layers *
+           (size_t)c->n_kv_heads;
 }

@@ -256,7 +256,7 @@ static void lay_out_backward(struct siren_forest *f, struct arena *a)
     const struct siren_config *c = &f->engine->model->config;
     struct backward *b = f->back;
     size_t T = (size_t)f->T, d = (size_t)c->d_model, active = (size_t)f->n_active, rows = 1;
-    size_t page = 2 * ATTENTION_PAGE * (size_t)c->head_dim * (size_t)c->n_kv_heads;
+    size_t heads = f->n_pages * (size_t)c->n_kv_heads;
     size_t n_rows = (size_t)f->n_logprob_rows;
     if (n_rows > LOGPROB_ROWS) n_rows = LOGPROB_ROWS;
     for (size_t i = 0; i < f->n_sets; i++)
@@ -271,8 +271,8 @@ static void lay_out_backward(struct siren_forest *f, struct arena *a)
     b->dx_active = active < T ? take_floats(a, active * d) : b->dx;
     b->dattended = take_floats(a, T * (size_t)config_q_width(c));
     b->dqkv = take_floats(a, T * (size_t)config_qkv_width(c));
-    b->page_gradients = take_floats(a, f->n_pages * page);
-    b->page_mirrors = take_floats(a, f->n_pages * page);
+    b->page_gradients = take_floats(a, heads * 2 * ATTENTION_PAGE * (size_t)c->head_dim);
+    b->page_mirrors = take_floats(a, heads * page_total(f->engine->kernels, c));
     b->active_of_row = arena_take(a, T, sizeof(int));
     b->tree_first = arena_take(a, f->n_segments + 1, sizeof(int));
     b->tree_segments = arena_take(a, f->n_segments, sizeof(int));

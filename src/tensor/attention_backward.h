@@ -1,9 +1,9 @@
-/* The gradient of attention, generic in the instruction set.
+/* The gradient of attention, generic in the instruction set and the mode.
  *
  * Rows go in blocks of BACK_ROWS.  Within a block, tiles of rows give P (the forward's scores and
  * softmax), dP (scores of dout against the mirrored values) and dS; then, page by page, dK and dV
- * take the block's rows as steps of the tile's `across` shape; last, dQ is the forward's weighted
- * sum over the mirrored keys. */
+ * take the block's rows as steps of the tile's `across` shape, sums over rows that are f32 in both
+ * modes; last, dQ is the forward's weighted sum over the mirrored keys. */
 
 static void page_mirror(const float *page_k, const float *page_v, int D, float *mirror_k,
                         float *mirror_v)
@@ -19,8 +19,10 @@ static void page_mirror(const float *page_k, const float *page_v, int D, float *
 
 /* A block of rows in the caller's scratch. */
 struct back_block {
+    const struct attention_products *products;
     float *q, *dout; /* (rows, D) */
     float *p, *ds;   /* (rows, ld): by position */
+    float *words;    /* of a tile's queries and dout, or of its dS */
     size_t ld;
     const int *counts;
     int rows, n_pages; /* that any of the rows sees */
@@ -51,13 +53,17 @@ static void softmax_row_backward(float *p, float *ds, int count, int padded, flo
 static void back_scores(const struct back_block *b, const struct attention_pages *pages,
                         float scale)
 {
-    int n_tiles = (b->rows + TILE_ROWS - 1) / TILE_ROWS, row = 0,
+    const struct attention_products *m = b->products;
+    int n_tiles = (b->rows + TILE_ROWS - 1) / TILE_ROWS, row = 0, D = b->D,
         padded = b->n_pages * ATTENTION_PAGE;
     for (int i = 0; i < n_tiles; i++) {
         int n = (b->rows - row) / (n_tiles - i), used = most_of(b->counts + row, n);
         float *p = b->p + (size_t)row * b->ld, *ds = b->ds + (size_t)row * b->ld;
-        attention_scores(b->q + row * b->D, n, pages->k, used, b->D, p, b->ld);
-        attention_scores(b->dout + row * b->D, n, pages->mirror_v, used, b->D, ds, b->ld);
+        size_t ld;
+        const float *q = attention_words(m, b->q + row * D, (size_t)D, n, D, b->words, &ld);
+        m->scores(q, ld, n, pages->k, used, D, p, b->ld);
+        const float *dout = attention_words(m, b->dout + row * D, (size_t)D, n, D, b->words, &ld);
+        m->scores(dout, ld, n, pages->mirror_v, used, D, ds, b->ld);
         for (int r = 0; r < n; r++, p += b->ld, ds += b->ld) {
             int count = b->counts[row + r];
             float inverse = 1.0f / softmax_row(p, count, padded, scale);
@@ -104,8 +110,10 @@ static void back_queries(const struct back_block *b, const struct attention_page
     int n_tiles = (b->rows + TILE_ROWS - 1) / TILE_ROWS, row = 0;
     for (int i = 0; i < n_tiles; i++) {
         int n = (b->rows - row) / (n_tiles - i), used = most_of(b->counts + row, n);
-        attention_values(b->ds + (size_t)row * b->ld, b->ld, n, pages->mirror_k, used, b->D, 0,
-                         b->q + row * b->D);
+        size_t ld;
+        const float *ds = attention_words(b->products, b->ds + (size_t)row * b->ld, b->ld, n, used,
+                                          b->words, &ld);
+        b->products->values(ds, ld, n, pages->mirror_k, used, b->D, 0, b->q + row * b->D);
         row += n;
     }
 }
@@ -118,15 +126,17 @@ static void back_store(const float *from, int D, int add, float *dq)
     }
 }
 
-static void attention_backward(const float *q, const float *dout, const size_t *q_offset,
-                               const int *counts, int R, const struct attention_pages *pages,
-                               int n_pages, int D, float scale, float *dq, int add, float *scratch)
+static void attention_backward_by(const struct attention_products *m, const float *q,
+                                  const float *dout, const size_t *q_offset, const int *counts,
+                                  int R, const struct attention_pages *pages, int n_pages, int D,
+                                  float scale, float *dq, int add, float *scratch)
 {
-    struct back_block b = {.D = D, .ld = (size_t)n_pages * ATTENTION_PAGE + 16};
+    struct back_block b = {.products = m, .D = D, .ld = (size_t)n_pages * ATTENTION_PAGE + 16};
     b.q = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
     b.dout = b.q + BACK_ROWS * D;
     b.p = b.dout + BACK_ROWS * D;
     b.ds = b.p + BACK_ROWS * b.ld;
+    b.words = b.ds + BACK_ROWS * b.ld;
     for (int row = 0; row < R; row += BACK_ROWS) {
         b.rows = R - row < BACK_ROWS ? R - row : BACK_ROWS;
         b.counts = counts + row;
@@ -140,4 +150,12 @@ static void attention_backward(const float *q, const float *dout, const size_t *
         back_queries(&b, pages);
         for (int r = 0; r < b.rows; r++) back_store(b.q + r * D, D, add, dq + q_offset[row + r]);
     }
+}
+
+static void attention_backward(const float *q, const float *dout, const size_t *q_offset,
+                               const int *counts, int R, const struct attention_pages *pages,
+                               int n_pages, int D, float scale, float *dq, int add, float *scratch)
+{
+    attention_backward_by(&attention_f32, q, dout, q_offset, counts, R, pages, n_pages, D, scale,
+                          dq, add, scratch);
 }

@@ -1,8 +1,36 @@
-/* Attention over paged keys and values, generic in the instruction set.
+/* Attention over paged keys and values, generic in the instruction set and the mode.
  *
  * Rows go in tiles of up to TILE_ROWS.  Scores use the GEMM's tile (a half page of keys is a panel
  * of 16 positions, D its steps); the weighted sum of values is the same tile with positions as
- * steps, its sums held in registers over all pages. */
+ * steps, in mode f32 with its sums held in registers over all pages.  The softmax between them is
+ * f32 in both modes. */
+
+/* How a mode multiplies.  What it multiplies is words of four bytes: floats, or pairs of bf16. */
+struct attention_products {
+    int per_word; /* numbers in a word */
+    /* n numbers as words, with zeros behind them up to a multiple of 32; NULL: floats they stay. */
+    void (*round)(const float *x, int n, float *words);
+    /* Dot products of R rows of words with the first `positions` of some pages; half pages whole.
+     */
+    void (*scores)(const float *q, size_t ldq, int R, const float *const *pages, int positions,
+                   int D, float *s, size_t lds);
+    /* o (R, D) = (o if more) + sum over positions (one at least) of p·v; p is zero behind a row's
+     * last one. */
+    void (*values)(const float *p, size_t ldp, int R, const float *const *pages, int positions,
+                   int D, int more, float *o);
+};
+
+/* R rows of n numbers as the mode's words, ld apart; `space` takes them where they are no floats.
+ */
+static const float *attention_words(const struct attention_products *m, const float *x, size_t ldx,
+                                    int R, int n, float *space, size_t *ld)
+{
+    *ld = ldx;
+    if (!m->round) return x;
+    *ld = ((size_t)n + 31) / 32 * 16;
+    for (int r = 0; r < R; r++) m->round(x + (size_t)r * ldx, n, space + (size_t)r * *ld);
+    return space;
+}
 
 static void page_store(float *page_k, float *page_v, int D, int slot, const float *k,
                        const float *v)
@@ -60,23 +88,25 @@ V16 void values_tile(const int R, const int P, const float *p, size_t ldp,
 
 VALUES_BOTH(1)
 VALUES_BOTH(2)
-VALUES_BOTH(3) VALUES_BOTH(4)
+VALUES_BOTH(3)
+VALUES_BOTH(4)
 #if TILE_ROWS >= 6
-    VALUES_BOTH(5) VALUES_BOTH(6)
+VALUES_BOTH(5)
+VALUES_BOTH(6)
 #endif
 #if TILE_ROWS >= 12
-        VALUES_BOTH(7) VALUES_BOTH(8) VALUES_BOTH(9) VALUES_BOTH(10) VALUES_BOTH(11) VALUES_BOTH(12)
+VALUES_BOTH(7)
+VALUES_BOTH(8) VALUES_BOTH(9) VALUES_BOTH(10) VALUES_BOTH(11) VALUES_BOTH(12)
 #endif
 
-            static values_fn *const values_tiles[TILE_ROWS + 1][2] = {
-                {NULL, NULL},     VALUES_ENTRY(1),  VALUES_ENTRY(2),
-                VALUES_ENTRY(3),  VALUES_ENTRY(4),
+    static values_fn *const values_tiles[TILE_ROWS + 1][2] = {
+        {NULL, NULL},     VALUES_ENTRY(1), VALUES_ENTRY(2), VALUES_ENTRY(3),  VALUES_ENTRY(4),
 #if TILE_ROWS >= 6
-                VALUES_ENTRY(5),  VALUES_ENTRY(6),
+        VALUES_ENTRY(5),  VALUES_ENTRY(6),
 #endif
 #if TILE_ROWS >= 12
-                VALUES_ENTRY(7),  VALUES_ENTRY(8),  VALUES_ENTRY(9),
-                VALUES_ENTRY(10), VALUES_ENTRY(11), VALUES_ENTRY(12),
+        VALUES_ENTRY(7),  VALUES_ENTRY(8), VALUES_ENTRY(9), VALUES_ENTRY(10), VALUES_ENTRY(11),
+        VALUES_ENTRY(12),
 #endif
 };
 
@@ -106,16 +136,14 @@ static float softmax_row(float *s, int count, int padded, float scale)
     return v16_sum(sum);
 }
 
-/* Dot products of R rows (q, rows of D) with the first `positions` of some pages; half pages whole.
- */
-static void attention_scores(const float *q, int R, const float *const *pages, int positions, int D,
-                             float *s, size_t lds)
+static void attention_scores(const float *q, size_t ldq, int R, const float *const *pages,
+                             int positions, int D, float *s, size_t lds)
 {
     size_t half = (size_t)D * 16;
     for (; positions > 0; positions -= ATTENTION_PAGE, pages++, s += ATTENTION_PAGE)
         for (int h = 0, n; h < 2 && 16 * h < positions; h += n) {
             n = TILE_PANELS == 2 && positions > 16 ? 2 : 1;
-            tiles[R][n - 1](q, (size_t)D, *pages + (size_t)h * half, half, D, 1, s + 16 * h, lds);
+            tiles[R][n - 1](q, ldq, *pages + (size_t)h * half, half, D, 1, s + 16 * h, lds);
         }
 }
 
@@ -130,6 +158,9 @@ static void attention_values(const float *p, size_t ldp, int R, const float *con
         i += n;
     }
 }
+
+static const struct attention_products attention_f32 = {
+    .per_word = 1, .scores = attention_scores, .values = attention_values};
 
 /* Rows row … row+n-1 of the call, and where they stand among the branches. */
 struct attention_part {
@@ -164,30 +195,73 @@ static int attention_parts(const struct attention_branch *branches, int n_branch
     return n_parts;
 }
 
+/* The caller's scratch: rows (R, D) of the tile, scores or probabilities (R, ld), and either of
+ * them as the mode's words. */
+struct attention_space {
+    float *rows, *s, *words;
+    size_t ld;
+};
+
 /* One tile: rows (n, D) holds the queries, then the outputs. */
-static void attention_tile(float *rows, float *s, size_t lds, const int *counts, int n,
-                           const float *const *pages_k, const float *const *pages_v, int n_shared,
+static void attention_tile(const struct attention_products *m, const struct attention_space *space,
+                           const int *counts, int n, const float *const *pages_k,
+                           const float *const *pages_v, int n_shared,
                            const struct attention_part *parts, int n_parts, int D, float scale,
                            float *inverse)
 {
-    int shared = most_of(counts, n), all = n_shared * ATTENTION_PAGE;
+    float *rows = space->rows, *s = space->s;
+    size_t lds = space->ld, ld;
+    int shared = most_of(counts, n), all = n_shared * ATTENTION_PAGE, most;
     if (shared > all) shared = all;
-    attention_scores(rows, n, pages_k, shared, D, s, lds);
-    float *own = s + all;
-    for (int i = 0; i < n_parts; i++)
-        attention_scores(rows + parts[i].first * D, parts[i].n, pages_k + parts[i].first_page,
-                         parts[i].own, D, own + (size_t)parts[i].first * lds, lds);
-    for (int r = 0, i = 0; r < n; r++) {
-        while (i < n_parts && r >= parts[i].first + parts[i].n) i++;
-        int seen = i < n_parts && parts[i].own ? all + parts[i].own : shared;
-        inverse[r] = 1.0f / softmax_row(s + (size_t)r * lds, counts[r], seen, scale);
+    const float *q = attention_words(m, rows, (size_t)D, n, D, space->words, &ld);
+    m->scores(q, ld, n, pages_k, shared, D, s, lds);
+    most = shared;
+    for (int i = 0; i < n_parts; i++) {
+        m->scores(q + (size_t)parts[i].first * ld, ld, parts[i].n, pages_k + parts[i].first_page,
+                  parts[i].own, D, s + all + (size_t)parts[i].first * lds, lds);
+        if (parts[i].own && all + parts[i].own > most) most = all + parts[i].own;
     }
-    attention_values(s, lds, n, pages_v, shared, D, 0, rows);
+    for (int r = 0; r < n; r++)
+        inverse[r] = 1.0f / softmax_row(s + (size_t)r * lds, counts[r], most, scale);
+    const float *p = attention_words(m, s, lds, n, most, space->words, &ld);
+    if (shared) m->values(p, ld, n, pages_v, shared, D, 0, rows);
     for (int i = 0; i < n_parts; i++)
         if (parts[i].own)
-            attention_values(own + (size_t)parts[i].first * lds, lds, parts[i].n,
-                             pages_v + parts[i].first_page, parts[i].own, D, 1,
-                             rows + parts[i].first * D);
+            m->values(p + (size_t)parts[i].first * ld + all / m->per_word, ld, parts[i].n,
+                      pages_v + parts[i].first_page, parts[i].own, D, shared > 0,
+                      rows + parts[i].first * D);
+}
+
+static void attention_by(const struct attention_products *m, const float *q, const size_t *q_offset,
+                         const int *counts, int R, const float *const *pages_k,
+                         const float *const *pages_v, int n_shared,
+                         const struct attention_branch *branches, int n_branches, int D,
+                         float scale, float *out, float *scratch)
+{
+    struct attention_space space;
+    struct attention_part parts[TILE_ROWS];
+    float inverse[TILE_ROWS];
+    int own = 0, n_tiles = (R + TILE_ROWS - 1) / TILE_ROWS, row = 0;
+    for (int b = 0; b < n_branches; b++)
+        if (branches[b].n_pages > own) own = branches[b].n_pages;
+    space.ld = (size_t)(n_shared + own) * ATTENTION_PAGE + 16;
+    space.rows = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
+    space.s = space.rows + ATTENTION_TILE * ATTENTION_MAX_D;
+    space.words = space.s + ATTENTION_TILE * space.ld;
+    for (int tile_index = 0; tile_index < n_tiles; tile_index++) {
+        int n = (R - row) / (n_tiles - tile_index);
+        for (int r = 0; r < n; r++)
+            memcpy(space.rows + r * D, q + q_offset[row + r], (size_t)D * sizeof(float));
+        int n_parts = attention_parts(branches, n_branches, counts, row, n, n_shared, parts);
+        attention_tile(m, &space, counts + row, n, pages_k, pages_v, n_shared, parts, n_parts, D,
+                       scale, inverse);
+        for (int r = 0; r < n; r++)
+            for (int d = 0; d < D; d += 16) {
+                v16 o = v16_mul(v16_load(space.rows + r * D + d), v16_set1(inverse[r]));
+                v16_store(out + q_offset[row + r] + d, v16_add(o, v16_zero()));
+            }
+        row += n;
+    }
 }
 
 static void attention(const float *q, const size_t *q_offset, const int *counts, int R,
@@ -195,25 +269,6 @@ static void attention(const float *q, const size_t *q_offset, const int *counts,
                       const struct attention_branch *branches, int n_branches, int D, float scale,
                       float *out, float *scratch)
 {
-    float *rows = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
-    float *s = rows + ATTENTION_TILE * ATTENTION_MAX_D, inverse[TILE_ROWS];
-    struct attention_part parts[TILE_ROWS];
-    int own = 0, n_tiles = (R + TILE_ROWS - 1) / TILE_ROWS, row = 0;
-    for (int b = 0; b < n_branches; b++)
-        if (branches[b].n_pages > own) own = branches[b].n_pages;
-    size_t lds = (size_t)(n_shared + own) * ATTENTION_PAGE + 16;
-    for (int tile_index = 0; tile_index < n_tiles; tile_index++) {
-        int n = (R - row) / (n_tiles - tile_index);
-        for (int r = 0; r < n; r++)
-            memcpy(rows + r * D, q + q_offset[row + r], (size_t)D * sizeof(float));
-        int n_parts = attention_parts(branches, n_branches, counts, row, n, n_shared, parts);
-        attention_tile(rows, s, lds, counts + row, n, pages_k, pages_v, n_shared, parts, n_parts, D,
-                       scale, inverse);
-        for (int r = 0; r < n; r++)
-            for (int d = 0; d < D; d += 16) {
-                v16 o = v16_mul(v16_load(rows + r * D + d), v16_set1(inverse[r]));
-                v16_store(out + q_offset[row + r] + d, v16_add(o, v16_zero()));
-            }
-        row += n;
-    }
+    attention_by(&attention_f32, q, q_offset, counts, R, pages_k, pages_v, n_shared, branches,
+                 n_branches, D, scale, out, scratch);
 }

@@ -108,24 +108,36 @@ static unsigned detect(void)
 }
 #endif
 
-static const struct bf16_kernels *bf16_products(enum isa isa)
-{
-#if defined(__x86_64__)
-    if (isa == ISA_AMX) return &bf16_amx;
-    if (isa == ISA_AVX512) return machine.has >> AVX512_BF16 & 1 ? &bf16_avx512 : &bf16_avx2;
-    if (isa == ISA_AVX2) return &bf16_avx2;
-#endif
-    return &bf16_portable;
-}
-
-static void join_bf16(struct kernels *k, const struct bf16_kernels *products)
+static void join_bf16(struct kernels *k, const struct bf16_kernels *products,
+                      const struct bf16_attention *attention)
 {
     k->compute = COMPUTE_BF16;
+    k->page_store = attention->page_store;
+    k->attention = attention->attention;
+    k->page_mirror = attention->page_mirror;
+    k->attention_backward = attention->attention_backward;
     k->gemm = products->gemm;
     k->gemm_swiglu = products->gemm_swiglu;
     k->gemm_dx = products->gemm_dx;
     k->fma_loop = products->fma_loop;
     k->fma_loop_flops = products->fma_loop_flops;
+}
+
+static void make_bf16(enum isa isa)
+{
+    struct kernels *k = &machine.bf16[isa];
+    *k = machine.f32[isa];
+#if defined(__x86_64__)
+    int dots = machine.has >> AVX512_BF16 & 1;
+    if (isa == ISA_AMX)
+        join_bf16(k, &bf16_amx, &bf16_attention_avx512);
+    else if (isa == ISA_AVX512 && dots)
+        join_bf16(k, &bf16_avx512, &bf16_attention_avx512);
+    else if (isa != ISA_PORTABLE)
+        join_bf16(k, &bf16_avx2, &bf16_attention_avx2);
+    else
+#endif
+        join_bf16(k, &bf16_portable, &bf16_attention_portable);
 }
 
 static void make_tables(void)
@@ -135,13 +147,12 @@ static void make_tables(void)
         machine.f32[isa] = *tables[isa];
         machine.f32[isa].isa = (enum isa)isa;
         machine.f32[isa].name = names[isa];
-        machine.bf16[isa] = machine.f32[isa];
-        join_bf16(&machine.bf16[isa], bf16_products((enum isa)isa));
+        make_bf16((enum isa)isa);
     }
     machine.amx_model = kernels_portable;
     machine.amx_model.isa = ISA_AMX;
     machine.amx_model.name = "model of amx";
-    join_bf16(&machine.amx_model, &bf16_amx_model);
+    join_bf16(&machine.amx_model, &bf16_amx_model, &bf16_attention_portable);
 }
 
 static void machine_init(void)
@@ -265,7 +276,8 @@ size_t attention_scratch(int R, int n_pages)
 {
     (void)R;
     size_t row = (size_t)n_pages * ATTENTION_PAGE + 16;
-    return ATTENTION_TILE * (ATTENTION_MAX_D + row) + 16;
+    size_t words = row > ATTENTION_MAX_D ? row : ATTENTION_MAX_D; /* in pairs, up to 32 behind */
+    return ATTENTION_TILE * (ATTENTION_MAX_D + row + words / 2 + 16) + 16;
 }
 
 size_t gemm_dw_scratch(void)
@@ -276,7 +288,8 @@ size_t gemm_dw_scratch(void)
 size_t attention_backward_scratch(int D, int n_pages)
 {
     size_t row = (size_t)n_pages * ATTENTION_PAGE + 16;
-    return 2 * BACK_ROWS * ((size_t)D + row) + 16;
+    size_t words = row > (size_t)D ? row : (size_t)D;
+    return 2 * BACK_ROWS * ((size_t)D + row) + ATTENTION_TILE * (words / 2 + 16) + 16;
 }
 
 static double seconds_now(void)

@@ -11,6 +11,7 @@
 
 #define ISA_TABLE kernels_avx2
 #define ISA_BF16 bf16_avx2
+#define ISA_BF16_ATTENTION bf16_attention_avx2
 #define ISA_THIS ISA_AVX2
 #define ISA_NAME "avx2"
 #define TILE_ROWS 6
@@ -38,6 +39,8 @@
 #include "tensor/backward_kernels.h"
 
 #include "tensor/attention_backward.h"
+
+#include "tensor/bf16_attention_kernels.h"
 
 #include "tensor/kernels_table.h"
 #endif

@@ -11,6 +11,7 @@
 
 #define ISA_TABLE kernels_avx512
 #define ISA_BF16 bf16_avx512
+#define ISA_BF16_ATTENTION bf16_attention_avx512
 #define ISA_AMX_PRODUCTS bf16_amx
 #define ISA_THIS ISA_AVX512
 #define ISA_NAME "avx512"
@@ -43,6 +44,8 @@
 #include "tensor/backward_kernels.h"
 
 #include "tensor/attention_backward.h"
+
+#include "tensor/bf16_attention_kernels.h"
 
 #include "tensor/kernels_table.h"
 #endif

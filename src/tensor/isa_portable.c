@@ -10,6 +10,7 @@
 
 #define ISA_TABLE kernels_portable
 #define ISA_BF16 bf16_portable
+#define ISA_BF16_ATTENTION bf16_attention_portable
 #define ISA_AMX_PRODUCTS bf16_amx_model
 #define ISA_THIS ISA_PORTABLE
 #define ISA_NAME "portable"
@@ -42,5 +43,7 @@
 #include "tensor/backward_kernels.h"
 
 #include "tensor/attention_backward.h"
+
+#include "tensor/bf16_attention_kernels.h"
 
 #include "tensor/kernels_table.h"

@@ -152,8 +152,10 @@ struct kernels {
     /* Dense row-times-matrix distances for K-means: dot products only: use gemm. */
 
     /* ---- attention over paged keys and values ----
-     * A page holds 32 absolute positions of one kv head: keys [2][D][16] (two
-     * half pages, each D steps of 16 positions), values [D/16][32][16].
+     * A page holds 32 absolute positions of one kv head: in mode f32 keys [2][D][16] (two
+     * half pages, each D steps of 16 positions) and values [D/16][32][16]; in mode bf16, rounded,
+     * pairs of keys along D [2][D/2][16] and pairs of positions [D/16][16][16].  Pages, their
+     * mirrors too, are page_words(k, D) words of four bytes, whatever their pointers' type.
      * D is a multiple of 16 up to 512 (64, 80, 96, 128, …; a 32-wide MiniLM head too).  Unused
      * positions of a page must hold finite numbers (zero them at allocation). page_store writes one
      * position: k and v are D contiguous floats. */
@@ -168,6 +170,8 @@ struct kernels {
      * scores s_j = (chain over d of q_d·k_jd) · scale; m = max_j s_j; p_j = exp(s_j - m);
      * sum of p with 16 partials by position modulo 16; o_d = chain over j of p_j·v_jd in order;
      * out = o · (1 / sum) + 0.0f.  A row's bits do not depend on the other rows; out may be q.
+     * Mode bf16 rounds q and p and takes both chains in pairs, as its gemm does; the sum is that of
+     * the p before rounding.
      * scratch: attention_scratch(R, most pages that a row sees) floats. */
     void (*attention)(const float *q, const size_t *q_offset, const int *counts, int R,
                       const float *const *pages_k, const float *const *pages_v, int n_shared,
@@ -217,7 +221,7 @@ struct kernels {
                              float entropy, float b, float *out);
 
     /* A page's mirror, which the backward pass reads beside it: the page's keys in the layout of
-     * values ([D/16][32][16]) and its values in the layout of keys ([2][D][16]). */
+     * values and its values in the layout of keys. */
     void (*page_mirror)(const float *page_k, const float *page_v, int D, float *mirror_k,
                         float *mirror_v);
     /* The gradient of `attention` without branches: R query rows of one kv head (tokens × heads of
@@ -230,6 +234,7 @@ struct kernels {
      * go on from what they hold, so a run of rows may be cut into calls anywhere: the bits are
      * those of one call.  Positions that a row does not see take nothing from it.  Rows are taken
      * in their order: one task owns the pages' gradients.  dq may be q or dout.
+     * Mode bf16 rounds q and dout in the scores and dS in dq; dk and dv are as in mode f32.
      * scratch: attention_backward_scratch(D, n_pages) floats. */
     void (*attention_backward)(const float *q, const float *dout, const size_t *q_offset,
                                const int *counts, int R, const struct attention_pages *pages,
@@ -246,6 +251,11 @@ size_t gemm_dx_scratch(const struct packed *w);        /* floats */
 size_t gemm_dw_scratch(void);                          /* floats */
 size_t attention_backward_scratch(int D, int n_pages); /* floats */
 #define ATTENTION_PAGE 32
+/* Words of a page's keys, and of its values. */
+static inline size_t page_words(const struct kernels *k, int D)
+{
+    return (size_t)D * ATTENTION_PAGE / (k->compute == COMPUTE_BF16 ? 2 : 1);
+}
 
 /* The best set that this machine can run. */
 enum isa isa_best(void);

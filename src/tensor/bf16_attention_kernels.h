@@ -1,0 +1,112 @@
+/* Attention and its gradient with bf16 products and f32 sums; after attention_backward.h, whose
+ * blocks and tiles these products serve, and bf16_gemm_kernels.h, whose tile they are.
+ *
+ * A page holds half as much as in mode f32: rounded once, when it is stored, and in pairs as the
+ * products take them.  Keys [2][D/2][16] are pairs along D, values [D/16][16][16] pairs of
+ * positions. */
+
+static const uint32_t *bf16_words(const float *words)
+{
+    return (const uint32_t *)(const void *)words;
+}
+
+static void bf16_operand(const float *x, int n, float *words)
+{
+    bf16_rows(x, (size_t)n, 1, n, (uint32_t *)(void *)words);
+}
+
+static void bf16_scores(const float *q, size_t ldq, int R, const float *const *pages, int positions,
+                        int D, float *s, size_t lds)
+{
+    size_t half = (size_t)D / 2 * 16;
+    unsigned state = bf16_begin();
+    for (; positions > 0; positions -= ATTENTION_PAGE, pages++, s += ATTENTION_PAGE)
+        for (int h = 0, n; h < 2 && 16 * h < positions; h += n) {
+            n = TILE_PANELS == 2 && positions > 16 ? 2 : 1;
+            bf16_tiles[R][n - 1](bf16_words(q), ldq, bf16_words(*pages) + (size_t)h * half, half,
+                                 D / 2, 1, s + 16 * h, lds);
+        }
+    bf16_end(state);
+}
+
+/* Positions behind the last one count nothing: their p is zero. */
+static void bf16_values(const float *p, size_t ldp, int R, const float *const *pages, int positions,
+                        int D, int more, float *o)
+{
+    const size_t panel = ATTENTION_PAGE / 2 * 16;
+    unsigned state = bf16_begin();
+    for (; positions > 0; positions -= ATTENTION_PAGE, pages++, p += ATTENTION_PAGE / 2, more = 1) {
+        int pairs = positions < ATTENTION_PAGE ? (positions + 1) / 2 : ATTENTION_PAGE / 2;
+        for (int i = 0, n; i < D / 16; i += n) {
+            n = D / 16 - i < TILE_PANELS ? 1 : TILE_PANELS;
+            bf16_tiles[R][n - 1](bf16_words(p), ldp, bf16_words(*pages) + (size_t)i * panel, panel,
+                                 pairs, !more, o + 16 * i, (size_t)D);
+        }
+    }
+    bf16_end(state);
+}
+
+static const struct attention_products attention_bf16 = {
+    .per_word = 2, .round = bf16_operand, .scores = bf16_scores, .values = bf16_values};
+
+static void bf16_page_store(float *page_k, float *page_v, int D, int slot, const float *k,
+                            const float *v)
+{
+    uint32_t pairs[ATTENTION_MAX_D / 2];
+    uint32_t *keys = (uint32_t *)(void *)page_k + (size_t)(slot / 16 * (D / 2)) * 16 + slot % 16;
+    uint16_t *values = (uint16_t *)(void *)page_v + slot / 2 * 32 + slot % 2;
+    bf16_rows(k, (size_t)D, 1, D, pairs);
+    for (int i = 0; i < D / 2; i++) keys[(size_t)i * 16] = pairs[i];
+    bf16_rows(v, (size_t)D, 1, D, pairs);
+    for (int d = 0; d < D; d++)
+        values[d / 16 * (ATTENTION_PAGE * 16) + d % 16 * 2] =
+            (uint16_t)(pairs[d / 2] >> d % 2 * 16);
+}
+
+/* Sixteen by sixteen numbers, in pairs of rows, to pairs of columns. */
+BF16_TARGET static void bf16_mirror_block(const uint32_t *from, uint32_t *to)
+{
+    float part[256] __attribute__((aligned(64))), turned[256] __attribute__((aligned(64)));
+    for (int i = 0; i < 8; i++)
+        for (int j = 0; j < 16; j++) {
+            part[32 * i + j] = half_bits_float(from[16 * i + j] << 16);
+            part[32 * i + 16 + j] = half_bits_float(from[16 * i + j] & 0xffff0000);
+        }
+    v16_transpose(part, 16, turned, 16);
+    for (int i = 0; i < 8; i++) /* exact: each has the digits of bf16 */
+        v16i_store(to + 16 * i,
+                   bf16_round_pairs(v16_load(turned + 32 * i), v16_load(turned + 32 * i + 16)));
+}
+
+static void bf16_page_mirror(const float *page_k, const float *page_v, int D, float *mirror_k,
+                             float *mirror_v)
+{
+    for (int d = 0; d < D; d += 16)
+        for (int h = 0; h < 2; h++) {
+            size_t half = (size_t)(h * (D / 2) + d / 2) * 16;         /* [2][D/2][16] */
+            size_t rows = (size_t)(d * ATTENTION_PAGE / 2 + h * 128); /* [D/16][16][16] */
+            bf16_mirror_block(bf16_words(page_k) + half, (uint32_t *)(void *)mirror_k + rows);
+            bf16_mirror_block(bf16_words(page_v) + rows, (uint32_t *)(void *)mirror_v + half);
+        }
+}
+
+static void bf16_attention_forward(const float *q, const size_t *q_offset, const int *counts, int R,
+                                   const float *const *pages_k, const float *const *pages_v,
+                                   int n_shared, const struct attention_branch *branches,
+                                   int n_branches, int D, float scale, float *out, float *scratch)
+{
+    attention_by(&attention_bf16, q, q_offset, counts, R, pages_k, pages_v, n_shared, branches,
+                 n_branches, D, scale, out, scratch);
+}
+
+static void bf16_attention_backward(const float *q, const float *dout, const size_t *q_offset,
+                                    const int *counts, int R, const struct attention_pages *pages,
+                                    int n_pages, int D, float scale, float *dq, int add,
+                                    float *scratch)
+{
+    attention_backward_by(&attention_bf16, q, dout, q_offset, counts, R, pages, n_pages, D, scale,
+                          dq, add, scratch);
+}
+
+const struct bf16_attention ISA_BF16_ATTENTION = {bf16_page_store, bf16_attention_forward,
+                                                  bf16_page_mirror, bf16_attention_backward};
