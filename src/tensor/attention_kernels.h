@@ -86,29 +86,26 @@ V16 void values_tile(const int R, const int P, const float *p, size_t ldp,
         values_##R##_1, values_##R##_2                                                             \
     }
 
-VALUES_BOTH(1)
-VALUES_BOTH(2)
-VALUES_BOTH(3)
-VALUES_BOTH(4)
+/* clang-format off */
+VALUES_BOTH(1) VALUES_BOTH(2) VALUES_BOTH(3) VALUES_BOTH(4)
 #if TILE_ROWS >= 6
-VALUES_BOTH(5)
-VALUES_BOTH(6)
+VALUES_BOTH(5) VALUES_BOTH(6)
 #endif
 #if TILE_ROWS >= 12
-VALUES_BOTH(7)
-VALUES_BOTH(8) VALUES_BOTH(9) VALUES_BOTH(10) VALUES_BOTH(11) VALUES_BOTH(12)
+VALUES_BOTH(7) VALUES_BOTH(8) VALUES_BOTH(9) VALUES_BOTH(10) VALUES_BOTH(11) VALUES_BOTH(12)
 #endif
 
-    static values_fn *const values_tiles[TILE_ROWS + 1][2] = {
-        {NULL, NULL},     VALUES_ENTRY(1), VALUES_ENTRY(2), VALUES_ENTRY(3),  VALUES_ENTRY(4),
+static values_fn *const values_tiles[TILE_ROWS + 1][2] = {
+    {NULL, NULL}, VALUES_ENTRY(1), VALUES_ENTRY(2), VALUES_ENTRY(3), VALUES_ENTRY(4),
 #if TILE_ROWS >= 6
-        VALUES_ENTRY(5),  VALUES_ENTRY(6),
+    VALUES_ENTRY(5), VALUES_ENTRY(6),
 #endif
 #if TILE_ROWS >= 12
-        VALUES_ENTRY(7),  VALUES_ENTRY(8), VALUES_ENTRY(9), VALUES_ENTRY(10), VALUES_ENTRY(11),
-        VALUES_ENTRY(12),
+    VALUES_ENTRY(7), VALUES_ENTRY(8), VALUES_ENTRY(9), VALUES_ENTRY(10), VALUES_ENTRY(11),
+    VALUES_ENTRY(12),
 #endif
 };
+/* clang-format on */
 
 /* s (raw dot products, `padded` of them) becomes exp(s·scale - max) for the first `count`
  * positions and 0 for the others (up to the register's end); the sum of the 16 partials is
