@@ -56,8 +56,7 @@ struct backward {
     size_t n_gradients;
     float *logprob_lse; /* (n_requests) of logits / temperature */
     float *dstates;     /* (n_active, d) after the final norm */
-    float *dlogits;     /* (LOGPROB_ROWS, n_vocab) */
-    float *output_rows; /* (rows of one set, or LOGPROB_ROWS; d) */
+    float *output_rows; /* (rows of one set, or chunk_rows; d) */
     float *dx;          /* (T, d) of the residual stream */
     float *dx_active;   /* (n_active, d) in the last layer; dx itself where all are active */
     float *dffn_out;    /* (T, d) of the FFN's output, where a down factor is trained */

@@ -8,7 +8,7 @@ enum { OUTPUT_PANELS = 4, OUTPUT_PHASES = 1, CHUNK_PHASES = 4 };
 
 static int n_chunks(const struct siren_forest *f)
 {
-    return (f->n_logprob_rows + LOGPROB_ROWS - 1) / LOGPROB_ROWS;
+    return f->chunk_rows ? (f->n_logprob_rows + f->chunk_rows - 1) / f->chunk_rows : 0;
 }
 
 size_t back_output_cursors(const struct siren_forest *f)
@@ -77,58 +77,78 @@ static void plain_outputs(struct siren_forest *f, int thread, atomic_long *curso
 
 /* ---- log-probabilities: a chunk of rows at a time ---- */
 
-/* The gradient of one row's logits x; all its requests. */
-static void row_gradient(struct siren_forest *f, struct thread_scratch *t, int row, float *x,
-                         float *out)
+/* One row's logits x become their gradient, that of all its requests. */
+static void row_gradient(struct siren_forest *f, struct thread_scratch *t, int row, float *x)
 {
     const struct kernels *k = f->engine->kernels;
     size_t V = (size_t)f->engine->model->config.n_vocab;
-    int written = 0;
-    for (int i = f->logprob_first[row]; i < f->logprob_first[row + 1]; i++) {
+    int written = 0, first = f->logprob_first[row], end = f->logprob_first[row + 1];
+    float *sum = end - first > 1 ? t->extra : x; /* others read x after the first */
+    for (int i = first; i < end; i++) {
         int index = f->logprob_order[i];
         const struct request *r = &f->requests[index];
         const float *g = f->back->gradients + r->offset;
         float entropy = f->outputs[r->offset + 1], T = r->temperature;
         if (g[0] == 0 && g[1] == 0) continue;
         const float *logits = tempered(f, t, x, T);
-        float *to = written ? t->extra : out;
         k->softmax_backward(logits, V, f->back->logprob_lse[index], r->target, g[0] / T, entropy,
-                            g[1] / T, to);
-        if (written) k->add(out, t->extra, V);
+                            g[1] / T, written ? sum + V : sum);
+        if (written) k->add(sum, sum + V, V);
         written = 1;
     }
-    if (!written) memset(out, 0, V * sizeof(float));
+    if (!written)
+        memset(x, 0, V * sizeof(float));
+    else if (sum != x)
+        memcpy(x, sum, V * sizeof(float));
 }
+
+/* Rows of a task.  A task of few rows has few columns of their states, so that no thread is
+ * without; one of many has all, so that their gradients are read, and in mode bf16 rounded, once.
+ */
+enum { CHUNK_ROWS = 96 };
 
 static void chunk_states(struct siren_forest *f, int thread, int first, int n, atomic_long *cursor)
 {
     const struct siren_model *m = f->engine->model;
     struct backward *b = f->back;
+    int n_threads = siren_pool_threads(f->engine->pool);
     size_t d = (size_t)m->config.d_model, V = (size_t)m->config.n_vocab;
-    int n_panels = ((int)d + 15) / 16, tasks = (n_panels + OUTPUT_PANELS - 1) / OUTPUT_PANELS;
-    for (long task; (task = siren_claim(cursor, tasks)) >= 0;) {
-        int p0 = (int)task * OUTPUT_PANELS, p1 = p0 + OUTPUT_PANELS;
+    int blocks = (n + CHUNK_ROWS - 1) / CHUNK_ROWS, n_panels = ((int)d + 15) / 16, group = n_panels;
+    if (blocks < n_threads)
+        group = OUTPUT_PANELS;
+    else
+        blocks = (blocks + n_threads - 1) / n_threads * n_threads;
+    int rows = (n + blocks - 1) / blocks, groups = (n_panels + group - 1) / group;
+    for (long task; (task = siren_claim(cursor, (long)blocks * groups)) >= 0;) {
+        int r0 = (int)task / groups * rows, p0 = (int)task % groups * group, p1 = p0 + group;
+        int more = n - r0 < rows ? n - r0 : rows;
+        if (more <= 0) continue;
         if (p1 > n_panels) p1 = n_panels;
         size_t c0 = (size_t)p0 * 16, c1 = (size_t)p1 * 16 < d ? (size_t)p1 * 16 : d;
-        f->engine->kernels->gemm_dx(b->dlogits, V, n, &m->head, p0, p1, b->output_rows + c0, d, 0,
-                                    f->scratch[thread].gemm);
-        add_rows(b->dstates, b->output_rows, f->logprob_compact + first, n, d, c0, c1);
+        float *states = b->output_rows + (size_t)r0 * d;
+        f->engine->kernels->gemm_dx(f->logprob_logits + (size_t)r0 * V, V, more, &m->head, p0, p1,
+                                    states + c0, d, 0, f->scratch[thread].gemm);
+        add_rows(b->dstates, states, f->logprob_compact + first + r0, more, d, c0, c1);
     }
 }
 
+/* Where one chunk holds all rows, states and logits are there from the forward pass. */
 static void logprob_outputs(struct siren_forest *f, int thread, atomic_long **cursor)
 {
     size_t V = (size_t)f->engine->model->config.n_vocab;
     struct siren_pool *pool = f->engine->pool;
-    for (int first = 0; first < f->n_logprob_rows; first += LOGPROB_ROWS) {
-        int n = f->n_logprob_rows - first < LOGPROB_ROWS ? f->n_logprob_rows - first : LOGPROB_ROWS;
-        if (thread == 0) gather_logprob_states(f, first, n);
-        siren_pool_barrier(pool);
-        logprob_chunk(f, thread, n, (*cursor)++);
-        siren_pool_barrier(pool);
+    for (int first = 0, n; first < f->n_logprob_rows; first += n) {
+        n = f->n_logprob_rows - first;
+        if (n > f->chunk_rows) n = f->chunk_rows;
+        if (n < f->n_logprob_rows) {
+            if (thread == 0) gather_logprob_states(f, first, n);
+            siren_pool_barrier(pool);
+            logprob_chunk(f, thread, n, *cursor);
+            siren_pool_barrier(pool);
+        }
+        ++*cursor;
         for (long i; (i = siren_claim(*cursor, n)) >= 0;)
-            row_gradient(f, &f->scratch[thread], first + (int)i, f->logprob_logits + (size_t)i * V,
-                         f->back->dlogits + (size_t)i * V);
+            row_gradient(f, &f->scratch[thread], first + (int)i, f->logprob_logits + (size_t)i * V);
         ++*cursor;
         siren_pool_barrier(pool);
         chunk_states(f, thread, first, n, (*cursor)++);

@@ -161,7 +161,7 @@ void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int n, 
     size_t d = (size_t)f->engine->model->config.d_model,
            V = (size_t)f->engine->model->config.n_vocab;
     if (!m) return;
-    struct product p = {f->back->dlogits, f->logprob_states, V, d, n};
+    struct product p = {f->logprob_logits, f->logprob_states, V, d, n};
     struct back_tasks tasks = {.cursor = cursor, .mine = siren_claim(cursor, INT32_MAX)};
     matrix_gradient(f, b, &p, m, &tasks);
     /* The states are overwritten next. */

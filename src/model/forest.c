@@ -8,6 +8,11 @@
 #include "base/alloc.h"
 #include "model/pass.h"
 
+/* Large chunks of rows share the decoding of the head's weights, and where one holds all rows the
+ * backward pass finds their logits in it.  128 MiB are those of the answers to a prompt, from a
+ * vocabulary of 50,000. */
+enum { LOGITS = 1 << 25, LEAST_ROWS = 48 };
+
 int siren_forest_create(struct siren_forest **out, struct siren_engine *engine,
                         struct siren_error *err)
 {
@@ -15,6 +20,8 @@ int siren_forest_create(struct siren_forest **out, struct siren_engine *engine,
     *out = f;
     if (!f) return siren_fail_memory(err, "forest", sizeof *f);
     f->engine = engine;
+    f->most_rows = LOGITS / (size_t)siren_model_config(engine->model)->n_vocab;
+    if (f->most_rows < LEAST_ROWS) f->most_rows = LEAST_ROWS;
     return SIREN_OK;
 }
 

@@ -12,6 +12,12 @@ static int by_compact(const void *a, const void *b, void *forest)
     return (x > y) - (x < y);
 }
 
+static int rows_of_chunk(int rows, size_t most)
+{
+    size_t chunks = ((size_t)rows + most - 1) / most;
+    return chunks ? (int)(((size_t)rows + chunks - 1) / chunks) : 0;
+}
+
 void order_logprobs(struct siren_forest *f)
 {
     int n = 0, rows = 0;
@@ -27,6 +33,7 @@ void order_logprobs(struct siren_forest *f)
     }
     f->logprob_first[rows] = n;
     f->n_logprob_rows = rows;
+    f->chunk_rows = rows_of_chunk(rows, f->most_rows);
 }
 
 /* -sum of p log p, p = exp(x - normalizer): eight partials by index modulo 8, in double. */
@@ -98,8 +105,9 @@ void emit_logprobs(struct pass_run *run, int thread)
 {
     struct siren_forest *f = run->forest;
     size_t V = (size_t)f->engine->model->config.n_vocab;
-    for (int first = 0; first < f->n_logprob_rows; first += LOGPROB_ROWS) {
-        int n = f->n_logprob_rows - first < LOGPROB_ROWS ? f->n_logprob_rows - first : LOGPROB_ROWS;
+    for (int first = 0, n; first < f->n_logprob_rows; first += n) {
+        n = f->n_logprob_rows - first;
+        if (n > f->chunk_rows) n = f->chunk_rows;
         if (thread == 0) {
             gather_logprob_states(f, first, n);
             atomic_store(&run->cursors[0], 0);

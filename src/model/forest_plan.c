@@ -572,8 +572,7 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
     f->x_active = compact ? take_floats(a, (size_t)f->n_active * d) : f->x;
     f->q_active = compact ? take_floats(a, (size_t)f->n_active * Q) : f->q;
     f->logit_rows = take_floats(a, n_logits * d);
-    size_t V = (size_t)c->n_vocab, n_rows = (size_t)f->n_logprob_rows;
-    if (n_rows > LOGPROB_ROWS) n_rows = LOGPROB_ROWS;
+    size_t V = (size_t)c->n_vocab, n_rows = (size_t)f->chunk_rows;
     f->logprob_states = take_floats(a, n_rows * d);
     f->logprob_logits = take_floats(a, n_rows * V);
     if (f->narrow) {
@@ -595,7 +594,7 @@ static void lay_out_run(struct siren_forest *f, struct arena *a)
         t.low = take_floats(a, B * low);
         t.dropped = drops ? take_floats(a, B * widest) : NULL;
         t.extra = f->tape && f->logprob_first[f->n_logprob_rows] > f->n_logprob_rows
-                      ? take_floats(a, V)
+                      ? take_floats(a, 2 * V)
                       : NULL;
         t.scaled = scales_logits(f) ? take_floats(a, V) : NULL;
         t.gemm = take_floats(a, gemm);

@@ -97,7 +97,7 @@ struct thread_scratch {
     float *gates;    /* (block, 2·F) gate and up panels in turn, where an adapter adds to them */
     float *low;      /* (block, panels of low) A x of a run of rows with one adapter */
     float *dropped;  /* (block, widest input) the input of an adapter after dropout */
-    float *extra;    /* (n_vocab) a second gradient of one row's logits */
+    float *extra;    /* (2, n_vocab) the gradients of one row's logits: their sum, another one */
     float *scaled;   /* (n_vocab) logits / temperature, where one is not 1 */
     float *gemm;
     float *attention;
@@ -177,8 +177,10 @@ struct siren_forest {
      * serves logprob_order[logprob_first[i]] …. */
     int n_logprob_rows;
     int *logprob_order, *logprob_first, *logprob_compact;
-    float *logprob_states; /* (LOGPROB_ROWS, d) */
-    float *logprob_logits; /* (LOGPROB_ROWS, n_vocab): of a chunk of rows */
+    size_t most_rows;      /* whose whole logits may be in memory at a time */
+    int chunk_rows;        /* … and are: all, or equal parts of them */
+    float *logprob_states; /* (chunk_rows, d) */
+    float *logprob_logits; /* (chunk_rows, n_vocab); the backward pass turns them to gradients */
     float *outputs;
     struct thread_scratch *scratch; /* (n_threads) */
     struct tape_layer *tape;        /* (n_layers) NULL: not recorded */
@@ -201,9 +203,6 @@ static inline float *page_data(const struct siren_forest *f, const struct page_r
                     : f->parity_stride * (size_t)(f->tape ? f->page_slot[layer] : layer & 1);
     return page->base + at + page->head_stride * (size_t)head;
 }
-
-/* Rows whose whole logits are in memory at a time. */
-enum { LOGPROB_ROWS = 48 };
 
 /* What the threads of one run share. */
 struct pass_run {

@@ -257,15 +257,12 @@ static void lay_out_backward(struct siren_forest *f, struct arena *a)
     struct backward *b = f->back;
     size_t T = (size_t)f->T, d = (size_t)c->d_model, active = (size_t)f->n_active, rows = 1;
     size_t heads = f->n_pages * (size_t)c->n_kv_heads;
-    size_t n_rows = (size_t)f->n_logprob_rows;
-    if (n_rows > LOGPROB_ROWS) n_rows = LOGPROB_ROWS;
     for (size_t i = 0; i < f->n_sets; i++)
         if ((size_t)f->sets[i].n_requests > rows) rows = (size_t)f->sets[i].n_requests;
-    if (n_rows > rows) rows = n_rows;
+    if ((size_t)f->chunk_rows > rows) rows = (size_t)f->chunk_rows;
     lay_out_groups(f, a);
     b->logprob_lse = take_floats(a, f->n_requests);
     b->dstates = take_floats(a, active * d);
-    b->dlogits = take_floats(a, n_rows * (size_t)c->n_vocab);
     b->output_rows = take_floats(a, rows * d);
     b->dx = take_floats(a, T * d);
     b->dx_active = active < T ? take_floats(a, active * d) : b->dx;
