@@ -2,8 +2,8 @@
 # Rewards of stage 1 beside each other (docs/results/grpo.md): scripts/experiments/rewards.sh FOLDER
 #
 # Twenty steps from the warm start with each reward, at a rate at which twenty steps move something,
-# then 400 rows of half B of valid, reasoned.  Last, twelve steps from the end of grpo.sh's run with
-# numbers outside the scale refused.  Some 80 minutes on two cores.
+# then 300 rows of half B of valid, reasoned.  Last, twelve steps from the end of grpo.sh's run with
+# numbers outside the scale refused.  Some 75 minutes on two cores.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 . "$(dirname "$0")/common.sh"
 films
@@ -21,7 +21,7 @@ reward() { # NAME OPTIONS…
     local name=$1
     shift
     learn "$name" stage0 --lr 1e-3 --warmup 3 --max-steps 20 "$@"
-    once "$name-valid" eval films.siren -m stage0 --adapter "$name/last" --split valid:B -n 400 \
+    once "$name-valid" eval films.siren -m stage0 --adapter "$name/adapter" --split valid:B -n 300 \
         --strategy "$strategy" --compute "$compute" --reasoning --samples 1 --max-tokens 200 \
         --name "$name CoT"
 }
