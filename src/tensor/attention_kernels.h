@@ -8,8 +8,9 @@
 /* How a mode multiplies.  What it multiplies is words of four bytes: floats, or pairs of bf16. */
 struct attention_products {
     int per_word; /* numbers in a word */
-    /* n numbers as words, with zeros behind them up to a multiple of 32; NULL: floats they stay. */
-    void (*round)(const float *x, int n, float *words);
+    /* Rows of n numbers as words, each with zeros behind it up to a multiple of 32 numbers; NULL:
+     * floats they stay. */
+    void (*round)(const float *x, size_t ldx, int R, int n, uint32_t *words);
     /* Dot products of R rows of words with the first `positions` of some pages; half pages whole.
      */
     void (*scores)(const float *q, size_t ldq, int R, const float *const *pages, int positions,
@@ -28,7 +29,7 @@ static const float *attention_words(const struct attention_products *m, const fl
     *ld = ldx;
     if (!m->round) return x;
     *ld = ((size_t)n + 31) / 32 * 16;
-    for (int r = 0; r < R; r++) m->round(x + (size_t)r * ldx, n, space + (size_t)r * *ld);
+    m->round(x, ldx, R, n, (uint32_t *)(void *)space);
     return space;
 }
 

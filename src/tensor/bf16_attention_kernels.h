@@ -10,11 +10,6 @@ static const uint32_t *bf16_words(const float *words)
     return (const uint32_t *)(const void *)words;
 }
 
-static void bf16_operand(const float *x, int n, float *words)
-{
-    bf16_rows(x, (size_t)n, 1, n, (uint32_t *)(void *)words);
-}
-
 static void bf16_scores(const float *q, size_t ldq, int R, const float *const *pages, int positions,
                         int D, float *s, size_t lds)
 {
@@ -47,7 +42,7 @@ static void bf16_values(const float *p, size_t ldp, int R, const float *const *p
 }
 
 static const struct attention_products attention_bf16 = {
-    .per_word = 2, .round = bf16_operand, .scores = bf16_scores, .values = bf16_values};
+    .per_word = 2, .round = bf16_rows, .scores = bf16_scores, .values = bf16_values};
 
 static void bf16_page_store(float *page_k, float *page_v, int D, int slot, const float *k,
                             const float *v)

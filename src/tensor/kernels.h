@@ -96,6 +96,27 @@ struct attention_pages {
     float *const *dk, *const *dv;                   /* [32][D] each */
 };
 
+/* What mode bf16 has functions of its own for; the table below says what they do. */
+typedef void gemm_fn(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
+                     int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch);
+typedef void gemm_swiglu_fn(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
+                            int pair1, float *h, size_t ldh, float *gates, size_t ldg,
+                            float *scratch);
+typedef void gemm_dx_fn(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
+                        int panel1, float *dx, size_t ldx, int add, float *scratch);
+typedef void page_store_fn(float *page_k, float *page_v, int D, int slot, const float *k,
+                           const float *v);
+typedef void attention_fn(const float *q, const size_t *q_offset, const int *counts, int R,
+                          const float *const *pages_k, const float *const *pages_v, int n_shared,
+                          const struct attention_branch *branches, int n_branches, int D,
+                          float scale, float *out, float *scratch);
+typedef void page_mirror_fn(const float *page_k, const float *page_v, int D, float *mirror_k,
+                            float *mirror_v);
+typedef void attention_backward_fn(const float *q, const float *dout, const size_t *q_offset,
+                                   const int *counts, int R, const struct attention_pages *pages,
+                                   int n_pages, int D, float scale, float *dq, int add,
+                                   float *scratch);
+
 /* ---- the table ----------------------------------------------------------- */
 struct kernels {
     enum isa isa;
@@ -112,16 +133,14 @@ struct kernels {
      * added to what Y holds (residual: y += result, one rounding).
      * bias (may be NULL; points at column 16·panel0) is added after the chain, before `add`.
      * scratch: gemm_scratch(w) floats, private to the caller's thread. */
-    void (*gemm)(const float *x, size_t ldx, int T, const struct packed *w, int panel0, int panel1,
-                 const float *bias, float *y, size_t ldy, int add, float *scratch);
+    gemm_fn *gemm;
 
     /* Gated FFN: w holds gate panels and up panels alternately (panel 2i gate, 2i+1 up, packed so
      * by the caller: columns 32i…32i+15 gate rows 16i…, 32i+16…32i+31 up rows 16i…).
      * h[t][16i + j] = silu(gate) · up, silu(x) = x / (1 + exp(-x)).  pairs [pair0, pair1); h points
      * at column 16·pair0.  gates (T, ldg; NULL: not wanted) takes gate and up before the
      * activation, in the columns of w, for swiglu_backward; it points at column 32·pair0. */
-    void (*gemm_swiglu)(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
-                        int pair1, float *h, size_t ldh, float *gates, size_t ldg, float *scratch);
+    gemm_swiglu_fn *gemm_swiglu;
 
     /* The activation of gemm_swiglu alone: gates (T, ldg) hold gate and up panels in turn (pairs of
      * 16 + 16 columns), h (T, ldh) takes 16 columns a pair.  Equal bits. */
@@ -159,8 +178,7 @@ struct kernels {
      * D is a multiple of 16 up to 512 (64, 80, 96, 128, …; a 32-wide MiniLM head too).  Unused
      * positions of a page must hold finite numbers (zero them at allocation). page_store writes one
      * position: k and v are D contiguous floats. */
-    void (*page_store)(float *page_k, float *page_v, int D, int slot, const float *k,
-                       const float *v);
+    page_store_fn *page_store;
     /* R query rows of one kv head against n_shared pages that all of them see and, where branches
      * are given, each branch's own pages after these (siblings in a forest: their ancestors' pages
      * are read once for all).  Branch b is the next branches[b].n_rows rows; its pages are
@@ -173,10 +191,7 @@ struct kernels {
      * Mode bf16 rounds q and p and takes both chains in pairs, as its gemm does; the sum is that of
      * the p before rounding.
      * scratch: attention_scratch(R, most pages that a row sees) floats. */
-    void (*attention)(const float *q, const size_t *q_offset, const int *counts, int R,
-                      const float *const *pages_k, const float *const *pages_v, int n_shared,
-                      const struct attention_branch *branches, int n_branches, int D, float scale,
-                      float *out, float *scratch);
+    attention_fn *attention;
 
     /* ---- backward ----
      * For a loss L, dY means dL/dY.  What a function reads must be finite.  Where `add` is given,
@@ -188,8 +203,7 @@ struct kernels {
      * [panel0, panel1) are 16 columns of X each, ceil(w->k / 16) in all, split best at even
      * numbers; dx points at column 16·panel0, and only columns < w->k are written.
      * scratch: gemm_dx_scratch(w) floats, private to the caller's thread. */
-    void (*gemm_dx)(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
-                    int panel1, float *dx, size_t ldx, int add, float *scratch);
+    gemm_dx_fn *gemm_dx;
     /* dW[n][k] (lddw) += sum_t dY[t][n] · X[t][k]: one chain over t from 0, then one addition, for
      * n in [n0, n1) and k in [0, K).  dy and dw are those of the whole matrix: its column n, row n.
      * Threads share out n; multiples of 96 are best.  scratch: gemm_dw_scratch() floats. */
@@ -222,8 +236,7 @@ struct kernels {
 
     /* A page's mirror, which the backward pass reads beside it: the page's keys in the layout of
      * values and its values in the layout of keys. */
-    void (*page_mirror)(const float *page_k, const float *page_v, int D, float *mirror_k,
-                        float *mirror_v);
+    page_mirror_fn *page_mirror;
     /* The gradient of `attention` without branches: R query rows of one kv head (tokens × heads of
      * its group) against n_pages pages.  q, q_offset, counts, pages and scale are those of the
      * forward; dout and dq are rows at q_offset, too.  With P = exp(s - m) · (1 / S), recomputed
@@ -236,9 +249,7 @@ struct kernels {
      * in their order: one task owns the pages' gradients.  dq may be q or dout.
      * Mode bf16 rounds q and dout in the scores and dS in dq; dk and dv are as in mode f32.
      * scratch: attention_backward_scratch(D, n_pages) floats. */
-    void (*attention_backward)(const float *q, const float *dout, const size_t *q_offset,
-                               const int *counts, int R, const struct attention_pages *pages,
-                               int n_pages, int D, float scale, float *dq, int add, float *scratch);
+    attention_backward_fn *attention_backward;
 
     /* For kernels_peak_gflops: `turns` turns of independent FMAs of so many operations. */
     float (*fma_loop)(long turns);
