@@ -1,9 +1,9 @@
 /* Attention over paged keys and values, generic in the instruction set and the mode.
  *
- * Rows go in tiles of up to TILE_ROWS.  Scores use the GEMM's tile (a half page of keys is a panel
- * of 16 positions, D its steps); the weighted sum of values is the same tile with positions as
- * steps, in mode f32 with its sums held in registers over all pages.  The softmax between them is
- * f32 in both modes. */
+ * Rows go in tiles of up to TILE_ROWS.  The two products (attention_products.h): scores are the
+ * GEMM's tile (a half page of keys is a panel of 16 positions, D its steps); the weighted sum of
+ * values is the same tile with positions as steps.  The softmax between them is f32 in both modes.
+ */
 
 /* How a mode multiplies.  What it multiplies is words of four bytes: floats, or pairs of bf16. */
 struct attention_products {
@@ -42,72 +42,6 @@ static void page_store(float *page_k, float *page_v, int D, int slot, const floa
         v16_store(page_v + (size_t)d * ATTENTION_PAGE + (size_t)slot * 16, v16_load(v + d));
 }
 
-/* o[r] = (o[r] if more) + sum over positions of p[r][j]·v[j], P panels of 16 dimensions. */
-typedef void values_fn(const float *p, size_t ldp, const float *const *pages, int positions,
-                       size_t first, int more, float *o, size_t ldo);
-
-V16 void values_tile(const int R, const int P, const float *p, size_t ldp,
-                     const float *const *pages, int positions, size_t first, int more, float *o,
-                     size_t ldo)
-{
-    v16 acc[TILE_ROWS * 4];
-    if (more) {
-        UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++) acc[r * P + i] =
-            v16_load(o + (size_t)r * ldo + 16 * i);
-    } else {
-        UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
-    }
-    for (; positions > 0; positions -= ATTENTION_PAGE, p += ATTENTION_PAGE) {
-        const float *v = *pages++ + first;
-        int n = positions < ATTENTION_PAGE ? positions : ATTENTION_PAGE;
-        for (int j = 0; j < n; j++, v += 16) {
-            v16 b[4];
-            UNROLL for (int i = 0; i < P; i++) b[i] = v16_load(v + i * 16 * ATTENTION_PAGE);
-            UNROLL for (int r = 0; r < R; r++)
-            {
-                v16 a = v16_set1(p[(size_t)r * ldp + (size_t)j]);
-                UNROLL for (int i = 0; i < P; i++) acc[r * P + i] =
-                    v16_fma(a, b[i], acc[r * P + i]);
-            }
-        }
-    }
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++)
-        v16_store(o + (size_t)r * ldo + 16 * i, acc[r * P + i]);
-}
-
-#define VALUES(R, P)                                                                               \
-    static void values_##R##_##P(const float *p, size_t ldp, const float *const *pages,            \
-                                 int positions, size_t first, int more, float *o, size_t ldo)      \
-    {                                                                                              \
-        values_tile(R, P, p, ldp, pages, positions, first, more, o, ldo);                          \
-    }
-#define VALUES_BOTH(R) VALUES(R, 1) VALUES(R, 2)
-#define VALUES_ENTRY(R)                                                                            \
-    {                                                                                              \
-        values_##R##_1, values_##R##_2                                                             \
-    }
-
-/* clang-format off */
-VALUES_BOTH(1) VALUES_BOTH(2) VALUES_BOTH(3) VALUES_BOTH(4)
-#if TILE_ROWS >= 6
-VALUES_BOTH(5) VALUES_BOTH(6)
-#endif
-#if TILE_ROWS >= 12
-VALUES_BOTH(7) VALUES_BOTH(8) VALUES_BOTH(9) VALUES_BOTH(10) VALUES_BOTH(11) VALUES_BOTH(12)
-#endif
-
-static values_fn *const values_tiles[TILE_ROWS + 1][2] = {
-    {NULL, NULL}, VALUES_ENTRY(1), VALUES_ENTRY(2), VALUES_ENTRY(3), VALUES_ENTRY(4),
-#if TILE_ROWS >= 6
-    VALUES_ENTRY(5), VALUES_ENTRY(6),
-#endif
-#if TILE_ROWS >= 12
-    VALUES_ENTRY(7), VALUES_ENTRY(8), VALUES_ENTRY(9), VALUES_ENTRY(10), VALUES_ENTRY(11),
-    VALUES_ENTRY(12),
-#endif
-};
-/* clang-format on */
-
 /* s (raw dot products, `padded` of them) becomes exp(s·scale - max) for the first `count`
  * positions and 0 for the others (up to the register's end); the sum of the 16 partials is
  * returned. */
@@ -134,31 +68,32 @@ static float softmax_row(float *s, int count, int padded, float scale)
     return v16_sum(sum);
 }
 
-static void attention_scores(const float *q, size_t ldq, int R, const float *const *pages,
-                             int positions, int D, float *s, size_t lds)
-{
-    size_t half = (size_t)D * 16;
-    for (; positions > 0; positions -= ATTENTION_PAGE, pages++, s += ATTENTION_PAGE)
-        for (int h = 0, n; h < 2 && 16 * h < positions; h += n) {
-            n = TILE_PANELS == 2 && positions > 16 ? 2 : 1;
-            tiles[R][n - 1](q, ldq, *pages + (size_t)h * half, half, D, 1, s + 16 * h, lds);
-        }
-}
-
-static void attention_values(const float *p, size_t ldp, int R, const float *const *pages,
-                             int positions, int D, int more, float *o)
-{
-    int panels = D / 16;
-    for (int i = 0; i < panels;) {
-        int n = panels - i < TILE_PANELS ? panels - i : TILE_PANELS;
-        values_tiles[R][n - 1](p, ldp, pages, positions, (size_t)i * 16 * ATTENTION_PAGE, more,
-                               o + 16 * i, (size_t)D);
-        i += n;
-    }
-}
+#define PRODUCT(NAME) f32_##NAME
+#define PRODUCT_TARGET
+#define PRODUCT_WORDS 1
+#define product_word float
+#define product_vector v16
+#define product_load v16_load
+#define product_all v16_set1
+#define product_step(sums, a, b) v16_fma(a, b, sums)
+#define product_tiles tiles
+#define product_begin() 0
+#define product_end(state) (void)(state)
+#include "tensor/attention_products.h"
+#undef PRODUCT
+#undef PRODUCT_TARGET
+#undef PRODUCT_WORDS
+#undef product_word
+#undef product_vector
+#undef product_load
+#undef product_all
+#undef product_step
+#undef product_tiles
+#undef product_begin
+#undef product_end
 
 static const struct attention_products attention_f32 = {
-    .per_word = 1, .scores = attention_scores, .values = attention_values};
+    .per_word = 1, .scores = f32_scores, .values = f32_values};
 
 /* Rows row … row+n-1 of the call, and where they stand among the branches. */
 struct attention_part {

@@ -5,40 +5,22 @@
  * products take them.  Keys [2][D/2][16] are pairs along D, values [D/16][16][16] pairs of
  * positions. */
 
+#define PRODUCT(NAME) bf16_##NAME
+#define PRODUCT_TARGET BF16_TARGET
+#define PRODUCT_WORDS 2
+#define product_word uint32_t
+#define product_vector v16i
+#define product_load v16i_load
+#define product_all v16i_set1
+#define product_step v16_dot2
+#define product_tiles bf16_tiles
+#define product_begin bf16_begin
+#define product_end bf16_end
+#include "tensor/attention_products.h"
+
 static const uint32_t *bf16_words(const float *words)
 {
     return (const uint32_t *)(const void *)words;
-}
-
-static void bf16_scores(const float *q, size_t ldq, int R, const float *const *pages, int positions,
-                        int D, float *s, size_t lds)
-{
-    size_t half = (size_t)D / 2 * 16;
-    unsigned state = bf16_begin();
-    for (; positions > 0; positions -= ATTENTION_PAGE, pages++, s += ATTENTION_PAGE)
-        for (int h = 0, n; h < 2 && 16 * h < positions; h += n) {
-            n = TILE_PANELS == 2 && positions > 16 ? 2 : 1;
-            bf16_tiles[R][n - 1](bf16_words(q), ldq, bf16_words(*pages) + (size_t)h * half, half,
-                                 D / 2, 1, s + 16 * h, lds);
-        }
-    bf16_end(state);
-}
-
-/* Positions behind the last one count nothing: their p is zero. */
-static void bf16_values(const float *p, size_t ldp, int R, const float *const *pages, int positions,
-                        int D, int more, float *o)
-{
-    const size_t panel = ATTENTION_PAGE / 2 * 16;
-    unsigned state = bf16_begin();
-    for (; positions > 0; positions -= ATTENTION_PAGE, pages++, p += ATTENTION_PAGE / 2, more = 1) {
-        int pairs = positions < ATTENTION_PAGE ? (positions + 1) / 2 : ATTENTION_PAGE / 2;
-        for (int i = 0, n; i < D / 16; i += n) {
-            n = D / 16 - i < TILE_PANELS ? 1 : TILE_PANELS;
-            bf16_tiles[R][n - 1](bf16_words(p), ldp, bf16_words(*pages) + (size_t)i * panel, panel,
-                                 pairs, !more, o + 16 * i, (size_t)D);
-        }
-    }
-    bf16_end(state);
 }
 
 static const struct attention_products attention_bf16 = {

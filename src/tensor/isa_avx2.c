@@ -21,6 +21,7 @@
 #define FEW_MOST_BLOCKS 4
 #define BF16_FEW 4
 #define BF16_WIDE(R) ((R) == 1 ? 2 : 1)
+#define ATTENTION_WIDE 0
 #define FMA_CHAINS 6
 #define UNROLL _Pragma("GCC unroll 32")
 

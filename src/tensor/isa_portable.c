@@ -21,6 +21,7 @@
 #define FEW_MOST_BLOCKS 4
 #define BF16_FEW 4
 #define BF16_WIDE(R) 2
+#define ATTENTION_WIDE 0
 #define FMA_CHAINS 4
 #define UNROLL
 
