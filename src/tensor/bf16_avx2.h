@@ -67,10 +67,21 @@ V16 v16i bf16_load_pairs(const void *p)
                         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at + 3)), 16))};
     return v;
 }
-V16 void bf16_round_row(const float *x, uint32_t *out)
+V16 __m256i bf16_round_neighbours(v16 v)
 {
-    for (int i = 0; i < 16; i++)
-        out[i] = (uint32_t)float_to_bfloat(x[2 * i + 1]) << 16 | float_to_bfloat(x[2 * i]);
+    __m256i low = _mm256_srli_epi32(bf16_round(v.a), 16);
+    __m256i high = _mm256_srli_epi32(bf16_round(v.b), 16);
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(low, high), 0xd8);
+}
+V16 v16i bf16_round_two(v16 first, v16 second)
+{
+    v16i v = {bf16_round_neighbours(first), bf16_round_neighbours(second)};
+    return v;
+}
+V16 v16i bf16_load_two(const void *first, const void *second)
+{
+    v16i v = {_mm256_loadu_si256(first), _mm256_loadu_si256(second)};
+    return v;
 }
 
 /* DAZ and FTZ; the tiles are functions of their own, so no arithmetic moves across. */

@@ -13,6 +13,7 @@
  *   v16_dot2(s, a, b)     the step above for 16 columns; pairs are uint32, odd element high
  *   bf16_round_pairs(even, odd)   two vectors rounded and joined
  *   bf16_load_pairs(p)            … of a panel that is bf16 already
+ *   bf16_round_two(first, second), bf16_load_two(p, q)   as pairs of neighbours, one behind the other
  *   bf16_begin(), bf16_end()      around the products: the state in which denormals are zeros */
 
 typedef void bf16_tile_fn(const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride,
@@ -88,7 +89,8 @@ BF16_TARGET static void bf16_rows(const float *x, size_t ldx, int T, int K, uint
     size_t pairs = bf16_row_pairs(K);
     for (int t = 0; t < T; t++, x += ldx, out += pairs) {
         size_t k = 0;
-        for (; k + 32 <= (size_t)K; k += 32) bf16_round_row(x + k, out + k / 2);
+        for (; k + 32 <= (size_t)K; k += 32)
+            v16i_store(out + k / 2, bf16_round_two(v16_load(x + k), v16_load(x + k + 16)));
         for (; k < (size_t)K; k += 2) {
             uint32_t even = float_to_bfloat(x[k]);
             uint32_t odd = k + 1 < (size_t)K ? float_to_bfloat(x[k + 1]) : 0;
@@ -167,22 +169,66 @@ BF16_TARGET static void bf16_decode(const struct packed *w, int panel, int k0, i
     }
 }
 
-/* bf16_decode_transposed() of a bf16 W, which needs no rounding: the words of a step are pairs
- * along n already, so that 32 steps of k by 16 columns n are one 16 × 16 matrix of words to be
- * turned: 16 steps of an even panel of Wᵀ, beside each its 16 of the odd one. */
-BF16_TARGET static void bf16_turn(const struct packed *w, int panel, int P, int n0, int steps,
-                                  uint32_t *out, size_t stride)
+/* Steps k0 … k0+31 of a panel without blocks as a 16 × 16 matrix of words, row i: the eight pairs of
+ * neighbouring columns of step k0 + i, then those of step k0 + i + 16. */
+BF16_TARGET V16 void bf16_across_plain(const int kind, const unsigned char *panel, int k0,
+                                       uint32_t *words)
 {
-    float part[256] __attribute__((aligned(64))), turned[256] __attribute__((aligned(64)));
-    int k0 = panel / 2 * 32;
-    memset(part, 0, sizeof part); /* steps beyond K stay zeros */
-    for (int n = 0; n < steps; n += 16) {
-        const unsigned char *data = packed_panel(w, (n0 + n) / 16) + (size_t)k0 * 32;
-        for (int k = 0; k < 32 && k0 + k < w->k; k++)
-            memcpy(part + k % 16 * 16 + k / 16 * 8, data + (size_t)k * 32, 32);
-        v16_transpose(part, 16, turned, 16);
-        for (int p = 0; p < P; p++)
-            memcpy(out + (size_t)p * stride + (size_t)n * 8, turned + (panel % 2 + p) * 128, 512);
+    for (int i = 0, k = k0; i < 16; i++, k++) {
+        v16i two = kind == PACKED_BF16
+                       ? bf16_load_two(panel + (size_t)k * 32, panel + (size_t)(k + 16) * 32)
+                       : bf16_round_two(decode_step(kind, panel, k), decode_step(kind, panel, k + 16));
+        v16i_store(words + 16 * i, two);
+    }
+}
+BF16_TARGET V16 void bf16_across_q4(const int kind, const struct q4_block *b, uint32_t *words)
+{
+    v16 d = v16_load(b->d), m = v16_load(b->m);
+    for (int g = 0; g < 2; g++, words += 128) {
+        v16i q = v16i_load(b->q[g]), q16 = v16i_load(b->q[g + 2]);
+        UNROLL for (int j = 0; j < 8; j++) v16i_store(
+            words + 16 * j,
+            bf16_round_two(decode_q4(kind, q, j, d, m), decode_q4(kind, q16, j, d, m)));
+    }
+}
+BF16_TARGET V16 void bf16_across_q8(const struct q8_block *b, uint32_t *words)
+{
+    v16 d = v16_load(b[0].d), m = v16_load(b[0].m), d16 = v16_load(b[1].d), m16 = v16_load(b[1].m);
+    for (int i = 0; i < 16; i++)
+        v16i_store(words + 16 * i, bf16_round_two(v16_fma(d, v16_from_i8(b[0].q[i]), m),
+                                                  v16_fma(d16, v16_from_i8(b[1].q[i]), m16)));
+}
+
+/* That matrix of any panel; steps beyond K are zeros. */
+BF16_TARGET V16 void bf16_across(const int kind, const struct packed *w, int panel, int k0,
+                                 uint32_t *words)
+{
+    const unsigned char *data = packed_panel(w, panel);
+    if (k0 + 32 > w->k) { /* no blocks: their K is a multiple of 32 */
+        float part[32 * 16] __attribute__((aligned(64))) = {0};
+        decode_panel(w, panel, k0, w->k, part);
+        bf16_across_plain(PACKED_F32, (const unsigned char *)part, 0, words);
+    } else if (kind == PACKED_Q8) {
+        bf16_across_q8((const struct q8_block *)(const void *)data + k0 / Q8_STEPS, words);
+    } else if (kind == PACKED_Q4 || kind == PACKED_Q4S) {
+        bf16_across_q4(kind, (const struct q4_block *)(const void *)data + k0 / Q4_STEPS, words);
+    } else {
+        bf16_across_plain(kind, data, k0, words);
+    }
+}
+
+/* bf16_decode_transposed() of one kind.  Words are turned as pairs, so rounding comes first and one
+ * turn serves two panels. */
+BF16_TARGET V16 void bf16_turn(const int kind, const struct packed *w, int panel, int P, int n0,
+                               int steps, uint32_t *out, size_t stride)
+{
+    uint32_t words[256] __attribute__((aligned(64))), spare[128];
+    for (int n = 0; n < steps; n += 16, out += 128) {
+        uint32_t *even = panel % 2 ? spare : out;
+        uint32_t *odd = panel % 2 ? out : P == 2 ? out + stride : spare;
+        bf16_across(kind, w, (n0 + n) / 16, panel / 2 * 32, words);
+        v16_transpose_apart((const float *)(const void *)words, 16, (float *)(void *)even,
+                            (float *)(void *)odd, 16);
     }
 }
 
@@ -192,22 +238,25 @@ BF16_TARGET static void bf16_turn(const struct packed *w, int panel, int P, int 
 BF16_TARGET static void bf16_decode_transposed(const struct packed *w, int panel, int P, int n0,
                                                int steps, uint32_t *out, size_t stride)
 {
-    float part[32 * 16] __attribute__((aligned(64))), turned[256] __attribute__((aligned(64)));
-    if (w->kind == PACKED_BF16) {
-        bf16_turn(w, panel, P, n0, steps, out, stride);
-        return;
-    }
-    int k0 = panel / 2 * 32, more = w->k - k0 < 32 ? w->k - k0 : 32;
-    if (more < 32) memset(part, 0, sizeof part);
-    for (int n = 0; n < steps; n += 16) {
-        decode_panel(w, (n0 + n) / 16, k0, k0 + more, part);
-        for (int p = 0; p < P; p++) {
-            uint32_t *to = out + (size_t)p * stride + (size_t)n * 8;
-            v16_transpose(part + 256 * (panel % 2 + p), 16, turned, 16);
-            for (int j = 0; j < 8; j++)
-                v16i_store(to + 16 * j, bf16_round_pairs(v16_load(turned + 32 * j),
-                                                         v16_load(turned + 32 * j + 16)));
-        }
+    switch (w->kind) {
+    case PACKED_F32:
+        bf16_turn(PACKED_F32, w, panel, P, n0, steps, out, stride);
+        break;
+    case PACKED_F16:
+        bf16_turn(PACKED_F16, w, panel, P, n0, steps, out, stride);
+        break;
+    case PACKED_BF16:
+        bf16_turn(PACKED_BF16, w, panel, P, n0, steps, out, stride);
+        break;
+    case PACKED_Q4:
+        bf16_turn(PACKED_Q4, w, panel, P, n0, steps, out, stride);
+        break;
+    case PACKED_Q4S:
+        bf16_turn(PACKED_Q4S, w, panel, P, n0, steps, out, stride);
+        break;
+    case PACKED_Q8:
+        bf16_turn(PACKED_Q8, w, panel, P, n0, steps, out, stride);
+        break;
     }
 }
 

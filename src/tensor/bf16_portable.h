@@ -61,11 +61,23 @@ V16 v16i bf16_load_pairs(const void *p)
     V16_EACH v.u[i] = (uint32_t)h[16 + i] << 16 | h[i];
     return v;
 }
-/* 32 neighbours as 16 pairs. */
-V16 void bf16_round_row(const float *x, uint32_t *out)
+/* Pairs of neighbours: eight of the first vector, then eight of the second. */
+V16 v16i bf16_round_two(v16 first, v16 second)
 {
-    for (int i = 0; i < 16; i++)
-        out[i] = (uint32_t)float_to_bfloat(x[2 * i + 1]) << 16 | float_to_bfloat(x[2 * i]);
+    v16i v;
+    for (int i = 0; i < 16; i++) {
+        const float *f = i < 8 ? first.f + 2 * i : second.f + 2 * (i - 8);
+        v.u[i] = (uint32_t)float_to_bfloat(f[1]) << 16 | float_to_bfloat(f[0]);
+    }
+    return v;
+}
+/* The same of two steps of a panel of bf16, which need no rounding. */
+V16 v16i bf16_load_two(const void *first, const void *second)
+{
+    v16i v;
+    memcpy(v.u, first, 32);
+    memcpy(v.u + 8, second, 32);
+    return v;
 }
 
 static inline unsigned bf16_begin(void)

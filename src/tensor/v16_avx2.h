@@ -151,11 +151,13 @@ V16 void v8_transpose_half(const float *in, size_t ldin, float *out, size_t ldou
     _mm256_storeu_ps(out + 2 * ldout, _mm256_castpd_ps(_mm256_unpacklo_pd(c, d)));
     _mm256_storeu_ps(out + 3 * ldout, _mm256_castpd_ps(_mm256_unpackhi_pd(c, d)));
 }
-V16 void v16_transpose(const float *in, size_t ldin, float *out, size_t ldout)
+V16 void v16_transpose_apart(const float *in, size_t ldin, float *out, float *out8, size_t ldout)
 {
     for (size_t i = 0; i < 16; i += 8)
-        for (size_t j = 0; j < 16; j += 4)
+        for (size_t j = 0; j < 8; j += 4) {
             v8_transpose_half(in + i * ldin + j, ldin, out + j * ldout + i, ldout);
+            v8_transpose_half(in + i * ldin + j + 8, ldin, out8 + j * ldout + i, ldout);
+        }
 }
 
 V16 v16i v16i_load(const void *p)

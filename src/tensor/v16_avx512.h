@@ -108,7 +108,7 @@ V16 float v16_highest(v16 v)
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_shuffle_ps(b, b, 1)));
 }
 /* Four rows at a time into columns of four, then the 4 × 4 quarters of registers. */
-V16 void v16_transpose(const float *in, size_t ldin, float *out, size_t ldout)
+V16 void v16_transpose_apart(const float *in, size_t ldin, float *out, float *out8, size_t ldout)
 {
     v16 u[4][4]; /* [group of four rows][column modulo 4] */
     _Pragma("GCC unroll 4") for (int g = 0; g < 4; g++, in += 4 * ldin)
@@ -124,7 +124,7 @@ V16 void v16_transpose(const float *in, size_t ldin, float *out, size_t ldout)
         u[g][2] = _mm512_castpd_ps(_mm512_unpacklo_pd(ab2, cd2));
         u[g][3] = _mm512_castpd_ps(_mm512_unpackhi_pd(ab2, cd2));
     }
-    _Pragma("GCC unroll 4") for (int c = 0; c < 4; c++, out += ldout)
+    _Pragma("GCC unroll 4") for (int c = 0; c < 4; c++, out += ldout, out8 += ldout)
     {
         v16 even = _mm512_shuffle_f32x4(u[0][c], u[1][c], 0x88);
         v16 even2 = _mm512_shuffle_f32x4(u[2][c], u[3][c], 0x88);
@@ -132,8 +132,8 @@ V16 void v16_transpose(const float *in, size_t ldin, float *out, size_t ldout)
         v16 odd2 = _mm512_shuffle_f32x4(u[2][c], u[3][c], 0xdd);
         v16_store(out, _mm512_shuffle_f32x4(even, even2, 0x88));
         v16_store(out + 4 * ldout, _mm512_shuffle_f32x4(odd, odd2, 0x88));
-        v16_store(out + 8 * ldout, _mm512_shuffle_f32x4(even, even2, 0xdd));
-        v16_store(out + 12 * ldout, _mm512_shuffle_f32x4(odd, odd2, 0xdd));
+        v16_store(out8, _mm512_shuffle_f32x4(even, even2, 0xdd));
+        v16_store(out8 + 4 * ldout, _mm512_shuffle_f32x4(odd, odd2, 0xdd));
     }
 }
 

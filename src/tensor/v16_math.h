@@ -1,4 +1,4 @@
-/* exp and erf on v16: the same operations in the same order on every set.
+/* exp and erf on v16, and what else follows from the operations of v16_*.h, the same on every set.
  * Polynomials are minimax fits (tests/reference/polynomials.py). */
 
 /* exp(x) to about 0.6 ulp; below -104 zero, above 88.8 infinity, NaN stays.
@@ -39,4 +39,10 @@ V16 v16 v16_erf(v16 x)
     q = v16_fma(q, b, v16_set1(3.537333105e-04f));
     q = v16_sub(v16_set1(1.0f), v16_exp(v16_neg(q)));
     return v16_if_less(a, v16_set1(1.0f), p, v16_copysign(q, x));
+}
+
+/* out[j·ldout + i] = in[i·ldin + j], 16 × 16; the two do not overlap. */
+V16 void v16_transpose(const float *in, size_t ldin, float *out, size_t ldout)
+{
+    v16_transpose_apart(in, ldin, out, out + 8 * ldout, ldout);
 }

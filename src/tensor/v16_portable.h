@@ -139,11 +139,15 @@ V16 float v16_highest(v16 v)
         for (int i = 0; i < step; i++) v.f[i] = v.f[i] > v.f[i + step] ? v.f[i] : v.f[i + step];
     return v.f[0];
 }
-/* out[j·ldout + i] = in[i·ldin + j], 16 × 16; the two do not overlap. */
-V16 void v16_transpose(const float *in, size_t ldin, float *out, size_t ldout)
+/* out[j·ldout + i] = in[i·ldin + j], 16 × 16, rows j >= 8 from out8 on; they do not overlap with in.
+ */
+V16 void v16_transpose_apart(const float *in, size_t ldin, float *out, float *out8, size_t ldout)
 {
     for (size_t i = 0; i < 16; i++)
-        for (size_t j = 0; j < 16; j++) out[j * ldout + i] = in[i * ldin + j];
+        for (size_t j = 0; j < 8; j++) {
+            out[j * ldout + i] = in[i * ldin + j];
+            out8[j * ldout + i] = in[i * ldin + j + 8];
+        }
 }
 
 V16 v16i v16i_load(const void *p)
