@@ -144,9 +144,10 @@ void lora_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
                     enum lora_group group, const struct rows *v, const float *dy, size_t ldy,
                     struct back_tasks *tasks);
 
-/* lora.c: dropout of one row of `width` numbers, `row` of the pass; deterministic. */
+/* lora.c: one row x of `width` numbers, `row` of the pass, after dropout, to out (x itself, or
+ * elsewhere); deterministic. */
 void lora_drop(const struct siren_forest *f, const struct siren_adapter *adapter, int layer,
-               enum lora_group group, int row, float *x, size_t width);
+               enum lora_group group, int row, const float *x, float *out, size_t width);
 int lora_drops(const struct siren_forest *f, const struct siren_adapter *adapter);
 
 /* forest_run.c: parts of the forward pass of one layer, from its input on the tape: rows [r0, r0 +

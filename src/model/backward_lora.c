@@ -50,9 +50,12 @@ static void keep_input(struct siren_forest *f, struct thread_scratch *t, int lay
     size_t width = f->back->low_width, K = (size_t)a->k;
     float *x = tape->in + (size_t)i * tape->ld, *low = tape->low + (size_t)i * width;
     for (int j = 0; j < n; j++) {
+        const float *from = in + (size_t)j * ldin;
         float *row = x + (size_t)j * tape->ld;
-        memcpy(row, in + (size_t)j * ldin, K * sizeof(float));
-        if (lora_drops(f, adapter)) lora_drop(f, adapter, layer, group, row_of(v, i + j), row, K);
+        if (lora_drops(f, adapter))
+            lora_drop(f, adapter, layer, group, row_of(v, i + j), from, row, K);
+        else
+            memcpy(row, from, K * sizeof(float));
     }
     f->engine->kernels->gemm(x, tape->ld, n, a, 0, a->n_panels, NULL, low, width, 0, t->gemm);
     for (int j = 0; j < n; j++)
@@ -74,8 +77,9 @@ static void add_dx(struct siren_forest *f, struct thread_scratch *t, struct back
     }
     k->gemm_dx(dlow, width, n, a, 0, panels, b->masked, K, 0, t->gemm);
     for (int j = 0; j < n; j++) {
-        lora_drop(f, adapter, layer, group, row_of(v, i + j), b->masked + (size_t)j * K, K);
-        k->add(dx + (size_t)j * lddx, b->masked + (size_t)j * K, K);
+        float *row = b->masked + (size_t)j * K;
+        lora_drop(f, adapter, layer, group, row_of(v, i + j), row, row, K);
+        k->add(dx + (size_t)j * lddx, row, K);
     }
 }
 

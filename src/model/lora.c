@@ -127,19 +127,34 @@ static uint64_t mix(uint64_t state)
     return z ^ (z >> 31);
 }
 
-/* Sixteen bits a number, four numbers a hash: what is below the probability is dropped. */
-void lora_drop(const struct siren_forest *f, const struct siren_adapter *adapter, int layer,
-               enum lora_group group, int row, float *x, size_t width)
+enum { DROP_BLOCK = 64 };
+
+/* Sixteen bits a number, four numbers a hash: what is below the probability is dropped.  (The
+ * compiler makes vectors of both loops: the Makefile asks for it.) */
+static void drop_block(uint64_t key, uint32_t threshold, float keep, const float *x, float *out)
 {
-    uint64_t threshold = (uint64_t)((double)adapter->config.dropout * 65536 + 0.5);
+    uint16_t bits[DROP_BLOCK];
+    for (size_t i = 0; i < DROP_BLOCK / 4; i++) {
+        uint64_t hash = mix(key + 4 * i);
+        for (size_t j = 0; j < 4; j++) bits[4 * i + j] = (uint16_t)(hash >> 16 * j);
+    }
+    for (size_t i = 0; i < DROP_BLOCK; i++) out[i] = bits[i] < threshold ? 0.0f : x[i] * keep;
+}
+
+void lora_drop(const struct siren_forest *f, const struct siren_adapter *adapter, int layer,
+               enum lora_group group, int row, const float *x, float *out, size_t width)
+{
+    uint32_t threshold = (uint32_t)((double)adapter->config.dropout * 65536 + 0.5);
     uint64_t stream = f->training.dropout_step << 16 ^ (uint64_t)(layer * LORA_GROUPS + (int)group);
     uint64_t key = siren_random_bits(adapter->config.seed, stream, (uint64_t)row);
-    float keep = (float)(65536.0 / (65536.0 - (double)threshold));
-    for (size_t i = 0; i < width; i += 4) {
-        uint64_t bits = mix(key + i);
-        for (size_t j = i; j < width && j < i + 4; j++, bits >>= 16)
-            x[j] = (bits & 0xffff) < threshold ? 0 : x[j] * keep;
-    }
+    float keep = (float)(65536.0 / (65536.0 - (double)threshold)), rest[DROP_BLOCK] = {0};
+    size_t i = 0;
+    for (; i + DROP_BLOCK <= width; i += DROP_BLOCK)
+        drop_block(key + i, threshold, keep, x + i, out + i);
+    if (i == width) return;
+    memcpy(rest, x + i, (width - i) * sizeof *rest);
+    drop_block(key + i, threshold, keep, rest, rest);
+    memcpy(out + i, rest, (width - i) * sizeof *rest);
 }
 
 /* ---- in a pass ---- */
@@ -220,11 +235,9 @@ void lora_add(const struct siren_forest *f, struct thread_scratch *t, int layer,
         size_t ldx = ldin;
         if (lora_drops(f, adapter)) {
             ldx = (size_t)a->k;
-            for (int j = 0; j < run.n; j++) {
-                memcpy(t->dropped + (size_t)j * ldx, x + (size_t)j * ldin, ldx * sizeof(float));
-                lora_drop(f, adapter, layer, group, row_of(v, i + j), t->dropped + (size_t)j * ldx,
-                          ldx);
-            }
+            for (int j = 0; j < run.n; j++)
+                lora_drop(f, adapter, layer, group, row_of(v, i + j), x + (size_t)j * ldin,
+                          t->dropped + (size_t)j * ldx, ldx);
             x = t->dropped;
         }
         f->engine->kernels->gemm(x, ldx, run.n, a, 0, a->n_panels, NULL, t->low, run.width, 0,
