@@ -130,15 +130,17 @@ static uint64_t mix(uint64_t state)
 enum { DROP_BLOCK = 64 };
 
 /* Sixteen bits a number, four numbers a hash: what is below the probability is dropped.  (The
- * compiler makes vectors of both loops: the Makefile asks for it.) */
+ * compiler makes vectors of the loops: the Makefile asks for it.) */
 static void drop_block(uint64_t key, uint32_t threshold, float keep, const float *x, float *out)
 {
     uint16_t bits[DROP_BLOCK];
+    float scaled[DROP_BLOCK];
     for (size_t i = 0; i < DROP_BLOCK / 4; i++) {
         uint64_t hash = mix(key + 4 * i);
         for (size_t j = 0; j < 4; j++) bits[4 * i + j] = (uint16_t)(hash >> 16 * j);
     }
-    for (size_t i = 0; i < DROP_BLOCK; i++) out[i] = bits[i] < threshold ? 0.0f : x[i] * keep;
+    for (size_t i = 0; i < DROP_BLOCK; i++) scaled[i] = x[i] * keep;
+    for (size_t i = 0; i < DROP_BLOCK; i++) out[i] = bits[i] < threshold ? 0.0f : scaled[i];
 }
 
 void lora_drop(const struct siren_forest *f, const struct siren_adapter *adapter, int layer,
