@@ -1,7 +1,6 @@
 /* The backward pass, layer by layer. */
 #include "model/backward.h"
 
-#include <math.h>
 #include <string.h>
 
 /* Of one layer: the two of computing it again, and three of its backward. */
@@ -129,119 +128,19 @@ static void phase_blocks(struct siren_forest *f, int thread, int layer, const st
     }
 }
 
-/* ---- attention ---- */
-
-/* The same kv head of each page, `size` floats or words. */
-static float *of_page(const struct siren_forest *f, float *base, int page, int head, size_t size)
-{
-    size_t heads = (size_t)f->engine->model->config.n_kv_heads;
-    return base + ((size_t)page * heads + (size_t)head) * size;
-}
-
-/* dK, dV: [2][32][D]. */
-static float *page_gradient(const struct siren_forest *f, int page, int head)
-{
-    size_t size = 2 * ATTENTION_PAGE * (size_t)f->engine->model->config.head_dim;
-    return of_page(f, f->back->page_gradients, page, head, size);
-}
-
-/* The segment's pages in the scratch's lists; its own ones are mirrored, and their gradients 0. */
-static void list_back_pages(struct siren_forest *f, struct back_scratch *b, int layer, int head,
-                            const struct segment *s)
-{
-    const struct siren_config *c = &f->engine->model->config;
-    const struct kernels *k = f->engine->kernels;
-    size_t gradients = ATTENTION_PAGE * (size_t)c->head_dim, words = page_words(k, c->head_dim);
-    int own = s->start / ATTENTION_PAGE;
-    for (int p = 0; p < s->n_pages; p++) {
-        int page = f->page_table[s->table + p];
-        float *mirror = of_page(f, f->back->page_mirrors, page, head, 2 * words);
-        float *gradient = page_gradient(f, page, head);
-        b->k[p] = page_data(f, &f->pages[page], layer, head);
-        b->v[p] = b->k[p] + words;
-        b->mirror_k[p] = mirror;
-        b->mirror_v[p] = mirror + words;
-        b->dk[p] = gradient;
-        b->dv[p] = gradient + gradients;
-        if (p < own) continue;
-        k->page_mirror(b->k[p], b->v[p], c->head_dim, mirror, mirror + words);
-        memset(gradient, 0, 2 * gradients * sizeof(float));
-    }
-}
-
-/* The segment's rows of the view. */
-static void view_range(const struct rows *v, const struct segment *s, int *from, int *to)
-{
-    *from = s->row;
-    *to = s->row + (int)s->n_ids;
-    if (!v->list) return;
-    int i = 0, r0 = *from, r1 = *to;
-    while (i < v->n && v->list[i] < r0) i++;
-    *from = i;
-    while (i < v->n && v->list[i] < r1) i++;
-    *to = i;
-}
-
-static void segment_attention(struct siren_forest *f, struct back_scratch *b, int layer, int head,
-                              const struct rows *v, const struct segment *s)
-{
-    const struct siren_config *c = &f->engine->model->config;
-    int group = c->n_heads / c->n_kv_heads, from, to, most = BACK_ATTENTION_ROWS / group;
-    size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c);
-    if (most < 1) most = 1;
-    list_back_pages(f, b, layer, head, s);
-    const struct attention_pages pages = {b->k, b->v, b->mirror_k, b->mirror_v, b->dk, b->dv};
-    view_range(v, s, &from, &to);
-    for (int i = from, n; i < to; i += n) {
-        n = to - i < most ? to - i : most;
-        for (int j = 0; j < n * group; j++) {
-            b->offsets[j] = (size_t)(j / group) * Q + (size_t)(head * group + j % group) * D;
-            b->counts[j] = f->row_position[row_of(v, i + j / group)] + 1;
-        }
-        float *out = f->back->dattended + (size_t)i * Q;
-        f->engine->kernels->attention_backward(v->q + (size_t)i * Q, out, b->offsets, b->counts,
-                                               n * group, &pages, s->n_pages, (int)D,
-                                               1.0f / sqrtf((float)D), out, 0, b->attention);
-    }
-}
-
-/* The task's trees and heads: one owns all pages of a tree for a head. */
-static void attention_tasks(struct siren_forest *f, struct back_scratch *b, int layer,
-                            const struct rows *v, struct back_tasks *tasks)
-{
-    const struct backward *back = f->back;
-    for (int tree = 0; tree < back->n_trees; tree++)
-        for (int head = 0; head < f->engine->model->config.n_kv_heads; head++) {
-            if (!back_task(tasks)) continue;
-            for (int i = back->tree_first[tree]; i < back->tree_first[tree + 1]; i++)
-                segment_attention(f, b, layer, head, v, &f->segments[back->tree_segments[i]]);
-        }
-}
-
 /* ---- from queries, keys and values to the layer's input ---- */
 
 /* One row of dqkv before norm and RoPE, from dattended (queries) and the pages' gradients. */
 static void gather_dqkv(struct siren_forest *f, const struct rows *v, int r, float *dqkv)
 {
     const struct siren_config *c = &f->engine->model->config;
-    const struct backward *b = f->back;
-    size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c), kv = (size_t)config_kv_width(c);
-    size_t slot = (size_t)(f->row_position[r] % ATTENTION_PAGE);
-    int i = v->list ? b->active_of_row[r] : r;
+    size_t Q = (size_t)config_q_width(c);
+    int i = v->list ? f->back->active_of_row[r] : r;
     if (i >= 0)
-        memcpy(dqkv, b->dattended + (size_t)i * Q, Q * sizeof(float));
+        memcpy(dqkv, f->back->dattended + (size_t)i * Q, Q * sizeof(float));
     else
         memset(dqkv, 0, Q * sizeof(float));
-    for (int j = f->first_destination[r]; j < f->first_destination[r + 1]; j++)
-        for (int h = 0; h < c->n_kv_heads; h++) {
-            const float *dk = page_gradient(f, f->destinations[j], h) + slot * D;
-            const float *dv = dk + ATTENTION_PAGE * D;
-            float *to_k = dqkv + Q + (size_t)h * D, *to_v = to_k + kv;
-            for (size_t e = 0; e < D; e++) {
-                to_k[e] = j == f->first_destination[r] ? dk[e] : to_k[e] + dk[e];
-                to_v[e] = j == f->first_destination[r] ? dv[e] : to_v[e] + dv[e];
-            }
-        }
+    gather_keys(f, r, dqkv + Q, dqkv + Q + config_kv_width(c));
 }
 
 static void unrotate(struct siren_forest *f, struct back_scratch *b, int layer, int r, float *dqkv)

@@ -2,9 +2,9 @@
  *
  * From the last layer down, three barriers a layer:
  *   blocks of rows   FFN and attention's output projection, as gradients of their inputs
- *   tasks            attention of one tree and kv head; gradients of LoRA factors
+ *   tasks            attention of a part of a tree and a kv head; gradients of LoRA factors
  *   blocks of rows   keys and values gathered from their pages, RoPE, the QKV projection
- * A sum over rows is one chain over all rows of the pass, or over those of one tree, in their
+ * A sum over rows is one chain over all rows of the pass, or over those of one part, in their
  * order: no gradient depends on the threads, or on where blocks are cut.
  *
  * T, d, Q, F as in pass.h; W the widest A x of the pass's adapters. */
@@ -40,9 +40,30 @@ struct back_scratch {
     float *attention; /* attention_backward's scratch */
     size_t *offsets;  /* (BACK_ATTENTION_ROWS) */
     int *counts;
+    float *mirrors; /* [max_pages][k, v], as page_mirror writes them */
+    int *mirrored;  /* (max_pages) whose they are: page indices, -1: nobody's */
     /* (max_pages) each: see struct attention_pages */
     const float **k, **v, **mirror_k, **mirror_v;
     float **dk, **dv;
+};
+
+/* How attention's backward is shared out: backward_attention.c. */
+struct back_piece {
+    int segment, from, to; /* its tokens [from, to) */
+    int n_pages;           /* that these see */
+    int slots;             /* of these pages, from here on in back_parts.slots */
+};
+struct back_parts {
+    int n_trees;
+    int *tree_first;    /* (n_trees + 1) into tree_segments */
+    int *tree_segments; /* segments by root, in the order they were added */
+    int n_parts, n_pieces;
+    int *part_first; /* (n_parts + 1) into pieces */
+    struct back_piece *pieces;
+    int *slots; /* of the pieces' pages; complements where a part sees a page first */
+    int n_slots_listed;
+    int *page_first; /* (n_pages + 1) a page's slots, in the order of the parts that see it */
+    int *page_next, *page_seen; /* (n_pages) while they are handed out */
 };
 
 struct backward {
@@ -69,12 +90,9 @@ struct backward {
     float *dattention_normed; /* (T, d) of the QKV projection's input */
     float *dnormed_heads;  /* (T, qkv width) of queries and keys after their norms, before RoPE */
     float *raw_heads;      /* (T, qkv width) before their norms */
-    float *page_gradients; /* [page][kv head][dk, dv][32][D] */
-    float *page_mirrors;   /* [page][kv head][k, v], as page_mirror writes them */
+    struct back_parts parts;
+    float *slot_gradients; /* [slot][kv head][dk, dv][32][D] */
     int *active_of_row;    /* (T) index into active rows, or -1 */
-    int *tree_first;       /* (n_trees + 1) into tree_segments */
-    int *tree_segments;    /* segments by root, in the order they were added */
-    int n_trees;
     atomic_long *cursors; /* one a phase */
     size_t n_cursors;
     struct back_scratch *scratch; /* (n_threads) */
@@ -115,6 +133,17 @@ int lora_trains(const struct siren_forest *f, int layer, enum lora_group group);
 
 /* 1: something needs the group's input in this layer. */
 int input_wanted(const struct siren_forest *f, int layer, enum lora_group group);
+
+/* ---- backward_attention.c ---- */
+
+/* The plan's part; then how many slots there are. */
+int back_parts_plan(struct siren_forest *f, struct siren_error *err);
+size_t back_slots(const struct siren_forest *f);
+/* Tasks: dattended becomes the gradient of the queries, slots those of keys and values. */
+void attention_tasks(struct siren_forest *f, struct back_scratch *b, int layer,
+                     const struct rows *v, struct back_tasks *tasks);
+/* The gradient of row r's keys and of its values, (kv width) each. */
+void gather_keys(const struct siren_forest *f, int r, float *dk, float *dv);
 
 /* ---- backward_weights.c: gradients of weights, tasks of one phase ---- */
 

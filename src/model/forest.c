@@ -55,6 +55,7 @@ void siren_forest_free(struct siren_forest *f)
     free(f->page_arena.data);
     free(f->output_arena.data);
     free(f->tape_plan_arena.data);
+    free(f->parts_arena.data);
     free(f->tape_arena.data);
     free(f);
 }

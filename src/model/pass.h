@@ -164,7 +164,7 @@ struct siren_forest {
     struct arena {
         unsigned char *data;
         size_t size, used;
-    } plan_arena, run_arena, page_arena, output_arena, tape_plan_arena, tape_arena;
+    } plan_arena, run_arena, page_arena, output_arena, tape_plan_arena, parts_arena, tape_arena;
     size_t page_bytes;    /* of the page arena that this pass uses */
     atomic_long *cursors; /* (n_layers + 1) one a layer: which block is next */
     float *x;             /* (T, d) */

@@ -240,6 +240,8 @@ static void lay_out_threads(struct siren_forest *f, struct arena *a)
         t.attention = take_floats(a, attention_backward_scratch(c->head_dim, f->max_pages));
         t.offsets = arena_take(a, BACK_ATTENTION_ROWS, sizeof *t.offsets);
         t.counts = arena_take(a, BACK_ATTENTION_ROWS, sizeof *t.counts);
+        t.mirrors = take_floats(a, pages * page_total(f->engine->kernels, c));
+        t.mirrored = arena_take(a, pages, sizeof *t.mirrored);
         t.k = arena_take(a, pages, sizeof *t.k);
         t.v = arena_take(a, pages, sizeof *t.v);
         t.mirror_k = arena_take(a, pages, sizeof *t.mirror_k);
@@ -256,7 +258,6 @@ static void lay_out_backward(struct siren_forest *f, struct arena *a)
     const struct siren_config *c = &f->engine->model->config;
     struct backward *b = f->back;
     size_t T = (size_t)f->T, d = (size_t)c->d_model, active = (size_t)f->n_active, rows = 1;
-    size_t heads = f->n_pages * (size_t)c->n_kv_heads;
     for (size_t i = 0; i < f->n_sets; i++)
         if ((size_t)f->sets[i].n_requests > rows) rows = (size_t)f->sets[i].n_requests;
     if ((size_t)f->chunk_rows > rows) rows = (size_t)f->chunk_rows;
@@ -268,37 +269,12 @@ static void lay_out_backward(struct siren_forest *f, struct arena *a)
     b->dx_active = active < T ? take_floats(a, active * d) : b->dx;
     b->dattended = take_floats(a, T * (size_t)config_q_width(c));
     b->dqkv = take_floats(a, T * (size_t)config_qkv_width(c));
-    b->page_gradients = take_floats(a, heads * 2 * ATTENTION_PAGE * (size_t)c->head_dim);
-    b->page_mirrors = take_floats(a, heads * page_total(f->engine->kernels, c));
+    b->slot_gradients = take_floats(a, back_slots(f) * (size_t)c->n_kv_heads * 2 * ATTENTION_PAGE *
+                                           (size_t)c->head_dim);
     b->active_of_row = arena_take(a, T, sizeof(int));
-    b->tree_first = arena_take(a, f->n_segments + 1, sizeof(int));
-    b->tree_segments = arena_take(a, f->n_segments, sizeof(int));
     b->n_cursors = back_cursors(f);
     b->cursors = arena_take(a, b->n_cursors, sizeof *b->cursors);
     lay_out_threads(f, a);
-}
-
-/* Trees are numbered by their roots; a segment follows its parent. */
-static void order_trees(struct siren_forest *f)
-{
-    struct backward *b = f->back;
-    int n = 0;
-    b->n_trees = 0;
-    for (size_t root = 0; root < f->n_segments; root++) {
-        if (f->segments[root].parent != SIREN_ROOT) continue;
-        f->segments[root].tree = b->n_trees++;
-    }
-    for (size_t i = 0; i < f->n_segments; i++)
-        if (f->segments[i].parent != SIREN_ROOT)
-            f->segments[i].tree = f->segments[f->segments[i].parent].tree;
-    int *first = b->tree_first;
-    memset(first, 0, ((size_t)b->n_trees + 1) * sizeof *first);
-    for (size_t i = 0; i < f->n_segments; i++) first[f->segments[i].tree + 1]++;
-    for (int t = 0; t < b->n_trees; t++) first[t + 1] += first[t];
-    for (size_t i = 0; i < f->n_segments; i++)
-        b->tree_segments[first[f->segments[i].tree]++] = (int)i;
-    for (n = b->n_trees; n > 0; n--) first[n] = first[n - 1];
-    first[0] = 0;
 }
 
 int tape_lay_out(struct siren_forest *f, struct siren_error *err)
@@ -310,6 +286,8 @@ int tape_lay_out(struct siren_forest *f, struct siren_error *err)
         const struct siren_adapter *a = f->segments[i].chosen;
         if (a && (size_t)lora_low_width(a) > b->low_width) b->low_width = (size_t)lora_low_width(a);
     }
+    int rc = back_parts_plan(f, err);
+    if (rc) return rc;
     size_t floats = 0;
     for (size_t i = 0; i < f->n_requests; i++)
         floats = f->requests[i].offset + f->requests[i].n_floats;
@@ -319,14 +297,13 @@ int tape_lay_out(struct siren_forest *f, struct siren_error *err)
         lay_out_tape(f, a);
         b->gradients = take_floats(a, b->n_gradients);
         lay_out_backward(f, a);
-        int rc = hand_out ? SIREN_OK
-                          : arena_ensure(&f->tape_arena, measure.used, 0,
+        rc = hand_out ? SIREN_OK
+                      : arena_ensure(&f->tape_arena, measure.used, 0,
                                          "activations for the backward pass", err);
         if (rc) return rc;
     }
     for (int r = 0; r < f->T; r++) b->active_of_row[r] = -1;
     for (int i = 0; i < f->n_active; i++) b->active_of_row[f->active[i]] = i;
-    order_trees(f);
     return SIREN_OK;
 }
 
