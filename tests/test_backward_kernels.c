@@ -22,6 +22,7 @@ static const struct product_case cases[] = {
     {TENSOR_Q4_1, 25, 70, 96},  {TENSOR_Q8_0, 12, 50, 96}, {TENSOR_Q8_0, 3, 70, 288},
     {TENSOR_Q6_K, 6, 64, 256},  {TENSOR_Q5_1, 4, 430, 64}, {TENSOR_Q4_K, 14, 20, 256},
     {TENSOR_BF16, 30, 600, 96}, {TENSOR_BF16, 40, 17, 33}, {TENSOR_BF16, 14, 33, 16},
+    {TENSOR_Q4_1, 5, 52000, 32}, /* a vocabulary: by parts of n */
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
 

@@ -26,6 +26,36 @@ static void decode_transposed(const struct packed *w, int n0, int steps, int k0,
     }
 }
 
+/* dX over a vocabulary's worth of columns n, of which no block of rows stays in cache: a part of n is
+ * taken for all panels at once, and dX itself holds the sums. */
+static int dx_by_parts(const struct packed *w, int add)
+{
+    return w->n > 200 * 1024 / TILE_ROWS && !add && w->k % 16 == 0;
+}
+
+static void dx_parts(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
+                     int panel1, float *dx, size_t ldx, const struct gemm_space *space)
+{
+    const size_t stride = 16 * GEMM_STEPS;
+    for (int n0 = 0; n0 < w->n; n0 += GEMM_STEPS) {
+        int steps = w->n - n0 < GEMM_STEPS ? w->n - n0 : GEMM_STEPS;
+        for (int panel = panel0 & ~1; panel < panel1; panel += 2) {
+            int P = panel1 - panel < 2 ? panel1 - panel : 2;
+            decode_transposed(w, n0, steps, 16 * panel, P, space->decoded, stride);
+            for (int p = panel < panel0; p < P; p += TILE_PANELS) {
+                int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
+                struct block b = {.w = space->decoded + (size_t)p * stride,
+                                  .stride = stride,
+                                  .steps = steps,
+                                  .first = n0 == 0,
+                                  .c = dx + (size_t)(panel + p - panel0) * 16,
+                                  .ldc = ldx};
+                tile_rows(n, dy + n0, ldy, T, &b, NULL, NULL);
+            }
+        }
+    }
+}
+
 /* Panels panel … panel+P-1 of X from an even panel on; the first is left out with skip. */
 static void group_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel, int P,
                      int skip, const struct gemm_space *space, const struct output *output)
@@ -56,6 +86,11 @@ static void gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, 
     struct output out = {.sums = space.sums, .ldy = ldx, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
+        if (dx_by_parts(w, add)) {
+            dx_parts(dy + (size_t)t * ldy, ldy, rows, w, panel0, panel1, dx + (size_t)t * ldx, ldx,
+                     &space);
+            continue;
+        }
         for (int panel = panel0 & ~1; panel < panel1; panel += 2) {
             int P = panel1 - panel < 2 ? panel1 - panel : 2, skip = panel < panel0;
             int first = panel + skip;
