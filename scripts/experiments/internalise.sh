@@ -36,11 +36,11 @@ judge reasoning --reasoning --samples 1 --max-tokens 200
 once habit-2000 baselines films.siren --split valid --fit-on train:last --fit-rows 2000
 
 align ce-1 ce k,v 1
-# Beyond the table's budget: all linear layers and a second epoch, at a rate that falls.
-align ce-all-2 ce all 1 --epochs 2 --lr 5e-4 --schedule cosine --eval-rows 300
 align ha-1 ha k,v 1
 align kd+ce-1 kd+ce k,v 1
 align ha+ce-1 ha+ce k,v 1
+# Beyond the table's budget: all linear layers and a second epoch, at a rate that falls.
+align ce-all-2 ce all 1 --epochs 2 --lr 5e-4 --schedule cosine --eval-rows 300
 align kd-1 kd k,v 1
 align rps-1 rps k,v 1
 for seed in 2 3; do
