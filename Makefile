@@ -80,7 +80,7 @@ $(OUT)/obj/src/tensor/isa_avx2.o: ISA_CFLAGS = $(ISA_OPTIMISE) -mavx2 -mfma -mf1
 $(OUT)/obj/src/tensor/isa_avx512.o: ISA_CFLAGS = $(ISA_OPTIMISE) -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq
 
 # Long loops over vectors, outside the kernels.
-$(OUT)/obj/src/train/theorem_solve.o $(OUT)/obj/src/model/lora.o: ISA_CFLAGS = -O3
+$(OUT)/obj/src/train/theorem_solve.o: ISA_CFLAGS = -O3
 
 # Objects are made anew when the compiler or its flags change.
 $(OUT)/flags: FORCE

@@ -179,6 +179,40 @@ static void test_rope(void **state)
         }
 }
 
+static uint64_t split_mix(uint64_t state)
+{
+    uint64_t z = state + 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* The definition, number by number; all lengths about those of a vector; in place. */
+static void test_dropout(void **state)
+{
+    const struct kernels *list[ISA_COUNT];
+    int n_isa = machine_kernels(list);
+    const uint64_t key = 0xfedcba9876543210u;
+    assert_true(split_mix(0) == 0xe220a8397b1dcdafu); /* the first number of its reference */
+    for (size_t n = 0; n < 200; n++)
+        for (int isa = 0; isa < n_isa; isa++) {
+            float *x = normals(n + 3, 5), *y = normals(n + 3, 6), *expected = normals(n + 3, 6);
+            for (size_t i = 0; i < n; i++) {
+                uint64_t bits = split_mix(key + i / 4 * 4) >> i % 4 * 16 & 0xffff;
+                expected[i] = bits < 20000 ? 0 : x[i] * 1.25f;
+            }
+            list[isa]->dropout(key, 20000, 1.25f, x, y, n);
+            assert_same(y, expected, n + 3, list[isa]->name);
+            list[isa]->dropout(key, 20000, 1.25f, x, x, n);
+            assert_same(x, expected, n, "in place");
+            list[isa]->dropout(key, 65536, 1.25f, y, y, n);
+            for (size_t i = 0; i < n; i++) assert_true(y[i] == 0);
+            free(x);
+            free(y);
+            free(expected);
+        }
+}
+
 static void test_add(void **state)
 {
     const struct kernels *list[ISA_COUNT];
@@ -248,7 +282,7 @@ int main(void)
         cmocka_unit_test(test_gelu),      cmocka_unit_test(test_norms),
         cmocka_unit_test(test_sum_order), cmocka_unit_test(test_rope),
         cmocka_unit_test(test_add),       cmocka_unit_test(test_logsumexp),
-        cmocka_unit_test(test_dispatch),
+        cmocka_unit_test(test_dropout),   cmocka_unit_test(test_dispatch),
     };
     return cmocka_run_group_tests_name("elementwise", tests, NULL, NULL);
 }

@@ -118,45 +118,14 @@ int lora_drops(const struct siren_forest *f, const struct siren_adapter *adapter
     return f->recorded && f->training.dropout && adapter->config.dropout > 0;
 }
 
-/* SplitMix64 (Steele et al. 2014), one step from a state of its own: a hash of `state`. */
-static uint64_t mix(uint64_t state)
-{
-    uint64_t z = state + 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-enum { DROP_BLOCK = 64 };
-
-/* Sixteen bits a number, four numbers a hash: what is below the probability is dropped.  (The
- * compiler makes vectors of the loops: the Makefile asks for it.) */
-static void drop_block(uint64_t key, uint32_t threshold, float keep, const float *x, float *out)
-{
-    uint16_t bits[DROP_BLOCK];
-    float scaled[DROP_BLOCK];
-    for (size_t i = 0; i < DROP_BLOCK / 4; i++) {
-        uint64_t hash = mix(key + 4 * i);
-        for (size_t j = 0; j < 4; j++) bits[4 * i + j] = (uint16_t)(hash >> 16 * j);
-    }
-    for (size_t i = 0; i < DROP_BLOCK; i++) scaled[i] = x[i] * keep;
-    for (size_t i = 0; i < DROP_BLOCK; i++) out[i] = bits[i] < threshold ? 0.0f : scaled[i];
-}
-
 void lora_drop(const struct siren_forest *f, const struct siren_adapter *adapter, int layer,
                enum lora_group group, int row, const float *x, float *out, size_t width)
 {
-    uint32_t threshold = (uint32_t)((double)adapter->config.dropout * 65536 + 0.5);
+    unsigned threshold = (unsigned)((double)adapter->config.dropout * 65536 + 0.5);
     uint64_t stream = f->training.dropout_step << 16 ^ (uint64_t)(layer * LORA_GROUPS + (int)group);
     uint64_t key = siren_random_bits(adapter->config.seed, stream, (uint64_t)row);
-    float keep = (float)(65536.0 / (65536.0 - (double)threshold)), rest[DROP_BLOCK] = {0};
-    size_t i = 0;
-    for (; i + DROP_BLOCK <= width; i += DROP_BLOCK)
-        drop_block(key + i, threshold, keep, x + i, out + i);
-    if (i == width) return;
-    memcpy(rest, x + i, (width - i) * sizeof *rest);
-    drop_block(key + i, threshold, keep, rest, rest);
-    memcpy(out + i, rest, (width - i) * sizeof *rest);
+    float keep = (float)(65536.0 / (65536.0 - (double)threshold));
+    f->engine->kernels->dropout(key, threshold, keep, x, out, width);
 }
 
 /* ---- in a pass ---- */

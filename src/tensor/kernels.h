@@ -157,6 +157,11 @@ struct kernels {
     void (*gelu)(float *x, size_t n);
     /* y[i] += x[i] */
     void (*add)(float *y, const float *x, size_t n);
+    /* out[i] = 0 where number i of the key's stream is below the threshold of 65536, else x[i] · keep;
+     * out may be x.  The numbers are the sixteen-bit parts, low ones first, of
+     * mix(key + 4·floor(i / 4)), one step of SplitMix64 (Steele et al. 2014) from that state. */
+    void (*dropout)(uint64_t key, unsigned threshold, float keep, const float *x, float *out,
+                    size_t n);
     /* Rotate-half RoPE in place on one head vector x[D]: pairs (i, i + D/2), cosines and sines
      * [D/2] of this position.  a' = a·cos - b·sin as fma(a, cos, -(b·sin)); b' = fma(b, cos,
      * a·sin). */

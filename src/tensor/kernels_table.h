@@ -27,6 +27,7 @@ const struct kernels ISA_TABLE = {
     .layernorm = rows_layernorm,
     .gelu = rows_gelu,
     .add = rows_add,
+    .dropout = rows_dropout,
     .rope = rows_rope,
     .logsumexp = rows_logsumexp,
     .exps = rows_exps,

@@ -95,6 +95,41 @@ static void rows_layernorm(const float *x, size_t ldx, int T, int n, const float
     }
 }
 
+enum { DROPOUT_BLOCK = 64 };
+
+/* Integers and choices, which a compiler makes vectors of; products apart from the choice. */
+static void dropout_block(uint64_t key, unsigned threshold, float keep, const float *x, float *out)
+{
+    uint64_t hash[DROPOUT_BLOCK / 4];
+    uint16_t bits[DROPOUT_BLOCK];
+    float scaled[DROPOUT_BLOCK];
+    for (int i = 0; i < DROPOUT_BLOCK / 4; i++) {
+        uint64_t z = key + 4 * (uint64_t)i + 0x9e3779b97f4a7c15u;
+        z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+        z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+        hash[i] = z ^ (z >> 31);
+    }
+    memcpy(bits, hash, sizeof bits);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    for (int i = 0; i < DROPOUT_BLOCK; i++) bits[i] = (uint16_t)(hash[i / 4] >> i % 4 * 16);
+#endif
+    for (int i = 0; i < DROPOUT_BLOCK; i++) scaled[i] = x[i] * keep;
+    for (int i = 0; i < DROPOUT_BLOCK; i++) out[i] = bits[i] < threshold ? 0.0f : scaled[i];
+}
+
+static void rows_dropout(uint64_t key, unsigned threshold, float keep, const float *x, float *out,
+                         size_t n)
+{
+    float rest[DROPOUT_BLOCK] = {0};
+    size_t i = 0;
+    for (; i + DROPOUT_BLOCK <= n; i += DROPOUT_BLOCK)
+        dropout_block(key + i, threshold, keep, x + i, out + i);
+    if (i == n) return;
+    memcpy(rest, x + i, (n - i) * sizeof *rest);
+    dropout_block(key + i, threshold, keep, rest, rest);
+    memcpy(out + i, rest, (n - i) * sizeof *rest);
+}
+
 static void rows_rope(float *x, int D, const float *cosines, const float *sines)
 {
     int half = D / 2, i = 0;
