@@ -584,6 +584,12 @@ static void test_command(void **state)
         snprintf(path, sizeof path, "%s/%s", scratch_path("outside"), files[i]);
         assert_int_equal(stat(path, &st), 0);
     }
+    snprintf(path, sizeof path, "%s/settings.json", scratch_path("outside"));
+    json_t *settings = json_load_file(path, 0, NULL);
+    json_t *run = json_object_get(settings, "run");
+    assert_int_equal(json_integer_value(json_object_get(run, "numerics")), SIREN_NUMERICS);
+    assert_string_equal(json_string_value(json_object_get(run, "compute")), "f32");
+    json_decref(settings);
     assert_int_equal(siren(TRAIN, ""), 1);
     expect_output("holds a training run already");
     assert_int_equal(siren(TRAIN, "--resume --lora-targets q,ffn --lr 1"), 1);

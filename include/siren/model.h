@@ -91,8 +91,10 @@ int siren_model_changed(struct siren_model *model, struct siren_pool *pool,
  * the same identity wherever they lie. */
 int siren_model_identity(const char *path, char identity[256], struct siren_error *err);
 /* 1: two identities, of models or of adapters, have one hash; their names are where they lie.  NULL
- * and "" are the same as nothing. */
+ * and "" stand for no identity, which is the same as no other; siren_identity_equal(), for what may
+ * be absent as an adapter may, has them equal to each other. */
 int siren_identity_same(const char *a, const char *b);
+int siren_identity_equal(const char *a, const char *b);
 
 /* Of a folder that siren_model_export() wrote without rounding a number and that was not changed
  * since: the identity of the model it was made from, which computes the same; "" for any other. */

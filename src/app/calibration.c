@@ -137,7 +137,7 @@ static int same(const char *key, const json_t *a, const json_t *b)
 {
     const char *x = json_string_value(a), *y = json_string_value(b);
     if (strcmp(key, "model") && strcmp(key, "adapter")) return a == b || json_equal(a, b);
-    return x && y ? siren_identity_same(x, y) : x == y;
+    return siren_identity_equal(x, y);
 }
 
 int siren_calibration_check(const struct siren_calibration *c, const struct siren_app *app,

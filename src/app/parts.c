@@ -58,11 +58,12 @@ json_t *app_lm_json(const struct siren_lm *lm)
     return j;
 }
 
-const char *app_compute_order(const struct siren_engine *engine)
+void app_numerics_json(json_t *object, const struct siren_engine *engine)
 {
     const char *mode = siren_engine_compute(engine);
     int tiles = !strcmp(mode, "bf16") && !strcmp(siren_engine_isa(engine), "amx");
-    return tiles ? "bf16 on AMX" : mode;
+    json_object_set_new(object, "compute", json_string(tiles ? "bf16 on AMX" : mode));
+    json_object_set_new(object, "numerics", json_integer(SIREN_NUMERICS));
 }
 
 json_t *app_options_json(const struct siren_predict_options *o)

@@ -39,9 +39,10 @@ struct siren_sketch_event app_sketch_event(const struct siren_app *app, size_t r
 
 /* What of a language model determines an answer: "model", "chat_template", "adapter", "compute". */
 json_t *app_lm_json(const struct siren_lm *lm);
-/* The mode as far as bits go (docs/numerics.md): "f32", "bf16", or "bf16 on AMX", whose sums have
- * an order of their own.  What was begun in one goes on in the same. */
-const char *app_compute_order(const struct siren_engine *engine);
+/* What bits depend on (docs/numerics.md), into a JSON object: "compute", the mode, "f32", "bf16", or
+ * "bf16 on AMX", whose sums have an order of their own, and "numerics", the contract's number.  What
+ * was begun under one goes on under the same. */
+void app_numerics_json(json_t *object, const struct siren_engine *engine);
 /* The options as a JSON object: all that determines an answer, besides model and data. */
 json_t *app_options_json(const struct siren_predict_options *options);
 /* A hash of what the answers depend on in the workspace: ratings, items, topics. */

@@ -84,11 +84,6 @@ static int read_options(const json_t *p, const char *path, struct siren_predict_
     return 0;
 }
 
-static int same_or_none(const char *a, const char *b)
-{
-    return *a || *b ? siren_identity_same(a, b) : 1;
-}
-
 static int read_description(struct taught *t, const struct siren_app *app,
                             const struct siren_lm *lm, const char *path, struct siren_error *err)
 {
@@ -100,7 +95,7 @@ static int read_description(struct taught *t, const struct siren_app *app,
              *text_of(d, "adapter") ? " + " : "", text_of(d, "adapter"));
     snprintf(t->split, sizeof t->split, "%s", text_of(d, "split"));
     t->is_student = siren_identity_same(text_of(d, "model"), lm->identity) &&
-                    same_or_none(text_of(d, "adapter"), lm->adapter_identity);
+                    siren_identity_equal(text_of(d, "adapter"), lm->adapter_identity);
     json_decref(d);
     return rc;
 }

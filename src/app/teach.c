@@ -52,7 +52,7 @@ static char *description(const struct job *j)
     if (o->fold >= 0) json_object_set_new(d, "fold", json_integer(o->fold));
     json_object_set_new(d, "rows", json_integer((json_int_t)j->n));
     json_object_set_new(d, "seed", json_integer((json_int_t)o->seed));
-    json_object_set_new(d, "compute", json_string(app_compute_order(j->lm->engine)));
+    app_numerics_json(d, j->lm->engine);
     json_object_set_new(d, "predict", app_options_json(&j->predict));
     app_json_text(d, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);
     return text;

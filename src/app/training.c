@@ -148,8 +148,7 @@ json_t *training_settings(const struct training *t, const struct training_rows *
     json_object_set_new(j, "model", json_string(t->lm->identity));
     json_object_set_new(j, "chat_template",
                         json_string(t->lm->chat ? siren_chat_name(t->lm->chat) : ""));
-    if (t->lm->engine)
-        json_object_set_new(j, "compute", json_string(app_compute_order(t->lm->engine)));
+    if (t->lm->engine) app_numerics_json(j, t->lm->engine);
     json_object_set_new(j, "data", json_string(hash));
     json_object_set_new(j, "protocol",
                         json_string(app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full"));

@@ -103,6 +103,12 @@ int siren_identity_same(const char *a, const char *b)
     return a && b && *a && *b && !strcmp(hash_of(a), hash_of(b));
 }
 
+int siren_identity_equal(const char *a, const char *b)
+{
+    int none = !a || !*a;
+    return none ? !b || !*b : siren_identity_same(a, b);
+}
+
 /* The tensors of a file that was written so are not suspected: a program that writes other ones
  * writes metadata of its own. */
 int siren_model_source(const char *path, char source[256], struct siren_error *err)
