@@ -36,22 +36,6 @@ void order_logprobs(struct siren_forest *f)
     f->chunk_rows = rows_of_chunk(rows, f->most_rows);
 }
 
-/* -sum of p log p, p = exp(x - normalizer): eight partials by index modulo 8, in double. */
-static double entropy(const struct kernels *k, const float *x, size_t n, float normalizer)
-{
-    enum { BLOCK = 512 };
-    float logs[BLOCK], p[BLOCK];
-    double partial[8] = {0}, sum = 0;
-    for (size_t i = 0; i < n; i += BLOCK) {
-        size_t m = n - i < BLOCK ? n - i : BLOCK;
-        for (size_t j = 0; j < m; j++) logs[j] = x[i + j] - normalizer;
-        k->exps(logs, p, m);
-        for (size_t j = 0; j < m; j++) partial[j % 8] -= (double)p[j] * (double)logs[j];
-    }
-    for (int j = 0; j < 8; j++) sum += partial[j];
-    return sum;
-}
-
 /* All requests of one row, whose logits are x. */
 static void finish_row(struct siren_forest *f, struct thread_scratch *t, int row, const float *x)
 {
@@ -63,7 +47,7 @@ static void finish_row(struct siren_forest *f, struct thread_scratch *t, int row
         float normalizer = k->logsumexp(logits, V), *out = f->outputs + r->offset;
         if (f->tape) f->back->logprob_lse[f->logprob_order[i]] = normalizer;
         out[0] = logits[r->target] - normalizer;
-        out[1] = (float)entropy(k, logits, V, normalizer);
+        out[1] = k->entropy(logits, V, normalizer);
     }
 }
 

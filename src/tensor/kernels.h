@@ -172,6 +172,9 @@ struct kernels {
     float (*logsumexp)(const float *x, size_t n);
     /* y[i] = exp(x[i]), for tests and samplers. */
     void (*exps)(const float *x, float *y, size_t n);
+    /* −Σ exp(l)·l, l = x − normalizer, a row's logsumexp: products and sums in double, eight partials
+     * by index modulo 8, added in order. */
+    float (*entropy)(const float *x, size_t n, float normalizer);
 
     /* Dense row-times-matrix distances for K-means: dot products only: use gemm. */
 

@@ -31,6 +31,7 @@ const struct kernels ISA_TABLE = {
     .rope = rows_rope,
     .logsumexp = rows_logsumexp,
     .exps = rows_exps,
+    .entropy = rows_entropy,
     .page_store = page_store,
     .attention = attention,
     .gemm_dx = gemm_dx,
