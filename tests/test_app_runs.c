@@ -383,6 +383,21 @@ static void runs_are_compared_on_their_common_rows(void **state)
     assert_true(json_is_null(json_object_get(first, "log_loss")));
     json_decref(report);
     free(json);
+    /* Of what b gains over a: b itself all, a itself nothing. */
+    for (int own = 0; own < 2; own++) {
+        MUST(siren_runs_gain(&app, a, b, own ? b : a, pool, &json, ERR));
+        report = json_loads(json, 0, NULL);
+        assert_int_equal(json_integer_value(json_object_get(report, "rows")), N_USERS - 2);
+        assert_int_equal(json_integer_value(json_object_get(report, "student")), own ? b : a);
+        assert_int_equal(json_array_size(json_object_get(report, "tests")), 6);
+        first = json_array_get(json_object_get(report, "tests"), 0);
+        assert_true(json_number_value(json_object_get(first, "gain")) < 0);
+        assert_true(json_number_value(json_object_get(first, "teacher")) == 0);
+        assert_true(json_number_value(json_object_get(first, "share")) == own);
+        json_decref(report);
+        free(json);
+    }
+    assert_int_equal(siren_runs_gain(&app, a, b, 999, pool, &json, ERR), SIREN_ENOTFOUND);
     assert_int_equal(siren_runs_table(&app, (const int64_t[]){a, 999}, 2, &json, ERR),
                      SIREN_ENOTFOUND);
     assert_int_equal(siren_runs_compare(&app, a, 999, pool, &json, ERR), SIREN_ENOTFOUND);

@@ -183,6 +183,59 @@ static void test_bootstrap_of_roots(void **state)
     assert_int_equal(d.n_users, 2);
 }
 
+/* A student half way: by hand, and where the gain is noise. */
+static void test_bootstrap_share(void **state)
+{
+    static double before[ROWS], teacher[ROWS], student[ROWS], squared[3][ROWS];
+    static int32_t user[ROWS];
+    struct siren_share s, again;
+    struct siren_difference d;
+    struct siren_bootstrap_options o = {.resamples = 2000, .seed = 3};
+    made_up_losses(before, teacher, user, 0.2);
+    for (int i = 0; i < ROWS; i++) student[i] = (before[i] + teacher[i]) / 2;
+    assert_int_equal(siren_bootstrap_share(&s, before, teacher, student, user, ROWS,
+                                           SIREN_STAT_MEAN, &o, NULL, &err),
+                     0);
+    assert_int_equal(
+        siren_bootstrap(&d, teacher, before, user, ROWS, SIREN_STAT_MEAN, &o, NULL, &err), 0);
+    assert_memory_equal(&s.gain, &d, sizeof d);
+    near(s.student, (s.gain.a + s.gain.b) / 2, 1e-12);
+    near(s.share, 0.5, 1e-12); /* in every sample alike */
+    near(s.low, 0.5, 1e-12);
+    near(s.high, 0.5, 1e-12);
+
+    struct siren_pool *pool;
+    for (int i = 0; i < ROWS; i++) student[i] = teacher[i] + (i % 3 ? 0.1 : -0.2);
+    assert_int_equal(siren_bootstrap_share(&s, before, teacher, student, user, ROWS,
+                                           SIREN_STAT_MEAN, &o, NULL, &err),
+                     0);
+    near(s.share, 1, 1e-9);
+    assert_true(s.low < 1 && s.high > 1);
+    assert_int_equal(siren_pool_create(&pool, 3, &err), 0);
+    assert_int_equal(siren_bootstrap_share(&again, before, teacher, student, user, ROWS,
+                                           SIREN_STAT_MEAN, &o, pool, &err),
+                     0);
+    siren_pool_free(pool);
+    assert_memory_equal(&again, &s, sizeof s);
+
+    for (int i = 0; i < ROWS; i++) {
+        squared[0][i] = before[i] * before[i];
+        squared[1][i] = teacher[i] * teacher[i];
+        squared[2][i] = before[i] * before[i];
+    }
+    assert_int_equal(siren_bootstrap_share(&s, squared[0], squared[1], squared[2], user, ROWS,
+                                           SIREN_STAT_ROOT_MEAN, &o, NULL, &err),
+                     0);
+    assert_true(s.share == 0 && s.low == 0 && s.high == 0);
+
+    made_up_losses(before, teacher, user, 0); /* no gain: no share */
+    assert_int_equal(siren_bootstrap_share(&s, before, teacher, before, user, ROWS, SIREN_STAT_MEAN,
+                                           &o, NULL, &err),
+                     0);
+    assert_true(isnan(s.share) && isnan(s.low) && isnan(s.high));
+    assert_true(s.gain.low < 0 && s.gain.high > 0);
+}
+
 static void test_bootstrap_errors(void **state)
 {
     struct siren_difference d;
@@ -223,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_metrics_errors),
         cmocka_unit_test(test_bootstrap),
         cmocka_unit_test(test_bootstrap_of_roots),
+        cmocka_unit_test(test_bootstrap_share),
         cmocka_unit_test(test_bootstrap_errors),
         cmocka_unit_test(test_holm),
     };

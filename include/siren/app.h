@@ -334,6 +334,13 @@ int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *poo
 int siren_runs_compare(struct siren_app *app, int64_t a, int64_t b, struct siren_pool *pool,
                        char **json, struct siren_error *err);
 
+/* How much of what reasoning gains its student has without it, on the rows that the runs before,
+ * teacher and student have, as JSON: for each decoder and loss the three values, the teacher's gain
+ * with its interval and p (Holm over the table), and where that interval excludes 0 the share of it
+ * that is the student's (see siren_bootstrap_share()), else null. */
+int siren_runs_gain(struct siren_app *app, int64_t before, int64_t teacher, int64_t student,
+                    struct siren_pool *pool, char **json, struct siren_error *err);
+
 /* Several runs side by side on the rows that all of them have, as JSON: {"rows", "runs": [{"id",
  * "name", "decoders": {"argmax": {"mae", "rmse"}, …}, "log_loss", "rps"}, …]}. */
 int siren_runs_table(struct siren_app *app, const int64_t *runs, size_t n, char **json,

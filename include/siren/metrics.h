@@ -76,6 +76,21 @@ int siren_bootstrap(struct siren_difference *out, const double *loss_a, const do
                     const int32_t *user, size_t n, enum siren_statistic statistic,
                     const struct siren_bootstrap_options *options, struct siren_pool *pool,
                     struct siren_error *err);
+/* How much of a teacher's gain its student has: with `before`, `teacher` and `student` as losses of
+ * the same rows,
+ *   gain = statistic of teacher − of before,   share = (of student − of before) / gain,
+ * resampled together.  The share has a meaning where the gain's interval excludes 0: else it is NAN,
+ * and so are its bounds. */
+struct siren_share {
+    struct siren_difference gain; /* a: the teacher, b: before */
+    double student;               /* its statistic */
+    double share, low, high;
+};
+int siren_bootstrap_share(struct siren_share *out, const double *before, const double *teacher,
+                          const double *student, const int32_t *user, size_t n,
+                          enum siren_statistic statistic,
+                          const struct siren_bootstrap_options *options, struct siren_pool *pool,
+                          struct siren_error *err);
 /* Holm's step-down correction: adjusted (n) may be p itself. */
 int siren_holm(const double *p, size_t n, double *adjusted, struct siren_error *err);
 

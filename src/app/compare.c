@@ -1,5 +1,6 @@
-/* Two runs on the rows that both have. */
+/* Two runs, or three, on the rows that all of them have. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "app/losses.h"
@@ -13,13 +14,17 @@ struct pair {
     size_t at;
 };
 
+enum { MAX_RUNS = 3 };
+
 struct comparison {
     struct siren_app *app;
     struct siren_pool *pool;
-    struct columns a, b;
-    size_t *in_a, *in_b, n; /* rows of a and b that belong together */
+    int n_runs;
+    int64_t id[MAX_RUNS];
+    struct columns run[MAX_RUNS];
+    size_t *in[MAX_RUNS], n; /* rows of the runs that belong together */
     int32_t *user;
-    double *loss_a, *loss_b; /* (n) of the test at hand */
+    double *loss[MAX_RUNS]; /* (n) of the test at hand */
     json_t *tests[MAX_TESTS];
     double p[MAX_TESTS];
     size_t n_tests;
@@ -40,75 +45,90 @@ static struct pair *sorted_pairs(const struct columns *c)
     return pairs;
 }
 
-static int join(struct comparison *c, struct siren_error *err)
+/* The place of the row in sorted pairs, or -1. */
+static int64_t find(const struct pair *pairs, size_t n, const struct pair *row)
 {
-    struct pair *a = sorted_pairs(&c->a), *b = sorted_pairs(&c->b);
-    size_t most = c->a.n, i = 0, j = 0;
-    c->in_a = alloc_array(most, sizeof *c->in_a);
-    c->in_b = alloc_array(most, sizeof *c->in_b);
-    c->user = alloc_array(most, sizeof *c->user);
-    c->loss_a = alloc_array(most, sizeof *c->loss_a);
-    c->loss_b = alloc_array(most, sizeof *c->loss_b);
-    if (a && b && c->in_a && c->in_b && c->user && c->loss_a && c->loss_b) {
-        while (i < c->a.n && j < c->b.n) {
-            int order = by_key(&a[i], &b[j]);
-            if (order == 0) {
-                c->in_a[c->n] = a[i].at;
-                c->in_b[c->n] = b[j].at;
-                c->user[c->n++] = a[i].user;
-            }
-            i += order <= 0;
-            j += order >= 0;
-        }
-    } else {
-        most = 0;
-    }
-    free(a);
-    free(b);
-    if (!most) return siren_fail_memory(err, "rows to compare", c->a.n * sizeof *a);
-    return c->n ? 0
-                : siren_fail(err, SIREN_ENOTFOUND,
-                             "the two runs have no row (user, item) in common");
+    const struct pair *found = bsearch(row, pairs, n, sizeof *pairs, by_key);
+    return found ? (int64_t)found->at : -1;
 }
 
-/* One line of the table, from the losses that are filled in. */
+static int allocate(struct comparison *c, struct pair **pairs, struct siren_error *err)
+{
+    size_t n = c->run[0].n;
+    int missing = !(c->user = alloc_array(n, sizeof *c->user));
+    for (int k = 0; k < c->n_runs; k++) {
+        missing |= !(pairs[k] = sorted_pairs(&c->run[k]));
+        missing |= !(c->in[k] = alloc_array(n, sizeof *c->in[k]));
+        missing |= !(c->loss[k] = alloc_array(n, sizeof *c->loss[k]));
+    }
+    return missing ? siren_fail_memory(err, "rows to compare", n * sizeof **pairs) : 0;
+}
+
+static int join(struct comparison *c, struct siren_error *err)
+{
+    struct pair *pairs[MAX_RUNS] = {0};
+    int rc = allocate(c, pairs, err);
+    for (size_t i = 0; i < c->run[0].n && !rc; i++) {
+        int64_t at[MAX_RUNS], all = 1;
+        for (int k = 0; k < c->n_runs; k++) {
+            at[k] = find(pairs[k], c->run[k].n, &pairs[0][i]);
+            all &= at[k] >= 0;
+        }
+        if (!all) continue;
+        for (int k = 0; k < c->n_runs; k++) c->in[k][c->n] = (size_t)at[k];
+        c->user[c->n++] = pairs[0][i].user;
+    }
+    for (int k = 0; k < c->n_runs; k++) free(pairs[k]);
+    if (rc) return rc;
+    return c->n ? 0
+                : siren_fail(err, SIREN_ENOTFOUND, "the %s runs have no row (user, item) in common",
+                             c->n_runs == 2 ? "two" : "three");
+}
+
+/* One line of the table, from the losses that are filled in: a against b; or what the runs before,
+ * teacher and student make. */
 static int test(struct comparison *c, const char *loss, const char *decoder,
                 enum siren_statistic statistic, struct siren_error *err)
 {
-    struct siren_difference d;
-    json_t *t;
-    int rc =
-        siren_bootstrap(&d, c->loss_a, c->loss_b, c->user, c->n, statistic, NULL, c->pool, err);
-    if (rc) return rc;
-    t = json_object();
+    struct siren_share s = {0};
+    json_t *t = json_object();
+    int three = c->n_runs == 3;
+    int rc = three ? siren_bootstrap_share(&s, c->loss[0], c->loss[1], c->loss[2], c->user, c->n,
+                                           statistic, NULL, c->pool, err)
+                   : siren_bootstrap(&s.gain, c->loss[0], c->loss[1], c->user, c->n, statistic,
+                                     NULL, c->pool, err);
     json_object_set_new(t, "loss", json_string(loss));
     json_object_set_new(t, "decoder", decoder ? json_string(decoder) : json_null());
-    json_object_set_new(t, "a", app_real(d.a));
-    json_object_set_new(t, "b", app_real(d.b));
-    json_object_set_new(t, "difference", app_real(d.difference));
-    json_object_set_new(t, "low", app_real(d.low));
-    json_object_set_new(t, "high", app_real(d.high));
-    json_object_set_new(t, "p", app_real(d.p));
-    c->p[c->n_tests] = d.p;
+    json_object_set_new(t, three ? "teacher" : "a", app_real(s.gain.a));
+    json_object_set_new(t, three ? "before" : "b", app_real(s.gain.b));
+    json_object_set_new(t, three ? "gain" : "difference", app_real(s.gain.difference));
+    json_object_set_new(t, three ? "gain_low" : "low", app_real(s.gain.low));
+    json_object_set_new(t, three ? "gain_high" : "high", app_real(s.gain.high));
+    json_object_set_new(t, "p", app_real(s.gain.p));
+    if (three) {
+        json_object_set_new(t, "student", app_real(s.student));
+        json_object_set_new(t, "share", app_real(s.share));
+        json_object_set_new(t, "share_low", app_real(s.low));
+        json_object_set_new(t, "share_high", app_real(s.high));
+    }
+    c->p[c->n_tests] = s.gain.p;
     c->tests[c->n_tests++] = t;
-    return 0;
+    return rc;
 }
 
-/* The ratings that two runs came to, (n) each by the run's rows; nothing where one has none. */
-static int test_ratings(struct comparison *c, const char *name, const double *a, const double *b,
+/* The ratings that the runs came to, each by the run's rows; nothing where one has none. */
+static int test_ratings(struct comparison *c, const char *name, double *const *ratings,
                         struct siren_error *err)
 {
     int rc;
-    if (!a || !b) return 0;
-    for (size_t i = 0; i < c->n; i++) {
-        c->loss_a[i] = fabs(a[c->in_a[i]] - c->a.truth[c->in_a[i]]);
-        c->loss_b[i] = fabs(b[c->in_b[i]] - c->b.truth[c->in_b[i]]);
-    }
+    for (int k = 0; k < c->n_runs; k++)
+        if (!ratings[k]) return 0;
+    for (int k = 0; k < c->n_runs; k++)
+        for (size_t i = 0; i < c->n; i++)
+            c->loss[k][i] = fabs(ratings[k][c->in[k][i]] - c->run[k].truth[c->in[k][i]]);
     rc = test(c, "mae", name, SIREN_STAT_MEAN, err);
-    for (size_t i = 0; i < c->n; i++) {
-        c->loss_a[i] *= c->loss_a[i];
-        c->loss_b[i] *= c->loss_b[i];
-    }
+    for (int k = 0; k < c->n_runs; k++)
+        for (size_t i = 0; i < c->n; i++) c->loss[k][i] *= c->loss[k][i];
     return rc ? rc : test(c, "rmse", name, SIREN_STAT_ROOT_MEAN, err);
 }
 
@@ -118,21 +138,23 @@ static int test_distribution(struct comparison *c, const char *name,
 {
     const struct siren_scale *scale = &c->app->meta.scale;
     size_t labels = (size_t)siren_scale_labels(scale);
-    for (size_t i = 0; i < c->n; i++) {
-        size_t a = c->in_a[i], b = c->in_b[i];
-        c->loss_a[i] = loss(scale, c->a.distributions + a * labels, c->a.truth[a]);
-        c->loss_b[i] = loss(scale, c->b.distributions + b * labels, c->b.truth[b]);
-    }
+    for (int k = 0; k < c->n_runs; k++)
+        for (size_t i = 0; i < c->n; i++) {
+            size_t at = c->in[k][i];
+            c->loss[k][i] =
+                loss(scale, c->run[k].distributions + at * labels, c->run[k].truth[at]);
+        }
     return test(c, name, NULL, SIREN_STAT_MEAN, err);
 }
 
 /* How far the two runs' answers are apart, whatever the truth. */
 static json_t *moved(const struct comparison *c, int d)
 {
+    const double *a = c->run[0].decoded[d], *b = c->run[1].decoded[d];
     double sum = 0;
     size_t other = 0;
     for (size_t i = 0; i < c->n; i++) {
-        double apart = fabs(c->a.decoded[d][c->in_a[i]] - c->b.decoded[d][c->in_b[i]]);
+        double apart = fabs(a[c->in[0][i]] - b[c->in[1][i]]);
         sum += apart;
         other += apart > 1e-9;
     }
@@ -142,54 +164,80 @@ static json_t *moved(const struct comparison *c, int d)
 
 static int compare(struct comparison *c, struct siren_error *err)
 {
-    int rc = join(c, err);
-    for (int d = 0; d < N_DECODERS && !rc; d++)
-        rc = test_ratings(c, siren_decoder_name((enum siren_decoder)d), c->a.decoded[d],
-                          c->b.decoded[d], err);
-    /* What the texts said, where both runs reasoned. */
-    if (!rc) rc = test_ratings(c, "number", c->a.number, c->b.number, err);
-    if (!rc && c->a.distributions && c->b.distributions) {
+    double *ratings[MAX_RUNS];
+    int rc = join(c, err), distributions = 1;
+    for (int d = 0; d < N_DECODERS && !rc; d++) {
+        for (int k = 0; k < c->n_runs; k++) ratings[k] = c->run[k].decoded[d];
+        rc = test_ratings(c, siren_decoder_name((enum siren_decoder)d), ratings, err);
+    }
+    for (int k = 0; k < c->n_runs; k++) {
+        ratings[k] = c->run[k].number;
+        distributions &= c->run[k].distributions != NULL;
+    }
+    /* What the texts said, where all runs reasoned. */
+    if (!rc) rc = test_ratings(c, "number", ratings, err);
+    if (!rc && distributions) {
         rc = test_distribution(c, "log_loss", siren_log_loss, err);
         if (!rc) rc = test_distribution(c, "rps", siren_rps, err);
     }
     return rc ? rc : siren_holm(c->p, c->n_tests, c->p, err);
 }
 
-static int report(struct comparison *c, int64_t a, int64_t b, char **json, struct siren_error *err)
+static int report(struct comparison *c, const char *const *names, char **json,
+                  struct siren_error *err)
 {
+    char rows[16];
     json_t *out = json_object(), *list = json_array(), *answers = json_array();
-    for (int d = 0; d < N_DECODERS; d++)
-        if (c->a.decoded[d] && c->b.decoded[d]) json_array_append_new(answers, moved(c, d));
+    for (int k = 0; k < c->n_runs; k++) {
+        json_object_set_new(out, names[k], json_integer(c->id[k]));
+        snprintf(rows, sizeof rows, "rows_%s", names[k]);
+        json_object_set_new(out, rows, json_integer((json_int_t)c->run[k].n));
+    }
+    json_object_set_new(out, "rows", json_integer((json_int_t)c->n));
     for (size_t i = 0; i < c->n_tests; i++) {
         json_object_set_new(c->tests[i], "p_holm", app_real(c->p[i]));
         json_array_append(list, c->tests[i]);
     }
-    json_object_set_new(out, "a", json_integer(a));
-    json_object_set_new(out, "b", json_integer(b));
-    json_object_set_new(out, "rows", json_integer((json_int_t)c->n));
-    json_object_set_new(out, "rows_a", json_integer((json_int_t)c->a.n));
-    json_object_set_new(out, "rows_b", json_integer((json_int_t)c->b.n));
     json_object_set_new(out, "tests", list);
-    json_object_set_new(out, "answers", answers);
+    for (int d = 0; d < N_DECODERS && c->n_runs == 2; d++)
+        if (c->run[0].decoded[d] && c->run[1].decoded[d])
+            json_array_append_new(answers, moved(c, d));
+    if (c->n_runs == 2) json_object_set(out, "answers", answers);
+    json_decref(answers);
     return app_json_text(out, JSON_COMPACT, json, err);
+}
+
+static int compare_runs(struct comparison *c, const char *const *names, char **json,
+                        struct siren_error *err)
+{
+    int rc = 0;
+    *json = NULL;
+    for (int k = 0; k < c->n_runs && !rc; k++) rc = columns_load(&c->run[k], c->app, c->id[k], err);
+    if (!rc) rc = compare(c, err);
+    if (!rc) rc = report(c, names, json, err);
+    for (size_t i = 0; i < c->n_tests; i++) json_decref(c->tests[i]);
+    for (int k = 0; k < c->n_runs; k++) {
+        columns_clear(&c->run[k]);
+        free(c->in[k]);
+        free(c->loss[k]);
+    }
+    free(c->user);
+    return rc;
 }
 
 int siren_runs_compare(struct siren_app *app, int64_t a, int64_t b, struct siren_pool *pool,
                        char **json, struct siren_error *err)
 {
-    struct comparison c = {.app = app, .pool = pool};
-    int rc = columns_load(&c.a, app, a, err);
-    *json = NULL;
-    if (!rc) rc = columns_load(&c.b, app, b, err);
-    if (!rc) rc = compare(&c, err);
-    if (!rc) rc = report(&c, a, b, json, err);
-    for (size_t i = 0; i < c.n_tests; i++) json_decref(c.tests[i]);
-    columns_clear(&c.a);
-    columns_clear(&c.b);
-    free(c.in_a);
-    free(c.in_b);
-    free(c.user);
-    free(c.loss_a);
-    free(c.loss_b);
-    return rc;
+    static const char *const names[] = {"a", "b"};
+    struct comparison c = {.app = app, .pool = pool, .n_runs = 2, .id = {a, b}};
+    return compare_runs(&c, names, json, err);
+}
+
+int siren_runs_gain(struct siren_app *app, int64_t before, int64_t teacher, int64_t student,
+                    struct siren_pool *pool, char **json, struct siren_error *err)
+{
+    static const char *const names[] = {"before", "teacher", "student"};
+    struct comparison c = {
+        .app = app, .pool = pool, .n_runs = 3, .id = {before, teacher, student}};
+    return compare_runs(&c, names, json, err);
 }

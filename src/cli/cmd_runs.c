@@ -1,4 +1,4 @@
-/* siren runs: list, show, compare, delete. */
+/* siren runs: list, show, table, compare, gain, trainings, delete. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,27 +123,69 @@ static void print_comparison(struct cli *cli, const json_t *report)
              (long long)json_integer_value(json_object_get(report, "rows_b")));
 }
 
-static int compare(struct cli *cli)
+/* ---- gain ---- */
+
+static void print_gain(struct cli *cli, const json_t *report)
+{
+    struct cli_table *table = cli_table_create(
+        "Loss|Decoder|Before|Teacher|Student|Gain|95 %|Student's share|95 %", "llrrrrrrr");
+    size_t i;
+    json_t *t;
+    json_array_foreach(json_object_get(report, "tests"), i, t)
+    {
+        const char *decoder = json_string_value(json_object_get(t, "decoder"));
+        int share = json_is_number(json_object_get(t, "share"));
+        cli_table_cell(table, "%s", json_string_value(json_object_get(t, "loss")));
+        cli_table_cell(table, "%s", decoder ? decoder : "");
+        cli_table_cell(table, "%s", report_real(t, "before"));
+        cli_table_cell(table, "%s", report_real(t, "teacher"));
+        cli_table_cell(table, "%s", report_real(t, "student"));
+        cli_table_cell(table, "%+.4f", json_number_value(json_object_get(t, "gain")));
+        cli_table_cell(table, "%+.4f – %+.4f", json_number_value(json_object_get(t, "gain_low")),
+                       json_number_value(json_object_get(t, "gain_high")));
+        if (!share) {
+            cli_table_cell(table, "–");
+            cli_table_cell(table, "%s", "");
+            continue;
+        }
+        cli_table_cell(table, "%.0f %%", 100 * json_number_value(json_object_get(t, "share")));
+        cli_table_cell(table, "%.0f – %.0f %%",
+                       100 * json_number_value(json_object_get(t, "share_low")),
+                       100 * json_number_value(json_object_get(t, "share_high")));
+    }
+    cli_table_print(cli, table);
+    cli_note(cli,
+             "%lld rows in common; lower is better, so a gain below 0 is one; a share is told where "
+             "the gain's interval excludes 0; users resampled",
+             (long long)json_integer_value(json_object_get(report, "rows")));
+}
+
+/* compare A B, gain BEFORE TEACHER STUDENT */
+static int compare(struct cli *cli, int n)
 {
     struct siren_app app;
     struct siren_pool *pool;
-    int64_t a, b;
+    int64_t id[3] = {0};
     char *text = NULL;
     json_t *report;
-    int rc = run_id(cli, 2, &a);
-    if (!rc) rc = run_id(cli, 3, &b);
+    int rc = 0;
+    for (int k = 0; k < n && !rc; k++) rc = run_id(cli, 2 + k, &id[k]);
     if (rc) return rc;
     pool = cli_pool(cli);
     if (!pool) return cli->err.code;
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
-    rc = siren_runs_compare(&app, a, b, pool, &text, &cli->err);
+    rc = n == 2 ? siren_runs_compare(&app, id[0], id[1], pool, &text, &cli->err)
+                : siren_runs_gain(&app, id[0], id[1], id[2], pool, &text, &cli->err);
     siren_app_close(&app);
     if (rc) return rc;
     report = json_loads(text, 0, NULL);
     free(text);
     if (cli->json) return cli_print_json(cli, report);
-    print_comparison(cli, report);
+    if (n == 2)
+        print_comparison(cli, report);
+    else
+        print_gain(cli, report);
     json_decref(report);
     return 0;
 }
@@ -233,11 +275,13 @@ static int run(struct cli *cli)
     struct siren_workspace *ws;
     int rc;
     if (action && !strcmp(action, "trainings")) return trainings(cli);
-    if (action && !strcmp(action, "compare")) return compare(cli);
+    if (action && !strcmp(action, "compare")) return compare(cli, 2);
+    if (action && !strcmp(action, "gain")) return compare(cli, 3);
     if (action && !strcmp(action, "delete")) return delete (cli);
     if (action && !strcmp(action, "table")) return side_by_side(cli);
     if (action && strcmp(action, "list") != 0 && strcmp(action, "show") != 0)
-        return cli_usage(cli, "\"%s\" is none of list, show, table, compare, trainings, delete",
+        return cli_usage(cli, "\"%s\" is none of list, show, table, compare, gain, trainings, "
+                         "delete",
                          action);
     rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
@@ -259,6 +303,8 @@ const struct cli_command cmd_runs = {
         "  table [RUN...]   several (or all) side by side, on the rows that all of them have\n"
         "  compare A B      the losses of two runs on the rows that both have, with the interval "
         "of the difference\n"
+        "  gain BEFORE TEACHER STUDENT  how much of what reasoning (TEACHER) gains over answering "
+        "at once (BEFORE) an aligned adapter (STUDENT) has\n"
         "  trainings [RUN...]  trainings side by side; of those named, the settings that differ\n"
         "  delete RUN       remove one and its predictions",
     .common = CLI_JSON | CLI_THREADS,
@@ -276,6 +322,8 @@ const struct cli_command cmd_runs = {
             {"siren runs films.siren trainings 4 5 --curves curves.svg",
              "Two trainings: what they reached, what was set differently, their curves."},
             {"siren runs films.siren compare 3 1", "Is run 3 better than run 1, or is it chance?"},
+            {"siren runs films.siren gain 1 2 5",
+             "How much of what reasoning gains in run 2 over run 1 does run 5 have without it?"},
             {0}},
     .run = run,
 };

@@ -7,20 +7,25 @@
 #include "siren/metrics.h"
 #include "siren/random.h"
 
+enum { MAX_LOSSES = 3 };
+
 /* What a user adds to the sums. */
 struct user_sums {
     int32_t user;
     size_t row; /* the first */
-    double a, b, n;
+    double sums[MAX_LOSSES], n;
 };
 
 struct bootstrap {
     struct user_sums *users;
     size_t n_users;
+    int n_losses;
     enum siren_statistic statistic;
     uint64_t seed;
     long resamples;
-    double *differences; /* (resamples) */
+    double confidence;
+    double *differences; /* (resamples) of the first two losses */
+    double *shares;      /* (resamples) of three */
     atomic_long cursor;
 };
 
@@ -36,17 +41,20 @@ static double statistic_of(enum siren_statistic statistic, double sum, double n)
     return statistic == SIREN_STAT_MEAN ? sum / n : sqrt(sum / n);
 }
 
-static double resample(const struct bootstrap *w, uint64_t stream)
+/* Losses a, b and, of three, c: a − b and (c − b) / (a − b). */
+static void resample(struct bootstrap *w, long stream)
 {
-    double a = 0, b = 0, n = 0;
+    double sums[MAX_LOSSES] = {0}, value[MAX_LOSSES] = {0}, n = 0;
     for (size_t i = 0; i < w->n_users; i++) {
         const struct user_sums *u =
-            &w->users[siren_random_below(w->seed, stream, (uint64_t)i, w->n_users)];
-        a += u->a;
-        b += u->b;
+            &w->users[siren_random_below(w->seed, (uint64_t)stream, (uint64_t)i, w->n_users)];
+        for (int k = 0; k < w->n_losses; k++) sums[k] += u->sums[k];
         n += u->n;
     }
-    return statistic_of(w->statistic, a, n) - statistic_of(w->statistic, b, n);
+    for (int k = 0; k < w->n_losses; k++) value[k] = statistic_of(w->statistic, sums[k], n);
+    double gain = value[0] - value[1], own = value[2] - value[1];
+    w->differences[stream] = gain;
+    w->shares[stream] = own == 0 ? 0 : own / gain; /* no NaN, which has no place in an order */
 }
 
 static void bootstrap_job(void *context, int thread, int n_threads)
@@ -54,27 +62,29 @@ static void bootstrap_job(void *context, int thread, int n_threads)
     struct bootstrap *w = context;
     long i;
     while ((i = siren_claim(&w->cursor, w->resamples)) >= 0)
-        w->differences[i] = resample(w, (uint64_t)i);
+        resample(w, i);
 }
 
 /* Rows to one entry a user; rows of a user are summed in order. */
-static int collect_users(struct bootstrap *w, const double *a, const double *b, const int32_t *user,
+static int collect_users(struct bootstrap *w, const double *const *losses, const int32_t *user,
                          size_t n, struct siren_error *err)
 {
     w->users = alloc_array(n, sizeof *w->users);
     if (!w->users) return siren_fail_memory(err, "bootstrap", n * sizeof *w->users);
     for (size_t i = 0; i < n; i++) {
-        if (!isfinite(a[i]) || !isfinite(b[i]))
-            return siren_fail(err, SIREN_ENUMERIC, "bootstrap: the loss of row %zu is not finite",
-                              i);
-        w->users[i] = (struct user_sums){user[i], i, a[i], b[i], 1};
+        w->users[i] = (struct user_sums){.user = user[i], .row = i, .n = 1};
+        for (int k = 0; k < w->n_losses; k++) {
+            w->users[i].sums[k] = losses[k][i];
+            if (!isfinite(losses[k][i]))
+                return siren_fail(err, SIREN_ENUMERIC,
+                                  "bootstrap: the loss of row %zu is not finite", i);
+        }
     }
     qsort(w->users, n, sizeof *w->users, by_user);
     size_t m = 0;
     for (size_t i = 0; i < n; i++) {
         if (m && w->users[m - 1].user == w->users[i].user) {
-            w->users[m - 1].a += w->users[i].a;
-            w->users[m - 1].b += w->users[i].b;
+            for (int k = 0; k < w->n_losses; k++) w->users[m - 1].sums[k] += w->users[i].sums[k];
             w->users[m - 1].n += 1;
         } else {
             w->users[m++] = w->users[i];
@@ -99,19 +109,75 @@ static double quantile(const double *sorted, long n, double q)
     return sorted[i] + (at - (double)i) * (sorted[i + 1] - sorted[i]);
 }
 
-static void summarise(struct siren_difference *out, struct bootstrap *w, double confidence)
+/* Sorts the values. */
+static void interval(const struct bootstrap *w, double *values, double *low, double *high)
+{
+    qsort(values, (size_t)w->resamples, sizeof *values, by_value);
+    *low = quantile(values, w->resamples, (1 - w->confidence) / 2);
+    *high = quantile(values, w->resamples, (1 + w->confidence) / 2);
+}
+
+static void summarise(struct siren_difference *out, struct bootstrap *w)
 {
     long below = 0, above = 0;
     for (long i = 0; i < w->resamples; i++) {
         below += w->differences[i] <= 0;
         above += w->differences[i] >= 0;
     }
-    qsort(w->differences, (size_t)w->resamples, sizeof *w->differences, by_value);
-    out->low = quantile(w->differences, w->resamples, (1 - confidence) / 2);
-    out->high = quantile(w->differences, w->resamples, (1 + confidence) / 2);
+    interval(w, w->differences, &out->low, &out->high);
     /* The observed sample counts as one resample: p is never 0. */
     double least = (double)(below < above ? below : above) + 1;
     out->p = fmin(1, 2 * least / ((double)w->resamples + 1));
+}
+
+static int begin(struct bootstrap *w, const double *const *losses, const int32_t *user, size_t n,
+                 const struct siren_bootstrap_options *options, struct siren_error *err)
+{
+    struct siren_bootstrap_options o = options ? *options : (struct siren_bootstrap_options){0};
+    w->seed = o.seed;
+    w->resamples = o.resamples ? o.resamples : 10000;
+    w->confidence = o.confidence ? o.confidence : 0.95;
+    if (!n) return siren_fail(err, SIREN_EINVAL, "bootstrap of no rows");
+    if (w->resamples < 1 || !(w->confidence > 0 && w->confidence < 1))
+        return siren_fail(err, SIREN_EINVAL,
+                          "bootstrap: %ld resamples, confidence %g: expected a positive number and "
+                          "one between 0 and 1",
+                          w->resamples, w->confidence);
+    int rc = collect_users(w, losses, user, n, err);
+    if (rc) return rc;
+    w->differences = alloc_array((size_t)w->resamples, sizeof *w->differences);
+    w->shares = alloc_array((size_t)w->resamples, sizeof *w->shares);
+    if (w->differences && w->shares) return 0;
+    return siren_fail_memory(err, "bootstrap",
+                             (unsigned long long)w->resamples * sizeof *w->differences);
+}
+
+/* The statistic of all rows. */
+static double whole(const struct bootstrap *w, int loss)
+{
+    double sum = 0, n = 0;
+    for (size_t i = 0; i < w->n_users; i++) {
+        sum += w->users[i].sums[loss];
+        n += w->users[i].n;
+    }
+    return statistic_of(w->statistic, sum, n);
+}
+
+static void difference(struct siren_difference *out, struct bootstrap *w, struct siren_pool *pool)
+{
+    out->a = whole(w, 0);
+    out->b = whole(w, 1);
+    out->difference = out->a - out->b;
+    out->n_users = w->n_users;
+    dots_run(pool, bootstrap_job, w);
+    summarise(out, w);
+}
+
+static void end(struct bootstrap *w)
+{
+    free(w->users);
+    free(w->differences);
+    free(w->shares);
 }
 
 int siren_bootstrap(struct siren_difference *out, const double *loss_a, const double *loss_b,
@@ -119,37 +185,35 @@ int siren_bootstrap(struct siren_difference *out, const double *loss_a, const do
                     const struct siren_bootstrap_options *options, struct siren_pool *pool,
                     struct siren_error *err)
 {
-    struct siren_bootstrap_options o = options ? *options : (struct siren_bootstrap_options){0};
-    struct bootstrap w = {.statistic = statistic, .seed = o.seed};
-    w.resamples = o.resamples ? o.resamples : 10000;
-    double confidence = o.confidence ? o.confidence : 0.95;
+    struct bootstrap w = {.statistic = statistic, .n_losses = 2};
+    const double *const losses[] = {loss_a, loss_b};
     memset(out, 0, sizeof *out);
-    if (!n) return siren_fail(err, SIREN_EINVAL, "bootstrap of no rows");
-    if (w.resamples < 1 || !(confidence > 0 && confidence < 1))
-        return siren_fail(err, SIREN_EINVAL,
-                          "bootstrap: %ld resamples, confidence %g: expected a positive number and "
-                          "one between 0 and 1",
-                          w.resamples, confidence);
-    int code = collect_users(&w, loss_a, loss_b, user, n, err);
-    if (!code) {
-        w.differences = alloc_array((size_t)w.resamples, sizeof *w.differences);
-        if (!w.differences)
-            code = siren_fail_memory(err, "bootstrap",
-                                     (unsigned long long)w.resamples * sizeof *w.differences);
+    int rc = begin(&w, losses, user, n, options, err);
+    if (!rc) difference(out, &w, pool);
+    end(&w);
+    return rc;
+}
+
+int siren_bootstrap_share(struct siren_share *out, const double *before, const double *teacher,
+                          const double *student, const int32_t *user, size_t n,
+                          enum siren_statistic statistic,
+                          const struct siren_bootstrap_options *options, struct siren_pool *pool,
+                          struct siren_error *err)
+{
+    struct bootstrap w = {.statistic = statistic, .n_losses = 3};
+    const double *const losses[] = {teacher, before, student};
+    *out = (struct siren_share){.share = NAN, .low = NAN, .high = NAN};
+    int rc = begin(&w, losses, user, n, options, err);
+    if (!rc) {
+        difference(&out->gain, &w, pool);
+        out->student = whole(&w, 2);
+        if (out->gain.low > 0 || out->gain.high < 0) {
+            out->share = (out->student - out->gain.b) / out->gain.difference;
+            interval(&w, w.shares, &out->low, &out->high);
+        }
     }
-    if (!code) {
-        double a = 0, b = 0;
-        for (size_t i = 0; i < w.n_users; i++) a += w.users[i].a, b += w.users[i].b;
-        out->a = statistic_of(statistic, a, (double)n);
-        out->b = statistic_of(statistic, b, (double)n);
-        out->difference = out->a - out->b;
-        out->n_users = w.n_users;
-        dots_run(pool, bootstrap_job, &w);
-        summarise(out, &w, confidence);
-    }
-    free(w.users);
-    free(w.differences);
-    return code;
+    end(&w);
+    return rc;
 }
 
 /* ---- Holm ---- */
