@@ -16,6 +16,7 @@ data=$(realpath "$data")
 mkdir -p "$FOLDER"
 cd "$FOLDER"
 compute=${COMPUTE:-bf16}
+workspace=${workspace:-films.siren}
 # What a prompt says of the user: the paper's, and the counts of the user's ratings (SPEC 4.4), without
 # which nothing that was trained came near the rating habit (docs/results/internalise.md).
 strategy=${STRATEGY:-recent+sketch+habit}
@@ -35,7 +36,7 @@ training() {
     local name=$1 kind=$2 resume=""
     shift 2
     [ ! -e "$name/checkpoint" ] || resume=--resume
-    once "$name" train "$kind" films.siren --out "$name" --compute "$compute" $resume "$@"
+    once "$name" train "$kind" "$workspace" --out "$name" --name "$name" --compute "$compute" $resume "$@"
 }
 
 # The paper's Movies: topics named by their words, so that no model's whims are in them.
