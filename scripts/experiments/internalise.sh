@@ -38,9 +38,9 @@ once habit-2000 baselines films.siren --split valid --fit-on train:last --fit-ro
 align ce-1 ce k,v 1
 align ha-1 ha k,v 1
 align kd+ce-1 kd+ce k,v 1
-align ha+ce-1 ha+ce k,v 1
 # Beyond the table's budget: all linear layers and a second epoch, at a rate that falls.
 align ce-all-2 ce all 1 --epochs 2 --lr 5e-4 --schedule cosine --eval-rows 300
+align ha+ce-1 ha+ce k,v 1
 align kd-1 kd k,v 1
 align rps-1 rps k,v 1
 for seed in 2 3; do
