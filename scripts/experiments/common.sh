@@ -31,10 +31,17 @@ once() {
     touch "$name.done"
 }
 
-# training NAME sft|align|grpo OPTIONS…: the run's folder is NAME.
+# training NAME sft|align|grpo OPTIONS…: the run's folder is NAME.  An adapter that docs/results keeps
+# is taken; ANEW=1 makes it anew (the same bits only by the same numeric contract, and what was trained
+# on top belongs to these bits).
 training() {
-    local name=$1 kind=$2 resume=""
+    local name=$1 kind=$2 resume="" kept=$root/docs/results/adapters/$1
     shift 2
+    if [ -z "${ANEW:-}" ] && [ ! -e "$name" ] && [ ! -e "$name.done" ] && [ -d "$kept" ]; then
+        mkdir "$name"
+        cp -r "$kept" "$name/adapter"
+        touch "$name.done"
+    fi
     [ ! -e "$name/checkpoint" ] || resume=--resume
     once "$name" train "$kind" "$workspace" --out "$name" --name "$name" --compute "$compute" $resume "$@"
 }
@@ -47,16 +54,9 @@ films() {
 }
 
 # SPEC 6.4: rationales teach the form, and, by --answer-weight, the rating.  Rows are the last train row
-# of each user: train's ratings move with a user's position, and these are nearest to valid's.  The
-# adapter is kept in docs/results: ANEW=1 makes it anew (30 minutes; the same bits only on the same
-# instruction set, and what was trained on top belongs to these bits).
+# of each user: train's ratings move with a user's position, and these are nearest to valid's.  Anew:
+# 30 minutes.
 warm_start() {
-    local kept=$root/docs/results/adapters/warm
-    if [ -z "${ANEW:-}" ] && [ ! -e warm.done ]; then
-        mkdir -p warm
-        cp -r "$kept" warm/adapter
-        touch warm.done
-    fi
     training warm sft -m "$base" --response cot --split train:last --rows 1200 --strategy "$strategy" \
         --batch 16 --epochs 1 --lr 1e-3 --answer-weight 1 --lora-targets all --rank 8 \
         --eval-rows 48 --eval-every 25 --seed 1
