@@ -26,7 +26,7 @@ judge() { # NAME [OPTIONS…]
         --compute "$compute" --name "$name" "$@"
 }
 align() { # NAME LOSS TARGETS SEED [OPTIONS…]
-    local name=$1
+    local name=${teacher:+stage1-}$1
     training "$name" align -m stage1 --teacher states.bin --loss "$2" --lora-targets "$3" --seed "$4" \
         --batch 16 --lr 1e-3 --eval-rows 150 --eval-every 63 --epochs 1 "${@:5}"
     judge "$name" --adapter "$name/adapter"
