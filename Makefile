@@ -54,6 +54,10 @@ ifneq ($(SANITIZE),)
   ALL_LDFLAGS += -fsanitize=$(SANITIZE)
 endif
 
+# A line a file; V=1: whole commands; make -s: nothing.
+silent := $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
+say = $(if $(V)$(silent),,@printf '  %-4s %s\n' '$1' '$@';)
+
 LIB_SRC := $(sort $(wildcard src/base/*.c src/tensor/*.c src/text/*.c src/model/*.c src/recs/*.c src/train/*.c \
                   src/store/*.c src/app/*.c))
 CLI_SRC := $(sort $(wildcard src/cli/*.c))
@@ -90,7 +94,7 @@ $(OUT)/flags: FORCE
 
 $(OUT)/obj/%.o: %.c $(OUT)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(ISA_CFLAGS) -MMD -MP -c $< -o $@
+	$(call say,CC)$(CC) $(ALL_CFLAGS) $(ISA_CFLAGS) -MMD -MP -c $< -o $@
 
 # The archive is made anew when the list of its sources changes, too.
 $(OUT)/lib-sources: FORCE
@@ -99,17 +103,17 @@ $(OUT)/lib-sources: FORCE
 
 $(OUT)/libsiren.a: $(LIB_OBJ) $(OUT)/lib-sources
 	@rm -f $@
-	ar rcs $@ $(LIB_OBJ)
+	$(call say,AR)ar rcs $@ $(LIB_OBJ)
 
 $(OUT)/libsiren.so: $(SO)
 	@ln -sf $(<F) $(OUT)/$(SONAME)
 	@ln -sf $(SONAME) $@
 $(SO): $(LIB_OBJ) $(OUT)/lib-sources src/libsiren.map
-	$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=src/libsiren.map -Wl,-z,defs \
+	$(call say,LINK)$(CC) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=src/libsiren.map -Wl,-z,defs \
 	    $(ALL_LDFLAGS) -o $@ $(LIB_OBJ) $(LIBS)
 
 $(OUT)/siren: $(CLI_OBJ) $(OUT)/libsiren.a
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(call say,LINK)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 
 # ---- Tests ----
 
@@ -121,13 +125,13 @@ $(OUT)/tests/test_cli $(OUT)/tests/test_cmd_tokenize: $(OUT)/siren
 tests: $(TESTS)
 $(OUT)/tests/%: tests/%.c $(OUT)/libsiren.a $(OUT)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(INSIDE) $(OUT)/libsiren.a $(LIBS) -lcmocka
+	$(call say,TEST)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(INSIDE) $(OUT)/libsiren.a $(LIBS) -lcmocka
 
 ## check        all tests; SANITIZE=address,undefined or thread; ONLY="pool file" for some
-check: all tests
+check: all $(if $(ONLY),$(ONLY:%=$(OUT)/tests/test_%),tests)
 	@$(if $(SANITIZE),SIREN_SANITIZED=1) scripts/check.sh $(OUT) $(ONLY)
 ## check-slow   all tests, with those on real data that take minutes
-check-slow: all tests
+check-slow: all $(if $(ONLY),$(ONLY:%=$(OUT)/tests/test_%),tests)
 	@SIREN_SLOW=1 scripts/check.sh $(OUT) $(ONLY)
 
 # ---- Fuzzing: the library and the targets, compiled by clang with libFuzzer ----
@@ -146,7 +150,7 @@ fuzz:
 fuzz-targets: $(patsubst %,$(BUILD)/targets/%,$(or $(ONLY),$(FUZZ_NAMES)))
 $(BUILD)/targets/%: tests/fuzz/fuzz_%.c $(OUT)/libsiren.a
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -Itests -fsanitize=fuzzer,address,undefined -o $@ $< $(OUT)/libsiren.a $(LIBS)
+	$(call say,FUZZ)$(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -Itests -fsanitize=fuzzer,address,undefined -o $@ $< $(OUT)/libsiren.a $(LIBS)
 
 # ---- Benchmarks, demonstration, installation ----
 
@@ -154,7 +158,7 @@ $(BUILD)/targets/%: tests/fuzz/fuzz_%.c $(OUT)/libsiren.a
 # Benchmarks stand beside OpenBLAS; nothing else links it.
 $(OUT)/bench/%: bench/%.c $(OUT)/libsiren.a $(OUT)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(shell pkg-config --cflags openblas 2>/dev/null) -MMD -MP $(ALL_LDFLAGS) \
+	$(call say,BENCH)$(CC) $(ALL_CFLAGS) $(shell pkg-config --cflags openblas 2>/dev/null) -MMD -MP $(ALL_LDFLAGS) \
 	    -o $@ $< $(OUT)/libsiren.a $(LIBS) $(shell pkg-config --libs openblas 2>/dev/null)
 bench: all
 	@scripts/setup.sh bench
