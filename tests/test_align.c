@@ -335,6 +335,41 @@ static void stopped_and_resumed(void **state)
     free(y);
 }
 
+/* The best adapter is that of the least value of what it is chosen by; the log has all of them. */
+static void chosen_by_what_is_asked(void **state)
+{
+    for (int by = TRAINING_MAE; by <= TRAINING_RPS; by++) {
+        char folder[20], path[400], line[2000];
+        snprintf(folder, sizeof folder, "chosen by %d", by);
+        struct bench b = make(folder, states_path, "ce");
+        double least = INFINITY;
+        int evaluations = 0;
+        b.training.eval_split = "valid:A";
+        b.training.choose_by = (enum training_metric)by;
+        b.training.loop.eval_every = 1;
+        MUST(run(&b));
+        snprintf(path, sizeof path, "%s/log.jsonl", b.folder);
+        FILE *log = fopen(path, "r");
+        assert_non_null(log);
+        while (fgets(line, sizeof line, log)) {
+            json_t *j = json_loads(line, 0, NULL), *valid = json_object_get(j, "valid");
+            for (int other = TRAINING_MAE; valid && other <= TRAINING_RPS; other++)
+                assert_true(json_is_number(json_object_get(valid, training_metric_names[other])));
+            double value =
+                json_number_value(json_object_get(valid, training_metric_names[by]));
+            if (valid) {
+                assert_int_equal(json_is_true(json_object_get(j, "best")), value < least);
+                least = fmin(least, value);
+                evaluations++;
+            }
+            json_decref(j);
+        }
+        fclose(log);
+        assert_true(evaluations > 1);
+        assert_float_equal(b.result.best, least, 1e-8); /* nine digits in the log */
+    }
+}
+
 static void words_are_read(void **state)
 {
     static const char *const bad[] = {"", "ha+", "hb", "ha+ha", "ha:0", "ha:-1", "ha:x", "ce:1x"};
@@ -521,6 +556,7 @@ int main(void)
         cmocka_unit_test(rows_and_weights),
         cmocka_unit_test(a_weighted_mean_by_hand),
         cmocka_unit_test(stopped_and_resumed),
+        cmocka_unit_test(chosen_by_what_is_asked),
         cmocka_unit_test(words_are_read),
         cmocka_unit_test(another_teacher_is_told_of),
         cmocka_unit_test(what_does_not_fit_is_refused),

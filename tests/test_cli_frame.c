@@ -64,6 +64,9 @@ static void test_values(void **state)
     assert_int_equal(cli_int(&cli, "top"), 10);
     assert_false(cli_given(&cli, "top"));
     assert_string_equal(cli_string(&cli, "by"), "mean");
+    assert_int_equal(cli_choice(&cli, "by"), 0);
+    give("by", "median");
+    assert_int_equal(cli_choice(&cli, "by"), 1);
     assert_null(cli_string(&cli, "column"));
     give("top", "3");
     give("top", "4");

@@ -355,7 +355,7 @@ int align_train(struct training *training, const struct align_options *options,
     if (!rc) rc = training_adapter(&mine, &adapter, err);
     if (!rc) {
         const struct trainer_task task = {.context = &a,
-                                          .metric = "mae",
+                                          .metric = training_metric_names[mine.choose_by],
                                           .n_rows = a.rows.n_train,
                                           .begin = a.batch_rows ? begin : NULL,
                                           .n_sequences = n_sequences,

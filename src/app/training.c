@@ -157,6 +157,8 @@ json_t *training_settings(const struct training *t, const struct training_rows *
     json_object_set_new(j, "rows", json_integer((json_int_t)rows->n_train));
     json_object_set_new(j, "eval_split", json_string(t->eval_split ? t->eval_split : ""));
     json_object_set_new(j, "eval_rows", json_integer((json_int_t)rows->n_valid));
+    if (t->choose_by != TRAINING_MAE)
+        json_object_set_new(j, "choose_by", json_string(training_metric_names[t->choose_by]));
     json_object_set_new(j, "predict", app_options_json(&t->predict));
     if (t->full)
         json_object_set_new(j, "weights", json_string("all"));
@@ -181,8 +183,10 @@ static int judge(struct judged *d, const struct siren_scale *scale, size_t n,
     return siren_metrics_compute(m, scale, &o, err);
 }
 
+const char *const training_metric_names[] = {"mae", "rmse", "log_loss", "rps"};
+
 static int measure(const struct training *t, const struct training_rows *rows, struct judged *d,
-                   double *mae, json_t *fields, struct siren_error *err)
+                   double *metric, json_t *fields, struct siren_error *err)
 {
     const struct siren_scale *scale = &t->app->meta.scale;
     size_t n = rows->n_valid, labels = (size_t)siren_scale_labels(scale);
@@ -196,10 +200,13 @@ static int measure(const struct training *t, const struct training_rows *rows, s
         outside += d->answers[i].outside / (double)n;
     }
     if (!rc) rc = judge(d, scale, n, SIREN_MEAN, m, err);
-    if (!rc) json_object_set_new(fields, "rmse", app_real(m->rmse));
+    double rmse = rc ? NAN : m->rmse;
+    if (!rc) json_object_set_new(fields, "rmse", app_real(rmse));
     if (!rc) rc = judge(d, scale, n, SIREN_MEDIAN, m, err);
     if (!rc) {
-        *mae = m->mae;
+        const double by[] = {m->mae, rmse, m->log_loss, m->rps};
+        *metric = by[t->choose_by];
+        if (t->choose_by != TRAINING_MAE) json_object_set_new(fields, "mae", app_real(m->mae));
         json_object_set_new(fields, "log_loss", app_real(m->log_loss));
         json_object_set_new(fields, "rps", app_real(m->rps));
         json_object_set_new(fields, "outside", app_real(outside));
@@ -218,7 +225,7 @@ static void use(const struct training *t, const struct siren_adapter *adapter)
 }
 
 int training_evaluate(const struct training *t, const struct siren_adapter *adapter,
-                      const struct training_rows *rows, double *mae, json_t *fields,
+                      const struct training_rows *rows, double *metric, json_t *fields,
                       const struct siren_progress *progress, struct siren_error *err)
 {
     struct siren_predict_options o = t->predict;
@@ -234,7 +241,7 @@ int training_evaluate(const struct training *t, const struct siren_adapter *adap
     use(t, adapter);
     if (!rc) rc = siren_predict(t->app, t->lm, rows->valid, n, &o, d.answers, progress, err);
     use(t, t->lm->adapter);
-    if (!rc) rc = measure(t, rows, &d, mae, fields, err);
+    if (!rc) rc = measure(t, rows, &d, metric, fields, err);
     siren_answers_free(d.answers, n);
     free(d.truth);
     free(d.predicted);

@@ -18,6 +18,11 @@
 #include "siren/app.h"
 #include "train/trainer.h"
 
+/* What an adapter is chosen by, of answers at once on the valid rows: the MAE of the median, the RMSE
+ * of the mean, log-loss, ranked probability score. */
+enum training_metric { TRAINING_MAE, TRAINING_RMSE, TRAINING_LOG_LOSS, TRAINING_RPS };
+extern const char *const training_metric_names[]; /* "mae", … as in the log */
+
 struct training {
     struct siren_app *app;
     struct siren_lm *lm;
@@ -40,6 +45,7 @@ struct training {
     size_t n_given;
     const char *eval_split; /* "valid:A"; NULL: no evaluation */
     size_t n_eval_rows;     /* 0: all */
+    enum training_metric choose_by;
     int64_t run;            /* out: of the workspace */
 };
 struct training training_defaults(void); /* SPEC 7.3: r 8, alpha 16, dropout 0.05 on k and v */
@@ -58,10 +64,11 @@ int training_adapter(const struct training *t, struct siren_adapter **out, struc
  */
 json_t *training_settings(const struct training *t, const struct training_rows *rows);
 
-/* Answer-only predictions of the valid rows with the adapter (NULL: without): *mae of the median;
- * to fields: "rmse" of the mean, "log_loss", "rps", "outside", "n".  For task.evaluate. */
+/* Answer-only predictions of the valid rows with the adapter (NULL: without): *metric is what
+ * t->choose_by says; to fields: "mae" of the median where that is not it, "rmse" of the mean,
+ * "log_loss", "rps", "outside", "n".  For task.evaluate. */
 int training_evaluate(const struct training *t, const struct siren_adapter *adapter,
-                      const struct training_rows *rows, double *mae, json_t *fields,
+                      const struct training_rows *rows, double *metric, json_t *fields,
                       const struct siren_progress *progress, struct siren_error *err);
 
 /* trainer_run() as a run of the workspace (found again when it is resumed), with its metrics at

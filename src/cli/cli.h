@@ -144,6 +144,8 @@ int cli_flag(const struct cli *cli, const char *name);
 long long cli_int(const struct cli *cli, const char *name);
 double cli_float(const struct cli *cli, const char *name);
 const char *cli_string(const struct cli *cli, const char *name); /* NULL: not given, no default */
+/* The place of a CLI_CHOICE's value in its list: that of an enum in the same order. */
+int cli_choice(const struct cli *cli, const char *name);
 int cli_given(const struct cli *cli, const char *name);    /* on the command line or environment */
 size_t cli_count(const struct cli *cli, const char *name); /* how often it was given */
 const char *cli_string_at(const struct cli *cli, const char *name, size_t index);

@@ -51,6 +51,8 @@ static int run(struct cli *cli)
     int rc = read_options(cli, &options);
     if (!rc) rc = training_open(cli, &t, "align");
     if (rc) return rc;
+    t.training.choose_by =
+        (enum training_metric)cli_choice(cli, "choose-by"); /* in the order of the enum */
     options.other_teacher = note_teacher;
     options.context = cli;
     rc = align_train(&t.training, &options, &result, cli_progress(cli), cli_cancel(cli), &cli->err);
@@ -76,7 +78,7 @@ const struct cli_command cmd_train_align = {
         "draws "
         "from them.  Without one (ce, rps) they are those of --split and of the options below.\n\n"
         "Every step is a line of log.jsonl in --out, and the adapter that is best on --eval-split "
-        "is kept, by the MAE of the median: `siren eval --adapter DIR/adapter` says how good it "
+        "is kept, by --choose-by: `siren eval --adapter DIR/adapter` says how good it "
         "is.  The same command with --resume goes on after Ctrl-C "
         "or a crash, with the same bits as if it had never stopped.",
     .common = TRAINING_COMMON,
@@ -99,6 +101,10 @@ const struct cli_command cmd_train_align = {
             OPTION_FLOAT("share", "P", "1", 0, 1, "of these rows, drawn with --seed"),
             OPTION_FLAG("closeness",
                         "a row weighs the less the farther the teacher's rating was off"),
+            OPTION_CHOICE("choose-by", "METRIC", "mae", "mae|rmse|log-loss|rps",
+                          "what the kept adapter is best by on --eval-split: MAE of the median, "
+                          "RMSE of the mean, log-loss, ranked probability score; the last two are "
+                          "less a matter of chance on few rows"),
             TRAINING_OPTIONS("3", "32", "1e-4", "0.05", "0.05", "1024"),
             PROMPT_OPTIONS,
             {0}},

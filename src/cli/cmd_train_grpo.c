@@ -1,43 +1,28 @@
 /* siren train grpo: reasoning learnt by reinforcement. */
-#include <string.h>
 
 #include "app/grpo.h"
 #include "cli/training.h"
 
-/* The place of a CLI_CHOICE's value in its list, which is the enum's order. */
-static int choice(const struct cli *cli, const char *name, const char *const *words)
-{
-    const char *value = cli_string(cli, name);
-    int i = 0;
-    while (words[i] && strcmp(words[i], value)) i++;
-    return i;
-}
-
-static const char *const rewards[] = {"linear", "squared", "rps", NULL};
-static const char *const advantages[] = {"grpo", "dr-grpo", "leave-one-out", NULL};
-static const char *const kls[] = {"k1", "k2", "k3", NULL};
-static const char *const means[] = {"token", "sequence", "constant", NULL};
-static const char *const flats[] = {"keep", "skip", "resample", NULL};
-
+/* Choices stand in the order of their enums. */
 static void read_options(const struct cli *cli, struct grpo_options *o)
 {
     struct siren_policy_options *loss = &o->policy.loss;
     o->sampling = answering_sampling(cli);
     o->policy.samples = (int)cli_int(cli, "answers");
-    o->policy.advantage = (enum siren_advantage_kind)choice(cli, "advantage", advantages);
-    o->policy.flat = (enum policy_flat)choice(cli, "flat-groups", flats);
+    o->policy.advantage = (enum siren_advantage_kind)cli_choice(cli, "advantage");
+    o->policy.flat = (enum policy_flat)cli_choice(cli, "flat-groups");
     o->policy.mask_truncated = cli_flag(cli, "mask-truncated");
     loss->clip_low = cli_float(cli, "clip-low");
     loss->clip_high = cli_float(cli, "clip-high");
     loss->dual_clip = cli_float(cli, "dual-clip");
     loss->kl = cli_float(cli, "kl");
-    loss->kl_kind = (enum siren_kl_kind)choice(cli, "kl-kind", kls);
+    loss->kl_kind = (enum siren_kl_kind)cli_choice(cli, "kl-kind");
     loss->entropy = cli_float(cli, "entropy");
-    loss->aggregation = (enum siren_aggregation)choice(cli, "mean-over", means);
+    loss->aggregation = (enum siren_aggregation)cli_choice(cli, "mean-over");
     loss->constant_length = o->sampling.max_tokens;
-    o->reward = (enum siren_reward_kind)choice(cli, "reward", rewards);
+    o->reward = (enum siren_reward_kind)cli_choice(cli, "reward");
     o->length_cost = cli_float(cli, "length-cost");
-    o->refuse_outside = !strcmp(cli_string(cli, "outside"), "refuse");
+    o->refuse_outside = cli_choice(cli, "outside");
     o->eval_samples = (int)cli_int(cli, "eval-samples");
     o->texts_every = (uint64_t)cli_int(cli, "texts-every");
 }

@@ -54,6 +54,18 @@ const char *cli_string(const struct cli *cli, const char *name)
     return text ? text : o->initial;
 }
 
+int cli_choice(const struct cli *cli, const char *name)
+{
+    const char *at = declared(cli, name)->choices, *value = cli_string(cli, name);
+    size_t length = strlen(value);
+    for (int i = 0; *at; i++) { /* the parser has seen that it is one of them */
+        size_t n = strcspn(at, "|");
+        if (n == length && !strncmp(at, value, n)) return i;
+        at += n + (at[n] != 0);
+    }
+    return 0;
+}
+
 int cli_given(const struct cli *cli, const char *name)
 {
     return cli_count(cli, name) > 0 || from_environment(declared(cli, name)) != NULL;
