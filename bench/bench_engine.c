@@ -18,7 +18,6 @@
  *
  * F.jsonl: an object with "text" a line (siren export prompts).  FLOPs are those of the
  * model's products and of attention for the tokens computed; seconds are all seconds. */
-#include <sys/resource.h>
 
 #include "bench.h"
 
@@ -32,13 +31,6 @@ static double flops(const struct siren_config *c, size_t from, size_t to, int lo
         total +=
             2 * c->n_layers * (layer + 2 * q * (siren_is_encoder(c) ? (double)to : (double)p + 1));
     return total + 2.0 * logit_rows * d * c->n_vocab;
-}
-
-static double peak_memory_mb(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)usage.ru_maxrss / 1024;
 }
 
 static void print_result(struct bench *b, double seconds, size_t items, size_t tokens, double work,

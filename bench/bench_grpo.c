@@ -9,7 +9,6 @@
  * step is not counted.  Seconds are means of the others. */
 #include "bench.h"
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "siren/random.h"
@@ -165,8 +164,6 @@ static void print_result(const struct grpo *g)
 {
     const struct bench *b = &g->b;
     double n = g->counted;
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
     json_t *o = json_pack("{s:s,s:s,s:i,s:b,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "isa",
                           siren_engine_isa(b->engine), "compute", siren_engine_compute(b->engine),
                           "threads", siren_pool_threads(b->pool), "full", b->full, "steps", (int)n,
@@ -175,7 +172,7 @@ static void print_result(const struct grpo *g)
                           "other_seconds", (g->whole - g->rollout - g->scoring - g->update) / n,
                           "answer_tokens", g->length / n, "ratio", g->ratio / n, "weights_mb",
                           (double)siren_model_memory(b->model) / 1e6, "peak_memory_mb",
-                          (double)usage.ru_maxrss / 1024);
+                          peak_memory_mb());
     json_dumpf(o, stdout, JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(o);

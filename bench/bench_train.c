@@ -16,7 +16,6 @@
 #include "bench.h"
 
 #include <math.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "siren/adapter.h"
@@ -288,8 +287,6 @@ static void step_answers(struct training *t, uint64_t step)
 
 static void print_result(struct training *t, const char *task, double seconds, size_t tokens)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
     json_t *o = json_pack(
         "{s:s,s:s,s:s,s:i,s:b,s:i,s:I,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "task", task, "isa",
         siren_engine_isa(t->b.engine), "compute", siren_engine_compute(t->b.engine), "threads",
@@ -297,7 +294,7 @@ static void print_result(struct training *t, const char *task, double seconds, s
         (json_int_t)tokens, "seconds", seconds, "tokens_per_second", (double)tokens / seconds,
         "forward_seconds", t->times[0], "loss_seconds", t->times[1], "backward_seconds",
         t->times[2], "update_seconds", t->times[3], "loss", t->loss, "pass_mb",
-        (double)t->held / 1e6, "peak_memory_mb", (double)usage.ru_maxrss / 1024);
+        (double)t->held / 1e6, "peak_memory_mb", peak_memory_mb());
     json_object_set_new(o, "weights_mb", json_real((double)siren_model_memory(t->b.model) / 1e6));
     json_dumpf(o, stdout, JSON_REAL_PRECISION(6));
     putchar('\n');
