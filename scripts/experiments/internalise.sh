@@ -5,7 +5,7 @@
 # distribution is too sure: docs/results/grpo.md).  It reasons greedily on the last train row of 2,000
 # users, and adapters learn on the same rows to answer at once: every loss with LoRA on keys and
 # values, then every choice of targets.  One epoch each, chosen on users of half A of valid, judged on
-# 1,000 rows of half B.  Some six hours on two cores; in the order in which the results matter.
+# 1,000 rows of half B.  Three to eight hours on two cores; in the order in which the results matter.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 teacher=${2:+$(realpath "$2")}
 . "$(dirname "$0")/common.sh"
@@ -38,8 +38,6 @@ once habit-2000 baselines films.siren --split valid --fit-on train:last --fit-ro
 align ce-1 ce k,v 1
 align ha-1 ha k,v 1
 align kd+ce-1 kd+ce k,v 1
-# Beyond the table's budget: all linear layers and a second epoch, at a rate that falls.
-align ce-all-2 ce all 1 --epochs 2 --lr 5e-4 --schedule cosine --eval-rows 300
 align ha+ce-1 ha+ce k,v 1
 align kd-1 kd k,v 1
 align rps-1 rps k,v 1
@@ -47,5 +45,7 @@ for seed in 2 3; do
     align "ce-$seed" ce k,v "$seed"
     align "ha-$seed" ha k,v "$seed"
 done
+# Beyond the table's budget: all linear layers and a second epoch, at a rate that falls.
+align ce-all-2 ce all 1 --epochs 2 --lr 5e-4 --schedule cosine --eval-rows 300
 for targets in q,k,v q,v ffn all; do align "ha-$targets" ha $targets 1; done
 "$siren" runs films.siren
