@@ -83,6 +83,32 @@ static void build(struct pass *p, struct fixture *f, const struct siren_adapter 
     siren_forest_use_adapter(p->forest, alone, adapter);
 }
 
+/* More rows in one tree than a part of it has: the prefix and ten continuations, cut within one of
+ * them; or, without `shared`, each behind a prefix of its own. */
+enum { PREFIX = 60, TAIL = 40, TAILS = 10 };
+static int shared;
+
+static void build_long(struct pass *p, struct fixture *f, const struct siren_adapter *adapter)
+{
+    const struct siren_config *c = siren_model_config(f->model);
+    int32_t ids[PREFIX + TAIL];
+    int root = 0;
+    p->n_outputs = 0;
+    for (int tail = 0; tail < TAILS; tail++) {
+        for (int i = 0; i < PREFIX + TAIL; i++)
+            ids[i] = (31 * i + i * i + (i < PREFIX ? 0 : 7 * tail)) % c->n_vocab;
+        if (!shared || tail == 0) {
+            root = siren_forest_add(p->forest, SIREN_ROOT, ids, PREFIX, 0);
+            siren_forest_use_adapter(p->forest, root, adapter);
+        }
+        int s = siren_forest_add(p->forest, root, ids + PREFIX, TAIL, 0);
+        want_last(p, c, s, TAIL - 1);
+        want_last(p, c, s, TAIL / 2);
+    }
+}
+
+static void (*builder)(struct pass *, struct fixture *, const struct siren_adapter *) = build;
+
 /* The loss; where `gradients`, its derivatives beside the outputs. */
 static double loss_of(struct pass *p, int gradients)
 {
@@ -103,7 +129,7 @@ static void run_recorded(struct pass *p, struct fixture *f, const struct siren_a
                          const struct siren_training *training)
 {
     siren_forest_clear(p->forest);
-    build(p, f, adapter);
+    builder(p, f, adapter);
     assert_int_equal(siren_forest_record(p->forest, training), 0);
     fixture_run(p->forest);
 }
@@ -474,6 +500,38 @@ static void test_bits(void **state)
     free(expected);
 }
 
+/* A tree that is cut into parts: the same bits whatever the threads, sets and memory; and what its
+ * rows give behind prefixes of their own. */
+static void test_long_tree(void **state)
+{
+    size_t n, n_again;
+    struct siren_training plain = {0}, tight = {.memory_bytes = 1};
+    builder = build_long;
+    for (int mode = 0; mode < 2; mode++) {
+        const char *compute = mode ? "bf16" : "f32";
+        double worst = 0, size = 0;
+        shared = 1;
+        float *expected = gradients_in("portable", compute, 1, &plain, &n, NULL);
+        for (int threads = 1; threads <= 4; threads++) {
+            float *g = gradients_in(NULL, compute, threads, threads % 2 ? &plain : &tight, &n_again,
+                                    NULL);
+            assert_memory_equal(g, expected, n * sizeof *g);
+            free(g);
+        }
+        shared = 0;
+        float *apart = gradients_in(NULL, compute, 2, &plain, &n_again, NULL);
+        assert_int_equal(n, n_again);
+        for (size_t i = 0; i < n; i++) {
+            worst = fmax(worst, fabs((double)apart[i] - (double)expected[i]));
+            size = fmax(size, fabs((double)expected[i]));
+        }
+        assert_true(size > 0 && worst < (mode ? 1e-3 : 1e-6) * size);
+        free(apart);
+        free(expected);
+    }
+    builder = build;
+}
+
 /* Mode bf16: near the truth, and the same bits on all sets that share its order. */
 static void test_bf16(void **state)
 {
@@ -645,6 +703,7 @@ int main(void)
         cmocka_unit_test(test_pytorch),
         cmocka_unit_test(test_differences),
         cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_long_tree),
         cmocka_unit_test(test_forward),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_accumulates),
