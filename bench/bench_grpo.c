@@ -164,15 +164,15 @@ static void print_result(const struct grpo *g)
 {
     const struct bench *b = &g->b;
     double n = g->counted;
-    json_t *o = json_pack("{s:s,s:s,s:i,s:b,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "isa",
-                          siren_engine_isa(b->engine), "compute", siren_engine_compute(b->engine),
-                          "threads", siren_pool_threads(b->pool), "full", b->full, "steps", (int)n,
-                          "seconds_a_step", g->whole / n, "rollout_seconds", g->rollout / n,
-                          "scoring_seconds", g->scoring / n, "update_seconds", g->update / n,
-                          "other_seconds", (g->whole - g->rollout - g->scoring - g->update) / n,
-                          "answer_tokens", g->length / n, "ratio", g->ratio / n, "weights_mb",
-                          (double)siren_model_memory(b->model) / 1e6, "peak_memory_mb",
-                          peak_memory_mb());
+    json_t *o =
+        json_pack("{s:s,s:s,s:i,s:b,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "isa",
+                  siren_engine_isa(b->engine), "compute", siren_engine_compute(b->engine),
+                  "threads", siren_pool_threads(b->pool), "full", b->full, "steps", (int)n,
+                  "seconds_a_step", g->whole / n, "rollout_seconds", g->rollout / n,
+                  "scoring_seconds", g->scoring / n, "update_seconds", g->update / n,
+                  "other_seconds", (g->whole - g->rollout - g->scoring - g->update) / n,
+                  "answer_tokens", g->length / n, "ratio", g->ratio / n, "weights_mb",
+                  (double)siren_model_memory(b->model) / 1e6, "peak_memory_mb", peak_memory_mb());
     json_dumpf(o, stdout, JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(o);

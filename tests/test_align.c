@@ -355,8 +355,7 @@ static void chosen_by_what_is_asked(void **state)
             json_t *j = json_loads(line, 0, NULL), *valid = json_object_get(j, "valid");
             for (int other = TRAINING_MAE; valid && other <= TRAINING_RPS; other++)
                 assert_true(json_is_number(json_object_get(valid, training_metric_names[other])));
-            double value =
-                json_number_value(json_object_get(valid, training_metric_names[by]));
+            double value = json_number_value(json_object_get(valid, training_metric_names[by]));
             if (valid) {
                 assert_int_equal(json_is_true(json_object_get(j, "best")), value < least);
                 least = fmin(least, value);

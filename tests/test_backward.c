@@ -513,8 +513,8 @@ static void test_long_tree(void **state)
         shared = 1;
         float *expected = gradients_in("portable", compute, 1, &plain, &n, NULL);
         for (int threads = 1; threads <= 4; threads++) {
-            float *g = gradients_in(NULL, compute, threads, threads % 2 ? &plain : &tight, &n_again,
-                                    NULL);
+            float *g =
+                gradients_in(NULL, compute, threads, threads % 2 ? &plain : &tight, &n_again, NULL);
             assert_memory_equal(g, expected, n * sizeof *g);
             free(g);
         }
@@ -700,18 +700,12 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pytorch),
-        cmocka_unit_test(test_differences),
-        cmocka_unit_test(test_bits),
-        cmocka_unit_test(test_long_tree),
-        cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_accumulates),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_weight_bits),
-        cmocka_unit_test(test_changed_weights),
+        cmocka_unit_test(test_pytorch),     cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_bits),        cmocka_unit_test(test_long_tree),
+        cmocka_unit_test(test_forward),     cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_accumulates), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_weights),     cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_weight_bits), cmocka_unit_test(test_changed_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

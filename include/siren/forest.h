@@ -47,8 +47,9 @@ const struct siren_model *siren_engine_model(const struct siren_engine *engine);
 const char *siren_engine_isa(const struct siren_engine *engine);
 const char *siren_engine_compute(const struct siren_engine *engine); /* "f32", "bf16" */
 
-/* The number of docs/numerics.md: raised where a pass or its gradients get other bits than before, so
- * that what was begun under another number (a training, a teacher's file) is not gone on with. */
+/* The number of docs/numerics.md: raised where a pass or its gradients get other bits than before,
+ * so that what was begun under another number (a training, a teacher's file) is not gone on with.
+ */
 #define SIREN_NUMERICS 2
 
 /* K and V of a segment and of its ancestors, kept after a pass: a reference-counted
@@ -119,9 +120,9 @@ size_t siren_forest_tokens(const struct siren_forest *forest);
 
 /* ---- training ----
  *
- * A recorded pass can be followed by its backward pass: the caller turns outputs into a loss, writes
- * the loss's gradient beside each output, and the backward pass adds the gradients of whatever is
- * trained to what is there already (gradient accumulation is to call it again).
+ * A recorded pass can be followed by its backward pass: the caller turns outputs into a loss,
+ * writes the loss's gradient beside each output, and the backward pass adds the gradients of
+ * whatever is trained to what is there already (gradient accumulation is to call it again).
  *
  *     siren_forest_record(f, &(struct siren_training){.dropout_step = step, .dropout = 1});
  *     siren_forest_plan(f, &err);

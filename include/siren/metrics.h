@@ -79,8 +79,8 @@ int siren_bootstrap(struct siren_difference *out, const double *loss_a, const do
 /* How much of a teacher's gain its student has: with `before`, `teacher` and `student` as losses of
  * the same rows,
  *   gain = statistic of teacher − of before,   share = (of student − of before) / gain,
- * resampled together.  The share has a meaning where the gain's interval excludes 0: else it is NAN,
- * and so are its bounds. */
+ * resampled together.  The share has a meaning where the gain's interval excludes 0: else it is
+ * NAN, and so are its bounds. */
 struct siren_share {
     struct siren_difference gain; /* a: the teacher, b: before */
     double student;               /* its statistic */

@@ -141,8 +141,7 @@ static int test_distribution(struct comparison *c, const char *name,
     for (int k = 0; k < c->n_runs; k++)
         for (size_t i = 0; i < c->n; i++) {
             size_t at = c->in[k][i];
-            c->loss[k][i] =
-                loss(scale, c->run[k].distributions + at * labels, c->run[k].truth[at]);
+            c->loss[k][i] = loss(scale, c->run[k].distributions + at * labels, c->run[k].truth[at]);
         }
     return test(c, name, NULL, SIREN_STAT_MEAN, err);
 }
@@ -237,7 +236,6 @@ int siren_runs_gain(struct siren_app *app, int64_t before, int64_t teacher, int6
                     struct siren_pool *pool, char **json, struct siren_error *err)
 {
     static const char *const names[] = {"before", "teacher", "student"};
-    struct comparison c = {
-        .app = app, .pool = pool, .n_runs = 3, .id = {before, teacher, student}};
+    struct comparison c = {.app = app, .pool = pool, .n_runs = 3, .id = {before, teacher, student}};
     return compare_runs(&c, names, json, err);
 }

@@ -39,9 +39,9 @@ struct siren_sketch_event app_sketch_event(const struct siren_app *app, size_t r
 
 /* What of a language model determines an answer: "model", "chat_template", "adapter", "compute". */
 json_t *app_lm_json(const struct siren_lm *lm);
-/* What bits depend on (docs/numerics.md), into a JSON object: "compute", the mode, "f32", "bf16", or
- * "bf16 on AMX", whose sums have an order of their own, and "numerics", the contract's number.  What
- * was begun under one goes on under the same. */
+/* What bits depend on (docs/numerics.md), into a JSON object: "compute", the mode, "f32", "bf16",
+ * or "bf16 on AMX", whose sums have an order of their own, and "numerics", the contract's number.
+ * What was begun under one goes on under the same. */
 void app_numerics_json(json_t *object, const struct siren_engine *engine);
 /* The options as a JSON object: all that determines an answer, besides model and data. */
 json_t *app_options_json(const struct siren_predict_options *options);

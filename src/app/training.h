@@ -18,8 +18,8 @@
 #include "siren/app.h"
 #include "train/trainer.h"
 
-/* What an adapter is chosen by, of answers at once on the valid rows: the MAE of the median, the RMSE
- * of the mean, log-loss, ranked probability score. */
+/* What an adapter is chosen by, of answers at once on the valid rows: the MAE of the median, the
+ * RMSE of the mean, log-loss, ranked probability score. */
 enum training_metric { TRAINING_MAE, TRAINING_RMSE, TRAINING_LOG_LOSS, TRAINING_RPS };
 extern const char *const training_metric_names[]; /* "mae", … as in the log */
 
@@ -46,7 +46,7 @@ struct training {
     const char *eval_split; /* "valid:A"; NULL: no evaluation */
     size_t n_eval_rows;     /* 0: all */
     enum training_metric choose_by;
-    int64_t run;            /* out: of the workspace */
+    int64_t run; /* out: of the workspace */
 };
 struct training training_defaults(void); /* SPEC 7.3: r 8, alpha 16, dropout 0.05 on k and v */
 

@@ -154,10 +154,11 @@ static void print_gain(struct cli *cli, const json_t *report)
                        100 * json_number_value(json_object_get(t, "share_high")));
     }
     cli_table_print(cli, table);
-    cli_note(cli,
-             "%lld rows in common; lower is better, so a gain below 0 is one; a share is told where "
-             "the gain's interval excludes 0; users resampled",
-             (long long)json_integer_value(json_object_get(report, "rows")));
+    cli_note(
+        cli,
+        "%lld rows in common; lower is better, so a gain below 0 is one; a share is told where "
+        "the gain's interval excludes 0; users resampled",
+        (long long)json_integer_value(json_object_get(report, "rows")));
 }
 
 /* compare A B, gain BEFORE TEACHER STUDENT */
@@ -280,7 +281,8 @@ static int run(struct cli *cli)
     if (action && !strcmp(action, "delete")) return delete (cli);
     if (action && !strcmp(action, "table")) return side_by_side(cli);
     if (action && strcmp(action, "list") != 0 && strcmp(action, "show") != 0)
-        return cli_usage(cli, "\"%s\" is none of list, show, table, compare, gain, trainings, "
+        return cli_usage(cli,
+                         "\"%s\" is none of list, show, table, compare, gain, trainings, "
                          "delete",
                          action);
     rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);

@@ -88,12 +88,12 @@ struct backward {
     int weights;
     float *dffn_normed;       /* (T, d) of the FFN's input */
     float *dattention_normed; /* (T, d) of the QKV projection's input */
-    float *dnormed_heads;  /* (T, qkv width) of queries and keys after their norms, before RoPE */
-    float *raw_heads;      /* (T, qkv width) before their norms */
+    float *dnormed_heads; /* (T, qkv width) of queries and keys after their norms, before RoPE */
+    float *raw_heads;     /* (T, qkv width) before their norms */
     struct back_parts parts;
     float *slot_gradients; /* [slot][kv head][dk, dv][32][D] */
     int *active_of_row;    /* (T) index into active rows, or -1 */
-    atomic_long *cursors; /* one a phase */
+    atomic_long *cursors;  /* one a phase */
     size_t n_cursors;
     struct back_scratch *scratch; /* (n_threads) */
 };

@@ -299,7 +299,7 @@ int tape_lay_out(struct siren_forest *f, struct siren_error *err)
         lay_out_backward(f, a);
         rc = hand_out ? SIREN_OK
                       : arena_ensure(&f->tape_arena, measure.used, 0,
-                                         "activations for the backward pass", err);
+                                     "activations for the backward pass", err);
         if (rc) return rc;
     }
     for (int r = 0; r < f->T; r++) b->active_of_row[r] = -1;

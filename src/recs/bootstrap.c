@@ -61,8 +61,7 @@ static void bootstrap_job(void *context, int thread, int n_threads)
 {
     struct bootstrap *w = context;
     long i;
-    while ((i = siren_claim(&w->cursor, w->resamples)) >= 0)
-        resample(w, i);
+    while ((i = siren_claim(&w->cursor, w->resamples)) >= 0) resample(w, i);
 }
 
 /* Rows to one entry a user; rows of a user are summed in order. */

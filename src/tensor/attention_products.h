@@ -1,5 +1,5 @@
-/* Attention's two products, generic in the instruction set and in what a word of four bytes holds: a
- * float, or a pair of bf16.  Included once for each mode (attention_kernels.h,
+/* Attention's two products, generic in the instruction set and in what a word of four bytes holds:
+ * a float, or a pair of bf16.  Included once for each mode (attention_kernels.h,
  * bf16_attention_kernels.h), which defines
  *   PRODUCT(NAME)            the mode's own name of a function or a table
  *   PRODUCT_TARGET           an attribute for the functions that multiply
@@ -39,8 +39,8 @@ PRODUCT_TARGET V16 void PRODUCT(scores_tile)(const int R, const product_word *q,
         v16_store(s + (size_t)r * lds + 16 * i, acc[r * 4 + i]);
 }
 
-/* o[r] = (o[r] if more) + sum over positions of p[r][j]·v[j], P panels of 16 dimensions from `first`
- * words of a page on; the sums stay in registers over all pages. */
+/* o[r] = (o[r] if more) + sum over positions of p[r][j]·v[j], P panels of 16 dimensions from
+ * `first` words of a page on; the sums stay in registers over all pages. */
 PRODUCT_TARGET V16 void PRODUCT(values_tile)(const int R, const int P, const product_word *p,
                                              size_t ldp, const float *const *pages, int positions,
                                              size_t first, int more, float *o, size_t ldo)
@@ -146,7 +146,8 @@ static void PRODUCT(scores)(const float *rows, size_t ldq, int R, const float *c
     const product_word *q = (const product_word *)(const void *)rows;
     size_t half = (size_t)D / PRODUCT_WORDS * 16;
     unsigned state = product_begin();
-    for (int n; positions > 0; positions -= n * ATTENTION_PAGE, pages += n, s += n * ATTENTION_PAGE) {
+    for (int n; positions > 0;
+         positions -= n * ATTENTION_PAGE, pages += n, s += n * ATTENTION_PAGE) {
         const product_word *page = (const product_word *)(const void *)pages[0];
         int wide = PRODUCT(scores_tiles)[R] && positions > ATTENTION_PAGE + 16;
         int both = TILE_PANELS == 2 && positions > 16;
@@ -163,8 +164,8 @@ static void PRODUCT(scores)(const float *rows, size_t ldq, int R, const float *c
     product_end(state);
 }
 
-/* attention_products.values.  The last word of positions may reach behind the last one: its p is zero
- * there. */
+/* attention_products.values.  The last word of positions may reach behind the last one: its p is
+ * zero there. */
 static void PRODUCT(values)(const float *rows, size_t ldp, int R, const float *const *pages,
                             int positions, int D, int more, float *o)
 {
@@ -172,8 +173,9 @@ static void PRODUCT(values)(const float *rows, size_t ldp, int R, const float *c
     unsigned state = product_begin();
     for (int i = 0, left = D / 16, size; left > 0; i += 1 << size, left -= 1 << size) {
         size = left >= 4 && PRODUCT(values_tiles)[R][2] ? 2 : left >= 2 && TILE_PANELS == 2;
-        PRODUCT(values_tiles)[R][size](p, ldp, pages, positions, (size_t)i * 16 * PRODUCT(PAGE),
-                                       more, o + 16 * i, (size_t)D);
+        PRODUCT(values_tiles)
+        [R][size](p, ldp, pages, positions, (size_t)i * 16 * PRODUCT(PAGE), more, o + 16 * i,
+                  (size_t)D);
     }
     product_end(state);
 }

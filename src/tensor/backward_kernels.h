@@ -26,8 +26,8 @@ static void decode_transposed(const struct packed *w, int n0, int steps, int k0,
     }
 }
 
-/* dX over a vocabulary's worth of columns n, of which no block of rows stays in cache: a part of n is
- * taken for all panels at once, and dX itself holds the sums. */
+/* dX over a vocabulary's worth of columns n, of which no block of rows stays in cache: a part of n
+ * is taken for all panels at once, and dX itself holds the sums. */
 static int dx_by_parts(const struct packed *w, int add)
 {
     return w->n > 200 * 1024 / TILE_ROWS && !add && w->k % 16 == 0;

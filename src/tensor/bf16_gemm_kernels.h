@@ -13,8 +13,9 @@
  *   v16_dot2(s, a, b)     the step above for 16 columns; pairs are uint32, odd element high
  *   bf16_round_pairs(even, odd)   two vectors rounded and joined
  *   bf16_load_pairs(p)            … of a panel that is bf16 already
- *   bf16_round_two(first, second), bf16_load_two(p, q)   as pairs of neighbours, one behind the other
- *   bf16_begin(), bf16_end()      around the products: the state in which denormals are zeros */
+ *   bf16_round_two(first, second), bf16_load_two(p, q)   as pairs of neighbours, one behind the
+ * other bf16_begin(), bf16_end()      around the products: the state in which denormals are zeros
+ */
 
 typedef void bf16_tile_fn(const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride,
                           int pairs, int first, float *c, size_t ldc);
@@ -169,15 +170,16 @@ BF16_TARGET static void bf16_decode(const struct packed *w, int panel, int k0, i
     }
 }
 
-/* Steps k0 … k0+31 of a panel without blocks as a 16 × 16 matrix of words, row i: the eight pairs of
- * neighbouring columns of step k0 + i, then those of step k0 + i + 16. */
+/* Steps k0 … k0+31 of a panel without blocks as a 16 × 16 matrix of words, row i: the eight pairs
+ * of neighbouring columns of step k0 + i, then those of step k0 + i + 16. */
 BF16_TARGET V16 void bf16_across_plain(const int kind, const unsigned char *panel, int k0,
                                        uint32_t *words)
 {
     for (int i = 0, k = k0; i < 16; i++, k++) {
-        v16i two = kind == PACKED_BF16
-                       ? bf16_load_two(panel + (size_t)k * 32, panel + (size_t)(k + 16) * 32)
-                       : bf16_round_two(decode_step(kind, panel, k), decode_step(kind, panel, k + 16));
+        v16i two =
+            kind == PACKED_BF16
+                ? bf16_load_two(panel + (size_t)k * 32, panel + (size_t)(k + 16) * 32)
+                : bf16_round_two(decode_step(kind, panel, k), decode_step(kind, panel, k + 16));
         v16i_store(words + 16 * i, two);
     }
 }
@@ -186,9 +188,9 @@ BF16_TARGET V16 void bf16_across_q4(const int kind, const struct q4_block *b, ui
     v16 d = v16_load(b->d), m = v16_load(b->m);
     for (int g = 0; g < 2; g++, words += 128) {
         v16i q = v16i_load(b->q[g]), q16 = v16i_load(b->q[g + 2]);
-        UNROLL for (int j = 0; j < 8; j++) v16i_store(
-            words + 16 * j,
-            bf16_round_two(decode_q4(kind, q, j, d, m), decode_q4(kind, q16, j, d, m)));
+        UNROLL for (int j = 0; j < 8; j++)
+            v16i_store(words + 16 * j,
+                       bf16_round_two(decode_q4(kind, q, j, d, m), decode_q4(kind, q16, j, d, m)));
     }
 }
 BF16_TARGET V16 void bf16_across_q8(const struct q8_block *b, uint32_t *words)
@@ -370,8 +372,9 @@ BF16_TARGET V16 void bf16_few(const int kind, const int R, const int P, const ui
 #define BF16_FEW_KIND(KIND)                                                                        \
     BF16_FEW_ROWS(KIND, 1)                                                                         \
     BF16_FEW_ROWS(KIND, 2)                                                                         \
-    BF16_FEW_ROWS(KIND, 3) BF16_FEW_ROWS(KIND, 4) BF16_FEW_ROWS(KIND, 5) BF16_FEW_ROWS(KIND, 6)    \
-        BF16_FEW_ROWS(KIND, 7) BF16_FEW_ROWS(KIND, 8)
+    BF16_FEW_ROWS(KIND, 3)                                                                         \
+    BF16_FEW_ROWS(KIND, 4) BF16_FEW_ROWS(KIND, 5) BF16_FEW_ROWS(KIND, 6) BF16_FEW_ROWS(KIND, 7)    \
+        BF16_FEW_ROWS(KIND, 8)
 #define BF16_FEW_ENTRY(KIND)                                                                       \
     [PACKED_##KIND] = {BF16_FEW_PAIR(KIND, 1), BF16_FEW_PAIR(KIND, 2), BF16_FEW_PAIR(KIND, 3),     \
                        BF16_FEW_PAIR(KIND, 4), BF16_FEW_PAIR(KIND, 5), BF16_FEW_PAIR(KIND, 6),     \

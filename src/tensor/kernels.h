@@ -157,9 +157,9 @@ struct kernels {
     void (*gelu)(float *x, size_t n);
     /* y[i] += x[i] */
     void (*add)(float *y, const float *x, size_t n);
-    /* out[i] = 0 where number i of the key's stream is below the threshold of 65536, else x[i] · keep;
-     * out may be x.  The numbers are the sixteen-bit parts, low ones first, of
-     * mix(key + 4·floor(i / 4)), one step of SplitMix64 (Steele et al. 2014) from that state. */
+    /* out[i] = 0 where number i of the key's stream is below the threshold of 65536, else x[i] ·
+     * keep; out may be x.  The numbers are the sixteen-bit parts, low ones first, of mix(key +
+     * 4·floor(i / 4)), one step of SplitMix64 (Steele et al. 2014) from that state. */
     void (*dropout)(uint64_t key, unsigned threshold, float keep, const float *x, float *out,
                     size_t n);
     /* Rotate-half RoPE in place on one head vector x[D]: pairs (i, i + D/2), cosines and sines
@@ -172,8 +172,8 @@ struct kernels {
     float (*logsumexp)(const float *x, size_t n);
     /* y[i] = exp(x[i]), for tests and samplers. */
     void (*exps)(const float *x, float *y, size_t n);
-    /* −Σ exp(l)·l, l = x − normalizer, a row's logsumexp: products and sums in double, eight partials
-     * by index modulo 8, added in order. */
+    /* −Σ exp(l)·l, l = x − normalizer, a row's logsumexp: products and sums in double, eight
+     * partials by index modulo 8, added in order. */
     float (*entropy)(const float *x, size_t n, float normalizer);
 
     /* Dense row-times-matrix distances for K-means: dot products only: use gemm. */

@@ -139,7 +139,8 @@ V16 float v16_highest(v16 v)
         for (int i = 0; i < step; i++) v.f[i] = v.f[i] > v.f[i + step] ? v.f[i] : v.f[i + step];
     return v.f[0];
 }
-/* out[j·ldout + i] = in[i·ldin + j], 16 × 16, rows j >= 8 from out8 on; they do not overlap with in.
+/* out[j·ldout + i] = in[i·ldin + j], 16 × 16, rows j >= 8 from out8 on; they do not overlap with
+ * in.
  */
 V16 void v16_transpose_apart(const float *in, size_t ldin, float *out, float *out8, size_t ldout)
 {
