@@ -104,7 +104,7 @@ static void test_chosen_rows(void **state)
     open_made_up(&app, "chosen.siren", 0);
     struct siren_baseline_options o = {.fold = -1, .seed = 1, .fit_split = "train"};
     check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
-    assert_int_equal(n, 13);
+    assert_int_equal(n, 14);
     const struct siren_baseline *all = row(rows, n, "rating habit (train)"),
                                 *chosen = row(rows, n, "rating habit (chosen rows)");
     assert_true(all->log_loss == chosen->log_loss && all->mae == chosen->mae);
@@ -113,8 +113,10 @@ static void test_chosen_rows(void **state)
     o.fit_rows = 30;
     o.only = "chosen";
     check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
-    assert_int_equal(n, 2);
-    assert_string_equal(rows[0].fitted_on, "train:last, 30 rows");
+    assert_int_equal(n, 3);
+    assert_string_equal(rows[0].name, "rating histogram (chosen rows)");
+    assert_non_null(strstr(rows[0].settings, "11 features")); /* shares, counts, their number */
+    for (size_t i = 0; i < n; i++) assert_string_equal(rows[i].fitted_on, "train:last, 30 rows");
     free(rows);
     o.fit_split = "test:A";
     assert_int_equal(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err), SIREN_EINVAL);

@@ -103,14 +103,12 @@ static int chosen_rows(const struct baseline_job *job, size_t **rows, size_t *n,
 }
 
 int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fit_label,
-                   int with_item, struct siren_error *err)
+                   unsigned groups, struct siren_error *err)
 {
-    unsigned groups = SIREN_FEATURE_HISTOGRAM | SIREN_FEATURE_RECENT;
     struct design fit = {0}, on = {0};
     struct siren_logistic_options o = {.seed = job->options->seed};
     size_t *rows = NULL, n = 0;
     int n_labels = siren_scale_labels(&job->app->meta.scale);
-    if (with_item) groups |= SIREN_FEATURE_ITEM;
     if (fit_label == BASELINE_CHOSEN && !job->options->fit_split) return 0;
     int rc = fit_label == BASELINE_CHOSEN
                  ? chosen_rows(job, &rows, &n, err)

@@ -35,12 +35,12 @@ void baseline_close(struct baseline_job *job);
 int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_t *n,
                   struct siren_error *err);
 
-/* The rating habit: a logistic model over the histogram of the user's earlier ratings and the last
- * of them, and over the item's train ratings where with_item.  It is fitted on the rows of a label,
- * or on options->fit_split: BASELINE_CHOSEN.  Leaves distributions NULL where there is nothing to
- * fit on. */
+/* A logistic model over groups of features (SIREN_FEATURE_…): the histogram of the user's earlier
+ * ratings; the rating habit, which is the histogram and the last of them; the item's train ratings
+ * beside it.  It is fitted on the rows of a label, or on options->fit_split: BASELINE_CHOSEN.  Leaves
+ * distributions NULL where there is nothing to fit on. */
 enum { BASELINE_CHOSEN = -1 };
 int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fit_label,
-                   int with_item, struct siren_error *err);
+                   unsigned groups, struct siren_error *err);
 
 #endif

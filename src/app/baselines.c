@@ -115,10 +115,13 @@ static int fill_als(struct baseline_job *job, struct baseline_result *out,
 typedef int baseline_fill(struct baseline_job *job, struct baseline_result *out,
                           const struct siren_progress *progress, struct siren_error *err);
 
+enum { HABIT = SIREN_FEATURE_HISTOGRAM | SIREN_FEATURE_RECENT };
+
 static const struct {
     const char *name, *fitted_on;
     baseline_fill *fill; /* NULL: baseline_habit, with what follows */
-    int fit_label, with_item;
+    int fit_label;
+    unsigned groups;
 } baselines[] = {
     {.name = "always the highest", .fitted_on = "", .fill = fill_top},
     {.name = "always the mode", .fitted_on = "train", .fill = fill_mode},
@@ -131,12 +134,13 @@ static const struct {
     {.name = "matrix factorisation, ALS",
      .fitted_on = "all of train, settings on valid",
      .fill = fill_als},
-    {"rating habit (train)", "train", NULL, SIREN_LABEL_TRAIN, 0},
-    {"rating habit (valid)", "valid", NULL, SIREN_LABEL_VALID, 0},
-    {"rating habit and item (train)", "train", NULL, SIREN_LABEL_TRAIN, 1},
-    {"rating habit and item (valid)", "valid", NULL, SIREN_LABEL_VALID, 1},
-    {"rating habit (chosen rows)", "", NULL, BASELINE_CHOSEN, 0},
-    {"rating habit and item (chosen rows)", "", NULL, BASELINE_CHOSEN, 1},
+    {"rating habit (train)", "train", NULL, SIREN_LABEL_TRAIN, HABIT},
+    {"rating habit (valid)", "valid", NULL, SIREN_LABEL_VALID, HABIT},
+    {"rating habit and item (train)", "train", NULL, SIREN_LABEL_TRAIN, HABIT | SIREN_FEATURE_ITEM},
+    {"rating habit and item (valid)", "valid", NULL, SIREN_LABEL_VALID, HABIT | SIREN_FEATURE_ITEM},
+    {"rating histogram (chosen rows)", "", NULL, BASELINE_CHOSEN, SIREN_FEATURE_HISTOGRAM},
+    {"rating habit (chosen rows)", "", NULL, BASELINE_CHOSEN, HABIT},
+    {"rating habit and item (chosen rows)", "", NULL, BASELINE_CHOSEN, HABIT | SIREN_FEATURE_ITEM},
 };
 enum { N_BASELINES = sizeof baselines / sizeof *baselines };
 
@@ -267,7 +271,7 @@ static int one(struct baseline_job *job, int index, struct siren_baseline *row, 
     snprintf(r.row.fitted_on, sizeof r.row.fitted_on, "%s", baselines[index].fitted_on);
     int rc = baselines[index].fill ? baselines[index].fill(job, &r, &inner, err)
                                    : baseline_habit(job, &r, baselines[index].fit_label,
-                                                    baselines[index].with_item, err);
+                                                    baselines[index].groups, err);
     *made = !rc && (r.points || r.distributions);
     if (*made) rc = measure(job, &r, err);
     if (*made && !rc && job->options->save) rc = save_run(job, &r, err);
