@@ -37,8 +37,8 @@ int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_
 
 /* A logistic model over groups of features (SIREN_FEATURE_…): the histogram of the user's earlier
  * ratings; the rating habit, which is the histogram and the last of them; the item's train ratings
- * beside it.  It is fitted on the rows of a label, or on options->fit_split: BASELINE_CHOSEN.  Leaves
- * distributions NULL where there is nothing to fit on. */
+ * beside it.  It is fitted on the rows of a label, or on options->fit_split: BASELINE_CHOSEN.
+ * Leaves distributions NULL where there is nothing to fit on. */
 enum { BASELINE_CHOSEN = -1 };
 int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fit_label,
                    unsigned groups, struct siren_error *err);

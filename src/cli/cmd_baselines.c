@@ -101,7 +101,8 @@ static const struct cli_option options[] = {
     {.name = "fit-on",
      .type = CLI_STRING,
      .argument = "SPLIT",
-     .help = "fit the habit model on these rows, too, as a training takes them: train:last"},
+     .help = "fit the histogram and the habit model on these rows, too, as a training takes them: "
+             "train:last"},
     {.name = "fit-rows",
      .type = CLI_INT,
      .argument = "N",
