@@ -305,8 +305,7 @@ const struct cli_command cmd_runs = {
         "  table [RUN...]   several (or all) side by side, on the rows that all of them have\n"
         "  compare A B      the losses of two runs on the rows that both have, with the interval "
         "of the difference\n"
-        "  gain BEFORE TEACHER STUDENT  how much of what reasoning (TEACHER) gains over answering "
-        "at once (BEFORE) an aligned adapter (STUDENT) has\n"
+        "  gain A B C       what share of B's gain over A is C's: at once, reasoning, aligned\n"
         "  trainings [RUN...]  trainings side by side; of those named, the settings that differ\n"
         "  delete RUN       remove one and its predictions",
     .common = CLI_JSON | CLI_THREADS,
