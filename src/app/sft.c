@@ -169,7 +169,7 @@ static struct trainer_task task_of(struct sft *s)
     int cot = s->training->predict.mode == SIREN_COT;
     return (struct trainer_task){
         .context = s,
-        .metric = cot ? "loss" : "mae",
+        .metric = cot ? "loss" : training_metric_names[s->training->choose_by],
         .n_rows = s->rows.n_train,
         .n_sequences = cot ? NULL : ao_n_sequences,
         .sequence = cot ? cot_sequence : ao_sequence,

@@ -49,7 +49,7 @@ static int pages_until(const struct segment *s, int to)
     return (s->start + to - 1) / ATTENTION_PAGE + 1;
 }
 
-/* The pieces of one tree's parts, appended where there is memory for them: b->pieces. */
+/* Appends one tree's parts, and their pieces. */
 static void cut_tree(const struct siren_forest *f, int tree)
 {
     struct back_parts *b = &f->back->parts;
@@ -59,20 +59,17 @@ static void cut_tree(const struct siren_forest *f, int tree)
         const struct segment *s = &f->segments[b->tree_segments[i]];
         for (int from = 0, to; from < (int)s->n_ids; from = to) {
             if (!left) {
-                if (b->part_first) b->part_first[b->n_parts] = b->n_pieces;
-                b->n_parts++;
+                b->part_first[b->n_parts++] = b->n_pieces;
                 left = size;
             }
             to = (int)s->n_ids - from < left ? (int)s->n_ids : from + left;
             left -= to - from;
             int n_pages = pages_until(s, to);
-            if (b->pieces)
-                b->pieces[b->n_pieces] = (struct back_piece){.segment = b->tree_segments[i],
-                                                             .from = from,
-                                                             .to = to,
-                                                             .n_pages = n_pages,
-                                                             .slots = b->n_slots_listed};
-            b->n_pieces++;
+            b->pieces[b->n_pieces++] = (struct back_piece){.segment = b->tree_segments[i],
+                                                           .from = from,
+                                                           .to = to,
+                                                           .n_pages = n_pages,
+                                                           .slots = b->n_slots_listed};
             b->n_slots_listed += n_pages;
         }
     }
@@ -83,7 +80,7 @@ static void cut_trees(const struct siren_forest *f)
     struct back_parts *b = &f->back->parts;
     b->n_parts = b->n_pieces = b->n_slots_listed = 0;
     for (int tree = 0; tree < b->n_trees; tree++) cut_tree(f, tree);
-    if (b->part_first) b->part_first[b->n_parts] = b->n_pieces;
+    b->part_first[b->n_parts] = b->n_pieces;
 }
 
 /* Every page's slots are neighbours, one for each part that sees it: counted, then handed out.  The

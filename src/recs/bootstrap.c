@@ -145,8 +145,9 @@ static int begin(struct bootstrap *w, const double *const *losses, const int32_t
     int rc = collect_users(w, losses, user, n, err);
     if (rc) return rc;
     w->differences = alloc_array((size_t)w->resamples, sizeof *w->differences);
-    w->shares = alloc_array((size_t)w->resamples, sizeof *w->shares);
-    if (w->differences && w->shares) return 0;
+    int three = w->n_losses == 3;
+    if (three) w->shares = alloc_array((size_t)w->resamples, sizeof *w->shares);
+    if (w->differences && (w->shares || !three)) return 0;
     return siren_fail_memory(err, "bootstrap",
                              (unsigned long long)w->resamples * sizeof *w->differences);
 }
