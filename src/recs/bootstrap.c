@@ -25,7 +25,7 @@ struct bootstrap {
     long resamples;
     double confidence;
     double *differences; /* (resamples) of the first two losses */
-    double *shares;      /* (resamples) of three */
+    double *shares;      /* (resamples) of three losses; NULL: there are two */
     atomic_long cursor;
 };
 
@@ -54,7 +54,8 @@ static void resample(struct bootstrap *w, long stream)
     for (int k = 0; k < w->n_losses; k++) value[k] = statistic_of(w->statistic, sums[k], n);
     double gain = value[0] - value[1], own = value[2] - value[1];
     w->differences[stream] = gain;
-    w->shares[stream] = own == 0 ? 0 : own / gain; /* no NaN, which has no place in an order */
+    if (w->shares)
+        w->shares[stream] = own == 0 ? 0 : own / gain; /* no NaN, which has no place in an order */
 }
 
 static void bootstrap_job(void *context, int thread, int n_threads)
