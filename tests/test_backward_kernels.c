@@ -117,28 +117,37 @@ static void test_dx_rows(void **state)
     free_tensor(&t);
 }
 
-static void check_dw(int T, int N, int K)
+static float *transposed(const float *x, size_t ldx, int T, int n)
+{
+    float *out = floats((size_t)n * (size_t)T + 1);
+    for (int t = 0; t < T; t++)
+        for (int i = 0; i < n; i++) out[(size_t)i * (size_t)T + (size_t)t] = x[(size_t)t * ldx + i];
+    return out;
+}
+
+/* One set in one mode; f32: by the product that is f32 in every mode. */
+static void check_dw(const struct kernels *kernels, int f32, int T, int N, int K)
 {
     size_t ldy = (size_t)N + 3, ldx = (size_t)K + 2, ldw = (size_t)K + 1, n_w = (size_t)N * ldw;
     float *dy = normals((size_t)T * ldy, 1), *x = normals((size_t)T * ldx, 2);
     float *expected = normals(n_w, 4), *scratch = floats(gemm_dw_scratch());
+    float *rows = transposed(dy, ldy, T, N), *columns = transposed(x, ldx, T, K);
+    gemm_dw_fn *multiply = f32 ? kernels->gemm_dw_f32 : kernels->gemm_dw;
     for (int n = 0; n < N; n++)
-        for (int k = 0; k < K; k++) {
-            float sum = 0;
-            for (int t = 0; t < T; t++)
-                sum = fmaf(dy[(size_t)t * ldy + (size_t)n], x[(size_t)t * ldx + (size_t)k], sum);
-            expected[(size_t)n * ldw + (size_t)k] += sum;
-        }
-    for (int i = 0; i < n_sets; i++)
-        for (int cut = 0; cut < N; cut = 2 * cut + 7) {
-            float *got = normals(n_w, 4);
-            sets[i]->gemm_dw(dy, ldy, x, ldx, T, cut, N, K, got, ldw, scratch);
-            sets[i]->gemm_dw(dy, ldy, x, ldx, T, 0, cut, K, got, ldw, scratch);
-            assert_same(got, expected, n_w, sets[i]->name);
-            free(got);
-        }
+        for (int k = 0; k < K; k++)
+            expected[(size_t)n * ldw + (size_t)k] +=
+                chain(f32 ? sets[0] : kernels, rows + n * T, columns + k * T, T);
+    for (int cut = 0; cut < N; cut = 2 * cut + 7) {
+        float *got = normals(n_w, 4);
+        multiply(dy, ldy, x, ldx, T, cut, N, K, got, ldw, scratch);
+        multiply(dy, ldy, x, ldx, T, 0, cut, K, got, ldw, scratch);
+        assert_same(got, expected, n_w, kernels->name);
+        free(got);
+    }
     free(dy);
     free(x);
+    free(rows);
+    free(columns);
     free(expected);
     free(scratch);
 }
@@ -147,7 +156,12 @@ static void test_dw(void **state)
 {
     static const int shapes[][3] = {{1, 1, 1},     {0, 5, 9},     {3, 17, 33},  {20, 31, 16},
                                     {257, 13, 47}, {40, 110, 70}, {9, 25, 430}, {530, 100, 20}};
-    for (int i = 0; i < 8; i++) check_dw(shapes[i][0], shapes[i][1], shapes[i][2]);
+    const struct kernels *list[MODES_MOST];
+    int n = machine_modes(list);
+    for (int i = 0; i < n; i++)
+        for (int s = 0; s < 8; s++)
+            for (int f32 = 0; f32 < 2; f32++)
+                check_dw(list[i], f32, shapes[s][0], shapes[s][1], shapes[s][2]);
 }
 
 /* Against sums in double: the error of a chain is within a few roots of its length. */

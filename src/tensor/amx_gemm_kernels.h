@@ -73,11 +73,24 @@ static amx_tile_fn *const amx_tiles[2][2] = {{amx_tile_1_1, amx_tile_1_2},
 
 /* The rows behind the last, up to a multiple of 16, are whatever the scratch holds: their sums are
  * not used. */
+static void amx_tile_rows(int P, int T, const struct bf16_block *b, const struct ahead *ahead,
+                          const struct output *output)
+{
+    size_t ldc = (size_t)P * 16;
+    for (int row = 0; row < T; row += AMX_ROWS) {
+        int rows = T - row < AMX_ROWS ? T - row : AMX_ROWS;
+        if (ahead) fetch_ahead(ahead, row / AMX_ROWS, (T + AMX_ROWS - 1) / AMX_ROWS);
+        amx_tiles[rows > 16][P - 1](b->x + (size_t)row * b->ldx, b->ldx, b->w, b->stride, b->steps,
+                                    b->first, b->sums + (size_t)row * ldc, ldc);
+        if (output) finish(output, row, rows);
+    }
+}
+
 static void amx_panels(int T, const struct packed *w, int panel, int P, int transposed,
                        const struct bf16_space *s, const struct output *output)
 {
     int K = transposed ? w->n : w->k;
-    size_t ldx = bf16_row_pairs(K), stride = AMX_STEPS / 2 * 16, ldc = (size_t)P * 16;
+    size_t ldx = bf16_row_pairs(K), stride = AMX_STEPS / 2 * 16;
     for (int k0 = 0; k0 < K; k0 += AMX_STEPS) {
         int steps = K - k0 < AMX_STEPS ? K - k0 : AMX_STEPS, pairs = (steps + 1) / 2;
         struct ahead ahead = {0};
@@ -86,13 +99,8 @@ static void amx_panels(int T, const struct packed *w, int panel, int P, int tran
         for (int p = 0; p < P; p++)
             memset(s->weights + (size_t)p * stride + pairs * 16, 0,
                    (size_t)((16 - pairs % 16) % 16) * 64);
-        for (int row = 0; row < T; row += AMX_ROWS) {
-            int rows = T - row < AMX_ROWS ? T - row : AMX_ROWS;
-            fetch_ahead(&ahead, row / AMX_ROWS, (T + AMX_ROWS - 1) / AMX_ROWS);
-            amx_tiles[rows > 16][P - 1](s->rows + (size_t)row * ldx + k0 / 2, ldx, s->weights,
-                                        stride, steps, k0 == 0, s->sums + (size_t)row * ldc, ldc);
-            if (k0 + steps == K) finish(output, row, rows);
-        }
+        struct bf16_block b = {s->rows + k0 / 2, ldx, s->weights, stride, steps, k0 == 0, s->sums};
+        amx_tile_rows(P, T, &b, &ahead, k0 + steps == K ? output : NULL);
     }
 }
 
@@ -132,6 +140,14 @@ static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed 
     amx_end();
 }
 
+static void amx_gemm_dw(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
+                        int n1, int K, float *dw, size_t lddw, float *scratch)
+{
+    amx_begin();
+    bf16_gemm_dw_by(amx_tile_rows, dy, ldy, x, ldx, T, n0, n1, K, dw, lddw, scratch);
+    amx_end();
+}
+
 /* Products of tiles that stay in their registers: four a turn. */
 AMX_TARGET static float amx_loop(long turns)
 {
@@ -162,5 +178,5 @@ AMX_TARGET static float amx_loop(long turns)
     return sums[0];
 }
 
-const struct bf16_kernels ISA_AMX_PRODUCTS = {amx_gemm, amx_gemm_swiglu, amx_gemm_dx, amx_loop,
-                                              4 * 2 * 16 * 16 * 32};
+const struct bf16_kernels ISA_AMX_PRODUCTS = {
+    amx_gemm, amx_gemm_swiglu, amx_gemm_dx, amx_gemm_dw, amx_loop, 4 * 2 * 16 * 16 * 32};

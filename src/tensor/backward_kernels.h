@@ -218,19 +218,6 @@ V16 float weighted_dot(const float *dy, const float *weight, const float *x, int
     return v16_sum(sum);
 }
 
-/* The first n lanes, whole vectors where they are: masked ones are slow on some machines. */
-V16 v16 rows_load(const float *p, int n)
-{
-    return n >= 16 ? v16_load(p) : v16_load_n(p, n);
-}
-V16 void rows_store(float *p, v16 v, int n)
-{
-    if (n >= 16)
-        v16_store(p, v);
-    else
-        v16_store_n(p, v, n);
-}
-
 static void rmsnorm_backward(const float *x, size_t ldx, const float *dy, size_t lddy, int T, int n,
                              const float *weight, float eps, float *dx, size_t lddx, int add,
                              float *dweight)
@@ -241,15 +228,15 @@ static void rmsnorm_backward(const float *x, size_t ldx, const float *dy, size_t
         v16 inv = v16_set1(r), along = v16_set1(mean * r * r);
         for (int i = 0; i < n; i += 16) {
             int m = n - i;
-            v16 a = rows_load(x + i, m), d = rows_load(dy + i, m);
-            v16 g = v16_mul(d, rows_load(weight + i, m));
+            v16 a = v16_load_some(x + i, m), d = v16_load_some(dy + i, m);
+            v16 g = v16_mul(d, v16_load_some(weight + i, m));
             if (dweight) {
-                v16 w = v16_fma(d, v16_mul(a, inv), rows_load(dweight + i, m));
-                rows_store(dweight + i, w, m);
+                v16 w = v16_fma(d, v16_mul(a, inv), v16_load_some(dweight + i, m));
+                v16_store_some(dweight + i, w, m);
             }
             v16 out = v16_mul(v16_fnma(a, along, g), inv);
-            if (add) out = v16_add(rows_load(dx + i, m), out);
-            rows_store(dx + i, out, m);
+            if (add) out = v16_add(v16_load_some(dx + i, m), out);
+            v16_store_some(dx + i, out, m);
         }
     }
 }

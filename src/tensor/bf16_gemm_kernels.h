@@ -416,23 +416,35 @@ static struct bf16_space bf16_space(float *scratch)
     return (struct bf16_space){s.sums, weights, weights + GEMM_STEPS * 32};
 }
 
-/* `output` (may be NULL): the sums are complete with this block; each tile's go on while they are
- * near. */
-static void bf16_tile_rows(int P, const struct bf16_space *s, size_t ldx, int k0, int T, int steps,
-                           size_t stride, const struct ahead *ahead, const struct output *output)
+/* A block of k of one group, ready for the tiles: rows and panels as pairs, sums (T, 16·P). */
+struct bf16_block {
+    const uint32_t *x;
+    size_t ldx;
+    const uint32_t *w;
+    size_t stride; /* from panel to panel */
+    int steps, first;
+    float *sums;
+};
+
+/* T rows of a block of P <= 2 panels.  `output` (may be NULL): the sums are complete with this block;
+ * each tile's go on while they are near. */
+typedef void bf16_rows_fn(int P, int T, const struct bf16_block *b, const struct ahead *ahead,
+                          const struct output *output);
+
+static void bf16_tile_rows(int P, int T, const struct bf16_block *b, const struct ahead *ahead,
+                           const struct output *output)
 {
-    int pairs = (steps + 1) / 2, row = 0, n_tiles = (T + TILE_ROWS - 1) / TILE_ROWS;
-    const uint32_t *x = s->rows + k0 / 2;
+    int row = 0, n_tiles = (T + TILE_ROWS - 1) / TILE_ROWS;
     size_t ldc = (size_t)P * 16;
     for (int i = 0; i < n_tiles; i++) {
         int rows = (T - row) / (n_tiles - i);
-        fetch_ahead(ahead, i, n_tiles);
+        if (ahead) fetch_ahead(ahead, i, n_tiles);
         unsigned state = bf16_begin();
         for (int p = 0; p < P; p += TILE_PANELS) {
             int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
-            bf16_tiles[rows][n - 1](x + (size_t)row * ldx, ldx, s->weights + (size_t)p * stride,
-                                    stride, pairs, k0 == 0, s->sums + (size_t)row * ldc + 16 * p,
-                                    ldc);
+            bf16_tiles[rows][n - 1](b->x + (size_t)row * b->ldx, b->ldx,
+                                    b->w + (size_t)p * b->stride, b->stride, (b->steps + 1) / 2,
+                                    b->first, b->sums + (size_t)row * ldc + 16 * p, ldc);
         }
         bf16_end(state);
         if (output) finish(output, row, rows);
@@ -465,8 +477,9 @@ static void bf16_group_many(int T, const struct packed *w, int panel, int P, int
         int steps = K - k0 < GEMM_STEPS ? K - k0 : GEMM_STEPS;
         struct ahead ahead = {0};
         if (!transposed) ahead = ahead_of(w, panel, P, k0, steps);
+        struct bf16_block b = {s->rows + k0 / 2, ldx, s->weights, stride, steps, k0 == 0, s->sums};
         bf16_decode_panels(w, panel, P, transposed, k0, steps, s->weights, stride);
-        bf16_tile_rows(P, s, ldx, k0, T, steps, stride, &ahead, k0 + steps == K ? output : NULL);
+        bf16_tile_rows(P, T, &b, &ahead, k0 + steps == K ? output : NULL);
     }
 }
 
@@ -577,6 +590,89 @@ static void bf16_gemm_dx(const float *dy, size_t ldy, int T, const struct packed
     bf16_gemm_dx_by(bf16_group_dx, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
 }
 
+/* ---- dW += dYᵀ·X ------------------------------------------------------------------- */
+
+/* Words of a row of dYᵀ, and from panel to panel of X: no multiples of a page, whose lines would fall
+ * into few sets of a cache. */
+#define DW_ROW_PAIRS (DW_STEPS / 2 + 16)
+#define DW_PANEL_PAIRS (DW_STEPS / 2 * 16 + 16)
+
+BF16_TARGET V16 v16i bf16_two_steps(const float *x, size_t ldx, int t, int steps, int n)
+{
+    v16 even = t < steps ? v16_load_some(x + (size_t)t * ldx, n) : v16_zero();
+    v16 odd = t + 1 < steps ? v16_load_some(x + (size_t)(t + 1) * ldx, n) : v16_zero();
+    return bf16_round_pairs(even, odd);
+}
+
+/* Tokens of `rows` columns of dY as rows of pairs, zeros behind them up to 32 tokens; rows up to a
+ * multiple of 16 are written. */
+BF16_TARGET static void bf16_dw_rows(const float *dy, size_t ldy, int steps, int rows,
+                                     uint32_t *out)
+{
+    uint32_t words[256] __attribute__((aligned(64)));
+    for (int t = 0; t < steps; t += 32)
+        for (int n = 0; n < rows; n += 16) {
+            for (int i = 0; i < 16; i++)
+                v16i_store(words + 16 * i,
+                           bf16_two_steps(dy + n, ldy, t + 2 * i, steps, rows - n));
+            v16_transpose((const float *)(const void *)words, 16,
+                          (float *)(void *)(out + (size_t)n * DW_ROW_PAIRS + t / 2), DW_ROW_PAIRS);
+        }
+}
+
+/* Tokens of `columns` columns of X as panels, zeros behind the columns and the tokens alike. */
+BF16_TARGET static void bf16_dw_panels(const float *x, size_t ldx, int steps, int columns,
+                                       uint32_t *out)
+{
+    for (int t = 0; t < (steps + 31) / 32 * 32; t += 2, out += 16)
+        for (int k = 0; k < columns; k += 16)
+            v16i_store(out + (size_t)(k / 16) * DW_PANEL_PAIRS,
+                       bf16_two_steps(x + k, ldx, t, steps, columns - k));
+}
+
+/* The chains are those of the mode's gemm, over tokens. */
+static void bf16_gemm_dw_by(bf16_rows_fn *multiply, const float *dy, size_t ldy, const float *x,
+                            size_t ldx, int T, int n0, int n1, int K, float *dw, size_t lddw,
+                            float *scratch)
+{
+    float *sums = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
+    uint32_t *rows = (uint32_t *)(void *)(sums + DW_ROWS * DW_COLUMNS);
+    uint32_t *panels = rows + DW_ROWS * DW_ROW_PAIRS;
+    for (int n = n0; n < n1; n += DW_ROWS)
+        for (int k0 = 0; k0 < K; k0 += DW_COLUMNS) {
+            int R = n1 - n < DW_ROWS ? n1 - n : DW_ROWS;
+            int columns = K - k0 < DW_COLUMNS ? K - k0 : DW_COLUMNS;
+            for (int t = 0; t < T; t += DW_STEPS) {
+                int steps = T - t < DW_STEPS ? T - t : DW_STEPS;
+                bf16_dw_rows(dy + (size_t)t * ldy + n, ldy, steps, R, rows);
+                bf16_dw_panels(x + (size_t)t * ldx + k0, ldx, steps, columns, panels);
+                for (int k = 0; k < columns; k += 32) {
+                    int P = columns - k > 16 ? 2 : 1;
+                    struct bf16_block b = {.x = rows,
+                                           .ldx = DW_ROW_PAIRS,
+                                           .w = panels + (size_t)(k / 16) * DW_PANEL_PAIRS,
+                                           .stride = DW_PANEL_PAIRS,
+                                           .steps = steps,
+                                           .first = t == 0,
+                                           .sums = sums + (size_t)k * DW_ROWS};
+                    struct output out = {.sums = b.sums,
+                                         .ldc = (size_t)P * 16,
+                                         .y = dw + (size_t)n * lddw + k0 + k,
+                                         .ldy = lddw,
+                                         .columns = columns - k < 32 ? columns - k : 32,
+                                         .add = 1};
+                    multiply(P, R, &b, NULL, t + steps == T ? &out : NULL);
+                }
+            }
+        }
+}
+
+static void bf16_gemm_dw(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
+                         int n1, int K, float *dw, size_t lddw, float *scratch)
+{
+    bf16_gemm_dw_by(bf16_tile_rows, dy, ldy, x, ldx, T, n0, n1, K, dw, lddw, scratch);
+}
+
 /* As fma_loop, for the products of this mode: 4·16·FMA_CHAINS operations a turn. */
 BF16_TARGET static float bf16_loop(long turns)
 {
@@ -595,5 +691,5 @@ BF16_TARGET static float bf16_loop(long turns)
     return sum;
 }
 
-const struct bf16_kernels ISA_BF16 = {bf16_gemm, bf16_gemm_swiglu, bf16_gemm_dx, bf16_loop,
-                                      4 * 16 * FMA_CHAINS};
+const struct bf16_kernels ISA_BF16 = {bf16_gemm,    bf16_gemm_swiglu, bf16_gemm_dx,
+                                      bf16_gemm_dw, bf16_loop,        4 * 16 * FMA_CHAINS};

@@ -104,6 +104,8 @@ typedef void gemm_swiglu_fn(const float *x, size_t ldx, int T, const struct pack
                             float *scratch);
 typedef void gemm_dx_fn(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
                         int panel1, float *dx, size_t ldx, int add, float *scratch);
+typedef void gemm_dw_fn(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
+                        int n1, int K, float *dw, size_t lddw, float *scratch);
 typedef void page_store_fn(float *page_k, float *page_v, int D, int slot, const float *k,
                            const float *v);
 typedef void attention_fn(const float *q, const size_t *q_offset, const int *counts, int R,
@@ -215,8 +217,10 @@ struct kernels {
     /* dW[n][k] (lddw) += sum_t dY[t][n] · X[t][k]: one chain over t from 0, then one addition, for
      * n in [n0, n1) and k in [0, K).  dy and dw are those of the whole matrix: its column n, row n.
      * Threads share out n; multiples of 96 are best.  scratch: gemm_dw_scratch() floats. */
-    void (*gemm_dw)(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0, int n1,
-                    int K, float *dw, size_t lddw, float *scratch);
+    gemm_dw_fn *gemm_dw;
+    /* The same in f32 whatever the mode: where the sums are few and what is made of them is small
+     * (the factors of LoRA). */
+    gemm_dw_fn *gemm_dw_f32;
     /* sums[i] += x[t][i], i in [0, n), row after row: the gradient of a bias. */
     void (*column_sums)(const float *x, size_t ldx, int T, int n, float *sums);
     /* From gates as gemm_swiglu stored them and dh (T, 16·pairs) to the gradients of gate and up,

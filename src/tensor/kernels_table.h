@@ -36,6 +36,7 @@ const struct kernels ISA_TABLE = {
     .attention = attention,
     .gemm_dx = gemm_dx,
     .gemm_dw = gemm_dw,
+    .gemm_dw_f32 = gemm_dw,
     .column_sums = column_sums,
     .swiglu_backward = swiglu_backward,
     .rmsnorm_backward = rmsnorm_backward,

@@ -40,11 +40,16 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 #define ATTENTION_TILE 12
 #define ATTENTION_MAX_D 512
 
-/* … for gemm_dw: sums of a block of W, then packed blocks of dY (a register longer) and of X. */
+/* … for gemm_dw: sums of a block of W, then packed blocks of dY (a register longer) and of X, of
+ * which mode bf16, whose numbers are half as large, keeps all columns. */
 #define DW_ROWS 96     /* rows of W in a block */
 #define DW_COLUMNS 384 /* columns of W in a block */
 #define DW_STEPS 256   /* tokens in a block */
-#define DW_SCRATCH (DW_ROWS * DW_COLUMNS + DW_STEPS * DW_ROWS + 16 + DW_STEPS * 32 + 16)
+#define DW_SCRATCH                                                                                 \
+    (DW_ROWS * DW_COLUMNS + DW_ROWS * (DW_STEPS / 2 + 16) +                                        \
+     DW_COLUMNS / 16 * (DW_STEPS / 2 * 16 + 16) + 16)
+_Static_assert(DW_SCRATCH >= DW_ROWS * DW_COLUMNS + DW_STEPS * DW_ROWS + 16 + DW_STEPS * 32 + 16,
+               "mode f32 needs less");
 
 /* … and for attention's gradient: the rows of a block, queries and dout, then P and dS. */
 #define BACK_ROWS 48

@@ -41,6 +41,19 @@ V16 v16 v16_erf(v16 x)
     return v16_if_less(a, v16_set1(1.0f), p, v16_copysign(q, x));
 }
 
+/* The first n lanes, whole vectors where they are: masked ones are slow on some machines. */
+V16 v16 v16_load_some(const float *p, int n)
+{
+    return n >= 16 ? v16_load(p) : v16_load_n(p, n);
+}
+V16 void v16_store_some(float *p, v16 v, int n)
+{
+    if (n >= 16)
+        v16_store(p, v);
+    else
+        v16_store_n(p, v, n);
+}
+
 /* out[j·ldout + i] = in[i·ldin + j], 16 × 16; the two do not overlap. */
 V16 void v16_transpose(const float *in, size_t ldin, float *out, size_t ldout)
 {

@@ -102,7 +102,7 @@ static void add_update(struct linear_prompt *p, const struct siren_engine *e, co
     struct sizes z = sizes_of(e);
     size_t T = (size_t)p->T;
     memset(p->dk, 0, z.W * T * sizeof *p->dk);
-    e->kernels->gemm_dw(w, z.W, p->xt, T, (int)z.d, 0, (int)z.W, p->T, p->dk, T, s->gemm);
+    e->kernels->gemm_dw_f32(w, z.W, p->xt, T, (int)z.d, 0, (int)z.W, p->T, p->dk, T, s->gemm);
     for (size_t t = 0; t < T; t++)
         for (size_t i = 0; i < z.W; i++) p->qkv[t * z.qkv + column + i] += p->dk[i * T + t];
 }

@@ -31,7 +31,7 @@ static void apply_attention(const struct linear_map *m, size_t i, const float *u
     memset(o, 0, (size_t)config_q_width(c) * sizeof *o);
     memset(p->dk, 0, W * T * sizeof *p->dk);
     if (m->mk)
-        m->engine->kernels->gemm_dw(updates, W, in->xkt, T, m->mk, 0, (int)W, p->T, p->dk, T,
+        m->engine->kernels->gemm_dw_f32(updates, W, in->xkt, T, m->mk, 0, (int)W, p->T, p->dk, T,
                                     s->gemm);
     for (int h = 0; h < c->n_heads; h++) {
         size_t kv = (size_t)kv_of(m, h) * D, head = (size_t)h * D;
@@ -105,7 +105,7 @@ static void pull_attention(const struct linear_map *m, size_t i, const float *y,
     if (!m->mk) return;
     for (size_t n = 0; n < W; n++)
         for (size_t t = 0; t < T; t++) rows[t * W + n] = p->dk[n * T + t];
-    m->engine->kernels->gemm_dw(in->xk, (size_t)m->mk, rows, W, p->T, 0, m->mk, (int)W, updates, W,
+    m->engine->kernels->gemm_dw_f32(in->xk, (size_t)m->mk, rows, W, p->T, 0, m->mk, (int)W, updates, W,
                                 s->gemm);
 }
 
@@ -277,7 +277,7 @@ void leading_inputs(const struct siren_engine *e, const float *w, int d, int W, 
 {
     float *gram = work, *u = gram + (size_t)W * (size_t)W, *turned = u + (size_t)r * (size_t)W;
     memset(gram, 0, (size_t)W * (size_t)W * sizeof *gram);
-    e->kernels->gemm_dw(w, (size_t)W, w, (size_t)W, d, 0, W, W, gram, (size_t)W, gemm_scratch);
+    e->kernels->gemm_dw_f32(w, (size_t)W, w, (size_t)W, d, 0, W, W, gram, (size_t)W, gemm_scratch);
     leading_outputs(gram, W, r, u, turned);
     for (int i = 0; i < r; i++)
         for (int k = 0; k < d; k++) {
