@@ -1,7 +1,8 @@
 /* AdamW, gradient clipping, learning-rate schedules.
  *
  * All of them work on struct siren_params.  Each number's update depends on nothing but that
- * number, and the norm is summed in a fixed order, so the bits do not depend on the threads. */
+ * number, and the norm is summed in a fixed order, so the bits do not depend on the threads (nor on the
+ * instruction set). */
 #ifndef SIREN_OPTIMIZER_H
 #define SIREN_OPTIMIZER_H
 
@@ -61,21 +62,24 @@ void siren_adamw_set_steps(struct siren_adamw *adamw, uint64_t steps);
 
 /* ---- Gradients ---- */
 
-void siren_gradients_zero(struct siren_params params);
+/* pool may be NULL everywhere. */
+void siren_gradients_zero(struct siren_params params, struct siren_pool *pool);
 /* grad ← grad · factor, one rounding: 1/k after k accumulated micro-batches. */
-void siren_gradients_scale(struct siren_params params, float factor);
+void siren_gradients_scale(struct siren_params params, float factor, struct siren_pool *pool);
 
-/* The Euclidean norm of all gradients, in f64: parameters in list order, each one chain of sums in
- * storage order.  SIREN_ENUMERIC if one is NaN or Inf: the message names parameter, row and column;
+/* The Euclidean norm of all gradients, in f64: parameters in list order, each in chunks of 65,536
+ * numbers, a chunk with eight partials by index modulo 8 that are added in order, then chunk after
+ * chunk.  SIREN_ENUMERIC if one is NaN or Inf: the message names parameter, row and column;
  * nothing is changed. */
-int siren_gradients_norm(struct siren_params params, double *norm, struct siren_error *err);
+int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, double *norm,
+                         struct siren_error *err);
 
 /* torch.nn.utils.clip_grad_norm_: with norm as above, every gradient · min(1, max_norm / (norm +
  * 1e-6)), the factor rounded to f32.  max_norm > 0; INFINITY measures only.  *norm (may be NULL) is
  * the norm before.  PyTorch computes the norm in f32, so the factor may differ in its last digits.
  */
-int siren_gradients_clip(struct siren_params params, double max_norm, double *norm,
-                         struct siren_error *err);
+int siren_gradients_clip(struct siren_params params, double max_norm, struct siren_pool *pool,
+                         double *norm, struct siren_error *err);
 
 /* ---- Schedules: the values of transformers' get_*_schedule_with_warmup ---- */
 

@@ -104,6 +104,11 @@ typedef void gemm_swiglu_fn(const float *x, size_t ldx, int T, const struct pack
                             float *scratch);
 typedef void gemm_dx_fn(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
                         int panel1, float *dx, size_t ldx, int add, float *scratch);
+/* Of an AdamW step (siren/optimizer.h): 1 - lr·decay, β2, 1 - β1, 1 - β2, -lr/(1 - β1^t),
+ * √(1 - β2^t), eps. */
+struct adamw_scalars {
+    float keep, beta2, one_beta1, one_beta2, minus_rate, root2, eps;
+};
 typedef void gemm_dw_fn(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
                         int n1, int K, float *dw, size_t lddw, float *scratch);
 typedef void page_store_fn(float *page_k, float *page_v, int D, int slot, const float *k,
@@ -245,6 +250,10 @@ struct kernels {
      * all of it, and a target outside 0 … n-1 is in another chunk.  out may be x. */
     void (*softmax_backward)(const float *x, size_t n, float lse, int64_t target, float a,
                              float entropy, float b, float *out);
+
+    /* One step of n numbers, in the operations of siren/optimizer.h. */
+    void (*adamw)(float *value, const float *grad, float *m, float *v, size_t n,
+                  const struct adamw_scalars *scalars);
 
     /* A page's mirror, which the backward pass reads beside it: the page's keys in the layout of
      * values and its values in the layout of keys. */

@@ -41,6 +41,7 @@ const struct kernels ISA_TABLE = {
     .swiglu_backward = swiglu_backward,
     .rmsnorm_backward = rmsnorm_backward,
     .softmax_backward = softmax_backward,
+    .adamw = adamw,
     .page_mirror = page_mirror,
     .attention_backward = attention_backward,
     .fma_loop = fma_loop,

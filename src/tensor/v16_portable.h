@@ -73,6 +73,11 @@ V16 v16 v16_div(v16 a, v16 b)
     V16_EACH a.f[i] = a.f[i] / b.f[i];
     return a;
 }
+V16 v16 v16_sqrt(v16 v)
+{
+    V16_EACH v.f[i] = sqrtf(v.f[i]);
+    return v;
+}
 /* a·b + c and c - a·b, one rounding. */
 V16 v16 v16_fma(v16 a, v16 b, v16 c)
 {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "tensor/kernels.h"
 
 struct moments {
     float *m, *v;
@@ -16,6 +17,7 @@ struct siren_adamw {
     struct siren_params params;
     struct siren_adamw_options options;
     struct moments *moments; /* one for each parameter */
+    const struct kernels *kernels;
     uint64_t steps;
 };
 
@@ -93,6 +95,7 @@ int siren_adamw_create(struct siren_adamw **out, struct siren_params params,
     if (!a) return siren_fail_memory(err, "the optimiser", sizeof *a);
     a->params = params;
     a->options = *options;
+    a->kernels = kernels_select(isa_best(), err); /* the bits are those of every set */
     rc = allocate_moments(a, err);
     for (size_t i = 0; !rc && i < n_groups; i++) rc = apply_group(a, &groups[i], err);
     if (rc)
@@ -113,17 +116,62 @@ void siren_adamw_free(struct siren_adamw *a)
     free(a);
 }
 
-/* ---- A step ---- */
+/* ---- Work shared out ---- */
 
-struct scalars {
-    float keep, beta2, one_beta1, one_beta2, minus_rate, root2, eps;
+/* Parameters are worked on in chunks, one after the other, so that threads have equal shares of many
+ * small ones and of a vocabulary's alike. */
+enum { CHUNK = 1 << 16 };
+
+/* Numbers from … from + n - 1 of a parameter. */
+struct chunk {
+    size_t index, param, from, n;
+};
+typedef void chunk_fn(const struct chunk *chunk, void *context);
+
+struct chunk_job {
+    struct siren_params params;
+    chunk_fn *work;
+    void *context;
 };
 
-static struct scalars scalars_of(const struct siren_adamw *a, const struct moments *s, double lr)
+static void work_share(void *context, int thread, int n_threads)
+{
+    const struct chunk_job *job = context;
+    struct chunk c = {0};
+    for (c.param = 0; c.param < job->params.n; c.param++) {
+        size_t count = count_of(&job->params.list[c.param]);
+        for (c.from = 0; c.from < count; c.from += CHUNK, c.index++) {
+            c.n = count - c.from < CHUNK ? count - c.from : CHUNK;
+            if (c.index % (size_t)n_threads == (size_t)thread) job->work(&c, job->context);
+        }
+    }
+}
+
+static void for_chunks(struct siren_params params, struct siren_pool *pool, chunk_fn *work,
+                       void *context)
+{
+    struct chunk_job job = {params, work, context};
+    if (pool)
+        siren_pool_run(pool, work_share, &job);
+    else
+        work_share(&job, 0, 1);
+}
+
+static size_t count_chunks(struct siren_params params)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < params.n; i++) n += (count_of(&params.list[i]) + CHUNK - 1) / CHUNK;
+    return n;
+}
+
+/* ---- A step ---- */
+
+static struct adamw_scalars scalars_of(const struct siren_adamw *a, const struct moments *s,
+                                       double lr)
 {
     const struct siren_adamw_options *o = &a->options;
     double t = (double)a->steps, rate = lr * s->lr_factor;
-    struct scalars k;
+    struct adamw_scalars k;
     k.keep = (float)(1 - rate * s->weight_decay);
     k.beta2 = (float)o->beta2;
     k.one_beta1 = (float)(1 - o->beta1);
@@ -134,46 +182,26 @@ static struct scalars scalars_of(const struct siren_adamw *a, const struct momen
     return k;
 }
 
-static void update(const struct siren_param *p, const struct moments *s, const struct scalars *k,
-                   size_t from, size_t to)
-{
-    for (size_t i = from; i < to; i++) {
-        float g = p->grad[i], value = p->value[i] * k->keep;
-        float m = fmaf(k->one_beta1, g - s->m[i], s->m[i]);
-        float v = fmaf(k->one_beta2 * g, g, s->v[i] * k->beta2);
-        s->m[i] = m;
-        s->v[i] = v;
-        p->value[i] = value + (k->minus_rate * m) / (sqrtf(v) / k->root2 + k->eps);
-    }
-}
-
 struct step_job {
     const struct siren_adamw *adamw;
     double lr;
 };
 
-/* A thread takes its share of every parameter: numbers are independent, so cuts move no bit. */
-static void step_share(void *context, int thread, int n_threads)
+static void step_chunk(const struct chunk *c, void *context)
 {
     const struct step_job *job = context;
-    for (size_t i = 0; i < job->adamw->params.n; i++) {
-        const struct siren_param *p = &job->adamw->params.list[i];
-        const struct moments *s = &job->adamw->moments[i];
-        struct scalars k = scalars_of(job->adamw, s, job->lr);
-        size_t n = count_of(p), share = n / (size_t)n_threads + 1;
-        size_t from = share * (size_t)thread, to = from + share;
-        if (from < n) update(p, s, &k, from, to < n ? to : n);
-    }
+    const struct siren_param *p = &job->adamw->params.list[c->param];
+    const struct moments *s = &job->adamw->moments[c->param];
+    struct adamw_scalars k = scalars_of(job->adamw, s, job->lr);
+    job->adamw->kernels->adamw(p->value + c->from, p->grad + c->from, s->m + c->from,
+                               s->v + c->from, c->n, &k);
 }
 
 void siren_adamw_step(struct siren_adamw *a, double lr, struct siren_pool *pool)
 {
     struct step_job job = {a, lr};
     a->steps++;
-    if (pool)
-        siren_pool_run(pool, step_share, &job);
-    else
-        step_share(&job, 0, 1);
+    for_chunks(a->params, pool, step_chunk, &job);
 }
 
 float *siren_adamw_m(struct siren_adamw *a, size_t i)
@@ -198,53 +226,97 @@ void siren_adamw_set_steps(struct siren_adamw *a, uint64_t steps)
 
 /* ---- Gradients ---- */
 
-void siren_gradients_zero(struct siren_params params)
+struct gradient_job {
+    struct siren_params params;
+    float factor;
+    double *squares; /* of each chunk */
+};
+
+static float *gradients_of(const struct gradient_job *job, const struct chunk *c)
 {
-    for (size_t i = 0; i < params.n; i++)
-        if (count_of(&params.list[i]))
-            memset(params.list[i].grad, 0, count_of(&params.list[i]) * sizeof(float));
+    return job->params.list[c->param].grad + c->from;
 }
 
-void siren_gradients_scale(struct siren_params params, float factor)
+static void zero_chunk(const struct chunk *c, void *context)
 {
-    for (size_t i = 0; i < params.n; i++)
-        for (size_t j = 0, n = count_of(&params.list[i]); j < n; j++)
-            params.list[i].grad[j] *= factor;
+    memset(gradients_of(context, c), 0, c->n * sizeof(float));
 }
 
-int siren_gradients_norm(struct siren_params params, double *norm, struct siren_error *err)
+void siren_gradients_zero(struct siren_params params, struct siren_pool *pool)
 {
-    double all = 0;
+    struct gradient_job job = {.params = params};
+    for_chunks(params, pool, zero_chunk, &job);
+}
+
+static void scale_chunk(const struct chunk *c, void *context)
+{
+    const struct gradient_job *job = context;
+    float *grad = gradients_of(job, c);
+    for (size_t i = 0; i < c->n; i++) grad[i] *= job->factor;
+}
+
+void siren_gradients_scale(struct siren_params params, float factor, struct siren_pool *pool)
+{
+    struct gradient_job job = {.params = params, .factor = factor};
+    for_chunks(params, pool, scale_chunk, &job);
+}
+
+/* Squares are below 1.2e77 each, so the sum of finite ones is finite. */
+static void square_chunk(const struct chunk *c, void *context)
+{
+    const struct gradient_job *job = context;
+    const float *grad = gradients_of(job, c);
+    double part[8] = {0}, sum = 0;
+    size_t i = 0;
+    for (; i + 8 <= c->n; i += 8)
+        for (size_t j = 0; j < 8; j++) part[j] += (double)grad[i + j] * grad[i + j];
+    for (size_t j = 0; i + j < c->n; j++) part[j] += (double)grad[i + j] * grad[i + j];
+    for (size_t j = 0; j < 8; j++) sum += part[j];
+    job->squares[c->index] = sum;
+}
+
+static int fail_gradient(struct siren_params params, struct siren_error *err)
+{
     for (size_t i = 0; i < params.n; i++) {
         const struct siren_param *p = &params.list[i];
-        double sum = 0; /* of squares below 1.2e77 each: it cannot overflow */
-        for (size_t j = 0, n = count_of(p); j < n; j++) {
+        for (size_t j = 0, n = count_of(p); j < n; j++)
             if (!isfinite(p->grad[j]))
                 return siren_fail(err, SIREN_ENUMERIC,
                                   "the gradient of %s (parameter %zu) is %f at row %zu, column %zu",
                                   p->name, i, p->grad[j], j / (size_t)p->columns,
                                   j % (size_t)p->columns);
-            sum += (double)p->grad[j] * p->grad[j];
-        }
-        all += sum;
     }
-    *norm = sqrt(all);
+    return siren_fail(err, SIREN_ENUMERIC, "the norm of the gradients is not finite");
+}
+
+int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, double *norm,
+                         struct siren_error *err)
+{
+    size_t n = count_chunks(params);
+    struct gradient_job job = {.params = params, .squares = alloc_array(n, sizeof(double))};
+    double sum = 0;
+    if (!job.squares) return siren_fail_memory(err, "the gradients' norm", n * sizeof(double));
+    for_chunks(params, pool, square_chunk, &job);
+    for (size_t i = 0; i < n; i++) sum += job.squares[i];
+    free(job.squares);
+    if (!isfinite(sum)) return fail_gradient(params, err);
+    *norm = sqrt(sum);
     return 0;
 }
 
-int siren_gradients_clip(struct siren_params params, double max_norm, double *norm,
-                         struct siren_error *err)
+int siren_gradients_clip(struct siren_params params, double max_norm, struct siren_pool *pool,
+                         double *norm, struct siren_error *err)
 {
     double found;
     int rc;
     if (!(max_norm > 0))
         return siren_fail(err, SIREN_EINVAL, "largest gradient norm is %g, expected more than 0",
                           max_norm);
-    rc = siren_gradients_norm(params, &found, err);
+    rc = siren_gradients_norm(params, pool, &found, err);
     if (rc) return rc;
     if (norm) *norm = found;
     if (max_norm / (found + 1e-6) < 1)
-        siren_gradients_scale(params, (float)(max_norm / (found + 1e-6)));
+        siren_gradients_scale(params, (float)(max_norm / (found + 1e-6)), pool);
     return 0;
 }
 

@@ -288,7 +288,7 @@ static int accumulate(struct trainer *t, const size_t *items, const double *coef
 {
     uint64_t pass = 0;
     int rc = passes_fill(&t->passes, items, coefficients, n, err);
-    siren_gradients_zero(t->params);
+    siren_gradients_zero(t->params, t->pool);
     for (size_t from = 0, to; from < n && !rc; from = to) {
         to = passes_cut(&t->passes, from);
         if (n == t->batch.n_items) t->part = (double)from / (double)n;
@@ -307,7 +307,7 @@ static void find_item(struct trainer *t, struct siren_error *err)
     double norm;
     for (size_t i = 0; i < t->batch.n_items; i++) {
         if (accumulate(t, &t->items[i], &t->coefficients[i], 1, &ignored)) return;
-        if (!siren_gradients_norm(t->params, &norm, &ignored)) continue;
+        if (!siren_gradients_norm(t->params, t->pool, &norm, &ignored)) continue;
         snprintf(text, sizeof text, "row %zu", t->items[i]);
         if (t->task->describe) t->task->describe(t->task->context, t->items[i], text, sizeof text);
         siren_fail_prefix(err, SIREN_ENUMERIC, "%s", text);
@@ -358,7 +358,7 @@ static int gradient(struct trainer *t, double *norm, struct siren_error *err)
     if (!rc) rc = weigh(t, err);
     if (!rc) rc = accumulate(t, t->items, t->coefficients, t->batch.n_items, err);
     if (!rc) {
-        rc = siren_gradients_clip(t->params, most, norm, err);
+        rc = siren_gradients_clip(t->params, most, t->pool, norm, err);
         if (rc == SIREN_ENUMERIC) find_item(t, err);
     }
     return rc == SIREN_ENUMERIC ? fail_numeric(t, err) : rc;
