@@ -22,7 +22,7 @@ static const struct product_case cases[] = {
     {TENSOR_Q4_1, 25, 70, 96},   {TENSOR_Q8_0, 12, 50, 96}, {TENSOR_Q8_0, 3, 70, 288},
     {TENSOR_Q6_K, 6, 64, 256},   {TENSOR_Q5_1, 4, 430, 64}, {TENSOR_Q4_K, 14, 20, 256},
     {TENSOR_BF16, 30, 600, 96},  {TENSOR_BF16, 40, 17, 33}, {TENSOR_BF16, 14, 33, 16},
-    {TENSOR_Q4_1, 5, 52000, 32}, /* a vocabulary: by parts of n */
+    {TENSOR_Q4_1, 5, 52000, 32}, {TENSOR_BF16, 3, 16401, 47}, /* vocabularies: by parts of n */
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
 
@@ -107,6 +107,32 @@ static void test_dx_rows(void **state)
         for (int height = 1; height < T; height++) {
             list[i]->gemm_dx(dy, N, height, &w, 0, K / 16, got, K, 0, scratch);
             assert_same(got, all, (size_t)height * K, "rows");
+        }
+    }
+    free(dy);
+    free(all);
+    free(got);
+    free(scratch);
+    packed_free(&w);
+    free_tensor(&t);
+}
+
+/* … and of a vocabulary, whose rows go in blocks. */
+static void test_dx_rows_of_parts(void **state)
+{
+    enum { T = 259, N = 16401, K = 20, ALONE = 256 };
+    struct tensor t = made_tensor(TENSOR_BF16, N, K, 8);
+    struct packed w = pack(&t);
+    float *dy = normals((size_t)T * N, 1), *all = floats(T * K), *got = floats(K);
+    float *scratch = floats(gemm_dx_scratch(&w));
+    const struct kernels *list[MODES_MOST];
+    int n = machine_modes(list);
+    for (int i = 0; i < n; i++) {
+        if (list[i]->isa == ISA_PORTABLE || list[i] == kernels_amx_model()) continue; /* slow */
+        list[i]->gemm_dx(dy, N, T, &w, 0, 2, all, K, 0, scratch);
+        for (int row = 0; row < T; row += row ? T - ALONE : ALONE) {
+            list[i]->gemm_dx(dy + (size_t)row * N, N, 1, &w, 0, 2, got, K, 0, scratch);
+            assert_same(got, all + row * K, K, "rows of parts");
         }
     }
     free(dy);
@@ -808,6 +834,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dx),
         cmocka_unit_test(test_dx_rows),
+        cmocka_unit_test(test_dx_rows_of_parts),
         cmocka_unit_test(test_dw),
         cmocka_unit_test(test_adamw),
         cmocka_unit_test(test_product_accuracy),

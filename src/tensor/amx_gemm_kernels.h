@@ -92,13 +92,10 @@ static void amx_panels(int T, const struct packed *w, int panel, int P, int tran
     int K = transposed ? w->n : w->k;
     size_t ldx = bf16_row_pairs(K), stride = AMX_STEPS / 2 * 16;
     for (int k0 = 0; k0 < K; k0 += AMX_STEPS) {
-        int steps = K - k0 < AMX_STEPS ? K - k0 : AMX_STEPS, pairs = (steps + 1) / 2;
+        int steps = K - k0 < AMX_STEPS ? K - k0 : AMX_STEPS;
         struct ahead ahead = {0};
         if (!transposed) ahead = ahead_of(w, panel, P, k0, steps);
         bf16_decode_panels(w, panel, P, transposed, k0, steps, s->weights, stride);
-        for (int p = 0; p < P; p++)
-            memset(s->weights + (size_t)p * stride + pairs * 16, 0,
-                   (size_t)((16 - pairs % 16) % 16) * 64);
         struct bf16_block b = {s->rows + k0 / 2, ldx, s->weights, stride, steps, k0 == 0, s->sums};
         amx_tile_rows(P, T, &b, &ahead, k0 + steps == K ? output : NULL);
     }
@@ -136,7 +133,7 @@ static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed 
                         int panel1, float *dx, size_t ldx, int add, float *scratch)
 {
     amx_begin();
-    bf16_gemm_dx_by(amx_group_dx, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
+    bf16_gemm_dx_by(amx_group_dx, amx_tile_rows, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
     amx_end();
 }
 

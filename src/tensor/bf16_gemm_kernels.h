@@ -262,15 +262,19 @@ BF16_TARGET static void bf16_decode_transposed(const struct packed *w, int panel
     }
 }
 
-/* P panels of W, or of Wᵀ: steps k0 … k0+steps-1 of their chains. */
+/* P panels of W, or of Wᵀ: steps k0 … k0+steps-1 of their chains, zeros behind them up to a multiple
+ * of 32. */
 BF16_TARGET static void bf16_decode_panels(const struct packed *w, int panel, int P, int transposed,
                                            int k0, int steps, uint32_t *out, size_t stride)
 {
-    if (transposed) {
+    size_t pairs = (size_t)(steps + 1) / 2, behind = (16 - pairs % 16) % 16;
+    if (transposed)
         bf16_decode_transposed(w, panel, P, k0, steps, out, stride);
-        return;
-    }
-    for (int p = 0; p < P; p++) bf16_decode(w, panel + p, k0, k0 + steps, out + (size_t)p * stride);
+    else
+        for (int p = 0; p < P; p++)
+            bf16_decode(w, panel + p, k0, k0 + steps, out + (size_t)p * stride);
+    for (int p = 0; p < P && behind; p++)
+        memset(out + (size_t)p * stride + pairs * 16, 0, behind * 64);
 }
 
 /* ---- few rows: decoded in registers ------------------------------------------------ */
@@ -563,22 +567,58 @@ static void bf16_group_dx(int T, const struct packed *w, int panel, int P,
     bf16_group_many(T, w, panel, P, 1, s, output);
 }
 
+/* The next panels of X: two that begin at an even one, or one.  `out` is told their columns. */
+static int bf16_dx_panels(const struct packed *w, int panel, int panel1, struct output *out)
+{
+    int P = panel % 2 || panel + 1 == panel1 ? 1 : 2;
+    out->ldc = (size_t)P * 16;
+    out->columns = w->k - 16 * panel < 16 * P ? w->k - 16 * panel : 16 * P;
+    return P;
+}
+
+/* Over a vocabulary's worth of columns n, of which no block of rows stays in cache: a part of n is
+ * taken for all panels at once.  dx is at panel0 of the T <= DX_PARTS_ROWS rows. */
+static void bf16_dx_parts(bf16_rows_fn *multiply, const float *dy, size_t ldy, int T,
+                          const struct packed *w, int panel0, int panel1, float *dx,
+                          const struct bf16_space *s, struct output *out)
+{
+    const size_t stride = GEMM_STEPS / 2 * 16;
+    float *sums = (float *)(void *)(s->rows + DX_PARTS_ROWS * (GEMM_STEPS / 2));
+    for (int n0 = 0, steps; n0 < w->n; n0 += steps) {
+        steps = w->n - n0 < GEMM_STEPS ? w->n - n0 : GEMM_STEPS;
+        bf16_rows(dy + n0, ldy, T, steps, s->rows);
+        for (int panel = panel0, P; panel < panel1; panel += P) {
+            size_t column = (size_t)(panel - panel0) * 16;
+            struct bf16_block b = {s->rows, bf16_row_pairs(steps),         s->weights, stride, steps,
+                                   n0 == 0, sums + column * DX_PARTS_ROWS};
+            P = bf16_dx_panels(w, panel, panel1, out);
+            bf16_decode_panels(w, panel, P, 1, n0, steps, s->weights, stride);
+            out->sums = b.sums;
+            out->y = dx + column;
+            multiply(P, T, &b, NULL, n0 + steps == w->n ? out : NULL);
+        }
+    }
+}
+
 /* dX = dY·W: the same chains over pairs of n. */
-static void bf16_gemm_dx_by(bf16_group_fn *multiply, const float *dy, size_t ldy, int T,
-                            const struct packed *w, int panel0, int panel1, float *dx, size_t ldx,
-                            int add, float *scratch)
+static void bf16_gemm_dx_by(bf16_group_fn *multiply, bf16_rows_fn *multiply_rows, const float *dy,
+                            size_t ldy, int T, const struct packed *w, int panel0, int panel1,
+                            float *dx, size_t ldx, int add, float *scratch)
 {
     struct bf16_space space = bf16_space(scratch);
-    int block = T > 0 ? row_block(T, w->n) : 1;
+    int parts = w->n >= DX_PARTS_FROM;
+    int block = parts ? DX_PARTS_ROWS : T > 0 ? row_block(T, w->n) : 1;
     struct output out = {.sums = space.sums, .ldy = ldx, .add = add};
-    for (int t = 0; t < T; t += block) {
+    for (int t = 0; t < T; t += block, dy += (size_t)block * ldy, dx += (size_t)block * ldx) {
         int rows = T - t < block ? T - t : block;
-        bf16_rows(dy + (size_t)t * ldy, ldy, rows, w->n, space.rows);
+        if (parts) {
+            bf16_dx_parts(multiply_rows, dy, ldy, rows, w, panel0, panel1, dx, &space, &out);
+            continue;
+        }
+        bf16_rows(dy, ldy, rows, w->n, space.rows);
         for (int panel = panel0, P; panel < panel1; panel += P) {
-            P = panel % 2 || panel + 1 == panel1 ? 1 : 2;
-            out.ldc = (size_t)P * 16;
-            out.columns = w->k - 16 * panel < 16 * P ? w->k - 16 * panel : 16 * P;
-            out.y = dx + (size_t)t * ldx + (size_t)(panel - panel0) * 16;
+            P = bf16_dx_panels(w, panel, panel1, &out);
+            out.y = dx + (size_t)(panel - panel0) * 16;
             multiply(rows, w, panel, P, &space, &out);
         }
     }
@@ -587,7 +627,7 @@ static void bf16_gemm_dx_by(bf16_group_fn *multiply, const float *dy, size_t ldy
 static void bf16_gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
                          int panel1, float *dx, size_t ldx, int add, float *scratch)
 {
-    bf16_gemm_dx_by(bf16_group_dx, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
+    bf16_gemm_dx_by(bf16_group_dx, bf16_tile_rows, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
 }
 
 /* ---- dW += dYᵀ·X ------------------------------------------------------------------- */
