@@ -118,13 +118,11 @@ static void phase_blocks(struct siren_forest *f, int thread, int layer, const st
 {
     struct thread_scratch *t = &f->scratch[thread];
     struct back_scratch *b = &f->back->scratch[thread];
-    int B = f->block, last = layer == f->engine->model->config.n_layers - 1;
-    long blocks = (v->n + B - 1) / B;
-    for (long i; (i = siren_claim(cursor, blocks)) >= 0;) {
-        int i0 = (int)i * B, n = v->n - i0 < B ? v->n - i0 : B;
-        if (!last) add_hidden(f, layer + 1, i0, i0 + n);
-        block_ffn_back(f, t, b, layer, v, i0, n);
-        if (depth_at(f, layer) >= BACK_O) block_out_back(f, t, b, layer, v, i0, n);
+    int last = layer == f->engine->model->config.n_layers - 1;
+    for (struct row_block r; claim_rows(f, v->n, cursor, &r);) {
+        if (!last) add_hidden(f, layer + 1, r.first, r.first + r.n);
+        block_ffn_back(f, t, b, layer, v, r.first, r.n);
+        if (depth_at(f, layer) >= BACK_O) block_out_back(f, t, b, layer, v, r.first, r.n);
     }
 }
 
@@ -216,12 +214,9 @@ static void block_qkv_back(struct siren_forest *f, struct thread_scratch *t, str
 static void phase_qkv(struct siren_forest *f, int thread, int layer, const struct rows *v,
                       atomic_long *cursor)
 {
-    int B = f->block;
-    long blocks = (f->T + B - 1) / B;
-    for (long i; (i = siren_claim(cursor, blocks)) >= 0;) {
-        int r0 = (int)i * B, n = f->T - r0 < B ? f->T - r0 : B;
-        block_qkv_back(f, &f->scratch[thread], &f->back->scratch[thread], layer, v, r0, n);
-    }
+    struct thread_scratch *t = &f->scratch[thread];
+    for (struct row_block r; claim_rows(f, f->T, cursor, &r);)
+        block_qkv_back(f, t, &f->back->scratch[thread], layer, v, r.first, r.n);
 }
 
 /* ---- the whole ---- */
@@ -232,7 +227,6 @@ static void layer_again(struct siren_forest *f, int thread, int layer, const str
     struct thread_scratch *t = &f->scratch[thread];
     struct tape_layer *tape = &f->tape[layer];
     struct siren_pool *pool = f->engine->pool;
-    int B = f->block;
     if (thread == 0) {
         struct tape_layer again = f->back->again;
         if (layer == f->engine->model->config.n_layers - 1) again.q = NULL;
@@ -241,17 +235,11 @@ static void layer_again(struct siren_forest *f, int thread, int layer, const str
         *tape = again;
     }
     siren_pool_barrier(pool);
-    long blocks = (f->T + B - 1) / B;
-    for (long i; (i = siren_claim(&cursors[0], blocks)) >= 0;) {
-        int r0 = (int)i * B;
-        pass_qkv_again(f, t, layer, r0, f->T - r0 < B ? f->T - r0 : B);
-    }
+    for (struct row_block r; claim_rows(f, f->T, &cursors[0], &r);)
+        pass_qkv_again(f, t, layer, r.first, r.n);
     siren_pool_barrier(pool);
-    blocks = (v->n + B - 1) / B;
-    for (long i; (i = siren_claim(&cursors[1], blocks)) >= 0;) {
-        int i0 = (int)i * B;
-        pass_layer_again(f, t, layer, v, i0, v->n - i0 < B ? v->n - i0 : B);
-    }
+    for (struct row_block r; claim_rows(f, v->n, &cursors[1], &r);)
+        pass_layer_again(f, t, layer, v, r.first, r.n);
     siren_pool_barrier(pool);
 }
 

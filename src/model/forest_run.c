@@ -436,32 +436,28 @@ static int wide_pass(struct pass_run *run, int thread, int n_threads)
 {
     struct siren_forest *f = run->forest;
     struct thread_scratch *t = &f->scratch[thread];
-    int n_layers = f->engine->model->config.n_layers, B = f->block;
-    long blocks = (f->T + B - 1) / B;
+    int n_layers = f->engine->model->config.n_layers;
     copy_kept_pages(f, 0, thread, n_threads);
-    for (long b; (b = siren_claim(&run->cursors[0], blocks)) >= 0;) {
-        int r0 = (int)b * B, n = f->T - r0 < B ? f->T - r0 : B;
-        for (int r = r0; r < r0 + n; r++) embed_row(f, r);
-        emit_hidden(f, 0, r0, r0 + n);
-        tape_input(f, 0, r0, n);
-        block_qkv(f, t, 0, r0, n);
+    for (struct row_block b; claim_rows(f, f->T, &run->cursors[0], &b);) {
+        for (int r = b.first; r < b.first + b.n; r++) embed_row(f, r);
+        emit_hidden(f, 0, b.first, b.first + b.n);
+        tape_input(f, 0, b.first, b.n);
+        block_qkv(f, t, 0, b.first, b.n);
     }
     if (end_layer(run, thread, 0)) return 1;
     for (int l = 0; l < n_layers; l++) {
         int last = l == n_layers - 1;
         struct rows v = last ? active_rows(f) : all_rows(f);
         if (!last) copy_kept_pages(f, l + 1, thread, n_threads);
-        blocks = (v.n + B - 1) / B;
-        for (long b; (b = siren_claim(&run->cursors[l + 1], blocks)) >= 0;) {
-            int i0 = (int)b * B, n = v.n - i0 < B ? v.n - i0 : B;
-            if (last) gather_active(f, &v, i0, n);
-            block_layer(f, t, l, &v, i0, n);
+        for (struct row_block b; claim_rows(f, v.n, &run->cursors[l + 1], &b);) {
+            if (last) gather_active(f, &v, b.first, b.n);
+            block_layer(f, t, l, &v, b.first, b.n);
             if (last) {
-                final_norm(f, &v, i0, n);
+                final_norm(f, &v, b.first, b.n);
             } else {
-                emit_hidden(f, l + 1, i0, i0 + n);
-                tape_input(f, l + 1, i0, n);
-                block_qkv(f, t, l + 1, i0, n);
+                emit_hidden(f, l + 1, b.first, b.first + b.n);
+                tape_input(f, l + 1, b.first, b.n);
+                block_qkv(f, t, l + 1, b.first, b.n);
             }
         }
         if (end_layer(run, thread, l + 1)) return 1;

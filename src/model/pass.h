@@ -223,6 +223,27 @@ static inline struct rows active_rows(const struct siren_forest *f)
     return (struct rows){.list = f->active, .n = f->n_active, .x = f->x_active, .q = f->q_active};
 }
 
+/* Rows first … first + n - 1 of those that a phase works on, for one thread. */
+struct row_block {
+    int first, n;
+};
+/* The next block of `rows` rows; 0: there is none.  Blocks are of nearly equal size, f->block at most,
+ * and as many for each thread where that does not make them small. */
+static inline int claim_rows(const struct siren_forest *f, int rows, atomic_long *cursor,
+                             struct row_block *out)
+{
+    enum { SMALL = 16 };
+    int n_threads = siren_pool_threads(f->engine->pool);
+    int blocks = (rows + f->block - 1) / f->block;
+    int even = (blocks + n_threads - 1) / n_threads * n_threads;
+    if (rows / SMALL >= even) blocks = even;
+    long i = siren_claim(cursor, blocks);
+    if (i < 0) return 0;
+    out->first = (int)(rows * i / blocks);
+    out->n = (int)(rows * (i + 1) / blocks) - out->first;
+    return 1;
+}
+
 /* forest_logprob.c: after the states of all active rows are ready; all threads. */
 void emit_logprobs(struct pass_run *run, int thread);
 /* Its parts, which the backward pass takes again: the states of rows [first, first + n) side by
