@@ -105,7 +105,7 @@ static void row_gradient(struct siren_forest *f, struct thread_scratch *t, int r
 /* Rows of a task.  A task of few rows has few columns of their states, so that no thread is
  * without; one of many has all, so that their gradients are read, and in mode bf16 rounded, once.
  */
-enum { CHUNK_ROWS = 96 };
+enum { CHUNK_ROWS = 256 };
 
 static void chunk_states(struct siren_forest *f, int thread, int first, int n, atomic_long *cursor)
 {

@@ -51,7 +51,14 @@ static void finish_row(struct siren_forest *f, struct thread_scratch *t, int row
     }
 }
 
-enum { LOGIT_PANELS = 32 };
+/* Panels of a task, each of which reads the states and in mode bf16 rounds them: few tasks, but eight
+ * for each thread. */
+static int logit_panels(const struct siren_forest *f, int n_panels)
+{
+    enum { LEAST = 32, TASKS = 8 };
+    int panels = n_panels / (TASKS * siren_pool_threads(f->engine->pool));
+    return panels > LEAST ? panels : LEAST;
+}
 
 void gather_logprob_states(struct siren_forest *f, int first, int n)
 {
@@ -66,9 +73,10 @@ void logprob_chunk(struct siren_forest *f, int thread, int n, atomic_long *curso
 {
     const struct siren_model *m = f->engine->model;
     size_t d = (size_t)m->config.d_model, V = (size_t)m->config.n_vocab;
-    long chunks = (m->head.n_panels + LOGIT_PANELS - 1) / LOGIT_PANELS;
+    int panels = logit_panels(f, m->head.n_panels);
+    long chunks = (m->head.n_panels + panels - 1) / panels;
     for (long c; (c = siren_claim(cursor, chunks)) >= 0;) {
-        int p0 = (int)c * LOGIT_PANELS, p1 = p0 + LOGIT_PANELS;
+        int p0 = (int)c * panels, p1 = p0 + panels;
         if (p1 > m->head.n_panels) p1 = m->head.n_panels;
         f->engine->kernels->gemm(f->logprob_states, d, n, &m->head, p0, p1, NULL,
                                  f->logprob_logits + (size_t)p0 * 16, V, 0,
