@@ -85,6 +85,7 @@ $(OUT)/obj/src/tensor/isa_avx512.o: ISA_CFLAGS = $(ISA_OPTIMISE) -mavx2 -mfma -m
 
 # Long loops over vectors, outside the kernels.
 $(OUT)/obj/src/train/theorem_solve.o: ISA_CFLAGS = -O3
+$(OUT)/obj/src/tensor/pack.o: ISA_CFLAGS = -O3
 
 # Objects are made anew when the compiler or its flags change.
 $(OUT)/flags: FORCE

@@ -81,8 +81,8 @@ static inline void read_prompts(struct bench *b, unsigned flags)
 
 static inline void open_model(struct bench *b)
 {
-    struct siren_model_options options = {.expand = b->expand,
-                                          .trainable = b->full ? &SIREN_TRAIN_ALL : NULL};
+    struct siren_model_options options = {
+        .expand = b->expand, .compute = b->compute, .trainable = b->full ? &SIREN_TRAIN_ALL : NULL};
     struct siren_engine_options isa = {.isa = b->isa, .compute = b->compute};
     if (siren_model_load(&b->model, b->model_path, &options, b->pool, &b->err) ||
         siren_engine_create(&b->engine, b->model, b->pool, &isa, &b->err))

@@ -17,6 +17,7 @@
 #include "siren/model.h"
 #include "siren/random.h"
 #include "siren/score.h"
+#include "tensor/kernels.h"
 
 struct fixture {
     struct siren_pool *pool;
@@ -64,16 +65,10 @@ static inline void fixture_run(struct siren_forest *forest)
     assert_int_equal(siren_forest_run(forest, NULL), 0);
 }
 
-static inline int cpu_has(const char *isa)
+static inline int cpu_has(const char *name)
 {
-    struct siren_pool *pool;
-    struct siren_engine *engine = NULL;
-    struct siren_engine_options options = {.isa = isa};
-    siren_pool_create(&pool, 1, NULL);
-    int rc = siren_engine_create(&engine, NULL, pool, &options, NULL);
-    siren_engine_free(engine);
-    siren_pool_free(pool);
-    return rc == 0;
+    enum isa isa;
+    return !isa_parse(name, &isa, NULL) && kernels_select(isa, NULL);
 }
 
 /* The largest difference of two arrays. */

@@ -347,6 +347,44 @@ static void test_weight_bits(void **state)
     fixture_close(&first);
 }
 
+/* Mode bf16 on a model that was packed for it: the same bits, before and after a change. */
+static void test_packed_for_bf16(void **state)
+{
+    struct siren_params params[2];
+    struct fixture f[2] = {{0}};
+    const struct siren_engine_options bf16 = {.compute = "bf16"};
+    struct siren_engine *refused;
+    for (int i = 0; i < 2; i++) {
+        struct siren_model_options load = {.trainable = &SIREN_TRAIN_ALL,
+                                           .compute = i ? "bf16" : NULL};
+        assert_int_equal(siren_pool_create(&f[i].pool, 2, &f[i].err), 0);
+        assert_int_equal(siren_model_load(&f[i].model, "tests/fixtures/models/qwen3", &load,
+                                          f[i].pool, &f[i].err),
+                         0);
+        assert_int_equal(siren_engine_create(&f[i].engine, f[i].model, f[i].pool, &bf16, &f[i].err),
+                         0);
+        params[i] = siren_model_params(f[i].model);
+    }
+    assert_true(siren_model_memory(f[1].model) < siren_model_memory(f[0].model));
+    for (int step = 0; step < 2; step++)
+        for (size_t p = 0; p < params[0].n; p++) {
+            size_t n = (size_t)(params[0].list[p].rows * params[0].list[p].columns);
+            if (!p)
+                for (int i = 0; i < 2; i++) backward_weights(&f[i], &(struct siren_training){0});
+            assert_memory_equal(params[1].list[p].grad, params[0].list[p].grad, n * sizeof(float));
+            for (int i = 0; i < 2; i++) {
+                for (size_t j = 0; j < n; j++)
+                    params[i].list[p].value[j] -= 0.1f * params[i].list[p].grad[j];
+                if (p == params[0].n - 1)
+                    assert_int_equal(siren_model_changed(f[i].model, f[i].pool, &f[i].err), 0);
+            }
+        }
+    assert_int_equal(siren_engine_create(&refused, f[1].model, f[1].pool, NULL, &f[1].err),
+                     SIREN_EINVAL);
+    assert_non_null(strstr(f[1].err.message, "packed for mode bf16, but the engine's mode is f32"));
+    for (int i = 0; i < 2; i++) fixture_close(&f[i]);
+}
+
 /* Values that were changed are those of the next pass, and what was kept before is refused. */
 static void test_changed_weights(void **state)
 {
@@ -700,12 +738,19 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pytorch),     cmocka_unit_test(test_differences),
-        cmocka_unit_test(test_bits),        cmocka_unit_test(test_long_tree),
-        cmocka_unit_test(test_forward),     cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_accumulates), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_weights),     cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_weight_bits), cmocka_unit_test(test_changed_weights),
+        cmocka_unit_test(test_pytorch),
+        cmocka_unit_test(test_differences),
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_long_tree),
+        cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_accumulates),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_packed_for_bf16),
+        cmocka_unit_test(test_weight_bits),
+        cmocka_unit_test(test_changed_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

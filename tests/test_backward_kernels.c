@@ -15,13 +15,13 @@ struct product_case {
 };
 
 static const struct product_case cases[] = {
-    {TENSOR_F32, 1, 16, 1},      {TENSOR_F32, 1, 200, 77},  {TENSOR_F32, 2, 31, 100},
-    {TENSOR_F32, 5, 33, 257},    {TENSOR_F32, 13, 600, 48}, {TENSOR_F32, 37, 97, 15},
-    {TENSOR_F32, 300, 17, 40},   {TENSOR_F16, 7, 40, 290},  {TENSOR_F16, 3, 17, 33},
-    {TENSOR_BF16, 19, 50, 65},   {TENSOR_Q4_0, 9, 50, 96},  {TENSOR_Q4_1, 1, 130, 64},
-    {TENSOR_Q4_1, 25, 70, 96},   {TENSOR_Q8_0, 12, 50, 96}, {TENSOR_Q8_0, 3, 70, 288},
-    {TENSOR_Q6_K, 6, 64, 256},   {TENSOR_Q5_1, 4, 430, 64}, {TENSOR_Q4_K, 14, 20, 256},
-    {TENSOR_BF16, 30, 600, 96},  {TENSOR_BF16, 40, 17, 33}, {TENSOR_BF16, 14, 33, 16},
+    {TENSOR_F32, 1, 16, 1},      {TENSOR_F32, 1, 200, 77},    {TENSOR_F32, 2, 31, 100},
+    {TENSOR_F32, 5, 33, 257},    {TENSOR_F32, 13, 600, 48},   {TENSOR_F32, 37, 97, 15},
+    {TENSOR_F32, 300, 17, 40},   {TENSOR_F16, 7, 40, 290},    {TENSOR_F16, 3, 17, 33},
+    {TENSOR_BF16, 19, 50, 65},   {TENSOR_Q4_0, 9, 50, 96},    {TENSOR_Q4_1, 1, 130, 64},
+    {TENSOR_Q4_1, 25, 70, 96},   {TENSOR_Q8_0, 12, 50, 96},   {TENSOR_Q8_0, 3, 70, 288},
+    {TENSOR_Q6_K, 6, 64, 256},   {TENSOR_Q5_1, 4, 430, 64},   {TENSOR_Q4_K, 14, 20, 256},
+    {TENSOR_BF16, 30, 600, 96},  {TENSOR_BF16, 40, 17, 33},   {TENSOR_BF16, 14, 33, 16},
     {TENSOR_Q4_1, 5, 52000, 32}, {TENSOR_BF16, 3, 16401, 47}, /* vocabularies: by parts of n */
 };
 enum { N_CASES = sizeof cases / sizeof *cases };

@@ -68,8 +68,8 @@ static void run_steps(float *x, size_t n, int threads)
     for (int s = 0; s < 5; s++) {
         siren_gradients_zero((struct siren_params){&p, 1}, pool);
         for (size_t i = 0; i < n; i++) g[i] += (float)siren_random_normal(2, (uint64_t)s, i);
-        assert_int_equal(
-            siren_gradients_clip((struct siren_params){&p, 1}, 0.75, pool, NULL, &err), 0);
+        assert_int_equal(siren_gradients_clip((struct siren_params){&p, 1}, 0.75, pool, NULL, &err),
+                         0);
         siren_adamw_step(a, 1e-2, pool);
     }
     siren_adamw_free(a);

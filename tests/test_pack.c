@@ -24,6 +24,32 @@ static void check_column(const struct kernels *k, const struct packed *w, int co
     free(got);
 }
 
+/* What is packed for mode bf16 is what that mode rounds at every product. */
+static void test_rounded(void **state)
+{
+    const struct kernels *k = kernels_select(ISA_PORTABLE, NULL);
+    enum { ROWS = 37, K = 512 };
+    for (int i = 0; i < N_TYPES; i++) {
+        struct tensor t = made_tensor(types[i], ROWS, K, 5);
+        struct packed w;
+        float *expected = floats(K), *got = floats(K * 16);
+        assert_int_equal(packed_alloc(&w, PACKED_BF16, ROWS, K, NULL), 0);
+        packed_fill(&w, 0, &t, 0, 20);
+        packed_fill(&w, 20, &t, 20, ROWS - 20);
+        for (int row = 0; row < ROWS; row++) {
+            tensor_dequantize(&t, row * K, K, expected);
+            k->panel_decode(&w, row / 16, 0, K, got);
+            for (int j = 0; j < K; j++)
+                assert_true(got[j * 16 + row % 16] ==
+                            (types[i] == TENSOR_BF16 ? expected[j] : rounded(expected[j])));
+        }
+        free(expected);
+        free(got);
+        packed_free(&w);
+        free_tensor(&t);
+    }
+}
+
 static void check_zero_padding(const struct kernels *k, const struct packed *w)
 {
     float *decoded = floats((size_t)w->k * 16);
@@ -150,7 +176,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_types),        cmocka_unit_test(test_row_list),
         cmocka_unit_test(test_joined_kinds), cmocka_unit_test(test_arena),
-        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_errors),       cmocka_unit_test(test_rounded),
     };
     return cmocka_run_group_tests_name("pack", tests, NULL, NULL);
 }

@@ -63,6 +63,10 @@ struct siren_trainable {
 struct siren_model_options {
     int expand; /* keep f32 panels in memory instead of the file's blocks: same bits, faster, larger
                  */
+    /* The mode of the engines to come (siren_engine_options).  "bf16": what would be packed as f32
+     * is rounded once, here, and not at every product: the same bits in that mode, half the memory.
+     * An engine of another mode is refused.  NULL: any mode. */
+    const char *compute;
     /* NULL, or what siren_forest_backward() shall give gradients of (decoders only): these weights
      * are then held in f32, beside their packed form (quantised ones take their decoded values),
      * and their gradients. */

@@ -1,8 +1,8 @@
 /* AdamW, gradient clipping, learning-rate schedules.
  *
  * All of them work on struct siren_params.  Each number's update depends on nothing but that
- * number, and the norm is summed in a fixed order, so the bits do not depend on the threads (nor on the
- * instruction set). */
+ * number, and the norm is summed in a fixed order, so the bits do not depend on the threads (nor on
+ * the instruction set). */
 #ifndef SIREN_OPTIMIZER_H
 #define SIREN_OPTIMIZER_H
 

@@ -123,7 +123,7 @@ static void sum_a(const struct kernels *k, const struct factor_run *run, int col
 {
     int K = run->factors->in - column < A_COLUMNS ? run->factors->in - column : A_COLUMNS;
     k->gemm_dw_f32(run->dlow, run->width, run->in + column, run->ld_in, run->n, 0, run->r, K,
-               run->factors->da + column, (size_t)run->factors->in, scratch);
+                   run->factors->da + column, (size_t)run->factors->in, scratch);
 }
 
 static void sum_b(const struct kernels *k, const struct factor_run *run, int row, float *scratch)
@@ -132,13 +132,13 @@ static void sum_b(const struct kernels *k, const struct factor_run *run, int row
     size_t r = (size_t)run->r;
     if (!is_gated((enum siren_lora_target)(run->at % SIREN_LORA_TARGETS))) {
         k->gemm_dw_f32(run->dy, run->ldy, run->low, run->width, run->n, row, end, run->r,
-                   run->factors->db, r, scratch);
+                       run->factors->db, r, scratch);
         return;
     }
     for (; row < end; row += 16) /* every other panel of dy */
         k->gemm_dw_f32(run->dy + (size_t)row * 2, run->ldy, run->low, run->width, run->n, 0,
-                   end - row < 16 ? end - row : 16, run->r, run->factors->db + (size_t)row * r, r,
-                   scratch);
+                       end - row < 16 ? end - row : 16, run->r, run->factors->db + (size_t)row * r,
+                       r, scratch);
 }
 
 /* The tasks of one run and target, those of this thread; tasks are numbered by *task. */

@@ -18,6 +18,10 @@ int siren_engine_create(struct siren_engine **out, const struct siren_model *mod
     if (!rc)
         rc = compute_parse(options && options->compute ? options->compute : "f32", &compute, err);
     if (rc) return rc;
+    if (model->rounded && compute != COMPUTE_BF16)
+        return siren_fail(err, SIREN_EINVAL,
+                          "%s: its weights were packed for mode bf16, but the engine's mode is %s",
+                          model->path, compute_name(compute));
     const struct kernels *kernels = kernels_select_compute(isa, compute, err);
     if (!kernels) return SIREN_EUNSUPPORTED;
     struct siren_engine *e = calloc(1, sizeof *e);

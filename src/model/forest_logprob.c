@@ -51,8 +51,8 @@ static void finish_row(struct siren_forest *f, struct thread_scratch *t, int row
     }
 }
 
-/* Panels of a task, each of which reads the states and in mode bf16 rounds them: few tasks, but eight
- * for each thread. */
+/* Panels of a task, each of which reads the states and in mode bf16 rounds them: few tasks, but
+ * eight for each thread. */
 static int logit_panels(const struct siren_forest *f, int n_panels)
 {
     enum { LEAST = 32, TASKS = 8 };

@@ -87,16 +87,22 @@ static void fill_worker(void *context, int thread, int n_threads)
     }
 }
 
+static enum packed_kind kind_of(const struct loader *l, const struct piece *pieces, int n_pieces)
+{
+    int expand = l->options && l->options->expand;
+    enum packed_kind kind = packed_kind_for(pieces[0].tensor->type, expand);
+    for (int i = 0; i < n_pieces; i++)
+        kind = packed_kind_join(kind, packed_kind_for(pieces[i].tensor->type, expand));
+    return kind == PACKED_F32 && l->model->rounded ? PACKED_BF16 : kind;
+}
+
 /* One packed matrix of several pieces with the same inputs; pieces of different formats meet in
  * one that holds both exactly. */
 static void load_matrix(struct loader *l, struct packed *w, int n, const struct piece *pieces,
                         int n_pieces)
 {
     if (l->rc) return;
-    int expand = l->options && l->options->expand;
-    enum packed_kind kind = packed_kind_for(pieces[0].tensor->type, expand);
-    for (int i = 0; i < n_pieces; i++)
-        kind = packed_kind_join(kind, packed_kind_for(pieces[i].tensor->type, expand));
+    enum packed_kind kind = kind_of(l, pieces, n_pieces);
     if (!w->data) {
         l->rc =
             packed_alloc_in(&l->model->arena, w, kind, n, (int)pieces[0].tensor->shape[1], l->err);
@@ -289,6 +295,9 @@ int siren_model_load(struct siren_model **out, const char *path,
     struct loader l = {.model = m, .options = options, .pool = pool, .err = err};
     m->path = alloc_string(path, strlen(path));
     if (!m->path) l.rc = siren_fail_memory(err, "model", strlen(path));
+    enum compute compute = COMPUTE_F32;
+    if (!l.rc && options && options->compute) l.rc = compute_parse(options->compute, &compute, err);
+    m->rounded = compute == COMPUTE_BF16;
     if (!l.rc) l.rc = tensors_open(&m->tensors, path, err);
     if (!l.rc) l.rc = model_config_read(&m->config, m->tensors, path, err);
     if (!l.rc) l.rc = check_sizes(m, err);

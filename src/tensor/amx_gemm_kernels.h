@@ -133,7 +133,8 @@ static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed 
                         int panel1, float *dx, size_t ldx, int add, float *scratch)
 {
     amx_begin();
-    bf16_gemm_dx_by(amx_group_dx, amx_tile_rows, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
+    bf16_gemm_dx_by(amx_group_dx, amx_tile_rows, dy, ldy, T, w, panel0, panel1, dx, ldx, add,
+                    scratch);
     amx_end();
 }
 
@@ -175,5 +176,5 @@ AMX_TARGET static float amx_loop(long turns)
     return sums[0];
 }
 
-const struct bf16_kernels ISA_AMX_PRODUCTS = {
-    amx_gemm, amx_gemm_swiglu, amx_gemm_dx, amx_gemm_dw, amx_loop, 4 * 2 * 16 * 16 * 32};
+const struct bf16_kernels ISA_AMX_PRODUCTS = {amx_gemm,    amx_gemm_swiglu, amx_gemm_dx,
+                                              amx_gemm_dw, amx_loop,        4 * 2 * 16 * 16 * 32};

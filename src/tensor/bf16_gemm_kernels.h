@@ -262,8 +262,8 @@ BF16_TARGET static void bf16_decode_transposed(const struct packed *w, int panel
     }
 }
 
-/* P panels of W, or of Wᵀ: steps k0 … k0+steps-1 of their chains, zeros behind them up to a multiple
- * of 32. */
+/* P panels of W, or of Wᵀ: steps k0 … k0+steps-1 of their chains, zeros behind them up to a
+ * multiple of 32. */
 BF16_TARGET static void bf16_decode_panels(const struct packed *w, int panel, int P, int transposed,
                                            int k0, int steps, uint32_t *out, size_t stride)
 {
@@ -377,8 +377,8 @@ BF16_TARGET V16 void bf16_few(const int kind, const int R, const int P, const ui
     BF16_FEW_ROWS(KIND, 1)                                                                         \
     BF16_FEW_ROWS(KIND, 2)                                                                         \
     BF16_FEW_ROWS(KIND, 3)                                                                         \
-    BF16_FEW_ROWS(KIND, 4) BF16_FEW_ROWS(KIND, 5) BF16_FEW_ROWS(KIND, 6) BF16_FEW_ROWS(KIND, 7)    \
-        BF16_FEW_ROWS(KIND, 8)
+    BF16_FEW_ROWS(KIND, 4)                                                                         \
+    BF16_FEW_ROWS(KIND, 5) BF16_FEW_ROWS(KIND, 6) BF16_FEW_ROWS(KIND, 7) BF16_FEW_ROWS(KIND, 8)
 #define BF16_FEW_ENTRY(KIND)                                                                       \
     [PACKED_##KIND] = {BF16_FEW_PAIR(KIND, 1), BF16_FEW_PAIR(KIND, 2), BF16_FEW_PAIR(KIND, 3),     \
                        BF16_FEW_PAIR(KIND, 4), BF16_FEW_PAIR(KIND, 5), BF16_FEW_PAIR(KIND, 6),     \
@@ -430,8 +430,8 @@ struct bf16_block {
     float *sums;
 };
 
-/* T rows of a block of P <= 2 panels.  `output` (may be NULL): the sums are complete with this block;
- * each tile's go on while they are near. */
+/* T rows of a block of P <= 2 panels.  `output` (may be NULL): the sums are complete with this
+ * block; each tile's go on while they are near. */
 typedef void bf16_rows_fn(int P, int T, const struct bf16_block *b, const struct ahead *ahead,
                           const struct output *output);
 
@@ -589,7 +589,7 @@ static void bf16_dx_parts(bf16_rows_fn *multiply, const float *dy, size_t ldy, i
         bf16_rows(dy + n0, ldy, T, steps, s->rows);
         for (int panel = panel0, P; panel < panel1; panel += P) {
             size_t column = (size_t)(panel - panel0) * 16;
-            struct bf16_block b = {s->rows, bf16_row_pairs(steps),         s->weights, stride, steps,
+            struct bf16_block b = {s->rows, bf16_row_pairs(steps),        s->weights, stride, steps,
                                    n0 == 0, sums + column * DX_PARTS_ROWS};
             P = bf16_dx_panels(w, panel, panel1, out);
             bf16_decode_panels(w, panel, P, 1, n0, steps, s->weights, stride);
@@ -627,13 +627,14 @@ static void bf16_gemm_dx_by(bf16_group_fn *multiply, bf16_rows_fn *multiply_rows
 static void bf16_gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
                          int panel1, float *dx, size_t ldx, int add, float *scratch)
 {
-    bf16_gemm_dx_by(bf16_group_dx, bf16_tile_rows, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
+    bf16_gemm_dx_by(bf16_group_dx, bf16_tile_rows, dy, ldy, T, w, panel0, panel1, dx, ldx, add,
+                    scratch);
 }
 
 /* ---- dW += dYᵀ·X ------------------------------------------------------------------- */
 
-/* Words of a row of dYᵀ, and from panel to panel of X: no multiples of a page, whose lines would fall
- * into few sets of a cache. */
+/* Words of a row of dYᵀ, and from panel to panel of X: no multiples of a page, whose lines would
+ * fall into few sets of a cache. */
 #define DW_ROW_PAIRS (DW_STEPS / 2 + 16)
 #define DW_PANEL_PAIRS (DW_STEPS / 2 * 16 + 16)
 
@@ -653,8 +654,7 @@ BF16_TARGET static void bf16_dw_rows(const float *dy, size_t ldy, int steps, int
     for (int t = 0; t < steps; t += 32)
         for (int n = 0; n < rows; n += 16) {
             for (int i = 0; i < 16; i++)
-                v16i_store(words + 16 * i,
-                           bf16_two_steps(dy + n, ldy, t + 2 * i, steps, rows - n));
+                v16i_store(words + 16 * i, bf16_two_steps(dy + n, ldy, t + 2 * i, steps, rows - n));
             v16_transpose((const float *)(const void *)words, 16,
                           (float *)(void *)(out + (size_t)n * DW_ROW_PAIRS + t / 2), DW_ROW_PAIRS);
         }

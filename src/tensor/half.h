@@ -20,11 +20,11 @@ static inline float bfloat_to_float(uint16_t b)
 /* Nearest even, as VCVTNEPS2BF16: a denormal is a zero, a NaN quiet. */
 static inline uint16_t float_to_bfloat(float f)
 {
-    uint32_t u;
+    uint32_t u, rounded;
     memcpy(&u, &f, sizeof u);
-    if ((u & 0x7f800000) == 0) return (uint16_t)(u >> 16 & 0x8000);
-    if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40);
-    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+    rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16; /* without branches: loops of it are vectors */
+    rounded = (u & 0x7fffffff) > 0x7f800000 ? u >> 16 | 0x40 : rounded;
+    return (uint16_t)((u & 0x7f800000) == 0 ? u >> 16 & 0x8000 : rounded);
 }
 
 static inline float half_to_float(uint16_t h)

@@ -77,7 +77,8 @@ int packed_alloc(struct packed *out, enum packed_kind kind, int n, int k, struct
 int packed_alloc_in(struct packed_arena *arena, struct packed *out, enum packed_kind kind, int n,
                     int k, struct siren_error *err);
 /* Fills columns [column, column + rows) from rows [row0, row0 + rows) of t, whose last dimension
- * is w->k and whose kind w->kind can hold.  Thread-safe for disjoint columns. */
+ * is w->k and whose kind w->kind can hold; PACKED_BF16 takes any, rounded as mode bf16 rounds.
+ * Thread-safe for disjoint columns. */
 void packed_fill(struct packed *w, int column, const struct tensor *t, int64_t row0, int rows);
 /* The same from an explicit list: column + i takes row rows[i] (a permutation of the rows costs
  * nothing). */

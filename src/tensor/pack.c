@@ -278,6 +278,8 @@ static void unit_q8(enum tensor_type type, const unsigned char *row, int unit, f
 
 /* ---- filling ---------------------------------------------------------------- */
 
+enum { FILL_STEPS = 256 };
+
 struct source {
     const struct tensor *t;
     int64_t row0;
@@ -331,22 +333,39 @@ static void fill_16bit(const struct packed *w, unsigned char *panel, int lane,
         memcpy(panel + (k * 16 + (size_t)lane) * 2, row + k * 2, 2);
 }
 
-/* Lanes lane0 … lane0+n-1 of an f32 panel, from source rows i, i+1, … of any type. */
-static void fill_f32(const struct packed *w, unsigned char *panel, int lane0, int n,
-                     const struct source *s, int i)
+/* Steps [k0, k0 + steps) of a source's rows i, i+1, … in f32. */
+static void read_rows(const struct packed *w, const struct source *s, int i, int n, int k0,
+                      int steps, float (*rows)[FILL_STEPS])
 {
-    enum { STEPS = 256 };
-    float *out = (float *)(void *)panel, rows[16][STEPS];
-    for (int k0 = 0; k0 < w->k; k0 += STEPS) {
-        int steps = w->k - k0 < STEPS ? w->k - k0 : STEPS;
-        for (int c = 0; c < n; c++) {
-            if (s->t->type == TENSOR_F32)
-                memcpy(rows[c], source_bytes(s, i + c) + (size_t)k0 * 4, (size_t)steps * 4);
-            else
-                tensor_dequantize(s->t, source_row(s, i + c) * w->k + k0, steps, rows[c]);
+    for (int c = 0; c < n; c++)
+        if (s->t->type == TENSOR_F32)
+            memcpy(rows[c], source_bytes(s, i + c) + (size_t)k0 * 4, (size_t)steps * 4);
+        else
+            tensor_dequantize(s->t, source_row(s, i + c) * w->k + k0, steps, rows[c]);
+}
+
+/* Lanes lane0 … lane0+n-1 of an f32 panel, or of one of bf16, from source rows i, i+1, … of any
+ * type. */
+static void fill_plain(const struct packed *w, unsigned char *panel, int lane0, int n,
+                       const struct source *s, int i)
+{
+    float rows[16][FILL_STEPS];
+    uint16_t halves[16][FILL_STEPS];
+    for (int k0 = 0; k0 < w->k; k0 += FILL_STEPS) {
+        int steps = w->k - k0 < FILL_STEPS ? w->k - k0 : FILL_STEPS;
+        size_t at = (size_t)k0 * 16 + (size_t)lane0;
+        float *wide = (float *)(void *)panel + at;
+        uint16_t *half = (uint16_t *)(void *)panel + at;
+        read_rows(w, s, i, n, k0, steps, rows);
+        if (w->kind == PACKED_F32) {
+            for (int k = 0; k < steps; k++, wide += 16)
+                for (int c = 0; c < n; c++) wide[c] = rows[c][k];
+            continue;
         }
-        for (int k = 0; k < steps; k++)
-            for (int c = 0; c < n; c++) out[(k0 + k) * 16 + lane0 + c] = rows[c][k];
+        for (int c = 0; c < n; c++)
+            for (int k = 0; k < steps; k++) halves[c][k] = float_to_bfloat(rows[c][k]);
+        for (int k = 0; k < steps; k++, half += 16)
+            for (int c = 0; c < n; c++) half[c] = halves[c][k];
     }
 }
 
@@ -356,8 +375,9 @@ static void fill(struct packed *w, int column, const struct source *s, int n)
         int panel = (column + i) / 16, lane = (column + i) % 16;
         int lanes = n - i < 16 - lane ? n - i : 16 - lane;
         unsigned char *data = w->data + (size_t)panel * w->panel_bytes;
-        if (w->kind == PACKED_F32) fill_f32(w, data, lane, lanes, s, i);
-        for (int c = 0; c < lanes && w->kind != PACKED_F32; c++) {
+        int plain = w->kind == PACKED_F32 || (w->kind == PACKED_BF16 && s->t->type != TENSOR_BF16);
+        if (plain) fill_plain(w, data, lane, lanes, s, i);
+        for (int c = 0; c < lanes && !plain; c++) {
             if (w->kind == PACKED_Q8)
                 fill_q8(w, data, lane + c, s, i + c);
             else if (w->kind == PACKED_F16 || w->kind == PACKED_BF16)

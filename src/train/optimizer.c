@@ -118,8 +118,8 @@ void siren_adamw_free(struct siren_adamw *a)
 
 /* ---- Work shared out ---- */
 
-/* Parameters are worked on in chunks, one after the other, so that threads have equal shares of many
- * small ones and of a vocabulary's alike. */
+/* Parameters are worked on in chunks, one after the other, so that threads have equal shares of
+ * many small ones and of a vocabulary's alike. */
 enum { CHUNK = 1 << 16 };
 
 /* Numbers from … from + n - 1 of a parameter. */
