@@ -151,17 +151,35 @@ static void the_last_row_of_each_user(void **state)
                         SIREN_WORKSPACE_READ, ERR));
     o.split = "train";
     MUST(siren_eval_targets(&app, &o, &all, &n_all, ERR));
-    o.split = "train:last";
-    MUST(siren_eval_targets(&app, &o, &last, &n_last, ERR));
-    assert_int_equal(n_last, N_USERS);
-    for (size_t i = 0, k = 0; i < n_all; i++) {
-        if (i + 1 < n_all && all[i + 1].user == all[i].user) continue;
-        assert_int_equal(last[k].user, all[i].user);
-        assert_int_equal(last[k].item, all[i].item);
-        assert_int_equal(last[k++].row, all[i].row);
+    /* More than anybody has is all. */
+    static const struct {
+        const char *split;
+        size_t rows;
+    } cases[] = {
+        {"train:last", 1}, {"train:last1", 1}, {"train:last3", 3}, {"train:last999999", 999999}};
+    for (int c = 0; c < 4; c++) {
+        size_t k = 0, left = 0;
+        o.split = cases[c].split;
+        MUST(siren_eval_targets(&app, &o, &last, &n_last, ERR));
+        for (size_t i = 0; i < n_all; i++) {
+            for (left = 1; i + left < n_all && all[i + left].user == all[i].user;) left++;
+            if (left > cases[c].rows) continue;
+            assert_true(k < n_last && last[k].user == all[i].user);
+            assert_int_equal(last[k].item, all[i].item);
+            assert_int_equal(last[k++].row, all[i].row);
+        }
+        assert_int_equal(k, n_last);
+        free(last);
+    }
+    assert_int_equal(n_last, n_all);
+    static const char *const wrong[] = {"train:last0",  "train:last-1",      "train:last3x",
+                                        "train:lastly", "train:last9999999", "train:first"};
+    for (int i = 0; i < 6; i++) {
+        o.split = wrong[i];
+        assert_int_equal(siren_eval_targets(&app, &o, &last, &n_last, ERR), SIREN_EINVAL);
+        assert_non_null(strstr(ERR->message, wrong[i]));
     }
     free(all);
-    free(last);
     siren_app_close(&app);
 }
 

@@ -281,7 +281,8 @@ void siren_ranking_clear(struct siren_ranking *ranking);
 struct siren_eval_options {
     struct siren_predict_options predict;
     const char *split; /* "test", "valid", "train"; "valid:A", "valid:B": the rows of one half of
-                          the users (siren_user_half()); "train:last": the last one of each user */
+                          the users (siren_user_half()); "train:last": the last one of each user,
+                          "train:last3": the last three */
     int fold;          /* -1; else the fold that is the test set */
     size_t limit;      /* rows, drawn with the seed; 0: all */
     uint64_t seed;
