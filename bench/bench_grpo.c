@@ -119,7 +119,8 @@ static void open_models(struct grpo *g)
     g->stop = siren_tokenizer_eos(b->tokenizer);
     config.last_layer = siren_model_config(b->model)->n_layers - 1;
     if (b->full) {
-        if (siren_model_load(&g->start, b->model_path, NULL, b->pool, &b->err) ||
+        struct siren_model_options load = {.compute = b->compute};
+        if (siren_model_load(&g->start, b->model_path, &load, b->pool, &b->err) ||
             siren_engine_create(&g->start_engine, g->start, b->pool, &options, &b->err))
             stop(b);
         return;

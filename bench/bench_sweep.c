@@ -163,6 +163,7 @@ int main(int argc, char **argv)
     if (!b->model_path || !b->prompts_path || !b->output)
         siren_fail(&b->err, SIREN_EINVAL, "--model, --prompts and --output are needed"), stop(b);
     if (siren_pool_create(&b->pool, b->threads, &b->err)) stop(b);
+    b->compute = NULL; /* engines of both modes share the model */
     for (int m = 0; m < MODES; m++) {
         struct siren_engine_options options = {.isa = b->isa, .compute = mode_names[m]};
         if (m == 0) open_model(b);

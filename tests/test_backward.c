@@ -347,16 +347,25 @@ static void test_weight_bits(void **state)
     fixture_close(&first);
 }
 
-/* Mode bf16 on a model that was packed for it: the same bits, before and after a change. */
+static void step_down(struct fixture *f)
+{
+    struct siren_params params = siren_model_params(f->model);
+    for (size_t p = 0; p < params.n; p++)
+        for (int j = 0; j < params.list[p].rows * params.list[p].columns; j++)
+            params.list[p].value[j] -= 0.1f * params.list[p].grad[j];
+    assert_int_equal(siren_model_changed(f->model, f->pool, &f->err), 0);
+}
+
+/* Mode bf16 on a model that was packed for it: the same bits, before and after a step. */
 static void test_packed_for_bf16(void **state)
 {
-    struct siren_params params[2];
     struct fixture f[2] = {{0}};
+    struct siren_params params[2];
     const struct siren_engine_options bf16 = {.compute = "bf16"};
+    struct siren_model_options load = {.trainable = &SIREN_TRAIN_ALL};
+    struct siren_model *none;
     struct siren_engine *refused;
-    for (int i = 0; i < 2; i++) {
-        struct siren_model_options load = {.trainable = &SIREN_TRAIN_ALL,
-                                           .compute = i ? "bf16" : NULL};
+    for (int i = 0; i < 2; i++, load.compute = "bf16") {
         assert_int_equal(siren_pool_create(&f[i].pool, 2, &f[i].err), 0);
         assert_int_equal(siren_model_load(&f[i].model, "tests/fixtures/models/qwen3", &load,
                                           f[i].pool, &f[i].err),
@@ -366,22 +375,22 @@ static void test_packed_for_bf16(void **state)
         params[i] = siren_model_params(f[i].model);
     }
     assert_true(siren_model_memory(f[1].model) < siren_model_memory(f[0].model));
-    for (int step = 0; step < 2; step++)
-        for (size_t p = 0; p < params[0].n; p++) {
-            size_t n = (size_t)(params[0].list[p].rows * params[0].list[p].columns);
-            if (!p)
-                for (int i = 0; i < 2; i++) backward_weights(&f[i], &(struct siren_training){0});
-            assert_memory_equal(params[1].list[p].grad, params[0].list[p].grad, n * sizeof(float));
-            for (int i = 0; i < 2; i++) {
-                for (size_t j = 0; j < n; j++)
-                    params[i].list[p].value[j] -= 0.1f * params[i].list[p].grad[j];
-                if (p == params[0].n - 1)
-                    assert_int_equal(siren_model_changed(f[i].model, f[i].pool, &f[i].err), 0);
-            }
-        }
+    for (int step = 0; step < 2; step++) {
+        for (int i = 0; i < 2; i++) backward_weights(&f[i], &(struct siren_training){0});
+        for (size_t p = 0; p < params[0].n; p++)
+            assert_memory_equal(params[1].list[p].grad, params[0].list[p].grad,
+                                (size_t)(params[0].list[p].rows * params[0].list[p].columns) *
+                                    sizeof(float));
+        for (int i = 0; i < 2; i++) step_down(&f[i]);
+    }
     assert_int_equal(siren_engine_create(&refused, f[1].model, f[1].pool, NULL, &f[1].err),
                      SIREN_EINVAL);
     assert_non_null(strstr(f[1].err.message, "packed for mode bf16, but the engine's mode is f32"));
+    load.compute = "bf8";
+    assert_int_equal(
+        siren_model_load(&none, "tests/fixtures/models/qwen3", &load, f[0].pool, &f[0].err),
+        SIREN_EINVAL);
+    assert_non_null(strstr(f[0].err.message, "\"bf8\""));
     for (int i = 0; i < 2; i++) fixture_close(&f[i]);
 }
 

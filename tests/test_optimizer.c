@@ -123,6 +123,31 @@ static void test_clip_by_hand(void **state)
     assert_int_equal(siren_gradients_clip(params, 0, NULL, &norm, &err), SIREN_EINVAL);
 }
 
+/* The order of the contract: chunks of 65,536 with eight partials each, parameters in their order.
+ */
+static void test_norm_is_spelt_out(void **state)
+{
+    enum { FIRST = 65536 + 1003, SECOND = 21 };
+    float *g = malloc((FIRST + SECOND) * sizeof *g);
+    struct siren_param both[2] = {{"a", NULL, g, 1, FIRST, 0}, {"b", NULL, g + FIRST, 3, 7, 0}};
+    const size_t starts[4] = {0, 65536, FIRST, FIRST + SECOND};
+    struct siren_pool *pool;
+    double sum = 0, norm;
+    for (int i = 0; i < FIRST + SECOND; i++) g[i] = (float)siren_random_normal(3, 0, (uint64_t)i);
+    for (int chunk = 0; chunk < 3; chunk++) {
+        double part[8] = {0}, all = 0;
+        for (size_t i = starts[chunk]; i < starts[chunk + 1]; i++)
+            part[(i - starts[chunk]) % 8] += (double)g[i] * (double)g[i];
+        for (int j = 0; j < 8; j++) all += part[j];
+        sum += all;
+    }
+    assert_int_equal(siren_pool_create(&pool, 2, &err), 0);
+    assert_int_equal(siren_gradients_norm((struct siren_params){both, 2}, pool, &norm, &err), 0);
+    assert_true(norm == sqrt(sum));
+    siren_pool_free(pool);
+    free(g);
+}
+
 static void test_not_a_number_is_named(void **state)
 {
     double norm = -1;
@@ -187,6 +212,7 @@ int main(void)
         cmocka_unit_test(test_threads_move_no_bit),
         cmocka_unit_test(test_clip_equals_pytorch),
         cmocka_unit_test(test_clip_by_hand),
+        cmocka_unit_test(test_norm_is_spelt_out),
         cmocka_unit_test(test_not_a_number_is_named),
         cmocka_unit_test(test_schedules_equal_transformers),
         cmocka_unit_test(test_wrong_options),

@@ -38,6 +38,29 @@ static void states_of(struct bench *b, int prompt, size_t first, int layer, floa
     siren_forest_free(forest);
 }
 
+/* Room for the products both ways, whatever the FFN's width: in mode bf16 a gradient's rows are kept
+ * there as pairs. */
+static void the_scratch_holds_gradients_of_wide_layers(void **state)
+{
+    struct fixture f;
+    struct linear_scratch s;
+    fixture_open_mode(&f, models[0], NULL, "bf16", 1);
+    struct siren_model wide = *f.model;
+    struct siren_engine engine = *f.engine;
+    struct layer_weights layers[8];
+    assert_true(wide.config.n_layers <= 8);
+    memcpy(layers, wide.layers, (size_t)wide.config.n_layers * sizeof *layers);
+    wide.layers = layers;
+    engine.model = &wide;
+    for (int n = 1024; n <= 32768; n *= 2) {
+        layers[0].ffn_in.n = n;
+        assert_int_equal(linear_scratch_create(&s, &engine, &f.err), 0);
+        assert_true((size_t)(s.rows - s.gemm) >= gemm_dx_scratch(&layers[0].ffn_in));
+        linear_scratch_free(&s);
+    }
+    fixture_close(&f);
+}
+
 static struct bench *bench_open(const char *model)
 {
     struct bench *b = calloc(1, sizeof *b);
@@ -435,6 +458,7 @@ static void what_cannot_be_done(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_scratch_holds_gradients_of_wide_layers),
         cmocka_unit_test(a_layer_is_that_of_the_forest),
         cmocka_unit_test(the_map_is_the_derivative),
         cmocka_unit_test(least_squares_reach_what_can_be_reached),

@@ -61,11 +61,12 @@ struct siren_trainable {
 #define SIREN_TRAIN_ALL ((struct siren_trainable){0, INT32_MAX, 1, 1, 1})
 
 struct siren_model_options {
-    int expand; /* keep f32 panels in memory instead of the file's blocks: same bits, faster, larger
-                 */
+    /* Keep decoded panels in memory instead of the file's blocks: same bits, faster with one row,
+     * larger. */
+    int expand;
     /* The mode of the engines to come (siren_engine_options).  "bf16": what would be packed as f32
      * is rounded once, here, and not at every product: the same bits in that mode, half the memory.
-     * An engine of another mode is refused.  NULL: any mode. */
+     * An engine of another mode is refused.  "f32", NULL: any mode. */
     const char *compute;
     /* NULL, or what siren_forest_backward() shall give gradients of (decoders only): these weights
      * are then held in f32, beside their packed form (quantised ones take their decoded values),

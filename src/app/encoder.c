@@ -31,9 +31,10 @@ static int open_parts(struct siren_encoder *e, const char *path,
 {
     struct siren_engine_options engine = {.isa = options ? options->isa : NULL,
                                           .compute = options ? options->compute : NULL};
+    struct siren_model_options load = {.compute = engine.compute};
     const struct siren_config *config;
     int rc = siren_model_identity(path, e->identity, err);
-    if (!rc) rc = siren_model_load(&e->model, path, NULL, pool, err);
+    if (!rc) rc = siren_model_load(&e->model, path, &load, pool, err);
     if (rc) return rc;
     config = siren_model_config(e->model);
     if (!siren_is_encoder(config))

@@ -164,7 +164,8 @@ static int open_start(struct job *j, struct siren_error *err)
     if (!t->full || j->options->policy.loss.kl == 0) return 0;
     struct siren_engine_options options = {.isa = siren_engine_isa(t->lm->engine),
                                            .compute = siren_engine_compute(t->lm->engine)};
-    rc = siren_model_load(&j->start, siren_model_path(t->lm->model), NULL, t->pool, err);
+    struct siren_model_options load = {.compute = options.compute};
+    rc = siren_model_load(&j->start, siren_model_path(t->lm->model), &load, t->pool, err);
     return rc ? rc : siren_engine_create(&j->start_engine, j->start, t->pool, &options, err);
 }
 

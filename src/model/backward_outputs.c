@@ -102,10 +102,23 @@ static void row_gradient(struct siren_forest *f, struct thread_scratch *t, int r
         memcpy(x, sum, V * sizeof(float));
 }
 
-/* Rows of a task.  A task of few rows has few columns of their states, so that no thread is
- * without; one of many has all, so that their gradients are read, and in mode bf16 rounded, once.
- */
-enum { CHUNK_ROWS = 256 };
+/* Rows of a task, at most and, where threads would be without, at least.  A task has all columns of
+ * the states, so that its rows' gradients are read, and in mode bf16 rounded, once; only where even
+ * the least rows leave threads without are there tasks of fewer columns. */
+enum { CHUNK_MOST = 256, CHUNK_LEAST = 96 };
+
+static int ceiling(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+static int chunk_blocks(int n, int n_threads)
+{
+    int blocks = ceiling(n, CHUNK_MOST), able = n / CHUNK_LEAST;
+    if (blocks >= n_threads) return ceiling(blocks, n_threads) * n_threads;
+    if (able >= n_threads) return n_threads;
+    return able > blocks ? able : blocks;
+}
 
 static void chunk_states(struct siren_forest *f, int thread, int first, int n, atomic_long *cursor)
 {
@@ -113,12 +126,10 @@ static void chunk_states(struct siren_forest *f, int thread, int first, int n, a
     struct backward *b = f->back;
     int n_threads = siren_pool_threads(f->engine->pool);
     size_t d = (size_t)m->config.d_model, V = (size_t)m->config.n_vocab;
-    int blocks = (n + CHUNK_ROWS - 1) / CHUNK_ROWS, n_panels = ((int)d + 15) / 16, group = n_panels;
-    if (blocks < n_threads)
-        group = OUTPUT_PANELS;
-    else
-        blocks = (blocks + n_threads - 1) / n_threads * n_threads;
-    int rows = (n + blocks - 1) / blocks, groups = (n_panels + group - 1) / group;
+    int blocks = chunk_blocks(n, n_threads), rows = ceiling(n, blocks);
+    int n_panels = ceiling((int)d, 16), group = ceiling(n_panels, ceiling(n_threads, blocks));
+    group = ceiling(group, 2) * 2; /* the products take two panels at a time */
+    int groups = ceiling(n_panels, group);
     for (long task; (task = siren_claim(cursor, (long)blocks * groups)) >= 0;) {
         int r0 = (int)task / groups * rows, p0 = (int)task % groups * group, p1 = p0 + group;
         int more = n - r0 < rows ? n - r0 : rows;

@@ -445,17 +445,8 @@ enum { NARROW_ROWS = 64, BLOCK_ROWS = 96 };
 
 static void choose_schedule(struct siren_forest *f)
 {
-    int n_threads = siren_pool_threads(f->engine->pool), unit = f->engine->kernels->gemm_rows;
     f->narrow = f->T <= NARROW_ROWS && !f->tape;
-    if (f->narrow) {
-        f->block = f->T;
-        return;
-    }
-    /* A multiple of the thread count of equal blocks, each a multiple of the micro-tile. */
-    int most = BLOCK_ROWS / unit * unit, blocks = (f->T + most - 1) / most;
-    blocks = (blocks + n_threads - 1) / n_threads * n_threads;
-    int rows = (f->T + blocks - 1) / blocks;
-    f->block = (rows + unit - 1) / unit * unit;
+    f->block = f->narrow || f->T < BLOCK_ROWS ? f->T : BLOCK_ROWS;
 }
 
 static int allocate_plan(struct siren_forest *f, size_t n_destinations, struct siren_error *err)

@@ -227,16 +227,17 @@ static inline struct rows active_rows(const struct siren_forest *f)
 struct row_block {
     int first, n;
 };
-/* The next block of `rows` rows; 0: there is none.  Blocks are of nearly equal size, f->block at most,
- * and as many for each thread where that does not make them small. */
+/* The next block of `rows` rows; 0: there is none.  Blocks are of nearly equal size, at most
+ * f->block, and as many for each thread as for the others, if that does not make them small. */
 static inline int claim_rows(const struct siren_forest *f, int rows, atomic_long *cursor,
                              struct row_block *out)
 {
     enum { SMALL = 16 };
     int n_threads = siren_pool_threads(f->engine->pool);
     int blocks = (rows + f->block - 1) / f->block;
-    int even = (blocks + n_threads - 1) / n_threads * n_threads;
-    if (rows / SMALL >= even) blocks = even;
+    int even = (blocks + n_threads - 1) / n_threads * n_threads, most = rows / SMALL;
+    if (most > even) most = even;
+    if (most > blocks) blocks = most;
     long i = siren_claim(cursor, blocks);
     if (i < 0) return 0;
     out->first = (int)(rows * i / blocks);

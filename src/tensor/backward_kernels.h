@@ -1,4 +1,4 @@
-/* Gradients of products, norms and activations, generic in the instruction set.
+/* Gradients of products, norms and activations, and AdamW, generic in the instruction set.
  *
  * Both products run on the GEMM's tile, so an output is one chain of FMAs here, too.  dX = dY·W
  * sums over the columns of the packed panels: they are transposed, 16 × 16 in registers, into

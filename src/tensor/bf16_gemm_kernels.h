@@ -609,16 +609,18 @@ static void bf16_gemm_dx_by(bf16_group_fn *multiply, bf16_rows_fn *multiply_rows
     int parts = w->n >= DX_PARTS_FROM;
     int block = parts ? DX_PARTS_ROWS : T > 0 ? row_block(T, w->n) : 1;
     struct output out = {.sums = space.sums, .ldy = ldx, .add = add};
-    for (int t = 0; t < T; t += block, dy += (size_t)block * ldy, dx += (size_t)block * ldx) {
+    for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
+        const float *from = dy + (size_t)t * ldy;
+        float *to = dx + (size_t)t * ldx;
         if (parts) {
-            bf16_dx_parts(multiply_rows, dy, ldy, rows, w, panel0, panel1, dx, &space, &out);
+            bf16_dx_parts(multiply_rows, from, ldy, rows, w, panel0, panel1, to, &space, &out);
             continue;
         }
-        bf16_rows(dy, ldy, rows, w->n, space.rows);
+        bf16_rows(from, ldy, rows, w->n, space.rows);
         for (int panel = panel0, P; panel < panel1; panel += P) {
             P = bf16_dx_panels(w, panel, panel1, &out);
-            out.y = dx + (size_t)(panel - panel0) * 16;
+            out.y = to + (size_t)(panel - panel0) * 16;
             multiply(rows, w, panel, P, &space, &out);
         }
     }

@@ -383,8 +383,7 @@ static struct gemm_space gemm_space(float *scratch)
     return s;
 }
 
-/* Up to so many rows groups of FEW, decoding anew for each, are faster than decoding into scratch.
- */
+/* Up to so many rows groups of FEW, decoding anew for each, are faster than a decoded copy. */
 static int few_most(const struct packed *w)
 {
     return w->kind >= PACKED_Q4 ? FEW_MOST_BLOCKS : 2 * FEW;

@@ -25,9 +25,9 @@
 /* ISA_AMX: the kernels of ISA_AVX512, with AMX's products in mode bf16. */
 enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };
 
-/* How products of activations and weights are computed (docs/numerics.md): COMPUTE_BF16 rounds both
- * to bf16 inside gemm, gemm_swiglu and gemm_dx and sums in f32, in the order of VDPBF16PS on every
- * set but AMX, whose order is TDPBF16PS's.  Everything else, attention too, is that of
+/* How products are computed (docs/numerics.md): COMPUTE_BF16 rounds both sides to bf16 inside gemm,
+ * gemm_swiglu, gemm_dx, gemm_dw and attention's products, and sums in f32, in the order of
+ * VDPBF16PS on every set but AMX, whose order is TDPBF16PS's.  Everything else is that of
  * COMPUTE_F32. */
 enum compute { COMPUTE_F32, COMPUTE_BF16, COMPUTE_COUNT };
 
@@ -86,6 +86,12 @@ void packed_fill_rows(struct packed *w, int column, const struct tensor *t, cons
                       int n_rows);
 void packed_free(struct packed *w); /* zeros are allowed */
 
+/* Of an AdamW step (siren/optimizer.h): 1 - lr·decay, β2, 1 - β1, 1 - β2, -lr/(1 - β1^t),
+ * √(1 - β2^t), eps. */
+struct adamw_scalars {
+    float keep, beta2, one_beta1, one_beta2, minus_rate, root2, eps;
+};
+
 struct attention_branch {
     int n_rows, first_page, n_pages;
 };
@@ -105,11 +111,6 @@ typedef void gemm_swiglu_fn(const float *x, size_t ldx, int T, const struct pack
                             float *scratch);
 typedef void gemm_dx_fn(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
                         int panel1, float *dx, size_t ldx, int add, float *scratch);
-/* Of an AdamW step (siren/optimizer.h): 1 - lr·decay, β2, 1 - β1, 1 - β2, -lr/(1 - β1^t),
- * √(1 - β2^t), eps. */
-struct adamw_scalars {
-    float keep, beta2, one_beta1, one_beta2, minus_rate, root2, eps;
-};
 typedef void gemm_dw_fn(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
                         int n1, int K, float *dw, size_t lddw, float *scratch);
 typedef void page_store_fn(float *page_k, float *page_v, int D, int slot, const float *k,
@@ -130,7 +131,6 @@ struct kernels {
     enum isa isa;
     enum compute compute;
     const char *name; /* "portable", "avx2", "avx512", "amx" */
-    int gemm_rows;    /* rows a micro-tile: callers cut T at multiples of it where they can */
 
     /* Decode k0 … k1-1 (multiples of 32; k1 may be K) of one panel into out[(k1-k0)][16]. */
     void (*panel_decode)(const struct packed *w, int panel, int k0, int k1, float *out);
@@ -224,8 +224,8 @@ struct kernels {
      * n in [n0, n1) and k in [0, K).  dy and dw are those of the whole matrix: its column n, row n.
      * Threads share out n; multiples of 96 are best.  scratch: gemm_dw_scratch() floats. */
     gemm_dw_fn *gemm_dw;
-    /* The same in f32 whatever the mode: where the sums are few and what is made of them is small
-     * (the factors of LoRA). */
+    /* The same in f32 in every mode: for LoRA's factors, which cost little, and where its product
+     * is no gradient (theorem_solve.c). */
     gemm_dw_fn *gemm_dw_f32;
     /* sums[i] += x[t][i], i in [0, n), row after row: the gradient of a bias. */
     void (*column_sums)(const float *x, size_t ldx, int T, int n, float *sums);

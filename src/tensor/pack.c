@@ -354,18 +354,18 @@ static void fill_plain(const struct packed *w, unsigned char *panel, int lane0, 
     for (int k0 = 0; k0 < w->k; k0 += FILL_STEPS) {
         int steps = w->k - k0 < FILL_STEPS ? w->k - k0 : FILL_STEPS;
         size_t at = (size_t)k0 * 16 + (size_t)lane0;
-        float *wide = (float *)(void *)panel + at;
-        uint16_t *half = (uint16_t *)(void *)panel + at;
         read_rows(w, s, i, n, k0, steps, rows);
         if (w->kind == PACKED_F32) {
-            for (int k = 0; k < steps; k++, wide += 16)
-                for (int c = 0; c < n; c++) wide[c] = rows[c][k];
+            float *out = (float *)(void *)panel + at;
+            for (int k = 0; k < steps; k++)
+                for (int c = 0; c < n; c++) out[k * 16 + c] = rows[c][k];
             continue;
         }
+        uint16_t *out = (uint16_t *)(void *)panel + at;
         for (int c = 0; c < n; c++)
             for (int k = 0; k < steps; k++) halves[c][k] = float_to_bfloat(rows[c][k]);
-        for (int k = 0; k < steps; k++, half += 16)
-            for (int c = 0; c < n; c++) half[c] = halves[c][k];
+        for (int k = 0; k < steps; k++)
+            for (int c = 0; c < n; c++) out[k * 16 + c] = halves[c][k];
     }
 }
 

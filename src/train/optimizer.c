@@ -275,18 +275,17 @@ static void square_chunk(const struct chunk *c, void *context)
     job->squares[c->index] = sum;
 }
 
-static int fail_gradient(struct siren_params params, struct siren_error *err)
+/* Where the first number is that is not finite: there is one. */
+static int fail_gradient(const struct siren_param *p, struct siren_error *err)
 {
-    for (size_t i = 0; i < params.n; i++) {
-        const struct siren_param *p = &params.list[i];
-        for (size_t j = 0, n = count_of(p); j < n; j++)
-            if (!isfinite(p->grad[j]))
-                return siren_fail(err, SIREN_ENUMERIC,
-                                  "the gradient of %s (parameter %zu) is %f at row %zu, column %zu",
-                                  p->name, i, p->grad[j], j / (size_t)p->columns,
-                                  j % (size_t)p->columns);
+    size_t i = 0, j = 0;
+    while (j == count_of(p) || isfinite(p->grad[j])) {
+        if (j++ < count_of(p)) continue;
+        i++, p++, j = 0;
     }
-    return siren_fail(err, SIREN_ENUMERIC, "the norm of the gradients is not finite");
+    return siren_fail(err, SIREN_ENUMERIC,
+                      "the gradient of %s (parameter %zu) is %f at row %zu, column %zu", p->name, i,
+                      p->grad[j], j / (size_t)p->columns, j % (size_t)p->columns);
 }
 
 int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, double *norm,
@@ -299,7 +298,7 @@ int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, do
     for_chunks(params, pool, square_chunk, &job);
     for (size_t i = 0; i < n; i++) sum += job.squares[i];
     free(job.squares);
-    if (!isfinite(sum)) return fail_gradient(params, err);
+    if (!isfinite(sum)) return fail_gradient(params.list, err);
     *norm = sqrt(sum);
     return 0;
 }

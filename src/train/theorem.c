@@ -304,7 +304,7 @@ static void solve_layer(struct job *j, int layer, int rank)
     expand(j, rank, j->wanted);
 }
 
-/* Frobenius norm of the rows of W_K and W_V that are updated. */
+/* Frobenius norm of the rows of W_K and W_V that are updated, as they are packed for the mode. */
 static double size_of_weights(const struct job *j, int layer)
 {
     const struct packed *w = &j->engine->model->layers[layer].qkv;

@@ -60,8 +60,10 @@ static size_t largest_scratch(const struct siren_engine *e)
     for (int l = 0; l < m->config.n_layers; l++) {
         const struct layer_weights *w = &m->layers[l];
         const struct packed *all[] = {&w->qkv, &w->out, &w->ffn_in, &w->ffn_out};
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 4; i++) {
             if (gemm_scratch(all[i]) > most) most = gemm_scratch(all[i]);
+            if (gemm_dx_scratch(all[i]) > most) most = gemm_dx_scratch(all[i]);
+        }
     }
     return (most + 15) / 16 * 16;
 }

@@ -32,7 +32,7 @@ static void apply_attention(const struct linear_map *m, size_t i, const float *u
     memset(p->dk, 0, W * T * sizeof *p->dk);
     if (m->mk)
         m->engine->kernels->gemm_dw_f32(updates, W, in->xkt, T, m->mk, 0, (int)W, p->T, p->dk, T,
-                                    s->gemm);
+                                        s->gemm);
     for (int h = 0; h < c->n_heads; h++) {
         size_t kv = (size_t)kv_of(m, h) * D, head = (size_t)h * D;
         float *out = o + head, *change = p->qkv; /* (T): the scores' */
@@ -105,8 +105,8 @@ static void pull_attention(const struct linear_map *m, size_t i, const float *y,
     if (!m->mk) return;
     for (size_t n = 0; n < W; n++)
         for (size_t t = 0; t < T; t++) rows[t * W + n] = p->dk[n * T + t];
-    m->engine->kernels->gemm_dw_f32(in->xk, (size_t)m->mk, rows, W, p->T, 0, m->mk, (int)W, updates, W,
-                                s->gemm);
+    m->engine->kernels->gemm_dw_f32(in->xk, (size_t)m->mk, rows, W, p->T, 0, m->mk, (int)W, updates,
+                                    W, s->gemm);
 }
 
 static void transposed_job(void *context, int thread, int n_threads)

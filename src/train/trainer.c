@@ -307,7 +307,7 @@ static void find_item(struct trainer *t, struct siren_error *err)
     double norm;
     for (size_t i = 0; i < t->batch.n_items; i++) {
         if (accumulate(t, &t->items[i], &t->coefficients[i], 1, &ignored)) return;
-        if (!siren_gradients_norm(t->params, t->pool, &norm, &ignored)) continue;
+        if (siren_gradients_norm(t->params, t->pool, &norm, &ignored) != SIREN_ENUMERIC) continue;
         snprintf(text, sizeof text, "row %zu", t->items[i]);
         if (t->task->describe) t->task->describe(t->task->context, t->items[i], text, sizeof text);
         siren_fail_prefix(err, SIREN_ENUMERIC, "%s", text);
