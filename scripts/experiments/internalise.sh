@@ -51,5 +51,9 @@ align ce-smooth-1 ce k,v 1 --smoothing 0.1
 align ha-linear-1 ha k,v 1 --layers linear
 # Beyond the table's budget: all linear layers and a second epoch, at a rate that falls.
 align ce-all-2 ce all 1 --epochs 2 --lr 5e-4 --schedule cosine --eval-rows 300
-align kd+ce-all-2 kd+ce all 1 --epochs 2 --lr 5e-4 --schedule cosine --eval-rows 600 --choose-by rps
+# … and the users' last three rows, once each, chosen by the ranked probability score.
+training ce-last3 align -m stage1 --loss ce --split train:last3 --strategy "$strategy" --lora-targets all \
+    --seed 1 --batch 16 --epochs 1 --lr 5e-4 --schedule cosine --eval-rows 600 --eval-every 80 --choose-by rps
+judge ce-last3 --adapter ce-last3/adapter
+once habit-last3 baselines films.siren --split valid --fit-on train:last3
 "$siren" runs films.siren
