@@ -11,7 +11,6 @@
  * The including file defines AMX_TARGET, the TILE_ macros, amx_begin() and amx_end(); and
  * ISA_AMX_PRODUCTS, the name of the result. */
 
-#define AMX_STEPS (2 * GEMM_STEPS) /* of k in a block: two panels fill the scratch */
 #define AMX_ROWS 32
 
 typedef void amx_tile_fn(const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride, int steps,
@@ -86,37 +85,13 @@ static void amx_tile_rows(int P, int T, const struct bf16_block *b, const struct
     }
 }
 
-static void amx_panels(int T, const struct packed *w, int panel, int P, int transposed,
-                       const struct bf16_space *s, const struct output *output)
-{
-    int K = transposed ? w->n : w->k;
-    size_t ldx = bf16_row_pairs(K), stride = AMX_STEPS / 2 * 16;
-    for (int k0 = 0; k0 < K; k0 += AMX_STEPS) {
-        int steps = K - k0 < AMX_STEPS ? K - k0 : AMX_STEPS;
-        struct ahead ahead = {0};
-        if (!transposed) ahead = ahead_of(w, panel, P, k0, steps);
-        bf16_decode_panels(w, panel, P, transposed, k0, steps, s->weights, stride);
-        struct bf16_block b = {s->rows + k0 / 2, ldx, s->weights, stride, steps, k0 == 0, s->sums};
-        amx_tile_rows(P, T, &b, &ahead, k0 + steps == K ? output : NULL);
-    }
-}
-
-static void amx_group(int T, const struct packed *w, int panel, int P, const struct bf16_space *s,
-                      const struct output *output)
-{
-    amx_panels(T, w, panel, P, 0, s, output);
-}
-static void amx_group_dx(int T, const struct packed *w, int panel, int P,
-                         const struct bf16_space *s, const struct output *output)
-{
-    amx_panels(T, w, panel, P, 1, s, output);
-}
+static const struct bf16_unit amx_unit = {amx_tile_rows, 2 * GEMM_STEPS, 0};
 
 static void amx_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
                      int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
 {
     amx_begin();
-    bf16_gemm_by(amx_group, 2, x, ldx, T, w, panel0, panel1, bias, y, ldy, add, scratch);
+    bf16_gemm_by(&amx_unit, x, ldx, T, w, panel0, panel1, bias, y, ldy, add, scratch);
     amx_end();
 }
 
@@ -125,7 +100,7 @@ static void amx_gemm_swiglu(const float *x, size_t ldx, int T, const struct pack
                             float *scratch)
 {
     amx_begin();
-    bf16_gemm_swiglu_by(amx_group, 1, x, ldx, T, w, pair0, pair1, h, ldh, gates, ldg, scratch);
+    bf16_gemm_swiglu_by(&amx_unit, x, ldx, T, w, pair0, pair1, h, ldh, gates, ldg, scratch);
     amx_end();
 }
 
@@ -133,8 +108,7 @@ static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed 
                         int panel1, float *dx, size_t ldx, int add, float *scratch)
 {
     amx_begin();
-    bf16_gemm_dx_by(amx_group_dx, amx_tile_rows, dy, ldy, T, w, panel0, panel1, dx, ldx, add,
-                    scratch);
+    bf16_gemm_dx_by(&amx_unit, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
     amx_end();
 }
 
@@ -142,7 +116,7 @@ static void amx_gemm_dw(const float *dy, size_t ldy, const float *x, size_t ldx,
                         int n1, int K, float *dw, size_t lddw, float *scratch)
 {
     amx_begin();
-    bf16_gemm_dw_by(amx_tile_rows, dy, ldy, x, ldx, T, n0, n1, K, dw, lddw, scratch);
+    bf16_gemm_dw_by(&amx_unit, dy, ldy, x, ldx, T, n0, n1, K, dw, lddw, scratch);
     amx_end();
 }
 

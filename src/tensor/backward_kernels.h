@@ -132,8 +132,8 @@ static void pack_dy(const float *dy, size_t ldy, int steps, const struct dw_bloc
 static void pack_x(const float *x, size_t ldx, int steps, int n, float *out)
 {
     for (int t = 0; t < steps; t++, x += ldx, out += 32) {
-        v16_store(out, n >= 16 ? v16_load(x) : v16_load_n(x, n));
-        v16_store(out + 16, n >= 32 ? v16_load(x + 16) : v16_load_n(x + 16, n - 16));
+        v16_store(out, v16_load_some(x, n));
+        v16_store(out + 16, v16_load_some(x + 16, n - 16));
     }
 }
 

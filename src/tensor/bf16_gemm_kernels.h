@@ -471,42 +471,48 @@ static void bf16_group_few(int T, const struct packed *w, int panel, int P,
     bf16_end(state);
 }
 
-/* P <= 2 panels of W or of Wᵀ; blocks of k are as in mode f32. */
-static void bf16_group_many(int T, const struct packed *w, int panel, int P, int transposed,
-                            const struct bf16_space *s, const struct output *output)
+/* What multiplies: a set's vectors, or AMX's tiles. */
+struct bf16_unit {
+    bf16_rows_fn *rows;
+    int steps; /* of k in a block, at most; two panels of 2·GEMM_STEPS fill the scratch */
+    int few;   /* up to so many rows weights are decoded in registers */
+};
+
+/* P <= 2 panels of W or of Wᵀ. */
+static void bf16_group_many(const struct bf16_unit *unit, int T, const struct packed *w, int panel,
+                            int P, int transposed, const struct bf16_space *s,
+                            const struct output *output)
 {
     int K = transposed ? w->n : w->k;
-    size_t ldx = bf16_row_pairs(K), stride = GEMM_STEPS / 2 * 16;
-    for (int k0 = 0; k0 < K; k0 += GEMM_STEPS) {
-        int steps = K - k0 < GEMM_STEPS ? K - k0 : GEMM_STEPS;
+    size_t ldx = bf16_row_pairs(K), stride = (size_t)unit->steps / 2 * 16;
+    for (int k0 = 0; k0 < K; k0 += unit->steps) {
+        int steps = K - k0 < unit->steps ? K - k0 : unit->steps;
         struct ahead ahead = {0};
         if (!transposed) ahead = ahead_of(w, panel, P, k0, steps);
         struct bf16_block b = {s->rows + k0 / 2, ldx, s->weights, stride, steps, k0 == 0, s->sums};
         bf16_decode_panels(w, panel, P, transposed, k0, steps, s->weights, stride);
-        bf16_tile_rows(P, T, &b, &ahead, k0 + steps == K ? output : NULL);
+        unit->rows(P, T, &b, &ahead, k0 + steps == K ? output : NULL);
     }
 }
 
 /* s->rows holds the T rows. */
-static void bf16_group(int T, const struct packed *w, int panel, int P, const struct bf16_space *s,
-                       const struct output *output)
+static void bf16_group(const struct bf16_unit *unit, int T, const struct packed *w, int panel,
+                       int P, const struct bf16_space *s, const struct output *output)
 {
-    if (T > BF16_FEW) {
-        bf16_group_many(T, w, panel, P, 0, s, output);
+    if (T > unit->few) {
+        bf16_group_many(unit, T, w, panel, P, 0, s, output);
         return;
     }
     bf16_group_few(T, w, panel, P, s);
     finish(output, 0, T);
 }
 
-/* The products of both kinds, by groups of panels (pairs of panels). */
-typedef void bf16_group_fn(int T, const struct packed *w, int panel, int P,
-                           const struct bf16_space *s, const struct output *output);
-
-static void bf16_gemm_by(bf16_group_fn *multiply, int group, const float *x, size_t ldx, int T,
+/* The products of any unit, by groups of panels (pairs of panels). */
+static void bf16_gemm_by(const struct bf16_unit *unit, const float *x, size_t ldx, int T,
                          const struct packed *w, int panel0, int panel1, const float *bias,
                          float *y, size_t ldy, int add, float *scratch)
 {
+    int group = T <= unit->few ? 8 : 2;
     struct bf16_space space = bf16_space(scratch);
     int block = T > 0 ? row_block(T, w->k) : 1;
     struct output out = {.sums = space.sums, .ldy = ldy, .add = add};
@@ -520,15 +526,16 @@ static void bf16_gemm_by(bf16_group_fn *multiply, int group, const float *x, siz
             out.columns = w->n - 16 * panel < 16 * P ? w->n - 16 * panel : 16 * P;
             out.bias = bias ? bias + first : NULL;
             out.y = y + (size_t)t * ldy + first;
-            multiply(rows, w, panel, P, &space, &out);
+            bf16_group(unit, rows, w, panel, P, &space, &out);
         }
     }
 }
 
-static void bf16_gemm_swiglu_by(bf16_group_fn *multiply, int group, const float *x, size_t ldx,
-                                int T, const struct packed *w, int pair0, int pair1, float *h,
-                                size_t ldh, float *gates, size_t ldg, float *scratch)
+static void bf16_gemm_swiglu_by(const struct bf16_unit *unit, const float *x, size_t ldx, int T,
+                                const struct packed *w, int pair0, int pair1, float *h, size_t ldh,
+                                float *gates, size_t ldg, float *scratch)
 {
+    int group = T <= unit->few ? 4 : 1;
     struct bf16_space space = bf16_space(scratch);
     int block = T > 0 ? row_block(T, w->k) : 1;
     struct output out = {.sums = space.sums, .ldy = ldh, .ldg = ldg, .gated = 1};
@@ -541,30 +548,9 @@ static void bf16_gemm_swiglu_by(bf16_group_fn *multiply, int group, const float 
             out.columns = 32 * pairs;
             out.y = h + (size_t)t * ldh + (size_t)(pair - pair0) * 16;
             if (gates) out.gates = gates + (size_t)t * ldg + (size_t)(pair - pair0) * 32;
-            multiply(rows, w, 2 * pair, 2 * pairs, &space, &out);
+            bf16_group(unit, rows, w, 2 * pair, 2 * pairs, &space, &out);
         }
     }
-}
-
-static void bf16_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
-                      int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
-{
-    bf16_gemm_by(bf16_group, T <= BF16_FEW ? 8 : 2, x, ldx, T, w, panel0, panel1, bias, y, ldy, add,
-                 scratch);
-}
-
-static void bf16_gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
-                             int pair1, float *h, size_t ldh, float *gates, size_t ldg,
-                             float *scratch)
-{
-    bf16_gemm_swiglu_by(bf16_group, T <= BF16_FEW ? 4 : 1, x, ldx, T, w, pair0, pair1, h, ldh,
-                        gates, ldg, scratch);
-}
-
-static void bf16_group_dx(int T, const struct packed *w, int panel, int P,
-                          const struct bf16_space *s, const struct output *output)
-{
-    bf16_group_many(T, w, panel, P, 1, s, output);
 }
 
 /* The next panels of X: two that begin at an even one, or one.  `out` is told their columns. */
@@ -578,7 +564,7 @@ static int bf16_dx_panels(const struct packed *w, int panel, int panel1, struct 
 
 /* Over a vocabulary's worth of columns n, of which no block of rows stays in cache: a part of n is
  * taken for all panels at once.  dx is at panel0 of the T <= DX_PARTS_ROWS rows. */
-static void bf16_dx_parts(bf16_rows_fn *multiply, const float *dy, size_t ldy, int T,
+static void bf16_dx_parts(const struct bf16_unit *unit, const float *dy, size_t ldy, int T,
                           const struct packed *w, int panel0, int panel1, float *dx,
                           const struct bf16_space *s, struct output *out)
 {
@@ -595,15 +581,15 @@ static void bf16_dx_parts(bf16_rows_fn *multiply, const float *dy, size_t ldy, i
             bf16_decode_panels(w, panel, P, 1, n0, steps, s->weights, stride);
             out->sums = b.sums;
             out->y = dx + column;
-            multiply(P, T, &b, NULL, n0 + steps == w->n ? out : NULL);
+            unit->rows(P, T, &b, NULL, n0 + steps == w->n ? out : NULL);
         }
     }
 }
 
 /* dX = dY·W: the same chains over pairs of n. */
-static void bf16_gemm_dx_by(bf16_group_fn *multiply, bf16_rows_fn *multiply_rows, const float *dy,
-                            size_t ldy, int T, const struct packed *w, int panel0, int panel1,
-                            float *dx, size_t ldx, int add, float *scratch)
+static void bf16_gemm_dx_by(const struct bf16_unit *unit, const float *dy, size_t ldy, int T,
+                            const struct packed *w, int panel0, int panel1, float *dx, size_t ldx,
+                            int add, float *scratch)
 {
     struct bf16_space space = bf16_space(scratch);
     int parts = w->n >= DX_PARTS_FROM;
@@ -614,31 +600,19 @@ static void bf16_gemm_dx_by(bf16_group_fn *multiply, bf16_rows_fn *multiply_rows
         const float *from = dy + (size_t)t * ldy;
         float *to = dx + (size_t)t * ldx;
         if (parts) {
-            bf16_dx_parts(multiply_rows, from, ldy, rows, w, panel0, panel1, to, &space, &out);
+            bf16_dx_parts(unit, from, ldy, rows, w, panel0, panel1, to, &space, &out);
             continue;
         }
         bf16_rows(from, ldy, rows, w->n, space.rows);
         for (int panel = panel0, P; panel < panel1; panel += P) {
             P = bf16_dx_panels(w, panel, panel1, &out);
             out.y = to + (size_t)(panel - panel0) * 16;
-            multiply(rows, w, panel, P, &space, &out);
+            bf16_group_many(unit, rows, w, panel, P, 1, &space, &out);
         }
     }
 }
 
-static void bf16_gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
-                         int panel1, float *dx, size_t ldx, int add, float *scratch)
-{
-    bf16_gemm_dx_by(bf16_group_dx, bf16_tile_rows, dy, ldy, T, w, panel0, panel1, dx, ldx, add,
-                    scratch);
-}
-
 /* ---- dW += dYᵀ·X ------------------------------------------------------------------- */
-
-/* Words of a row of dYᵀ, and from panel to panel of X: no multiples of a page, whose lines would
- * fall into few sets of a cache. */
-#define DW_ROW_PAIRS (DW_STEPS / 2 + 16)
-#define DW_PANEL_PAIRS (DW_STEPS / 2 * 16 + 16)
 
 BF16_TARGET V16 v16i bf16_two_steps(const float *x, size_t ldx, int t, int steps, int n)
 {
@@ -672,47 +646,76 @@ BF16_TARGET static void bf16_dw_panels(const float *x, size_t ldx, int steps, in
                        bf16_two_steps(x + k, ldx, t, steps, columns - k));
 }
 
+/* A block of W, R rows from y on: its sums go on with `steps` tokens, and are complete with the
+ * last. */
+static void bf16_dw_steps(const struct bf16_unit *unit, int R, int columns, const uint32_t *rows,
+                          const uint32_t *panels, int steps, int first, int last, float *sums,
+                          float *y, size_t ldy)
+{
+    for (int k = 0; k < columns; k += 32) {
+        int P = columns - k > 16 ? 2 : 1;
+        const uint32_t *w = panels + (size_t)(k / 16) * DW_PANEL_PAIRS;
+        struct bf16_block b = {
+            rows, DW_ROW_PAIRS, w, DW_PANEL_PAIRS, steps, first, sums + (size_t)k * DW_ROWS};
+        struct output out = {.sums = b.sums,
+                             .ldc = (size_t)P * 16,
+                             .y = y + k,
+                             .ldy = ldy,
+                             .columns = columns - k < 32 ? columns - k : 32,
+                             .add = 1};
+        unit->rows(P, R, &b, NULL, last ? &out : NULL);
+    }
+}
+
 /* The chains are those of the mode's gemm, over tokens. */
-static void bf16_gemm_dw_by(bf16_rows_fn *multiply, const float *dy, size_t ldy, const float *x,
-                            size_t ldx, int T, int n0, int n1, int K, float *dw, size_t lddw,
-                            float *scratch)
+static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_t ldy,
+                            const float *x, size_t ldx, int T, int n0, int n1, int K, float *dw,
+                            size_t lddw, float *scratch)
 {
     float *sums = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
     uint32_t *rows = (uint32_t *)(void *)(sums + DW_ROWS * DW_COLUMNS);
     uint32_t *panels = rows + DW_ROWS * DW_ROW_PAIRS;
     for (int n = n0; n < n1; n += DW_ROWS)
-        for (int k0 = 0; k0 < K; k0 += DW_COLUMNS) {
+        for (int k = 0; k < K; k += DW_COLUMNS) {
             int R = n1 - n < DW_ROWS ? n1 - n : DW_ROWS;
-            int columns = K - k0 < DW_COLUMNS ? K - k0 : DW_COLUMNS;
+            int columns = K - k < DW_COLUMNS ? K - k : DW_COLUMNS;
             for (int t = 0; t < T; t += DW_STEPS) {
                 int steps = T - t < DW_STEPS ? T - t : DW_STEPS;
                 bf16_dw_rows(dy + (size_t)t * ldy + n, ldy, steps, R, rows);
-                bf16_dw_panels(x + (size_t)t * ldx + k0, ldx, steps, columns, panels);
-                for (int k = 0; k < columns; k += 32) {
-                    int P = columns - k > 16 ? 2 : 1;
-                    struct bf16_block b = {.x = rows,
-                                           .ldx = DW_ROW_PAIRS,
-                                           .w = panels + (size_t)(k / 16) * DW_PANEL_PAIRS,
-                                           .stride = DW_PANEL_PAIRS,
-                                           .steps = steps,
-                                           .first = t == 0,
-                                           .sums = sums + (size_t)k * DW_ROWS};
-                    struct output out = {.sums = b.sums,
-                                         .ldc = (size_t)P * 16,
-                                         .y = dw + (size_t)n * lddw + k0 + k,
-                                         .ldy = lddw,
-                                         .columns = columns - k < 32 ? columns - k : 32,
-                                         .add = 1};
-                    multiply(P, R, &b, NULL, t + steps == T ? &out : NULL);
-                }
+                bf16_dw_panels(x + (size_t)t * ldx + k, ldx, steps, columns, panels);
+                bf16_dw_steps(unit, R, columns, rows, panels, steps, t == 0, t + steps == T, sums,
+                              dw + (size_t)n * lddw + k, lddw);
             }
         }
+}
+
+/* ---- by the set's vectors ----------------------------------------------------------- */
+
+static const struct bf16_unit bf16_vectors = {bf16_tile_rows, GEMM_STEPS, BF16_FEW};
+
+static void bf16_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
+                      int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
+{
+    bf16_gemm_by(&bf16_vectors, x, ldx, T, w, panel0, panel1, bias, y, ldy, add, scratch);
+}
+
+static void bf16_gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
+                             int pair1, float *h, size_t ldh, float *gates, size_t ldg,
+                             float *scratch)
+{
+    bf16_gemm_swiglu_by(&bf16_vectors, x, ldx, T, w, pair0, pair1, h, ldh, gates, ldg, scratch);
+}
+
+static void bf16_gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
+                         int panel1, float *dx, size_t ldx, int add, float *scratch)
+{
+    bf16_gemm_dx_by(&bf16_vectors, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
 }
 
 static void bf16_gemm_dw(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
                          int n1, int K, float *dw, size_t lddw, float *scratch)
 {
-    bf16_gemm_dw_by(bf16_tile_rows, dy, ldy, x, ldx, T, n0, n1, K, dw, lddw, scratch);
+    bf16_gemm_dw_by(&bf16_vectors, dy, ldy, x, ldx, T, n0, n1, K, dw, lddw, scratch);
 }
 
 /* As fma_loop, for the products of this mode: 4·16·FMA_CHAINS operations a turn. */

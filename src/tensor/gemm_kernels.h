@@ -122,12 +122,9 @@ V16 void finish_row(const float *c, const struct output *o, float *y)
     for (int i = 0; i < o->columns; i += 16) {
         int n = o->columns - i < 16 ? o->columns - i : 16;
         v16 v = v16_load(c + i);
-        if (o->bias) v = v16_add(v, n == 16 ? v16_load(o->bias + i) : v16_load_n(o->bias + i, n));
-        if (o->add) v = v16_add(n == 16 ? v16_load(y + i) : v16_load_n(y + i, n), v);
-        if (n == 16)
-            v16_store(y + i, v);
-        else
-            v16_store_n(y + i, v, n);
+        if (o->bias) v = v16_add(v, v16_load_some(o->bias + i, n));
+        if (o->add) v = v16_add(v16_load_some(y + i, n), v);
+        v16_store_some(y + i, v, n);
     }
 }
 

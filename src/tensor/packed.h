@@ -49,9 +49,12 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 #define DW_ROWS 96     /* rows of W in a block */
 #define DW_COLUMNS 384 /* columns of W in a block */
 #define DW_STEPS 256   /* tokens in a block */
+/* In mode bf16: words of a row of dYᵀ, and from panel to panel of X.  No multiples of a page, whose
+ * lines would fall into few sets of a cache. */
+#define DW_ROW_PAIRS (DW_STEPS / 2 + 16)
+#define DW_PANEL_PAIRS (DW_STEPS / 2 * 16 + 16)
 #define DW_SCRATCH                                                                                 \
-    (DW_ROWS * DW_COLUMNS + DW_ROWS * (DW_STEPS / 2 + 16) +                                        \
-     DW_COLUMNS / 16 * (DW_STEPS / 2 * 16 + 16) + 16)
+    (DW_ROWS * DW_COLUMNS + DW_ROWS * DW_ROW_PAIRS + DW_COLUMNS / 16 * DW_PANEL_PAIRS + 16)
 _Static_assert(DW_SCRATCH >= DW_ROWS * DW_COLUMNS + DW_STEPS * DW_ROWS + 16 + DW_STEPS * 32 + 16,
                "mode f32 needs less");
 

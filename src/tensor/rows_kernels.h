@@ -173,8 +173,7 @@ static float rows_entropy(const float *x, size_t n, float normalizer)
     float logs[16], p[16];
     for (size_t i = 0; i < n; i += 16) {
         int more = n - i < 16 ? (int)(n - i) : 16;
-        v16 l =
-            v16_sub(more == 16 ? v16_load(x + i) : v16_load_n(x + i, more), v16_set1(normalizer));
+        v16 l = v16_sub(v16_load_some(x + i, more), v16_set1(normalizer));
         v16_store(logs, l);
         v16_store(p, v16_exp(l));
         for (int j = more; j < 16; j++) p[j] = logs[j] = 0;
