@@ -51,15 +51,6 @@ static void finish_row(struct siren_forest *f, struct thread_scratch *t, int row
     }
 }
 
-/* Panels of a task, each of which reads the states and in mode bf16 rounds them: few tasks, but
- * eight for each thread. */
-static int logit_panels(const struct siren_forest *f, int n_panels)
-{
-    enum { LEAST = 32, TASKS = 8 };
-    int panels = n_panels / (TASKS * siren_pool_threads(f->engine->pool));
-    return panels > LEAST ? panels : LEAST;
-}
-
 void gather_logprob_states(struct siren_forest *f, int first, int n)
 {
     size_t d = (size_t)f->engine->model->config.d_model;

@@ -486,34 +486,39 @@ static int allocate_plan(struct siren_forest *f, size_t n_destinations, struct s
     return SIREN_OK;
 }
 
-static void count_scratch(const struct siren_forest *f, const struct packed *w, size_t *most)
+static void count_scratch(const struct packed *w, int backward, size_t *most)
 {
-    size_t forward = w->n ? gemm_scratch(w) : 0;
-    size_t backward = w->n && f->tape ? gemm_dx_scratch(w) : 0;
-    if (forward > *most) *most = forward;
-    if (backward > *most) *most = backward;
+    size_t there = w->n ? gemm_scratch(w) : 0, back = w->n && backward ? gemm_dx_scratch(w) : 0;
+    if (there > *most) *most = there;
+    if (back > *most) *most = back;
+}
+
+size_t layers_scratch(const struct siren_model *m, int backward)
+{
+    size_t most = 0;
+    for (int l = 0; l < m->config.n_layers; l++) {
+        const struct layer_weights *w = &m->layers[l];
+        const struct packed *all[] = {&w->qkv, &w->out, &w->ffn_in, &w->ffn_out};
+        for (int i = 0; i < 4; i++) count_scratch(all[i], backward, &most);
+    }
+    return most;
 }
 
 static size_t gemm_scratch_largest(const struct siren_forest *f)
 {
     const struct siren_model *m = f->engine->model;
-    int n_layers = m->config.n_layers;
-    size_t most = 0;
-    count_scratch(f, &m->head, &most);
-    for (int l = 0; l < n_layers; l++) {
-        const struct layer_weights *w = &m->layers[l];
-        const struct packed *all[] = {&w->qkv, &w->out, &w->ffn_in, &w->ffn_out};
-        for (int i = 0; i < 4; i++) count_scratch(f, all[i], &most);
-    }
+    int n_layers = m->config.n_layers, backward = f->tape != NULL;
+    size_t most = layers_scratch(m, backward);
+    count_scratch(&m->head, backward, &most);
     for (size_t i = 0; f->adapted && i < f->n_segments; i++) {
         const struct siren_adapter *a = f->segments[i].chosen;
         for (int at = 0; a && at < n_layers * SIREN_LORA_TARGETS; at++)
-            count_scratch(f, &a->packed->b[at], &most);
+            count_scratch(&a->packed->b[at], backward, &most);
         for (int at = 0; a && at < n_layers * LORA_GROUPS; at++)
-            count_scratch(f, &a->packed->a[at], &most);
+            count_scratch(&a->packed->a[at], backward, &most);
     }
     for (size_t i = 0; i < f->n_sets; i++)
-        if (f->sets[i].packed) count_scratch(f, &f->sets[i].weights, &most);
+        if (f->sets[i].packed) count_scratch(&f->sets[i].weights, backward, &most);
     return most;
 }
 

@@ -397,8 +397,6 @@ static void logits_panels(struct siren_forest *f, struct thread_scratch *t, int 
     }
 }
 
-enum { LOGIT_PANELS = 32 };
-
 static void emit_logits(struct pass_run *run, int thread, atomic_long *cursors)
 {
     struct siren_forest *f = run->forest;
@@ -412,9 +410,10 @@ static void emit_logits(struct pass_run *run, int thread, atomic_long *cursors)
         siren_pool_barrier(pool);
         const struct packed *w =
             f->sets[set].rows ? &f->sets[set].weights : &f->engine->model->head;
-        long chunks = (w->n_panels + LOGIT_PANELS - 1) / LOGIT_PANELS;
+        int panels = logit_panels(f, w->n_panels);
+        long chunks = (w->n_panels + panels - 1) / panels;
         for (long i; (i = siren_claim(&cursors[0], chunks)) >= 0;) {
-            int p0 = (int)i * LOGIT_PANELS, p1 = p0 + LOGIT_PANELS;
+            int p0 = (int)i * panels, p1 = p0 + panels;
             logits_panels(f, &f->scratch[thread], (int)set, p0,
                           p1 < w->n_panels ? p1 : w->n_panels);
         }

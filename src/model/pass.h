@@ -212,6 +212,9 @@ struct pass_run {
     atomic_long *cursors;
 };
 
+/* Floats of scratch that the products of any layer need; backward: their gradients, too. */
+size_t layers_scratch(const struct siren_model *m, int backward);
+
 static inline struct rows all_rows(const struct siren_forest *f)
 {
     return (struct rows){.n = f->T, .x = f->x, .q = f->q};
@@ -243,6 +246,15 @@ static inline int claim_rows(const struct siren_forest *f, int rows, atomic_long
     out->first = (int)(rows * i / blocks);
     out->n = (int)(rows * (i + 1) / blocks) - out->first;
     return 1;
+}
+
+/* Panels of a task of a head's logits.  Each task reads the states, and in mode bf16 rounds them:
+ * few tasks, but eight for each thread. */
+static inline int logit_panels(const struct siren_forest *f, int n_panels)
+{
+    enum { LEAST = 32, TASKS = 8 };
+    int panels = n_panels / (TASKS * siren_pool_threads(f->engine->pool));
+    return panels > LEAST ? panels : LEAST;
 }
 
 /* forest_logprob.c: after the states of all active rows are ready; all threads. */

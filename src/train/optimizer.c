@@ -278,14 +278,13 @@ static void square_chunk(const struct chunk *c, void *context)
 /* Where the first number is that is not finite: there is one. */
 static int fail_gradient(const struct siren_param *p, struct siren_error *err)
 {
-    size_t i = 0, j = 0;
-    while (j == count_of(p) || isfinite(p->grad[j])) {
-        if (j++ < count_of(p)) continue;
-        i++, p++, j = 0;
-    }
-    return siren_fail(err, SIREN_ENUMERIC,
-                      "the gradient of %s (parameter %zu) is %f at row %zu, column %zu", p->name, i,
-                      p->grad[j], j / (size_t)p->columns, j % (size_t)p->columns);
+    for (size_t i = 0;; i++, p++)
+        for (size_t j = 0, n = count_of(p); j < n; j++)
+            if (!isfinite(p->grad[j]))
+                return siren_fail(err, SIREN_ENUMERIC,
+                                  "the gradient of %s (parameter %zu) is %f at row %zu, column %zu",
+                                  p->name, i, p->grad[j], j / (size_t)p->columns,
+                                  j % (size_t)p->columns);
 }
 
 int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, double *norm,

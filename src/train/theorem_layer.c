@@ -55,16 +55,8 @@ void linear_prompt_free(struct linear_prompt *p)
 
 static size_t largest_scratch(const struct siren_engine *e)
 {
-    const struct siren_model *m = e->model;
-    size_t most = gemm_dw_scratch();
-    for (int l = 0; l < m->config.n_layers; l++) {
-        const struct layer_weights *w = &m->layers[l];
-        const struct packed *all[] = {&w->qkv, &w->out, &w->ffn_in, &w->ffn_out};
-        for (int i = 0; i < 4; i++) {
-            if (gemm_scratch(all[i]) > most) most = gemm_scratch(all[i]);
-            if (gemm_dx_scratch(all[i]) > most) most = gemm_dx_scratch(all[i]);
-        }
-    }
+    size_t most = layers_scratch(e->model, 1);
+    if (gemm_dw_scratch() > most) most = gemm_dw_scratch();
     return (most + 15) / 16 * 16;
 }
 
