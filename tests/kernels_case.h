@@ -157,6 +157,23 @@ static inline void assert_chain(float got, const float *a, size_t as, const floa
     assert_true(fabs((double)got - sum) <= 0x1p-24 * slack * size);
 }
 
+/* ---- products ---- */
+
+/* T rows and an (N, K) matrix. */
+struct product_case {
+    enum tensor_type type;
+    int T, N, K;
+};
+
+static inline struct packed packed_of(const struct tensor *t)
+{
+    struct packed w;
+    int n = (int)t->shape[0], k = (int)t->shape[1];
+    assert_int_equal(packed_alloc(&w, packed_kind_for(t->type, 0), n, k, NULL), 0);
+    packed_fill(&w, 0, t, 0, n);
+    return w;
+}
+
 /* ---- a product's chain, spelt out ---- */
 
 static inline float flushed(float x)

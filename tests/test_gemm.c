@@ -1,12 +1,7 @@
 /* GEMM: one FMA chain an output, on every set, at every T, in every cut of the panels. */
 #include "kernels_case.h"
 
-struct gemm_case {
-    enum tensor_type type;
-    int T, N, K;
-};
-
-static const struct gemm_case cases[] = {
+static const struct product_case cases[] = {
     {TENSOR_F32, 1, 16, 1},     {TENSOR_F32, 1, 200, 77},   {TENSOR_F32, 2, 100, 31},
     {TENSOR_F32, 3, 97, 300},   {TENSOR_F32, 4, 64, 576},   {TENSOR_F32, 5, 33, 257},
     {TENSOR_F32, 13, 48, 600},  {TENSOR_F32, 37, 80, 96},   {TENSOR_F32, 401, 17, 40},
@@ -18,13 +13,6 @@ static const struct gemm_case cases[] = {
     {TENSOR_Q6_K, 6, 64, 512},  {TENSOR_Q5_1, 4, 64, 64},
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
-
-static void pack(struct packed *w, const struct tensor *t)
-{
-    int n = (int)t->shape[0], k = (int)t->shape[1];
-    assert_int_equal(packed_alloc(w, packed_kind_for(t->type, 0), n, k, NULL), 0);
-    packed_fill(w, 0, t, 0, n);
-}
 
 /* ---- the contract, spelt out ---- */
 
@@ -45,12 +33,11 @@ static void model_gemm(const struct kernels *kernels, const float *x, size_t ldx
     free(row);
 }
 
-static void check_case(const struct gemm_case *c, const struct kernels *kernels)
+static void check_case(const struct product_case *c, const struct kernels *kernels)
 {
     size_t T = (size_t)c->T, N = (size_t)c->N, K = (size_t)c->K, ldx = K + 3, ldy = N + 5;
     struct tensor t = made_tensor(c->type, c->N, c->K, 3);
-    struct packed w;
-    pack(&w, &t);
+    struct packed w = packed_of(&t);
     float *x = normals(T * ldx, 1), *bias = normals(N, 2), *scratch = floats(gemm_scratch(&w));
     for (int mode = 0; mode < 4; mode++) {
         const float *b = mode & 1 ? bias : NULL;
@@ -86,8 +73,7 @@ static void test_rows_and_ranges(void **state)
     for (int i = 0; i < n_isa; i++)
         for (int type = 0; type < 3; type++) {
             struct tensor t = made_tensor(types[type], N, K, 8);
-            struct packed w;
-            pack(&w, &t);
+            struct packed w = packed_of(&t);
             float *x = normals(T * K, 1), *bias = normals(N, 2);
             float *all = floats(T * N), *got = floats(T * N), *scratch = floats(gemm_scratch(&w));
             list[i]->gemm(x, K, T, &w, 0, w.n_panels, bias, all, N, 0, scratch);
@@ -116,8 +102,7 @@ static void test_accuracy(void **state)
     const struct kernels *k = kernels_select(isa_best(), NULL);
     enum { T = 9, N = 32, K = 1536 };
     struct tensor t = made_tensor(TENSOR_F32, N, K, 5);
-    struct packed w;
-    pack(&w, &t);
+    struct packed w = packed_of(&t);
     const float *weights = t.data;
     float *x = normals(T * K, 6), *y = floats(T * N), *scratch = floats(gemm_scratch(&w));
     k->gemm(x, K, T, &w, 0, w.n_panels, NULL, y, N, 0, scratch);
@@ -139,8 +124,7 @@ static void test_swiglu(void **state)
     const enum tensor_type types[] = {TENSOR_F32, TENSOR_Q4_1};
     for (int type = 0; type < 2; type++) {
         struct tensor t = made_tensor(types[type], 32 * PAIRS, K, 8);
-        struct packed w;
-        pack(&w, &t);
+        struct packed w = packed_of(&t);
         float *x = normals(MOST * K, 1), *scratch = floats(gemm_scratch(&w));
         float *y = floats(MOST * 32 * PAIRS), *first = floats(MOST * 16 * PAIRS);
         for (int i = 0; i < MOST * K; i++) x[i] *= 0.1f;
@@ -195,8 +179,7 @@ static void test_bf16_denormals(void **state)
         weights[i] = ldexpf(weights[i], -56 - (int)siren_random_below(1, 1, (uint64_t)i, 10));
     for (int i = 0; i < T * K; i++)
         x[i] = ldexpf(x[i], -66 - (int)siren_random_below(1, 2, (uint64_t)i, i % 7 ? 10 : 70));
-    struct packed w;
-    pack(&w, &t);
+    struct packed w = packed_of(&t);
     float *y = floats(T * N), *scratch = floats(gemm_scratch(&w));
     for (int i = 0; i < n_modes; i++) {
         if (list[i]->compute != COMPUTE_BF16) continue;
@@ -249,8 +232,7 @@ static void test_bf16_rounding(void **state)
         memcpy(weights + i, &bits, sizeof bits);
         expected[i] = rounded(weights[i]) + 0.0f;
     }
-    struct packed w;
-    pack(&w, &t);
+    struct packed w = packed_of(&t);
     float *scratch = floats(gemm_scratch(&w));
     for (int i = 0; i < n_modes; i++) {
         if (list[i]->compute != COMPUTE_BF16) continue;
@@ -268,8 +250,7 @@ static void test_nothing_to_do(void **state)
 {
     const struct kernels *k = kernels_select(isa_best(), NULL);
     struct tensor t = made_tensor(TENSOR_F32, 16, 4, 1);
-    struct packed w;
-    pack(&w, &t);
+    struct packed w = packed_of(&t);
     float x[4] = {1, 2, 3, 4}, y[16], *scratch = floats(gemm_scratch(&w));
     for (int i = 0; i < 16; i++) y[i] = 7;
     k->gemm(x, 4, 0, &w, 0, 1, NULL, y, 16, 0, scratch);
