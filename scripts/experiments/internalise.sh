@@ -25,9 +25,11 @@ judge() { # NAME [OPTIONS…]
     once "$name-valid" eval films.siren -m stage1 --split valid:B -n 1000 --strategy "$strategy" \
         --compute "$compute" --name "$name" "$@"
 }
+rows="--teacher states.bin" # that adapters learn on
 align() { # NAME LOSS TARGETS SEED [OPTIONS…]
     local name=${teacher:+stage1-}$1
-    training "$name" align -m stage1 --teacher states.bin --loss "$2" --lora-targets "$3" --seed "$4" \
+    # shellcheck disable=SC2086  # options
+    training "$name" align -m stage1 $rows --loss "$2" --lora-targets "$3" --seed "$4" \
         --batch 16 --lr 1e-3 --eval-rows 150 --eval-every 63 --epochs 1 "${@:5}"
     judge "$name" --adapter "$name/adapter"
 }
@@ -52,8 +54,7 @@ align ha-linear-1 ha k,v 1 --layers linear
 # Beyond the table's budget: all linear layers and a second epoch, at a rate that falls.
 align ce-all-2 ce all 1 --epochs 2 --lr 5e-4 --schedule cosine --eval-rows 300
 # … and the users' last three rows, once each, chosen by the ranked probability score.
-training ce-last3 align -m stage1 --loss ce --split train:last3 --strategy "$strategy" --lora-targets all \
-    --seed 1 --batch 16 --epochs 1 --lr 5e-4 --schedule cosine --eval-rows 600 --eval-every 80 --choose-by rps
-judge ce-last3 --adapter ce-last3/adapter
+rows="--split train:last3 --strategy $strategy"
+align ce-last3 ce all 1 --lr 5e-4 --schedule cosine --eval-rows 600 --eval-every 80 --choose-by rps
 once habit-last3 baselines films.siren --split valid --fit-on train:last3
 "$siren" runs films.siren
