@@ -8,14 +8,15 @@
 #include <jansson.h>
 
 #include "fake_setup.h"
+#include "model/model.h"
 
 static struct siren_app app;
 
 /* ---- a model that writes one of some texts, a token at a time ---- */
 
 static const char *const *texts;
-static size_t n_texts, n_queries;
-static char queries[64][64]; /* the ends of the scored prompts */
+static size_t n_texts, n_queries, longest_query; /* in tokens, with the longest label */
+static char queries[64][64];                     /* the ends of the scored prompts */
 
 static int script(struct siren_lm *model, struct siren_generation *all, size_t n,
                   const struct siren_sampling *sampling, int batch,
@@ -28,6 +29,34 @@ static int script(struct siren_lm *model, struct siren_generation *all, size_t n
     return 0;
 }
 
+/* The same with a NUL for each '~', as a byte of a vocabulary may be one. */
+static int script_with_nul(struct siren_lm *model, struct siren_generation *all, size_t n,
+                           const struct siren_sampling *sampling, int batch,
+                           const struct siren_progress *progress, struct siren_error *err)
+{
+    int32_t tilde = -1, nul = -1;
+    for (int32_t id = 0; id < siren_tokenizer_size(model->tokenizer); id++) {
+        size_t length = 0;
+        const char *piece = siren_tokenizer_piece(model->tokenizer, id, &length);
+        if (length == 1 && *piece == '~') tilde = id;
+        if (length == 1 && *piece == 0) nul = id;
+    }
+    assert_true(tilde >= 0 && nul >= 0);
+    for (size_t i = 0; i < n; i++) { /* the script knows its own text in the prompt */
+        struct siren_tokens given = all[i].prompt;
+        int32_t *ids = malloc(given.n_ids * sizeof *ids);
+        for (size_t k = 0; k < given.n_ids; k++)
+            ids[k] = given.ids[k] == nul ? tilde : given.ids[k];
+        all[i].prompt.ids = ids;
+        script(model, &all[i], 1, sampling, batch, progress, err);
+        all[i].prompt = given;
+        free(ids);
+        for (size_t k = 0; k < all[i].n_ids; k++)
+            if (all[i].ids[k] == tilde) all[i].ids[k] = nul;
+    }
+    return 0;
+}
+
 static int score(struct siren_lm *model, struct siren_score *scores, size_t n,
                  const struct siren_progress *progress, struct siren_error *err)
 {
@@ -35,6 +64,9 @@ static int score(struct siren_lm *model, struct siren_score *scores, size_t n,
         const struct siren_tokens *p = &scores[i].prompt;
         size_t length, last = p->n_ids < 40 ? p->n_ids : 40;
         char *text;
+        for (size_t k = 0; k < scores[i].n_continuations; k++)
+            if (p->n_ids + scores[i].continuations[k].n_ids > longest_query)
+                longest_query = p->n_ids + scores[i].continuations[k].n_ids;
         MUST(siren_tokenizer_decode(model->tokenizer, p->ids + p->n_ids - last, last, 0, &text,
                                     &length, err));
         snprintf(queries[n_queries++ % 64], 64, "%s", length > 60 ? text + length - 60 : text);
@@ -43,7 +75,8 @@ static int score(struct siren_lm *model, struct siren_score *scores, size_t n,
     return fake_score(model, scores, n, progress, err);
 }
 
-static const struct siren_lm_calls calls = {score, script};
+static const struct siren_lm_calls calls = {score, script},
+                                   calls_with_nul = {score, script_with_nul};
 
 static void say(const char *const *list, size_t n)
 {
@@ -162,6 +195,58 @@ static void a_text_without_the_tag_gets_one(void **state)
     assert_true(ends_with(queries[0], "Hm.\n</think>\n<answer>"));
     assert_true(a.invalid && a.number == 3);
     siren_answer_clear(&a);
+}
+
+static void a_nul_in_a_text_is_a_space(void **state)
+{
+    static const char *const lines[] = {"So ~ good.\n</think>\n<answer>4</answer>"};
+    struct siren_predict_options plain = sampled(0), one = sampled(1);
+    struct siren_answer a, b;
+    lm.calls = &calls_with_nul;
+    say(lines, 1);
+    ask("i20", &plain, &a);
+    ask("i20", &one, &b);
+    assert_string_equal(a.text, "<think>\nSo   good.\n</think>\n<answer>4</answer>");
+    assert_string_equal(a.text, b.text);
+    assert_true(a.number == 4 && b.number == 4 && !b.unreadable);
+    assert_int_equal(b.n_labels, 5);
+    siren_answer_clear(&a);
+    siren_answer_clear(&b);
+    lm.calls = &calls;
+}
+
+/* A text stops where tag and labels would no longer fit the model's positions. */
+static void a_text_leaves_room_for_the_answer(void **state)
+{
+    static const char *const endless[] = {
+        "On and on and on and on and on and on and on and on and on and on and on and on"};
+    static struct siren_model model;
+    struct siren_predict_options plain = sampled(0), one = sampled(1);
+    struct siren_target t;
+    struct siren_answer a;
+    int closing_ids = 0;
+    say(endless, 1);
+    ask("i20", &plain, &a);
+    int n = a.tokens_in, whole = a.tokens_out;
+    siren_answer_clear(&a);
+    MUST(siren_app_target(&app, "u1", "i20", &t, ERR));
+    lm.model = &model;
+    for (int positions = n + 1; positions < n + 60; positions++) {
+        model.config.max_positions = positions;
+        longest_query = 0;
+        if (siren_predict(&app, &lm, &t, 1, &one, &a, NULL, ERR)) {
+            assert_non_null(strstr(must_error.message, "leaves no room"));
+            closing_ids = positions - n;
+            continue;
+        }
+        assert_true(longest_query <= (size_t)positions);
+        assert_int_equal(a.tokens_out,
+                         positions - n - closing_ids < whole ? positions - n - closing_ids : whole);
+        assert_true(a.invalid && a.n_labels == 5);
+        siren_answer_clear(&a);
+    }
+    lm.model = NULL;
+    assert_true(closing_ids > 1 && closing_ids < 40);
 }
 
 static void the_limit_holds_for_both_parts(void **state)
@@ -366,6 +451,8 @@ int main(void)
         cmocka_unit_test(the_labels_are_scored_behind_the_tag),
         cmocka_unit_test(a_token_across_the_tags_end_is_parted),
         cmocka_unit_test(a_text_without_the_tag_gets_one),
+        cmocka_unit_test(a_nul_in_a_text_is_a_space),
+        cmocka_unit_test(a_text_leaves_room_for_the_answer),
         cmocka_unit_test(the_limit_holds_for_both_parts),
         cmocka_unit_test(samples_are_averaged_and_counted),
         cmocka_unit_test(the_mean_is_of_distributions),

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 
 static const char opening[] = "<answer>", closing[] = "</answer>";
+static const char rest_of_thought[] = "\n</think>\n<answer>"; /* what a text without the tag gets */
 
 /* One text while it is written. */
 struct text {
@@ -33,10 +34,24 @@ struct writer {
     const struct rollout_options *options;
     const struct siren_progress *progress;
     struct text *texts;
-    size_t n; /* texts */
+    size_t n;         /* texts */
+    size_t positions; /* of a prompt and its text, so that labels fit behind it; 0: any number */
     int32_t stops[SIREN_MAX_STOPS];
     size_t n_stops;
 };
+
+/* A model may write a NUL, which would end the text: it counts as a space. */
+static void append_bytes(struct buf *b, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) buf_putc(b, bytes[i] ? bytes[i] : ' ');
+}
+
+static void append_piece(struct buf *b, const struct siren_tokenizer *tokenizer, int32_t id)
+{
+    size_t length = 0;
+    const char *piece = siren_tokenizer_piece(tokenizer, id, &length);
+    if (piece) append_bytes(b, piece, length);
+}
 
 /* ---- writing ---- */
 
@@ -46,11 +61,7 @@ static int is_ended(void *context, const int32_t *ids, size_t n)
     struct text *t = context;
     struct buf b = {0};
     int found;
-    for (size_t i = n > 12 ? n - 12 : 0; i < n; i++) {
-        size_t length = 0;
-        const char *piece = siren_tokenizer_piece(t->tokenizer, ids[i], &length);
-        if (piece) buf_append(&b, piece, length);
-    }
+    for (size_t i = n > 12 ? n - 12 : 0; i < n; i++) append_piece(&b, t->tokenizer, ids[i]);
     found = strstr(buf_text(&b), closing) != NULL;
     t->at_opening = !found && t->opens && strstr(buf_text(&b), opening) != NULL;
     buf_free(&b);
@@ -98,7 +109,9 @@ static int write_texts(struct writer *w, int go_on, struct siren_error *err)
         struct text *t = &w->texts[i];
         if (go_on && (!t->at_opening || t->out->n >= (size_t)o->sampling.max_tokens)) continue;
         t->opens = !go_on && o->readout;
-        t->limit = go_on ? o->sampling.max_tokens - (int)t->out->n : 0;
+        t->limit = go_on          ? o->sampling.max_tokens - (int)t->out->n
+                   : w->positions ? (int)(w->positions - t->n_prompt)
+                                  : 0;
         t->at_opening &= !go_on;
         g[n++] = (struct siren_generation){.prompt = {t->ids, t->n_prompt + t->out->n},
                                            .sequence = t->stream,
@@ -143,14 +156,13 @@ static int close_query(struct text *t, size_t n, const char *rest, struct siren_
 static int make_query(struct text *t, struct siren_error *err)
 {
     const int32_t *ids = t->ids + t->n_prompt;
-    size_t n = t->out->n - (size_t)t->out->ended, before = 0, length = 0;
+    size_t n = t->out->n - (size_t)t->out->ended, before = 0;
     struct buf b = {0};
     const char *end;
     int rc;
     for (size_t i = 0; i < n; i++) {
-        const char *piece = siren_tokenizer_piece(t->tokenizer, ids[i], &length);
         before = b.size;
-        if (piece) buf_append(&b, piece, length);
+        append_piece(&b, t->tokenizer, ids[i]);
     }
     if (buf_failed(&b)) return siren_fail_memory(err, "an answer", b.size);
     if (t->at_opening) {
@@ -167,7 +179,7 @@ static int make_query(struct text *t, struct siren_error *err)
         }
     } else {
         int thought = strstr(buf_text(&b), "</think>") != NULL;
-        rc = close_query(t, n, thought ? "\n<answer>" : "\n</think>\n<answer>", err);
+        rc = close_query(t, n, thought ? "\n<answer>" : rest_of_thought, err);
     }
     buf_free(&b);
     return rc;
@@ -203,7 +215,7 @@ static int read_text(const struct writer *w, struct text *t, struct siren_error 
                                     &text, &length, err);
     if (rc) return rc;
     buf_puts(&b, APP_THINK);
-    buf_puts(&b, text);
+    append_bytes(&b, text, length);
     free(text);
     r->text = buf_take(&b);
     if (!r->text) return siren_fail_memory(err, "an answer", length);
@@ -217,6 +229,33 @@ static int read_text(const struct writer *w, struct text *t, struct siren_error 
 }
 
 /* ---- all ---- */
+
+/* A text that fills the model's positions would leave none for the tag and the labels. */
+static int leave_room(struct writer *w, const struct rollout_prompt *prompts, size_t n,
+                      struct siren_error *err)
+{
+    const struct siren_readout *readout = w->options->readout;
+    size_t all, reserved = 0, label = 0;
+    int32_t *ids = NULL;
+    int rc;
+    if (!readout || !w->lm->model) return 0;
+    all = (size_t)siren_model_config(w->lm->model)->max_positions;
+    rc = siren_tokenizer_encode(w->lm->tokenizer, rest_of_thought, strlen(rest_of_thought),
+                                SIREN_ENCODE_NO_SPECIAL, &ids, &reserved, err);
+    free(ids);
+    for (int k = 0; k < readout->n; k++)
+        if (readout->tokens[k].n_ids > label) label = readout->tokens[k].n_ids;
+    reserved += label;
+    for (size_t i = 0; i < n && !rc; i++)
+        if (prompts[i].n_ids + reserved >= all)
+            rc = siren_fail(err, SIREN_EINVAL,
+                            "a prompt of %zu tokens leaves no room for reasoning: the model was "
+                            "made for %zu, and %zu are kept for the answer; expected a lower "
+                            "--prompt-limit",
+                            prompts[i].n_ids, all, reserved);
+    if (!rc) w->positions = all - reserved;
+    return rc;
+}
 
 static int begin(struct writer *w, const struct rollout_prompt *prompts, struct rollout *out,
                  struct siren_error *err)
@@ -263,7 +302,8 @@ static int write_window(struct siren_lm *lm, const struct siren_scale *scale,
                        .n = n * (size_t)options->samples};
     int held = options->readout && lm->session, rc;
     if (held) siren_session_hold(lm->session);
-    rc = begin(&w, prompts, out, err);
+    rc = leave_room(&w, prompts, n, err);
+    if (!rc) rc = begin(&w, prompts, out, err);
     if (!rc) rc = write_texts(&w, 0, err);
     if (!rc && options->readout) {
         rc = score_texts(&w, err);
