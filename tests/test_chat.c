@@ -128,7 +128,8 @@ static void a_template_of_ones_own(void **state)
     struct siren_message messages[] = {
         {"user", " {system}{user} "}, {"assistant", "b"}, {"user", "c\n"}};
     char *text;
-    assert_string_equal(siren_chat_name(chat), "Mine");
+    assert_memory_equal(siren_chat_name(chat), "Mine #", 6);
+    assert_int_equal(strlen(siren_chat_name(chat)), 6 + 16);
     assert_int_equal(siren_chat_render(chat, messages, 3, &text, NULL), 0);
     assert_string_equal(text,
                         "<s>[S]Be kind.[/S]\n[U] {system}{user} [/U]\\b</s>[U] c [/U]\\[A]\t");
@@ -137,6 +138,20 @@ static void a_template_of_ones_own(void **state)
     assert_string_equal(siren_chat_stops(chat)[1], "[U]");
     assert_null(siren_chat_stops(chat)[2]);
     siren_chat_free(chat);
+}
+
+/* Settings of runs hold the name: what was begun with one file does not go on with another. */
+static void names_tell_template_files_apart(void **state)
+{
+    struct siren_chat *a = from_text("user: {user}\nprompt: A\n"),
+                      *b = from_text("user: {user}\nprompt: B\n"),
+                      *c = from_text("user: {user}\nprompt: A\n");
+    assert_memory_equal(siren_chat_name(a), "template file #", 15);
+    assert_string_not_equal(siren_chat_name(a), siren_chat_name(b));
+    assert_string_equal(siren_chat_name(a), siren_chat_name(c));
+    siren_chat_free(a);
+    siren_chat_free(b);
+    siren_chat_free(c);
 }
 
 static void refused(const char *text, const char *named)
@@ -201,6 +216,7 @@ int main(void)
         cmocka_unit_test(smollm2_is_recognised),
         cmocka_unit_test(qwen3_is_recognised),
         cmocka_unit_test(a_template_of_ones_own),
+        cmocka_unit_test(names_tell_template_files_apart),
         cmocka_unit_test(files_that_are_refused),
         cmocka_unit_test(messages_that_are_refused),
         cmocka_unit_test(models_that_have_none),

@@ -11,7 +11,8 @@
 
 struct siren_chat {
     struct chat_template t;
-    char *owned; /* the texts of a template file; NULL: a family's, static */
+    char *owned;   /* the texts of a template file; NULL: a family's, static */
+    char name[96]; /* of a template file, with its text's hash: settings tell two apart */
 };
 
 struct siren_chat *chat_of(const struct chat_template *t)
@@ -328,6 +329,7 @@ int chat_from_file_text(struct siren_chat **out, const char *text, size_t size, 
                         struct siren_error *err)
 {
     struct siren_chat *chat = calloc(1, sizeof *chat);
+    char hex[33];
     *out = NULL;
     if (chat) chat->owned = alloc_string(text, size);
     if (!chat || !chat->owned) {
@@ -336,10 +338,13 @@ int chat_from_file_text(struct siren_chat **out, const char *text, size_t size, 
     }
     struct file_reader r = {.t = &chat->t, .name = name, .err = err};
     int code = 0;
-    chat->t.name = "a template file";
+    chat->t.name = "template file";
     if (memchr(text, 0, size) || utf8_valid_prefix(text, size) < size)
         code = siren_fail(err, SIREN_EFORMAT, "%s: expected UTF-8 text without NUL", name);
     if (!code) code = read_lines(&r, chat->owned);
+    chat_hash(hex, text, size);
+    snprintf(chat->name, sizeof chat->name, "%.60s #%.16s", chat->t.name, hex);
+    chat->t.name = chat->name;
     if (!code && (!chat->t.before[CHAT_USER] || !chat->t.prompt))
         code = siren_fail(err, SIREN_EFORMAT, "%s: the key \"%s\" is missing", name,
                           chat->t.prompt ? "user" : "prompt");
