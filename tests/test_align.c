@@ -22,7 +22,7 @@ enum { N_LABELS = 5, MOST = 512 };
 
 /* ---- teachers ---- */
 
-static void make_teacher(void)
+static void teach(struct siren_app *with, int fold, const char *path)
 {
     static const char *const texts[] = {
         "Good.\n</think>\n<answer>4</answer>", "Bad.\n</think>\n<answer>1</answer>",
@@ -31,11 +31,12 @@ static void make_teacher(void)
     struct teach_options o = {.rows = siren_eval_defaults()};
     struct teach_report report;
     o.rows.split = "train";
+    o.rows.fold = fold;
     o.rows.limit = 30;
     o.rows.predict.strategy.n_recent = 2;
     o.rows.predict.sampling.max_tokens = 60;
     tiny_lm_say(&lm, texts, sizeof texts / sizeof *texts);
-    MUST(app_teach(&app, &lm, &o, states_path, &report, NULL, ERR));
+    MUST(app_teach(with, &lm, &o, path, &report, NULL, ERR));
     lm.calls = engine;
     assert_in_range(report.n_valid, 10, 29);
 }
@@ -292,6 +293,32 @@ static void a_weighted_mean_by_hand(void **state)
             check_mean_by_hand((enum align_layers)layers, before_norm);
 }
 
+/* The file says which fold was in use; the rest of it has rows to choose by. */
+static void a_teacher_of_a_fold(void **state)
+{
+    struct siren_app with;
+    struct bench b;
+    char path[300], states[300];
+    snprintf(path, sizeof path, "%s", fixture_workspace("fold.siren", SIREN_PROTOCOL_FULL));
+    snprintf(states, sizeof states, "%s", scratch_path("fold.bin"));
+    MUST(siren_app_open(&with, path, SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_split_folds(&with.ratings, 5, 1, ERR));
+    MUST(siren_split_save(with.ws, &with.ratings, 1, "k-fold", "{}", ERR));
+    siren_app_close(&with);
+    MUST(siren_app_open(&with, path, SIREN_WORKSPACE_WRITE, ERR));
+    teach(&with, 2, states);
+    siren_app_close(&with);
+    MUST(siren_app_open(&with, path, SIREN_WORKSPACE_WRITE, ERR));
+    b = make("fold", states, "ha");
+    b.training.app = &with;
+    b.training.eval_split = "valid";
+    b.training.n_eval_rows = 4;
+    MUST(run(&b));
+    assert_true(isfinite(b.result.best));
+    assert_int_equal(with.ratings.current_fold, 2);
+    siren_app_close(&with);
+}
+
 static int stop_after_three(void *context, const char *what, uint64_t done, uint64_t total)
 {
     return ++*(int *)context > 40;
@@ -542,7 +569,7 @@ static int setup(void **state)
     if (tiny_setup(state)) return -1;
     snprintf(states_path, sizeof states_path, "%s", scratch_path("states.bin"));
     snprintf(own_path, sizeof own_path, "%s", scratch_path("own.bin"));
-    make_teacher();
+    teach(&app, -1, states_path);
     make_own_teacher();
     return 0;
 }
@@ -554,6 +581,7 @@ int main(void)
         cmocka_unit_test(it_learns),
         cmocka_unit_test(rows_and_weights),
         cmocka_unit_test(a_weighted_mean_by_hand),
+        cmocka_unit_test(a_teacher_of_a_fold),
         cmocka_unit_test(stopped_and_resumed),
         cmocka_unit_test(chosen_by_what_is_asked),
         cmocka_unit_test(words_are_read),

@@ -31,9 +31,9 @@ static struct siren_error err;
 struct world {
     float w[D], grad[D];
     struct siren_param param;
-    size_t bad_row; /* its loss (or, with bad_gradient, its gradient) is NaN */
-    int bad_gradient;
-    double shift; /* added to the metric for each step done, to make it worse */
+    size_t bad_row;             /* its loss (or, with bad_gradient, its gradient) is NaN */
+    int bad_gradient, says_bad; /* says_bad: the task itself refuses the row's loss */
+    double shift;               /* added to the metric for each step done, to make it worse */
     unsigned n_evaluated, n_begun, n_saved;
     unsigned fail_save; /* the save that cannot be made; 0: none */
     size_t seen[ROWS];  /* how often each row was in a batch */
@@ -66,6 +66,8 @@ static int gradient(void *context, size_t row, double coefficient, double *loss,
     struct world *world = context;
     double miss = error_of(world, row);
     *loss = miss * miss / 2;
+    if (row == world->bad_row && world->says_bad)
+        return siren_fail(e, SIREN_ENUMERIC, "the loss of token 2 is nan");
     if (row == world->bad_row && !world->bad_gradient) *loss = NAN;
     if (row == world->bad_row && world->bad_gradient) miss = NAN;
     for (int d = 0; d < D; d++) world->grad[d] += (float)(coefficient * miss * x_of(row, d));
@@ -361,16 +363,23 @@ static void test_repeats(void **state)
     assert_int_equal(r.steps, 20);
     assert_int_equal(world.n_begun, 10);
     for (unsigned i = 0; i < 10; i++) assert_int_equal(world.n_seen[i], 2 * i);
-    /* stopped in the middle of a batch: the batch is done once more */
+    /* Asked to stop in the middle of a batch: its updates are finished and kept, whatever the
+     * checkpoints' distance, and an evaluation waits for the batch's end, too. */
     o.folder = scratch_path("repeats stopped");
+    o.checkpoint_every = 3;
+    o.eval_every = 5;
     world_make(&again);
     task.context = &again;
     again.stop_after = 7;
     assert_int_equal(train_task(&again, &task, &o, &r), SIREN_ECANCEL);
+    assert_int_equal(r.steps, 8);
+    assert_int_equal(again.n_evaluated, 1); /* after step 6 */
     again.stop_after = 0;
     memset(again.w, 0x55, sizeof again.w);
     assert_int_equal(train_task(&again, &task, &o, &r), 0);
     assert_memory_equal(again.w, world.w, sizeof world.w);
+    assert_int_equal(again.n_begun, 10); /* none twice */
+    assert_int_equal(again.n_evaluated, 4);
 }
 
 /* ---- stopped, killed, resumed ---- */
@@ -542,7 +551,7 @@ static void *file_of(const char *folder, size_t *size)
     return data;
 }
 
-static void check_nan(const char *name, int bad_gradient, const char *what)
+static void check_nan(const char *name, int bad_gradient, int says_bad, const char *what)
 {
     static struct world world;
     struct trainer_result r;
@@ -555,6 +564,7 @@ static void check_nan(const char *name, int bad_gradient, const char *what)
     world.stop_after = 0;
     world.bad_row = 13;
     world.bad_gradient = bad_gradient;
+    world.says_bad = says_bad;
     assert_int_equal(train(&world, &o, &r), SIREN_ENUMERIC);
     assert_non_null(strstr(err.message, "user 13"));
     assert_non_null(strstr(err.message, what));
@@ -573,8 +583,9 @@ static void check_nan(const char *name, int bad_gradient, const char *what)
 
 static void test_nan(void **state)
 {
-    check_nan("nan loss", 0, "the loss is nan");
-    check_nan("nan gradient", 1, "gradient");
+    check_nan("nan loss", 0, 0, "the loss is nan");
+    check_nan("nan gradient", 1, 0, "gradient");
+    check_nan("nan token", 0, 1, "user 13: the loss of token 2 is nan");
 }
 
 /* ---- evaluation ---- */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "app/labels.h"
+#include "app/parts.h"
 #include "app/taught.h"
 #include "base/alloc.h"
 #include "model/model.h"
@@ -172,10 +173,7 @@ static int evaluate(void *context, double *metric, json_t *fields,
 static void describe(void *context, size_t item, char *text, size_t size)
 {
     const struct align *a = context;
-    const struct siren_app *app = a->training->app;
-    const struct siren_target *t = &a->examples.list[row_of(a, item)].target;
-    snprintf(text, size, "user %s, item %s", app->users.external[t->user],
-             app->items.item[t->item].external);
+    app_describe_target(a->training->app, &a->examples.list[row_of(a, item)].target, text, size);
 }
 
 /* ---- set-up ---- */
@@ -195,6 +193,7 @@ static int open_teacher(struct align *a, struct training *t, struct siren_error 
     t->given = a->taught.targets;
     t->n_given = a->taught.n;
     t->split = a->taught.split;
+    t->fold = a->taught.fold;
     t->predict = a->taught.predict;
     return 0;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "base/alloc.h"
 
 int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_t *n,
@@ -62,13 +63,12 @@ static int make_targets(struct baseline_job *job, struct siren_error *err)
 static int choose_split(struct baseline_job *job, struct siren_error *err)
 {
     const struct siren_baseline_options *o = job->options;
-    struct siren_ratings *r = &job->app->ratings;
     int rc = siren_label_parse(o->split ? o->split : "test", &job->label, err);
     if (rc) return rc;
     if (job->label != SIREN_LABEL_TEST && job->label != SIREN_LABEL_VALID)
         return siren_fail(err, SIREN_EINVAL, "baselines are judged on test or valid, not on \"%s\"",
                           o->split);
-    return o->fold < 0 ? 0 : siren_ratings_use_fold(r, o->fold, 0.1, o->seed, err);
+    return app_use_fold(job->app, o->fold, o->seed, err);
 }
 
 int baseline_open(struct baseline_job *job, struct siren_app *app,

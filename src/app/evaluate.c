@@ -119,10 +119,8 @@ int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *o
     *targets = NULL;
     *n = 0;
     if (rc) return rc;
-    if (o->fold >= 0 && r->current_fold != o->fold) {
-        rc = siren_ratings_use_fold(r, o->fold, 0, o->seed, err);
-        if (rc) return rc;
-    }
+    rc = app_use_fold(app, o->fold, o->seed, err);
+    if (rc) return rc;
     *targets = alloc_array(r->n + 1, sizeof **targets);
     if (!*targets) return siren_fail_memory(err, "the rows of a split", r->n * sizeof **targets);
     *n = collect(app, label, &part, *targets);

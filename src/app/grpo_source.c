@@ -245,8 +245,17 @@ void grpo_source_clear(struct grpo_source *s)
     *s = (struct grpo_source){0};
 }
 
+static void describe(void *context, size_t row, char *text, size_t size)
+{
+    const struct grpo_source *s = context;
+    app_describe_target(s->training->app, &s->rows->train[row], text, size);
+}
+
 struct policy_source grpo_source(struct grpo_source *s)
 {
-    return (struct policy_source){
-        .context = s, .n_rows = s->rows->n_train, .write = write_groups, .end = end};
+    return (struct policy_source){.context = s,
+                                  .n_rows = s->rows->n_train,
+                                  .write = write_groups,
+                                  .end = end,
+                                  .describe = describe};
 }

@@ -44,9 +44,8 @@ static int open_adapter(struct siren_lm *lm, const char *path, struct siren_erro
 static int open_parts(struct siren_lm *lm, const char *path, const struct siren_lm_options *options,
                       struct siren_pool *pool, struct siren_error *err)
 {
-    struct siren_model_options model_options = {.expand = options->expand,
-                                                .compute = options->compute,
-                                                .trainable = options->trainable};
+    struct siren_model_options model_options = {
+        .expand = options->expand, .compute = options->compute, .trainable = options->trainable};
     struct siren_engine_options engine_options = {.isa = options->isa, .compute = options->compute};
     struct siren_session_options session_options = {.cache_bytes = options->cache_bytes};
     int rc = siren_model_identity(path, lm->identity, err);

@@ -102,6 +102,19 @@ json_t *app_options_json(const struct siren_predict_options *o)
     return j;
 }
 
+void app_describe_target(const struct siren_app *app, const struct siren_target *target, char *text,
+                         size_t size)
+{
+    snprintf(text, size, "user %s, item %s", app->users.external[target->user],
+             app->items.item[target->item].external);
+}
+
+int app_use_fold(struct siren_app *app, int fold, uint64_t seed, struct siren_error *err)
+{
+    if (fold < 0 || app->ratings.current_fold == fold) return 0;
+    return siren_ratings_use_fold(&app->ratings, fold, 0.1, seed, err);
+}
+
 void app_data_hash(const struct siren_app *app, char text[17])
 {
     const struct siren_ratings *r = &app->ratings;

@@ -26,6 +26,10 @@ int app_reason(struct siren_app *app, struct siren_lm *lm, const struct siren_ta
 /* The random stream of a target's texts: of the target, not of its place in a batch. */
 uint64_t app_stream(const struct siren_target *target);
 
+/* "user 5, item 7": a row in a message. */
+void app_describe_target(const struct siren_app *app, const struct siren_target *target, char *text,
+                         size_t size);
+
 /* Progress of a part: `done` of the inner call is spread over [from, from + n) of `total`. */
 struct app_part {
     const struct siren_progress *outer;
@@ -43,6 +47,9 @@ json_t *app_lm_json(const struct siren_lm *lm);
  * or "bf16 on AMX", whose sums have an order of their own, and "numerics", the contract's number.
  * What was begun under one goes on under the same. */
 void app_numerics_json(json_t *object, const struct siren_engine *engine);
+/* The workspace's fold as test set, with a tenth of the rest, drawn with the seed, as valid;
+ * nothing where fold is below 0, or in use. */
+int app_use_fold(struct siren_app *app, int fold, uint64_t seed, struct siren_error *err);
 /* The options as a JSON object: all that determines an answer, besides model and data. */
 json_t *app_options_json(const struct siren_predict_options *options);
 /* A hash of what the answers depend on in the workspace: ratings, items, topics. */

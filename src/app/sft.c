@@ -119,10 +119,7 @@ static int ao_evaluate(void *context, double *metric, json_t *fields,
 static void describe(void *context, size_t item, char *text, size_t size)
 {
     const struct sft *s = context;
-    const struct siren_app *app = s->training->app;
-    const struct siren_target *t = &example_of(s, item)->target;
-    snprintf(text, size, "user %s, item %s", app->users.external[t->user],
-             app->items.item[t->item].external);
+    app_describe_target(s->training->app, &example_of(s, item)->target, text, size);
 }
 
 static int make_examples(struct sft *s, struct siren_error *err)

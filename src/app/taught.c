@@ -84,11 +84,15 @@ static int read_options(const json_t *p, const char *path, struct siren_predict_
     return 0;
 }
 
-static int read_description(struct taught *t, const struct siren_app *app,
-                            const struct siren_lm *lm, const char *path, struct siren_error *err)
+static int read_description(struct taught *t, struct siren_app *app, const struct siren_lm *lm,
+                            const char *path, struct siren_error *err)
 {
     json_t *d = json_loads(siren_teacher_json(t->teacher), 0, NULL);
-    int rc = check_description(d, app, lm, path, err);
+    const json_t *fold = json_object_get(d, "fold");
+    t->fold = fold ? int_of(d, "fold") : -1;
+    int rc =
+        app_use_fold(app, t->fold, (uint64_t)json_integer_value(json_object_get(d, "seed")), err);
+    if (!rc) rc = check_description(d, app, lm, path, err);
     if (!rc) rc = check_shape(siren_teacher_shape(t->teacher), app, lm, path, err);
     if (!rc) rc = read_options(json_object_get(d, "predict"), path, &t->predict, err);
     snprintf(t->name, sizeof t->name, "%.250s%s%.250s", text_of(d, "model"),
@@ -141,7 +145,7 @@ static int choose_rows(struct taught *t, const struct siren_app *app, const char
     return 0;
 }
 
-int taught_open(struct taught *out, const struct siren_app *app, const struct siren_lm *lm,
+int taught_open(struct taught *out, struct siren_app *app, const struct siren_lm *lm,
                 const char *path, const struct siren_teacher_filter *filter,
                 struct siren_error *err)
 {

@@ -11,6 +11,7 @@ struct taught {
     char name[SIREN_LM_NAME]; /* the teacher's, as siren_lm_name() gives it */
     int is_student;           /* its model and adapter are lm's, whatever the files are called */
     char split[32];           /* where its rows are from */
+    int fold;                 /* the fold that was in use, and is now; -1: none */
     struct siren_predict_options predict; /* its prompts, answer only */
     size_t n;                             /* rows that the filter leaves */
     size_t *rows;                         /* (n) their numbers in the file, ascending */
@@ -19,7 +20,7 @@ struct taught {
 };
 /* SIREN_EINVAL: states of other data, another chat template, or of a model of another shape than
  * lm's; a row that the workspace does not have.  SIREN_ENOTFOUND: the filter leaves none. */
-int taught_open(struct taught *out, const struct siren_app *app, const struct siren_lm *lm,
+int taught_open(struct taught *out, struct siren_app *app, const struct siren_lm *lm,
                 const char *path, const struct siren_teacher_filter *filter,
                 struct siren_error *err);
 /* Keep n of the rows, drawn with the seed, in their order; 0, or no fewer than there are: all. */

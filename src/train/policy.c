@@ -436,8 +436,13 @@ static void end(void *context, const struct trainer_batch *batch, json_t *line)
 
 static void describe(void *context, size_t item, char *text, size_t size)
 {
-    const struct item *i = &((struct policy *)context)->items[item];
-    snprintf(text, size, "row %zu, text %zu", i->group->row, (size_t)(i->text - i->group->texts));
+    const struct policy *p = context;
+    const struct item *i = &p->items[item];
+    size_t n;
+    snprintf(text, size, "row %zu", i->group->row);
+    if (p->source->describe) p->source->describe(p->source->context, i->group->row, text, size);
+    n = strlen(text);
+    snprintf(text + n, size - n, ", text %zu", (size_t)(i->text - i->group->texts));
 }
 
 /* ---- all ---- */

@@ -65,6 +65,8 @@ struct policy_source {
     /* [optional] After write() calls of a step and before the next step: the prompts are not needed
      * any more.  Fields of one's own for the step's line of the log. */
     void (*end)(void *context, const struct policy_figures *figures, json_t *line);
+    /* [optional] Which row this is, for messages: "user 5, item 7". */
+    void (*describe)(void *context, size_t row, char *text, size_t size);
 };
 
 /* ---- options ---- */

@@ -131,9 +131,16 @@ static int inner_update(void *context, const char *what, uint64_t done, uint64_t
            (t->cancel && *t->cancel);
 }
 
+/* Between two batches only: what begin() made of a batch is not in a checkpoint. */
+static int may_save(const struct trainer *t)
+{
+    return t->state.step % t->options->repeats == 0 || t->state.step == t->total_steps;
+}
+
+/* Asked to stop, and at a place from which a checkpoint goes on: a batch's updates are finished. */
 static int stopped(struct trainer *t)
 {
-    return siren_progress_update(&t->inner, "rows", 0, 0);
+    return siren_progress_update(&t->inner, "rows", 0, 0) && may_save(t);
 }
 
 static int fail_stopped(const struct trainer *t, struct siren_error *err)
@@ -293,8 +300,8 @@ static int accumulate(struct trainer *t, const size_t *items, const double *coef
         to = passes_cut(&t->passes, from);
         if (n == t->batch.n_items) t->part = (double)from / (double)n;
         if (stopped(t)) return fail_stopped(t, err);
-        rc = passes_run(&t->passes, from, to, t->state.step << 20 | pass++, t->losses, t->cancel,
-                        err);
+        rc = passes_run(&t->passes, from, to, t->state.step << 20 | pass++, t->losses,
+                        may_save(t) ? t->cancel : NULL, err);
     }
     return rc;
 }
@@ -389,10 +396,10 @@ static int step(struct trainer *t, struct siren_error *err)
 
 static int due(const struct trainer *t)
 {
-    uint64_t s = t->state.step;
-    if (!t->task->evaluate || t->state.evaluated == (int64_t)s) return 0;
+    uint64_t s = t->state.step, last = t->state.evaluated > 0 ? (uint64_t)t->state.evaluated : 0;
+    if (!t->task->evaluate || t->state.evaluated == (int64_t)s || !may_save(t)) return 0;
     if (s == 0) return t->options->eval_first;
-    return s == t->total_steps || s % t->eval_every == 0;
+    return s == t->total_steps || s / t->eval_every > last / t->eval_every;
 }
 
 static int log_evaluation(struct trainer *t, json_t *fields, double metric, int best,
@@ -448,18 +455,12 @@ static int save(struct trainer *t, struct siren_error *err)
     return rc;
 }
 
-/* Between two batches only: what begin() made of a batch is not in a checkpoint. */
-static int may_save(const struct trainer *t)
-{
-    return t->state.step % t->options->repeats == 0 || t->state.step == t->total_steps;
-}
-
 static int save_if_due(struct trainer *t, struct siren_error *err)
 {
     const struct trainer_options *o = t->options;
-    uint64_t s = t->state.step;
+    uint64_t since = t->state.step - (t->folder.saved ? t->folder.saved_step : 0);
     if (!may_save(t) || !t->changed) return 0;
-    if ((o->checkpoint_every && s % o->checkpoint_every == 0) ||
+    if ((o->checkpoint_every && since >= o->checkpoint_every) ||
         (o->checkpoint_seconds > 0 && now() - t->saved >= o->checkpoint_seconds))
         return save(t, err);
     return 0;

@@ -163,14 +163,17 @@ void trainer_place(const struct trainer_item *item, size_t k, size_t position, i
     *token = position - p->nodes[node].start;
 }
 
-static int check_loss(const struct passes *p, const struct trainer_item *item, double loss,
+/* What is not finite, by the task's own word (rc), or in its loss, is that of this item. */
+static int check_loss(const struct passes *p, const struct trainer_item *item, int rc, double loss,
                       struct siren_error *err)
 {
     char text[200];
-    if (isfinite(loss)) return 0;
+    if (rc && rc != SIREN_ENUMERIC) return rc;
+    if (!rc && isfinite(loss)) return 0;
     snprintf(text, sizeof text, "row %zu", item->item);
     if (p->task->describe) p->task->describe(p->task->context, item->item, text, sizeof text);
-    return siren_fail(err, SIREN_ENUMERIC, "%s: the loss is %f", text, loss);
+    return rc ? siren_fail_prefix(err, rc, "%s", text)
+              : siren_fail(err, SIREN_ENUMERIC, "%s: the loss is %f", text, loss);
 }
 
 static int forward(struct passes *p, size_t from, size_t to, const volatile int *cancel,
@@ -201,7 +204,7 @@ static int run_forest(struct passes *p, size_t from, size_t to, double *losses,
         struct trainer_item *item = &p->items[i];
         double *loss = &losses[item->position];
         rc = p->task->read(p->task->context, item->item, p->forest, item->coefficient, loss, err);
-        if (!rc) rc = check_loss(p, item, *loss, err);
+        rc = check_loss(p, item, rc, *loss, err);
     }
     if (!rc && !p->only_losses && siren_forest_backward(p->forest, cancel))
         rc = siren_fail(err, SIREN_ECANCEL, "stopped in a pass");
@@ -221,7 +224,7 @@ int passes_run(struct passes *p, size_t from, size_t to, uint64_t number, double
         struct trainer_item *item = &p->items[i];
         double *loss = &losses[item->position];
         rc = p->task->gradient(p->task->context, item->item, item->coefficient, loss, err);
-        if (!rc) rc = check_loss(p, item, *loss, err);
+        rc = check_loss(p, item, rc, *loss, err);
     }
     return rc;
 }
