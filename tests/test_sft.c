@@ -654,6 +654,28 @@ static void test_command_stopped(void **state)
     expect_output("of 4,000 steps in");
 }
 
+/* An adapter that is gone on with has its own dropout, unless another is asked for. */
+static void test_dropout_of_a_given_adapter(void **state)
+{
+    static const char *const asked[] = {"--dropout 0.25", "", "--dropout 0", "--dropout 0.5"};
+    static const double expected[] = {0.25, 0.25, 0, 0.5};
+    char given[200], arguments[4096], path[400];
+    snprintf(given, sizeof given, "%s", scratch_path("given"));
+    for (int i = 0; i < 4; i++) {
+        char out[220], more[500];
+        snprintf(out, sizeof out, "%s-%d", given, i);
+        snprintf(more, sizeof more, "--max-steps 1 %s%s%s %s", i ? "--adapter '" : "",
+                 i ? given : "", i ? "-0/adapter'" : "", asked[i]);
+        snprintf(arguments, sizeof arguments, TRAIN, the_workspace(), tiny_model("model"),
+                 the_template(), out, more);
+        if (run_program("", arguments, NULL)) fail_msg("%s", program_output);
+        snprintf(path, sizeof path, "%s/adapter/adapter_config.json", out);
+        json_t *config = json_load_file(path, 0, NULL);
+        assert_true(json_number_value(json_object_get(config, "lora_dropout")) == expected[i]);
+        json_decref(config);
+    }
+}
+
 static void test_command_mistakes(void **state)
 {
     assert_int_equal(siren(TRAIN, "--lora-targets q,x"), 2);
@@ -662,6 +684,10 @@ static void test_command_mistakes(void **state)
     assert_int_equal(siren(TRAIN, "--response essay"), 2);
     assert_int_equal(siren(TRAIN, "--weights all --adapter here"), 2);
     expect_output("merge the adapter first");
+    assert_int_equal(siren(TRAIN, "--weights all --lora-plus 4"), 2);
+    expect_output("--lora-plus is of a LoRA adapter");
+    assert_int_equal(siren(TRAIN, "--adapter here --rank 32"), 2);
+    expect_output("--rank is of a new adapter");
     assert_int_equal(siren(TRAIN, "--batch 0"), 2);
     assert_int_equal(siren(TRAIN, "--dropout 1"), 2);
     assert_int_equal(siren(TRAIN, "--lr=-1"), 2);
@@ -695,6 +721,7 @@ int main(void)
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_command),
         cmocka_unit_test(test_command_stopped),
+        cmocka_unit_test(test_dropout_of_a_given_adapter),
         cmocka_unit_test(test_command_mistakes),
     };
     return cmocka_run_group_tests(tests, set_up, scratch_delete);

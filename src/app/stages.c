@@ -160,7 +160,6 @@ static int warm_start(const struct chain *c, struct siren_error *err)
     int rc = open_lm(c, &lm, c->options->model, NULL, err);
     if (rc) return rc;
     struct training t = training_of(c, &c->options->warm, &lm, "sft", AT_WARM);
-    t.loop.dropout = t.lora.dropout > 0;
     rc = judge_base(c, &t, err);
     t.predict.mode = SIREN_COT;
     if (!rc) rc = sft_train(&t, &o, &result, &c->inner, c->cancel, err);
@@ -247,7 +246,6 @@ static int align(const struct chain *c, struct siren_error *err)
     int rc = open_lm(c, &lm, c->paths[AT_MODEL], NULL, err);
     if (rc) return rc;
     struct training t = training_of(c, &c->options->answer, &lm, "align", AT_ANSWER);
-    t.loop.dropout = t.lora.dropout > 0;
     t.n_rows = 0;
     rc = align_train(&t, &o, &result, &c->inner, c->cancel, err);
     siren_lm_close(&lm);

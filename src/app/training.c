@@ -9,6 +9,7 @@
 #include "app/parts.h"
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "model/adapter.h"
 #include "siren/export.h"
 
 struct training training_defaults(void)
@@ -110,10 +111,19 @@ int training_adapter(const struct training *t, struct siren_adapter **out, struc
     struct siren_adapter_config config = t->lora;
     *out = NULL;
     if (t->full) return 0;
-    if (t->start) return siren_adapter_load(out, t->start, t->lm->model, err);
+    if (t->start) {
+        int rc = siren_adapter_load(out, t->start, t->lm->model, err);
+        if (!rc && config.dropout >= 0) (*out)->config.dropout = config.dropout;
+        return rc;
+    }
     config.seed = t->loop.seed;
     config.last_layer = last_layer(t);
     return siren_adapter_create(out, t->lm->model, &config, err);
+}
+
+static json_t *shown(float share)
+{
+    return json_real(rint((double)share * 1e6) / 1e6);
 }
 
 static json_t *adapter_json(const struct training *t)
@@ -122,6 +132,7 @@ static json_t *adapter_json(const struct training *t)
     json_t *j = json_object(), *targets = json_array();
     if (*t->lm->adapter_identity) {
         json_object_set_new(j, "start", json_string(t->lm->adapter_identity));
+        if (c->dropout >= 0) json_object_set_new(j, "dropout", shown(c->dropout));
         json_decref(targets);
         return j;
     }
@@ -132,7 +143,7 @@ static json_t *adapter_json(const struct training *t)
     json_object_set_new(j, "targets", targets);
     json_object_set_new(j, "r", json_integer(c->r));
     json_object_set_new(j, "alpha", json_real((double)c->alpha));
-    json_object_set_new(j, "dropout", json_real(rint((double)c->dropout * 1e6) / 1e6));
+    json_object_set_new(j, "dropout", shown(c->dropout));
     json_object_set_new(j, "rslora", json_boolean(c->rslora));
     json_object_set_new(j, "layers", json_pack("[i,i]", c->first_layer, last_layer(t)));
     return j;

@@ -30,7 +30,9 @@ struct training {
     const char *kind;           /* "sft", "align", "grpo": of the run in the workspace */
     const char *name, *command; /* of the run; NULL */
     struct trainer_options loop;
-    struct siren_adapter_config lora; /* of a new adapter; seed: the loop's */
+    /* Of a new adapter; seed: the loop's.  With `start` only dropout is looked at: below 0, the
+     * adapter's own. */
+    struct siren_adapter_config lora;
     /* All weights are trained instead of an adapter: t->lm was opened with SIREN_TRAIN_ALL.  What
      * is best on valid is the model folder/model. */
     int full;

@@ -62,6 +62,27 @@ static void read_loop(const struct cli *cli, struct trainer_options *o)
     o->checkpoint_every = (uint64_t)cli_int(cli, "checkpoint-every");
 }
 
+/* What says how a new adapter is made says nothing where there is none. */
+static int check_adapter_options(struct cli *cli, const struct training *t)
+{
+    static const char *const names[] = {"lora-targets", "rank",    "alpha",
+                                        "rslora",       "dropout", "lora-plus"};
+    const size_t of_new = 4, n = sizeof names / sizeof *names; /* the first four */
+    if (t->full && t->start)
+        return cli_usage(cli, "--weights all goes on from a model: merge the adapter first (siren "
+                              "model export --adapter)");
+    for (size_t i = 0; i < n; i++) {
+        if (!cli_given(cli, names[i])) continue;
+        if (t->full)
+            return cli_usage(cli, "--%s is of a LoRA adapter, and --weights all trains none",
+                             names[i]);
+        if (t->start && i < of_new)
+            return cli_usage(cli, "--%s is of a new adapter: that of --adapter has its own",
+                             names[i]);
+    }
+    return 0;
+}
+
 static int read_options(struct cli *cli, struct training *t)
 {
     const char *judged = cli_string(cli, "eval-split");
@@ -69,13 +90,11 @@ static int read_options(struct cli *cli, struct training *t)
     read_loop(cli, &t->loop);
     t->lora.r = (int)cli_int(cli, "rank");
     t->lora.alpha = (float)cli_float(cli, "alpha");
-    t->lora.dropout = (float)cli_float(cli, "dropout");
+    t->lora.dropout =
+        t->start && !cli_given(cli, "dropout") ? -1 : (float)cli_float(cli, "dropout");
     t->lora.rslora = cli_flag(cli, "rslora");
-    t->loop.dropout = t->lora.dropout > 0 || t->start;
     t->full = !strcmp(cli_string(cli, "weights"), "all");
-    if (t->full && t->start)
-        return cli_usage(cli, "--weights all goes on from a model: merge the adapter first (siren "
-                              "model export --adapter)");
+    if (!rc) rc = check_adapter_options(cli, t);
     t->name = cli_string(cli, "name");
     if (cli_string(cli, "split")) t->split = cli_string(cli, "split");
     t->fold = (int)cli_int(cli, "fold");

@@ -42,8 +42,9 @@
         OPTION_FLOAT("lora-plus", "X", "1", 1e-6, 1e6,                                             \
                      "rate of an adapter's B beside that of its A (LoRA+: 4 to 16)"),              \
         OPTION_FLAG("rslora", "a new adapter's scale is alpha / sqrt(rank)"),                      \
-        OPTION_FLOAT("dropout", "P", dropout_, 0, 0.99,                                            \
-                     "share of the adapter's inputs left out in training"),                        \
+        OPTION_FLOAT(                                                                              \
+            "dropout", "P", dropout_, 0, 0.99,                                                     \
+            "share of the adapter's inputs left out in training (--adapter: as it says)"),         \
         OPTION_FLOAT("epochs", "N", epochs_, 0, 1e6, "times that each row is seen"),               \
         OPTION_INT("max-steps", "N", "0", 0, 1e12,                                                 \
                    "at most so many steps; 0: as the epochs give"),                                \
