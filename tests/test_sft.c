@@ -441,7 +441,7 @@ static void test_best_and_last(void **state)
 {
     static struct bench b;
     bench_open(&b, "best and last", SIREN_AO, 2);
-    b.training.loop.lr = 0.3;
+    b.training.loop.lr = 3;
     MUST(bench_run(&b, 1000));
     json_t *log = trainer_read_log(b.folder, ERR);
     json_t *valid = json_object_get(json_array_get(log, json_array_size(log) - 1), "valid");

@@ -64,7 +64,6 @@ struct stages_options stages_defaults(void)
     o.reason.loop.epochs = 2;
     o.reason.loop.lr = 5e-5;
     o.reason.loop.adamw.weight_decay = 0;
-    o.reason.loop.pass_tokens = 2048; /* a prompt and its eight answers */
     return o;
 }
 

@@ -95,7 +95,7 @@ static const struct cli_option options[] = {
                  "up P"),
     OPTION_INT("top-k", "K", "0", 0, 1e6, "sample from the K most probable tokens; 0: all"),
     OPTION_INT("max-tokens", "N", "512", 1, 1e6, "longest text"),
-    TRAINING_OPTIONS("2", "32", "5e-5", "0", "0", "2048"),
+    TRAINING_OPTIONS("2", "32", "5e-5", "0", "0", "1024"),
     PROMPT_OPTIONS,
     {0}};
 

@@ -57,7 +57,8 @@
         OPTION_FLOAT("weight-decay", "W", decay_, 0, 1000, "AdamW's weight decay"),                \
         OPTION_FLOAT("clip", "NORM", "1", 0, 1e9, "largest norm of a step's gradient; 0: any"),    \
         OPTION_INT("pass-tokens", "N", pass_tokens_, 1, 1e9,                                       \
-                   "most tokens a pass, shared ones once: a batch is cut into such passes"),       \
+                   "tokens a pass, shared ones once; more where that spares more, as for a "       \
+                   "prompt with its answers"),                                                     \
         OPTION_INT("memory", "MIB", "768", 0, 1e9,                                                 \
                    "for a pass's activations; layers beyond it are computed twice; 0: any")
 

@@ -152,9 +152,10 @@ struct trainer_options {
     int64_t warmup;                    /* steps; -1: min(100, 10 % of all steps) (SPEC 7.3) */
     struct siren_adamw_options adamw;  /* weight decay 0.05 */
     double clip;                       /* largest gradient norm, 1; 0: none */
-    size_t pass_tokens;        /* most tokens a pass, shared ones once; an item beyond it gets a
-                                  pass of its own; 1,024.  A batch is cut where that costs the
-                                  fewest tokens in all */
+    size_t pass_tokens;        /* tokens a pass, shared ones once; 1,024: what memory_bytes holds
+                                  of a model of 135 M.  A batch is cut where that costs least, and
+                                  a pass has more, up to eight times as many, where it spares more
+                                  shared tokens than half of those beyond */
     size_t memory_bytes;       /* siren_training.memory_bytes; 768 MiB */
     int dropout;               /* 1: siren_training.dropout */
     uint64_t eval_every;       /* steps between evaluations; 0: once an epoch */

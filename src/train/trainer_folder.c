@@ -35,6 +35,8 @@ static json_t *options_json(const struct trainer_task *task, const struct traine
     json_object_set_new(j, "weight_decay", json_real(o->adamw.weight_decay));
     json_object_set_new(j, "clip", json_real(o->clip));
     json_object_set_new(j, "pass_tokens", json_integer((json_int_t)o->pass_tokens));
+    json_object_set_new(j, "pass_tokens_most",
+                        json_integer((json_int_t)trainer_pass_most(o->pass_tokens)));
     json_object_set_new(j, "cuts", json_string("fewest tokens")); /* passes_fill(): bits */
     json_object_set_new(j, "dropout", json_boolean(o->dropout));
     json_object_set_new(j, "eval_every", json_integer((json_int_t)o->eval_every));

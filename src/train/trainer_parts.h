@@ -52,6 +52,11 @@ void passes_free(struct passes *p);
  * (n) task's numbers, coefficients: (n). */
 int passes_fill(struct passes *p, const size_t *ids, const double *coefficients, size_t n,
                 struct siren_error *err);
+/* The most tokens of a pass that holds several items. */
+static inline size_t trainer_pass_most(size_t pass_tokens)
+{
+    return 8 * pass_tokens;
+}
 /* The items from `from`, where a pass begins, that make the next pass: returns its end. */
 size_t passes_cut(const struct passes *p, size_t from);
 /* Forward and, unless only_losses, backward of items [from, to): losses[position] is set, gradients

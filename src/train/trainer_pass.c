@@ -61,13 +61,24 @@ static size_t new_tokens(const struct passes *p, const struct trainer_item *item
     return n;
 }
 
+/* What a pass costs, in tokens: those beyond pass_tokens half as much again, for they bring about
+ * that a part of the layers, (tokens − pass_tokens) / tokens, is computed a second time to keep to
+ * the memory, and a forward pass is half of forward and backward (a third where all weights are
+ * trained).  No gradients, no memory: nothing twice. */
+static size_t cost_of(const struct passes *p, size_t tokens)
+{
+    size_t over = tokens > p->pass_tokens && !p->only_losses ? tokens - p->pass_tokens : 0;
+    return tokens + over / 2;
+}
+
 /* Where passes end.  What items share is computed once more behind each cut, so the cuts are those
- * with the fewest tokens in all: cost(i) = min over ends e of tokens(i, e) + cost(e), from the last
- * item on.  Of equals the longest pass.  A group of answers that fits into a pass is so not torn.
- */
+ * that cost least in all: cost(i) = min over ends e of the pass's + cost(e), from the last item on.
+ * Of equals the longest pass.  A group of answers is so torn only where its prompt costs less than
+ * the layers that one pass of it would compute twice. */
 static int plan_cuts(struct passes *p, struct siren_error *err)
 {
-    size_t n = p->n_items;
+    size_t n = p->n_items,
+           most = p->only_losses ? p->pass_tokens : trainer_pass_most(p->pass_tokens);
     uint64_t *cost = alloc_zeroed(n + 1, sizeof *cost);
     if (!cost) return siren_fail_memory(err, "the passes of a batch", n * sizeof *cost);
     for (size_t i = n; i-- > 0;) {
@@ -75,9 +86,9 @@ static int plan_cuts(struct passes *p, struct siren_error *err)
         p->items[i].end = i;
         for (size_t e = i; e < n; e++) {
             tokens += new_tokens(p, &p->items[e], e > i ? &p->items[e - 1] : NULL);
-            if (e > i && tokens > p->pass_tokens) break;
-            if (e > i && tokens + cost[e + 1] > cost[i]) continue;
-            cost[i] = tokens + cost[e + 1];
+            if (e > i && tokens > most) break;
+            if (e > i && cost_of(p, tokens) + cost[e + 1] > cost[i]) continue;
+            cost[i] = cost_of(p, tokens) + cost[e + 1];
             p->items[i].end = e + 1;
         }
     }
