@@ -319,9 +319,9 @@ static void a_teacher_of_a_fold(void **state)
     siren_app_close(&with);
 }
 
-static int stop_after_three(void *context, const char *what, uint64_t done, uint64_t total)
+static int stop_after_a_while(void *context, const char *what, uint64_t done, uint64_t total)
 {
-    return ++*(int *)context > 40;
+    return ++*(int *)context > 15;
 }
 
 static void *bytes_of(const struct bench *b, size_t *size)
@@ -335,7 +335,7 @@ static void *bytes_of(const struct bench *b, size_t *size)
 static void stopped_and_resumed(void **state)
 {
     struct bench a = make("whole", states_path, "ha+ce"), b = make("parts", states_path, "ha+ce");
-    struct siren_progress progress = {stop_after_three, NULL};
+    struct siren_progress progress = {stop_after_a_while, NULL};
     size_t n, m;
     int calls = 0, rc = SIREN_ECANCEL;
     void *x, *y;

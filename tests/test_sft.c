@@ -534,8 +534,11 @@ static void test_refused(void **state)
     b.training.split = "train";
     b.training.eval_split = "test";
     refused(&b, "to be reported on only");
-    b.training.eval_split = "train";
+    b.training.eval_split = "train:last";
+    refused(&b, "rows to choose by are those of valid");
+    b.training.split = b.training.eval_split = "valid:A";
     refused(&b, "share rows");
+    b.training.split = "train";
     b.training.eval_split = "valid:C";
     refused(&b, "A or B");
     b.training.eval_split = "valid";

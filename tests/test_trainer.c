@@ -573,6 +573,9 @@ static void check_nan(const char *name, int bad_gradient, int says_bad, const ch
     assert_true(r.steps >= 7 && r.steps < 18);
     assert_non_null(strstr(err.message, step));
     assert_non_null(strstr(err.message, "the last good checkpoint is that of step"));
+    char curve[320];
+    snprintf(curve, sizeof curve, "%s/curve.svg", o.folder);
+    assert_int_equal(access(curve, R_OK), 0); /* of what came before */
     after = file_of(o.folder, &size_after);
     if (r.steps < 9) assert_true(size == size_after && !memcmp(good, after, size));
     free(good);

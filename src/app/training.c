@@ -52,6 +52,17 @@ static int targets_of(const struct training *t, const char *split, size_t limit,
     return siren_eval_targets(t->app, &o, targets, n, err);
 }
 
+static int check_judge(const char *split, struct siren_error *err)
+{
+    int rc = check_split(split, err);
+    if (rc || strncmp(split, "valid", 5) == 0) return rc;
+    return siren_fail(
+        err, SIREN_EINVAL,
+        "rows to choose by are those of valid: found \"%s\", expected valid, valid:A, "
+        "valid:B or none",
+        split);
+}
+
 /* Both lists are in the order of the ratings. */
 static int check_apart(const struct training *t, const struct training_rows *r,
                        struct siren_error *err)
@@ -84,6 +95,7 @@ int training_rows(const struct training *t, struct training_rows *out, struct si
     *out = (struct training_rows){0};
     int rc = t->given ? copy_given(t, out, err)
                       : targets_of(t, t->split, t->n_rows, &out->train, &out->n_train, err);
+    if (!rc && t->eval_split) rc = check_judge(t->eval_split, err);
     if (!rc && t->eval_split)
         rc = targets_of(t, t->eval_split, t->n_eval_rows, &out->valid, &out->n_valid, err);
     if (!rc) rc = check_apart(t, out, err);

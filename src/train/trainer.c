@@ -435,6 +435,7 @@ static int evaluate(struct trainer *t, struct siren_error *err)
     t->changed = 1;
     t->state.since_best = best ? 0 : t->state.since_best + 1;
     t->state.evaluated = (int64_t)t->state.step;
+    trainer_charts(t->folder.path, t->task, NULL); /* to look at while it goes on */
     t->state.stopped_early = t->options->patience && t->state.since_best >= t->options->patience;
     return 0;
 }
@@ -523,14 +524,15 @@ int trainer_run(const struct trainer_task *task, const struct trainer_subject *s
                         .state = {.best = NAN},
                         .progress = progress,
                         .cancel = cancel};
-    int resumed;
+    int begun, resumed;
     t.inner = (struct siren_progress){inner_update, &t};
     int rc = set_up(&t, engine, settings, err);
     resumed = !rc && t.folder.saved;
+    begun = !rc;
     if (!rc) rc = run(&t, err);
     if (!rc)
         rc = trainer_charts(t.folder.path, task, err);
-    else if (rc == SIREN_ECANCEL)
+    else if (begun) /* what came before the failure */
         trainer_charts(t.folder.path, task, NULL);
     report(&t, result);
     result->resumed = resumed;
