@@ -679,6 +679,49 @@ static void test_dropout_of_a_given_adapter(void **state)
     }
 }
 
+static int siren_to(const char *out, const char *more)
+{
+    char arguments[2048];
+    snprintf(arguments, sizeof arguments, TRAIN, the_workspace(), tiny_model("model"),
+             the_template(), out, more);
+    return run_program("", arguments, NULL);
+}
+
+/* Of two layers one is trained: by an adapter, and with its weights themselves. */
+static void test_chosen_layers(void **state)
+{
+    const struct siren_model_options all = {.trainable = &SIREN_TRAIN_ALL};
+    struct siren_model *before, *after;
+    struct siren_pool *pool;
+    char out[200], path[300];
+    snprintf(out, sizeof out, "%s", scratch_path("layers adapter"));
+    if (siren_to(out, "--train-layers 1- --max-steps 2")) fail_msg("%s", program_output);
+    snprintf(path, sizeof path, "%s/adapter/adapter_config.json", out);
+    json_t *config = json_load_file(path, 0, NULL);
+    json_t *layers = json_object_get(config, "layers_to_transform");
+    assert_int_equal(json_array_size(layers), 1);
+    assert_int_equal(json_integer_value(json_array_get(layers, 0)), 1);
+    json_decref(config);
+    snprintf(out, sizeof out, "%s", scratch_path("layers weights"));
+    if (siren_to(out, "--weights all --train-layers 0 --max-steps 2"))
+        fail_msg("%s", program_output);
+    snprintf(path, sizeof path, "%s/model", out);
+    MUST(siren_pool_create(&pool, 1, ERR));
+    MUST(siren_model_load(&before, tiny_model("model"), &all, pool, ERR));
+    MUST(siren_model_load(&after, path, &all, pool, ERR));
+    struct siren_params x = siren_model_params(before), y = siren_model_params(after);
+    assert_int_equal(x.n, y.n);
+    for (size_t i = 0; i < x.n; i++) {
+        size_t bytes = (size_t)x.list[i].rows * (size_t)x.list[i].columns * sizeof(float);
+        int same = !memcmp(x.list[i].value, y.list[i].value, bytes);
+        assert_string_equal(x.list[i].name, y.list[i].name);
+        assert_int_equal(same, !strstr(x.list[i].name, "layers.0."));
+    }
+    siren_model_free(before);
+    siren_model_free(after);
+    siren_pool_free(pool);
+}
+
 static void test_command_mistakes(void **state)
 {
     assert_int_equal(siren(TRAIN, "--lora-targets q,x"), 2);
@@ -691,6 +734,15 @@ static void test_command_mistakes(void **state)
     expect_output("--lora-plus is of a LoRA adapter");
     assert_int_equal(siren(TRAIN, "--adapter here --rank 32"), 2);
     expect_output("--rank is of a new adapter");
+    static const char *const ranges[] = {"x", "1-x", "2-1", "-1", "1-2-3", "''"};
+    for (size_t i = 0; i < 6; i++) {
+        char more[64];
+        snprintf(more, sizeof more, "--train-layers=%s", ranges[i]);
+        assert_int_equal(siren(TRAIN, more), 2);
+        expect_output("as in 12-29, 12- or 12");
+    }
+    assert_int_equal(siren(TRAIN, "--train-layers 7-9"), 1);
+    expect_output("layer");
     assert_int_equal(siren(TRAIN, "--batch 0"), 2);
     assert_int_equal(siren(TRAIN, "--dropout 1"), 2);
     assert_int_equal(siren(TRAIN, "--lr=-1"), 2);
@@ -725,6 +777,7 @@ int main(void)
         cmocka_unit_test(test_command),
         cmocka_unit_test(test_command_stopped),
         cmocka_unit_test(test_dropout_of_a_given_adapter),
+        cmocka_unit_test(test_chosen_layers),
         cmocka_unit_test(test_command_mistakes),
     };
     return cmocka_run_group_tests(tests, set_up, scratch_delete);

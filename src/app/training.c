@@ -183,10 +183,14 @@ json_t *training_settings(const struct training *t, const struct training_rows *
     if (t->choose_by != TRAINING_MAE)
         json_object_set_new(j, "choose_by", json_string(training_metric_names[t->choose_by]));
     json_object_set_new(j, "predict", app_options_json(&t->predict));
-    if (t->full)
+    if (t->full) {
         json_object_set_new(j, "weights", json_string("all"));
-    else
+        if (t->lora.first_layer || t->lora.last_layer >= 0)
+            json_object_set_new(j, "layers",
+                                json_pack("[i,i]", t->lora.first_layer, last_layer(t)));
+    } else {
         json_object_set_new(j, "adapter", adapter_json(t));
+    }
     return j;
 }
 

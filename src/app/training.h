@@ -34,7 +34,8 @@ struct training {
      * adapter's own. */
     struct siren_adapter_config lora;
     /* All weights are trained instead of an adapter: t->lm was opened with SIREN_TRAIN_ALL.  What
-     * is best on valid is the model folder/model. */
+     * is best on valid is the model folder/model.  Of some layers only: lora's say which, as the
+     * model was opened. */
     int full;
     const char *start; /* the folder of t->lm's adapter, to go on from a copy of it; NULL: new */
     struct siren_predict_options predict; /* the prompts */

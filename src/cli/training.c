@@ -1,5 +1,6 @@
 #include "cli/training.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,31 @@ int training_targets(struct cli *cli, const char *text, unsigned *targets)
     }
 }
 
+/* "12-29", "12-", "12": layers from 0; the last one's default is the model's last. */
+static int read_layers(struct cli *cli, struct siren_adapter_config *lora)
+{
+    const char *text = cli_string(cli, "train-layers");
+    char *rest;
+    if (!text) return 0;
+    long first = strtol(text, &rest, 10), last = first;
+    int good = *text >= '0' && *text <= '9' && first < INT_MAX;
+    if (good && *rest == '-') {
+        const char *end = rest + 1;
+        last = *end ? strtol(end, &rest, 10) : -1;
+        if (!*end) rest++;
+        good = !*end || (*end >= '0' && *end <= '9' && last >= first && last < INT_MAX);
+    }
+    if (!good || *rest)
+        return cli_usage(
+            cli,
+            "--train-layers: found \"%s\", expected the first and the last layer, from "
+            "0, as in 12-29, 12- or 12",
+            text);
+    lora->first_layer = (int)first;
+    lora->last_layer = (int)last;
+    return 0;
+}
+
 static void read_loop(const struct cli *cli, struct trainer_options *o)
 {
     siren_schedule_parse(&o->schedule, cli_string(cli, "schedule"), NULL);
@@ -68,6 +94,8 @@ static int check_adapter_options(struct cli *cli, const struct training *t)
     static const char *const names[] = {"lora-targets", "rank",    "alpha",
                                         "rslora",       "dropout", "lora-plus"};
     const size_t of_new = 4, n = sizeof names / sizeof *names; /* the first four */
+    if (t->start && cli_given(cli, "train-layers"))
+        return cli_usage(cli, "--train-layers is of a new adapter: that of --adapter has its own");
     if (t->full && t->start)
         return cli_usage(cli, "--weights all goes on from a model: merge the adapter first (siren "
                               "model export --adapter)");
@@ -95,6 +123,7 @@ static int read_options(struct cli *cli, struct training *t)
     t->lora.rslora = cli_flag(cli, "rslora");
     t->full = !strcmp(cli_string(cli, "weights"), "all");
     if (!rc) rc = check_adapter_options(cli, t);
+    if (!rc) rc = read_layers(cli, &t->lora);
     t->name = cli_string(cli, "name");
     if (cli_string(cli, "split")) t->split = cli_string(cli, "split");
     t->fold = (int)cli_int(cli, "fold");
@@ -150,6 +179,7 @@ int training_open(struct cli *cli, struct training_command *out, const char *kin
 {
     *out = (struct training_command){.training = training_defaults()};
     struct training *t = &out->training;
+    struct siren_trainable weights = SIREN_TRAIN_ALL;
     int rc;
     if (!cli_need(cli, "out")) return cli->err.code;
     t->kind = kind;
@@ -157,7 +187,11 @@ int training_open(struct cli *cli, struct training_command *out, const char *kin
     rc = read_options(cli, t);
     if (!rc) rc = siren_app_open(&out->app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (!rc) rc = answering_prompt(cli, &out->app, &t->predict);
-    if (!rc) rc = answering_open_trainable(cli, &out->lm, 0, t->full ? &SIREN_TRAIN_ALL : NULL);
+    if (cli_given(cli, "train-layers"))
+        weights = (struct siren_trainable){
+            .first_layer = t->lora.first_layer,
+            .last_layer = t->lora.last_layer < 0 ? INT32_MAX : t->lora.last_layer};
+    if (!rc) rc = answering_open_trainable(cli, &out->lm, 0, t->full ? &weights : NULL);
     if (!rc) t->pool = cli_pool(cli);
     t->app = &out->app;
     t->lm = &out->lm;

@@ -37,6 +37,9 @@
             "lora-targets", "LIST", "k,v",                                                         \
             "what a new adapter adapts: q, k, v, o, gate, up, down joined by commas; ffn: "        \
             "gate,up,down; all"),                                                                  \
+        OPTION_STRING("train-layers", "A-B", NULL,                                                 \
+                      "only these layers, from 0: a new adapter's, or with --weights all the "     \
+                      "weights that are trained (default all, and embedding and head)"),           \
         OPTION_INT("rank", "R", "8", 1, 4096, "rank of a new adapter"),                            \
         OPTION_FLOAT("alpha", "A", "16", 1e-6, 1e6, "a new adapter's scale is alpha / rank"),      \
         OPTION_FLOAT("lora-plus", "X", "1", 1e-6, 1e6,                                             \
