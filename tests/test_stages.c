@@ -282,6 +282,15 @@ static void what_is_refused(void **state)
     other = options_in("other", 1);
     other.split = "test";
     refused(&other, SIREN_EINVAL, "to be reported on only");
+    other.split = "train";
+    other.eval_split = "foo";
+    refused(&other, SIREN_EINVAL, "foo");
+    other.split = "valid"; /* of the rows that are drawn, only the last stage's are judged, too */
+    other.eval_split = "valid:A";
+    other.n_eval_rows = other.warm.n_rows = other.reason.n_rows = 1;
+    other.answer.n_rows = 0;
+    refused(&other, SIREN_EINVAL, "share rows");
+    assert_int_not_equal(access(other.folder, F_OK), 0); /* so it can be begun with the right one */
     other = options_in("late", 1);
     other.answer.loop.epochs = 0;
     refused(&other, SIREN_EINVAL, "0 epochs");
@@ -380,6 +389,23 @@ static void the_command_stopped(void **state)
     expect_output("the same command with --resume goes on");
 }
 
+/* A split that is misspelt does not use the folder up, nor does it leave a run behind. */
+static void a_mistake_can_be_corrected(void **state)
+{
+    size_t before, after;
+    struct siren_run *runs;
+    MUST(siren_runs_load(&runs, &before, app.ws, NULL, ERR));
+    siren_runs_free(runs, before);
+    assert_int_equal(train(model, "corrected", "--split foo"), 1);
+    expect_output("'foo' is no split");
+    assert_int_not_equal(access(scratch_path("corrected"), F_OK), 0);
+    MUST(siren_runs_load(&runs, &after, app.ws, NULL, ERR));
+    siren_runs_free(runs, after);
+    assert_int_equal(before, after);
+    assert_int_equal(train(model, "corrected", "--warm-epochs 1 --max-tokens 8"), 1);
+    expect_output("none of its 4 rows with a rating");
+}
+
 static void mistakes_of_the_command(void **state)
 {
     assert_int_equal(run_program("", "train all x.siren --model x", NULL), 2);
@@ -434,6 +460,7 @@ int main(void)
         cmocka_unit_test(the_command_without_a_teacher),
         cmocka_unit_test(the_command),
         cmocka_unit_test(the_command_stopped),
+        cmocka_unit_test(a_mistake_can_be_corrected),
         cmocka_unit_test(mistakes_of_the_command),
         cmocka_unit_test(half_stars),
     };

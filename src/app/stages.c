@@ -280,6 +280,22 @@ static int check(const struct stages_options *o, struct siren_error *err)
     return 0;
 }
 
+/* The rows of every stage: a split that is misspelt, or valid rows that are trained on. */
+static int check_rows(const struct chain *c, struct siren_error *err)
+{
+    const struct stages_options *o = c->options;
+    const struct training *all[] = {&o->warm, &o->reason, &o->answer};
+    static const enum path folders[] = {AT_WARM, AT_REASON, AT_ANSWER};
+    int rc = 0;
+    for (int i = 0; i < 3 && !rc; i++) {
+        struct training t = training_of(c, all[i], NULL, "all", folders[i]);
+        struct training_rows rows;
+        rc = training_rows(&t, &rows, err);
+        if (!rc) training_rows_clear(&rows);
+    }
+    return rc;
+}
+
 /* ---- settings ---- */
 
 static json_t *training_json(const struct stages_options *o, const struct training *given,
@@ -405,7 +421,7 @@ static int open_folder(struct chain *c, struct siren_error *err)
                           "%s holds a training already: resume it, or choose another folder",
                           folder);
     rc = make_settings(c, err);
-    if (!rc && used) rc = check_settings(c, err);
+    if (!rc) rc = used ? check_settings(c, err) : check_rows(c, err);
     if (!rc && !used && mkdir(folder, 0777) && errno != EEXIST)
         rc = siren_fail(err, SIREN_EIO, "%s: %s", folder, strerror(errno));
     if (!rc) rc = find_done(c, err);
