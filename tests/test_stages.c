@@ -247,6 +247,47 @@ static void all_is_done(void **state)
     assert_int_equal(before, after);
 }
 
+/* ---- two at once ---- */
+
+struct second {
+    struct stages_options options;
+    int stage; /* in which it was tried last */
+};
+
+static int try_a_second(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct second *s = context;
+    int stage = stage_in(what);
+    struct siren_run *runs;
+    json_t *report;
+    size_t n;
+    if (stage == s->stage) return 0;
+    s->stage = stage;
+    assert_int_equal(stages_run(&s->options, &report, NULL, NULL, ERR), SIREN_EBUSY);
+    assert_non_null(strstr(ERR->message, "another process trains in this folder"));
+    MUST(siren_runs_load(&runs, &n, app.ws, "all", ERR));
+    assert_int_equal(runs[n - 1].status, SIREN_RUN_RUNNING);
+    siren_runs_free(runs, n);
+    return 0;
+}
+
+/* In every stage, also in those that lock nothing of their own. */
+static void a_second_one_leaves_the_first_alone(void **state)
+{
+    struct second s = {.options = options_in("busy", 1)};
+    struct siren_progress progress = {try_a_second, &s};
+    struct siren_run run;
+    json_t *report;
+    s.options.warm.loop.eval_every = 0;
+    s.options.eval_split = NULL;
+    MUST(stages_run(&s.options, &report, &progress, NULL, ERR));
+    assert_int_equal(s.stage, STAGES);
+    MUST(siren_run_load(&run, app.ws, json_integer_value(json_object_get(report, "run")), ERR));
+    assert_int_equal(run.status, SIREN_RUN_DONE);
+    siren_run_clear(&run);
+    json_decref(report);
+}
+
 /* ---- refused ---- */
 
 static void refused(const struct stages_options *o, int code, const char *words)
@@ -456,6 +497,7 @@ int main(void)
         cmocka_unit_test(stopped_in_every_stage),
         cmocka_unit_test(stopped_without_evaluation),
         cmocka_unit_test(all_is_done),
+        cmocka_unit_test(a_second_one_leaves_the_first_alone),
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(the_command_without_a_teacher),
         cmocka_unit_test(the_command),
