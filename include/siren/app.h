@@ -306,7 +306,7 @@ int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
  * "probabilities" (one a label) or "text" (an answer to be parsed).  Becomes a run like any. */
 struct siren_judge_options {
     const char *split; /* rows must be in it; NULL: any rating of the workspace */
-    int fold;
+    int fold;          /* -1; else the fold that is the test set, of a split */
     double fallback;
     const char *name, *command;
 };
