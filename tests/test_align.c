@@ -537,6 +537,35 @@ static void the_commands(void **state)
     assert_non_null(strstr(program_output, "\"hx\""));
 }
 
+static void options_that_would_do_nothing(void **state)
+{
+    static const struct {
+        const char *more, *says;
+    } cases[] = {
+        {"--loss ce --exact", "--exact: it is about a teacher's answers: give a --teacher"},
+        {"--loss ce --share 0.1", "--share: it is about a teacher's answers"},
+        {"--loss ce --closeness", "--closeness: it is about a teacher's answers"},
+        {"--loss ce --layers last", "--layers: it is about ha, which is not in --loss"},
+        {"--loss ce+rps --before-norm", "--before-norm: it is about ha"},
+        {"--loss ce --kd-temperature 2", "--kd-temperature: it is about kd"},
+        {"--loss rps --smoothing 0.1", "--smoothing: it is about ce"},
+        {"--teacher x.bin --loss kd --layers last", "--layers: it is about ha"},
+        {"--teacher x.bin --loss ha --kd-temperature 2", "--kd-temperature: it is about kd"},
+        {"--teacher x.bin --loss ha --smoothing 0.1", "--smoothing: it is about ce"},
+        {"--teacher x.bin --loss ha --split valid", "--split: with a --teacher, rows and prompts"}};
+    if (find_program()) skip();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(siren("train align x.siren -m x --out x %s", cases[i].more), 2);
+        expect_output(cases[i].says);
+    }
+    /* What they are about is there: the workspace is not. */
+    assert_int_equal(siren("train align x.siren -m x --out x --loss ha+kd+ce --teacher x.bin "
+                           "--layers last --before-norm --kd-temperature 2 --smoothing 0.1 --exact "
+                           "--share 0.5 --closeness"),
+                     1);
+    expect_output("x.siren");
+}
+
 static int setup(void **state)
 {
     if (tiny_setup(state)) return -1;
@@ -561,6 +590,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(without_a_teacher),
         cmocka_unit_test(the_commands),
+        cmocka_unit_test(options_that_would_do_nothing),
     };
     return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }

@@ -256,6 +256,22 @@ static void only_what_judges_goes_with_predictions(void **state)
     if (!strstr(output(arguments, &status), words)) fail_msg("%s: %s", words, program_output);
 }
 
+/* Answers at once are read, not written. */
+static void what_is_about_texts_needs_reasoning(void **state)
+{
+    static const char *const options[] = {"--temperature 1", "--max-tokens 9", "--samples 2",
+                                          "--top-p 0.5", "--top-k 3"};
+    static const char *const commands[] = {"eval %s -m x %s", "predict %s -m x -u u1 -i i2 %s",
+                                           "rank %s -m x -u u1 %s"};
+    char path[256], arguments[512];
+    strcpy(path, fixture_workspace("texts.siren", SIREN_PROTOCOL_FULL));
+    for (size_t i = 0; i < 5; i++)
+        for (size_t k = 0; k < 3; k++) {
+            snprintf(arguments, sizeof arguments, commands[k], path, options[i]);
+            fails(arguments, 2, "it is about the text before the rating: give --reasoning");
+        }
+}
+
 static int setup(void **state)
 {
     return scratch_create(state) || find_program();
@@ -272,6 +288,7 @@ int main(void)
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
         cmocka_unit_test(only_what_judges_goes_with_predictions),
+        cmocka_unit_test(what_is_about_texts_needs_reasoning),
     };
     return cmocka_run_group_tests(tests, setup, scratch_delete);
 }

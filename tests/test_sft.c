@@ -608,6 +608,21 @@ static void test_command(void **state)
     expect_output("trained");
 }
 
+static void options_that_would_do_nothing(void **state)
+{
+    static const struct {
+        const char *more, *says;
+    } cases[] = {{"--response cot --ce 0", "--ce: it is about ratings without rationales"},
+                 {"--response cot --rps 5", "--rps: it is about ratings without rationales"},
+                 {"--response cot --smoothing 0.5", "--smoothing: it is about ratings without"},
+                 {"--answer-weight 1", "--answer-weight: it is about rationales: give --response"},
+                 {"--ce 0 --rps 1 --smoothing 0.1", "--smoothing: it is about the cross-entropy"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(siren(TRAIN, cases[i].more), 2);
+        expect_output(cases[i].says);
+    }
+}
+
 /* Stopped by Ctrl-C once the log has grown; two trainings side by side. */
 static int interrupted(const char *more)
 {
@@ -694,6 +709,7 @@ int main(void)
         cmocka_unit_test(test_labels_of_several_tokens),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_command),
+        cmocka_unit_test(options_that_would_do_nothing),
         cmocka_unit_test(test_command_stopped),
         cmocka_unit_test(test_command_mistakes),
     };
