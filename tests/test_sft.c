@@ -570,6 +570,26 @@ static int siren(const char *format, const char *more)
     "train sft '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "               \
     "--recent 3 --rows 12 --batch 6 --epochs 2 --eval-split valid --eval-rows 4 %s"
 
+/* One that was done is not recorded a second time, and what was measured stays. */
+static void the_only_training(int64_t id)
+{
+    struct siren_workspace *ws;
+    struct siren_run *runs;
+    size_t n, here = 0;
+    MUST(siren_workspace_open(&ws, the_workspace(), SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_runs_load(&runs, &n, ws, "sft", ERR));
+    for (size_t i = 0; i < n; i++) {
+        if (!strstr(runs[i].settings, "/outside\"")) continue;
+        here++;
+        assert_int_equal(runs[i].id, id);
+        assert_int_equal(runs[i].status, SIREN_RUN_DONE);
+        assert_null(strstr(runs[i].metrics, "\"loss\":null"));
+    }
+    assert_int_equal(here, 1);
+    siren_runs_free(runs, n);
+    siren_workspace_close(ws);
+}
+
 static void test_command(void **state)
 {
     struct stat st;
@@ -596,6 +616,9 @@ static void test_command(void **state)
     expect_output("training.lr is 1.0, it was 0.0001");
     assert_int_equal(siren(TRAIN, "--resume --lora-targets q,ffn --json"), 0);
     expect_output("\"resumed\": true");
+    json_t *result = json_loads(strchr(program_output, '{'), JSON_DISABLE_EOF_CHECK, NULL);
+    the_only_training(json_integer_value(json_object_get(result, "run")));
+    json_decref(result);
     assert_int_equal(siren("eval '%s' --model '%s' --chat-template '%s' --adapter '%s/adapter'"
                            " --strategy recent --recent 3 --split valid --limit 4 %s",
                            "--name trained"),
@@ -657,9 +680,10 @@ static void test_command_stopped(void **state)
     json_t *report = json_loads(program_output, 0, NULL), *runs = json_object_get(report, "runs");
     size_t n = json_array_size(runs);
     int last = (int)json_integer_value(json_object_get(json_array_get(runs, n - 1), "id"));
+    int other = (int)json_integer_value(json_object_get(json_array_get(runs, n - 2), "id"));
     json_decref(report);
     snprintf(arguments, sizeof arguments, "runs '%s' trainings %d %d --curves '%s'",
-             the_workspace(), last - 2, last, curves);
+             the_workspace(), other, last, curves);
     if (run_program("", arguments, NULL)) fail_msg("%s", program_output);
     expect_output("training.epochs");
     expect_output("2000.0");

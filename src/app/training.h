@@ -71,9 +71,9 @@ int training_evaluate(const struct training *t, const struct siren_adapter *adap
                       const struct training_rows *rows, double *metric, json_t *fields,
                       const struct siren_progress *progress, struct siren_error *err);
 
-/* trainer_run() as a run of the workspace (found again when it is resumed), with its metrics at
- * the end: {"steps", "loss", "best", "best_step", "tokens", "seconds", "folder", …}.  Takes over
- * settings. */
+/* trainer_run() as a run of the workspace (found again when it is resumed, also where all was done
+ * before), with its metrics at the end: {"steps", "loss", "best", "best_step", "tokens", "seconds",
+ * "folder", …}.  Takes over settings. */
 int training_run(struct training *t, const struct trainer_task *task, struct siren_adapter *adapter,
                  json_t *settings, struct trainer_result *result,
                  const struct siren_progress *progress, const volatile int *cancel,
