@@ -211,6 +211,18 @@ static void judging_fails(const char *path, const char *more, int code, const ch
     fails(arguments, code, says);
 }
 
+/* Three folds; the last row of u11, ("u11", "i24"), is in the one that is returned. */
+static int deal_folds(const char *path)
+{
+    struct siren_app app;
+    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_split_folds(&app.ratings, 3, 1, ERR));
+    MUST(siren_split_save(app.ws, &app.ratings, 1, "k-fold", "{}", ERR));
+    int fold = app.ratings.fold[app.ratings.n - 1];
+    siren_app_close(&app);
+    return fold;
+}
+
 static void only_what_judges_goes_with_predictions(void **state)
 {
     static const char trained[] = "{\"row\":[\"u0\",\"i1\"],\"rating\":3}\n";
@@ -219,13 +231,8 @@ static void only_what_judges_goes_with_predictions(void **state)
                                          "--temperature 1", "--adapter x",
                                          "--anew",          "--strategy recent"};
     char path[256];
-    struct siren_app app;
     strcpy(path, fixture_workspace("judging.siren", SIREN_PROTOCOL_FULL));
-    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_WRITE, ERR));
-    MUST(siren_split_folds(&app.ratings, 3, 1, ERR));
-    MUST(siren_split_save(app.ws, &app.ratings, 1, "k-fold", "{}", ERR));
-    int fold = app.ratings.fold[app.ratings.n - 1]; /* of the last row of u11 */
-    siren_app_close(&app);
+    int fold = deal_folds(path);
     scratch_write("one.jsonl", trained, strlen(trained));
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         char word[64];
@@ -254,6 +261,28 @@ static void only_what_judges_goes_with_predictions(void **state)
     snprintf(arguments, sizeof arguments, "runs %s show 3", path);
     snprintf(words, sizeof words, "fold %d of 3, test", fold);
     if (!strstr(output(arguments, &status), words)) fail_msg("%s: %s", words, program_output);
+}
+
+/* The command that `export prompts` ends with is the one that judges the answers. */
+static void what_export_advises_works(void **state)
+{
+    char path[256], answers[256], arguments[1024], command[1024], *text, *from, *to;
+    size_t size;
+    strcpy(path, fixture_workspace("advice.siren", SIREN_PROTOCOL_FULL));
+    strcpy(answers, scratch_path("advice.jsonl"));
+    snprintf(arguments, sizeof arguments, "export prompts %s --fold %d --strategy recent -o %s",
+             path, deal_folds(path), answers);
+    fails(arguments, 0, "judge the answers with `siren eval");
+    MUST(siren_file_read(&text, &size, scratch_path("stderr"), 1 << 16, ERR));
+    from = strstr(text, "`siren ") + strlen("`siren ");
+    to = strstr(from, "FILE`");
+    assert_non_null(to);
+    snprintf(command, sizeof command, "%.*s%s", (int)(to - from), from, answers);
+    free(text);
+    /* The truth as the answer. */
+    snprintf(arguments, sizeof arguments, "sed -i 's/\"truth\":/\"rating\":/' '%s'", answers);
+    assert_int_equal(system(arguments), 0);
+    fails(command, 0, "stored as run 1");
 }
 
 /* Answers at once are read, not written. */
@@ -288,6 +317,7 @@ int main(void)
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
         cmocka_unit_test(only_what_judges_goes_with_predictions),
+        cmocka_unit_test(what_export_advises_works),
         cmocka_unit_test(what_is_about_texts_needs_reasoning),
     };
     return cmocka_run_group_tests(tests, setup, scratch_delete);
