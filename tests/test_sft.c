@@ -693,6 +693,57 @@ static void test_command_stopped(void **state)
     expect_output("of 4,000 steps in");
 }
 
+static int trainings(const char *more)
+{
+    char arguments[1024];
+    snprintf(arguments, sizeof arguments, "runs '%s' %s", the_workspace(), more);
+    return run_program("", arguments, NULL);
+}
+
+/* Which runs stand side by side is what was asked for, or an error. */
+static void test_trainings_that_are_not_there(void **state)
+{
+    struct siren_workspace *ws;
+    struct siren_run *runs;
+    char more[400], from[300], to[300], svg[300];
+    long long eval = 0, gone = 0;
+    size_t n;
+    MUST(siren_workspace_open(&ws, the_workspace(), SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_runs_load(&runs, &n, ws, NULL, ERR));
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(runs[i].kind, "eval")) eval = runs[i].id;
+        if (strstr(runs[i].settings, "/outside\"")) gone = runs[i].id;
+    }
+    siren_runs_free(runs, n);
+    siren_workspace_close(ws);
+    assert_true(eval && gone);
+    snprintf(more, sizeof more, "trainings %lld 999", gone);
+    assert_int_equal(trainings(more), 1);
+    expect_output("no run 999");
+    snprintf(more, sizeof more, "trainings %lld %lld", gone, eval);
+    assert_int_equal(trainings(more), 1);
+    snprintf(more, sizeof more, "run %lld (eval) is no training", eval);
+    expect_output(more);
+    /* A folder that is gone: of all, the others are drawn; of those named, it is missed. */
+    snprintf(from, sizeof from, "%s", scratch_path("outside"));
+    snprintf(to, sizeof to, "%s", scratch_path("outside moved"));
+    snprintf(svg, sizeof svg, "%s", scratch_path("left.svg"));
+    assert_int_equal(rename(from, to), 0);
+    snprintf(more, sizeof more, "trainings --curves '%s'", svg);
+    assert_int_equal(trainings(more), 0);
+    snprintf(more, sizeof more, "run %lld has no curve: ", gone);
+    expect_output(more);
+    assert_int_equal(access(svg, F_OK), 0);
+    snprintf(more, sizeof more, "trainings %lld --curves '%s'", gone, svg);
+    assert_int_equal(trainings(more), 1);
+    expect_output("outside/log.jsonl");
+    assert_int_equal(rename(to, from), 0);
+    snprintf(more, sizeof more, "--curves '%s'", svg);
+    assert_int_equal(trainings(more), 2);
+    expect_output("--curves: only trainings have them");
+    assert_int_equal(trainings("show 1 --curves x"), 2);
+}
+
 static void test_command_mistakes(void **state)
 {
     assert_int_equal(siren(TRAIN, "--lora-targets q,x"), 2);
@@ -735,6 +786,7 @@ int main(void)
         cmocka_unit_test(test_command),
         cmocka_unit_test(options_that_would_do_nothing),
         cmocka_unit_test(test_command_stopped),
+        cmocka_unit_test(test_trainings_that_are_not_there),
         cmocka_unit_test(test_command_mistakes),
     };
     return cmocka_run_group_tests(tests, set_up, scratch_delete);
