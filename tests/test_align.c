@@ -498,7 +498,7 @@ static int siren(const char *format, ...)
 
 static void the_commands(void **state)
 {
-    char ws[300], with[1400], out[300], svg[300], folder[300];
+    char ws[300], with[1400], out[300], svg[300], folder[300], of_test[300];
     if (find_program()) skip();
     snprintf(ws, sizeof ws, "%s", fixture_workspace("program.siren", SIREN_PROTOCOL_FULL));
     snprintf(with, sizeof with, "-m %s --chat-template %s", tiny_model("tiny"), fixture_template());
@@ -509,6 +509,7 @@ static void the_commands(void **state)
               out))
         fail_msg("%s", program_output);
     assert_non_null(strstr(program_output, "\"rows\": 3"));
+    assert_null(strstr(program_output, "are not trained on"));
     assert_int_equal(siren("train teach %s %s --out %s -n 3", ws, with, out), 1);
     assert_non_null(strstr(program_output, "is there already"));
     if (siren("theorem %s %s --teacher %s --any -n 2 --ranks 2,3 --svg %s --out %s -q", ws, with,
@@ -523,6 +524,15 @@ static void the_commands(void **state)
     assert_int_equal(siren("theorem %s %s --teacher %s -q", ws, with, out), 1);
     assert_non_null(strstr(program_output, "none of its 3 rows"));
     assert_int_equal(siren("theorem %s %s --teacher %s --ranks 1,x", ws, with, out), 2);
+    /* States of test are for the theorem: told before hours are spent on them. */
+    snprintf(of_test, sizeof of_test, "%s", scratch_path("of test.bin"));
+    if (siren("train teach %s %s --strategy recent --out '%s' -n 2 --max-tokens 5 --split test", ws,
+              with, of_test))
+        fail_msg("%s", program_output);
+    const char *told = strstr(program_output, "rows of \"test\" are not trained on");
+    assert_true(told && told < strstr(program_output, "rows of states"));
+    if (siren("theorem %s %s --teacher '%s' --any -n 1 --ranks 1 -q", ws, with, of_test))
+        fail_msg("%s", program_output);
     if (siren("train align %s %s --teacher %s --out %s/ha --max-steps 2 --eval-rows 4 -q", ws, with,
               states_path, folder))
         fail_msg("%s", program_output);

@@ -29,9 +29,14 @@ struct training training_defaults(void)
 
 /* ---- rows ---- */
 
+int training_takes(const char *split)
+{
+    return strncmp(split, "test", 4) != 0;
+}
+
 static int check_split(const char *split, struct siren_error *err)
 {
-    if (strncmp(split, "test", 4) != 0) return 0;
+    if (training_takes(split)) return 0;
     return siren_fail(err, SIREN_EINVAL,
                       "rows of \"%s\" are to be reported on only: train on train or valid, and "
                       "choose on valid",

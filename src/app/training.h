@@ -54,6 +54,8 @@ struct training_rows {
     struct siren_target *train, *valid;
     size_t n_train, n_valid; /* n_valid 0: no evaluation */
 };
+/* 0: rows of this split are to be reported on only. */
+int training_takes(const char *split);
 int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err);
 void training_rows_clear(struct training_rows *rows);
 
