@@ -525,7 +525,7 @@ static int siren(const char *format, ...)
 
 static void the_commands(void **state)
 {
-    char ws[300], with[1400], out[300], svg[300], folder[300];
+    char ws[300], with[1400], out[300], svg[300], folder[300], of_test[300];
     if (find_program()) skip();
     snprintf(ws, sizeof ws, "%s", fixture_workspace("program.siren", SIREN_PROTOCOL_FULL));
     snprintf(with, sizeof with, "-m %s --chat-template %s", tiny_model("tiny"), fixture_template());
@@ -536,6 +536,7 @@ static void the_commands(void **state)
               out))
         fail_msg("%s", program_output);
     assert_non_null(strstr(program_output, "\"rows\": 3"));
+    assert_null(strstr(program_output, "are not trained on"));
     assert_int_equal(siren("train teach %s %s --out %s -n 3", ws, with, out), 1);
     assert_non_null(strstr(program_output, "is there already"));
     if (siren("theorem %s %s --teacher %s --any -n 2 --ranks 2,3 --svg %s --out %s -q", ws, with,
@@ -550,6 +551,15 @@ static void the_commands(void **state)
     assert_int_equal(siren("theorem %s %s --teacher %s -q", ws, with, out), 1);
     assert_non_null(strstr(program_output, "none of its 3 rows"));
     assert_int_equal(siren("theorem %s %s --teacher %s --ranks 1,x", ws, with, out), 2);
+    /* States of test are for the theorem: told before hours are spent on them. */
+    snprintf(of_test, sizeof of_test, "%s", scratch_path("of test.bin"));
+    if (siren("train teach %s %s --strategy recent --out '%s' -n 2 --max-tokens 5 --split test", ws,
+              with, of_test))
+        fail_msg("%s", program_output);
+    const char *told = strstr(program_output, "rows of \"test\" are not trained on");
+    assert_true(told && told < strstr(program_output, "rows of states"));
+    if (siren("theorem %s %s --teacher '%s' --any -n 1 --ranks 1 -q", ws, with, of_test))
+        fail_msg("%s", program_output);
     if (siren("train align %s %s --teacher %s --out %s/ha --max-steps 2 --eval-rows 4 -q", ws, with,
               states_path, folder))
         fail_msg("%s", program_output);
@@ -562,6 +572,35 @@ static void the_commands(void **state)
                      2);
     assert_int_equal(siren("train align %s %s --out %s/none --loss hx", ws, with, folder), 2);
     assert_non_null(strstr(program_output, "\"hx\""));
+}
+
+static void options_that_would_do_nothing(void **state)
+{
+    static const struct {
+        const char *more, *says;
+    } cases[] = {
+        {"--loss ce --exact", "--exact: it is about a teacher's answers: give a --teacher"},
+        {"--loss ce --share 0.1", "--share: it is about a teacher's answers"},
+        {"--loss ce --closeness", "--closeness: it is about a teacher's answers"},
+        {"--loss ce --layers last", "--layers: it is about ha, which is not in --loss"},
+        {"--loss ce+rps --before-norm", "--before-norm: it is about ha"},
+        {"--loss ce --kd-temperature 2", "--kd-temperature: it is about kd"},
+        {"--loss rps --smoothing 0.1", "--smoothing: it is about ce"},
+        {"--teacher x.bin --loss kd --layers last", "--layers: it is about ha"},
+        {"--teacher x.bin --loss ha --kd-temperature 2", "--kd-temperature: it is about kd"},
+        {"--teacher x.bin --loss ha --smoothing 0.1", "--smoothing: it is about ce"},
+        {"--teacher x.bin --loss ha --split valid", "--split: with a --teacher, rows and prompts"}};
+    if (find_program()) skip();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(siren("train align x.siren -m x --out x %s", cases[i].more), 2);
+        expect_output(cases[i].says);
+    }
+    /* What they are about is there: the workspace is not. */
+    assert_int_equal(siren("train align x.siren -m x --out x --loss ha+kd+ce --teacher x.bin "
+                           "--layers last --before-norm --kd-temperature 2 --smoothing 0.1 --exact "
+                           "--share 0.5 --closeness"),
+                     1);
+    expect_output("x.siren");
 }
 
 static int setup(void **state)
@@ -589,6 +628,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(without_a_teacher),
         cmocka_unit_test(the_commands),
+        cmocka_unit_test(options_that_would_do_nothing),
     };
     return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }

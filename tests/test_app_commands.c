@@ -202,6 +202,105 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
     fails(arguments, 1, "no run 1");
 }
 
+/* The answer of one row judged, with further options. */
+static void judging_fails(const char *path, const char *more, int code, const char *says)
+{
+    char arguments[1024];
+    snprintf(arguments, sizeof arguments, "eval %s --predictions %s %s", path,
+             scratch_path("one.jsonl"), more);
+    fails(arguments, code, says);
+}
+
+/* Three folds; the last row of u11, ("u11", "i24"), is in the one that is returned. */
+static int deal_folds(const char *path)
+{
+    struct siren_app app;
+    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_split_folds(&app.ratings, 3, 1, ERR));
+    MUST(siren_split_save(app.ws, &app.ratings, 1, "k-fold", "{}", ERR));
+    int fold = app.ratings.fold[app.ratings.n - 1];
+    siren_app_close(&app);
+    return fold;
+}
+
+static void only_what_judges_goes_with_predictions(void **state)
+{
+    static const char trained[] = "{\"row\":[\"u0\",\"i1\"],\"rating\":3}\n";
+    static const char *const others[] = {"--limit 5",       "-m tests/fixtures/models/smol",
+                                         "--reasoning",     "--samples 2",
+                                         "--temperature 1", "--adapter x",
+                                         "--anew",          "--strategy recent"};
+    char path[256];
+    strcpy(path, fixture_workspace("judging.siren", SIREN_PROTOCOL_FULL));
+    int fold = deal_folds(path);
+    scratch_write("one.jsonl", trained, strlen(trained));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char word[64];
+        snprintf(word, sizeof word, "%s", others[i][1] == 'm' ? "--model" : others[i]);
+        word[strcspn(word, " ")] = '\0';
+        judging_fails(path, others[i], 2, word);
+        judging_fails(path, others[i], 2, "with --predictions all answers of the file are judged");
+    }
+    /* Rows of train are judged by those only who say so. */
+    judging_fails(path, "", 1, "one.jsonl:1: the row is not in the split \"test\", which");
+    judging_fails(path, "--split train", 0, "stored as run 1");
+    setenv("SIREN_MODEL", "/meant/for/others", 1);
+    judging_fails(path, "--split train", 0, "stored as run 2");
+    unsetenv("SIREN_MODEL");
+    /* A fold is the test set. */
+    static const char last[] = "{\"row\":[\"u11\",\"i24\"],\"rating\":3}\n";
+    char arguments[300], words[80];
+    int status;
+    scratch_write("one.jsonl", last, strlen(last));
+    for (int k = 0; k < 3; k++) {
+        char option[32];
+        snprintf(option, sizeof option, "--fold %d", k);
+        snprintf(words, sizeof words, "not in the split \"test\" of fold %d, which", k);
+        judging_fails(path, option, k != fold, k == fold ? "stored as run 3" : words);
+    }
+    snprintf(arguments, sizeof arguments, "runs %s show 3", path);
+    snprintf(words, sizeof words, "fold %d of 3, test", fold);
+    if (!strstr(output(arguments, &status), words)) fail_msg("%s: %s", words, program_output);
+}
+
+/* The command that `export prompts` ends with is the one that judges the answers. */
+static void what_export_advises_works(void **state)
+{
+    char path[256], answers[256], arguments[1024], command[1024], *text, *from, *to;
+    size_t size;
+    strcpy(path, fixture_workspace("advice.siren", SIREN_PROTOCOL_FULL));
+    strcpy(answers, scratch_path("advice.jsonl"));
+    snprintf(arguments, sizeof arguments, "export prompts %s --fold %d --strategy recent -o %s",
+             path, deal_folds(path), answers);
+    fails(arguments, 0, "judge the answers with `siren eval");
+    MUST(siren_file_read(&text, &size, scratch_path("stderr"), 1 << 16, ERR));
+    from = strstr(text, "`siren ") + strlen("`siren ");
+    to = strstr(from, "FILE`");
+    assert_non_null(to);
+    snprintf(command, sizeof command, "%.*s%s", (int)(to - from), from, answers);
+    free(text);
+    /* The truth as the answer. */
+    snprintf(arguments, sizeof arguments, "sed -i 's/\"truth\":/\"rating\":/' '%s'", answers);
+    assert_int_equal(system(arguments), 0);
+    fails(command, 0, "stored as run 1");
+}
+
+/* Answers at once are read, not written. */
+static void what_is_about_texts_needs_reasoning(void **state)
+{
+    static const char *const options[] = {"--temperature 1", "--max-tokens 9", "--samples 2",
+                                          "--top-p 0.5", "--top-k 3"};
+    static const char *const commands[] = {"eval %s -m x %s", "predict %s -m x -u u1 -i i2 %s",
+                                           "rank %s -m x -u u1 %s"};
+    char path[256], arguments[512];
+    strcpy(path, fixture_workspace("texts.siren", SIREN_PROTOCOL_FULL));
+    for (size_t i = 0; i < 5; i++)
+        for (size_t k = 0; k < 3; k++) {
+            snprintf(arguments, sizeof arguments, commands[k], path, options[i]);
+            fails(arguments, 2, "it is about the text before the rating: give --reasoning");
+        }
+}
+
 static int setup(void **state)
 {
     return scratch_create(state) || find_program();
@@ -217,6 +316,9 @@ int main(void)
         cmocka_unit_test(samples_depend_on_the_seed_only),
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
+        cmocka_unit_test(only_what_judges_goes_with_predictions),
+        cmocka_unit_test(what_export_advises_works),
+        cmocka_unit_test(what_is_about_texts_needs_reasoning),
     };
     return cmocka_run_group_tests(tests, setup, scratch_delete);
 }

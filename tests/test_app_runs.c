@@ -97,6 +97,56 @@ static void a_stopped_evaluation_goes_on(void **state)
     siren_app_close(&app);
 }
 
+struct second {
+    struct siren_app *app;
+    const struct siren_eval_options *options;
+    unsigned tried;
+};
+
+/* The same evaluation from another process, which has a workspace of its own open. */
+static int try_a_second(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct second *s = context;
+    struct siren_app other;
+    struct siren_run *runs;
+    int64_t run;
+    size_t n;
+    if (s->tried++) return 0;
+    MUST(siren_app_open(&other, siren_workspace_path(s->app->ws), SIREN_WORKSPACE_WRITE, ERR));
+    assert_int_equal(siren_evaluate(&other, &lm, s->options, pool, &run, NULL, ERR), SIREN_EBUSY);
+    assert_non_null(strstr(ERR->message, "another process is at this very evaluation"));
+    assert_int_equal(run, 0);
+    MUST(siren_runs_load(&runs, &n, other.ws, NULL, ERR));
+    assert_int_equal(n, 1);
+    assert_int_equal(runs[0].status, SIREN_RUN_RUNNING);
+    siren_runs_free(runs, n);
+    siren_app_close(&other);
+    return 0;
+}
+
+/* New and resumed: the first one goes on, and its run is shown as running. */
+static void two_do_not_write_one_run(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = train_options();
+    struct second s = {&app, &o, 0};
+    struct siren_progress progress = {try_a_second, &s};
+    int64_t run, again;
+    MUST(siren_app_open(&app, fixture_workspace("two.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    fake.n_calls = 0;
+    fake.cancel_after = 1;
+    assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, &progress, ERR), SIREN_ECANCEL);
+    assert_true(s.tried > 0);
+    fake.cancel_after = 0;
+    s.tried = 0;
+    MUST(siren_evaluate(&app, &lm, &o, pool, &again, &progress, ERR));
+    assert_int_equal(again, run);
+    assert_true(s.tried > 0);
+    json_decref(metrics_of(&app, run));
+    siren_app_close(&app);
+}
+
 static void other_settings_are_another_run(void **state)
 {
     struct siren_app app;
@@ -336,7 +386,7 @@ static void bad_answers_are_refused_with_their_line(void **state)
         {"{\"row\":[\"u0\"],\"rating\":3}\n", "\"row\""},
         {"{\"row\":[\"u0\",\"zz\"],\"rating\":3}\n", ":1: "},
         {"{\"row\":[\"u0\",\"i20\"],\"rating\":3}\n", "no rating"},
-        {"{\"row\":[\"u0\",\"i1\"],\"rating\":3}\n", "not in the split"},
+        {"{\"row\":[\"u0\",\"i1\"],\"rating\":3}\n", "not in the split \"test\", which"},
         {"{\"row\":[\"u0\",\"i13\"]}\n", "expected"},
         {"{\"row\":[\"u0\",\"i13\"],\"probabilities\":[1]}\n", "labels"},
         {"{\"row\":[\"u0\",\"i13\"],\"probabilities\":[1,1,0,0,0]}\n", "sum"},
@@ -530,6 +580,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_evaluation_is_stored_as_a_run),
         cmocka_unit_test(a_stopped_evaluation_goes_on),
+        cmocka_unit_test(two_do_not_write_one_run),
         cmocka_unit_test(other_settings_are_another_run),
         cmocka_unit_test(a_limit_draws_rows_with_the_seed),
         cmocka_unit_test(the_last_row_of_each_user),

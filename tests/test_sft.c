@@ -573,6 +573,26 @@ static int siren(const char *format, const char *more)
     "train sft '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "               \
     "--recent 3 --rows 12 --batch 6 --epochs 2 --eval-split valid --eval-rows 4 %s"
 
+/* One that was done is not recorded a second time, and what was measured stays. */
+static void the_only_training(int64_t id)
+{
+    struct siren_workspace *ws;
+    struct siren_run *runs;
+    size_t n, here = 0;
+    MUST(siren_workspace_open(&ws, the_workspace(), SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_runs_load(&runs, &n, ws, "sft", ERR));
+    for (size_t i = 0; i < n; i++) {
+        if (!strstr(runs[i].settings, "/outside\"")) continue;
+        here++;
+        assert_int_equal(runs[i].id, id);
+        assert_int_equal(runs[i].status, SIREN_RUN_DONE);
+        assert_null(strstr(runs[i].metrics, "\"loss\":null"));
+    }
+    assert_int_equal(here, 1);
+    siren_runs_free(runs, n);
+    siren_workspace_close(ws);
+}
+
 static void test_command(void **state)
 {
     struct stat st;
@@ -599,6 +619,9 @@ static void test_command(void **state)
     expect_output("training.lr is 1.0, it was 0.0001");
     assert_int_equal(siren(TRAIN, "--resume --lora-targets q,ffn --json"), 0);
     expect_output("\"resumed\": true");
+    json_t *result = json_loads(strchr(program_output, '{'), JSON_DISABLE_EOF_CHECK, NULL);
+    the_only_training(json_integer_value(json_object_get(result, "run")));
+    json_decref(result);
     assert_int_equal(siren("eval '%s' --model '%s' --chat-template '%s' --adapter '%s/adapter'"
                            " --strategy recent --recent 3 --split valid --limit 4 %s",
                            "--name trained"),
@@ -609,6 +632,21 @@ static void test_command(void **state)
     assert_int_equal(run_program("", arguments, NULL), 0);
     expect_output("sft");
     expect_output("trained");
+}
+
+static void options_that_would_do_nothing(void **state)
+{
+    static const struct {
+        const char *more, *says;
+    } cases[] = {{"--response cot --ce 0", "--ce: it is about ratings without rationales"},
+                 {"--response cot --rps 5", "--rps: it is about ratings without rationales"},
+                 {"--response cot --smoothing 0.5", "--smoothing: it is about ratings without"},
+                 {"--answer-weight 1", "--answer-weight: it is about rationales: give --response"},
+                 {"--ce 0 --rps 1 --smoothing 0.1", "--smoothing: it is about the cross-entropy"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(siren(TRAIN, cases[i].more), 2);
+        expect_output(cases[i].says);
+    }
 }
 
 /* Stopped by Ctrl-C once the log has grown; two trainings side by side. */
@@ -645,9 +683,10 @@ static void test_command_stopped(void **state)
     json_t *report = json_loads(program_output, 0, NULL), *runs = json_object_get(report, "runs");
     size_t n = json_array_size(runs);
     int last = (int)json_integer_value(json_object_get(json_array_get(runs, n - 1), "id"));
+    int other = (int)json_integer_value(json_object_get(json_array_get(runs, n - 2), "id"));
     json_decref(report);
     snprintf(arguments, sizeof arguments, "runs '%s' trainings %d %d --curves '%s'",
-             the_workspace(), last - 2, last, curves);
+             the_workspace(), other, last, curves);
     if (run_program("", arguments, NULL)) fail_msg("%s", program_output);
     expect_output("training.epochs");
     expect_output("2000.0");
@@ -722,6 +761,57 @@ static void test_chosen_layers(void **state)
     siren_pool_free(pool);
 }
 
+static int trainings(const char *more)
+{
+    char arguments[1024];
+    snprintf(arguments, sizeof arguments, "runs '%s' %s", the_workspace(), more);
+    return run_program("", arguments, NULL);
+}
+
+/* Which runs stand side by side is what was asked for, or an error. */
+static void test_trainings_that_are_not_there(void **state)
+{
+    struct siren_workspace *ws;
+    struct siren_run *runs;
+    char more[400], from[300], to[300], svg[300];
+    long long eval = 0, gone = 0;
+    size_t n;
+    MUST(siren_workspace_open(&ws, the_workspace(), SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_runs_load(&runs, &n, ws, NULL, ERR));
+    for (size_t i = 0; i < n; i++) {
+        if (!strcmp(runs[i].kind, "eval")) eval = runs[i].id;
+        if (strstr(runs[i].settings, "/outside\"")) gone = runs[i].id;
+    }
+    siren_runs_free(runs, n);
+    siren_workspace_close(ws);
+    assert_true(eval && gone);
+    snprintf(more, sizeof more, "trainings %lld 999", gone);
+    assert_int_equal(trainings(more), 1);
+    expect_output("no run 999");
+    snprintf(more, sizeof more, "trainings %lld %lld", gone, eval);
+    assert_int_equal(trainings(more), 1);
+    snprintf(more, sizeof more, "run %lld (eval) is no training", eval);
+    expect_output(more);
+    /* A folder that is gone: of all, the others are drawn; of those named, it is missed. */
+    snprintf(from, sizeof from, "%s", scratch_path("outside"));
+    snprintf(to, sizeof to, "%s", scratch_path("outside moved"));
+    snprintf(svg, sizeof svg, "%s", scratch_path("left.svg"));
+    assert_int_equal(rename(from, to), 0);
+    snprintf(more, sizeof more, "trainings --curves '%s'", svg);
+    assert_int_equal(trainings(more), 0);
+    snprintf(more, sizeof more, "run %lld has no curve: ", gone);
+    expect_output(more);
+    assert_int_equal(access(svg, F_OK), 0);
+    snprintf(more, sizeof more, "trainings %lld --curves '%s'", gone, svg);
+    assert_int_equal(trainings(more), 1);
+    expect_output("outside/log.jsonl");
+    assert_int_equal(rename(to, from), 0);
+    snprintf(more, sizeof more, "--curves '%s'", svg);
+    assert_int_equal(trainings(more), 2);
+    expect_output("--curves: only trainings have them");
+    assert_int_equal(trainings("show 1 --curves x"), 2);
+}
+
 static void test_command_mistakes(void **state)
 {
     assert_int_equal(siren(TRAIN, "--lora-targets q,x"), 2);
@@ -775,9 +865,11 @@ int main(void)
         cmocka_unit_test(test_labels_of_several_tokens),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_command),
+        cmocka_unit_test(options_that_would_do_nothing),
         cmocka_unit_test(test_command_stopped),
         cmocka_unit_test(test_dropout_of_a_given_adapter),
         cmocka_unit_test(test_chosen_layers),
+        cmocka_unit_test(test_trainings_that_are_not_there),
         cmocka_unit_test(test_command_mistakes),
     };
     return cmocka_run_group_tests(tests, set_up, scratch_delete);

@@ -247,6 +247,47 @@ static void all_is_done(void **state)
     assert_int_equal(before, after);
 }
 
+/* ---- two at once ---- */
+
+struct second {
+    struct stages_options options;
+    int stage; /* in which it was tried last */
+};
+
+static int try_a_second(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct second *s = context;
+    int stage = stage_in(what);
+    struct siren_run *runs;
+    json_t *report;
+    size_t n;
+    if (stage == s->stage) return 0;
+    s->stage = stage;
+    assert_int_equal(stages_run(&s->options, &report, NULL, NULL, ERR), SIREN_EBUSY);
+    assert_non_null(strstr(ERR->message, "another process trains in this folder"));
+    MUST(siren_runs_load(&runs, &n, app.ws, "all", ERR));
+    assert_int_equal(runs[n - 1].status, SIREN_RUN_RUNNING);
+    siren_runs_free(runs, n);
+    return 0;
+}
+
+/* In every stage, also in those that lock nothing of their own. */
+static void a_second_one_leaves_the_first_alone(void **state)
+{
+    struct second s = {.options = options_in("busy", 1)};
+    struct siren_progress progress = {try_a_second, &s};
+    struct siren_run run;
+    json_t *report;
+    s.options.warm.loop.eval_every = 0;
+    s.options.eval_split = NULL;
+    MUST(stages_run(&s.options, &report, &progress, NULL, ERR));
+    assert_int_equal(s.stage, STAGES);
+    MUST(siren_run_load(&run, app.ws, json_integer_value(json_object_get(report, "run")), ERR));
+    assert_int_equal(run.status, SIREN_RUN_DONE);
+    siren_run_clear(&run);
+    json_decref(report);
+}
+
 /* ---- refused ---- */
 
 static void refused(const struct stages_options *o, int code, const char *words)
@@ -282,6 +323,15 @@ static void what_is_refused(void **state)
     other = options_in("other", 1);
     other.split = "test";
     refused(&other, SIREN_EINVAL, "to be reported on only");
+    other.split = "train";
+    other.eval_split = "foo";
+    refused(&other, SIREN_EINVAL, "foo");
+    other.split = "valid"; /* of the rows that are drawn, only the last stage's are judged, too */
+    other.eval_split = "valid:A";
+    other.n_eval_rows = other.warm.n_rows = other.reason.n_rows = 1;
+    other.answer.n_rows = 0;
+    refused(&other, SIREN_EINVAL, "share rows");
+    assert_int_not_equal(access(other.folder, F_OK), 0); /* so it can be begun with the right one */
     other = options_in("late", 1);
     other.answer.loop.epochs = 0;
     refused(&other, SIREN_EINVAL, "0 epochs");
@@ -380,6 +430,23 @@ static void the_command_stopped(void **state)
     expect_output("the same command with --resume goes on");
 }
 
+/* A split that is misspelt does not use the folder up, nor does it leave a run behind. */
+static void a_mistake_can_be_corrected(void **state)
+{
+    size_t before, after;
+    struct siren_run *runs;
+    MUST(siren_runs_load(&runs, &before, app.ws, NULL, ERR));
+    siren_runs_free(runs, before);
+    assert_int_equal(train(model, "corrected", "--split foo"), 1);
+    expect_output("'foo' is no split");
+    assert_int_not_equal(access(scratch_path("corrected"), F_OK), 0);
+    MUST(siren_runs_load(&runs, &after, app.ws, NULL, ERR));
+    siren_runs_free(runs, after);
+    assert_int_equal(before, after);
+    assert_int_equal(train(model, "corrected", "--warm-epochs 1 --max-tokens 8"), 1);
+    expect_output("none of its 4 rows with a rating");
+}
+
 static void mistakes_of_the_command(void **state)
 {
     assert_int_equal(run_program("", "train all x.siren --model x", NULL), 2);
@@ -430,10 +497,12 @@ int main(void)
         cmocka_unit_test(stopped_in_every_stage),
         cmocka_unit_test(stopped_without_evaluation),
         cmocka_unit_test(all_is_done),
+        cmocka_unit_test(a_second_one_leaves_the_first_alone),
         cmocka_unit_test(what_is_refused),
         cmocka_unit_test(the_command_without_a_teacher),
         cmocka_unit_test(the_command),
         cmocka_unit_test(the_command_stopped),
+        cmocka_unit_test(a_mistake_can_be_corrected),
         cmocka_unit_test(mistakes_of_the_command),
         cmocka_unit_test(half_stars),
     };

@@ -296,8 +296,8 @@ int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *o
                        struct siren_target **targets, size_t *n, struct siren_error *err);
 
 /* Predictions are stored in batches; a stopped run (SIREN_ECANCEL: *run is set, what is done is
- * kept) goes on when it is started again with the same settings.  On success the run holds its
- * metrics. */
+ * kept) goes on when it is started again with the same settings.  SIREN_EBUSY: another process is
+ * at these settings in this workspace.  On success the run holds its metrics. */
 int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
                    const struct siren_eval_options *options, struct siren_pool *pool, int64_t *run,
                    const struct siren_progress *progress, struct siren_error *err);
@@ -306,7 +306,7 @@ int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
  * "probabilities" (one a label) or "text" (an answer to be parsed).  Becomes a run like any. */
 struct siren_judge_options {
     const char *split; /* rows must be in it; NULL: any rating of the workspace */
-    int fold;
+    int fold;          /* -1; else the fold that is the test set, of a split */
     double fallback;
     const char *name, *command;
 };

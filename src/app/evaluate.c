@@ -4,8 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "app/parts.h"
 #include "base/alloc.h"
+#include "base/buf.h"
+#include "base/lock.h"
 #include "siren/random.h"
 
 /* Rows asked and stored at a time: about a pass of the engine, so that little is lost when it is
@@ -145,6 +150,7 @@ struct evaluation {
     size_t n, n_done;
     uint8_t *done; /* (n) */
     int64_t run;
+    struct lock lock; /* of these settings, by which a run is found again */
 };
 
 static char *settings(const struct evaluation *e)
@@ -166,30 +172,53 @@ static char *settings(const struct evaluation *e)
     return text;
 }
 
-static int start(struct evaluation *e, struct siren_error *err)
+/* Two processes would store the same rows in one run. */
+static int lock_run(struct evaluation *e, const char *text, struct siren_error *err)
+{
+    const char *workspace = siren_workspace_path(e->app->ws);
+    struct buf path = {0};
+    buf_printf(&path, "%s-eval-%016llx.lock", workspace,
+               (unsigned long long)XXH3_64bits(text, strlen(text)));
+    int rc = buf_failed(&path) ? siren_fail_memory(err, "a path", strlen(workspace))
+                               : lock_take(&e->lock, path.data, err);
+    buf_free(&path);
+    if (rc != SIREN_EBUSY) return rc;
+    return siren_fail(err, rc, "%s: another process is at this very evaluation: wait for it",
+                      workspace);
+}
+
+static int start_new(struct evaluation *e, char *text, struct siren_error *err)
 {
     const struct siren_eval_options *o = e->options;
-    char split[64], model[SIREN_LM_NAME], *text = settings(e);
-    int rc = 0;
-    if (!text) return siren_fail_memory(err, "settings", 0);
+    char split[64], model[SIREN_LM_NAME];
     if (o->fold >= 0)
         snprintf(split, sizeof split, "fold %d of %d, %.20s", o->fold, e->app->ratings.n_folds,
                  o->split);
     else
         snprintf(split, sizeof split, "%s", o->split);
     siren_lm_name(e->lm, model);
-    if (!o->anew) rc = siren_run_find_unfinished(e->app->ws, "eval", text, &e->run, err);
-    if (!rc && !e->run) {
-        struct siren_run run = {.kind = "eval",
-                                .name = (char *)(o->name ? o->name : ""),
-                                .command = (char *)(o->command ? o->command : ""),
-                                .settings = text,
-                                .model = model,
-                                .split = split,
-                                .seed = o->seed};
-        rc = siren_run_start(e->app->ws, &run, err);
-        e->run = run.id;
-    }
+    struct siren_run run = {.kind = "eval",
+                            .name = (char *)(o->name ? o->name : ""),
+                            .command = (char *)(o->command ? o->command : ""),
+                            .settings = text,
+                            .model = model,
+                            .split = split,
+                            .seed = o->seed};
+    int rc = siren_run_start(e->app->ws, &run, err);
+    e->run = run.id;
+    return rc;
+}
+
+static int start(struct evaluation *e, struct siren_error *err)
+{
+    char *text = settings(e);
+    int rc = text ? lock_run(e, text, err) : siren_fail_memory(err, "settings", 0);
+    if (!rc && !e->options->anew)
+        rc = siren_run_find_unfinished(e->app->ws, "eval", text, &e->run, err);
+    if (!rc && e->run)
+        rc = siren_run_finish(e->app->ws, e->run, SIREN_RUN_RUNNING, NULL, NULL, err);
+    else if (!rc)
+        rc = start_new(e, text, err);
     free(text);
     if (rc) return rc;
     rc = siren_predictions_done(e->app->ws, e->run, e->done, e->n, err);
@@ -295,6 +324,7 @@ int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
     rc = e.done ? start(&e, err) : siren_fail_memory(err, "the rows of a split", e.n);
     *run = e.run;
     if (!rc) rc = evaluate(&e, pool, progress, err);
+    lock_release(&e.lock);
     free(e.done);
     free(e.targets);
     return rc;

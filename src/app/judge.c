@@ -25,6 +25,16 @@ static int bad(const struct judge *j, struct siren_error *err, const char *what)
                       (unsigned long long)siren_lines_number(j->lines), what);
 }
 
+static int not_allowed(const struct judge *j, struct siren_error *err)
+{
+    const struct siren_judge_options *o = j->options;
+    char fold[32] = "", what[200];
+    if (o->fold >= 0) snprintf(fold, sizeof fold, " of fold %d", o->fold);
+    snprintf(what, sizeof what, "the row is not in the split \"%.60s\"%s, which is judged",
+             o->split, fold);
+    return bad(j, err, what);
+}
+
 static int find_row(const struct judge *j, const json_t *object, struct siren_target *t,
                     struct siren_error *err)
 {
@@ -38,11 +48,9 @@ static int find_row(const struct judge *j, const json_t *object, struct siren_ta
     if (rc)
         return siren_fail_prefix(err, rc, "%s:%llu", j->path,
                                  (unsigned long long)siren_lines_number(j->lines));
-    if (t->row == SIREN_NO_ROW || !j->allowed[t->row])
-        return bad(j, err,
-                   t->row == SIREN_NO_ROW
-                       ? "the workspace has no rating of this row's user and item"
-                       : "the row is not in the split that is judged");
+    if (t->row == SIREN_NO_ROW)
+        return bad(j, err, "the workspace has no rating of this row's user and item");
+    if (!j->allowed[t->row]) return not_allowed(j, err);
     if (j->seen[t->row]) return bad(j, err, "the row was answered before");
     j->seen[t->row] = 1;
     return 0;
@@ -174,6 +182,8 @@ static char *settings(const struct judge *j)
     json_object_set_new(s, "predictions", json_string(j->path));
     json_object_set_new(s, "data", json_string(hash));
     json_object_set_new(s, "split", json_string(j->options->split ? j->options->split : ""));
+    if (j->options->split && j->options->fold >= 0)
+        json_object_set_new(s, "fold", json_integer(j->options->fold));
     json_object_set_new(s, "fallback", app_real(j->options->fallback));
     app_json_text(s, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);
     return text;
@@ -194,16 +204,28 @@ static int save(struct judge *j, int64_t run, struct siren_error *err)
     return rc;
 }
 
+/* As an evaluation's run has it. */
+static void split_text(const struct judge *j, char *text, size_t size)
+{
+    const struct siren_judge_options *o = j->options;
+    if (o->split && o->fold >= 0)
+        snprintf(text, size, "fold %d of %d, %.20s", o->fold, j->app->ratings.n_folds, o->split);
+    else
+        snprintf(text, size, "%s", o->split ? o->split : "");
+}
+
 /* The whole run in one transaction: it is there with its metrics, or not at all. */
 static int store(struct judge *j, struct siren_pool *pool, int64_t *id, struct siren_error *err)
 {
     const struct siren_judge_options *o = j->options;
+    char split[64];
+    split_text(j, split, sizeof split);
     struct siren_run run = {.kind = "judge",
                             .name = (char *)(o->name ? o->name : ""),
                             .command = (char *)(o->command ? o->command : ""),
                             .settings = settings(j),
                             .model = "",
-                            .split = (char *)(o->split ? o->split : "")};
+                            .split = split};
     char *metrics = NULL;
     int rc = run.settings ? siren_workspace_begin(j->app->ws, err)
                           : siren_fail_memory(err, "settings", 0);

@@ -11,11 +11,13 @@
 #include "app/sft.h"
 #include "app/teach.h"
 #include "base/buf.h"
+#include "base/lock.h"
 #include "siren/export.h"
 #include "siren/file.h"
 #include "train/settings.h"
 
 enum path {
+    AT_LOCK,
     AT_SETTINGS,
     AT_BASE,
     AT_WARM,
@@ -29,12 +31,14 @@ enum path {
     N_PATHS
 };
 static const char *const path_names[N_PATHS] = {
-    "settings.json",    "base.json", "1-warm",       "1-warm/adapter", "2-reason",
-    "2-reason/adapter", "3-model",   "4-states.bin", "5-answer",       "5-answer/adapter"};
+    "lock",           "settings.json", "base.json",        "1-warm",
+    "1-warm/adapter", "2-reason",      "2-reason/adapter", "3-model",
+    "4-states.bin",   "5-answer",      "5-answer/adapter"};
 
 struct chain {
     const struct stages_options *options;
     char *paths[N_PATHS];
+    struct lock lock; /* of the folder, for the whole: some stages have none of their own */
     int done[STAGES]; /* before this call */
     double seconds[STAGES];
     json_t *settings;
@@ -277,6 +281,22 @@ static int check(const struct stages_options *o, struct siren_error *err)
     return 0;
 }
 
+/* The rows of every stage: a split that is misspelt, or valid rows that are trained on. */
+static int check_rows(const struct chain *c, struct siren_error *err)
+{
+    const struct stages_options *o = c->options;
+    const struct training *all[] = {&o->warm, &o->reason, &o->answer};
+    static const enum path folders[] = {AT_WARM, AT_REASON, AT_ANSWER};
+    int rc = 0;
+    for (int i = 0; i < 3 && !rc; i++) {
+        struct training t = training_of(c, all[i], NULL, "all", folders[i]);
+        struct training_rows rows;
+        rc = training_rows(&t, &rows, err);
+        if (!rc) training_rows_clear(&rows);
+    }
+    return rc;
+}
+
 /* ---- settings ---- */
 
 static json_t *training_json(const struct stages_options *o, const struct training *given,
@@ -390,6 +410,13 @@ static int find_done(struct chain *c, struct siren_error *err)
     return 0;
 }
 
+static int lock_folder(struct chain *c, struct siren_error *err)
+{
+    int rc = lock_take(&c->lock, c->paths[AT_LOCK], err);
+    if (rc != SIREN_EBUSY) return rc;
+    return siren_fail(err, rc, "%s: another process trains in this folder", c->options->folder);
+}
+
 static int open_folder(struct chain *c, struct siren_error *err)
 {
     const char *folder = c->options->folder;
@@ -402,9 +429,10 @@ static int open_folder(struct chain *c, struct siren_error *err)
                           "%s holds a training already: resume it, or choose another folder",
                           folder);
     rc = make_settings(c, err);
-    if (!rc && used) rc = check_settings(c, err);
+    if (!rc) rc = used ? check_settings(c, err) : check_rows(c, err);
     if (!rc && !used && mkdir(folder, 0777) && errno != EEXIST)
         rc = siren_fail(err, SIREN_EIO, "%s: %s", folder, strerror(errno));
+    if (!rc) rc = lock_folder(c, err);
     if (!rc) rc = find_done(c, err);
     if (!rc && !used && (c->done[0] || is_there(c->paths[AT_WARM])))
         rc = siren_fail(err, SIREN_EEXISTS, "%s is there already: choose another folder",
@@ -583,6 +611,7 @@ int stages_run(const struct stages_options *options, json_t **report,
         json_decref(made);
     else
         *report = made;
+    lock_release(&c.lock);
     json_decref(c.settings);
     for (int i = 0; i < N_PATHS; i++) free(c.paths[i]);
     return rc;

@@ -2,6 +2,7 @@
  * after reasoning (SPEC 6, 7).  Each step is a job of its own; here is their order, what they hand
  * on, and where a stopped call goes on.
  *
+ *     DIR/lock               while a process works here
  *     DIR/settings.json      what the whole was asked for
  *     DIR/base.json          what the model does on valid before any training
  *     DIR/1-warm/            fine-tuned on rationales       (app/sft.h)
@@ -58,7 +59,8 @@ struct stages_options stages_defaults(void);
  * whose kind is "all", beside the runs of the trainings.
  *
  * Progress is that of the steps, "rows" as "rows, stage 2 of 5".
- * SIREN_ECANCEL: what is done is kept; resume.  SIREN_EEXISTS: the folder was used, and resume is
+ * SIREN_ECANCEL: what is done is kept; resume.  SIREN_EBUSY: another process works in the folder.
+ * SIREN_EEXISTS: the folder was used, and resume is
  * 0; or a step's result is there although one before it is not done.  SIREN_ENOTFOUND: the
  * reasoning model rated none of its rows; what was made is kept, and resumed it is refused again.
  * SIREN_EINVAL: resumed under other settings; the message names them. */

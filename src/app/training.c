@@ -30,9 +30,14 @@ struct training training_defaults(void)
 
 /* ---- rows ---- */
 
+int training_takes(const char *split)
+{
+    return strncmp(split, "test", 4) != 0;
+}
+
 static int check_split(const char *split, struct siren_error *err)
 {
-    if (strncmp(split, "test", 4) != 0) return 0;
+    if (training_takes(split)) return 0;
     return siren_fail(err, SIREN_EINVAL,
                       "rows of \"%s\" are to be reported on only: train on train or valid, and "
                       "choose on valid",
@@ -291,29 +296,58 @@ static char *record_of(const struct training *t, const struct trainer_task *task
     return text;
 }
 
-/* *made: 1 if the run is new in the workspace. */
+/* The run of a training that is done: there is nothing to do, and nothing to record once more. */
+static int find_done(struct training *t, const char *settings, int64_t *run,
+                     struct siren_error *err)
+{
+    struct siren_run *runs;
+    size_t n;
+    int done = 0, rc = siren_runs_load(&runs, &n, t->app->ws, t->kind, err);
+    int64_t last = 0;
+    *run = 0;
+    if (rc) return rc;
+    for (size_t i = 0; i < n; i++)
+        if (runs[i].status == SIREN_RUN_DONE && !strcmp(runs[i].settings, settings))
+            last = runs[i].id;
+    siren_runs_free(runs, n);
+    if (last) rc = trainer_is_done(t->loop.folder, &done, err);
+    if (!rc && done) *run = last;
+    return rc;
+}
+
+static int start_new(struct training *t, char *settings, struct siren_error *err)
+{
+    struct siren_run run = {.kind = (char *)t->kind,
+                            .name = (char *)(t->name ? t->name : ""),
+                            .command = (char *)(t->command ? t->command : ""),
+                            .settings = settings,
+                            .model = t->lm->identity,
+                            .split = (char *)t->split,
+                            .seed = t->loop.seed};
+    int rc = siren_run_start(t->app->ws, &run, err);
+    t->run = run.id;
+    return rc;
+}
+
+/* What the run in the workspace was before. */
+enum before { NOT_THERE, UNFINISHED, DONE };
+
 static int start(struct training *t, const struct trainer_task *task, const json_t *settings,
-                 int *made, struct siren_error *err)
+                 enum before *before, struct siren_error *err)
 {
     char *text = record_of(t, task, settings);
     int rc = text ? 0 : siren_fail_memory(err, "settings", 0);
     t->run = 0;
-    if (!rc && t->loop.resume)
+    *before = NOT_THERE;
+    if (!rc && t->loop.resume) {
         rc = siren_run_find_unfinished(t->app->ws, t->kind, text, &t->run, err);
-    *made = !rc && !t->run;
-    if (*made) {
-        struct siren_run run = {.kind = (char *)t->kind,
-                                .name = (char *)(t->name ? t->name : ""),
-                                .command = (char *)(t->command ? t->command : ""),
-                                .settings = text,
-                                .model = t->lm->identity,
-                                .split = (char *)t->split,
-                                .seed = t->loop.seed};
-        rc = siren_run_start(t->app->ws, &run, err);
-        t->run = run.id;
-    } else if (!rc) {
-        rc = siren_run_finish(t->app->ws, t->run, SIREN_RUN_RUNNING, NULL, NULL, err);
+        if (t->run) *before = UNFINISHED;
+        if (!rc && !t->run) rc = find_done(t, text, &t->run, err);
+        if (t->run && *before == NOT_THERE) *before = DONE;
     }
+    if (!rc && *before == NOT_THERE) rc = start_new(t, text, err);
+    if (!rc && *before == UNFINISHED)
+        rc = siren_run_finish(t->app->ws, t->run, SIREN_RUN_RUNNING, NULL, NULL, err);
     free(text);
     return rc;
 }
@@ -358,13 +392,15 @@ static json_t *metrics_of(const struct training *t, const struct trainer_task *t
 }
 
 static int finish(struct training *t, const struct trainer_task *task,
-                  const struct trainer_result *result, int made, int rc, struct siren_error *err)
+                  const struct trainer_result *result, enum before before, int rc,
+                  struct siren_error *err)
 {
     int status = !rc ? SIREN_RUN_DONE : rc == SIREN_ECANCEL ? SIREN_RUN_STOPPED : SIREN_RUN_FAILED;
     struct siren_error *mine = rc ? NULL : err; /* keep the first message */
     char *metrics = NULL;
-    if (rc == SIREN_EBUSY && !made) return rc;                 /* another process is at it */
-    if (rc && rc != SIREN_ECANCEL && !result->steps && made) { /* it never began */
+    if (before == DONE) return rc;                            /* all of it is recorded */
+    if (rc == SIREN_EBUSY && before == UNFINISHED) return rc; /* another process is at it */
+    if (rc && rc != SIREN_ECANCEL && !result->steps && before == NOT_THERE) { /* it never began */
         siren_run_delete(t->app->ws, t->run, NULL);
         t->run = 0;
         return rc;
@@ -409,13 +445,13 @@ int training_run(struct training *t, const struct trainer_task *task, struct sir
                                            .changed = weights_changed,
                                            .save = save_weights,
                                            .context = t};
-    int made;
+    enum before before;
     *result = (struct trainer_result){.loss = NAN, .best = NAN};
-    int rc = start(t, task, settings, &made, err);
+    int rc = start(t, task, settings, &before, err);
     if (!rc) {
         rc = trainer_run(task, &subject, t->lm->engine, t->pool, &t->loop, settings, result,
                          progress, cancel, err);
-        rc = finish(t, task, result, made, rc, err);
+        rc = finish(t, task, result, before, rc, err);
     }
     json_decref(settings);
     return rc;

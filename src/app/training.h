@@ -57,6 +57,8 @@ struct training_rows {
     struct siren_target *train, *valid;
     size_t n_train, n_valid; /* n_valid 0: no evaluation */
 };
+/* 0: rows of this split are to be reported on only. */
+int training_takes(const char *split);
 int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err);
 void training_rows_clear(struct training_rows *rows);
 
@@ -74,9 +76,9 @@ int training_evaluate(const struct training *t, const struct siren_adapter *adap
                       const struct training_rows *rows, double *metric, json_t *fields,
                       const struct siren_progress *progress, struct siren_error *err);
 
-/* trainer_run() as a run of the workspace (found again when it is resumed), with its metrics at
- * the end: {"steps", "loss", "best", "best_step", "tokens", "seconds", "folder", …}.  Takes over
- * settings. */
+/* trainer_run() as a run of the workspace (found again when it is resumed, also where all was done
+ * before), with its metrics at the end: {"steps", "loss", "best", "best_step", "tokens", "seconds",
+ * "folder", …}.  Takes over settings. */
 int training_run(struct training *t, const struct trainer_task *task, struct siren_adapter *adapter,
                  json_t *settings, struct trainer_result *result,
                  const struct siren_progress *progress, const volatile int *cancel,

@@ -62,13 +62,17 @@ int answering_prompt(struct cli *cli, const struct siren_app *app,
 int answering_options(struct cli *cli, const struct siren_app *app, int sampling,
                       struct siren_predict_options *out)
 {
-    int rc = answering_prompt(cli, app, out);
+    static const char *const of_texts[] = {"samples", "temperature", "top-p",
+                                           "top-k",   "max-tokens",  NULL};
+    int reasoning = cli_flag(cli, "reasoning"), rc = 0;
+    if (sampling && !reasoning) /* nothing is written */
+        rc = cli_refuse(cli, of_texts, "it is about the text before the rating: give --reasoning");
+    if (!rc) rc = answering_prompt(cli, app, out);
     if (rc) return rc;
-    out->mode = cli_flag(cli, "reasoning") ? SIREN_COT : SIREN_AO;
+    out->mode = reasoning ? SIREN_COT : SIREN_AO;
     if (!sampling) return 0;
     out->sampling = answering_sampling(cli);
     out->samples = (int)cli_int(cli, "samples");
-    if (out->samples && out->mode == SIREN_AO) return cli_usage(cli, "--samples needs --reasoning");
     if (out->samples > 1 && out->sampling.temperature <= 0)
         return cli_usage(cli, "--samples %d needs a --temperature: without one all are equal",
                          out->samples);

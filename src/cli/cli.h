@@ -150,6 +150,10 @@ int cli_given(const struct cli *cli, const char *name);    /* on the command lin
 size_t cli_count(const struct cli *cli, const char *name); /* how often it was given */
 const char *cli_string_at(const struct cli *cli, const char *name, size_t index);
 
+/* A usage error for the first of these options (the list ends with NULL) that stands on the command
+ * line: "--limit: WHY".  What only the environment sets is meant for commands that want it. */
+int cli_refuse(struct cli *cli, const char *const *names, const char *why);
+
 /* A value that the command cannot do without: NULL with a usage error in
  * cli->err ("--model is needed …") when it is not given. */
 const char *cli_need(struct cli *cli, const char *name);

@@ -25,9 +25,24 @@ static int show(struct cli *cli, struct siren_app *app, int64_t id)
     return rc;
 }
 
+/* What chooses rows, a model, or how it is asked. */
+static int check_judged(struct cli *cli)
+{
+    static const char *const names[] = {
+        "limit",        "seed",          "anew",    "swap-sketch", "model",
+        "adapter",      "isa",           "compute", "strategy",    "recent",
+        "more",         "majority",      "decay",   "reasoning",   "temperature",
+        "prompt-limit", "chat-template", "top-p",   "top-k",       "samples",
+        "max-tokens",   "calibration",   NULL};
+    return cli_refuse(cli, names,
+                      "with --predictions all answers of the file are judged as they are, and no "
+                      "model is asked");
+}
+
 static int judge(struct cli *cli, struct siren_app *app, const char *command)
 {
-    struct siren_judge_options options = {.split = cli_string(cli, "split"),
+    const char *split = cli_string(cli, "split");
+    struct siren_judge_options options = {.split = split ? split : siren_eval_defaults().split,
                                           .fold = (int)cli_int(cli, "fold"),
                                           .fallback = NAN,
                                           .name = cli_string(cli, "name"),
@@ -74,7 +89,8 @@ static int run(struct cli *cli)
 {
     struct siren_app app;
     char *command = answering_command(cli);
-    int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
+    int rc = cli_given(cli, "predictions") ? check_judged(cli) : 0;
+    if (!rc) rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (!rc) {
         rc = cli_given(cli, "predictions") ? judge(cli, &app, command)
                                            : evaluate(cli, &app, command);
@@ -99,7 +115,9 @@ const struct cli_command cmd_eval = {
         "With --predictions the answers of a model that ran elsewhere are judged by the same code: "
         "JSON lines with \"row\": [user, item] (as `siren export prompts` writes it) and one of "
         "\"rating\", \"probabilities\" (one a label of the scale) or \"text\" (an answer with "
-        "<answer>4</answer> in it).",
+        "<answer>4</answer> in it).  They may be of --split (test) only, so that no row that was "
+        "trained on gets among them; any number of its rows will do.  Only --split, --fold and "
+        "--name go with it.",
     .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA | CLI_ADAPTER,
     .options =
         (const struct cli_option[]){

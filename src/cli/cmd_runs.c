@@ -22,6 +22,17 @@ static int run_id(struct cli *cli, size_t index, int64_t *id)
     return 0;
 }
 
+/* Those behind the action. */
+static int run_ids(struct cli *cli, int64_t *ids, size_t *n)
+{
+    int rc = 0;
+    *n = 0;
+    if (cli_n_args(cli) > 2 + MAX_RUNS)
+        return cli_usage(cli, "found %zu runs, expected at most %d", cli_n_args(cli) - 2, MAX_RUNS);
+    for (size_t i = 2; i < cli_n_args(cli) && !rc; i++) rc = run_id(cli, i, &ids[(*n)++]);
+    return rc;
+}
+
 /* ---- list ---- */
 
 static void list_cells(struct cli_table *table, const struct siren_run *run)
@@ -221,10 +232,7 @@ static int chosen(struct cli *cli, struct siren_workspace *ws, int64_t *ids, siz
 {
     struct siren_run *runs;
     size_t n_runs;
-    int rc = 0;
-    *n = 0;
-    for (size_t i = 2; i < cli_n_args(cli) && *n < MAX_RUNS && !rc; i++)
-        rc = run_id(cli, i, &ids[(*n)++]);
+    int rc = run_ids(cli, ids, n);
     if (rc || *n) return rc;
     rc = siren_runs_load(&runs, &n_runs, ws, NULL, &cli->err);
     if (rc) return rc;
@@ -259,10 +267,8 @@ static int trainings(struct cli *cli)
 {
     struct siren_workspace *ws;
     int64_t ids[MAX_RUNS];
-    size_t n = 0;
-    int rc = 0;
-    for (size_t i = 2; i < cli_n_args(cli) && n < MAX_RUNS && !rc; i++)
-        rc = run_id(cli, i, &ids[n++]);
+    size_t n;
+    int rc = run_ids(cli, ids, &n);
     if (!rc) rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = trainings_report(cli, ws, ids, n, cli_string(cli, "curves"));
@@ -276,6 +282,11 @@ static int run(struct cli *cli)
     struct siren_workspace *ws;
     int rc;
     if (action && !strcmp(action, "trainings")) return trainings(cli);
+    if (cli_given(cli, "curves"))
+        return cli_usage(cli,
+                         "--curves: only trainings have them: siren runs %s trainings --curves "
+                         "FILE",
+                         cli_word(cli_arg(cli, 0)));
     if (action && !strcmp(action, "compare")) return compare(cli, 2);
     if (action && !strcmp(action, "gain")) return compare(cli, 3);
     if (action && !strcmp(action, "delete")) return delete (cli);

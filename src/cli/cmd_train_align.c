@@ -2,16 +2,26 @@
 #include "app/align.h"
 #include "cli/training.h"
 
-/* What the teacher's file says is not to be said again. */
-static int check_given(struct cli *cli)
+/* An option that would change nothing is a mistake: who gives it believes that it does. */
+static int check_given(struct cli *cli, const struct align_options *o)
 {
-    static const char *const names[] = {"split", "fold",     "strategy", "recent",
-                                        "more",  "majority", "decay",    "prompt-limit"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (cli_given(cli, names[i]))
-            return cli_usage(cli, "--%s: with a --teacher, rows and prompts are those of its file",
-                             names[i]);
-    return 0;
+    static const char *const told[] = {"split",    "fold",  "strategy",     "recent", "more",
+                                       "majority", "decay", "prompt-limit", NULL};
+    static const char *const choosing[] = {"exact", "share", "closeness", NULL};
+    static const char *const of_ha[] = {"layers", "before-norm", NULL};
+    static const char *const of_kd[] = {"kd-temperature", NULL};
+    static const char *const of_ce[] = {"smoothing", NULL};
+    int rc = 0;
+    if (o->teacher)
+        rc = cli_refuse(cli, told, "with a --teacher, rows and prompts are those of its file");
+    else
+        rc = cli_refuse(cli, choosing, "it is about a teacher's answers: give a --teacher");
+    if (!rc && !(o->ha > 0)) rc = cli_refuse(cli, of_ha, "it is about ha, which is not in --loss");
+    if (!rc && !(o->rating.kd > 0))
+        rc = cli_refuse(cli, of_kd, "it is about kd, which is not in --loss");
+    if (!rc && !(o->rating.ce > 0))
+        rc = cli_refuse(cli, of_ce, "it is about ce, which is not in --loss");
+    return rc;
 }
 
 static int read_options(struct cli *cli, struct align_options *o)
@@ -32,7 +42,7 @@ static int read_options(struct cli *cli, struct align_options *o)
     if ((o->ha > 0 || o->rating.kd > 0) && !o->teacher)
         return cli_usage(cli, "--loss %s needs a --teacher (`siren train teach` makes one)",
                          cli_string(cli, "loss"));
-    return o->teacher ? check_given(cli) : 0;
+    return check_given(cli, o);
 }
 
 static void note_teacher(void *cli, const char *teacher)
@@ -97,10 +107,11 @@ const struct cli_command cmd_train_align = {
             OPTION_FLOAT("smoothing", "S", "0", 0, 0.99,
                          "part of the target in ce that the neighbouring ratings get"),
             OPTION_FLAG("exact",
-                        "only rows that the teacher rated exactly right, not all that it rated"),
+                        "with a --teacher: only rows that it rated exactly right, not all that it "
+                        "rated"),
             OPTION_FLOAT("share", "P", "1", 0, 1, "of these rows, drawn with --seed"),
             OPTION_FLAG("closeness",
-                        "a row weighs the less the farther the teacher's rating was off"),
+                        "with a --teacher: a row weighs the less the farther its rating was off"),
             OPTION_CHOICE("choose-by", "METRIC", "mae", "mae|rmse|log-loss|rps",
                           "what the kept adapter is best by on --eval-split: MAE of the median, "
                           "RMSE of the mean, log-loss, ranked probability score; the last two are "

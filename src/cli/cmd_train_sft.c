@@ -4,17 +4,33 @@
 #include "app/sft.h"
 #include "cli/training.h"
 
+/* An option that would change nothing is a mistake: who gives it believes that it does. */
+static int check_given(struct cli *cli, int rationales)
+{
+    static const char *const of_ratings[] = {"ce", "rps", "smoothing", NULL};
+    static const char *const of_rationales[] = {"answer-weight", NULL};
+    static const char *const of_ce[] = {"smoothing", NULL};
+    if (rationales)
+        return cli_refuse(cli, of_ratings, "it is about ratings without rationales: --response ao");
+    int rc = cli_refuse(cli, of_rationales, "it is about rationales: give --response cot");
+    if (!rc && !(cli_float(cli, "ce") > 0))
+        rc = cli_refuse(cli, of_ce, "it is about the cross-entropy, whose weight --ce is 0");
+    return rc;
+}
+
 static int run(struct cli *cli)
 {
+    int rationales = strcmp(cli_string(cli, "response"), "ao") != 0;
     struct training_command t;
     struct trainer_result result;
     struct sft_options options = {.loss = {.ce = cli_float(cli, "ce"),
                                            .rps = cli_float(cli, "rps"),
                                            .smoothing = cli_float(cli, "smoothing")},
                                   .answer_weight = cli_float(cli, "answer-weight")};
-    int rc = training_open(cli, &t, "sft");
+    int rc = check_given(cli, rationales);
+    if (!rc) rc = training_open(cli, &t, "sft");
     if (rc) return rc;
-    t.training.predict.mode = strcmp(cli_string(cli, "response"), "ao") ? SIREN_COT : SIREN_AO;
+    t.training.predict.mode = rationales ? SIREN_COT : SIREN_AO;
     rc = sft_train(&t.training, &options, &result, cli_progress(cli), cli_cancel(cli), &cli->err);
     rc = training_report(cli, &t, &result, rc);
     training_close(&t);

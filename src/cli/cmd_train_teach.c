@@ -4,6 +4,7 @@
 
 #include "app/parts.h"
 #include "app/teach.h"
+#include "app/training.h"
 #include "cli/answering.h"
 
 static int print_json(struct cli *cli, const char *path, const struct teach_report *r)
@@ -50,6 +51,11 @@ static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
     o.rows.fold = (int)cli_int(cli, "fold");
     o.rows.limit = (size_t)cli_int(cli, "rows");
     o.rows.seed = (uint64_t)cli_int(cli, "seed");
+    if (!training_takes(o.rows.split)) /* now, not after hours */
+        cli_note(cli,
+                 "rows of \"%s\" are not trained on: these states can serve `siren theorem`, and "
+                 "`siren train align` will refuse them",
+                 o.rows.split);
     rc = app_teach(app, lm, &o, path, &report, cli_progress(cli), &cli->err);
     cli_progress_end(cli);
     if (rc == SIREN_ECANCEL)
@@ -100,8 +106,9 @@ const struct cli_command cmd_train_teach = {
         "adapter, the prompts and the data that it belongs to, and is checked to the last byte "
         "when it is read.\n\n"
         "Rows are stored as they come, in FILE.partial: stopped, by Ctrl-C or worse, it goes on "
-        "when the same command is given again.  Train rows are for training; the teacher's errors "
-        "on them are reported here, `siren eval --reasoning` reports those on other splits.",
+        "when the same command is given again.  Train rows are for training (those of test serve "
+        "`siren theorem` only); the teacher's errors on them are reported here, `siren eval "
+        "--reasoning` reports those on other splits.",
     .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA | CLI_ADAPTER,
     .options =
         (const struct cli_option[]){

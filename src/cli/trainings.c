@@ -23,14 +23,15 @@ struct trainings {
     size_t n;
 };
 
-static int wanted(const int64_t *ids, size_t n, int64_t id)
+static const struct siren_run *find_run(const struct trainings *t, int64_t id)
 {
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] == id) return 1;
-    return n == 0;
+    for (size_t i = 0; i < t->n_runs; i++)
+        if (t->runs[i].id == id) return &t->runs[i];
+    return NULL;
 }
 
-static void add(struct trainings *t, const struct siren_run *run)
+/* Returns 0 where the run is no training. */
+static int add(struct trainings *t, const struct siren_run *run)
 {
     struct entry e = {.run = run, .settings = json_loads(run->settings, 0, NULL)};
     json_t *metrics = *run->metrics ? json_loads(run->metrics, 0, NULL) : NULL;
@@ -38,10 +39,30 @@ static void add(struct trainings *t, const struct siren_run *run)
     json_decref(metrics);
     if (json_object_get(e.settings, "training")) {
         t->list[t->n++] = e;
-        return;
+        return 1;
     }
     json_decref(e.settings);
     json_decref(e.training);
+    return 0;
+}
+
+/* Those that were named, in the order of the list and each once. */
+static int add_named(struct trainings *t, const struct siren_workspace *ws, const int64_t *ids,
+                     size_t n, struct siren_error *err)
+{
+    const char *path = siren_workspace_path(ws);
+    for (size_t i = 0; i < n; i++)
+        if (!find_run(t, ids[i]))
+            return siren_fail(err, SIREN_ENOTFOUND, "%s: no run %lld (`siren runs` lists them)",
+                              path, (long long)ids[i]);
+    for (size_t i = 0; i < t->n_runs; i++) {
+        int named = 0;
+        for (size_t k = 0; k < n; k++) named |= ids[k] == t->runs[i].id;
+        if (named && !add(t, &t->runs[i]))
+            return siren_fail(err, SIREN_EINVAL, "%s: run %lld (%s) is no training", path,
+                              (long long)t->runs[i].id, t->runs[i].kind);
+    }
+    return 0;
 }
 
 static int load(struct trainings *t, struct siren_workspace *ws, const int64_t *ids, size_t n,
@@ -51,8 +72,8 @@ static int load(struct trainings *t, struct siren_workspace *ws, const int64_t *
     if (rc) return rc;
     t->list = alloc_zeroed(t->n_runs + 1, sizeof *t->list);
     if (!t->list) return siren_fail_memory(err, "runs", t->n_runs * sizeof *t->list);
-    for (size_t i = 0; i < t->n_runs; i++)
-        if (wanted(ids, n, t->runs[i].id)) add(t, &t->runs[i]);
+    if (n) return add_named(t, ws, ids, n, err);
+    for (size_t i = 0; i < t->n_runs; i++) add(t, &t->runs[i]);
     return t->n ? 0 : siren_fail(err, SIREN_ENOTFOUND, "none of these runs is a training");
 }
 
@@ -211,23 +232,48 @@ static int read_curve(struct curve *c, struct siren_series *series, const struct
     return 0;
 }
 
-static int draw(const struct trainings *t, const char *path, struct siren_error *err)
+static void free_curves(struct curve *curves, size_t n)
 {
-    struct curve *curves = alloc_zeroed(t->n, sizeof *curves);
-    struct siren_series *series = alloc_zeroed(t->n, sizeof *series);
-    int rc = curves && series ? 0 : siren_fail_memory(err, "curves", t->n * sizeof *curves);
-    for (size_t i = 0; i < t->n && !rc; i++)
-        rc = read_curve(&curves[i], &series[i], &t->list[i], err);
-    if (!rc) {
-        struct siren_plot plot = {
-            .title = "Learning curves", .x = {.label = "step"}, .series = series, .n_series = t->n};
-        rc = siren_plot_write(&plot, path, err);
-    }
-    for (size_t i = 0; i < t->n && curves; i++) {
+    for (size_t i = 0; i < n && curves; i++) {
         free(curves[i].x);
         free(curves[i].y);
     }
     free(curves);
+}
+
+/* Of trainings that nobody named, those whose folder is gone are left out. */
+static int read_curves(struct cli *cli, const struct trainings *t, struct curve *curves,
+                       struct siren_series *series, size_t *n, int named)
+{
+    *n = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        int rc = read_curve(&curves[*n], &series[*n], &t->list[i], &cli->err);
+        if (rc == SIREN_ENOTFOUND && !named)
+            cli_note(cli, "run %lld has no curve: %s", (long long)t->list[i].run->id,
+                     cli->err.message);
+        else if (rc)
+            return rc;
+        else
+            ++*n;
+    }
+    return *n ? 0
+              : siren_fail(&cli->err, SIREN_ENOTFOUND,
+                           "none of these trainings has its folder any more: no curves to draw");
+}
+
+static int draw(struct cli *cli, const struct trainings *t, const char *path, int named)
+{
+    struct curve *curves = alloc_zeroed(t->n, sizeof *curves);
+    struct siren_series *series = alloc_zeroed(t->n, sizeof *series);
+    size_t n = 0;
+    int rc = curves && series ? read_curves(cli, t, curves, series, &n, named)
+                              : siren_fail_memory(&cli->err, "curves", t->n * sizeof *curves);
+    if (!rc) {
+        struct siren_plot plot = {
+            .title = "Learning curves", .x = {.label = "step"}, .series = series, .n_series = n};
+        rc = siren_plot_write(&plot, path, &cli->err);
+    }
+    free_curves(curves, t->n);
     free(series);
     return rc;
 }
@@ -252,7 +298,7 @@ int trainings_report(struct cli *cli, struct siren_workspace *ws, const int64_t 
 {
     struct trainings t = {0};
     int rc = load(&t, ws, ids, n, &cli->err);
-    if (!rc && curves) rc = draw(&t, curves, &cli->err);
+    if (!rc && curves) rc = draw(cli, &t, curves, n > 0);
     if (!rc) {
         json_t *differ = differences(&t);
         if (cli->json) {

@@ -5,8 +5,10 @@
 #include "cli/cli.h"
 #include "siren/workspace.h"
 
-/* Those of these runs that are trainings (all of the workspace's if `ids` is empty): results, the
- * settings that are not the same in all, and, with a path, their curves on valid as one chart. */
+/* These trainings, or all of the workspace's if `ids` is empty: results, the settings that are not
+ * the same in all, and, with a path, their curves on valid as one chart; where all are meant, those
+ * whose folder is gone are left out of it.  A named run that is not there, or is no training, is an
+ * error. */
 int trainings_report(struct cli *cli, struct siren_workspace *ws, const int64_t *ids, size_t n,
                      const char *curves);
 

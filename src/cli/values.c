@@ -101,6 +101,13 @@ const char *cli_need(struct cli *cli, const char *name)
     return NULL;
 }
 
+int cli_refuse(struct cli *cli, const char *const *names, const char *why)
+{
+    for (; *names; names++)
+        if (cli_count(cli, *names)) return cli_usage(cli, "--%s: %s", *names, why);
+    return 0;
+}
+
 struct siren_pool *cli_pool(struct cli *cli)
 {
     if (!cli->state->pool)
