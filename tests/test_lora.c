@@ -101,6 +101,22 @@ static void compare_sequence(struct fixture *f, const struct siren_adapter *adap
     siren_forest_free(forest);
 }
 
+static void compare_all(struct fixture *f, const struct siren_adapter *a, const char *name,
+                        size_t expected)
+{
+    char index_path[96], values_path[96];
+    snprintf(index_path, sizeof index_path, "tests/fixtures/adapters/%s.json", name);
+    snprintf(values_path, sizeof values_path, "tests/fixtures/adapters/%s.f32", name);
+    json_t *index = json_open("%s", index_path);
+    float *values = floats_open("%s", values_path);
+    const json_t *sequences = json_object_get(index, "sequences");
+    assert_int_equal(json_array_size(sequences), expected);
+    for (size_t i = 0; i < expected; i++)
+        compare_sequence(f, a, json_array_get(sequences, i), values);
+    free(values);
+    json_decref(index);
+}
+
 static void test_peft(void **state)
 {
     static const char *const names[] = {"llama", "qwen2", "qwen3"};
@@ -110,15 +126,28 @@ static void test_peft(void **state)
         snprintf(path, sizeof path, "tests/fixtures/models/%s", names[m]);
         fixture_open(&f, path, NULL, 2);
         struct siren_adapter *a = peft_adapter(f.model, names[m]);
-        json_t *index = json_open("tests/fixtures/adapters/%s.json", names[m]);
-        float *values = floats_open("tests/fixtures/adapters/%s.f32", names[m]);
-        const json_t *sequences = json_object_get(index, "sequences");
-        assert_int_equal(json_array_size(sequences), 4);
-        for (size_t i = 0; i < 4; i++)
-            compare_sequence(&f, a, json_array_get(sequences, i), values);
-        free(values);
-        json_decref(index);
+        compare_all(&f, a, names[m], 4);
         adapter_drop(a);
+        fixture_close(&f);
+    }
+}
+
+/* Folders that PEFT has saved, loaded as they are (tests/reference/adapter_peft.py). */
+static void test_files_of_peft(void **state)
+{
+    static const char *const names[] = {"llama", "qwen3"};
+    for (int m = 0; m < 2; m++) {
+        char base[64], folder[64], expected[64];
+        struct fixture f;
+        struct siren_adapter *a;
+        struct siren_error err;
+        snprintf(base, sizeof base, "tests/fixtures/models/%s", names[m]);
+        snprintf(folder, sizeof folder, "tests/fixtures/adapters/peft-%s", names[m]);
+        snprintf(expected, sizeof expected, "peft-%s/expected", names[m]);
+        fixture_open(&f, base, NULL, 2);
+        if (siren_adapter_load(&a, folder, f.model, &err)) fail_msg("%s", err.message);
+        compare_all(&f, a, expected, 3);
+        siren_adapter_free(a);
         fixture_close(&f);
     }
 }
@@ -440,11 +469,11 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_peft),    cmocka_unit_test(test_several),
-        cmocka_unit_test(test_kept),    cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_isas),    cmocka_unit_test(test_swiglu),
-        cmocka_unit_test(test_session), cmocka_unit_test(test_generation),
-        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_peft),       cmocka_unit_test(test_files_of_peft),
+        cmocka_unit_test(test_several),    cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_threads),    cmocka_unit_test(test_isas),
+        cmocka_unit_test(test_swiglu),     cmocka_unit_test(test_session),
+        cmocka_unit_test(test_generation), cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
