@@ -20,6 +20,7 @@ struct texts_source {
     int32_t prompts[MOST_ROWS][PROMPT]; /* of the rows */
     size_t n_prompt;                    /* tokens of a prompt */
     size_t n_rows, n_written, n_ends;
+    struct policy_group *last; /* of the last draw */
     uint64_t draws[64];
     size_t n_draws;
 };
@@ -32,6 +33,7 @@ static inline int texts_write(void *context, uint64_t draw, struct policy_group 
     struct siren_generation *g = calloc(total, sizeof *g);
     s->draws[s->n_draws++ % 64] = draw;
     s->n_written += n;
+    s->last = groups;
     for (size_t i = 0; i < n; i++) /* of one draw the texts would be the same ones */
         for (size_t k = i + 1; k < n; k++) assert_int_not_equal(groups[i].row, groups[k].row);
     for (size_t i = 0; i < total; i++) {

@@ -194,6 +194,121 @@ static void truncated_texts_can_be_masked(void **state)
     policy_free(p);
 }
 
+/* Some texts end by themselves, so that lengths differ. */
+static void let_some_end(void)
+{
+    texts.end = 1;
+    texts.sampling.max_tokens = LENGTH;
+}
+
+/* In a group with both kinds the cut ones count in the advantages, and nowhere else. */
+static void truncated_texts_count_for_the_others(void **state)
+{
+    struct policy_options o = policy_defaults();
+    size_t cut = 0, whole = 0, mixed = 0;
+    let_some_end();
+    o.mask_truncated = 1;
+    struct policy *p = open_policy(&o, NULL);
+    struct trainer_task task = policy_task(p);
+    struct trainer_batch b = begin(p, 0, 0);
+    for (size_t g = 0; g < ROWS; g++) {
+        const struct policy_group *group = &texts.last[g];
+        double rewards[SAMPLES], expected[SAMPLES];
+        size_t before = whole;
+        for (size_t k = 0; k < SAMPLES; k++) rewards[k] = group->texts[k].reward;
+        siren_advantages(o.advantage, SAMPLES, rewards, o.advantage_eps, expected);
+        for (size_t k = 0; k < SAMPLES; k++) {
+            const struct policy_text *t = &group->texts[k];
+            assert_true(t->advantage == expected[k]);
+            cut += (size_t)t->truncated;
+            if (t->truncated) continue;
+            assert_ptr_equal(task.sequence(task.context, whole, 0).ids, t->sequence);
+            assert_true(b.weights[whole++] == (double)t->n);
+        }
+        mixed += whole > before && whole < before + SAMPLES;
+    }
+    assert_int_equal(b.n_items, whole);
+    assert_int_equal(policy_figures(p)->n_truncated, cut);
+    assert_true(mixed > 0);
+    policy_free(p);
+    texts.end = 0;
+}
+
+/* The loss of a whole batch by siren_policy_loss(), from the scores of all its texts. */
+static double loss_of_all(const struct policy_options *o)
+{
+    enum { TEXTS = ROWS * SAMPLES };
+    struct policy_score list[TEXTS];
+    struct siren_policy_result result;
+    struct siren_error err;
+    size_t first[TEXTS + 1] = {0};
+    double advantages[TEXTS];
+    float now[TEXTS * LENGTH], old[TEXTS * LENGTH], reference[TEXTS * LENGTH], d[TEXTS * LENGTH];
+    for (size_t i = 0; i < TEXTS; i++) {
+        const struct policy_group *g = &texts.last[i / SAMPLES];
+        const struct policy_text *t = &g->texts[i % SAMPLES];
+        double rewards[SAMPLES];
+        for (size_t k = 0; k < SAMPLES; k++) rewards[k] = g->texts[k].reward;
+        if (i % SAMPLES == 0)
+            siren_advantages(o->advantage, SAMPLES, rewards, o->advantage_eps, advantages + i);
+        first[i + 1] = first[i] + t->n;
+        memcpy(old + first[i], t->old, t->n * sizeof *old);
+        memcpy(reference + first[i], t->reference, t->n * sizeof *old);
+        list[i] = (struct policy_score){g->prompt, t->ids, t->n, now + first[i]};
+    }
+    if (policy_score(f.engine, adapter, list, TEXTS, 1, 1000, &err)) fail_msg("%s", err.message);
+    const struct siren_policy_batch batch = {.n_sequences = TEXTS,
+                                             .first = first,
+                                             .advantages = advantages,
+                                             .logprob = now,
+                                             .old = old,
+                                             .reference = reference};
+    if (siren_policy_loss(&o->loss, &batch, d, NULL, &result, &err)) fail_msg("%s", err.message);
+    assert_true(result.ratio != 1 && result.kl > 0); /* the policy has moved */
+    return result.loss;
+}
+
+/* Texts one by one, joined by the trainer's weights, are the batch: for all means and advantages,
+ * texts of unequal lengths, a ratio that is not 1. */
+static void a_step_is_the_loss_of_its_batch(void **state)
+{
+    struct siren_adapter *usual = adapter;
+    struct trainer_options loop = trainer_defaults();
+    struct siren_error err;
+    let_some_end();
+    for (int kind = 0; kind < 9; kind++) {
+        struct policy_options o = policy_defaults();
+        size_t items[ROWS * SAMPLES];
+        double losses[ROWS * SAMPLES], sum = 0, total = 0;
+        o.loss.aggregation = (enum siren_aggregation)(kind / 3);
+        o.advantage = (enum siren_advantage_kind)(kind % 3);
+        o.loss.constant_length = LENGTH;
+        o.loss.kl = 0.1;
+        adapter = make_adapter();
+        move(adapter, 0.02);
+        siren_session_use_adapter(texts.session, adapter);
+        struct policy *p = open_policy(&o, usual);
+        struct trainer_task task = policy_task(p);
+        struct trainer_batch b = begin(p, 3, 0);
+        assert_int_equal(b.n_items, ROWS * SAMPLES);
+        move(adapter, 0.02);
+        for (size_t i = 0; i < b.n_items; i++) items[i] = i;
+        if (trainer_losses(&task, f.engine, adapter, &loop, items, b.n_items, losses, NULL, &err))
+            fail_msg("%s", err.message);
+        for (size_t i = 0; i < b.n_items; i++) {
+            double weight = b.weights ? b.weights[i] : 1;
+            sum += weight * losses[i];
+            total += weight;
+        }
+        assert_float_equal(sum / total, loss_of_all(&o), 1e-6);
+        policy_free(p);
+        siren_session_use_adapter(texts.session, usual);
+        siren_adapter_free(adapter);
+        adapter = usual;
+    }
+    texts.end = 0;
+}
+
 static const char *warning_after(const struct policy_options *with)
 {
     struct policy_options o = *with;
@@ -405,6 +520,8 @@ int main(void)
         cmocka_unit_test(a_step_names_its_draw),
         cmocka_unit_test(flat_groups_are_kept_left_out_or_replaced),
         cmocka_unit_test(truncated_texts_can_be_masked),
+        cmocka_unit_test(truncated_texts_count_for_the_others),
+        cmocka_unit_test(a_step_is_the_loss_of_its_batch),
         cmocka_unit_test(nothing_learnt_is_said),
         cmocka_unit_test(running_away_is_said),
         cmocka_unit_test(all_weights_can_be_trained),
