@@ -285,6 +285,36 @@ static void test_kl_estimators_by_hand(void **state)
     }
 }
 
+/* Texts of one token and of three, A = 2 and −1, ratio 1, entropies 1 … 4 at 0.5: the tokens'
+ * losses are −2 − 0.5 and 1 − 1, 1 − 1.5, 1 − 2. */
+static void test_means_and_entropy_by_hand(void **state)
+{
+    static const size_t ranges[] = {0, 1, 4};
+    static const double a[] = {2, -1}, losses[] = {-4 / 4.0, (-2.5 - 1.5 / 3) / 2, -4 / (2 * 8.0)},
+                        weights[][2] = {
+                            {1 / 4.0, 1 / 4.0}, {1 / 2.0, 1 / 6.0}, {1 / 16.0, 1 / 16.0}};
+    static const float now[4] = {-1, -2, -3, -4}, h[4] = {1, 2, 3, 4};
+    const struct siren_policy_batch b = {.n_sequences = 2,
+                                         .first = ranges,
+                                         .advantages = a,
+                                         .logprob = now,
+                                         .old = now,
+                                         .entropies = h};
+    for (int kind = SIREN_TOKEN_MEAN; kind <= SIREN_CONSTANT_LENGTH; kind++) {
+        struct siren_policy_options o = siren_policy_defaults();
+        struct siren_policy_result r;
+        float g[4], d[4];
+        o.kl = 0, o.entropy = 0.5, o.constant_length = 8;
+        o.aggregation = (enum siren_aggregation)kind;
+        assert_int_equal(siren_policy_loss(&o, &b, g, d, &r, &err), 0);
+        near(r.loss, losses[kind], 1e-14), near(r.entropy, 2.5, 1e-14);
+        for (int t = 0; t < 4; t++) {
+            double w = weights[kind][t > 0];
+            near(g[t], -a[t > 0] * w, 1e-7), near(d[t], -0.5 * w, 1e-7);
+        }
+    }
+}
+
 /* Micro-batches that know the whole's counts add up to it; masked sequences are as if absent. */
 static void test_parts_add_up(void **state)
 {
@@ -361,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_clipping_by_hand),
         cmocka_unit_test(test_kl_estimators_by_finite_differences),
         cmocka_unit_test(test_kl_estimators_by_hand),
+        cmocka_unit_test(test_means_and_entropy_by_hand),
         cmocka_unit_test(test_parts_add_up),
         cmocka_unit_test(test_what_is_refused),
     };

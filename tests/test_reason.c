@@ -125,6 +125,7 @@ static void the_labels_are_scored_behind_the_tag(void **state)
     assert_int_equal(n_queries, 1);
     assert_true(ends_with(queries[0], "good.\n</think>\n<answer>"));
     assert_string_equal(a.text, b.text);
+    assert_true(ends_with(a.text, "<answer>4</answer>")); /* what the model goes on with is cut */
     assert_int_equal(a.tokens_out, b.tokens_out);
     assert_int_equal(b.n_labels, 5);
     for (int k = 0; k < 5; k++) sum += b.probabilities[k];
