@@ -186,6 +186,21 @@ static void it_learns(void **state)
     }
 }
 
+/* The last layer's state before the final norm: the way back goes through that norm. */
+static void it_learns_before_the_norm(void **state)
+{
+    double values[64] = {0};
+    struct bench b = make("before norm", states_path, "ha");
+    b.options.layers = ALIGN_LAST;
+    b.options.before_norm = 1;
+    b.training.loop.epochs = 12;
+    b.training.loop.batch = 64;
+    MUST(run(&b));
+    size_t n = field(&b, "loss", values, 64);
+    assert_int_equal(n, 12);
+    assert_true(values[n - 1] < 0.95 * values[0]);
+}
+
 /* Rows without an answer are left out; the loss of a step is the mean by weight. */
 static void rows_and_weights(void **state)
 {
@@ -618,6 +633,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_is_aligned_with_itself),
         cmocka_unit_test(it_learns),
+        cmocka_unit_test(it_learns_before_the_norm),
         cmocka_unit_test(rows_and_weights),
         cmocka_unit_test(a_weighted_mean_by_hand),
         cmocka_unit_test(a_teacher_of_a_fold),

@@ -538,6 +538,15 @@ static void test_bits(void **state)
     g = gradients_with(NULL, 2, &middle, &n_again, NULL);
     assert_memory_equal(g, expected, n * sizeof *g);
     free(g);
+    /* What is kept beside the least (layers' inputs, one layer, scratch) is within the budget, and
+     * nothing fits into one byte. */
+    for (size_t budget = 1, held = 0, before = least; budget < 2 * most; budget += most / 16) {
+        const struct siren_training some = {.memory_bytes = budget};
+        free(gradients_with(NULL, 2, &some, &n_again, &held));
+        assert_true(held >= before && held <= least + budget);
+        assert_true(held == least || budget > 1);
+        before = held;
+    }
     for (most_rows = 1; most_rows < 20; most_rows += 6) { /* logits computed again */
         g = gradients_with(NULL, 2, &plain, &n_again, NULL);
         assert_memory_equal(g, expected, n * sizeof *g);
