@@ -3,6 +3,7 @@
  * threads, the instruction set and the memory; what is frozen and what lies below is left alone;
  * what is refused. */
 #include "adapter_fixture.h"
+#include "model/backward.h"
 #include "model/pass.h"
 
 #include <jansson.h>
@@ -644,7 +645,7 @@ static void test_parts(void **state)
     fixture_open_mode(&f, "tests/fixtures/models/qwen3", NULL, "f32", 2);
     struct siren_adapter *whole = adapter_of(&f, "qwen3");
     int n_layers = siren_model_config(f.model)->n_layers;
-    size_t n;
+    size_t n, memory = 0;
     float *all = gradients_of(&f, whole, &(struct siren_training){0}, &n);
     struct siren_params params = siren_adapter_params(whole);
     for (int target = 0; target < SIREN_LORA_TARGETS; target++)
@@ -660,6 +661,10 @@ static void test_parts(void **state)
             struct pass p;
             assert_int_equal(siren_forest_create(&p.forest, f.engine, NULL), 0);
             run_recorded(&p, &f, whole, &(struct siren_training){0});
+            /* Layers below are no part of it: nothing of them is kept. */
+            assert_int_equal(p.forest->back->lowest, first);
+            assert_true(!first || siren_forest_training_memory(p.forest) < memory);
+            memory = siren_forest_training_memory(p.forest);
             loss_of(&p, 1);
             for (size_t i = 0; i < params.n; i++)
                 memset(params.list[i].grad, 0,
