@@ -375,6 +375,44 @@ static const char *warning_of_a_step(double by, float temperature, uint64_t firs
     return warning;
 }
 
+/* The second text of row 3 has a probability that is none. */
+static int write_with_nan(void *context, uint64_t draw, struct policy_group *groups, size_t n,
+                          const struct siren_progress *progress, struct siren_error *err)
+{
+    int rc = texts_write(context, draw, groups, n, progress, err);
+    for (size_t i = 0; i < n; i++)
+        if (groups[i].row == 3) groups[i].texts[1].old[2] = NAN;
+    return rc;
+}
+
+static void describe(void *context, size_t row, char *text, size_t size)
+{
+    snprintf(text, size, "user %zu, item 7", row);
+}
+
+static void a_number_that_is_none_is_named(void **state)
+{
+    struct policy_options o = policy_defaults();
+    struct trainer_options loop = trainer_defaults();
+    struct trainer_result result;
+    struct siren_error err = {0};
+    const struct policy_source usual = source;
+    source.write = write_with_nan;
+    source.describe = describe;
+    struct policy *p = open_policy(&o, NULL);
+    struct trainer_task task = policy_task(p);
+    struct trainer_subject subject = {.adapter = adapter};
+    loop.folder = scratch_path("a number that is none");
+    loop.batch = ROWS;
+    assert_int_equal(
+        trainer_run(&task, &subject, f.engine, f.pool, &loop, NULL, &result, NULL, NULL, &err),
+        SIREN_ENUMERIC);
+    assert_non_null(strstr(err.message, "step 1: user 3, item 7, text 1: the loss of token 2 "));
+    assert_non_null(strstr(err.message, "there is no checkpoint yet"));
+    policy_free(p);
+    source = usual;
+}
+
 static void running_away_is_said(void **state)
 {
     double kl;
@@ -523,6 +561,7 @@ int main(void)
         cmocka_unit_test(truncated_texts_count_for_the_others),
         cmocka_unit_test(a_step_is_the_loss_of_its_batch),
         cmocka_unit_test(nothing_learnt_is_said),
+        cmocka_unit_test(a_number_that_is_none_is_named),
         cmocka_unit_test(running_away_is_said),
         cmocka_unit_test(all_weights_can_be_trained),
         cmocka_unit_test(what_cannot_work_is_refused),
