@@ -9,6 +9,7 @@
 
 #include "app_fixture.h"
 #include "run_program.h"
+#include "tiny_lm.h"
 
 /* Standard output of `siren ARGUMENTS`; *status its exit code. */
 static char *output(const char *arguments, int *status)
@@ -301,6 +302,47 @@ static void what_is_about_texts_needs_reasoning(void **state)
         }
 }
 
+/* An evaluation as a command; its run's number. */
+static long long evaluated(const char *path, const char *more, const char *figure)
+{
+    char arguments[1600];
+    snprintf(arguments, sizeof arguments,
+             "eval %s -m %s --chat-template %s --split train --limit 12 --json %s", path,
+             tiny_model("tiny"), fixture_template(), more);
+    json_t *run = json_of(arguments), *metrics = json_object_get(run, "metrics");
+    const json_t *latency = json_object_get(metrics, "latency_ms");
+    long long id = json_integer_value(json_object_get(run, "id"));
+    assert_true(json_number_value(json_object_get(latency, "mean")) > 0);
+    if (!json_object_get(metrics, figure)) fail_msg("no %s in %s", figure, program_output);
+    json_decref(run);
+    return id;
+}
+
+/* Before, the teacher by reasoning, another student: judged, compared, and who has the gain. */
+static void reasoning_is_evaluated_and_compared(void **state)
+{
+    static const char *const losses[] = {"mae", "rmse", "log_loss", "rps"};
+    char path[256], arguments[512];
+    int status;
+    strcpy(path, fixture_workspace("gain.siren", SIREN_PROTOCOL_FULL));
+    long long before = evaluated(path, "--strategy recent --recent 2", "log_loss"),
+              reasoned = evaluated(path,
+                                   "--strategy recent --recent 2 --reasoning --samples 2 "
+                                   "--temperature 1 --max-tokens 8",
+                                   "reasoning"),
+              student = evaluated(path, "--strategy recent --recent 1", "log_loss");
+    snprintf(arguments, sizeof arguments, "runs %s compare %lld %lld", path, before, reasoned);
+    for (int i = 0; i < 4; i++)
+        if (!strstr(output(arguments, &status), losses[i]) || status)
+            fail_msg("%s: %s", losses[i], program_output);
+    snprintf(arguments, sizeof arguments, "runs %s gain %lld %lld %lld", path, before, reasoned,
+             student);
+    for (int i = 0; i < 4; i++)
+        if (!strstr(output(arguments, &status), losses[i]) || status)
+            fail_msg("%s: %s", losses[i], program_output);
+    assert_non_null(strstr(program_output, "Student's share"));
+}
+
 static int setup(void **state)
 {
     return scratch_create(state) || find_program();
@@ -319,6 +361,7 @@ int main(void)
         cmocka_unit_test(only_what_judges_goes_with_predictions),
         cmocka_unit_test(what_export_advises_works),
         cmocka_unit_test(what_is_about_texts_needs_reasoning),
+        cmocka_unit_test(reasoning_is_evaluated_and_compared),
     };
     return cmocka_run_group_tests(tests, setup, scratch_delete);
 }
