@@ -9,6 +9,7 @@
 #include "engine_fixture.h"
 
 #include "app/grpo.h"
+#include "run_program.h"
 #include "tiny_setup.h"
 
 static struct training training_in(const char *name)
@@ -338,6 +339,134 @@ static void other_temperatures_begin_at_ratio_1_too(void **state)
     json_decref(lines);
 }
 
+/* ---- the command ---- */
+
+/* settings.json of `siren train grpo … OPTIONS`, one step of a few tokens, in scratch/NAME. */
+static json_t *settings_of(const char *name, const char *more)
+{
+    char arguments[2048], path[320];
+    snprintf(arguments, sizeof arguments,
+             "train grpo '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
+             "--recent 3 --rows 4 --batch 2 --max-steps 1 --eval-split none --max-tokens 3 %s",
+             siren_workspace_path(app.ws), tiny_model("tiny"), fixture_template(),
+             scratch_path(name), more);
+    if (run_program("", arguments, NULL)) fail_msg("siren %s: %s", arguments, program_output);
+    snprintf(path, sizeof path, "%s/settings.json", scratch_path(name));
+    json_t *settings = json_load_file(path, 0, NULL);
+    assert_non_null(settings);
+    return settings;
+}
+
+/* A choice of the command, and what settings.json calls it. */
+static const struct {
+    const char *option, *field;
+    struct {
+        const char *word, *setting;
+    } values[3];
+} choices[] = {
+    {"--advantage",
+     "advantage",
+     {{"grpo", "grpo"}, {"dr-grpo", "dr_grpo"}, {"leave-one-out", "leave_one_out"}}},
+    {"--flat-groups",
+     "flat_groups",
+     {{"keep", "keep"}, {"skip", "skip"}, {"resample", "resample"}}},
+    {"--kl-kind", "kl_kind", {{"k1", "k1"}, {"k2", "k2"}, {"k3", "k3"}}},
+    {"--mean-over",
+     "aggregation",
+     {{"token", "token"}, {"sequence", "sequence"}, {"constant", "constant"}}},
+    {"--reward", "reward", {{"linear", "linear"}, {"squared", "squared"}, {"rps", "rps"}}},
+    {"--outside", "outside", {{"clamp", "clamp"}, {"refuse", "refuse"}, {"clamp", "clamp"}}},
+};
+enum { N_CHOICES = sizeof choices / sizeof *choices };
+
+/* Words become enums by their place in a list: each word is run once, and found again. */
+static void each_choice_reaches_the_run(void **state)
+{
+    for (int k = 0; k < 3; k++) {
+        char more[512] = "--answers 2", name[16];
+        for (size_t i = 0; i < N_CHOICES; i++) {
+            size_t used = strlen(more);
+            snprintf(more + used, sizeof more - used, " %s %s", choices[i].option,
+                     choices[i].values[k].word);
+        }
+        snprintf(name, sizeof name, "choice %d", k);
+        json_t *settings = settings_of(name, more);
+        const json_t *grpo = json_object_get(json_object_get(settings, "run"), "grpo");
+        for (size_t i = 0; i < N_CHOICES; i++)
+            assert_string_equal(json_string_value(json_object_get(grpo, choices[i].field)),
+                                choices[i].values[k].setting);
+        json_decref(settings);
+    }
+}
+
+/* And the names in settings.json are those of the enums that the algorithm reads. */
+static void settings_name_what_the_enums_mean(void **state)
+{
+    static const enum siren_advantage_kind advantages[] = {
+        SIREN_ADVANTAGE_GRPO, SIREN_ADVANTAGE_DR_GRPO, SIREN_ADVANTAGE_LEAVE_ONE_OUT};
+    static const enum policy_flat flat[] = {POLICY_KEEP_FLAT, POLICY_SKIP_FLAT,
+                                            POLICY_RESAMPLE_FLAT};
+    static const enum siren_kl_kind kinds[] = {SIREN_KL_K1, SIREN_KL_K2, SIREN_KL_K3};
+    static const enum siren_aggregation means[] = {SIREN_TOKEN_MEAN, SIREN_SEQUENCE_MEAN,
+                                                   SIREN_CONSTANT_LENGTH};
+    static const enum siren_reward_kind rewards[] = {SIREN_REWARD_LINEAR, SIREN_REWARD_SQUARED,
+                                                     SIREN_REWARD_RPS};
+    for (int k = 0; k < 3; k++) {
+        struct grpo_options o = grpo_defaults();
+        o.policy.advantage = advantages[k];
+        o.policy.flat = flat[k];
+        o.policy.loss.kl_kind = kinds[k];
+        o.policy.loss.aggregation = means[k];
+        o.reward = rewards[k];
+        o.refuse_outside = k == 1;
+        json_t *settings = grpo_settings(&o);
+        for (size_t i = 0; i < N_CHOICES; i++)
+            assert_string_equal(json_string_value(json_object_get(settings, choices[i].field)),
+                                choices[i].values[k].setting);
+        json_decref(settings);
+    }
+}
+
+static void each_number_reaches_the_run(void **state)
+{
+    static const struct {
+        const char *field;
+        double value, usual;
+    } numbers[] = {{"samples", 3, 8},       {"length_cost", 0.75, 0}, {"clip_low", 0.125, 0.2},
+                   {"clip_high", 0.5, 0.2}, {"dual_clip", 4, 3},      {"kl", 0.25, 0.001},
+                   {"entropy", -0.5, 0},    {"temperature", 1.5, 1},  {"top_p", 0.875, 1},
+                   {"top_k", 7, 0},         {"max_tokens", 5, 3},     {"constant_length", 5, 3},
+                   {"eval_samples", 6, 0}};
+    json_t *given = settings_of(
+        "numbers", "--answers 3 --length-cost 0.75 --clip-low 0.125 --clip-high 0.5 --dual-clip 4 "
+                   "--kl 0.25 --entropy=-0.5 --temperature 1.5 --top-p 0.875 --top-k 7 "
+                   "--max-tokens 5 --eval-samples 6 --mask-truncated --updates 4 --texts-every 0");
+    json_t *usual = settings_of("usual", "");
+    const json_t *a = json_object_get(json_object_get(given, "run"), "grpo"),
+                 *b = json_object_get(json_object_get(usual, "run"), "grpo");
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        double x = field(a, numbers[i].field), y = field(b, numbers[i].field);
+        if (x != numbers[i].value || y != numbers[i].usual)
+            fail_msg("%s is %g, and %g where nothing is said", numbers[i].field, x, y);
+    }
+    assert_true(json_is_true(json_object_get(a, "mask_truncated")));
+    assert_true(json_is_false(json_object_get(b, "mask_truncated")));
+    for (size_t i = 0; i < N_CHOICES; i++) /* without a word: the paper's, and TRL's */
+        assert_string_equal(json_string_value(json_object_get(b, choices[i].field)),
+                            choices[i].values[i == 2 ? 2 : 0].setting);
+    assert_true(field(json_object_get(given, "training"), "repeats") == 4);
+    assert_true(field(json_object_get(usual, "training"), "repeats") == 1);
+    assert_false(has_file(scratch_path("numbers"), "texts/step-000001.txt"));
+    assert_true(has_file(scratch_path("usual"), "texts/step-000001.txt"));
+    json_decref(given);
+    json_decref(usual);
+}
+
+static int setup(void **state)
+{
+    return find_program() || tiny_setup(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +479,9 @@ int main(void)
         cmocka_unit_test(all_weights_are_the_policy),
         cmocka_unit_test(a_vanished_model_is_named),
         cmocka_unit_test(other_temperatures_begin_at_ratio_1_too),
+        cmocka_unit_test(each_choice_reaches_the_run),
+        cmocka_unit_test(settings_name_what_the_enums_mean),
+        cmocka_unit_test(each_number_reaches_the_run),
     };
-    return cmocka_run_group_tests(tests, tiny_setup, tiny_teardown);
+    return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }
