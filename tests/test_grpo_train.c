@@ -1,6 +1,7 @@
 /* siren train grpo from end to end on a made-up workspace and a tiny decoder: what a run leaves,
  * the first ratio, resuming. */
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -140,18 +141,23 @@ static int stop_after_two(void *context, const char *what, uint64_t done, uint64
     return !strncmp(what, "rows", 4) && done >= 6;
 }
 
-static void same_adapter(const char *a, const char *b)
+static void same_file(const char *a, const char *b, const char *name)
 {
     char path[300], *x, *y;
     size_t n, m;
-    snprintf(path, sizeof path, "%s/adapter/adapter_model.safetensors", a);
+    snprintf(path, sizeof path, "%s/%s", a, name);
     MUST(siren_file_read(&x, &n, path, 1 << 24, ERR));
-    snprintf(path, sizeof path, "%s/adapter/adapter_model.safetensors", b);
+    snprintf(path, sizeof path, "%s/%s", b, name);
     MUST(siren_file_read(&y, &m, path, 1 << 24, ERR));
     assert_int_equal(n, m);
     assert_memory_equal(x, y, n);
     free(x);
     free(y);
+}
+
+static void same_adapter(const char *a, const char *b)
+{
+    same_file(a, b, "adapter/adapter_model.safetensors");
 }
 
 /* Stopped and resumed, with other threads, the adapter has the bits of a run that never stopped. */
@@ -175,31 +181,41 @@ static void a_resumed_run_has_the_same_bits(void **state)
     assert_non_null(strstr(must_error.message, "entropy"));
 }
 
-/* In a process of its own, with a checkpoint every two steps and watch at every line: its status.
- * It exits with 2 where the training ends well, with 7 where it ends with SIREN_EIO and this word
- * in the message. */
-static int train_apart(struct training t, void (*watch)(void *, const json_t *), const char *word)
+/* What befalls a training in a process of its own. */
+struct fate {
+    void (*watch)(void *, const json_t *); /* of every line, with the training; NULL */
+    const struct siren_progress *progress;
+    const char *word; /* of the message of a SIREN_EIO that is to come; NULL */
+    useconds_t alarm; /* until it is ended wherever it is; 0: never */
+};
+
+/* Its status, with a checkpoint every two steps.  It exits with 2 where the training ends well,
+ * with 7 where it ends with SIREN_EIO and the word in the message. */
+static int train_apart(struct training t, const struct grpo_options *o, struct fate fate)
 {
     int status;
     t.loop.checkpoint_every = 2;
     pid_t child = fork();
     if (!child) { /* threads and the database do not survive a fork: its own */
-        struct grpo_options o = options();
         struct trainer_result r;
         struct siren_lm_options with = tiny_options();
         struct siren_lm own;
         struct siren_app workspace;
+        if (fate.alarm) ualarm(fate.alarm, 0);
+        with.trainable = t.full ? &SIREN_TRAIN_ALL : NULL;
         if (siren_pool_create(&t.pool, 1, ERR) ||
             siren_lm_open(&own, tiny_model("tiny"), &with, t.pool, ERR) ||
             siren_app_open(&workspace, siren_workspace_path(app.ws), SIREN_WORKSPACE_WRITE, ERR))
             _exit(1);
         t.lm = &own;
         t.app = &workspace;
-        t.loop.watch = watch;
+        t.loop.watch = fate.watch;
         t.loop.watch_context = &t;
-        int rc = grpo_train(&t, &o, &r, NULL, NULL, ERR);
-        fprintf(stderr, "%s\n", rc ? must_error.message : "trained");
-        _exit(!rc ? 2 : rc == SIREN_EIO && strstr(must_error.message, word) ? 7 : 3);
+        int rc = grpo_train(&t, o, &r, fate.progress, NULL, ERR);
+        if (rc) fprintf(stderr, "%s\n", must_error.message);
+        _exit(!rc                                                                     ? 2
+              : rc == SIREN_EIO && fate.word && strstr(must_error.message, fate.word) ? 7
+                                                                                      : 3);
     }
     waitpid(child, &status, 0);
     return status;
@@ -218,7 +234,7 @@ static void a_killed_run_has_the_same_bits(void **state)
     struct trainer_result r;
     whole.eval_split = part.eval_split = NULL;
     MUST(grpo_train(&whole, &o, &r, NULL, NULL, ERR));
-    assert_true(WIFSIGNALED(train_apart(part, die_in_step_3, "")));
+    assert_true(WIFSIGNALED(train_apart(part, &o, (struct fate){.watch = die_in_step_3})));
     part.loop.checkpoint_every = 2;
     part.loop.resume = 1;
     MUST(grpo_train(&part, &o, &r, NULL, NULL, ERR));
@@ -248,7 +264,8 @@ static void a_full_disk_ends_it(void **state)
     struct trainer_result r;
     whole.eval_split = part.eval_split = NULL;
     MUST(grpo_train(&whole, &o, &r, NULL, NULL, ERR));
-    int status = train_apart(part, fill_disk_in_step_3, "checkpoint");
+    int status =
+        train_apart(part, &o, (struct fate){.watch = fill_disk_in_step_3, .word = "checkpoint"});
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 7);
     part.loop.checkpoint_every = 2;
@@ -256,6 +273,123 @@ static void a_full_disk_ends_it(void **state)
     MUST(grpo_train(&part, &o, &r, NULL, NULL, ERR));
     assert_true(r.resumed && r.steps == 4);
     same_adapter(whole.loop.folder, part.loop.folder);
+}
+
+/* ---- killed anywhere ---- */
+
+/* Calls of progress (sampling, passes, rows of an evaluation) and lines of the log. */
+enum { CALL, LINE, MOMENTS };
+
+/* Shared with the processes that die: how many moments there were, and the fatal ones (0: none). */
+static struct {
+    uint64_t n[MOMENTS], fatal[MOMENTS];
+} * moments;
+
+static void pass_moment(int kind)
+{
+    if (++moments->n[kind] == moments->fatal[kind]) raise(SIGKILL);
+}
+
+static int count_call(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    pass_moment(CALL);
+    return 0;
+}
+
+static void count_line(void *context, const json_t *line)
+{
+    pass_moment(LINE);
+}
+
+static int train_until(const struct training *t, const struct grpo_options *o, int kind,
+                       uint64_t fatal, useconds_t alarm)
+{
+    static const struct siren_progress progress = {count_call, NULL};
+    memset(moments, 0, sizeof *moments);
+    moments->fatal[kind] = fatal;
+    return train_apart(*t, o,
+                       (struct fate){.watch = count_line, .progress = &progress, .alarm = alarm});
+}
+
+static int ended_well(int status)
+{
+    return WIFEXITED(status) && WEXITSTATUS(status) == 2;
+}
+
+/* All but times, and the most memory that a process had. */
+static void same_log(const char *a, const char *b)
+{
+    static const char *const own[] = {"seconds",         "tokens_per_second", "rollout_seconds",
+                                      "scoring_seconds", "update_seconds",    "memory"};
+    json_t *logs[2] = {log_of(a), log_of(b)};
+    for (size_t i = 0; i < json_array_size(logs[0]) + json_array_size(logs[1]); i++)
+        for (size_t k = 0; k < sizeof own / sizeof *own; k++)
+            json_object_del(json_array_get(logs[i % 2], i / 2), own[k]);
+    assert_true(json_array_size(logs[0]) > 0 && json_equal(logs[0], logs[1]));
+    json_decref(logs[0]);
+    json_decref(logs[1]);
+}
+
+/* Killed, resumed and killed again, until it is through: the files of a run that never stopped.
+ * Moments are drawn with the seed, a line (behind a checkpoint, as a rule) and a call in turn; with
+ * `clock` they are times, so that the writing of files is hit, too. */
+static void kill_and_resume(const struct training *whole, const struct grpo_options *o,
+                            const uint64_t n[MOMENTS], uint64_t seed, int clock,
+                            const char *const *files)
+{
+    char name[40], folder[256];
+    int status = 0;
+    snprintf(name, sizeof name, "%s killed %d %d", whole->full ? "all" : "lora", clock, (int)seed);
+    struct training part = *whole;
+    part.loop.folder = strcpy(folder, scratch_path(name));
+    part.loop.resume = 1;
+    for (uint64_t death = 0; death < 3 && !ended_well(status); death++) {
+        int kind = (seed + death) % 2 ? CALL : LINE;
+        uint64_t at = 1 + siren_random_below(17, seed, death, clock ? 300000 : n[kind]);
+        status = train_until(&part, o, kind, clock ? 0 : at, clock ? (useconds_t)at : 0);
+        if (!clock && !death) assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        assert_true(WIFSIGNALED(status) || ended_well(status));
+    }
+    assert_true(ended_well(train_until(&part, o, CALL, 0, 0)));
+    for (int i = 0; files[i]; i++) same_file(whole->loop.folder, part.loop.folder, files[i]);
+    same_log(whole->loop.folder, part.loop.folder);
+}
+
+/* `few` times by count; and with SIREN_SLOW many times, by the clock, too. */
+static void kill_and_resume_often(const struct training *whole, const struct grpo_options *o,
+                                  uint64_t few, const char *const *files)
+{
+    uint64_t n[MOMENTS];
+    int slow = getenv("SIREN_SLOW") != NULL;
+    assert_true(ended_well(train_until(whole, o, CALL, 0, 0)));
+    memcpy(n, moments->n, sizeof n);
+    for (uint64_t seed = 0; seed < (slow ? 40 : few); seed++)
+        kill_and_resume(whole, o, n, seed, 0, files);
+    for (uint64_t seed = 0; seed < 60 && slow; seed++) kill_and_resume(whole, o, n, seed, 1, files);
+}
+
+/* With evaluation, some of it between the two updates of a batch. */
+static void killed_at_any_moment_it_resumes_to_the_same_bits(void **state)
+{
+    static const char *const files[] = {"adapter/adapter_model.safetensors",
+                                        "last/adapter_model.safetensors", NULL};
+    struct training whole = training_in("unkilled");
+    struct grpo_options o = options();
+    whole.loop.max_steps = 6;
+    whole.loop.repeats = 2;
+    whole.loop.eval_every = 3;
+    kill_and_resume_often(&whole, &o, 4, files);
+}
+
+static void so_it_does_where_all_weights_are_trained(void **state)
+{
+    static const char *const files[] = {"model/model.safetensors", NULL};
+    struct training whole = training_in("unkilled all");
+    struct grpo_options o = options();
+    whole.full = 1;
+    whole.loop.repeats = 2;
+    whole.eval_split = NULL;
+    kill_and_resume_often(&whole, &o, 3, files);
 }
 
 /* Going on from an adapter, which is the reference, too. */
@@ -464,7 +598,9 @@ static void each_number_reaches_the_run(void **state)
 
 static int setup(void **state)
 {
-    return find_program() || tiny_setup(state);
+    moments =
+        mmap(NULL, sizeof *moments, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return moments == MAP_FAILED || find_program() || tiny_setup(state);
 }
 
 int main(void)
@@ -474,6 +610,8 @@ int main(void)
         cmocka_unit_test(later_updates_move_away),
         cmocka_unit_test(a_resumed_run_has_the_same_bits),
         cmocka_unit_test(a_killed_run_has_the_same_bits),
+        cmocka_unit_test(killed_at_any_moment_it_resumes_to_the_same_bits),
+        cmocka_unit_test(so_it_does_where_all_weights_are_trained),
         cmocka_unit_test(a_full_disk_ends_it),
         cmocka_unit_test(the_start_is_the_reference),
         cmocka_unit_test(all_weights_are_the_policy),
