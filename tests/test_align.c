@@ -186,21 +186,6 @@ static void it_learns(void **state)
     }
 }
 
-/* The last layer's state before the final norm: the way back goes through that norm. */
-static void it_learns_before_the_norm(void **state)
-{
-    double values[64] = {0};
-    struct bench b = make("before norm", states_path, "ha");
-    b.options.layers = ALIGN_LAST;
-    b.options.before_norm = 1;
-    b.training.loop.epochs = 12;
-    b.training.loop.batch = 64;
-    MUST(run(&b));
-    size_t n = field(&b, "loss", values, 64);
-    assert_int_equal(n, 12);
-    assert_true(values[n - 1] < 0.95 * values[0]);
-}
-
 /* Rows without an answer are left out; the loss of a step is the mean by weight. */
 static void rows_and_weights(void **state)
 {
@@ -306,6 +291,45 @@ static void a_weighted_mean_by_hand(void **state)
     for (int layers = ALIGN_UNIFORM; layers <= ALIGN_LAST; layers++)
         for (int before_norm = 0; before_norm < 2; before_norm++)
             check_mean_by_hand((enum align_layers)layers, before_norm);
+}
+
+/* What a small step down the gradient takes off the loss.  With an eps beyond all gradients AdamW
+ * goes along them, by lr / eps of their length. */
+static double descent(enum align_layers layers, int before_norm, double size, double *squared_norm)
+{
+    char folder[64];
+    double loss[2] = {0}, norm[2] = {0};
+    snprintf(folder, sizeof folder, "descent %d %d %g", layers, before_norm, size);
+    struct bench b = make(folder, states_path, "ha");
+    b.options.layers = layers;
+    b.options.before_norm = before_norm;
+    b.training.loop.batch = 64; /* all rows */
+    b.training.loop.max_steps = 2;
+    b.training.loop.epochs = 2;
+    b.training.loop.clip = 0;
+    b.training.loop.adamw.weight_decay = 0;
+    b.training.loop.adamw.eps = 1e3;
+    b.training.loop.lr = size * b.training.loop.adamw.eps;
+    MUST(run(&b));
+    assert_int_equal(field(&b, "loss", loss, 2), 2);
+    assert_int_equal(field(&b, "norm", norm, 2), 2);
+    *squared_norm = norm[0] * norm[0];
+    return (loss[0] - loss[1]) / size;
+}
+
+/* The slope along the gradient is its length: of the last layer's states before the norm, too. */
+static void the_gradient_is_that_of_the_loss(void **state)
+{
+    for (int i = 0; i < 4; i++) {
+        enum align_layers layers = i / 2 ? ALIGN_LAST : ALIGN_UNIFORM;
+        double expected, size = 0.02;
+        double whole = descent(layers, i % 2, size, &expected);
+        double half = descent(layers, i % 2, size / 2, &expected);
+        double slope = 2 * half - whole; /* what curves it cancels */
+        if (!(fabs(slope - expected) <= 2e-3 * expected))
+            fail_msg("layers %d, before_norm %d: slope %g, gradient %g", layers, i % 2, slope,
+                     expected);
+    }
 }
 
 /* The file says which fold was in use; the rest of it has rows to choose by. */
@@ -633,9 +657,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_is_aligned_with_itself),
         cmocka_unit_test(it_learns),
-        cmocka_unit_test(it_learns_before_the_norm),
         cmocka_unit_test(rows_and_weights),
         cmocka_unit_test(a_weighted_mean_by_hand),
+        cmocka_unit_test(the_gradient_is_that_of_the_loss),
         cmocka_unit_test(a_teacher_of_a_fold),
         cmocka_unit_test(stopped_and_resumed),
         cmocka_unit_test(chosen_by_what_is_asked),
