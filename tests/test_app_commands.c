@@ -341,6 +341,16 @@ static void reasoning_is_evaluated_and_compared(void **state)
         if (!strstr(output(arguments, &status), losses[i]) || status)
             fail_msg("%s: %s", losses[i], program_output);
     assert_non_null(strstr(program_output, "Student's share"));
+    snprintf(arguments, sizeof arguments, "runs %s delete 1 2", path);
+    fails(arguments, 2, "delete: found 2 runs, expected 1");
+    snprintf(arguments, sizeof arguments, "runs %s compare 9 1", path);
+    fails(arguments, 1, "no run 9");
+    snprintf(arguments, sizeof arguments, "runs %s show %lld", path, reasoned);
+    output(arguments, &status);
+    assert_null(strstr(program_output, "of them shared")); /* it is not counted there */
+    snprintf(arguments, sizeof arguments, "runs %s show %lld", path, before);
+    output(arguments, &status);
+    assert_non_null(strstr(program_output, "of them shared"));
 }
 
 static int setup(void **state)

@@ -561,6 +561,24 @@ static void settings_name_what_the_enums_mean(void **state)
     }
 }
 
+/* Help names the defaults once more: they are the library's. */
+static void without_options_it_is_the_library(void **state)
+{
+    struct grpo_options o = grpo_defaults();
+    o.sampling.max_tokens = o.policy.loss.constant_length = 3;
+    json_t *settings = settings_of("defaults", ""), *defaults = grpo_settings(&o);
+    assert_true(json_equal(json_object_get(json_object_get(settings, "run"), "grpo"), defaults));
+    json_decref(defaults);
+    json_decref(settings);
+}
+
+/* An option that training has and reinforcement has not. */
+static void dropout_is_refused(void **state)
+{
+    assert_int_equal(run_program("", "train grpo x.siren -m x -o y --dropout 0.1", NULL), 2);
+    expect_output("--dropout 0.1: reinforcement goes without");
+}
+
 static void each_number_reaches_the_run(void **state)
 {
     static const struct {
@@ -620,6 +638,8 @@ int main(void)
         cmocka_unit_test(each_choice_reaches_the_run),
         cmocka_unit_test(settings_name_what_the_enums_mean),
         cmocka_unit_test(each_number_reaches_the_run),
+        cmocka_unit_test(without_options_it_is_the_library),
+        cmocka_unit_test(dropout_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }

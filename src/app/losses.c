@@ -100,8 +100,12 @@ int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct
     struct siren_predictions p;
     struct presence has = {{1, 1, 1}, 1, 1, 0};
     int labels = siren_scale_labels(&app->meta.scale);
-    int rc = siren_predictions_load(&p, app->ws, run, err);
+    struct siren_run known;
+    int rc = siren_run_load(&known, app->ws, run, err);
     *out = (struct columns){0};
+    if (rc) return rc;
+    siren_run_clear(&known);
+    rc = siren_predictions_load(&p, app->ws, run, err);
     if (rc) return rc;
     if (allocate(out, p.n, labels)) {
         for (size_t i = 0; i < p.n; i++)

@@ -38,8 +38,8 @@ static json_t *stars(const struct siren_app *app, const struct siren_metrics *m)
         json_t *star = json_object();
         siren_scale_text(&app->meta.scale, k, label);
         json_object_set_new(star, "n", json_integer((json_int_t)m->label[k].n));
-        json_object_set_new(star, "mae", app_real(m->label[k].mae));
-        json_object_set_new(star, "rmse", app_real(m->label[k].rmse));
+        json_object_set_new(star, "mae", app_real(m->label[k].n ? m->label[k].mae : NAN));
+        json_object_set_new(star, "rmse", app_real(m->label[k].n ? m->label[k].rmse : NAN));
         json_object_set_new(out, label, star);
     }
     return out;
@@ -82,7 +82,8 @@ static void costs(json_t *report, const struct columns *c)
     json_object_set_new(report, "outside", app_real(c->outside));
     json_object_set_new(tokens, "in", app_real(c->tokens_in));
     json_object_set_new(tokens, "out", app_real(c->tokens_out));
-    json_object_set_new(tokens, "cached", app_real(c->tokens_cached));
+    /* Of texts that are written it is not counted. */
+    json_object_set_new(tokens, "cached", app_real(c->n_texts ? NAN : c->tokens_cached));
     json_object_set_new(report, "tokens", tokens);
     json_object_set_new(latency, "mean", app_real(c->latency / (double)c->n));
     json_object_set_new(report, "latency_ms", latency);

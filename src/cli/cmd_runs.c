@@ -276,11 +276,26 @@ static int trainings(struct cli *cli)
     return rc;
 }
 
+/* Numbers of runs that nothing would be done with are a mistake. */
+static int check_count(struct cli *cli, const char *action)
+{
+    static const struct {
+        const char *action;
+        size_t most;
+    } counts[] = {{"list", 0}, {"show", 1}, {"delete", 1}, {"compare", 2}, {"gain", 3}};
+    size_t n = cli_n_args(cli) > 2 ? cli_n_args(cli) - 2 : 0;
+    for (size_t i = 0; action && i < sizeof counts / sizeof *counts; i++)
+        if (!strcmp(action, counts[i].action) && n > counts[i].most)
+            return cli_usage(cli, "%s: found %zu runs, expected %zu", action, n, counts[i].most);
+    return 0;
+}
+
 static int run(struct cli *cli)
 {
     const char *action = cli_arg(cli, 1);
     struct siren_workspace *ws;
-    int rc;
+    int rc = check_count(cli, action);
+    if (rc) return rc;
     if (action && !strcmp(action, "trainings")) return trainings(cli);
     if (cli_given(cli, "curves"))
         return cli_usage(cli,

@@ -61,6 +61,16 @@ static double at(const json_t *metrics, const char *group, const char *key)
     return json_number_value(json_object_get(json_object_get(metrics, group), key));
 }
 
+static void tokens(struct cli *cli, const json_t *metrics)
+{
+    const json_t *shared = json_object_get(json_object_get(metrics, "tokens"), "cached");
+    if (!(at(metrics, "tokens", "in") > 0)) return;
+    cli_print(cli, "%s tokens in", cli_number((uint64_t)at(metrics, "tokens", "in")));
+    if (json_is_number(shared))
+        cli_print(cli, " (%s of them shared)", cli_number((uint64_t)json_number_value(shared)));
+    cli_print(cli, ", %s out\n", cli_number((uint64_t)at(metrics, "tokens", "out")));
+}
+
 /* What the texts were like, and the faults that occurred. */
 static void reasoning(struct cli *cli, const json_t *r)
 {
@@ -97,11 +107,7 @@ void report_metrics(struct cli *cli, const json_t *metrics)
         cli_print(cli, "log-loss %s, ranked probability score %s, calibration error %s\n",
                   report_real(metrics, "log_loss"), report_real(metrics, "rps"),
                   report_real(metrics, "ece"));
-    if (at(metrics, "tokens", "in") > 0)
-        cli_print(cli, "%s tokens in (%s of them shared), %s out\n",
-                  cli_number((uint64_t)at(metrics, "tokens", "in")),
-                  cli_number((uint64_t)at(metrics, "tokens", "cached")),
-                  cli_number((uint64_t)at(metrics, "tokens", "out")));
+    tokens(cli, metrics);
     if (at(metrics, "latency_ms", "mean") > 0)
         cli_print(cli, "%.1f ms a row (the time of a batch shared out over its rows)\n",
                   at(metrics, "latency_ms", "mean"));
