@@ -320,6 +320,10 @@ static double descent(enum align_layers layers, int before_norm, double size, do
 /* The slope along the gradient is its length: of the last layer's states before the norm, too. */
 static void the_gradient_is_that_of_the_loss(void **state)
 {
+    if (strcmp(siren_engine_compute(lm.engine), "f32")) {
+        print_message("skipped: a small step is lost in bf16's rounding\n");
+        skip();
+    }
     for (int i = 0; i < 4; i++) {
         enum align_layers layers = i / 2 ? ALIGN_LAST : ALIGN_UNIFORM;
         double expected, size = 0.02;
