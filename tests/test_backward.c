@@ -7,6 +7,11 @@
 #include "model/pass.h"
 
 #include <jansson.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { STREAMS = 6, LONGEST = 64, ACTIVE_OUTPUTS = 512 };
 static const size_t lengths[STREAMS] = {0, 45, 9, 21, 1, 38};
@@ -138,6 +143,9 @@ static void run_recorded(struct pass *p, struct fixture *f, const struct siren_a
 /* Rows whose logits are in memory at a time; 0: as many as the forest has of itself. */
 static size_t most_rows;
 
+/* Called between a pass and its backward pass; NULL: nothing is. */
+static void (*before_backward)(struct siren_forest *forest);
+
 /* All gradients of one recorded pass, one after the other; n of them. */
 static float *gradients_of(struct fixture *f, struct siren_adapter *adapter,
                            const struct siren_training *training, size_t *n)
@@ -153,6 +161,7 @@ static float *gradients_of(struct fixture *f, struct siren_adapter *adapter,
     for (size_t i = 0; i < params.n; i++)
         memset(params.list[i].grad, 0,
                (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
+    if (before_backward) before_backward(p.forest);
     assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
     assert_int_equal(siren_forest_backward(p.forest, NULL), SIREN_EINVAL); /* once a run */
     siren_forest_free(p.forest);
@@ -686,6 +695,185 @@ static void test_parts(void **state)
     fixture_close(&f);
 }
 
+/* ---- depth and memory, on a model of more layers ---- */
+
+enum { DEEP = 6 };
+static struct layer_weights layers[DEEP]; /* as they are loaded */
+static int forbidden;                     /* layers below are out of bounds */
+static size_t memory_held;
+
+/* The two layers of qwen3 three times over. */
+static void deep_open(struct fixture *f, int threads)
+{
+    fixture_open_mode(f, "tests/fixtures/models/qwen3", NULL, "f32", threads);
+    struct siren_model *m = f->model;
+    assert_int_equal(m->config.n_layers, 2);
+    m->layers = realloc(m->layers, sizeof layers);
+    for (int l = 2; l < DEEP; l++) m->layers[l] = m->layers[l - 2];
+    memcpy(layers, m->layers, sizeof layers);
+    m->config.n_layers = DEEP;
+}
+
+static void deep_close(struct fixture *f)
+{
+    memcpy(f->model->layers, layers, sizeof layers);
+    f->model->config.n_layers = 2;
+    fixture_close(f);
+}
+
+/* All targets from this layer on; B is not 0. */
+static struct siren_adapter *deep_adapter(struct fixture *f, int first_layer)
+{
+    struct siren_adapter_config config = {.targets = ALL_TARGETS,
+                                          .first_layer = first_layer,
+                                          .last_layer = DEEP - 1,
+                                          .r = 4,
+                                          .alpha = 1,
+                                          .seed = 9};
+    struct siren_adapter *a;
+    assert_int_equal(siren_adapter_create(&a, f->model, &config, &f->err), 0);
+    struct siren_params params = siren_adapter_params(a);
+    for (size_t i = 1; i < params.n; i += 2)
+        random_values(params.list[i].value, params.list[i].rows * params.list[i].columns, 3, i);
+    siren_adapter_changed(a);
+    return a;
+}
+
+/* Whoever reads a weight of a forbidden layer is ended by the system. */
+static void forbid(struct siren_forest *forest)
+{
+    static void *nowhere;
+    struct siren_model *m = (struct siren_model *)forest->engine->model;
+    if (!nowhere) nowhere = mmap(NULL, 1 << 24, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(nowhere != MAP_FAILED);
+    memory_held = siren_forest_training_memory(forest);
+    for (int l = 0; l < forbidden; l++) {
+        struct layer_weights *w = &m->layers[l];
+        w->qkv.data = w->out.data = w->ffn_in.data = w->ffn_out.data = nowhere;
+        w->attention_norm = w->ffn_norm = w->q_norm = w->k_norm = nowhere;
+    }
+}
+
+/* In a process of its own, with weights of the lowest trained layer out of bounds, too: it must
+ * not survive, or the test would see nothing. */
+static void the_lowest_layer_is_entered(int lowest)
+{
+    struct fixture f;
+    struct rlimit no_core = {0, 0};
+    int status;
+    size_t n;
+    pid_t child = fork();
+    if (!child) {
+        signal(SIGSEGV, SIG_DFL);
+        setrlimit(RLIMIT_CORE, &no_core);
+        forbidden = lowest + 1;
+        before_backward = forbid;
+        deep_open(&f, 1);
+        gradients_of(&f, deep_adapter(&f, lowest), &(struct siren_training){0}, &n);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
+static void layers_below_the_lowest_trained_are_not_entered(void **state)
+{
+    size_t n, n_again, before[2] = {SIZE_MAX, SIZE_MAX};
+    for (int i = 0; i < 2 * DEEP; i++) {
+        int lowest = i / 2, tight = i % 2;
+        struct siren_training training = {.memory_bytes = (size_t)tight};
+        struct fixture f;
+        deep_open(&f, 2);
+        struct siren_adapter *a = deep_adapter(&f, lowest);
+        float *expected = gradients_of(&f, a, &training, &n);
+        forbidden = lowest;
+        before_backward = forbid;
+        float *got = gradients_of(&f, a, &training, &n_again);
+        before_backward = NULL;
+        assert_int_equal(n, n_again);
+        assert_memory_equal(got, expected, n * sizeof *got);
+        assert_true(memory_held < before[tight]); /* nor is anything of them kept */
+        before[tight] = memory_held;
+        free(got);
+        free(expected);
+        siren_adapter_free(a);
+        deep_close(&f);
+    }
+    the_lowest_layer_is_entered(2);
+}
+
+/* What the backward pass reads again, by hand: the inputs of all layers; of those that are saved
+ * the rest, with their keys and values; and, unless all are, one layer's rest that is computed
+ * again. */
+struct held {
+    int n_saved;
+    size_t inputs, again, next, bytes; /* next: of the layer below the saved ones */
+    size_t memory;
+};
+static struct held held;
+
+static size_t rest_of_layer(const struct siren_forest *p, int layer)
+{
+    const struct siren_config *c = &p->engine->model->config;
+    size_t T = (size_t)p->T, n = layer < DEEP - 1 ? T : (size_t)p->n_active,
+           Q = (size_t)config_q_width(c), F = (size_t)config_ffn_stride(c);
+    return aligned(T * (size_t)config_qkv_width(c) * sizeof(float)) +
+           (layer < DEEP - 1 ? aligned(T * Q * sizeof(float)) : 0) +
+           aligned(n * Q * sizeof(float)) + aligned(n * (size_t)c->d_model * sizeof(float)) +
+           aligned(n * 2 * F * sizeof(float));
+}
+
+static void hold(struct siren_forest *p)
+{
+    size_t pages = p->parity_stride * sizeof(float);
+    size_t input = aligned((size_t)(p->T * p->engine->model->config.d_model) * sizeof(float));
+    held = (struct held){.inputs = DEEP * input, .memory = siren_forest_training_memory(p)};
+    held.bytes = held.inputs;
+    while (held.n_saved < DEEP && p->tape[DEEP - 1 - held.n_saved].saved)
+        held.bytes += rest_of_layer(p, DEEP - 1 - held.n_saved++) + pages;
+    for (int l = 0; l < DEEP - held.n_saved; l++) assert_false(p->tape[l].saved);
+    if (held.n_saved == DEEP) return;
+    held.again = rest_of_layer(p, 0) + pages;
+    held.bytes += held.again;
+    held.next = rest_of_layer(p, DEEP - 1 - held.n_saved) + pages;
+}
+
+static void gradients_keep_to_a_budget(void **state)
+{
+    struct fixture f;
+    deep_open(&f, 2);
+    struct siren_adapter *a = deep_adapter(&f, 0);
+    int seen = 0;
+    size_t n, most, scratch, step;
+    before_backward = hold;
+    float *expected = gradients_of(&f, a, &(struct siren_training){0}, &n);
+    assert_int_equal(held.n_saved, DEEP);
+    most = held.bytes;
+    free(gradients_of(&f, a, &(struct siren_training){.memory_bytes = 1}, &n));
+    scratch = held.memory - held.bytes; /* what no budget is about */
+    assert_int_equal(held.n_saved, 0);  /* nothing fits: only inputs are kept, and it works */
+    const struct held least = held;
+    step = (most - least.bytes) / 24;
+    for (size_t budget = least.bytes / 2; budget < most + 2 * step; budget += step) {
+        float *g = gradients_of(&f, a, &(struct siren_training){.memory_bytes = budget}, &n);
+        assert_memory_equal(g, expected, n * sizeof *g);
+        free(g);
+        seen |= 1 << held.n_saved;
+        if (budget < least.bytes) {
+            assert_true(held.n_saved == 0 && held.memory == least.memory);
+            continue;
+        }
+        assert_true(held.bytes <= budget && held.memory <= budget + scratch);
+        assert_true(held.n_saved == DEEP || held.bytes + held.next > budget); /* and uses it */
+    }
+    /* From no layer to all, but for all but one: that one's place is needed to compute it again. */
+    assert_int_equal(seen, ((2 << DEEP) - 1) & ~(1 << (DEEP - 1)));
+    before_backward = NULL;
+    free(expected);
+    siren_adapter_free(a);
+    deep_close(&f);
+}
+
 /* ---- accumulation, cancelling, refusals ---- */
 
 static void test_accumulates(void **state)
@@ -767,6 +955,8 @@ int main(void)
         cmocka_unit_test(test_long_tree),
         cmocka_unit_test(test_forward),
         cmocka_unit_test(test_parts),
+        cmocka_unit_test(layers_below_the_lowest_trained_are_not_entered),
+        cmocka_unit_test(gradients_keep_to_a_budget),
         cmocka_unit_test(test_accumulates),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_weights),
