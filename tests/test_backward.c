@@ -293,6 +293,7 @@ static void backward_weights(struct fixture *f, const struct siren_training *tra
     for (size_t i = 0; i < params.n; i++)
         memset(params.list[i].grad, 0,
                (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
+    if (before_backward) before_backward(p.forest);
     assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
     siren_forest_free(p.forest);
 }
@@ -802,6 +803,28 @@ static void layers_below_the_lowest_trained_are_not_entered(void **state)
     the_lowest_layer_is_entered(2);
 }
 
+static void nor_are_they_where_weights_are_trained(void **state)
+{
+    struct siren_trainable upper = {1, 1, 0, 1, 1};
+    struct fixture f;
+    double sum[2] = {0};
+    open_trainable(&f, "qwen3", NULL, 2, &upper);
+    struct siren_params params = siren_model_params(f.model);
+    struct layer_weights lowest = f.model->layers[0];
+    forbidden = 1;
+    for (int i = 0; i < 2; i++) {
+        before_backward = i ? forbid : NULL;
+        backward_weights(&f, &(struct siren_training){.memory_bytes = 1});
+        for (size_t p = 0; p < params.n; p++)
+            for (int j = 0; j < params.list[p].rows * params.list[p].columns; j++)
+                sum[i] += fabs((double)params.list[p].grad[j]);
+        f.model->layers[0] = lowest;
+    }
+    before_backward = NULL;
+    assert_true(sum[0] > 0 && sum[0] == sum[1]);
+    fixture_close(&f);
+}
+
 /* What the backward pass reads again, by hand: the inputs of all layers; of those that are saved
  * the rest, with their keys and values; and, unless all are, one layer's rest that is computed
  * again. */
@@ -956,6 +979,7 @@ int main(void)
         cmocka_unit_test(test_forward),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(layers_below_the_lowest_trained_are_not_entered),
+        cmocka_unit_test(nor_are_they_where_weights_are_trained),
         cmocka_unit_test(gradients_keep_to_a_budget),
         cmocka_unit_test(test_accumulates),
         cmocka_unit_test(test_refusals),
