@@ -190,84 +190,6 @@ static void a_limit_draws_rows_with_the_seed(void **state)
     siren_app_close(&app);
 }
 
-/* One row a user, and none of the split behind it. */
-static void the_last_row_of_each_user(void **state)
-{
-    struct siren_app app;
-    struct siren_eval_options o = siren_eval_defaults();
-    struct siren_target *all, *last;
-    size_t n_all, n_last;
-    MUST(siren_app_open(&app, fixture_workspace("last.siren", SIREN_PROTOCOL_FULL),
-                        SIREN_WORKSPACE_READ, ERR));
-    o.split = "train";
-    MUST(siren_eval_targets(&app, &o, &all, &n_all, ERR));
-    /* More than anybody has is all. */
-    static const struct {
-        const char *split;
-        size_t rows;
-    } cases[] = {
-        {"train:last", 1}, {"train:last1", 1}, {"train:last3", 3}, {"train:last999999", 999999}};
-    for (int c = 0; c < 4; c++) {
-        size_t k = 0, left = 0;
-        o.split = cases[c].split;
-        MUST(siren_eval_targets(&app, &o, &last, &n_last, ERR));
-        for (size_t i = 0; i < n_all; i++) {
-            for (left = 1; i + left < n_all && all[i + left].user == all[i].user;) left++;
-            if (left > cases[c].rows) continue;
-            assert_true(k < n_last && last[k].user == all[i].user);
-            assert_int_equal(last[k].item, all[i].item);
-            assert_int_equal(last[k++].row, all[i].row);
-        }
-        assert_int_equal(k, n_last);
-        free(last);
-    }
-    assert_int_equal(n_last, n_all);
-    static const char *const wrong[] = {"train:last0",  "train:last-1",      "train:last3x",
-                                        "train:lastly", "train:last9999999", "train:first"};
-    for (int i = 0; i < 6; i++) {
-        o.split = wrong[i];
-        assert_int_equal(siren_eval_targets(&app, &o, &last, &n_last, ERR), SIREN_EINVAL);
-        assert_non_null(strstr(ERR->message, wrong[i]));
-    }
-    free(all);
-    siren_app_close(&app);
-}
-
-/* Every row is in one half, and all rows of a user are in the same. */
-static void halves_part_a_split_by_user(void **state)
-{
-    static const char *const splits[] = {"train", "train:A", "train:B"};
-    struct siren_app app;
-    struct siren_eval_options o = siren_eval_defaults();
-    struct siren_target *rows[3];
-    size_t n[3];
-    int half_of[N_USERS];
-    MUST(siren_app_open(&app, fixture_workspace("halves.siren", SIREN_PROTOCOL_FULL),
-                        SIREN_WORKSPACE_READ, ERR));
-    for (int i = 0; i < 3; i++) {
-        o.split = splits[i];
-        MUST(siren_eval_targets(&app, &o, &rows[i], &n[i], ERR));
-    }
-    assert_int_equal(n[1] + n[2], n[0]);
-    for (int u = 0; u < N_USERS; u++) half_of[u] = -1;
-    for (int half = 0; half < 2; half++)
-        for (size_t i = 0; i < n[1 + half]; i++) {
-            int u = rows[1 + half][i].user;
-            assert_true(half_of[u] == -1 || half_of[u] == half);
-            half_of[u] = half;
-            assert_int_equal(siren_user_half(app.users.external[u]), half);
-        }
-    for (int i = 0; i < 3; i++) free(rows[i]);
-    static const char *const wrong[] = {"valid:", "valid:C",     "valid:AB",  "valid:a",
-                                        ":A",     "elsewhere:A", "train:LAST"};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        o.split = wrong[i];
-        assert_int_equal(siren_eval_targets(&app, &o, &rows[0], &n[0], ERR), SIREN_EINVAL);
-        assert_null(rows[0]);
-    }
-    siren_app_close(&app);
-}
-
 static void a_fold_is_the_test_set(void **state)
 {
     static char path[256];
@@ -583,8 +505,6 @@ int main(void)
         cmocka_unit_test(two_do_not_write_one_run),
         cmocka_unit_test(other_settings_are_another_run),
         cmocka_unit_test(a_limit_draws_rows_with_the_seed),
-        cmocka_unit_test(the_last_row_of_each_user),
-        cmocka_unit_test(halves_part_a_split_by_user),
         cmocka_unit_test(a_fold_is_the_test_set),
         cmocka_unit_test(what_is_exported_is_what_is_asked),
         cmocka_unit_test(answers_from_elsewhere_are_judged),

@@ -282,7 +282,7 @@ struct siren_eval_options {
     struct siren_predict_options predict;
     const char *split; /* "test", "valid", "train"; "valid:A", "valid:B": the rows of one half of
                           the users (siren_user_half()); "train:last": the last one of each user,
-                          "train:last3": the last three */
+                          "train:last3": the last three; "train:last3+valid:A": both */
     int fold;          /* -1; else the fold that is the test set (a tenth of the rest is valid) */
     size_t limit;      /* rows, drawn with the seed; 0: all */
     uint64_t seed;

@@ -6,6 +6,7 @@
 
 #include "app/calibration.h"
 #include "app/parts.h"
+#include "app/split.h"
 #include "base/alloc.h"
 
 /* One half of the run's rows. */
@@ -67,7 +68,7 @@ static int load_run(struct job *j)
         return siren_fail(j->err, SIREN_EINVAL,
                           "run %lld is of kind \"%s\"; expected one of `siren eval --model`", id,
                           j->run.kind);
-    if (strncmp(split, "valid", 5) || json_object_get(j->settings, "fold"))
+    if (!split_is(split, SIREN_LABEL_VALID) || json_object_get(j->settings, "fold"))
         return siren_fail(j->err, SIREN_EINVAL,
                           "run %lld is on the split \"%s\"; a calibration is fitted on valid only",
                           id, split);

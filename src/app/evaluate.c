@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "app/parts.h"
+#include "app/split.h"
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/lock.h"
@@ -52,84 +53,16 @@ static int draw(struct siren_target *targets, size_t *n, size_t limit, uint64_t 
     return *n == limit ? 0 : siren_fail_memory(err, "the drawn rows", limit * sizeof *drawn);
 }
 
-/* What stands behind the ':' of a split. */
-struct part {
-    char half;   /* of the users, 'A' or 'B'; 0: all */
-    size_t last; /* of each user's rows, so many at the end; 0: all */
-};
-
-/* ":A", ":B", ":last", ":last3"; 0: none of them. */
-static int parse_part(const char *text, struct part *part)
-{
-    enum { DIGITS = 6 };
-    if (!strcmp(text, ":A") || !strcmp(text, ":B")) {
-        part->half = text[1];
-        return 1;
-    }
-    if (strncmp(text, ":last", 5)) return 0;
-    text += 5;
-    if (strlen(text) > DIGITS || strspn(text, "0123456789") != strlen(text)) return 0;
-    part->last = *text ? strtoul(text, NULL, 10) : 1;
-    return part->last > 0;
-}
-
-/* "valid", "valid:A", "valid:B", "train:last", "train:last3". */
-static int parse_split(const char *split, int *label, struct part *part, struct siren_error *err)
-{
-    char name[32];
-    size_t length = strcspn(split, ":");
-    *part = (struct part){0};
-    if (!split[length] || length >= sizeof name) return siren_label_parse(split, label, err);
-    if (!parse_part(split + length, part))
-        return siren_fail(err, SIREN_EINVAL,
-                          "split \"%s\": behind ':' stands the half of the users, A or B, or "
-                          "\"last\" for the last row of each user, \"last3\" for the last three",
-                          split);
-    memcpy(name, split, length);
-    name[length] = '\0';
-    return siren_label_parse(name, label, err);
-}
-
-static int in_half(const struct siren_app *app, int user, char half)
-{
-    const char *external = user < app->users.n ? app->users.external[user] : NULL;
-    return external && siren_user_half(external) == (half == 'B');
-}
-
-/* The rows of a user follow one another, the last ones at the end. */
-static size_t collect(const struct siren_app *app, int label, const struct part *part,
-                      struct siren_target *targets)
-{
-    const struct siren_ratings *r = &app->ratings;
-    size_t n = 0, first = 0; /* of the user at hand */
-    for (size_t i = 0; i < r->n; i++) {
-        if (r->label[i] != label) continue;
-        if (part->half && !in_half(app, r->user[i], part->half)) continue;
-        if (!n || targets[n - 1].user != r->user[i]) first = n;
-        if (part->last && n - first == part->last) {
-            n--;
-            memmove(targets + first, targets + first + 1, (n - first) * sizeof *targets);
-        }
-        targets[n++] = (struct siren_target){.user = r->user[i], .item = r->item[i], .row = i};
-    }
-    return n;
-}
-
 int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *o,
                        struct siren_target **targets, size_t *n, struct siren_error *err)
 {
-    struct siren_ratings *r = &app->ratings;
-    struct part part;
-    int label, rc = parse_split(o->split, &label, &part, err);
+    struct split split;
+    int rc = split_parse(o->split, &split, err);
     *targets = NULL;
     *n = 0;
-    if (rc) return rc;
-    rc = app_use_fold(app, o->fold, o->seed, err);
-    if (rc) return rc;
-    *targets = alloc_array(r->n + 1, sizeof **targets);
-    if (!*targets) return siren_fail_memory(err, "the rows of a split", r->n * sizeof **targets);
-    *n = collect(app, label, &part, *targets);
-    if (!*n)
+    if (!rc) rc = app_use_fold(app, o->fold, o->seed, err);
+    if (!rc) rc = split_targets(app, &split, targets, n, err);
+    if (!rc && !*n)
         rc = siren_fail(err, SIREN_ENOTFOUND, "%s has no rows in the split \"%s\"",
                         siren_workspace_path(app->ws), o->split);
     if (!rc) rc = draw(*targets, n, o->limit, o->seed, err);

@@ -3,6 +3,7 @@
 #ifndef SIREN_APP_TAUGHT_H
 #define SIREN_APP_TAUGHT_H
 
+#include "app/split.h"
 #include "siren/app.h"
 #include "siren/teacher.h"
 
@@ -10,7 +11,7 @@ struct taught {
     struct siren_teacher *teacher;
     char name[SIREN_LM_NAME]; /* the teacher's, as siren_lm_name() gives it */
     int is_student;           /* its model and adapter are lm's, whatever the files are called */
-    char split[32];           /* where its rows are from */
+    char split[SPLIT_TEXT];   /* where its rows are from */
     int fold;                 /* the fold that was in use, and is now; -1: none */
     struct siren_predict_options predict; /* its prompts, answer only */
     size_t n;                             /* rows that the filter leaves */

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "app/parts.h"
+#include "app/split.h"
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "model/adapter.h"
@@ -32,7 +33,7 @@ struct training training_defaults(void)
 
 int training_takes(const char *split)
 {
-    return strncmp(split, "test", 4) != 0;
+    return !split_has(split, SIREN_LABEL_TEST);
 }
 
 static int check_split(const char *split, struct siren_error *err)
@@ -60,7 +61,7 @@ static int targets_of(const struct training *t, const char *split, size_t limit,
 static int check_judge(const char *split, struct siren_error *err)
 {
     int rc = check_split(split, err);
-    if (rc || strncmp(split, "valid", 5) == 0) return rc;
+    if (rc || split_is(split, SIREN_LABEL_VALID)) return rc;
     return siren_fail(
         err, SIREN_EINVAL,
         "rows to choose by are those of valid: found \"%s\", expected valid, valid:A, "

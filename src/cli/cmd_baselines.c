@@ -102,7 +102,7 @@ static const struct cli_option options[] = {
      .type = CLI_STRING,
      .argument = "SPLIT",
      .help = "fit the histogram and the habit model on these rows, too, as a training takes them: "
-             "train:last, train:last3"},
+             "train:last, train:last3+valid:A"},
     {.name = "fit-rows",
      .type = CLI_INT,
      .argument = "N",
