@@ -32,6 +32,10 @@ static inline const char *scratch_path(const char *name)
     static char paths[4][256];
     static unsigned next;
     char *path = paths[next++ % 4];
+    if (!scratch_folder[0]) { /* else files would be written to / */
+        fputs("scratch_create() was not called\n", stderr);
+        abort();
+    }
     snprintf(path, sizeof paths[0], "%s/%s", scratch_folder, name);
     return path;
 }

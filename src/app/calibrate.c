@@ -60,6 +60,7 @@ static void half_free(struct half *h)
 static int load_run(struct job *j)
 {
     long long id = (long long)j->options->run;
+    struct split parts;
     int rc = siren_run_load(&j->run, j->app->ws, j->options->run, j->err);
     if (rc) return rc;
     j->settings = json_loads(j->run.settings, 0, NULL);
@@ -68,7 +69,9 @@ static int load_run(struct job *j)
         return siren_fail(j->err, SIREN_EINVAL,
                           "run %lld is of kind \"%s\"; expected one of `siren eval --model`", id,
                           j->run.kind);
-    if (!split_is(split, SIREN_LABEL_VALID) || json_object_get(j->settings, "fold"))
+    rc = split_parse(split, &parts, j->err);
+    if (rc) return rc;
+    if (!split_is(&parts, SIREN_LABEL_VALID) || json_object_get(j->settings, "fold"))
         return siren_fail(j->err, SIREN_EINVAL,
                           "run %lld is on the split \"%s\"; a calibration is fitted on valid only",
                           id, split);

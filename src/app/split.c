@@ -58,28 +58,18 @@ int split_parse(const char *text, struct split *out, struct siren_error *err)
     return 0;
 }
 
-/* How many of the parts have the label; *n: of how many. */
-static int count(const char *text, int label, int *n)
+int split_has(const struct split *split, int label)
 {
-    struct siren_error ignored;
-    struct split split;
-    int k = 0;
-    if (split_parse(text, &split, &ignored)) split.n = 0;
-    for (int i = 0; i < split.n; i++) k += split.parts[i].label == label;
-    *n = split.n;
-    return k;
+    for (int i = 0; i < split->n; i++)
+        if (split->parts[i].label == label) return 1;
+    return 0;
 }
 
-int split_has(const char *text, int label)
+int split_is(const struct split *split, int label)
 {
-    int n;
-    return count(text, label, &n) > 0;
-}
-
-int split_is(const char *text, int label)
-{
-    int n, k = count(text, label, &n);
-    return k && k == n;
+    for (int i = 0; i < split->n; i++)
+        if (split->parts[i].label != label) return 0;
+    return split->n > 0;
 }
 
 static int in_half(const struct siren_app *app, int user, char half)

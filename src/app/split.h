@@ -24,9 +24,9 @@ struct split {
 /* SIREN_EINVAL with what was found and what is expected. */
 int split_parse(const char *text, struct split *out, struct siren_error *err);
 
-/* 1: a part, or every part, has the label.  0 for a text that is none. */
-int split_has(const char *text, int label);
-int split_is(const char *text, int label);
+/* 1: a part, or every part, has the label. */
+int split_has(const struct split *split, int label);
+int split_is(const struct split *split, int label);
 
 /* The rows in the order of the ratings, malloc'ed; *n 0: there are none. */
 int split_targets(const struct siren_app *app, const struct split *split,

@@ -31,25 +31,22 @@ struct training training_defaults(void)
 
 /* ---- rows ---- */
 
-int training_takes(const char *split)
+int training_takes(const char *text, struct siren_error *err)
 {
-    return !split_has(split, SIREN_LABEL_TEST);
-}
-
-static int check_split(const char *split, struct siren_error *err)
-{
-    if (training_takes(split)) return 0;
+    struct split split;
+    int rc = split_parse(text, &split, err);
+    if (rc || !split_has(&split, SIREN_LABEL_TEST)) return rc;
     return siren_fail(err, SIREN_EINVAL,
                       "rows of \"%s\" are to be reported on only: train on train or valid, and "
                       "choose on valid",
-                      split);
+                      text);
 }
 
 static int targets_of(const struct training *t, const char *split, size_t limit,
                       struct siren_target **targets, size_t *n, struct siren_error *err)
 {
     struct siren_eval_options o = siren_eval_defaults();
-    int rc = check_split(split, err);
+    int rc = training_takes(split, err);
     if (rc) return rc;
     o.split = split;
     o.fold = t->fold;
@@ -58,15 +55,17 @@ static int targets_of(const struct training *t, const char *split, size_t limit,
     return siren_eval_targets(t->app, &o, targets, n, err);
 }
 
-static int check_judge(const char *split, struct siren_error *err)
+static int check_judge(const char *text, struct siren_error *err)
 {
-    int rc = check_split(split, err);
-    if (rc || split_is(split, SIREN_LABEL_VALID)) return rc;
+    struct split split;
+    int rc = training_takes(text, err);
+    if (!rc) rc = split_parse(text, &split, err);
+    if (rc || split_is(&split, SIREN_LABEL_VALID)) return rc;
     return siren_fail(
         err, SIREN_EINVAL,
         "rows to choose by are those of valid: found \"%s\", expected valid, valid:A, "
         "valid:B or none",
-        split);
+        text);
 }
 
 /* Both lists are in the order of the ratings. */
@@ -93,7 +92,7 @@ static int copy_given(const struct training *t, struct training_rows *out, struc
         return siren_fail_memory(err, "the rows of a training", t->n_given * sizeof *out->train);
     memcpy(out->train, t->given, t->n_given * sizeof *out->train);
     out->n_train = t->n_given;
-    return check_split(t->split, err);
+    return training_takes(t->split, err);
 }
 
 int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err)

@@ -57,8 +57,8 @@ struct training_rows {
     struct siren_target *train, *valid;
     size_t n_train, n_valid; /* n_valid 0: no evaluation */
 };
-/* 0: rows of this split are to be reported on only. */
-int training_takes(const char *split);
+/* SIREN_EINVAL: the text is no split, or has rows that are to be reported on only. */
+int training_takes(const char *split, struct siren_error *err);
 int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err);
 void training_rows_clear(struct training_rows *rows);
 

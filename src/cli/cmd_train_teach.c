@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "app/parts.h"
+#include "app/split.h"
 #include "app/teach.h"
 #include "app/training.h"
 #include "cli/answering.h"
@@ -44,6 +45,7 @@ static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
                                               : SIREN_STATES_BF16,
                               .batch = (int)cli_int(cli, "batch")};
     struct teach_report report;
+    struct split split;
     int rc = answering_prompt(cli, app, &o.rows.predict);
     if (rc) return rc;
     o.rows.predict.sampling.max_tokens = (int)cli_int(cli, "max-tokens");
@@ -51,7 +53,9 @@ static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
     o.rows.fold = (int)cli_int(cli, "fold");
     o.rows.limit = (size_t)cli_int(cli, "rows");
     o.rows.seed = (uint64_t)cli_int(cli, "seed");
-    if (!training_takes(o.rows.split)) /* now, not after hours */
+    rc = split_parse(o.rows.split, &split, &cli->err);
+    if (rc) return rc;
+    if (split_has(&split, SIREN_LABEL_TEST)) /* now, not after hours */
         cli_note(cli,
                  "rows of \"%s\" are not trained on: these states can serve `siren theorem`, and "
                  "`siren train align` will refuse them",
