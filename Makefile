@@ -135,6 +135,11 @@ check: all $(if $(ONLY),$(ONLY:%=$(OUT)/tests/test_%),tests)
 check-slow: all $(if $(ONLY),$(ONLY:%=$(OUT)/tests/test_%),tests)
 	@SIREN_SLOW=1 scripts/check.sh $(OUT) $(ONLY)
 
+## check-reference  our adapters and exported models, read by transformers and PEFT (a download of 6 GB)
+check-reference: all $(OUT)/tests/test_adapter
+	@scripts/setup.sh fetch bench
+	@scripts/check_reference.sh $(OUT)
+
 # ---- Fuzzing: the library and the targets, compiled by clang with libFuzzer ----
 # The kernels meet no foreign bytes; with sanitizers at -O3 clang takes minutes for them.
 

@@ -1,6 +1,5 @@
 /* Models as Hugging Face folders: the same bits, the adapter merged, which adapters fit, and
- * nothing but whole folders.  What other programs read there: tests/reference/export.py, with the
- * adapters that this test leaves in $SIREN_EXPORT_OUT. */
+ * nothing but whole folders.  What other programs read there: `make check-reference`. */
 #include "engine_fixture.h"
 #include "model_files.h"
 
@@ -315,17 +314,6 @@ static void test_adapters_travel(void **state)
     snprintf(line, sizeof line, "sed -i 's/10000.0/20000.0/' %s/config.json", exported);
     assert_int_equal(system(line), 0);
     assert_false(fits(of_source, exported));
-    const char *wanted = getenv("SIREN_EXPORT_OUT");
-    if (!wanted) return;
-    mkdir(wanted, 0777);
-    snprintf(line, sizeof line, "%s/smol", wanted);
-    make_adapter(source, line, 0, 0.3f);
-    const char *models = getenv("SIREN_MODELS");
-    if (!models) return;
-    snprintf(source, sizeof source, "%s/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf",
-             models);
-    snprintf(line, sizeof line, "%s/smollm2", wanted);
-    make_adapter(source, line, 0, 0.01f);
 }
 
 /* ---- whole or not at all ---- */

@@ -1,7 +1,7 @@
-"""What transformers and PEFT read in the folders of `siren model export`, beside what siren says.
+"""What transformers and PEFT read in the folders of `siren model export`, beside what siren says
+(`make check-reference`).
 
-  SIREN_EXPORT_OUT=/tmp/saved SIREN_MODELS=models build/tests/test_export
-  python tests/reference/export.py build/siren MODEL.gguf /tmp/saved/smollm2
+  python tests/reference/export.py build/siren MODEL.gguf ADAPTER
 
 exports the GGUF model, plain and with the adapter merged, and fails where one of these differs:
 the ids of texts; log-probabilities (by more than 1e-3) of the base, of our adapter loaded by PEFT
@@ -98,6 +98,9 @@ def main(program, model, adapter):
         check_ids(program, model, tokenizer)
         compare("base", load(base), tokenizer, lambda p: siren_logprobs(program, model, p))
         ask = lambda p: siren_logprobs(program, model, p, "--adapter", adapter)
+        moved = [abs(a - b) for p in PROMPTS for a, b in zip(ask(p), siren_logprobs(program, model, p))]
+        print(f"the adapter moves log-probabilities by up to {max(moved):.2g}")
+        assert max(moved) > 0.1
         compare("our adapter in PEFT", with_adapter(load(base), adapter), tokenizer, ask)
         compare("merged", load(merged), tokenizer, ask)
         compare("our adapter, with the export", load(merged), tokenizer,
