@@ -126,7 +126,7 @@ static char **all_prompts(struct siren_app *app, size_t n)
     for (size_t i = 0; i < n; i++) {
         struct siren_target t = {
             .user = app->ratings.user[i], .item = app->ratings.item[i], .row = i};
-        prompts[i] = prompt_of(app, &t, "more+counts+habit");
+        prompts[i] = prompt_of(app, &t, "more+counts+habit+others");
     }
     return prompts;
 }
@@ -156,7 +156,7 @@ static void the_future_changes_no_prompt(void **state)
         char *prompt;
         MUST(siren_app_target(&after, before.users.external[before.ratings.user[i]],
                               before.items.item[before.ratings.item[i]].external, &t, ERR));
-        prompt = prompt_of(&after, &t, "more+counts+habit");
+        prompt = prompt_of(&after, &t, "more+counts+habit+others");
         assert_string_equal(prompt, old[i]);
         free(prompt);
         free(old[i]);
@@ -164,6 +164,51 @@ static void the_future_changes_no_prompt(void **state)
     free(old);
     siren_app_close(&before);
     siren_app_close(&after);
+}
+
+/* Of the candidate's ratings those that train and are older, or, for now, all that train. */
+static void others_are_counted_by_star(void **state)
+{
+    struct siren_app app;
+    struct siren_predict_options o = siren_predict_defaults();
+    size_t most = 0;
+    MUST(siren_app_open(&app, fixture_workspace("others.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_strategy_parse(&o.strategy, "recent+others", ERR));
+    const struct siren_ratings *r = &app.ratings;
+    for (size_t i = 0; i < 2 * r->n; i++) {
+        struct siren_target t = {.user = r->user[i / 2], .item = r->item[i / 2], .row = i / 2};
+        struct siren_target_input in;
+        size_t wanted[5] = {0};
+        if (i % 2) t.user = -1, t.row = SIREN_NO_ROW; /* somebody new */
+        for (size_t k = 0; k < r->n; k++)
+            if (r->item[k] == t.item &&
+                (r->label[k] == SIREN_LABEL_TRAIN || r->label[k] == SIREN_LABEL_HISTORY) &&
+                (i % 2 || r->time[k] < r->time[t.row]))
+                wanted[(int)r->rating[k] - 1]++;
+        MUST(siren_target_input(&app, &t, &o, &in, ERR));
+        for (int k = 0; k < 5; k++) {
+            assert_int_equal(in.input.others[k], wanted[k]);
+            if (wanted[k] > most) most = wanted[k];
+        }
+        siren_target_input_clear(&in);
+    }
+    assert_true(most > 2);
+    siren_app_close(&app);
+}
+
+/* Who is asked about a title that nobody knows is told so. */
+static void an_unknown_item_was_rated_by_nobody(void **state)
+{
+    struct siren_app app;
+    struct siren_target t = {.user = 0, .item = -1, .row = SIREN_NO_ROW, .title = "Unheard of"};
+    char *prompt;
+    MUST(siren_app_open(&app, fixture_workspace("unknown.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    prompt = prompt_of(&app, &t, "recent+others");
+    assert_non_null(strstr(prompt, "Title: Unheard of\nRatings by others: none yet\n"));
+    free(prompt);
+    siren_app_close(&app);
 }
 
 static void protocol_paper_leaves_out_the_valid_interaction(void **state)
@@ -459,6 +504,8 @@ int main(void)
         cmocka_unit_test(the_unknown_are_answered_and_told),
         cmocka_unit_test(a_rated_item_is_predicted_from_what_came_before),
         cmocka_unit_test(the_future_changes_no_prompt),
+        cmocka_unit_test(others_are_counted_by_star),
+        cmocka_unit_test(an_unknown_item_was_rated_by_nobody),
         cmocka_unit_test(protocol_paper_leaves_out_the_valid_interaction),
         cmocka_unit_test(long_histories_are_cut_alike_for_all_candidates),
         cmocka_unit_test(titles_make_no_special_tokens),

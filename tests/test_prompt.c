@@ -28,6 +28,8 @@ static const struct siren_prompt_topic liked[] = {{"Adventure & the sea", 5, 4},
                                                   {"Animated tales", 1, 1}};
 static const struct siren_prompt_topic disliked[] = {{"Cold-war thrillers", 2, 0}};
 
+static const size_t others[] = {0, 2, 0, 11, 4};
+
 static struct siren_prompt_input input(void)
 {
     return (struct siren_prompt_input){
@@ -44,6 +46,7 @@ static struct siren_prompt_input input(void)
         .title = "The Glass Harbour",
         .categories = "Drama|Romance",
         .description = "A pilot returns to the harbour of her childhood.",
+        .others = others,
     };
 }
 
@@ -68,6 +71,7 @@ static void phi_matches_its_golden_files(void **state)
                                              "recent+sketch+habit",
                                              "recent+counts",
                                              "recent+description",
+                                             "recent+description+others",
                                              "none"};
     struct siren_prompt_input in = input();
     for (size_t i = 0; i < sizeof strategies / sizeof strategies[0]; i++) {
@@ -94,7 +98,8 @@ static void half_stars_print_as_such(void **state)
     in.n_history = 2;
     in.noun = "book";
     in.n_liked = in.n_disliked = 0;
-    assert_int_equal(siren_strategy_parse(&s, "recent+habit", NULL), 0);
+    in.others = (const size_t[10]){[0] = 1, [8] = 20};
+    assert_int_equal(siren_strategy_parse(&s, "recent+habit+others", NULL), 0);
     assert_int_equal(siren_prompt_build(&p, &in, &s, 0, NULL), 0);
     assert_golden_prompt("phi-half-stars.txt", &p);
 }
@@ -106,7 +111,8 @@ static void a_user_without_history_is_said_to_be_one(void **state)
     struct siren_prompt p;
     in.n_history = in.n_liked = in.n_disliked = 0;
     in.profile = NULL;
-    assert_int_equal(siren_strategy_parse(&s, "recent+sketch+profile+habit", NULL), 0);
+    in.others = (const size_t[5]){0};
+    assert_int_equal(siren_strategy_parse(&s, "recent+sketch+profile+habit+others", NULL), 0);
     assert_int_equal(siren_prompt_build(&p, &in, &s, 0, NULL), 0);
     assert_golden_prompt("phi-cold-start.txt", &p);
 }

@@ -36,7 +36,8 @@ enum siren_strategy_flags {
     SIREN_WITH_PROFILE = 16, /* a profile that a language model wrote */
     SIREN_WITH_HABIT = 32,   /* counts of all past ratings by star, the last n_digits as digits */
     SIREN_WITH_DESCRIPTION =
-        64, /* the candidate's description too, not only title and categories */
+        64,                  /* the candidate's description too, not only title and categories */
+    SIREN_WITH_OTHERS = 128, /* counts by star of the candidate's ratings by other users */
 };
 
 struct siren_strategy {
@@ -48,7 +49,7 @@ struct siren_strategy {
 
 /* "recent", "recent+sketch", "recent+more", "recent+profile", "recent+habit",
  * "habit+sketch", … : words joined by '+', each of recent, more, sketch, counts
- * (implies sketch), profile, habit, description; "none" alone. */
+ * (implies sketch), profile, habit, description, others; "none" alone. */
 int siren_strategy_parse(struct siren_strategy *out, const char *text, struct siren_error *err);
 /* The canonical name of the flags. */
 void siren_strategy_name(const struct siren_strategy *strategy, char name[96]);
@@ -75,6 +76,8 @@ struct siren_prompt_input {
     size_t n_liked, n_disliked;
     const char *profile;                          /* NULL: none written */
     const char *title, *categories, *description; /* of the candidate */
+    /* (labels) How often others rated it so before the target; NULL: not known, and not told. */
+    const size_t *others;
 };
 
 /* ---- building ---- */

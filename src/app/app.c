@@ -50,6 +50,21 @@ static int load_topics(struct siren_app *app, struct siren_error *err)
     return rc ? rc : name_topics(app, err);
 }
 
+/* The rows by item, each item's in their order. */
+static int index_items(struct siren_app *app, struct siren_error *err)
+{
+    const struct siren_ratings *r = &app->ratings;
+    size_t *start = alloc_zeroed((size_t)r->n_items + 2, sizeof *start);
+    app->item_start = start;
+    app->item_rows = alloc_array(r->n, sizeof *app->item_rows);
+    if (!start || !app->item_rows)
+        return siren_fail_memory(err, "ratings by item", r->n * sizeof *app->item_rows);
+    for (size_t i = 0; i < r->n; i++) start[r->item[i] + 2]++;
+    for (int i = 1; i <= r->n_items; i++) start[i + 1] += start[i];
+    for (size_t i = 0; i < r->n; i++) app->item_rows[start[r->item[i] + 1]++] = i;
+    return 0;
+}
+
 static int load(struct siren_app *app, struct siren_error *err)
 {
     int rc = siren_workspace_begin_read(app->ws, err), ended;
@@ -61,6 +76,7 @@ static int load(struct siren_app *app, struct siren_error *err)
     if (!rc) rc = load_topics(app, err);
     ended = siren_workspace_commit(app->ws, rc ? NULL : err);
     if (!rc) rc = ended;
+    if (!rc) rc = index_items(app, err);
     return rc ? rc : join_categories(app, err);
 }
 
@@ -89,6 +105,8 @@ void siren_app_close(struct siren_app *app)
     siren_items_clear(&app->items);
     siren_users_clear(&app->users);
     siren_ratings_clear(&app->ratings);
+    free(app->item_start);
+    free(app->item_rows);
     siren_topics_clear(&app->topics);
     siren_workspace_close(app->ws);
     *app = (struct siren_app){0};

@@ -23,42 +23,41 @@ int app_features_open(struct app_features *f, const struct siren_app *app, unsig
     *f = (struct app_features){.app = app,
                                .groups = groups,
                                .d = siren_features_count(&app->meta.scale, groups),
-                               .item_start = alloc_zeroed((size_t)r->n_items + 2, sizeof(size_t)),
-                               .item_rows = alloc_array(r->n, sizeof(size_t)),
                                .rows = alloc_array(most, sizeof(size_t)),
                                .history = alloc_array(most, sizeof(double))};
-    if (!f->item_start || !f->item_rows || !f->rows || !f->history) {
-        app_features_close(f);
-        return siren_fail_memory(err, "ratings by item", r->n * sizeof(size_t));
-    }
-    for (size_t i = 0; i < r->n; i++) f->item_start[r->item[i] + 2]++;
-    for (int i = 1; i <= r->n_items; i++) f->item_start[i + 1] += f->item_start[i];
-    for (size_t i = 0; i < r->n; i++) f->item_rows[f->item_start[r->item[i] + 1]++] = i;
-    return 0;
+    if (f->rows && f->history) return 0;
+    app_features_close(f);
+    return siren_fail_memory(err, "a user's history", most * sizeof(double));
 }
 
 void app_features_close(struct app_features *f)
 {
-    free(f->item_start);
-    free(f->item_rows);
     free(f->rows);
     free(f->history);
     *f = (struct app_features){0};
 }
 
-/* Count and sum of the item's train ratings before the target; of a prediction for now, of all. */
+size_t app_item_rows(const struct siren_app *app, const struct siren_target *t, size_t *at)
+{
+    const struct siren_ratings *r = &app->ratings;
+    if (t->item < 0 || t->item >= r->n_items) return SIREN_NO_ROW;
+    while (app->item_start[t->item] + *at < app->item_start[t->item + 1]) {
+        size_t row = app->item_rows[app->item_start[t->item] + (*at)++];
+        if (t->row == SIREN_NO_ROW ? siren_label_trains(r->label[row])
+                                   : siren_row_precedes(r, row, t->row))
+            return row;
+    }
+    return SIREN_NO_ROW;
+}
+
+/* Count and sum of the item's ratings. */
 static void item_before(const struct app_features *f, const struct siren_target *t,
                         struct siren_feature_source *s)
 {
-    const struct siren_ratings *r = &f->app->ratings;
-    if (t->item < 0 || t->item >= r->n_items) return;
-    for (size_t i = f->item_start[t->item]; i < f->item_start[t->item + 1]; i++) {
-        size_t row = f->item_rows[i];
-        if (t->row == SIREN_NO_ROW ? !siren_label_trains(r->label[row])
-                                   : !siren_row_precedes(r, row, t->row))
-            continue;
+    size_t at = 0;
+    for (size_t row; (row = app_item_rows(f->app, t, &at)) != SIREN_NO_ROW;) {
         s->item_count += 1;
-        s->item_sum += (double)r->rating[row];
+        s->item_sum += (double)f->app->ratings.rating[row];
     }
 }
 

@@ -1,6 +1,7 @@
 /* What a prompt is made from: only what precedes the target. */
 #include <stdlib.h>
 
+#include "app/features.h"
 #include "app/parts.h"
 #include "base/alloc.h"
 #include "siren/random.h"
@@ -12,6 +13,7 @@ struct owner {
     struct siren_topic_state *states;
     struct siren_sketch sketch;
     struct siren_prompt_topic *liked, *disliked;
+    size_t *others;
 };
 
 static void owner_free(struct owner *o)
@@ -24,6 +26,7 @@ static void owner_free(struct owner *o)
     siren_sketch_clear(&o->sketch);
     free(o->liked);
     free(o->disliked);
+    free(o->others);
     free(o);
 }
 
@@ -155,6 +158,20 @@ static int fill_sketch(const struct siren_app *app, const struct siren_target *t
     return o->liked && o->disliked ? 0 : siren_fail_memory(err, "a sketch", 0);
 }
 
+/* An item that the workspace does not know has no ratings. */
+static int count_others(const struct siren_app *app, const struct siren_target *target,
+                        struct owner *o, struct siren_error *err)
+{
+    size_t n_labels = (size_t)siren_scale_labels(&app->meta.scale), at = 0;
+    o->others = alloc_zeroed(n_labels, sizeof *o->others);
+    if (!o->others) return siren_fail_memory(err, "a prompt", n_labels * sizeof *o->others);
+    for (size_t row; (row = app_item_rows(app, target, &at)) != SIREN_NO_ROW;) {
+        int label = siren_scale_label(&app->meta.scale, app->ratings.rating[row]);
+        if (label >= 0) o->others[label]++;
+    }
+    return 0;
+}
+
 static void fill_candidate(const struct siren_app *app, const struct siren_target *target,
                            struct siren_prompt_input *in)
 {
@@ -182,6 +199,8 @@ int siren_target_input(const struct siren_app *app, const struct siren_target *t
     if (!rc) rc = fill_history(app, o, n, err);
     if (!rc && (options->strategy.flags & SIREN_WITH_SKETCH))
         rc = fill_sketch(app, target, options, o, n, err);
+    if (!rc && (options->strategy.flags & SIREN_WITH_OTHERS))
+        rc = count_others(app, target, o, err);
     if (rc) {
         siren_target_input_clear(out);
         return rc;
@@ -195,7 +214,8 @@ int siren_target_input(const struct siren_app *app, const struct siren_target *t
                                              .liked = o->liked,
                                              .n_liked = o->sketch.n_liked,
                                              .disliked = o->disliked,
-                                             .n_disliked = o->sketch.n_disliked};
+                                             .n_disliked = o->sketch.n_disliked,
+                                             .others = o->others};
     fill_candidate(app, target, &out->input);
     return 0;
 }

@@ -22,7 +22,8 @@
     OPTION_STRING(                                                                                 \
         "strategy", "WORDS", NULL,                                                                 \
         "what the prompt says of the user, joined by '+': recent, more, sketch, counts, "          \
-        "profile, habit; description for the item's; or none (default recent+sketch, or "          \
+        "profile, habit; of the candidate: description, others (counts of other users' ratings); " \
+        "or none (default recent+sketch, or "                                                      \
         "recent where there are no topics)"),                                                      \
         OPTION_INT("recent", "N", "10", 1, 1000, "ratings shown by `recent`"),                     \
         OPTION_INT("more", "N", "50", 1, 1000, "ratings shown by `more`"),                         \

@@ -7,6 +7,8 @@
 
 #include "recs/prompt_parts.h"
 
+enum { MAX_STEPS = 1000 }; /* of a scale */
+
 void siren_prompt_clear(struct siren_prompt *prompt)
 {
     if (!prompt) return;
@@ -61,7 +63,33 @@ void prompt_put_history(struct buf *b, const struct siren_prompt_input *in, size
     }
 }
 
-void prompt_put_candidate(struct buf *b, const struct siren_prompt_input *in, int description)
+/* " 1: 0, 2: 3, …"; 1: a label has more than one character. */
+static int put_counts(struct buf *b, const struct siren_scale *scale, const size_t *counts)
+{
+    int n_labels = siren_scale_labels(scale), wide = 0;
+    for (int k = 0; k < n_labels; k++) {
+        char label[24];
+        siren_rating_text(siren_scale_value(scale, k), label);
+        wide |= strlen(label) > 1;
+        buf_printf(b, "%s %s: %zu", k ? "," : "", label, counts[k]);
+    }
+    return wide;
+}
+
+static void put_others(struct buf *b, const struct siren_prompt_input *in)
+{
+    int n_labels = siren_scale_labels(&in->scale);
+    size_t n = 0;
+    if (!in->others) return;
+    for (int k = 0; k < n_labels; k++) n += in->others[k];
+    buf_puts(b, "\nRatings by others:");
+    if (n)
+        put_counts(b, &in->scale, in->others);
+    else
+        buf_puts(b, " none yet");
+}
+
+void prompt_put_candidate(struct buf *b, const struct siren_prompt_input *in, unsigned flags)
 {
     buf_puts(b, "The candidate ");
     prompt_put(b, prompt_noun(in), PROMPT_TOPIC);
@@ -71,7 +99,8 @@ void prompt_put_candidate(struct buf *b, const struct siren_prompt_input *in, in
         buf_puts(b, "\nCategories: ");
         prompt_put(b, in->categories, PROMPT_CATEGORIES);
     }
-    if (description && in->description && *in->description) {
+    if (flags & SIREN_WITH_OTHERS) put_others(b, in);
+    if ((flags & SIREN_WITH_DESCRIPTION) && in->description && *in->description) {
         buf_puts(b, "\nDescription: ");
         prompt_put(b, in->description, PROMPT_TEXT);
     }
@@ -135,20 +164,15 @@ static void put_sketch(struct buf *b, const struct siren_prompt_input *in, int c
 /* The counts of the past ratings by label, then the last n_digits of them, oldest first. */
 static void put_habit(struct buf *b, const struct siren_prompt_input *in, int n_digits)
 {
-    int n_labels = siren_scale_labels(&in->scale);
     size_t first = in->n_history > (size_t)n_digits ? in->n_history - (size_t)n_digits : 0;
-    int wide = 0;
+    size_t counts[MAX_STEPS + 1] = {0};
     if (!in->n_history) return;
-    buf_puts(b, "Counts of the user's past ratings:");
-    for (int k = 0; k < n_labels; k++) {
-        char label[24];
-        size_t count = 0;
-        for (size_t i = 0; i < in->n_history; i++)
-            count += siren_scale_label(&in->scale, in->history[i].rating) == k;
-        siren_rating_text(siren_scale_value(&in->scale, k), label);
-        wide |= strlen(label) > 1;
-        buf_printf(b, "%s %s: %zu", k ? "," : "", label, count);
+    for (size_t i = 0; i < in->n_history; i++) {
+        int label = siren_scale_label(&in->scale, in->history[i].rating);
+        if (label >= 0) counts[label]++;
     }
+    buf_puts(b, "Counts of the user's past ratings:");
+    int wide = put_counts(b, &in->scale, counts);
     buf_puts(b, "\nThe user's last ratings, oldest first: ");
     for (size_t i = first; i < in->n_history; i++) {
         char label[24];
@@ -176,7 +200,8 @@ static void put_recent(struct buf *b, struct siren_prompt *out, const struct sir
     struct prompt_window w = prompt_window(in, strategy, cut);
     out->n_cut = (int)(w.cut_to - w.cut_from);
     out->n_ratings = (int)(in->n_history - w.first) - out->n_cut;
-    if (!in->n_history && (strategy->flags & ~(unsigned)SIREN_WITH_DESCRIPTION))
+    const unsigned of_candidate = SIREN_WITH_DESCRIPTION | SIREN_WITH_OTHERS;
+    if (!in->n_history && (strategy->flags & ~of_candidate))
         buf_puts(b, "The user has not rated anything yet.\n\n");
     if (!out->n_ratings) return;
     buf_puts(b, "The user's most recent ratings, oldest first (Title, Genres, Rating):\n");
@@ -187,7 +212,7 @@ static void put_recent(struct buf *b, struct siren_prompt *out, const struct sir
 static int check_input(const struct siren_prompt_input *in, struct siren_error *err)
 {
     const struct siren_scale *s = &in->scale;
-    if (s->step > 0 && s->max > s->min && (s->max - s->min) / s->step <= 1000) return 0;
+    if (s->step > 0 && s->max > s->min && (s->max - s->min) / s->step <= MAX_STEPS) return 0;
     return siren_fail(err, SIREN_EINVAL, "a rating scale from %g to %g in steps of %g is not one",
                       s->min, s->max, s->step);
 }
@@ -209,7 +234,7 @@ int siren_prompt_build(struct siren_prompt *out, const struct siren_prompt_input
     if (flags & SIREN_WITH_HABIT) put_habit(&user, in, strategy->n_digits);
     put_recent(&user, out, in, strategy, cut);
     out->user_shared = user.size;
-    prompt_put_candidate(&user, in, (flags & SIREN_WITH_DESCRIPTION) != 0);
+    prompt_put_candidate(&user, in, flags);
     buf_puts(&user, "Based on this, what rating will the user give?");
     return prompt_finish(out, &system, &user, err);
 }
@@ -223,7 +248,7 @@ static const struct {
     {"recent", SIREN_WITH_RECENT},           {"more", SIREN_WITH_MORE},
     {"sketch", SIREN_WITH_SKETCH},           {"counts", SIREN_WITH_COUNTS},
     {"profile", SIREN_WITH_PROFILE},         {"habit", SIREN_WITH_HABIT},
-    {"description", SIREN_WITH_DESCRIPTION},
+    {"description", SIREN_WITH_DESCRIPTION}, {"others", SIREN_WITH_OTHERS},
 };
 enum { N_WORDS = sizeof words / sizeof words[0] };
 
@@ -245,7 +270,8 @@ int siren_strategy_parse(struct siren_strategy *out, const char *text, struct si
         if (!flag)
             return siren_fail(err, SIREN_EINVAL,
                               "strategy \"%s\": \"%.*s\" is none of recent, more, sketch, counts, "
-                              "profile, habit, description (joined by '+'), or \"none\" alone",
+                              "profile, habit, description, others (joined by '+'), or \"none\" "
+                              "alone",
                               text, (int)length, p);
         s.flags |= flag;
         if (!p[length]) break;

@@ -30,8 +30,8 @@ struct prompt_window {
 };
 struct prompt_window prompt_window(const struct siren_prompt_input *in,
                                    const struct siren_strategy *strategy, int cut);
-/* "The candidate movie is described as:" and its lines. */
-void prompt_put_candidate(struct buf *b, const struct siren_prompt_input *in, int description);
+/* "The candidate movie is described as:" and its lines; of `flags` those about it. */
+void prompt_put_candidate(struct buf *b, const struct siren_prompt_input *in, unsigned flags);
 /* Moves the two buffers into *out, or fails. */
 int prompt_finish(struct siren_prompt *out, struct buf *system, struct buf *user,
                   struct siren_error *err);
