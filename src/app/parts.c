@@ -130,6 +130,14 @@ void app_data_hash(const struct siren_app *app, char text[17])
     if (app->topics.k)
         XXH3_64bits_update(&state, app->topics.topic,
                            (size_t)app->topics.n * sizeof *app->topics.topic);
+    if (app->soft) {
+        size_t n = (size_t)app->topics.n;
+        XXH3_64bits_update(&state, app->topics.distance, n * sizeof *app->topics.distance);
+        XXH3_64bits_update(&state, app->topics.second, n * sizeof *app->topics.second);
+        XXH3_64bits_update(&state, app->topics.second_distance,
+                           n * sizeof *app->topics.second_distance);
+    }
+    XXH3_64bits_update(&state, app->meta.noun, strlen(app->meta.noun) + 1);
     for (int k = 0; k < app->topics.k; k++)
         XXH3_64bits_update(&state, app->topic_names[k], strlen(app->topic_names[k]) + 1);
     snprintf(text, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(&state));
