@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "app/parts.h"
 #include "fake_setup.h"
 
 static struct siren_pool *pool;
@@ -164,6 +165,32 @@ static void other_settings_are_another_run(void **state)
     siren_app_close(&app);
 }
 
+/* Whatever enters a prompt is in the hash by which runs, states and checkpoints know their data. */
+static void the_data_are_all_that_prompts_say(void **state)
+{
+    struct siren_app app;
+    char before[17], after[17];
+    MUST(siren_app_open(&app, fixture_workspace("hash.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    app_data_hash(&app, before);
+    strcpy(app.meta.noun, "book");
+    app_data_hash(&app, after);
+    assert_string_not_equal(after, before);
+    strcpy(before, after);
+    app.soft = 1;
+    app_data_hash(&app, after);
+    assert_string_not_equal(after, before);
+    strcpy(before, after);
+    app.topics.second[3] = 1;
+    app_data_hash(&app, after);
+    assert_string_not_equal(after, before);
+    strcpy(before, after);
+    app.topics.second_distance[3] += 1;
+    app_data_hash(&app, after);
+    assert_string_not_equal(after, before);
+    siren_app_close(&app);
+}
+
 static void a_limit_draws_rows_with_the_seed(void **state)
 {
     struct siren_app app;
@@ -294,6 +321,44 @@ static void answers_from_elsewhere_are_judged(void **state)
     json_decref(metrics);
     free(targets);
     siren_app_close(&app);
+}
+
+/* A fold's valid rows are drawn with the seed: the export's is the judge's. */
+static void rows_of_a_fold_are_judged_by_their_seed(void **state)
+{
+    static char path[256];
+    struct siren_app app;
+    struct siren_eval_options o = siren_eval_defaults();
+    char text[8192] = "";
+    strcpy(path, fixture_workspace("foldjudge.siren", SIREN_PROTOCOL_FULL));
+    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_split_folds(&app.ratings, 5, 1, ERR));
+    MUST(siren_split_save(app.ws, &app.ratings, 1, "k-fold", "{}", ERR));
+    siren_app_close(&app);
+    o.split = "valid";
+    o.fold = 0;
+    for (o.seed = 1; o.seed < 3; o.seed++) {
+        struct siren_target *targets;
+        size_t n, used = 0;
+        MUST(siren_app_open(&app, path, SIREN_WORKSPACE_READ, ERR));
+        MUST(siren_eval_targets(&app, &o, &targets, &n, ERR));
+        for (size_t i = 0; i < n; i++)
+            used += (size_t)snprintf(
+                text + used, sizeof text - used, "{\"row\":[\"%s\",\"%s\"],\"rating\":3}\n",
+                app.users.external[targets[i].user], app.items.item[targets[i].item].external);
+        free(targets);
+        siren_app_close(&app);
+        const char *file = scratch_write("answers.jsonl", text, strlen(text));
+        for (uint64_t seed = 1; seed < 3; seed++) {
+            struct siren_judge_options j = {
+                .split = "valid", .fold = 0, .seed = seed, .fallback = NAN};
+            int64_t run;
+            MUST(siren_app_open(&app, path, SIREN_WORKSPACE_WRITE, ERR));
+            int rc = siren_judge(&app, file, &j, pool, &run, ERR);
+            assert_int_equal(rc, seed == o.seed ? 0 : SIREN_EFORMAT);
+            siren_app_close(&app);
+        }
+    }
 }
 
 static void bad_answers_are_refused_with_their_line(void **state)
@@ -459,6 +524,38 @@ static void pairs_become_a_file_of_answers(void **state)
     siren_app_close(&app);
 }
 
+/* As many columns in each row as in the header, whatever gave the answers. */
+static void pairs_have_the_columns_of_their_header(void **state)
+{
+    static const char pairs[] = "user,item\nu1,i20\nu2,i21\n";
+    struct siren_app app;
+    struct siren_pairs_report report;
+    MUST(siren_app_open(&app, fixture_workspace("columns.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    for (int samples = -1; samples < 3; samples++) { /* -1: answer only */
+        struct siren_predict_options o = siren_predict_defaults();
+        char in[256], out[256], *text;
+        size_t size, commas[4] = {0}, line = 0;
+        strcpy(in, scratch_write("pairs.csv", pairs, strlen(pairs)));
+        strcpy(out, scratch_path("columns.csv"));
+        o.mode = samples < 0 ? SIREN_AO : SIREN_COT;
+        o.samples = samples < 0 ? 0 : samples;
+        o.sampling.temperature = samples > 1;
+        MUST(siren_predict_pairs(&app, &lm, in, out, SIREN_CSV, &o, &report, NULL, ERR));
+        MUST(siren_file_read(&text, &size, out, 1 << 20, ERR));
+        for (size_t i = 0; i < size; i++) {
+            commas[line] += text[i] == ',';
+            line += text[i] == '\n';
+        }
+        assert_int_equal(line, 3);
+        assert_int_equal(commas[0], samples ? 14 : 9);
+        assert_int_equal(commas[1], commas[0]);
+        assert_int_equal(commas[2], commas[0]);
+        free(text);
+    }
+    siren_app_close(&app);
+}
+
 static void bad_pairs_leave_no_file(void **state)
 {
     static const struct {
@@ -504,14 +601,17 @@ int main(void)
         cmocka_unit_test(a_stopped_evaluation_goes_on),
         cmocka_unit_test(two_do_not_write_one_run),
         cmocka_unit_test(other_settings_are_another_run),
+        cmocka_unit_test(the_data_are_all_that_prompts_say),
         cmocka_unit_test(a_limit_draws_rows_with_the_seed),
         cmocka_unit_test(a_fold_is_the_test_set),
         cmocka_unit_test(what_is_exported_is_what_is_asked),
         cmocka_unit_test(answers_from_elsewhere_are_judged),
+        cmocka_unit_test(rows_of_a_fold_are_judged_by_their_seed),
         cmocka_unit_test(bad_answers_are_refused_with_their_line),
         cmocka_unit_test(runs_are_compared_on_their_common_rows),
         cmocka_unit_test(reasoned_runs_are_compared_by_their_numbers),
         cmocka_unit_test(pairs_become_a_file_of_answers),
+        cmocka_unit_test(pairs_have_the_columns_of_their_header),
         cmocka_unit_test(bad_pairs_leave_no_file),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

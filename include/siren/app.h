@@ -309,6 +309,7 @@ int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
 struct siren_judge_options {
     const char *split; /* rows must be in it; NULL: any rating of the workspace */
     int fold;          /* -1; else the fold that is the test set, of a split */
+    uint64_t seed;     /* that a fold's valid rows are drawn with */
     double fallback;
     const char *name, *command;
 };

@@ -167,6 +167,7 @@ static int allow(struct judge *j, struct siren_error *err)
     }
     e.split = j->options->split;
     e.fold = j->options->fold;
+    e.seed = j->options->seed;
     rc = siren_eval_targets(j->app, &e, &targets, &n, err);
     if (rc) return rc;
     for (size_t i = 0; i < n; i++) j->allowed[targets[i].row] = 1;
@@ -184,6 +185,8 @@ static char *settings(const struct judge *j)
     json_object_set_new(s, "split", json_string(j->options->split ? j->options->split : ""));
     if (j->options->split && j->options->fold >= 0)
         json_object_set_new(s, "fold", json_integer(j->options->fold));
+    if (j->options->split && j->options->fold >= 0)
+        json_object_set_new(s, "seed", json_integer((json_int_t)j->options->seed));
     json_object_set_new(s, "fallback", app_real(j->options->fallback));
     app_json_text(s, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);
     return text;

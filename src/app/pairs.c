@@ -134,6 +134,12 @@ static void put_number(struct buf *b, double value)
     if (isfinite(value)) buf_printf(b, "%.6g", value);
 }
 
+/* A text's number alone has no distribution. */
+static int distributions(const struct batch_job *j)
+{
+    return j->options->mode == SIREN_AO || j->options->samples > 0;
+}
+
 static int write_header(struct batch_job *j, struct siren_error *err)
 {
     const struct siren_scale *scale = &j->app->meta.scale;
@@ -141,7 +147,7 @@ static int write_header(struct batch_job *j, struct siren_error *err)
     int rc;
     if (j->format == SIREN_JSONL) return 0;
     buf_puts(&b, "user,item,argmax,mean,median,outside,invalid");
-    for (int k = 0; k < siren_scale_labels(scale) && j->options->mode == SIREN_AO; k++) {
+    for (int k = 0; k < siren_scale_labels(scale) && distributions(j); k++) {
         char label[32];
         siren_scale_text(scale, k, label);
         buf_printf(&b, ",p%s", label);

@@ -29,14 +29,17 @@ static int show(struct cli *cli, struct siren_app *app, int64_t id)
 static int check_judged(struct cli *cli)
 {
     static const char *const names[] = {
-        "limit",        "seed",          "anew",    "swap-sketch", "model",
-        "adapter",      "isa",           "compute", "strategy",    "recent",
-        "more",         "majority",      "decay",   "reasoning",   "temperature",
-        "prompt-limit", "chat-template", "top-p",   "top-k",       "samples",
-        "max-tokens",   "calibration",   NULL};
-    return cli_refuse(cli, names,
-                      "with --predictions all answers of the file are judged as they are, and no "
-                      "model is asked");
+        "limit",         "anew",    "swap-sketch", "model",       "adapter",
+        "isa",           "compute", "strategy",    "recent",      "more",
+        "majority",      "decay",   "reasoning",   "temperature", "prompt-limit",
+        "chat-template", "top-p",   "top-k",       "samples",     "max-tokens",
+        "calibration",   NULL};
+    static const char *const of_fold[] = {"seed", NULL};
+    int rc = cli_refuse(cli, names,
+                        "with --predictions all answers of the file are judged as they are, and no "
+                        "model is asked");
+    if (rc || cli_given(cli, "fold")) return rc;
+    return cli_refuse(cli, of_fold, "with --predictions it draws the valid rows of a --fold");
 }
 
 static int judge(struct cli *cli, struct siren_app *app, const char *command)
@@ -44,6 +47,7 @@ static int judge(struct cli *cli, struct siren_app *app, const char *command)
     const char *split = cli_string(cli, "split");
     struct siren_judge_options options = {.split = split ? split : siren_eval_defaults().split,
                                           .fold = (int)cli_int(cli, "fold"),
+                                          .seed = (uint64_t)cli_int(cli, "seed"),
                                           .fallback = NAN,
                                           .name = cli_string(cli, "name"),
                                           .command = command};

@@ -1,4 +1,5 @@
 /* siren export prompts: for a model that runs elsewhere. */
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "cli/answering.h"
@@ -45,8 +46,9 @@ static int export(struct cli *cli, struct siren_app *app, const char *output)
         return cli_print_json(cli,
                               json_pack("{s:s,s:I}", "output", output, "prompts", (json_int_t)n));
     cli_print(cli, "%s: %s prompts\n", output, cli_number(n));
-    char fold[32] = "";
-    if (options.fold >= 0) snprintf(fold, sizeof fold, " --fold %d", options.fold);
+    char fold[64] = "";
+    if (options.fold >= 0)
+        snprintf(fold, sizeof fold, " --fold %d --seed %" PRIu64, options.fold, options.seed);
     cli_note(cli, "judge the answers with `siren eval %s --split %s%s --predictions FILE`",
              cli_word(siren_workspace_path(app->ws)), cli_word(options.split), fold);
     return 0;
