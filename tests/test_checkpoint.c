@@ -196,6 +196,10 @@ static void test_resumed_equals_never_stopped(void **state)
     assert_int_equal(siren_checkpoint_restore(&c, params, a, &err), SIREN_EFORMAT);
     assert_non_null(strstr(err.message, "no value/c"));
     list[1].name[0] = 'b';
+    /* A part of what was saved is not what was saved. */
+    struct siren_params fewer = {params.list, params.n - 1};
+    assert_int_equal(siren_checkpoint_restore(&c, fewer, a, &err), SIREN_EFORMAT);
+    assert_non_null(strstr(err.message, "it is of other parameters"));
     assert_memory_equal(value, want, sizeof want);
     siren_checkpoint_clear(&c);
     siren_adamw_free(a);

@@ -768,6 +768,21 @@ static void test_chosen_layers(void **state)
     siren_pool_free(pool);
 }
 
+/* All layers are not all weights, and what was begun with one does not go on with the other. */
+static void test_all_layers(void **state)
+{
+    static const char *const some[] = {"--weights all --train-layers 0-", "--weights all"};
+    for (int begun = 0; begun < 2; begun++) {
+        char out[200], more[200];
+        snprintf(out, sizeof out, "%s", scratch_path(begun ? "begun all" : "begun layers"));
+        snprintf(more, sizeof more, "%s --max-steps 1", some[begun]);
+        if (siren_to(out, more)) fail_msg("%s", program_output);
+        snprintf(more, sizeof more, "%s --max-steps 2 --resume", some[!begun]);
+        assert_int_equal(siren_to(out, more), 1);
+        expect_output("layers");
+    }
+}
+
 static int trainings(const char *more)
 {
     char arguments[1024];
@@ -838,8 +853,15 @@ static void test_command_mistakes(void **state)
         assert_int_equal(siren(TRAIN, more), 2);
         expect_output("as in 12-29, 12- or 12");
     }
-    assert_int_equal(siren(TRAIN, "--train-layers 7-9"), 1);
-    expect_output("layer");
+    static const char *const beyond[] = {"7-9", "0-2", "2", "2-"};
+    for (size_t i = 0; i < 8; i++) {
+        char more[64];
+        snprintf(more, sizeof more, "%s --train-layers %s", i % 2 ? "--weights all" : "",
+                 beyond[i / 2]);
+        int at_all = i % 2 && i != 3; /* the model cannot even be opened so */
+        assert_int_equal(siren(TRAIN, more), at_all ? 1 : 2);
+        expect_output(at_all ? "layer" : "expected layers from 0 to 1: the model has 2");
+    }
     assert_int_equal(siren(TRAIN, "--batch 0"), 2);
     assert_int_equal(siren(TRAIN, "--dropout 1"), 2);
     assert_int_equal(siren(TRAIN, "--lr=-1"), 2);
@@ -876,6 +898,7 @@ int main(void)
         cmocka_unit_test(test_command_stopped),
         cmocka_unit_test(test_dropout_of_a_given_adapter),
         cmocka_unit_test(test_chosen_layers),
+        cmocka_unit_test(test_all_layers),
         cmocka_unit_test(test_trainings_that_are_not_there),
         cmocka_unit_test(test_command_mistakes),
     };

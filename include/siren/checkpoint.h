@@ -48,8 +48,8 @@ const struct siren_array *siren_checkpoint_find(const struct siren_checkpoint *c
 /* Parameters, AdamW's moments and its steps, as arrays "value/NAME", "m/NAME", "v/NAME". */
 int siren_checkpoint_save_training(const char *path, const char *json, struct siren_params params,
                                    struct siren_adamw *adamw, struct siren_error *err);
-/* The reverse.  Every array must be there with the parameter's length; otherwise SIREN_EFORMAT
- * names it and nothing is changed. */
+/* The reverse.  Every array must be there with the parameter's length, and no other; otherwise
+ * SIREN_EFORMAT names it and nothing is changed. */
 int siren_checkpoint_restore(const struct siren_checkpoint *checkpoint, struct siren_params params,
                              struct siren_adamw *adamw, struct siren_error *err);
 

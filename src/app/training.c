@@ -190,7 +190,7 @@ json_t *training_settings(const struct training *t, const struct training_rows *
     json_object_set_new(j, "predict", app_options_json(&t->predict));
     if (t->full) {
         json_object_set_new(j, "weights", json_string("all"));
-        if (t->lora.first_layer || t->lora.last_layer >= 0)
+        if (t->some_layers)
             json_object_set_new(j, "layers",
                                 json_pack("[i,i]", t->lora.first_layer, last_layer(t)));
     } else {

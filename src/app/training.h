@@ -34,9 +34,9 @@ struct training {
      * adapter's own. */
     struct siren_adapter_config lora;
     /* All weights are trained instead of an adapter: t->lm was opened with SIREN_TRAIN_ALL.  What
-     * is best on valid is the model folder/model.  Of some layers only: lora's say which, as the
-     * model was opened. */
-    int full;
+     * is best on valid is the model folder/model.  some_layers: only those that lora's say, as the
+     * model was opened, and neither embedding nor final norm nor head. */
+    int full, some_layers;
     const char *start; /* the folder of t->lm's adapter, to go on from a copy of it; NULL: new */
     struct siren_predict_options predict; /* the prompts */
     const char *split;                    /* "train" */

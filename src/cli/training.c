@@ -66,6 +66,16 @@ static int read_layers(struct cli *cli, struct siren_adapter_config *lora)
     return 0;
 }
 
+/* Now that the model is known. */
+static int check_layers(struct cli *cli, const struct training *t, const struct siren_lm *lm)
+{
+    int n = siren_model_config(lm->model)->n_layers;
+    if (t->lora.first_layer < n && t->lora.last_layer < n) return 0;
+    return cli_usage(cli,
+                     "--train-layers: found \"%s\", expected layers from 0 to %d: the model has %d",
+                     cli_string(cli, "train-layers"), n - 1, n);
+}
+
 static void read_loop(const struct cli *cli, struct trainer_options *o)
 {
     siren_schedule_parse(&o->schedule, cli_string(cli, "schedule"), NULL);
@@ -183,15 +193,17 @@ int training_open(struct cli *cli, struct training_command *out, const char *kin
     int rc;
     if (!cli_need(cli, "out")) return cli->err.code;
     t->kind = kind;
+    t->some_layers = cli_given(cli, "train-layers");
     t->start = cli_string(cli, "adapter");
     rc = read_options(cli, t);
     if (!rc) rc = siren_app_open(&out->app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (!rc) rc = answering_prompt(cli, &out->app, &t->predict);
-    if (cli_given(cli, "train-layers"))
+    if (t->some_layers)
         weights = (struct siren_trainable){
             .first_layer = t->lora.first_layer,
             .last_layer = t->lora.last_layer < 0 ? INT32_MAX : t->lora.last_layer};
     if (!rc) rc = answering_open_trainable(cli, &out->lm, 0, t->full ? &weights : NULL);
+    if (!rc) rc = check_layers(cli, t, &out->lm);
     if (!rc) t->pool = cli_pool(cli);
     t->app = &out->app;
     t->lm = &out->lm;

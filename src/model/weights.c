@@ -110,7 +110,9 @@ int masters_load(struct siren_model *m, const struct siren_trainable *what, stru
             if (wanted(m, what, layer, (enum model_tensor)which))
                 rc = load_one(m, layer, (enum model_tensor)which, err);
     if (!rc && !m->params.n)
-        rc = siren_fail(err, SIREN_EINVAL, "%s: nothing to train was chosen", m->path);
+        rc = siren_fail(err, SIREN_EINVAL,
+                        "%s: no weights to train in layers %d to %d: the model has layers 0 to %d",
+                        m->path, what->first_layer, what->last_layer, m->config.n_layers - 1);
     if (!rc) rc = list_params(m, err);
     return rc;
 }

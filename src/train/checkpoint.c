@@ -321,6 +321,10 @@ int siren_checkpoint_restore(const struct siren_checkpoint *c, struct siren_para
     int rc = 0;
     for (size_t i = 0; !rc && i < 3 * params.n; i++)
         rc = find_part(&a, c, &params.list[i / 3], (int)(i % 3), err);
+    if (!rc && c->n != 3 * params.n)
+        rc = siren_fail(err, SIREN_EFORMAT,
+                        "the checkpoint has %zu arrays, expected %zu: it is of other parameters",
+                        c->n, 3 * params.n);
     if (rc) return rc;
     for (size_t i = 0; i < 3 * params.n; i++)
         if (!find_part(&a, c, &params.list[i / 3], (int)(i % 3), err) && a->n)
