@@ -171,6 +171,61 @@ static void a_stopped_writer_goes_on(void **state)
     siren_teacher_writer_close(w);
 }
 
+static void put_file(const char *path, const void *data, size_t size)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, size, f), size);
+    fclose(f);
+}
+
+/* Only what a killed writer leaves is cut and gone on with: a byte that changed loses nothing. */
+static void damaged_work_is_left_alone(void **state)
+{
+    char whole[256], path[256], partial[300], *data, *there;
+    struct siren_teacher_writer *w;
+    size_t size, left;
+    snprintf(whole, sizeof whole, "%s", write_file("good.bin", &shape));
+    snprintf(path, sizeof path, "%s", scratch_path("hurt.bin"));
+    snprintf(partial, sizeof partial, "%s.partial", path);
+    MUST(siren_file_read(&data, &size, whole, 1 << 20, &err));
+    for (size_t at = 0; at < size; at += 3) {
+        data[at] ^= 4;
+        put_file(partial, data, size);
+        int rc = siren_teacher_writer_open(&w, path, &shape, "{\"a\": 1}", &err);
+        if (rc) {
+            assert_true(rc == SIREN_EEXISTS || rc == SIREN_EFORMAT);
+            assert_true(strstr(err.message, partial) &&
+                        strstr(err.message, rc == SIREN_EFORMAT ? "truncate -s" : "remove it"));
+            MUST(siren_file_read(&there, &left, partial, 1 << 20, &err));
+            assert_int_equal(left, size);
+            assert_memory_equal(there, data, size);
+            free(there);
+        } else { /* a changed length looks like an early end only near the end */
+            if (siren_teacher_writer_rows(w) < ROWS - 3)
+                fail_msg("byte %zu of %zu: %zu rows", at, size, siren_teacher_writer_rows(w));
+            siren_teacher_writer_close(w);
+        }
+        data[at] ^= 4;
+    }
+    /* What came to the disk as zeros only. */
+    char *more = calloc(1, size + 4096);
+    memcpy(more, data, size / 2);
+    put_file(partial, more, size + 4096);
+    assert_int_equal(siren_teacher_writer_open(&w, path, &shape, "{\"a\": 1}", &err),
+                     SIREN_EFORMAT); /* in the middle of a record: its rest is zeros */
+    char *advice = strstr(err.message, "-s ");
+    size_t good = strtoul(advice + 3, NULL, 10);
+    memset(more + good, 0, size + 4096 - good);
+    put_file(partial, more, size + 4096);
+    MUST(siren_teacher_writer_open(&w, path, &shape, "{\"a\": 1}", &err));
+    write_rows(w, (int)siren_teacher_writer_rows(w), ROWS);
+    MUST(siren_teacher_writer_finish(w, &err));
+    same_bytes(whole, path);
+    free(more);
+    free(data);
+}
+
 static void other_work_is_not_overwritten(void **state)
 {
     struct siren_teacher_shape other = shape;
@@ -301,6 +356,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_come_back),
         cmocka_unit_test(a_stopped_writer_goes_on),
+        cmocka_unit_test(damaged_work_is_left_alone),
         cmocka_unit_test(other_work_is_not_overwritten),
         cmocka_unit_test(damage_is_found),
         cmocka_unit_test(what_is_not_finite_is_refused),

@@ -98,11 +98,12 @@ size_t siren_teacher_select(const struct siren_teacher *teacher,
 /* ---- Writing ----
  *
  * Rows go to PATH.partial and stay there whatever happens; a second writer with the same shape and
- * JSON goes on behind the last whole record.  The end makes it PATH, atomically. */
+ * JSON goes on behind the last whole record.  The end makes it PATH, atomically.  A PATH.partial
+ * that was damaged, and not only cut short, is left as it is. */
 
 struct siren_teacher_writer;
-/* SIREN_EEXISTS: PATH is there, or PATH.partial was begun under another shape or JSON (the message
- * says what to do). */
+/* SIREN_EEXISTS: PATH is there, or PATH.partial was begun under another shape or JSON, or is
+ * something else; SIREN_EFORMAT: a row in PATH.partial is damaged (the message says what to do). */
 int siren_teacher_writer_open(struct siren_teacher_writer **out, const char *path,
                               const struct siren_teacher_shape *shape, const char *json,
                               struct siren_error *err);

@@ -7,6 +7,7 @@
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+#include <zstd.h>
 
 #include "base/alloc.h"
 #include "tensor/half.h"
@@ -123,23 +124,33 @@ static void take(struct teacher_scan *s, size_t to, const struct teacher_chain *
     s->good = to + TEACHER_CHECK;
 }
 
+static int fail_cut(struct teacher_scan *s, size_t at, const char *what, struct siren_error *err)
+{
+    s->cut = 1;
+    return fail_at(s, at, what, err);
+}
+
 int teacher_scan_header(struct teacher_scan *s, struct siren_error *err)
 {
     struct teacher_chain chain;
     uint32_t field[6];
     int rc;
-    if (s->size < 8 || memcmp(s->data, "SIRENTCH", 8) != 0)
+    if (s->size && memcmp(s->data, "SIRENTCH", s->size < 8 ? s->size : 8) != 0)
         return siren_fail(err, SIREN_EFORMAT, "%s: this is not a file of teacher states", s->path);
     if (s->size < TEACHER_HEADER + TEACHER_CHECK)
-        return fail_at(s, s->size, "cut short in its header", err);
+        return fail_cut(s, s->size, "cut short in its header", err);
     memcpy(field, s->data + 8, sizeof field);
     if (field[0] > TEACHER_VERSION)
         return siren_fail(err, SIREN_EUNSUPPORTED,
                           "%s: teacher states of version %u, this program reads up to %d", s->path,
                           field[0], TEACHER_VERSION);
     s->n_json = field[5];
+    size_t left = s->size - TEACHER_HEADER;
     if (s->n_json > s->size - TEACHER_HEADER - TEACHER_CHECK)
-        return fail_at(s, s->size, "cut short in its description", err);
+        /* A length that was changed: rows, and zeros in them, stand where a text would. */
+        return memchr(s->data + TEACHER_HEADER, 0, left < s->n_json ? left : s->n_json)
+                   ? fail_at(s, 0, "a description longer than the file", err)
+                   : fail_cut(s, s->size, "cut short in its description", err);
     s->json = (const char *)s->data + TEACHER_HEADER;
     if (!is_right(s, 0, TEACHER_HEADER + s->n_json, &chain))
         return fail_at(s, 0, "the checksum of the header differs: the file was changed", err);
@@ -162,19 +173,37 @@ static const char *fault_of(const struct teacher_scan *s, const struct teacher_r
     return NULL;
 }
 
+/* What a crash may leave of a write that did not come to the disk. */
+static int is_zero(const unsigned char *data, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (data[i]) return 0;
+    return 1;
+}
+
+/* More bytes than a record of these states and tokens can have. */
+static size_t longest(const struct teacher_scan *s, const struct teacher_record *r)
+{
+    size_t content = teacher_state_bytes(&s->shape) + (size_t)r->n_ids * sizeof(int32_t);
+    return TEACHER_RECORD + (size_t)s->shape.n_labels * sizeof(float) +
+           ZSTD_compressBound(content) + TEACHER_CHECK;
+}
+
 /* The record at s->good; *end: where its checksum lies. */
-static int read_record(const struct teacher_scan *s, struct teacher_record *r, size_t *end,
+static int read_record(struct teacher_scan *s, struct teacher_record *r, size_t *end,
                        struct siren_error *err)
 {
     size_t at = s->good, left = s->size - at, body;
     const char *fault;
-    if (left < TEACHER_RECORD + TEACHER_CHECK) return fail_at(s, at, "a record is cut short", err);
+    if (left < TEACHER_RECORD + TEACHER_CHECK) return fail_cut(s, at, "a record is cut short", err);
+    if (is_zero(s->data + at, left)) return fail_cut(s, at, "only zeros from here on", err);
     memcpy(r, s->data + at, sizeof *r);
     fault = fault_of(s, r);
     if (fault) return fail_at(s, at, fault, err);
     body = r->kind == TEACHER_ROW ? (size_t)s->shape.n_labels * sizeof(float) + r->n_frame : 0;
     if (body > left - TEACHER_RECORD - TEACHER_CHECK)
-        return fail_at(s, at, "a record is cut short", err);
+        return left < longest(s, r) ? fail_cut(s, at, "a record is cut short", err)
+                                    : fail_at(s, at, "a record longer than it can be", err);
     *end = at + TEACHER_RECORD + body;
     return 0;
 }

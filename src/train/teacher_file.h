@@ -52,6 +52,7 @@ struct teacher_scan {
     uint64_t *offsets;          /* (n) of records; malloc'ed, the caller's */
     size_t n, capacity;
     int whole; /* 1: the end is there */
+    int cut;   /* 1: the error is that the file ends early, as a writer leaves it that was killed */
 };
 /* The header; errors: SIREN_EFORMAT, SIREN_EUNSUPPORTED. */
 int teacher_scan_header(struct teacher_scan *scan, struct siren_error *err);

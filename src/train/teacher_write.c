@@ -101,6 +101,28 @@ static int check_begun(const struct siren_teacher_writer *w, const struct teache
                       w->partial, text);
 }
 
+/* What is there and good; *found 0: nothing, not even a whole header.  A file that ends early is
+ * good as far as it goes; one that was damaged is not touched. */
+static int scan_begun(struct teacher_scan *scan, const struct siren_teacher_writer *w,
+                      const char *json, int *found, struct siren_error *err)
+{
+    struct siren_error fault;
+    int rc = teacher_scan_header(scan, &fault);
+    *found = !rc;
+    if (rc && scan->cut) return 0;
+    if (rc)
+        return siren_fail(err, SIREN_EEXISTS, "%s: remove it, or name another file", fault.message);
+    rc = check_begun(w, scan, json, err);
+    if (rc) return rc;
+    rc = teacher_scan_records(scan, &fault);
+    if (!rc || scan->cut) return 0;
+    if (rc != SIREN_EFORMAT) return siren_fail(err, rc, "%s", fault.message);
+    return siren_fail(err, rc,
+                      "%s; %zu rows before it are good: `truncate -s %zu '%s'` keeps them, and the "
+                      "same command goes on behind them",
+                      fault.message, scan->n, scan->good, scan->path);
+}
+
 /* Stand behind the last whole row of what is there (an end is written again); *found 0: nothing of
  * use is there. */
 static int go_on(struct siren_teacher_writer *w, const char *json, int *found,
@@ -112,12 +134,7 @@ static int go_on(struct siren_teacher_writer *w, const char *json, int *found,
     if (rc) return rc;
     scan.data = map.data;
     scan.size = map.size;
-    *found = teacher_scan_header(&scan, NULL) == 0;
-    if (!*found && memcmp(map.data ? (const char *)map.data : "", "SIRENTCH",
-                          map.size < 8 ? map.size : 8) != 0)
-        rc = siren_fail(err, SIREN_EEXISTS, "%s is there and holds something else", w->partial);
-    if (!rc && *found) rc = check_begun(w, &scan, json, err);
-    if (!rc && *found && teacher_scan_records(&scan, err) == SIREN_ENOMEM) rc = SIREN_ENOMEM;
+    rc = scan_begun(&scan, w, json, found, err);
     w->chain = scan.chain;
     w->n = scan.n;
     siren_map_close(&map);
