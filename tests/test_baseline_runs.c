@@ -121,6 +121,20 @@ static void test_chosen_rows(void **state)
     o.fit_split = "test:A";
     assert_int_equal(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err), SIREN_EINVAL);
     assert_non_null(strstr(err.message, "test:A"));
+    /* What comes after valid is not known to it, and it is not fitted on itself. */
+    o.split = "valid";
+    assert_int_equal(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "to be reported on only"));
+    o.fit_split = "train:last+valid:A";
+    assert_int_equal(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "is what is judged"));
+    o.split = "test";
+    o.fit_rows = 0;
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    assert_int_equal(n, 3);
+    assert_non_null(strstr(rows[0].fitted_on, "train:last+valid:A, "));
+    assert_non_null(strstr(rows[0].fitted_on, " rows"));
+    free(rows);
     siren_app_close(&app);
 }
 

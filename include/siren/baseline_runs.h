@@ -34,7 +34,7 @@ struct siren_baseline_options {
 
 struct siren_baseline {
     char name[64];      /* "user's mean" */
-    char fitted_on[64]; /* "train", "train, settings on valid", "valid" */
+    char fitted_on[96]; /* "train", "train, settings on valid", "valid" */
     char settings[96];  /* "rank 8, lambda 15, 22 epochs"; "" */
     size_t n;
     double mae, rmse;     /* of the median and of the mean, where there is a distribution */

@@ -26,9 +26,10 @@ struct align {
     int n_layers, d, n_labels;
     double *layer_weights;               /* (n_layers) */
     float *student, *teacher, *gradient; /* (n_layers, d) */
-    float *final_norm;                   /* (d) the last layer's states are divided by it; NULL */
-    int *hidden;                         /* (rows, n_layers) outputs; −1: not asked for */
-    size_t *batch_rows;                  /* (batch) where rows have weights; else NULL */
+    float *final_norm;  /* (d) the model's as it came, whatever is trained: the last layer's states
+                         * are divided by it; NULL */
+    int *hidden;        /* (rows, n_layers) outputs; −1: not asked for */
+    size_t *batch_rows; /* (batch) where rows have weights; else NULL */
     double *batch_weights;
     double cosine, cosine_last, cosine_items; /* sums of a step */
 };
@@ -222,7 +223,10 @@ static int make_states(struct align *a, struct siren_error *err)
         return siren_fail_memory(err, "states", 3 * states * sizeof *a->student);
     weigh_layers(a);
     if (!a->options->before_norm) return 0;
-    a->final_norm = model->final_norm;
+    a->final_norm = alloc_array((size_t)a->d, sizeof *a->final_norm);
+    if (!a->final_norm)
+        return siren_fail_memory(err, "the final norm", (size_t)a->d * sizeof(float));
+    memcpy(a->final_norm, model->final_norm, (size_t)a->d * sizeof(float));
     for (int k = 0; k < a->d; k++)
         if (a->final_norm[k] == 0)
             return siren_fail(err, SIREN_EUNSUPPORTED,
@@ -337,6 +341,7 @@ static void clear(struct align *a)
     free(a->teacher);
     free(a->gradient);
     free(a->hidden);
+    free(a->final_norm);
     free(a->batch_rows);
     free(a->batch_weights);
 }

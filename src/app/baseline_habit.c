@@ -4,6 +4,7 @@
 
 #include "app/baseline_job.h"
 #include "app/features.h"
+#include "app/training.h"
 #include "base/alloc.h"
 
 enum {
@@ -88,7 +89,8 @@ static int chosen_rows(const struct baseline_job *job, size_t **rows, size_t *n,
     struct siren_eval_options e = {
         .split = o->fit_split, .limit = o->fit_rows, .fold = o->fold, .seed = o->seed};
     struct siren_target *targets;
-    int rc = siren_eval_targets(job->app, &e, &targets, n, err);
+    int rc = training_takes(o->fit_split, err);
+    if (!rc) rc = siren_eval_targets(job->app, &e, &targets, n, err);
     if (rc) return rc;
     *rows = alloc_array(*n, sizeof **rows);
     if (!*rows) rc = siren_fail_memory(err, "the rows to fit on", *n * sizeof **rows);
@@ -118,7 +120,7 @@ int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fi
         return rc;
     }
     if (fit_label == BASELINE_CHOSEN)
-        snprintf(out->row.fitted_on, sizeof out->row.fitted_on, "%.30s, %zu rows",
+        snprintf(out->row.fitted_on, sizeof out->row.fitted_on, "%.63s, %zu rows",
                  job->options->fit_split, n);
     if (n > CHOOSE_UP_TO) o.l2 = 1e-3;
     out->distributions = alloc_array(job->n * (size_t)n_labels, sizeof *out->distributions);

@@ -245,12 +245,21 @@ static int save_run(struct baseline_job *job, struct baseline_result *r, struct 
                             .model = "",
                             .split = split,
                             .seed = o->seed};
-    int rc =
-        settings ? siren_run_start(job->app->ws, &run, err) : siren_fail_memory(err, "settings", 0);
+    struct siren_workspace *ws = job->app->ws;
+    int rc = settings ? siren_workspace_begin(ws, err) : siren_fail_memory(err, "settings", 0);
+    if (rc) {
+        free(settings);
+        return rc;
+    }
+    rc = siren_run_start(ws, &run, err);
     if (!rc) rc = save_predictions(job, r, run.id, err);
     if (!rc) rc = siren_run_metrics(job->app, run.id, job->pool, &metrics, err);
-    if (!rc) rc = siren_run_finish(job->app->ws, run.id, SIREN_RUN_DONE, metrics, NULL, err);
-    if (!rc) r->row.run = run.id;
+    if (!rc) rc = siren_run_finish(ws, run.id, SIREN_RUN_DONE, metrics, NULL, err);
+    if (!rc) rc = siren_workspace_commit(ws, err);
+    if (rc)
+        siren_workspace_rollback(ws);
+    else
+        r->row.run = run.id;
     free(settings);
     free(metrics);
     return rc;
