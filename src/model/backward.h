@@ -4,8 +4,9 @@
  *   blocks of rows   FFN and attention's output projection, as gradients of their inputs
  *   tasks            attention of a part of a tree and a kv head; gradients of LoRA factors
  *   blocks of rows   keys and values gathered from their pages, RoPE, the QKV projection
- * A sum over rows is one chain over all rows of the pass, or over those of one part, in their
- * order: no gradient depends on the threads, or on where blocks are cut.
+ * A sum over rows is one chain over all rows of the pass, over those of one part, or over a run of
+ * rows with one adapter, added to those before it: no gradient depends on the threads, or on where
+ * blocks are cut.
  *
  * T, d, Q, F as in pass.h; W the widest A x of the pass's adapters. */
 #ifndef SIREN_MODEL_BACKWARD_H

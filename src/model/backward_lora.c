@@ -141,47 +141,91 @@ static void sum_b(const struct kernels *k, const struct factor_run *run, int row
                        r, scratch);
 }
 
-/* The tasks of one run and target, those of this thread; tasks are numbered by *task. */
-static void sum_factors(const struct kernels *k, const struct factor_run *run,
-                        struct back_tasks *tasks, float *scratch)
+/* The target `at` of one adapter; dy, ldy: of all rows. */
+struct factor {
+    const struct siren_adapter *adapter;
+    int at;
+    enum lora_group group;
+    const float *dy;
+    size_t ldy;
+};
+
+static int run_end(const struct siren_forest *f, const struct rows *v, int i)
 {
-    for (int column = 0; column < run->factors->in; column += A_COLUMNS)
-        if (back_task(tasks)) sum_a(k, run, column, scratch);
-    for (int row = 0; row < run->factors->out; row += B_ROWS)
-        if (back_task(tasks)) sum_b(k, run, row, scratch);
+    const struct siren_adapter *adapter = row_adapter(f, v, i);
+    int end = i + 1;
+    while (end < v->n && row_adapter(f, v, end) == adapter) end++;
+    return end;
+}
+
+static struct factor_run run_of(const struct siren_forest *f, const struct factor *x, int i, int n)
+{
+    const struct lora_tape *tape = &f->back->groups[x->group];
+    const struct siren_config *c = &f->engine->model->config;
+    size_t width = f->back->low_width, row = (size_t)i,
+           column = (size_t)x->adapter->packed->low[x->at];
+    return (struct factor_run){
+        .factors = &x->adapter->factors[x->at],
+        .at = x->at,
+        .r = x->adapter->config.r,
+        .n = n,
+        .in = tape->in + row * tape->ld,
+        .low = tape->low + row * width + column,
+        .dlow = tape->dlow + row * width + column,
+        .dy = x->dy + row * x->ldy +
+              first_column(c, (enum siren_lora_target)(x->at % SIREN_LORA_TARGETS)),
+        .ld_in = tape->ld,
+        .width = width,
+        .ldy = x->ldy};
+}
+
+/* One task: a part of dA (from that column on) or dB (from that row on) over all rows of the
+ * adapter, of which other adapters' may lie between; `first` is where they begin. */
+static void sum_part(const struct siren_forest *f, const struct factor *x, const struct rows *v,
+                     int first,
+                     void (*sum)(const struct kernels *, const struct factor_run *, int, float *),
+                     int from, float *scratch)
+{
+    for (int i = first, end; i < v->n; i = end) {
+        end = run_end(f, v, i);
+        if (row_adapter(f, v, i) != x->adapter) continue;
+        struct factor_run run = run_of(f, x, i, end - i);
+        sum(f->engine->kernels, &run, from, scratch);
+    }
+}
+
+/* The tasks of one target, those of this thread. */
+static void sum_factors(const struct siren_forest *f, const struct factor *x, const struct rows *v,
+                        int first, struct back_tasks *tasks, float *scratch)
+{
+    const struct lora_factors *factors = &x->adapter->factors[x->at];
+    for (int column = 0; column < factors->in; column += A_COLUMNS)
+        if (back_task(tasks)) sum_part(f, x, v, first, sum_a, column, scratch);
+    for (int row = 0; row < factors->out; row += B_ROWS)
+        if (back_task(tasks)) sum_part(f, x, v, first, sum_b, row, scratch);
+}
+
+/* Whether a row before this one has its adapter, whose tasks are numbered there. */
+static int seen_before(const struct siren_forest *f, const struct rows *v, int i)
+{
+    for (int j = 0; j < i; j = run_end(f, v, j))
+        if (row_adapter(f, v, j) == row_adapter(f, v, i)) return 1;
+    return 0;
 }
 
 void lora_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
                     enum lora_group group, const struct rows *v, const float *dy, size_t ldy,
                     struct back_tasks *tasks)
 {
-    const struct lora_tape *tape = &f->back->groups[group];
-    size_t width = f->back->low_width;
     if (!f->adapted) return;
-    for (int i = 0, end; i < v->n; i = end) {
-        const struct siren_adapter *adapter = row_adapter(f, v, i);
-        for (end = i + 1; end < v->n && row_adapter(f, v, end) == adapter; end++) continue;
-        for (int target = 0; adapter && target < SIREN_LORA_TARGETS; target++) {
-            int at = layer * SIREN_LORA_TARGETS + target;
-            const struct lora_factors *factors = &adapter->factors[at];
-            if (lora_group_of((enum siren_lora_target)target) != group || !factors->a ||
-                !factors->da)
-                continue;
-            size_t row = (size_t)i, column = (size_t)adapter->packed->low[at];
-            struct factor_run run = {
-                factors,
-                at,
-                adapter->config.r,
-                end - i,
-                tape->in + row * tape->ld,
-                tape->low + row * width + column,
-                tape->dlow + row * width + column,
-                dy + row * ldy +
-                    first_column(&f->engine->model->config, (enum siren_lora_target)target),
-                tape->ld,
-                width,
-                ldy};
-            sum_factors(f->engine->kernels, &run, tasks, b->dw);
+    for (int i = 0; i < v->n; i = run_end(f, v, i)) {
+        struct factor x = {.adapter = row_adapter(f, v, i), .group = group, .dy = dy, .ldy = ldy};
+        if (!x.adapter || seen_before(f, v, i)) continue;
+        for (int target = 0; target < SIREN_LORA_TARGETS; target++) {
+            x.at = layer * SIREN_LORA_TARGETS + target;
+            const struct lora_factors *factors = &x.adapter->factors[x.at];
+            if (lora_group_of((enum siren_lora_target)target) == group && factors->a && factors->da)
+                sum_factors(f, &x, v, i, tasks, b->dw);
         }
     }
 }
