@@ -44,7 +44,7 @@ struct job {
     float *next;                   /* (unknowns): the solution of any rank; then steps of the fit */
     float *trial;                  /* (unknowns): a fit that may not be taken */
     float *wanted;                 /* (unknowns): the fit, in the directions that are kept */
-    float *target, *change;        /* (n, d) */
+    float *target, *promised;      /* (n, d) */
     float *directions;             /* 2·(W, d): of keys, of values */
     float *expected;               /* (n, L, d): h + dh */
     float *states;                 /* (n, L, d) */
@@ -240,15 +240,24 @@ static double find_target(struct job *j, int layer)
     return mean;
 }
 
-/* expected = h + dh, dh of the map for a change of the fit. */
-static void promise(struct job *j, int layer, const struct linear_map *low, const float *change)
+/* promised = h + dh, dh of the map for a change of the fit; low NULL: no change. */
+static void promise(struct job *j, const struct linear_map *low, const float *change)
 {
-    size_t d = (size_t)j->config->d_model, L = (size_t)j->config->n_layers;
-    linear_apply(low, change, j->change);
+    size_t d = (size_t)j->config->d_model;
+    if (low) linear_apply(low, change, j->promised);
     for (size_t i = 0; i < j->n; i++)
         for (size_t k = 0; k < d; k++)
-            j->expected[(i * L + (size_t)layer) * d + k] =
-                j->prompts[i].output[k] + j->change[i * d + k];
+            j->promised[i * d + k] =
+                j->prompts[i].output[k] + (low ? j->promised[i * d + k] : 0.0f);
+}
+
+/* What was promised is what was done: it is expected. */
+static void keep_promise(struct job *j, int layer)
+{
+    size_t d = (size_t)j->config->d_model, L = (size_t)j->config->n_layers;
+    for (size_t i = 0; i < j->n; i++)
+        memcpy(j->expected + (i * L + (size_t)layer) * d, j->promised + i * d,
+               d * sizeof *j->expected);
 }
 
 /* One linearisation at the present fit: solve, and take the step if it lowers what is left, or else
@@ -271,7 +280,7 @@ static int refine(struct job *j, int layer, int rank, int any, int linearised, d
         low = projected_map(j, rank);
         n = linear_unknowns(&low);
         linear_solve(&low, j->target, *ridge, o->iterations, step, j->work);
-        promise(j, layer, &low, step);
+        promise(j, &low, step);
         for (size_t k = 0; k < n; k++) trial[k] = fit[k] + step[k];
         if (!any) {
             expand(j, rank, trial);
@@ -279,6 +288,7 @@ static int refine(struct job *j, int layer, int rank, int any, int linearised, d
         }
         if (any || find_target(j, layer) < before) {
             memcpy(fit, trial, n * sizeof *fit);
+            keep_promise(j, layer);
             *ridge /= 4;
             return 1;
         }
@@ -295,6 +305,8 @@ static void solve_layer(struct job *j, int layer, int rank)
     double ridge = o->ridge;
     linearise_all(j, layer, 0, 1);
     find_target(j, layer);
+    promise(j, NULL, NULL); /* where no step lowers anything */
+    keep_promise(j, layer);
     full = full_map(j);
     linear_solve(&full, j->target, o->ridge, o->iterations, j->next, j->work);
     find_directions(j, rank);
@@ -489,7 +501,7 @@ static int make_vectors(struct job *j, struct siren_error *err)
                  {&j->wanted, unknowns},
                  {&j->trial, unknowns},
                  {&j->target, j->n * d},
-                 {&j->change, j->n * d},
+                 {&j->promised, j->n * d},
                  {&j->directions, 2 * most * d},
                  {&j->expected, states},
                  {&j->states, states}};
@@ -506,8 +518,8 @@ static void clear(struct job *j)
     for (size_t i = 0; j->prompts && i < j->n; i++) linear_prompt_free(&j->prompts[i]);
     for (int i = 0; j->scratch && i < siren_pool_threads(j->engine->pool); i++)
         linear_scratch_free(&j->scratch[i]);
-    float *all[] = {j->room,   j->sums,   j->work,       j->update,   j->next,   j->wanted,
-                    j->target, j->change, j->directions, j->expected, j->states, j->trial};
+    float *all[] = {j->room,   j->sums,     j->work,       j->update,   j->next,   j->wanted,
+                    j->target, j->promised, j->directions, j->expected, j->states, j->trial};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     free(j->prompts);
     free(j->full);

@@ -60,7 +60,7 @@ void linear_apply(const struct linear_map *m, const float *updates, float *dh);
 void linear_transposed(const struct linear_map *m, const float *dh, float *updates);
 
 /* x (overwritten) minimises ||A x − b||² + (ridge·||Aᵀ b|| / ||b||)²·||x||², of least norm.
- * work: 3·n_b + 3·n_x floats.  Returns the iterations made. */
+ * work: 2·n_b + 3·n_x floats.  Returns the iterations made. */
 int linear_solve(const struct linear_map *m, const float *b, double ridge, int iterations, float *x,
                  float *work);
 
