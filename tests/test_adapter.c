@@ -141,8 +141,12 @@ static void test_refused_configs(void **state)
     refuse_config(*state, c, "r is 0");
     c = kv, c.alpha = NAN;
     refuse_config(*state, c, "alpha");
+    c = kv, c.alpha = 2e6f; /* what could be saved, but not loaded */
+    refuse_config(*state, c, "alpha is 2e+06, expected 1e-06 to 1e+06");
     c = kv, c.dropout = 1;
     refuse_config(*state, c, "dropout");
+    c = kv, c.dropout = 0.9995f;
+    refuse_config(*state, c, "expected 0 to 0.999");
     struct fixture encoder;
     struct siren_adapter *a;
     fixture_open(&encoder, FIXTURES "bert", NULL, 1);
@@ -367,7 +371,9 @@ static void test_damaged_files(void **state)
     refuse_folder(*state, "truncate -s 5000 adapter_model.safetensors", SIREN_EFORMAT, "tensor");
     refuse_folder(*state, "truncate -s 3 adapter_model.safetensors", SIREN_EFORMAT, "byte 0");
     refuse_folder(*state, "sed -i 's/\"r\": 8/\"r\": 4/' adapter_config.json", SIREN_EFORMAT,
-                  "expected [4, 32]");
+                  "has shape [8, 32], but r is 4 in adapter_config.json");
+    refuse_folder(*state, "sed -i 's/\"r\": 8/\"r\": 4096/' adapter_config.json", SIREN_EFORMAT,
+                  "but r is 4096");
     refuse_folder(*state, "sed -i 's/layers.0.self_attn.k/layers.7.self_attn.k/g' adapter_model*",
                   SIREN_EUNSUPPORTED, "layers.7");
     refuse_folder(*state, "sed -i 's/layers.0.self_attn.k/layers.0.self_attn.o/g' adapter_model*",

@@ -3,9 +3,9 @@
  *     y = W x + scale · B (A x),    A (r, in), B (out, r),    scale = alpha / r
  *
  * or alpha / √r (rsLoRA, Kalajdzievski 2023).  SPEC 7.3: r = 8, alpha = 16 on k and v of every
- * layer.  An adapter belongs to one model and must not outlive it.  Decoders only.  Any number may be
- * used at once: each root of a forest chooses its own (siren_forest_use_adapter), a session has a
- * current one (siren_session_use_adapter).  The factors stay apart from the weights while a model
+ * layer.  An adapter belongs to one model and must not outlive it.  Decoders only.  Any number may
+ * be used at once: each root of a forest chooses its own (siren_forest_use_adapter), a session has
+ * a current one (siren_session_use_adapter).  The factors stay apart from the weights while a model
  * runs: nothing is merged, and weights may be quantised.
  *
  *     struct siren_adapter *adapter;
@@ -42,8 +42,8 @@ struct siren_adapter_config {
     unsigned targets;            /* bits 1 << enum siren_lora_target */
     int first_layer, last_layer; /* layers [first, last] are adapted, from 0 */
     int r;                       /* 1 … 4096 */
-    float alpha;                 /* above 0 */
-    float dropout;               /* probability, below 1, on the input of A, in training only */
+    float alpha;                 /* 1e-6 … 1e6 */
+    float dropout;               /* probability, 0 … 0.999, on the input of A, in training only */
     int rslora;
     uint64_t seed; /* of the initial A and of dropout; 0 in an adapter that PEFT wrote */
 };

@@ -10,7 +10,6 @@
 #include "model/model.h"
 #include "siren/random.h"
 
-enum { MAX_R = 4096 };
 #define INIT_STREAM 0x4c6f524100000000u /* streams of the initial A */
 
 static const struct {
@@ -59,14 +58,16 @@ static int check(const struct siren_model *base, const struct siren_adapter_conf
     if (c->first_layer < 0 || c->last_layer < c->first_layer || c->last_layer >= m->n_layers)
         return siren_fail(err, SIREN_EINVAL, "adapter: layers %d to %d, expected some of 0 to %d",
                           c->first_layer, c->last_layer, m->n_layers - 1);
-    if (c->r < 1 || c->r > MAX_R)
-        return siren_fail(err, SIREN_EINVAL, "adapter: r is %d, expected 1 to %d", c->r, MAX_R);
-    if (!(c->alpha > 0) || !isfinite(c->alpha))
-        return siren_fail(err, SIREN_EINVAL, "adapter: alpha is %g, expected above 0",
-                          (double)c->alpha);
-    if (!(c->dropout >= 0) || c->dropout >= 1)
-        return siren_fail(err, SIREN_EINVAL, "adapter: dropout is %g, expected 0 to below 1",
-                          (double)c->dropout);
+    if (c->r < 1 || c->r > ADAPTER_MOST_R)
+        return siren_fail(err, SIREN_EINVAL, "adapter: r is %d, expected 1 to %d", c->r,
+                          ADAPTER_MOST_R);
+    if (!(c->alpha >= ADAPTER_LEAST_ALPHA) || !(c->alpha <= ADAPTER_MOST_ALPHA))
+        return siren_fail(err, SIREN_EINVAL, "adapter: alpha is %g, expected %g to %g",
+                          (double)c->alpha, (double)ADAPTER_LEAST_ALPHA,
+                          (double)ADAPTER_MOST_ALPHA);
+    if (!(c->dropout >= 0) || c->dropout > ADAPTER_MOST_DROPOUT)
+        return siren_fail(err, SIREN_EINVAL, "adapter: dropout is %g, expected 0 to %g",
+                          (double)c->dropout, (double)ADAPTER_MOST_DROPOUT);
     return SIREN_OK;
 }
 

@@ -5,6 +5,12 @@
 #include "siren/adapter.h"
 #include "tensor/kernels.h"
 
+/* What an adapter may have, new or read. */
+enum { ADAPTER_MOST_R = 4096 };
+#define ADAPTER_LEAST_ALPHA 1e-6f
+#define ADAPTER_MOST_ALPHA 1e6f
+#define ADAPTER_MOST_DROPOUT 0.999f
+
 struct lora_factors {
     float *a; /* (r, in); NULL: this matrix is not adapted */
     float *b; /* (out, r) */

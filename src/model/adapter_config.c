@@ -103,11 +103,13 @@ static int read_numbers(const struct source *s, struct siren_adapter_config *out
 {
     double r = 0, alpha = 0, dropout = 0;
     const json_t *rslora = json_object_get(s->json, "use_rslora");
-    int rc = read_number(s, "r", 1, 1, 4096, &r);
+    int rc = read_number(s, "r", 1, 1, ADAPTER_MOST_R, &r);
     if (!rc && r != floor(r))
         rc = siren_fail(s->err, SIREN_EFORMAT, "%s: \"r\" is %g, expected an integer", s->where, r);
-    if (!rc) rc = read_number(s, "lora_alpha", 1, 1e-6, 1e6, &alpha);
-    if (!rc) rc = read_number(s, "lora_dropout", 0, 0, 0.999, &dropout);
+    if (!rc)
+        rc = read_number(s, "lora_alpha", 1, (double)ADAPTER_LEAST_ALPHA,
+                         (double)ADAPTER_MOST_ALPHA, &alpha);
+    if (!rc) rc = read_number(s, "lora_dropout", 0, 0, (double)ADAPTER_MOST_DROPOUT, &dropout);
     if (!rc && rslora && !json_is_boolean(rslora) && !json_is_null(rslora))
         rc = siren_fail(s->err, SIREN_EFORMAT, "%s: \"use_rslora\": expected true or false",
                         s->where);

@@ -141,6 +141,12 @@ static int read_extent(struct loader *l)
             return siren_fail(l->err, SIREN_EUNSUPPORTED,
                               "%s: tensor %s is no LoRA factor of a matrix that this model has",
                               tensors_path(l->ts), tensors_show(name, strlen(name)).text);
+        const struct tensor *t = tensors_at(l->ts, i);
+        /* Before there is memory for factors of this r. */
+        if (t->n_dims != 2 || t->shape[which == 'B'] != c->r)
+            return siren_fail(
+                l->err, SIREN_EFORMAT, "%s: tensor %s has shape %s, but r is %d in " CONFIG,
+                tensors_path(l->ts), t->name, tensors_show_shape(t->n_dims, t->shape).text, c->r);
         c->targets |= 1u << target;
         if (layer < c->first_layer) c->first_layer = layer;
         if (layer > c->last_layer) c->last_layer = layer;
