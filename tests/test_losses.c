@@ -104,6 +104,8 @@ static void test_extreme_scores_stay_finite(void **state)
     assert_true(isfinite(siren_rating_loss(&kd, 3, s, 0, impossible, g)));
     const double nan_scores[3] = {NAN, 0, 0};
     assert_true(isnan(siren_rating_loss(&w, 3, nan_scores, 0, t, g)));
+    assert_true(isnan(siren_rating_loss(&kd, 3, s, 0, nan_scores, g)));
+    assert_true(isnan(siren_rating_loss(&kd, 3, s, 0, nan_scores, NULL)));
 }
 
 static void test_alignment_equals_pytorch(void **state)

@@ -33,6 +33,7 @@ struct world {
     struct siren_param param;
     size_t bad_row;             /* its loss (or, with bad_gradient, its gradient) is NaN */
     int bad_gradient, says_bad; /* says_bad: the task itself refuses the row's loss */
+    unsigned nan_metric;        /* the evaluation that gives NaN, from 1; 0: none */
     double shift;               /* added to the metric for each step done, to make it worse */
     unsigned n_evaluated, n_begun, n_saved;
     unsigned fail_save; /* the save that cannot be made; 0: none */
@@ -82,6 +83,7 @@ static int evaluate(void *context, double *metric, json_t *fields,
     *metric = 0;
     for (size_t row = 100; row < 110; row++) *metric += fabs(error_of(world, row)) / 10;
     *metric += world->shift * world->n_evaluated++;
+    if (world->n_evaluated == world->nan_metric) *metric = NAN;
     json_object_set_new(fields, "rows", json_integer(10));
     return siren_progress_update(progress, "rows", 10, 10)
                ? siren_fail(e, SIREN_ECANCEL, "stopped in valid")
@@ -591,6 +593,26 @@ static void test_nan(void **state)
     check_nan("nan token", 0, 1, "user 13: the loss of token 2 is nan");
 }
 
+/* A metric belongs to the step that is done, not to the next one. */
+static void test_nan_metric(void **state)
+{
+    static struct world world;
+    struct trainer_result r;
+    struct trainer_options o = options_of("nan metric");
+    o.eval_first = 1;
+    o.eval_every = 4;
+    for (unsigned bad = 1; bad < 4; bad++) {
+        char folder[64], step[64];
+        snprintf(folder, sizeof folder, "nan metric %u", bad);
+        o.folder = scratch_path(folder);
+        world_make(&world);
+        world.nan_metric = bad;
+        assert_int_equal(train(&world, &o, &r), SIREN_ENUMERIC);
+        snprintf(step, sizeof step, "step %u: the metric on valid is", 4 * (bad - 1));
+        if (!strstr(err.message, step)) fail_msg("%s", err.message);
+    }
+}
+
 /* ---- evaluation ---- */
 
 static void test_patience(void **state)
@@ -731,6 +753,7 @@ int main(void)
         cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_bad_options),
         cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_nan_metric),
         cmocka_unit_test(test_patience),
         cmocka_unit_test(test_saved_without_evaluation),
         cmocka_unit_test(test_result_cannot_be_written),

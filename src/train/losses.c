@@ -40,7 +40,7 @@ static double distillation(const struct siren_rating_loss *w, int n, const doubl
     double lse = log_sum(n, scores, t), teacher_lse = log_sum(n, teacher, t);
     for (int i = 0; i < n; i++) {
         double log_p = scores[i] / t - lse, log_q = teacher[i] / t - teacher_lse, q = exp(log_q);
-        if (q > 0) loss += q * (log_q - log_p);
+        if (q != 0) loss += q * (log_q - log_p);
         if (gradient) gradient[i] += w->kd * t * (exp(log_p) - q); /* T² · 1/T */
     }
     return w->kd * t * t * loss;

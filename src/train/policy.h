@@ -45,7 +45,7 @@ struct policy_figures {
     double reward, reward_sd; /* over all texts that were sampled */
     double length;            /* tokens a text */
     /* a token, NAN where the start was not asked: with a KL coefficient of 0 it is every tenth
-     * step, or never where all weights are trained and it is not in memory */
+     * step that begins a batch, or never where all weights are trained and it is not in memory */
     double kl;
     double entropy, ratio, old_kl, clipped_low, clipped_high, clipped_dual; /* a token */
     double rollout, scoring, update;                                        /* seconds */

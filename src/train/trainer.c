@@ -322,18 +322,18 @@ static void find_item(struct trainer *t, struct siren_error *err)
     }
 }
 
-static int fail_numeric(const struct trainer *t, struct siren_error *err)
+static int fail_numeric(const struct trainer *t, uint64_t step, struct siren_error *err)
 {
     char text[sizeof err->message];
     if (!err) return SIREN_ENUMERIC;
     snprintf(text, sizeof text, "%s", err->message);
     if (!t->folder.saved)
         return siren_fail(err, SIREN_ENUMERIC, "step %llu: %.700s; there is no checkpoint yet",
-                          (unsigned long long)t->state.step + 1, text);
+                          (unsigned long long)step, text);
     return siren_fail(err, SIREN_ENUMERIC,
                       "step %llu: %.700s; the last good checkpoint is that of step %llu, %.200s",
-                      (unsigned long long)t->state.step + 1, text,
-                      (unsigned long long)t->folder.saved_step, t->folder.checkpoint);
+                      (unsigned long long)step, text, (unsigned long long)t->folder.saved_step,
+                      t->folder.checkpoint);
 }
 
 static int log_step(struct trainer *t, double norm, double lr, uint64_t tokens, double began,
@@ -368,7 +368,7 @@ static int gradient(struct trainer *t, double *norm, struct siren_error *err)
         rc = siren_gradients_clip(t->params, most, t->pool, norm, err);
         if (rc == SIREN_ENUMERIC) find_item(t, err);
     }
-    return rc == SIREN_ENUMERIC ? fail_numeric(t, err) : rc;
+    return rc == SIREN_ENUMERIC ? fail_numeric(t, t->state.step + 1, err) : rc;
 }
 
 static int step(struct trainer *t, struct siren_error *err)
@@ -421,7 +421,7 @@ static int evaluate(struct trainer *t, struct siren_error *err)
     int rc = t->task->evaluate(t->task->context, &metric, fields, &t->inner, err), best;
     if (!rc && !isfinite(metric)) {
         siren_fail(err, SIREN_ENUMERIC, "the metric on valid is %f", metric);
-        rc = fail_numeric(t, err);
+        rc = fail_numeric(t, t->state.step, err);
     }
     best = !rc && !(metric >= t->state.best);
     if (best) rc = subject_save(t, err);
