@@ -395,13 +395,16 @@ static void run_what_is_printed(const char *words)
  * is one that a shell would take apart. */
 static void the_command(void **state)
 {
-    static const char *const more = "--warm-epochs 1 --max-tokens 200 --name both";
+    static const char *const more = "--warm-epochs 1 --max-tokens 200 --compute f32 --name both";
     char from[300];
     snprintf(from, sizeof from, "%s/3-model", scratch_path("whole"));
     assert_int_equal(train(from, "it's good", more), 0);
     expect_output("MAE at once");
     expect_output("warm start");
     expect_output("stored as run");
+    long run = strtol(strstr(program_output, "stored as run") + 14, NULL, 10);
+    expect_output("--compute f32 --recent 2 --user ID");
+    expect_output("--compute f32 --recent 2 --max-tokens 200 --user ID");
     run_what_is_printed("at once:");
     assert_int_equal(train(from, "it's good", "--warm-epochs 1 --max-tokens 200 --resume"), 0);
     run_what_is_printed("with reasons:");
@@ -414,6 +417,12 @@ static void the_command(void **state)
     assert_int_equal(run_program("", from, NULL), 0);
     expect_output("all");
     expect_output("both");
+    /* Of the run what was measured after each stage, and nothing of rows that it has not. */
+    snprintf(from, sizeof from, "runs '%s' show %ld", workspace, run);
+    assert_int_equal(run_program("", from, NULL), 0);
+    expect_output("In the format");
+    expect_output("warm start");
+    assert_null(strstr(program_output, "readable rating"));
 }
 
 static void the_command_stopped(void **state)

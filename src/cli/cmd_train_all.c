@@ -71,41 +71,23 @@ static void warn(void *context, const char *text)
 
 /* ---- what came of it ---- */
 
-static void cell(struct cli_table *table, const json_t *line, const char *how, const char *what)
+static void print_valid(struct cli *cli, const struct stages_options *o, const json_t *valid)
 {
-    cli_table_cell(table, "%s", report_real(json_object_get(line, how), what));
-}
-
-static void print_valid(struct cli *cli, const struct stages_options *o, json_t *valid)
-{
-    struct cli_table *table =
-        cli_table_create("After|MAE at once|RMSE|MAE reasoned|RMSE|In the format", "lrrrrr");
-    json_t *line;
-    size_t i;
     if (!json_array_size(valid)) return;
-    json_array_foreach(valid, i, line)
-    {
-        cli_table_cell(table, "%s", json_string_value(json_object_get(line, "after")));
-        cell(table, line, "answer_only", "mae");
-        cell(table, line, "answer_only", "rmse");
-        cell(table, line, "reasoned", "mae");
-        cell(table, line, "reasoned", "rmse");
-        cell(table, line, "reasoned", "in_format");
-    }
-    cli_table_print(cli, table);
+    report_stages(cli, valid);
     cli_note(cli,
              "on %s, by which the best adapter of each stage was chosen: test tells how good "
              "the last one is",
              o->eval_split);
 }
 
-/* The options of the prompts as they were given: who uses the result gives them again. */
-static void add_prompt_options(const struct cli *cli, struct buf *out)
+/* The options that answers depend on, as they were given: who uses the result gives them again. */
+static void add_options(const struct cli *cli, struct buf *out)
 {
-    static const char *const texts[] = {"strategy", "chat-template"};
+    static const char *const texts[] = {"strategy", "chat-template", "compute"};
     static const char *const numbers[] = {"recent", "more", "prompt-limit"};
     static const char *const flags[] = {"majority", "decay"};
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < 3; i++)
         if (cli_given(cli, texts[i]))
             buf_printf(out, " --%s %s", texts[i], cli_word(cli_string(cli, texts[i])));
     for (size_t i = 0; i < 3; i++)
@@ -121,9 +103,11 @@ static void print_use(struct cli *cli, const json_t *report)
     const char *adapter = cli_word(json_string_value(json_object_get(report, "adapter")));
     const char *workspace = cli_word(cli_arg(cli, 0));
     struct buf prompt = {0};
-    add_prompt_options(cli, &prompt);
+    add_options(cli, &prompt);
     cli_print(cli, "at once:       siren predict %s -m %s -a %s%s --user ID --item ID\n", workspace,
               model, adapter, buf_text(&prompt));
+    if (cli_given(cli, "max-tokens"))
+        buf_printf(&prompt, " --max-tokens %lld", cli_int(cli, "max-tokens"));
     cli_print(cli, "with reasons:  siren predict %s -m %s --reasoning%s --user ID --item ID\n",
               workspace, model, buf_text(&prompt));
     buf_free(&prompt);

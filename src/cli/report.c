@@ -125,6 +125,27 @@ static json_t *when(int64_t ms)
     return ms == SIREN_NO_TIME ? json_null() : json_integer(ms);
 }
 
+void report_stages(struct cli *cli, const json_t *valid)
+{
+    static const char *const cells[][2] = {{"answer_only", "mae"},
+                                           {"answer_only", "rmse"},
+                                           {"reasoned", "mae"},
+                                           {"reasoned", "rmse"},
+                                           {"reasoned", "in_format"}};
+    struct cli_table *table =
+        cli_table_create("After|MAE at once|RMSE|MAE reasoned|RMSE|In the format", "lrrrrr");
+    const json_t *line;
+    size_t i;
+    json_array_foreach((json_t *)valid, i, line)
+    {
+        cli_table_cell(table, "%s", json_string_value(json_object_get(line, "after")));
+        for (size_t k = 0; k < sizeof cells / sizeof *cells; k++)
+            cli_table_cell(table, "%s",
+                           report_real(json_object_get(line, cells[k][0]), cells[k][1]));
+    }
+    cli_table_print(cli, table);
+}
+
 json_t *report_run_json(const struct siren_run *run)
 {
     json_t *out = json_object();
@@ -197,6 +218,8 @@ int report_run(struct cli *cli, const struct siren_run *run)
     cli_print(cli, "\n");
     if (json_object_get(metrics, "training"))
         report_training(cli, json_object_get(metrics, "training"));
+    else if (json_object_get(metrics, "stages"))
+        report_stages(cli, json_object_get(metrics, "valid"));
     else if (json_object_get(metrics, "decoders"))
         report_metrics(cli, metrics);
     else

@@ -7,6 +7,8 @@
 
 /* The metrics of one run, as its tables. */
 void report_metrics(struct cli *cli, const json_t *metrics);
+/* What `siren train all` measured after each stage: [{"after", "answer_only": {…}, "reasoned"}]. */
+void report_stages(struct cli *cli, const json_t *valid);
 /* One run: settings and metrics. */
 int report_run(struct cli *cli, const struct siren_run *run);
 /* {"id", "kind", "name", …, "settings": {…}, "metrics": {…}} */
