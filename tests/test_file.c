@@ -453,9 +453,27 @@ static void test_writer_limit(void **state)
     assert_int_equal(count_files("*.tmp-*"), 0);
 }
 
+static void folders_are_made_with_those_above(void **state)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s", scratch_path("a/b//c/"));
+    assert_int_equal(siren_folder_make(path, &err), 0);
+    assert_int_equal(access(path, W_OK), 0);
+    assert_int_equal(siren_folder_make(path, &err), 0); /* it is there */
+    assert_int_equal(siren_folder_make("/", &err), 0);
+    assert_int_equal(siren_folder_make(".", &err), 0);
+    assert_int_equal(siren_folder_make("", &err), SIREN_EINVAL);
+    scratch_write("file", "x", 1);
+    assert_int_equal(siren_folder_make(scratch_path("file/below"), &err), SIREN_EIO);
+    assert_non_null(strstr(err.message, "/file cannot be made: Not a directory"));
+    assert_int_equal(siren_folder_make("/proc/none/x", &err), SIREN_EIO);
+    assert_non_null(strstr(err.message, "/proc/none/x: the folder /proc/none cannot be made"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(folders_are_made_with_those_above),
         cmocka_unit_test(test_map),
         cmocka_unit_test(test_map_find),
         cmocka_unit_test(test_read),

@@ -828,6 +828,22 @@ static void test_trainings_that_are_not_there(void **state)
     assert_int_equal(trainings(more), 1);
     expect_output("outside/log.jsonl");
     assert_int_equal(rename(to, from), 0);
+    /* Without evaluation the curve is that of the loss; its folder is made with those above. */
+    assert_int_equal(siren_to(scratch_path("new/deeper/run"), "--eval-split none --max-steps 3"),
+                     0);
+    MUST(siren_workspace_open(&ws, the_workspace(), SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_runs_load(&runs, &n, ws, NULL, ERR));
+    for (size_t i = 0; i < n; i++)
+        if (strstr(runs[i].settings, "/new/deeper/run\"")) gone = runs[i].id;
+    siren_runs_free(runs, n);
+    siren_workspace_close(ws);
+    snprintf(more, sizeof more, "trainings %lld --curves '%s'", gone, svg);
+    assert_int_equal(trainings(more), 0);
+    char *drawn;
+    MUST(siren_file_read(&drawn, &n, svg, 1 << 20, ERR));
+    assert_non_null(strstr(drawn, "loss"));
+    assert_non_null(strstr(drawn, "<circle"));
+    free(drawn);
     snprintf(more, sizeof more, "--curves '%s'", svg);
     assert_int_equal(trainings(more), 2);
     expect_output("--curves: only trainings have them");

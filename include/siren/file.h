@@ -30,6 +30,9 @@ int siren_map_find(const void *address, char *path, size_t size, uint64_t *offse
 int siren_file_read(char **data, size_t *size, const char *path, size_t max_bytes,
                     struct siren_error *err);
 
+/* A folder with the folders above it; one that is there is fine. */
+int siren_folder_make(const char *path, struct siren_error *err);
+
 /* Atomic replacement: bytes go to a temporary name beside `path`; commit syncs
  * file and folder and renames.  A crash leaves the old file or the new one.
  * Exactly one of commit and abort ends it; commit aborts by itself on failure. */

@@ -1,15 +1,14 @@
 #include "app/prove.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "app/parts.h"
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "siren/file.h"
 #include "siren/losses.h"
 
 struct job {
@@ -137,8 +136,7 @@ int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_opt
         rc = siren_fail(err, SIREN_EUNSUPPORTED,
                         "updates beside an adapter cannot be computed: merge it into the model "
                         "first (`siren model export`)");
-    if (!rc && options->out && mkdir(options->out, 0777) && errno != EEXIST)
-        rc = siren_fail(err, SIREN_EIO, "%s: cannot be made: %s", options->out, strerror(errno));
+    if (!rc && options->out) rc = siren_folder_make(options->out, err);
     if (!rc) rc = taught_open(&j.taught, app, lm, options->teacher, &filter, err);
     if (!rc) rc = taught_draw(&j.taught, options->n_rows, options->seed, err);
     j.n = j.taught.n;

@@ -430,8 +430,7 @@ static int open_folder(struct chain *c, struct siren_error *err)
                           folder);
     rc = make_settings(c, err);
     if (!rc) rc = used ? check_settings(c, err) : check_rows(c, err);
-    if (!rc && !used && mkdir(folder, 0777) && errno != EEXIST)
-        rc = siren_fail(err, SIREN_EIO, "%s: %s", folder, strerror(errno));
+    if (!rc && !used) rc = siren_folder_make(folder, err);
     if (!rc) rc = lock_folder(c, err);
     if (!rc) rc = find_done(c, err);
     if (!rc && !used && (c->done[0] || is_there(c->paths[AT_WARM])))

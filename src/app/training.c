@@ -4,7 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "app/parts.h"
 #include "app/split.h"
@@ -12,6 +11,7 @@
 #include "base/buf.h"
 #include "model/adapter.h"
 #include "siren/export.h"
+#include "siren/file.h"
 
 struct training training_defaults(void)
 {
@@ -288,7 +288,7 @@ static char *record_of(const struct training *t, const struct trainer_task *task
                        const json_t *settings)
 {
     json_t *j = trainer_settings(task, &t->loop, settings);
-    mkdir(t->loop.folder, 0777); /* that this fails is found by the trainer */
+    siren_folder_make(t->loop.folder, NULL); /* that this fails is found by the trainer */
     char *folder = realpath(t->loop.folder, NULL), *text = NULL;
     json_object_set_new(j, "folder", json_string(folder ? folder : t->loop.folder));
     free(folder);

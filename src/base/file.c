@@ -159,3 +159,28 @@ int siren_file_read(char **data, size_t *size, const char *path, size_t max_byte
     }
     return SIREN_OK;
 }
+
+int siren_folder_make(const char *path, struct siren_error *err)
+{
+    struct stat info;
+    char *copy = alloc_string(path, strlen(path));
+    if (!copy) return siren_fail_memory(err, "a path", strlen(path));
+    for (char *at = copy + (*copy == '/'); *copy; at++) {
+        char end = *at;
+        if (end && end != '/') continue;
+        *at = 0;
+        int failed = mkdir(copy, 0777);
+        int reason = failed ? errno : 0; /* of one that is there it may be another: EROFS, say */
+        if (failed && stat(copy, &info) == 0) reason = S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
+        if (reason) {
+            siren_fail(err, SIREN_EIO, "%s: the folder %s cannot be made: %s", path, copy,
+                       strerror(reason));
+            free(copy);
+            return SIREN_EIO;
+        }
+        *at = end;
+        if (!end) break;
+    }
+    free(copy);
+    return *path ? 0 : siren_fail(err, SIREN_EINVAL, "a folder without a name");
+}

@@ -197,7 +197,7 @@ static void print_differences(struct cli *cli, const struct trainings *t, const 
 /* ---- curves ---- */
 
 struct curve {
-    char label[80];
+    char label[80], what[24]; /* what: the metric's name */
     double *x, *y;
 };
 
@@ -206,8 +206,12 @@ static int read_curve(struct curve *c, struct siren_series *series, const struct
                       struct siren_error *err)
 {
     const char *folder = json_string_value(json_object_get(e->settings, "folder"));
+    /* Every training has a metric, and one without evaluation no values of it. */
+    const char *judged =
+        json_string_value(json_object_get(json_object_get(e->settings, "run"), "eval_split"));
     const char *metric =
         json_string_value(json_object_get(json_object_get(e->settings, "training"), "metric"));
+    if (judged && !*judged) metric = NULL;
     json_t *log = trainer_read_log(folder ? folder : "", err), *line;
     size_t n = json_array_size(log), i;
     if (!log) return err->code;
@@ -217,8 +221,9 @@ static int read_curve(struct curve *c, struct siren_series *series, const struct
         json_decref(log);
         return siren_fail_memory(err, "a curve", n * sizeof *c->x);
     }
+    snprintf(c->what, sizeof c->what, "%s", metric ? metric : "loss");
     snprintf(c->label, sizeof c->label, "%lld %s %s", (long long)e->run->id,
-             *e->run->name ? e->run->name : e->run->kind, metric ? metric : "loss");
+             *e->run->name ? e->run->name : e->run->kind, c->what);
     *series = (struct siren_series){.label = c->label, .x = c->x, .y = c->y, .points = 1};
     json_array_foreach(log, i, line)
     {
@@ -269,8 +274,13 @@ static int draw(struct cli *cli, const struct trainings *t, const char *path, in
     int rc = curves && series ? read_curves(cli, t, curves, series, &n, named)
                               : siren_fail_memory(&cli->err, "curves", t->n * sizeof *curves);
     if (!rc) {
-        struct siren_plot plot = {
-            .title = "Learning curves", .x = {.label = "step"}, .series = series, .n_series = n};
+        int alike = 1;
+        for (size_t i = 1; i < n; i++) alike &= !strcmp(curves[i].what, curves[0].what);
+        struct siren_plot plot = {.title = "Learning curves",
+                                  .x = {.label = "step"},
+                                  .y = {.label = alike ? curves[0].what : NULL},
+                                  .series = series,
+                                  .n_series = n};
         rc = siren_plot_write(&plot, path, &cli->err);
     }
     free_curves(curves, t->n);

@@ -87,11 +87,11 @@ static int save_config(const struct siren_adapter *a, const char *path, const ch
 int siren_adapter_save(const struct siren_adapter *a, const char *folder, const char *identity,
                        struct siren_error *err)
 {
-    if (mkdir(folder, 0777) && errno != EEXIST)
-        return siren_fail(err, SIREN_EIO, "%s: cannot be made: %m", folder);
+    int rc = siren_folder_make(folder, err);
+    if (rc) return rc;
     char *config = join(folder, CONFIG), *weights = join(folder, WEIGHTS);
-    int rc = config && weights ? save_weights(a, weights, identity, err)
-                               : siren_fail_memory(err, "a path", strlen(folder));
+    rc = config && weights ? save_weights(a, weights, identity, err)
+                           : siren_fail_memory(err, "a path", strlen(folder));
     if (!rc) rc = save_config(a, config, identity, err);
     free(weights);
     free(config);

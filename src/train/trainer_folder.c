@@ -69,9 +69,7 @@ static int make_paths(struct trainer_folder *f, const char *path, struct siren_e
     f->last = buf_take(&b);
     if (!f->path || !f->checkpoint || !f->adapter || !f->last)
         return siren_fail_memory(err, "the paths of a run", strlen(path));
-    if (mkdir(path, 0777) && errno != EEXIST)
-        return siren_fail(err, SIREN_EIO, "%s: %s", path, strerror(errno));
-    return 0;
+    return siren_folder_make(path, err);
 }
 
 static int fail_log(const struct trainer_folder *f, const char *what, struct siren_error *err)
