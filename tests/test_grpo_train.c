@@ -588,12 +588,11 @@ static void each_number_reaches_the_run(void **state)
     } numbers[] = {{"samples", 3, 8},       {"length_cost", 0.75, 0}, {"clip_low", 0.125, 0.2},
                    {"clip_high", 0.5, 0.2}, {"dual_clip", 4, 3},      {"kl", 0.25, 0.001},
                    {"entropy", -0.5, 0},    {"temperature", 1.5, 1},  {"top_p", 0.875, 1},
-                   {"top_k", 7, 0},         {"max_tokens", 5, 3},     {"constant_length", 5, 3},
-                   {"eval_samples", 6, 0}};
+                   {"top_k", 7, 0},         {"max_tokens", 5, 3},     {"constant_length", 5, 3}};
     json_t *given = settings_of(
         "numbers", "--answers 3 --length-cost 0.75 --clip-low 0.125 --clip-high 0.5 --dual-clip 4 "
                    "--kl 0.25 --entropy=-0.5 --temperature 1.5 --top-p 0.875 --top-k 7 "
-                   "--max-tokens 5 --eval-samples 6 --mask-truncated --updates 4 --texts-every 0");
+                   "--max-tokens 5 --mask-truncated --updates 4 --texts-every 0");
     json_t *usual = settings_of("usual", "");
     const json_t *a = json_object_get(json_object_get(given, "run"), "grpo"),
                  *b = json_object_get(json_object_get(usual, "run"), "grpo");
@@ -607,6 +606,11 @@ static void each_number_reaches_the_run(void **state)
     for (size_t i = 0; i < N_CHOICES; i++) /* without a word: the paper's, and TRL's */
         assert_string_equal(json_string_value(json_object_get(b, choices[i].field)),
                             choices[i].values[i == 2 ? 2 : 0].setting);
+    json_t *judged = settings_of("judged", "--eval-split valid --eval-rows 1 --eval-samples 2");
+    assert_true(field(json_object_get(json_object_get(judged, "run"), "grpo"), "eval_samples") ==
+                2);
+    assert_true(field(b, "eval_samples") == 0);
+    json_decref(judged);
     assert_true(field(json_object_get(given, "training"), "repeats") == 4);
     assert_true(field(json_object_get(usual, "training"), "repeats") == 1);
     assert_false(has_file(scratch_path("numbers"), "texts/step-000001.txt"));

@@ -661,13 +661,13 @@ static int interrupted(const char *more)
 {
     char arguments[4096], log[300];
     snprintf(log, sizeof log, "%s/log.jsonl", scratch_path("stopped"));
-    snprintf(arguments, sizeof arguments,
-             "train sft '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
-             "--recent 3 --rows 12 --batch 6 --epochs 2000 --eval-split none --lr 0 --name long %s"
-             "& pid=$!; until [ \"$(wc -c <'%s')\" -gt \"$n\" ]; do sleep 0.05; done; "
-             "kill -INT $pid; wait $pid",
-             the_workspace(), tiny_model("model"), the_template(), scratch_path("stopped"), more,
-             log);
+    snprintf(
+        arguments, sizeof arguments,
+        "train sft '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
+        "--recent 3 --rows 12 --batch 6 --epochs 2000 --eval-split none --lr 0 --name long %s"
+        "& pid=$!; until [ \"$(wc -c <'%s')\" -gt \"$n\" ] || ! kill -0 $pid; do sleep 0.05; done; "
+        "kill -INT $pid; wait $pid",
+        the_workspace(), tiny_model("model"), the_template(), scratch_path("stopped"), more, log);
     char before[700];
     snprintf(before, sizeof before, "mkdir -p '%s'; touch '%s'; n=$(wc -c <'%s');",
              scratch_path("stopped"), log, log);
@@ -829,8 +829,12 @@ static void test_trainings_that_are_not_there(void **state)
     expect_output("outside/log.jsonl");
     assert_int_equal(rename(to, from), 0);
     /* Without evaluation the curve is that of the loss; its folder is made with those above. */
-    assert_int_equal(siren_to(scratch_path("new/deeper/run"), "--eval-split none --max-steps 3"),
-                     0);
+    char arguments[2048];
+    snprintf(arguments, sizeof arguments,
+             "train sft '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
+             "--recent 3 --rows 12 --batch 6 --max-steps 3 --eval-split none",
+             the_workspace(), tiny_model("model"), the_template(), scratch_path("new/deeper/run"));
+    assert_int_equal(run_program("", arguments, NULL), 0);
     MUST(siren_workspace_open(&ws, the_workspace(), SIREN_WORKSPACE_READ, ERR));
     MUST(siren_runs_load(&runs, &n, ws, NULL, ERR));
     for (size_t i = 0; i < n; i++)
@@ -880,6 +884,22 @@ static void test_command_mistakes(void **state)
     }
     assert_int_equal(siren(TRAIN, "--batch 0"), 2);
     assert_int_equal(siren(TRAIN, "--dropout 1"), 2);
+    static const struct {
+        const char *more, *says;
+    } useless[] = {
+        {"--eval-split none", "--eval-rows: nothing is judged with --eval-split none"},
+        {"--more 20", "--more: the strategy does not show `more` ratings"},
+        {"--strategy more", "--recent: the strategy shows no `recent` ratings"},
+        {"--decay", "--decay: the strategy shows no sketch"},
+        {"--epochs 0", "--epochs: found \"0\""},
+        {"--response ao --ce 0", "--ce and --rps are both 0"},
+        {"--split trian", "--split: 'trian' is no split"},
+        {"--eval-split valid:C", "--eval-split: split \"valid:C\": behind ':' stands the half"},
+    };
+    for (size_t i = 0; i < sizeof useless / sizeof *useless; i++) {
+        assert_int_equal(siren(TRAIN, useless[i].more), 2);
+        expect_output(useless[i].says);
+    }
     assert_int_equal(siren(TRAIN, "--lr=-1"), 2);
     expect_output("--lr: found \"-1\", expected a number from 0 to 1000");
     assert_int_equal(run_program("", "train sft x.siren --model x", NULL), 2);

@@ -446,7 +446,7 @@ static void a_mistake_can_be_corrected(void **state)
     struct siren_run *runs;
     MUST(siren_runs_load(&runs, &before, app.ws, NULL, ERR));
     siren_runs_free(runs, before);
-    assert_int_equal(train(model, "corrected", "--split foo"), 1);
+    assert_int_equal(train(model, "corrected", "--split foo"), 2);
     expect_output("'foo' is no split");
     assert_int_not_equal(access(scratch_path("corrected"), F_OK), 0);
     MUST(siren_runs_load(&runs, &after, app.ws, NULL, ERR));

@@ -18,7 +18,8 @@ struct table {
     struct columns *columns; /* (n_runs) */
     struct key *keys;        /* of all rows of all runs, sorted */
     size_t n_keys;
-    size_t *rows; /* (n_runs, n_keys): the common rows' places in each run */
+    size_t most;  /* rows of the shortest run: no more are common */
+    size_t *rows; /* (n_runs, most): the common rows' places in each run */
 };
 
 static int by_key(const void *x, const void *y)
@@ -32,13 +33,15 @@ static int by_key(const void *x, const void *y)
 static int collect(struct table *t, struct siren_error *err)
 {
     size_t all = 0;
+    t->most = SIZE_MAX;
     for (size_t r = 0; r < t->n_runs; r++) {
         int rc = columns_load(&t->columns[r], t->app, t->runs[r], err);
         if (rc) return rc;
         all += t->columns[r].n;
+        if (t->columns[r].n < t->most) t->most = t->columns[r].n;
     }
     t->keys = alloc_array(all, sizeof *t->keys);
-    t->rows = alloc_array(all, t->n_runs * sizeof *t->rows);
+    t->rows = alloc_array(t->most, t->n_runs * sizeof *t->rows);
     if (!t->keys || !t->rows) return siren_fail_memory(err, "rows", all * sizeof *t->keys);
     for (size_t r = 0; r < t->n_runs; r++)
         for (size_t i = 0; i < t->columns[r].n; i++)
@@ -56,8 +59,7 @@ static int join(struct table *t, struct siren_error *err)
                t->keys[i + same].item == t->keys[i].item)
             same++;
         if (same == t->n_runs) {
-            for (size_t r = 0; r < t->n_runs; r++)
-                t->rows[r * t->n_keys + t->n] = t->keys[i + r].at;
+            for (size_t r = 0; r < t->n_runs; r++) t->rows[r * t->most + t->n] = t->keys[i + r].at;
             t->n++;
         }
         i += same;
@@ -72,7 +74,7 @@ static double mean_loss(const struct table *t, size_t run, int decoder, int squa
     double sum = 0;
     if (!c->decoded[decoder]) return NAN;
     for (size_t i = 0; i < t->n; i++) {
-        size_t at = t->rows[run * t->n_keys + i];
+        size_t at = t->rows[run * t->most + i];
         double e = fabs(c->decoded[decoder][at] - c->truth[at]);
         sum += squared ? e * e : e;
     }
@@ -87,7 +89,7 @@ static double mean_of(const struct table *t, size_t run,
     double sum = 0;
     if (!c->distributions) return NAN;
     for (size_t i = 0; i < t->n; i++) {
-        size_t at = t->rows[run * t->n_keys + i];
+        size_t at = t->rows[run * t->most + i];
         sum += loss(scale, c->distributions + at * (size_t)siren_scale_labels(scale), c->truth[at]);
     }
     return sum / (double)t->n;

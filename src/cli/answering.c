@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/split.h"
 #include "base/buf.h"
 
 int answering_open_trainable(struct cli *cli, struct siren_lm *lm, int raw,
@@ -37,6 +38,30 @@ struct siren_sampling answering_sampling(const struct cli *cli)
                                    .seed = (uint64_t)cli_int(cli, "seed")};
 }
 
+int answering_split(struct cli *cli, const char *option)
+{
+    struct siren_error wrong;
+    struct split split;
+    const char *text = cli_string(cli, option);
+    if (!text || !split_parse(text, &split, &wrong)) return 0;
+    return cli_usage(cli, "--%s: %s", option, wrong.message);
+}
+
+/* What would change no prompt is a mistake. */
+static int check_prompt(struct cli *cli, unsigned flags)
+{
+    static const char *const recent[] = {"recent", NULL}, *const more[] = {"more", NULL},
+                             *const sketch[] = {"majority", "decay", NULL};
+    int rc = 0;
+    if (!(flags & SIREN_WITH_RECENT) || flags & SIREN_WITH_MORE)
+        rc = cli_refuse(cli, recent, "the strategy shows no `recent` ratings");
+    if (!rc && !(flags & SIREN_WITH_MORE))
+        rc = cli_refuse(cli, more, "the strategy does not show `more` ratings");
+    if (!rc && !(flags & SIREN_WITH_SKETCH))
+        rc = cli_refuse(cli, sketch, "the strategy shows no sketch");
+    return rc;
+}
+
 int answering_prompt(struct cli *cli, const struct siren_app *app,
                      struct siren_predict_options *out)
 {
@@ -50,6 +75,7 @@ int answering_prompt(struct cli *cli, const struct siren_app *app,
                           "(`siren topics` makes them)");
     }
     rc = siren_strategy_parse(&out->strategy, strategy, &cli->err);
+    if (!rc) rc = check_prompt(cli, out->strategy.flags);
     if (rc) return rc;
     out->strategy.n_recent = (int)cli_int(cli, "recent");
     out->strategy.n_more = (int)cli_int(cli, "more");
@@ -73,6 +99,10 @@ int answering_options(struct cli *cli, const struct siren_app *app, int sampling
     if (!sampling) return 0;
     out->sampling = answering_sampling(cli);
     out->samples = (int)cli_int(cli, "samples");
+    static const char *const of_chance[] = {"top-p", "top-k", NULL};
+    if (out->sampling.temperature <= 0)
+        rc = cli_refuse(cli, of_chance, "nothing is left to chance without a --temperature");
+    if (rc) return rc;
     if (out->samples > 1 && out->sampling.temperature <= 0)
         return cli_usage(cli, "--samples %d needs a --temperature: without one all are equal",
                          out->samples);

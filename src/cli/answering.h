@@ -73,6 +73,8 @@ int answering_open_trainable(struct cli *cli, struct siren_lm *lm, int raw,
                              const struct siren_trainable *trainable);
 /* Sampling of the SAMPLING_OPTIONS and --seed. */
 struct siren_sampling answering_sampling(const struct cli *cli);
+/* A usage error where this option's text is no split (siren_eval_options). */
+int answering_split(struct cli *cli, const char *option);
 /* The PROMPT_OPTIONS; the mode stays answer only. */
 int answering_prompt(struct cli *cli, const struct siren_app *app,
                      struct siren_predict_options *out);

@@ -1,6 +1,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "cli/answering.h"
 #include "cli/cli.h"
 #include "siren/baseline_runs.h"
 
@@ -60,6 +61,7 @@ static int run(struct cli *cli)
     o.fit_split = cli_string(cli, "fit-on");
     o.fit_rows = (size_t)cli_int(cli, "fit-rows");
     if (o.fit_rows && !o.fit_split) return cli_usage(cli, "--fit-rows needs --fit-on");
+    if (answering_split(cli, "fit-on")) return cli->err.code;
     if (cli_given(cli, "fold")) o.fold = (int)cli_int(cli, "fold");
     struct siren_pool *pool = cli_pool(cli);
     struct siren_app app;

@@ -94,6 +94,7 @@ static int run(struct cli *cli)
     struct siren_app app;
     char *command = answering_command(cli);
     int rc = cli_given(cli, "predictions") ? check_judged(cli) : 0;
+    if (!rc) rc = answering_split(cli, "split");
     if (!rc) rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (!rc) {
         rc = cli_given(cli, "predictions") ? judge(cli, &app, command)

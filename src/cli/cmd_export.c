@@ -60,6 +60,8 @@ static int run(struct cli *cli)
     struct siren_app app;
     int rc;
     if (!output) return cli->err.code;
+    rc = answering_split(cli, "split");
+    if (rc) return rc;
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = export(cli, &app, output);

@@ -194,8 +194,13 @@ static int run(struct cli *cli)
 {
     struct siren_app app;
     struct siren_lm lm = {0};
+    static const char *const beside[] = {"adapter", NULL};
     int rc;
     if (!cli_need(cli, "teacher")) return cli->err.code;
+    rc = cli_refuse(cli, beside,
+                    "updates beside an adapter cannot be computed: merge it into the model first "
+                    "(`siren model export`)");
+    if (rc) return rc;
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = answering_open(cli, &lm, 0);

@@ -58,7 +58,9 @@ static int run(struct cli *cli)
     struct training_command t;
     struct trainer_result result;
     struct align_options options;
+    static const char *const of_judging[] = {"choose-by", NULL};
     int rc = read_options(cli, &options);
+    if (!rc) rc = training_unjudged(cli, of_judging);
     if (!rc) rc = training_open(cli, &t, "align");
     if (rc) return rc;
     t.training.choose_by =

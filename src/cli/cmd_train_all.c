@@ -31,6 +31,7 @@ static size_t rows_of(const struct cli *cli, const char *name)
 
 static int read_options(struct cli *cli, struct stages_options *o)
 {
+    static const char *const of_judging[] = {"eval-rows", "grpo-eval-every", NULL};
     const char *judged = cli_string(cli, "eval-split");
     int rc = training_targets(cli, cli_string(cli, "lora-targets"), &o->warm.lora.targets);
     o->model = cli_need(cli, "model");
@@ -61,7 +62,9 @@ static int read_options(struct cli *cli, struct stages_options *o)
     o->grpo.sampling.max_tokens = o->grpo.policy.loss.constant_length =
         (int)cli_int(cli, "max-tokens");
     o->grpo.sampling.seed = o->seed;
-    return rc;
+    if (!rc) rc = answering_split(cli, "split");
+    if (!rc && o->eval_split) rc = answering_split(cli, "eval-split");
+    return rc ? rc : training_unjudged(cli, of_judging);
 }
 
 static void warn(void *context, const char *text)
@@ -176,7 +179,7 @@ static const struct cli_option options[] = {
                "rows of --split (train) for stages without a number of their own; 0: all",
                .letter = 'n'),
     OPTION_INT("warm-rows", "N", "2000", 0, 1e12, "rows of the warm start; 0: --rows"),
-    OPTION_FLOAT("warm-epochs", "N", "3", 0, 1e6, "times that each is seen"),
+    OPTION_FLOAT("warm-epochs", "N", "3", 1e-6, 1e6, "times that each is seen"),
     OPTION_INT("grpo-rows", "N", "0", 0, 1e12,
                "rows whose prompts are reasoned about, twice each; 0: --rows"),
     OPTION_INT("grpo-steps", "N", "0", 0, 1e12, "at most so many steps; 0: two epochs"),
@@ -186,7 +189,7 @@ static const struct cli_option options[] = {
     OPTION_INT("max-tokens", "N", "512", 1, 1e6, "longest text"),
     OPTION_INT("align-rows", "N", "0", 0, 1e12,
                "rows that the reasoning model answers to be learned from; 0: --rows"),
-    OPTION_FLOAT("align-epochs", "N", "3", 0, 1e6, "times that each is seen"),
+    OPTION_FLOAT("align-epochs", "N", "3", 1e-6, 1e6, "times that each is seen"),
     OPTION_STRING("lora-targets", "LIST", "all",
                   "what the reasoning adapter adapts: q, k, v, o, gate, up, down joined by commas; "
                   "ffn; all (the last adapter: k,v)"),

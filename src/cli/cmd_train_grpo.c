@@ -37,13 +37,15 @@ static int run(struct cli *cli)
     struct training_command t;
     struct trainer_result result;
     struct grpo_options o = grpo_defaults();
+    static const char *const of_judging[] = {"eval-samples", NULL};
     int rc;
     if (cli_float(cli, "dropout") > 0)
         return cli_usage(cli,
                          "--dropout %g: reinforcement goes without, so that the first ratio of "
                          "a text's probabilities is 1",
                          cli_float(cli, "dropout"));
-    rc = training_open(cli, &t, "grpo");
+    rc = training_unjudged(cli, of_judging);
+    if (!rc) rc = training_open(cli, &t, "grpo");
     if (rc) return rc;
     read_options(cli, &o);
     o.warn = warn;

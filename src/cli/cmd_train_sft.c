@@ -15,6 +15,8 @@ static int check_given(struct cli *cli, int rationales)
     int rc = cli_refuse(cli, of_rationales, "it is about rationales: give --response cot");
     if (!rc && !(cli_float(cli, "ce") > 0))
         rc = cli_refuse(cli, of_ce, "it is about the cross-entropy, whose weight --ce is 0");
+    if (!rc && !(cli_float(cli, "ce") > 0) && !(cli_float(cli, "rps") > 0))
+        rc = cli_usage(cli, "--ce and --rps are both 0: there is nothing to learn from");
     return rc;
 }
 

@@ -89,6 +89,8 @@ static int run(struct cli *cli)
     struct siren_lm lm = {0};
     int rc;
     if (!cli_need(cli, "out")) return cli->err.code;
+    rc = answering_split(cli, "split");
+    if (rc) return rc;
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = open_model(cli, &lm);

@@ -121,8 +121,16 @@ static int check_adapter_options(struct cli *cli, const struct training *t)
     return 0;
 }
 
+int training_unjudged(struct cli *cli, const char *const *names)
+{
+    if (strcmp(cli_string(cli, "eval-split"), "none") != 0) return 0;
+    return cli_refuse(cli, names, "nothing is judged with --eval-split none");
+}
+
 static int read_options(struct cli *cli, struct training *t)
 {
+    static const char *const of_judging[] = {"eval-rows", "eval-every", "eval-first", "patience",
+                                             NULL};
     const char *judged = cli_string(cli, "eval-split");
     int rc = training_targets(cli, cli_string(cli, "lora-targets"), &t->lora.targets);
     read_loop(cli, &t->loop);
@@ -140,7 +148,9 @@ static int read_options(struct cli *cli, struct training *t)
     t->n_rows = (size_t)cli_int(cli, "rows");
     t->eval_split = strcmp(judged, "none") ? judged : NULL;
     t->n_eval_rows = (size_t)cli_int(cli, "eval-rows");
-    return rc;
+    if (!rc) rc = answering_split(cli, "split");
+    if (!rc && t->eval_split) rc = answering_split(cli, "eval-split");
+    return rc ? rc : training_unjudged(cli, of_judging);
 }
 
 /* ---- while it runs ---- */

@@ -48,7 +48,7 @@
         OPTION_FLOAT(                                                                              \
             "dropout", "P", dropout_, 0, 0.99,                                                     \
             "share of the adapter's inputs left out in training (--adapter: as it says)"),         \
-        OPTION_FLOAT("epochs", "N", epochs_, 0, 1e6, "times that each row is seen"),               \
+        OPTION_FLOAT("epochs", "N", epochs_, 1e-6, 1e6, "times that each row is seen"),            \
         OPTION_INT("max-steps", "N", "0", 0, 1e12,                                                 \
                    "at most so many steps; 0: as the epochs give"),                                \
         OPTION_INT("batch", "N", batch_, 1, 1e6, "rows a step", .letter = 'b'),                    \
@@ -80,6 +80,8 @@ void training_close(struct training_command *t);
 /* For trainer_options.watch, with a training_command: every evaluation, and a step now and then. */
 void training_watch(void *command, const json_t *line);
 
+/* Where nothing is judged (--eval-split none): a usage error for these options, which are about it. */
+int training_unjudged(struct cli *cli, const char *const *names);
 /* "k,v", "all", "ffn" … to bits; a usage error otherwise. */
 int training_targets(struct cli *cli, const char *text, unsigned *targets);
 
