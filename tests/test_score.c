@@ -145,6 +145,47 @@ static void test_sharing_is_counted(void **state)
     fixture_close(&f);
 }
 
+/* A prompt that is longer than a pass is computed once for its labels, not once for each. */
+static void test_long_prompts_are_computed_once(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct prompts *p = prompts_make(&f);
+    for (size_t n = 2; n <= CONTINUATIONS; n++) { /* with two all labels have one token */
+        struct siren_session *s = session_make(&f, 0, 16);
+        struct siren_score one_prompt = p->scores[PROMPTS - 1];
+        one_prompt.n_continuations = n;
+        score(s, &one_prompt, 1);
+        size_t prompt = p->n[PROMPTS - 1], inner = n == 2 ? 0 : n == 3 ? 2 : 3;
+        assert_true(one_prompt.tokens_computed >= prompt + inner);
+        assert_true(one_prompt.tokens_computed <= prompt + inner + (n == 2 ? 0 : n));
+        assert_int_equal(one_prompt.tokens_cached, 0);
+        siren_session_free(s);
+    }
+    free(p);
+    fixture_close(&f);
+}
+
+/* What is forgotten is memory given back: the least recent of what nothing else goes on from. */
+static void test_the_budget_is_kept(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct prompts *p = prompts_make(&f);
+    for (size_t budget = 1 << 12; budget <= 1 << 18; budget *= 4) {
+        struct siren_session *s = session_make(&f, budget, 0);
+        for (int round = 0; round < 3; round++)
+            for (int i = 0; i < PROMPTS; i++) {
+                p->scores[i].keep_prefix = 30 + (size_t)i;
+                score(s, &p->scores[i], 1);
+                assert_true(siren_session_stats(s).bytes <= budget);
+            }
+        siren_session_free(s);
+    }
+    free(p);
+    fixture_close(&f);
+}
+
 static int stop_at_once(void *context, const char *what, uint64_t done, uint64_t total)
 {
     return 1;
@@ -181,6 +222,8 @@ int main(void)
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_sharing_is_counted),
+        cmocka_unit_test(test_long_prompts_are_computed_once),
+        cmocka_unit_test(test_the_budget_is_kept),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

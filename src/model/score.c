@@ -109,10 +109,13 @@ static size_t pass_end(struct batch *b, size_t from)
         s->cached = s->kept ? siren_kept_tokens(s->kept) : 0;
         size_t known = i > from ? radix_common(&s->tokens, &s[-1].tokens) : 0;
         if (s->cached > known) known = s->cached;
-        tokens += s->tokens.n_ids - known;
+        size_t more = s->tokens.n_ids - known;
+        tokens += more;
         size_t first = known > s->first_mark ? known : s->first_mark;
         marks += s->tokens.n_ids - first;
-        if (i > from && (tokens > (size_t)session->pass_tokens || marks > most_marks)) break;
+        /* What adds no token costs none: the labels of a long prompt stay with it. */
+        if (i > from && ((more && tokens > (size_t)session->pass_tokens) || marks > most_marks))
+            break;
     }
     return i;
 }
@@ -210,9 +213,12 @@ static int add_run(struct builder *b, struct radix_node *node)
             b->keeps[b->n_keeps++] = (struct kept_segment){segment, node->low, to};
         }
         first->score->tokens_computed += to - node->depth;
-        if (node->depth <= first->first_mark) /* of the prompt itself, not of a continuation */
+        if (node->depth <= first->first_mark) { /* of the prompt itself, not of a continuation */
+            size_t n = (to <= first->first_mark ? to : first->first_mark + 1) - node->depth;
+            /* A part that two passes compute was not cached, once. */
             first->score->tokens_cached -=
-                (to <= first->first_mark ? to : first->first_mark + 1) - node->depth;
+                n < first->score->tokens_cached ? n : first->score->tokens_cached;
+        }
         node->segment = segment;
         node->mark = keep;
         node->depth = to;
@@ -306,19 +312,26 @@ static int run_pass(struct builder *b, struct siren_error *err)
     return rc;
 }
 
+/* Tokens of sequence `to`, the next pass's first, that are worth keeping: as many as it will look
+ * for, which is one less than its prompt, whose last token has to be run. */
+static size_t shared_with_next(const struct batch *b, size_t to)
+{
+    const struct sequence *next = &b->sequences[to];
+    size_t common = radix_common(&next[-1].tokens, &next->tokens);
+    return common < next->first_mark ? common : next->first_mark;
+}
+
 static int run_passes(struct batch *b, const struct siren_progress *progress,
                       struct siren_error *err)
 {
     int rc = SIREN_OK;
     for (size_t from = 0, to; !rc && from < b->n; from = to) {
         to = pass_end(b, from);
-        struct builder builder = {
-            .batch = b,
-            .from = from,
-            .to = to,
-            .cut = to < b->n ? radix_common(&b->sequences[to - 1].tokens, &b->sequences[to].tokens)
-                             : 0,
-            .budget = b->session->cache_bytes / 2};
+        struct builder builder = {.batch = b,
+                                  .from = from,
+                                  .to = to,
+                                  .cut = to < b->n ? shared_with_next(b, to) : 0,
+                                  .budget = b->session->cache_bytes / 2};
         rc = run_pass(&builder, err);
         free(builder.keeps);
         free(builder.kept_roots);

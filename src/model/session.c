@@ -145,10 +145,14 @@ void cache_trim(struct siren_session *s)
 {
     if (s->held) return;
     size_t bytes = bytes_held(s);
-    while (bytes > s->cache_bytes && s->n_entries) {
-        size_t oldest = 0;
-        for (size_t i = 1; i < s->n_entries; i++)
-            if (s->entries[i].used < s->entries[oldest].used) oldest = i;
+    while (bytes > s->cache_bytes) {
+        size_t oldest = s->n_entries;
+        for (size_t i = 0; i < s->n_entries; i++) {
+            /* What another one goes on from stays in memory: to forget it would free nothing. */
+            if (atomic_load(&s->entries[i].kept->references) > 1) continue;
+            if (oldest == s->n_entries || s->entries[i].used < s->entries[oldest].used) oldest = i;
+        }
+        if (oldest == s->n_entries) return;
         bytes -= siren_kept_bytes(s->entries[oldest].kept);
         siren_kept_unref(s->entries[oldest].kept);
         free(s->entries[oldest].ids);
