@@ -126,10 +126,46 @@ static void what_is_unknown_is_named(void **state)
                    SIREN_EFORMAT, "\"b\"");
     assert_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":-1},\"merges\":[]}}",
                    SIREN_EFORMAT, "\"a\"");
+    assert_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":268435455},\"merges\":[]}}",
+                   SIREN_EFORMAT, "expected an id from 0 to about the size");
     assert_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}",
                    SIREN_EFORMAT, "merges[0]");
     assert_refused("{\"added_tokens\":[{\"id\":0,\"content\":\"b\"}],\"model\":" SMALL_BPE "}",
                    SIREN_EFORMAT, "added_tokens[0]");
+}
+
+/* A decoder that looks for nothing finds it nowhere, and steps that double a text come to an end.
+ */
+static void hostile_steps_end(void **state)
+{
+    static const char *const decoders[] = {
+        "{\"type\":\"Metaspace\",\"replacement\":\"\",\"prepend_scheme\":\"never\"}",
+        "{\"type\":\"Strip\",\"content\":\"\",\"start\":9000000000000000000,\"stop\":0}"};
+    for (int i = 0; i < 2; i++) {
+        char json[400], *text;
+        size_t length;
+        struct siren_error err;
+        snprintf(json, sizeof json, "{\"decoder\":%s,\"model\":" SMALL_BPE "}", decoders[i]);
+        struct siren_tokenizer *t = from_json(json);
+        static const int32_t ids[] = {0, 1, 0};
+        assert_int_equal(siren_tokenizer_decode(t, ids, 3, 0, &text, &length, &err), 0);
+        free(text);
+        siren_tokenizer_free(t);
+    }
+    char many[4096] = "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[", *at;
+    at = many + strlen(many);
+    for (int i = 0; i < 40; i++)
+        at +=
+            sprintf(at, "%s{\"type\":\"ByteLevel\",\"use_regex\":false,\"add_prefix_space\":false}",
+                    i ? "," : "");
+    sprintf(at, "]},\"model\":" SMALL_BPE "}");
+    struct siren_tokenizer *t = from_json(many);
+    struct siren_error err;
+    int32_t *ids;
+    size_t n;
+    assert_int_equal(siren_tokenizer_encode(t, "é", 2, 0, &ids, &n, &err), SIREN_EUNSUPPORTED);
+    assert_non_null(strstr(err.message, "pre-tokenizer makes"));
+    siren_tokenizer_free(t);
 }
 
 static void paths_that_do_not_serve(void **state)
@@ -144,11 +180,9 @@ static void paths_that_do_not_serve(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(merges_in_both_forms),
-        cmocka_unit_test(long_words_are_quick),
-        cmocka_unit_test(added_tokens),
-        cmocka_unit_test(what_is_unknown_is_named),
-        cmocka_unit_test(paths_that_do_not_serve),
+        cmocka_unit_test(merges_in_both_forms), cmocka_unit_test(long_words_are_quick),
+        cmocka_unit_test(added_tokens),         cmocka_unit_test(what_is_unknown_is_named),
+        cmocka_unit_test(hostile_steps_end),    cmocka_unit_test(paths_that_do_not_serve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -142,7 +142,7 @@ static long wait_before(struct request *r, int attempt)
 {
     curl_off_t asked = 0;
     curl_easy_getinfo(r->curl, CURLINFO_RETRY_AFTER, &asked);
-    if (asked > 0) return asked * 1000 < LONGEST_WAIT_MS ? (long)asked * 1000 : LONGEST_WAIT_MS;
+    if (asked > 0) return asked < LONGEST_WAIT_MS / 1000 ? (long)asked * 1000 : LONGEST_WAIT_MS;
     long wait = r->options->wait_ms > 0 ? r->options->wait_ms : FIRST_WAIT_MS;
     for (int i = 1; i < attempt && wait < LONGEST_WAIT_MS; i++) wait *= 2;
     return wait < LONGEST_WAIT_MS ? wait : LONGEST_WAIT_MS;

@@ -8,6 +8,7 @@
 #include "model/config.h"
 #include "model/names.h"
 #include "model/weights.h"
+#include "tensor/packed.h"
 
 struct loader {
     struct siren_model *model;
@@ -266,6 +267,9 @@ static void load_weights(struct loader *l)
 static int check_sizes(const struct siren_model *m, struct siren_error *err)
 {
     const struct siren_config *c = &m->config;
+    if (c->head_dim > ATTENTION_MAX_D)
+        return siren_fail(err, SIREN_EUNSUPPORTED, "%s: heads of %d, expected at most %d", m->path,
+                          c->head_dim, ATTENTION_MAX_D);
     if (c->head_dim % 16)
         return siren_fail(err, SIREN_EUNSUPPORTED, "%s: heads of %d, expected a multiple of 16",
                           m->path, c->head_dim);

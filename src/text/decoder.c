@@ -123,7 +123,7 @@ static void decode_metaspace(const struct decoder *d, const struct texts *from, 
     for (size_t i = 0; i < from->n; i++) {
         size_t length;
         const char *text = text_at(from, i, &length), *hit;
-        while ((hit = memmem(text, length, d->text, d->n_text))) {
+        while (d->n_text && (hit = memmem(text, length, d->text, d->n_text))) {
             buf_append(&to->bytes, text, (size_t)(hit - text));
             if (i || !d->flag) buf_putc(&to->bytes, ' ');
             length -= (size_t)(hit - text) + d->n_text;
@@ -209,12 +209,12 @@ static void decode_strip(const struct decoder *d, const struct texts *from, stru
     for (size_t i = 0; i < from->n; i++) {
         size_t length;
         const char *text = text_at(from, i, &length);
-        for (size_t k = 0; k < d->start && length >= n && !memcmp(text, d->text, n); k++) {
+        for (size_t k = 0; n && k < d->start && length >= n && !memcmp(text, d->text, n); k++) {
             text += n;
             length -= n;
         }
-        for (size_t k = 0; k < d->stop && length >= n && !memcmp(text + length - n, d->text, n);
-             k++)
+        for (size_t k = 0;
+             n && k < d->stop && length >= n && !memcmp(text + length - n, d->text, n); k++)
             length -= n;
         buf_append(&to->bytes, text, length);
         texts_end(to);

@@ -226,8 +226,7 @@ static int apply(const struct normalizer *n, struct normalize_scratch *s, struct
     return 0;
 }
 
-/* No honest file makes a text this much longer; a hostile one could double it again and again. */
-static int grows_too_much(size_t before, size_t now)
+int grows_too_much(size_t before, size_t now)
 {
     return now > (size_t)1 << 20 && now / 64 > before;
 }

@@ -39,6 +39,10 @@ struct normalize_scratch {
 };
 void normalize_scratch_free(struct normalize_scratch *s);
 
+/* 1: no honest file makes a text of `before` bytes this long; a hostile one could double it again
+ * and again. */
+int grows_too_much(size_t before, size_t now);
+
 /* Apply all in order.  *out is the text itself or lives in the scratch until its next use.
  * *front_kept is cleared if characters vanished from the front. */
 int normalize(const struct normalizer *steps, size_t n_steps, struct normalize_scratch *s,

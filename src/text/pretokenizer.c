@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "text/normalizer.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
 
@@ -238,6 +239,16 @@ static int rewrite(const struct pretokenizer *step, struct pretokenize_scratch *
     return 0;
 }
 
+/* As for normalizers: a hostile file must not multiply texts. */
+static int check_growth(const struct pretokenize_scratch *s, size_t before, struct siren_error *err)
+{
+    size_t now = 0;
+    for (size_t i = 0; i < s->n_words; i++) now += s->words[i].length;
+    if (!grows_too_much(before, now)) return 0;
+    return siren_fail(err, SIREN_EUNSUPPORTED,
+                      "the tokenizer's pre-tokenizer makes %zu bytes of %zu", now, before);
+}
+
 int pretokenize(const struct pretokenizer *steps, size_t n_steps, struct pretokenize_scratch *s,
                 const char *text, size_t length, int first, struct siren_error *err)
 {
@@ -249,6 +260,7 @@ int pretokenize(const struct pretokenizer *steps, size_t n_steps, struct pretoke
     for (size_t i = 0; i < n_steps; i++) {
         int rewrites = steps[i].kind >= PRETOKENIZE_BYTES, code = 0;
         if (rewrites) code = rewrite(&steps[i], s, err);
+        if (rewrites && !code) code = check_growth(s, length, err);
         if (!code && (!rewrites || (steps[i].kind == PRETOKENIZE_METASPACE && steps[i].split)))
             code = cut(&steps[i], s, err);
         if (code) return code;

@@ -410,12 +410,12 @@ static int read_vocab(struct vocab *v, const json_t *object, struct siren_error 
 {
     const char *key;
     json_t *value;
+    json_int_t most = id_limit(json_object_size(object));
     json_object_foreach((json_t *)object, key, value)
     {
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         size_t length = strlen(key);
-        int code =
-            id < 0 || id > VOCAB_MAX_ID ? SIREN_EINVAL : vocab_add(v, key, length, (int32_t)id);
+        int code = id < 0 || id > most ? SIREN_EINVAL : vocab_add(v, key, length, (int32_t)id);
         if (code == SIREN_ENOMEM) return siren_fail_memory(err, "the vocabulary", length);
         if (code)
             return siren_fail(err, SIREN_EFORMAT, "vocab: \"%.100s\": %s, found %lld", key,
