@@ -3,6 +3,7 @@
 #include "engine_fixture.h"
 #include "model_files.h"
 
+#include <jansson.h>
 #include <math.h>
 
 #include "model/adapter.h"
@@ -458,6 +459,26 @@ static void test_writer_rounds(void **state)
     folder_remove(folder);
 }
 
+/* A file's name may be any bytes; an identity is a text that JSON takes. */
+static void test_names_of_any_bytes(void **state)
+{
+    static const char *const names[] = {"mod\xe8le.gguf", "mod\xc3\xa8le.gguf"};
+    struct siren_error err;
+    char identity[2][256], folder[64], path[200];
+    folder_make(folder);
+    for (int i = 0; i < 2; i++) {
+        file_write(path, sizeof path, folder, names[i], "the same", 8);
+        assert_int_equal(siren_model_identity(path, identity[i], &err), 0);
+        json_t *text = json_string(identity[i]);
+        assert_non_null(text);
+        json_decref(text);
+    }
+    assert_memory_equal(identity[0], "mod?le#", 7);
+    assert_memory_equal(identity[1], "mod\xc3\xa8le#", 8);
+    assert_true(siren_identity_same(identity[0], identity[1]));
+    folder_remove(folder);
+}
+
 static void test_same_identity(void **state)
 {
     assert_true(siren_identity_same("stage0#12ab", "a#b.gguf#12ab"));
@@ -469,6 +490,7 @@ static void test_same_identity(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_names_of_any_bytes),
         cmocka_unit_test(test_same_identity),
         cmocka_unit_test(test_initial_values),
         cmocka_unit_test(test_seed_and_targets),

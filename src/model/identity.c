@@ -1,5 +1,6 @@
 /* A model's identity: its name and a hash of what determines its answers. */
 #include <dirent.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,12 @@ static void base_name(const char *path, char *name, size_t size)
     if (end > 5 && !memcmp(path + end - 5, ".gguf", 5)) end -= 5;
     for (start = end; start > 0 && path[start - 1] != '/';) start--;
     snprintf(name, size, "%.*s", (int)(end - start), path + start);
+    /* Identities are JSON texts, and a file's name may be any bytes (or was cut within a letter).
+     */
+    json_t *text = json_string(name);
+    for (char *c = name; !text && *c; c++)
+        if ((unsigned char)*c >= 0x80) *c = '?';
+    json_decref(text);
 }
 
 static void write_identity(char identity[256], const char *name, XXH3_state_t *state)

@@ -343,7 +343,9 @@ int chat_from_file_text(struct siren_chat **out, const char *text, size_t size, 
         code = siren_fail(err, SIREN_EFORMAT, "%s: expected UTF-8 text without NUL", name);
     if (!code) code = read_lines(&r, chat->owned);
     chat_hash(hex, text, size);
-    snprintf(chat->name, sizeof chat->name, "%.60s #%.16s", chat->t.name, hex);
+    size_t length = strnlen(chat->t.name, 60); /* whole letters: it becomes a JSON text */
+    length = utf8_valid_prefix(chat->t.name, length);
+    snprintf(chat->name, sizeof chat->name, "%.*s #%.16s", (int)length, chat->t.name, hex);
     chat->t.name = chat->name;
     if (!code && (!chat->t.before[CHAT_USER] || !chat->t.prompt))
         code = siren_fail(err, SIREN_EFORMAT, "%s: the key \"%s\" is missing", name,
