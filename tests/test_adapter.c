@@ -9,6 +9,7 @@
 #include "model/adapter.h"
 #include "model/safetensors_write.h"
 #include "model/tensors.h"
+#include "siren/file.h"
 
 #define LLAMA FIXTURES "llama"
 #define QWEN3 FIXTURES "qwen3"
@@ -479,6 +480,31 @@ static void test_names_of_any_bytes(void **state)
     folder_remove(folder);
 }
 
+/* What changes a model's answers changes its identity. */
+static void test_identity_of_parts(void **state)
+{
+    static const char *const parts[] = {"config.json", "tokenizer.json.gz", "modules.json",
+                                        "1_Pooling/config.json"};
+    struct siren_error err;
+    char folder[64], path[200], before[256], after[256];
+    folder_make(folder);
+    snprintf(path, sizeof path, "%s/1_Pooling", folder);
+    assert_int_equal(siren_folder_make(path, &err), 0);
+    file_write(path, sizeof path, folder, "model.safetensors", "x", 1);
+    assert_int_equal(siren_model_identity(folder, before, &err), 0);
+    for (int i = 0; i < 4; i++)
+        for (int change = 0; change < 2; change++) { /* it is there, and it is another one */
+            file_write(path, sizeof path, folder, parts[i], change ? "{}" : "{ }", 2);
+            assert_int_equal(siren_model_identity(folder, after, &err), 0);
+            assert_string_not_equal(before, after);
+            strcpy(before, after);
+        }
+    assert_int_equal(siren_model_identity(folder, after, &err), 0);
+    assert_string_equal(before, after);
+    snprintf(path, sizeof path, "rm -r %s", folder);
+    assert_int_equal(system(path), 0);
+}
+
 static void test_same_identity(void **state)
 {
     assert_true(siren_identity_same("stage0#12ab", "a#b.gguf#12ab"));
@@ -491,6 +517,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_of_any_bytes),
+        cmocka_unit_test(test_identity_of_parts),
         cmocka_unit_test(test_same_identity),
         cmocka_unit_test(test_initial_values),
         cmocka_unit_test(test_seed_and_targets),

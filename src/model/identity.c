@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -29,8 +30,8 @@ static int hash_file(XXH3_state_t *state, const char *path, struct siren_error *
 
 static int counts(const struct dirent *entry)
 {
-    static const char *const names[] = {"config.json", "tokenizer.json", "modules.json",
-                                        "sentence_bert_config.json"};
+    static const char *const names[] = {"config.json", "tokenizer.json", "tokenizer.json.gz",
+                                        "modules.json", "sentence_bert_config.json"};
     const char *dot = strrchr(entry->d_name, '.');
     if (dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".gguf"))) return 1;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -41,6 +42,17 @@ static int counts(const struct dirent *entry)
 static int by_name(const struct dirent **a, const struct dirent **b)
 {
     return strcmp((*a)->d_name, (*b)->d_name); /* not the locale's order */
+}
+
+/* An encoder's: of the first token or the mean. */
+static int hash_pooling(XXH3_state_t *state, const char *path, struct siren_error *err)
+{
+    struct buf b = {0};
+    buf_printf(&b, "%s/1_Pooling/config.json", path);
+    int rc = buf_failed(&b) ? siren_fail_memory(err, "a path", strlen(path)) : 0;
+    if (!rc && access(buf_text(&b), F_OK) == 0) rc = hash_file(state, buf_text(&b), err);
+    buf_free(&b);
+    return rc;
 }
 
 static int hash_folder(XXH3_state_t *state, const char *path, struct siren_error *err)
@@ -57,6 +69,7 @@ static int hash_folder(XXH3_state_t *state, const char *path, struct siren_error
         free(entries[i]);
     }
     free(entries);
+    if (!rc) rc = hash_pooling(state, path, err);
     if (!rc && n == 0)
         rc = siren_fail(err, SIREN_ENOTFOUND, "%s: a folder without a model's files", path);
     return rc;
