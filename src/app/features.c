@@ -37,19 +37,6 @@ void app_features_close(struct app_features *f)
     *f = (struct app_features){0};
 }
 
-size_t app_item_rows(const struct siren_app *app, const struct siren_target *t, size_t *at)
-{
-    const struct siren_ratings *r = &app->ratings;
-    if (t->item < 0 || t->item >= r->n_items) return SIREN_NO_ROW;
-    while (app->item_start[t->item] + *at < app->item_start[t->item + 1]) {
-        size_t row = app->item_rows[app->item_start[t->item] + (*at)++];
-        if (t->row == SIREN_NO_ROW ? siren_label_trains(r->label[row])
-                                   : siren_row_precedes(r, row, t->row))
-            return row;
-    }
-    return SIREN_NO_ROW;
-}
-
 /* Count and sum of the item's ratings. */
 static void item_before(const struct app_features *f, const struct siren_target *t,
                         struct siren_feature_source *s)

@@ -20,8 +20,4 @@ void app_features_close(struct app_features *f); /* a zeroed one is allowed */
 void app_features_fill(const struct app_features *f, const struct siren_target *target,
                        const double *logprobs, double *x);
 
-/* The target's item's ratings that train and are known before the target (of a prediction for now,
- * all that train), one with each call from *at = 0 on; SIREN_NO_ROW behind the last. */
-size_t app_item_rows(const struct siren_app *app, const struct siren_target *target, size_t *at);
-
 #endif

@@ -1,7 +1,6 @@
 /* What a prompt is made from: only what precedes the target. */
 #include <stdlib.h>
 
-#include "app/features.h"
 #include "app/parts.h"
 #include "base/alloc.h"
 #include "siren/random.h"
@@ -156,6 +155,19 @@ static int fill_sketch(const struct siren_app *app, const struct siren_target *t
     o->liked = topics_of(o->sketch.liked, o->sketch.n_liked);
     o->disliked = topics_of(o->sketch.disliked, o->sketch.n_disliked);
     return o->liked && o->disliked ? 0 : siren_fail_memory(err, "a sketch", 0);
+}
+
+size_t app_item_rows(const struct siren_app *app, const struct siren_target *t, size_t *at)
+{
+    const struct siren_ratings *r = &app->ratings;
+    if (t->item < 0 || t->item >= r->n_items) return SIREN_NO_ROW;
+    while (app->item_start[t->item] + *at < app->item_start[t->item + 1]) {
+        size_t row = app->item_rows[app->item_start[t->item] + (*at)++];
+        if (t->row == SIREN_NO_ROW ? siren_label_trains(r->label[row])
+                                   : siren_row_precedes(r, row, t->row))
+            return row;
+    }
+    return SIREN_NO_ROW;
 }
 
 /* An item that the workspace does not know has no ratings. */

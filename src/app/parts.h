@@ -40,6 +40,9 @@ struct siren_progress app_part_progress(struct app_part *part);
 
 /* A rating as it enters its user's sketch: with the topics of its item. */
 struct siren_sketch_event app_sketch_event(const struct siren_app *app, size_t row);
+/* The target's item's ratings that train and are known before the target (of a prediction for now,
+ * all that train), one with each call from *at = 0 on; SIREN_NO_ROW behind the last. */
+size_t app_item_rows(const struct siren_app *app, const struct siren_target *target, size_t *at);
 
 /* What of a language model determines an answer: "model", "chat_template", "adapter", "compute". */
 json_t *app_lm_json(const struct siren_lm *lm);
