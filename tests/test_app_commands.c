@@ -300,6 +300,12 @@ static void what_is_about_texts_needs_reasoning(void **state)
             snprintf(arguments, sizeof arguments, commands[k], path, options[i]);
             fails(arguments, 2, "it is about the text before the rating: give --reasoning");
         }
+    for (size_t k = 0; k < 3; k++) { /* and what is about chance needs some */
+        snprintf(arguments, sizeof arguments, commands[k], path, "--reasoning --top-k 3");
+        fails(arguments, 2, "--top-k: nothing is left to chance without a --temperature");
+        snprintf(arguments, sizeof arguments, commands[k], path, "--reasoning --samples 2");
+        fails(arguments, 2, "--samples 2 needs a --temperature");
+    }
 }
 
 /* An evaluation as a command; its run's number. */

@@ -100,13 +100,12 @@ int answering_options(struct cli *cli, const struct siren_app *app, int sampling
     out->sampling = answering_sampling(cli);
     out->samples = (int)cli_int(cli, "samples");
     static const char *const of_chance[] = {"top-p", "top-k", NULL};
-    if (out->sampling.temperature <= 0)
-        rc = cli_refuse(cli, of_chance, "nothing is left to chance without a --temperature");
-    if (rc) return rc;
-    if (out->samples > 1 && out->sampling.temperature <= 0)
+    if (out->sampling.temperature > 0) return 0;
+    rc = cli_refuse(cli, of_chance, "nothing is left to chance without a --temperature");
+    if (!rc && out->samples > 1)
         return cli_usage(cli, "--samples %d needs a --temperature: without one all are equal",
                          out->samples);
-    return 0;
+    return rc;
 }
 
 int answering_calibration(struct cli *cli, struct siren_predict_options *options)

@@ -141,10 +141,10 @@ static void sum_b(const struct kernels *k, const struct factor_run *run, int row
                        r, scratch);
 }
 
-/* The target `at` of one adapter; dy, ldy: of all rows. */
+/* The target `at` of one adapter, whose first run of rows is [first, end); dy, ldy: of all rows. */
 struct factor {
     const struct siren_adapter *adapter;
-    int at;
+    int at, first, end;
     enum lora_group group;
     const float *dy;
     size_t ldy;
@@ -180,29 +180,29 @@ static struct factor_run run_of(const struct siren_forest *f, const struct facto
 }
 
 /* One task: a part of dA (from that column on) or dB (from that row on) over all rows of the
- * adapter, of which other adapters' may lie between; `first` is where they begin. */
+ * adapter, between whose runs those of others may lie. */
 static void sum_part(const struct siren_forest *f, const struct factor *x, const struct rows *v,
-                     int first,
                      void (*sum)(const struct kernels *, const struct factor_run *, int, float *),
                      int from, float *scratch)
 {
-    for (int i = first, end; i < v->n; i = end) {
-        end = run_end(f, v, i);
-        if (row_adapter(f, v, i) != x->adapter) continue;
-        struct factor_run run = run_of(f, x, i, end - i);
-        sum(f->engine->kernels, &run, from, scratch);
+    for (int i = x->first, end = x->end;; i = end, end = run_end(f, v, i)) {
+        if (row_adapter(f, v, i) == x->adapter) {
+            struct factor_run run = run_of(f, x, i, end - i);
+            sum(f->engine->kernels, &run, from, scratch);
+        }
+        if (end == v->n) return;
     }
 }
 
 /* The tasks of one target, those of this thread. */
 static void sum_factors(const struct siren_forest *f, const struct factor *x, const struct rows *v,
-                        int first, struct back_tasks *tasks, float *scratch)
+                        struct back_tasks *tasks, float *scratch)
 {
     const struct lora_factors *factors = &x->adapter->factors[x->at];
     for (int column = 0; column < factors->in; column += A_COLUMNS)
-        if (back_task(tasks)) sum_part(f, x, v, first, sum_a, column, scratch);
+        if (back_task(tasks)) sum_part(f, x, v, sum_a, column, scratch);
     for (int row = 0; row < factors->out; row += B_ROWS)
-        if (back_task(tasks)) sum_part(f, x, v, first, sum_b, row, scratch);
+        if (back_task(tasks)) sum_part(f, x, v, sum_b, row, scratch);
 }
 
 /* Whether a row before this one has its adapter, whose tasks are numbered there. */
@@ -218,14 +218,20 @@ void lora_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
                     struct back_tasks *tasks)
 {
     if (!f->adapted) return;
-    for (int i = 0; i < v->n; i = run_end(f, v, i)) {
-        struct factor x = {.adapter = row_adapter(f, v, i), .group = group, .dy = dy, .ldy = ldy};
+    for (int i = 0, end; i < v->n; i = end) {
+        end = run_end(f, v, i);
+        struct factor x = {.adapter = row_adapter(f, v, i),
+                           .first = i,
+                           .end = end,
+                           .group = group,
+                           .dy = dy,
+                           .ldy = ldy};
         if (!x.adapter || seen_before(f, v, i)) continue;
         for (int target = 0; target < SIREN_LORA_TARGETS; target++) {
             x.at = layer * SIREN_LORA_TARGETS + target;
             const struct lora_factors *factors = &x.adapter->factors[x.at];
             if (lora_group_of((enum siren_lora_target)target) == group && factors->a && factors->da)
-                sum_factors(f, &x, v, i, tasks, b->dw);
+                sum_factors(f, &x, v, tasks, b->dw);
         }
     }
 }

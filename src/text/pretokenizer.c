@@ -223,7 +223,9 @@ static void rewrite_word(const struct pretokenizer *step, struct buf *out, const
     }
 }
 
-static int rewrite(const struct pretokenizer *step, struct pretokenize_scratch *s,
+/* before: bytes of the text as it was given; as for normalizers, a hostile file must not multiply
+ * it. */
+static int rewrite(const struct pretokenizer *step, struct pretokenize_scratch *s, size_t before,
                    struct siren_error *err)
 {
     struct buf *to = s->text == s->a.data ? &s->b : &s->a;
@@ -235,18 +237,11 @@ static int rewrite(const struct pretokenizer *step, struct pretokenize_scratch *
         s->words[i].length = to->size - start;
     }
     if (buf_failed(to)) return siren_fail_memory(err, "splitting text", to->size);
+    if (grows_too_much(before, to->size))
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "the tokenizer's pre-tokenizer makes %zu bytes of %zu", to->size, before);
     s->text = buf_text(to);
     return 0;
-}
-
-/* As for normalizers: a hostile file must not multiply texts. */
-static int check_growth(const struct pretokenize_scratch *s, size_t before, struct siren_error *err)
-{
-    size_t now = 0;
-    for (size_t i = 0; i < s->n_words; i++) now += s->words[i].length;
-    if (!grows_too_much(before, now)) return 0;
-    return siren_fail(err, SIREN_EUNSUPPORTED,
-                      "the tokenizer's pre-tokenizer makes %zu bytes of %zu", now, before);
 }
 
 int pretokenize(const struct pretokenizer *steps, size_t n_steps, struct pretokenize_scratch *s,
@@ -259,8 +254,7 @@ int pretokenize(const struct pretokenizer *steps, size_t n_steps, struct pretoke
     s->n_words = length > 0;
     for (size_t i = 0; i < n_steps; i++) {
         int rewrites = steps[i].kind >= PRETOKENIZE_BYTES, code = 0;
-        if (rewrites) code = rewrite(&steps[i], s, err);
-        if (rewrites && !code) code = check_growth(s, length, err);
+        if (rewrites) code = rewrite(&steps[i], s, length, err);
         if (!code && (!rewrites || (steps[i].kind == PRETOKENIZE_METASPACE && steps[i].split)))
             code = cut(&steps[i], s, err);
         if (code) return code;

@@ -146,7 +146,7 @@ int teacher_scan_header(struct teacher_scan *s, struct siren_error *err)
                           field[0], TEACHER_VERSION);
     s->n_json = field[5];
     size_t left = s->size - TEACHER_HEADER;
-    if (s->n_json > s->size - TEACHER_HEADER - TEACHER_CHECK)
+    if (s->n_json > left - TEACHER_CHECK)
         /* A length that was changed: rows, and zeros in them, stand where a text would. */
         return memchr(s->data + TEACHER_HEADER, 0, left < s->n_json ? left : s->n_json)
                    ? fail_at(s, 0, "a description longer than the file", err)

@@ -240,15 +240,12 @@ static double find_target(struct job *j, int layer)
     return mean;
 }
 
-/* promised = h + dh, dh of the map for a change of the fit; low NULL: no change. */
-static void promise(struct job *j, const struct linear_map *low, const float *change)
+/* promised, a change dh so far, becomes h + dh, h at the present fit. */
+static void promise(struct job *j)
 {
     size_t d = (size_t)j->config->d_model;
-    if (low) linear_apply(low, change, j->promised);
     for (size_t i = 0; i < j->n; i++)
-        for (size_t k = 0; k < d; k++)
-            j->promised[i * d + k] =
-                j->prompts[i].output[k] + (low ? j->promised[i * d + k] : 0.0f);
+        for (size_t k = 0; k < d; k++) j->promised[i * d + k] += j->prompts[i].output[k];
 }
 
 /* What was promised is what was done: it is expected. */
@@ -280,7 +277,8 @@ static int refine(struct job *j, int layer, int rank, int any, int linearised, d
         low = projected_map(j, rank);
         n = linear_unknowns(&low);
         linear_solve(&low, j->target, *ridge, o->iterations, step, j->work);
-        promise(j, &low, step);
+        linear_apply(&low, step, j->promised);
+        promise(j);
         for (size_t k = 0; k < n; k++) trial[k] = fit[k] + step[k];
         if (!any) {
             expand(j, rank, trial);
@@ -305,7 +303,8 @@ static void solve_layer(struct job *j, int layer, int rank)
     double ridge = o->ridge;
     linearise_all(j, layer, 0, 1);
     find_target(j, layer);
-    promise(j, NULL, NULL); /* where no step lowers anything */
+    memset(j->promised, 0, j->n * (size_t)j->config->d_model * sizeof *j->promised);
+    promise(j); /* where no step lowers anything */
     keep_promise(j, layer);
     full = full_map(j);
     linear_solve(&full, j->target, o->ridge, o->iterations, j->next, j->work);
