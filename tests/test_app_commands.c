@@ -176,6 +176,14 @@ static void mistakes_are_told(void **state)
     fails("generate -m tests/fixtures/models/smol --raw --user 1", 2, "WORKSPACE");
 }
 
+/* Nothing is said of an answer that no model gave. */
+static void only_retrieved(const json_t *ranked)
+{
+    static const char *const fields[] = {"user", "item", "title", "similarity", "ratings"};
+    assert_int_equal(json_object_size(ranked), 5);
+    for (size_t i = 0; i < 5; i++) assert_non_null(json_object_get(ranked, fields[i]));
+}
+
 static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
 {
     static const char mine[] = "{\"row\":[\"u0\",\"i13\"],\"rating\":3}\n";
@@ -186,6 +194,7 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
     out = json_of(arguments);
     assert_int_equal(json_array_size(json_object_get(out, "ranked")), 4);
     assert_string_equal(json_string_value(json_object_get(out, "retrieved_by")), "similarity");
+    only_retrieved(json_array_get(json_object_get(out, "ranked"), 0));
     json_decref(out);
     snprintf(arguments, sizeof arguments,
              "eval %s --split test --predictions %s --name mine --json", path,

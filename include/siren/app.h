@@ -221,7 +221,7 @@ int siren_target_input(const struct siren_app *app, const struct siren_target *t
 void siren_target_input_clear(struct siren_target_input *input);
 
 /* One answer as JSON, malloc'ed: {"user", "item", "title", "probabilities": {"1": …}, "argmax",
- * "mean", "median", "outside", …}. */
+ * "mean", "median", "outside", …}; without an answer (NULL) the target alone. */
 int siren_answer_json(const struct siren_app *app, const struct siren_target *target,
                       const struct siren_answer *answer, char **json, struct siren_error *err);
 

@@ -227,8 +227,7 @@ static json_t *distribution_json(const struct siren_app *app, const struct siren
     return p;
 }
 
-int siren_answer_json(const struct siren_app *app, const struct siren_target *t,
-                      const struct siren_answer *a, char **json, struct siren_error *err)
+static json_t *target_json(const struct siren_app *app, const struct siren_target *t)
 {
     json_t *j = json_object();
     const struct siren_item *item = t->item >= 0 ? &app->items.item[t->item] : NULL;
@@ -241,6 +240,14 @@ int siren_answer_json(const struct siren_app *app, const struct siren_target *t,
                                    : json_null());
     if (t->row != SIREN_NO_ROW)
         json_object_set_new(j, "rated", app_real(app->ratings.rating[t->row]));
+    return j;
+}
+
+int siren_answer_json(const struct siren_app *app, const struct siren_target *t,
+                      const struct siren_answer *a, char **json, struct siren_error *err)
+{
+    json_t *j = target_json(app, t);
+    if (!a) return app_json_text(j, JSON_COMPACT, json, err);
     if (a->n_labels) json_object_set_new(j, "probabilities", distribution_json(app, a));
     json_object_set_new(j, "argmax", app_real(a->argmax));
     json_object_set_new(j, "mean", app_real(a->mean));

@@ -6,14 +6,14 @@
 #include "cli/answering.h"
 
 static int print_json(struct cli *cli, const struct siren_app *app, const struct siren_ranking *r,
-                      size_t top)
+                      size_t top, int answered)
 {
     json_t *out = json_object(), *list = json_array();
     for (size_t i = 0; i < r->n && i < top; i++) {
         const struct siren_ranked *x = &r->ranked[i];
         char *text;
         json_t *entry;
-        int rc = siren_answer_json(app, &x->target, &x->answer, &text, &cli->err);
+        int rc = siren_answer_json(app, &x->target, answered ? &x->answer : NULL, &text, &cli->err);
         if (rc) {
             json_decref(list);
             json_decref(out);
@@ -102,7 +102,7 @@ static int rank(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
                  "history",
                  user ? user : "nobody");
     if (cli->json) {
-        rc = print_json(cli, app, &ranking, (size_t)cli_int(cli, "top"));
+        rc = print_json(cli, app, &ranking, (size_t)cli_int(cli, "top"), answered);
     } else {
         print_table(cli, app, &ranking, (size_t)cli_int(cli, "top"), answered);
         print_costs(cli, &ranking);
