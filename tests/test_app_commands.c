@@ -174,6 +174,8 @@ static void mistakes_are_told(void **state)
     fails("rank /nonexistent.siren", 2, "--user");
     fails("export prompts /nonexistent.siren", 2, "--output");
     fails("generate -m tests/fixtures/models/smol --raw --user 1", 2, "WORKSPACE");
+    fails("generate x.siren -m tests/fixtures/models/smol --raw --user 1 --item 2", 2,
+          "--raw: a WORKSPACE's prompt is in the model's chat template");
 }
 
 /* Nothing is said of an answer that no model gave. */

@@ -195,6 +195,9 @@ static void messages_that_are_refused(void **state)
     assert_int_equal(siren_chat_render(chat, messages + 2, 1, &text, &err), SIREN_EINVAL);
     assert_null(text);
     siren_chat_free(chat);
+    assert_int_equal(siren_chat_render(NULL, messages + 2, 1, &text, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "needs a chat template"));
+    assert_null(text);
 }
 
 static void models_that_have_none(void **state)

@@ -31,7 +31,8 @@ struct siren_message {
 
 /* The prompt's text up to and including the header of the assistant's turn (what
  * apply_chat_template(add_generation_prompt=True, tokenize=False) gives), malloc'ed.
- * A family's default system message is added exactly where its template adds it. */
+ * A family's default system message is added exactly where its template adds it.  NULL for a
+ * template (a model that was opened without one) is SIREN_EINVAL. */
 int siren_chat_render(const struct siren_chat *chat, const struct siren_message *messages,
                       size_t n_messages, char **text, struct siren_error *err);
 

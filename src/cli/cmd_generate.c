@@ -101,16 +101,23 @@ static int rating_prompt(struct job *j, const char *workspace)
     return rc;
 }
 
-static int write_prompt(struct job *j)
+static int check_usage(struct cli *cli)
 {
-    struct cli *cli = j->cli;
+    static const char *const raw[] = {"raw", NULL};
     const char *workspace = cli_arg(cli, 0);
-    int rc;
     if (!workspace && (cli_given(cli, "user") || cli_given(cli, "item")))
         return cli_usage(cli, "--user and --item need a WORKSPACE");
     if (workspace && (!cli_given(cli, "user") || !cli_given(cli, "item")))
         return cli_usage(cli, "a WORKSPACE needs --user and --item");
-    rc = workspace ? rating_prompt(j, workspace) : free_prompt(j);
+    if (!workspace) return 0;
+    return cli_refuse(cli, raw, "a WORKSPACE's prompt is in the model's chat template");
+}
+
+static int write_prompt(struct job *j)
+{
+    struct cli *cli = j->cli;
+    const char *workspace = cli_arg(cli, 0);
+    int rc = workspace ? rating_prompt(j, workspace) : free_prompt(j);
     if (rc) return rc;
     rc = siren_tokenizer_encode(j->lm.tokenizer, j->prompt, strlen(j->prompt), SIREN_ENCODE_PLAIN,
                                 &j->ids, &j->n_ids, &cli->err);
@@ -203,7 +210,8 @@ static int print_answers(struct job *j)
 static int run(struct cli *cli)
 {
     struct job j = {.cli = cli};
-    int rc = answering_open(cli, &j.lm, cli_flag(cli, "raw"));
+    int rc = check_usage(cli);
+    if (!rc) rc = answering_open(cli, &j.lm, cli_flag(cli, "raw"));
     if (!rc) rc = write_prompt(&j);
     if (!rc && cli_flag(cli, "show-prompt")) cli_print(cli, "%s\n", j.prompt);
     if (!rc) rc = generate(&j);

@@ -191,9 +191,10 @@ static size_t last_question(const struct siren_message *messages, size_t n)
 int siren_chat_render(const struct siren_chat *chat, const struct siren_message *messages,
                       size_t n_messages, char **text, struct siren_error *err)
 {
-    const struct chat_template *t = &chat->t;
     struct buf out = {0};
     *text = NULL;
+    if (!chat) return siren_fail(err, SIREN_EINVAL, "a dialogue needs a chat template");
+    const struct chat_template *t = &chat->t;
     int code = check(t, messages, n_messages, err);
     if (code) return code;
     const char *first = t->first_system ? t->first_system : t->before[CHAT_SYSTEM];
