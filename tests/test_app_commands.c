@@ -89,6 +89,18 @@ static void a_prompt_file_is_taken_to_the_last_byte(void **state)
     json_decref(without);
 }
 
+static void any_number_of_continuations(void **state)
+{
+    json_t *out = json_of("logprobs -m tests/fixtures/models/smol -p ab --json --continuations "
+                          "$(seq -s, 1 4100) --continuation 3");
+    const json_t *list = json_object_get(out, "logprobs");
+    assert_int_equal(json_array_size(list), 4101);
+    assert_true(json_equal(json_array_get(list, 4100), json_array_get(list, 2)));
+    json_decref(out);
+    fails("logprobs -m tests/fixtures/models/smol -p ab --continuations 1,,3", 1,
+          "continuation 2 has no tokens");
+}
+
 static void lines_become_vectors(void **state)
 {
     int status;
@@ -380,6 +392,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logprobs_are_those_of_the_library),
         cmocka_unit_test(a_prompt_file_is_taken_to_the_last_byte),
+        cmocka_unit_test(any_number_of_continuations),
         cmocka_unit_test(lines_become_vectors),
         cmocka_unit_test(vectors_in_bf16),
         cmocka_unit_test(samples_depend_on_the_seed_only),

@@ -1,5 +1,6 @@
 /* siren logprobs: log-probabilities of continuations of a text. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,17 +8,17 @@
 #include "cli/answering.h"
 #include "siren/file.h"
 
-enum { MAX_PROMPT = 64 << 20, MAX_CONTINUATIONS = 4096 };
+enum { MAX_PROMPT = 64 << 20 };
 
 struct job {
     struct cli *cli;
     struct siren_lm lm;
     struct siren_tokens prompt;
     char *texts; /* --continuations, cut at its commas */
-    const char *words[MAX_CONTINUATIONS];
-    struct siren_tokens tokens[MAX_CONTINUATIONS];
-    double logprobs[MAX_CONTINUATIONS];
     size_t n;
+    const char **words; /* (n) */
+    struct siren_tokens *tokens;
+    double *logprobs;
 };
 
 static int encode(struct job *j, const char *text, size_t length, struct siren_tokens *out,
@@ -57,24 +58,38 @@ static int read_prompt(struct job *j)
     return rc;
 }
 
+/* Room for those of --continuations and each --continuation. */
+static int make_room(struct job *j, const char *list)
+{
+    size_t n = cli_count(j->cli, "continuation") + 1;
+    for (const char *p = list; (p = strchr(p, ',')); p++) n++;
+    j->texts = strdup(list);
+    j->words = alloc_zeroed(n, sizeof *j->words);
+    j->tokens = alloc_zeroed(n, sizeof *j->tokens);
+    j->logprobs = alloc_zeroed(n, sizeof *j->logprobs);
+    return j->texts && j->words && j->tokens && j->logprobs
+               ? 0
+               : siren_fail_memory(&j->cli->err, "the continuations", strlen(list));
+}
+
 static int read_continuations(struct job *j)
 {
     const char *list = cli_string(j->cli, "continuations");
-    int rc = 0;
-    if (list) {
-        j->texts = strdup(list);
-        if (!j->texts) return siren_fail_memory(&j->cli->err, "the continuations", strlen(list));
-        for (char *p = j->texts; p && j->n < MAX_CONTINUATIONS; j->n++) {
-            j->words[j->n] = p;
-            p = strchr(p, ',');
-            if (p) *p++ = '\0';
-        }
+    int rc = make_room(j, list ? list : "");
+    if (rc) return rc;
+    for (char *p = list ? j->texts : NULL; p;) {
+        j->words[j->n++] = p;
+        p = strchr(p, ',');
+        if (p) *p++ = '\0';
     }
-    for (size_t i = 0; i < cli_count(j->cli, "continuation") && j->n < MAX_CONTINUATIONS; i++)
+    for (size_t i = 0; i < cli_count(j->cli, "continuation"); i++)
         j->words[j->n++] = cli_string_at(j->cli, "continuation", i);
     if (!j->n) return cli_usage(j->cli, "--continuations A,B,C (or --continuation TEXT) is needed");
-    for (size_t i = 0; i < j->n && !rc; i++)
-        rc = encode(j, j->words[i], strlen(j->words[i]), &j->tokens[i], "a continuation");
+    for (size_t i = 0; i < j->n && !rc; i++) {
+        char what[40];
+        snprintf(what, sizeof what, "continuation %zu", i + 1);
+        rc = encode(j, j->words[i], strlen(j->words[i]), &j->tokens[i], what);
+    }
     return rc;
 }
 
@@ -107,19 +122,18 @@ static int score(struct job *j)
 
 static int run(struct cli *cli)
 {
-    struct job *j = alloc_zeroed(1, sizeof *j);
-    int rc;
-    if (!j) return siren_fail_memory(&cli->err, "continuations", sizeof *j);
-    j->cli = cli;
-    rc = answering_open(cli, &j->lm, !cli_flag(cli, "chat"));
-    if (!rc) rc = read_prompt(j);
-    if (!rc) rc = read_continuations(j);
-    if (!rc) rc = score(j);
-    for (size_t i = 0; i < j->n; i++) free((void *)j->tokens[i].ids);
-    free((void *)j->prompt.ids);
-    free(j->texts);
-    siren_lm_close(&j->lm);
-    free(j);
+    struct job j = {.cli = cli};
+    int rc = answering_open(cli, &j.lm, !cli_flag(cli, "chat"));
+    if (!rc) rc = read_prompt(&j);
+    if (!rc) rc = read_continuations(&j);
+    if (!rc) rc = score(&j);
+    for (size_t i = 0; i < j.n; i++) free((void *)j.tokens[i].ids);
+    free((void *)j.prompt.ids);
+    free(j.texts);
+    free(j.words);
+    free(j.tokens);
+    free(j.logprobs);
+    siren_lm_close(&j.lm);
     return rc;
 }
 
