@@ -331,6 +331,38 @@ static void what_is_about_texts_needs_reasoning(void **state)
     }
 }
 
+/* An option that would change nothing is a mistake. */
+static void options_without_effect_are_refused(void **state)
+{
+    static const struct {
+        const char *command, *says;
+    } cases[] = {
+        {"generate x.siren -u 1 -i 2 --prompt a", "--prompt: a WORKSPACE's prompt is about"},
+        {"generate x.siren -u 1 -i 2 --prompt-file a", "--prompt-file: a WORKSPACE's"},
+        {"generate x.siren -u 1 -i 2 --system a", "--system: a WORKSPACE's"},
+        {"generate -p a --strategy recent", "--strategy: it is about the prompt of a rating"},
+        {"generate -p a --prompt-limit 64", "--prompt-limit: it is about the prompt of a rating"},
+        {"generate -p a --raw --system b", "--system: with --raw the text is the whole prompt"},
+        {"generate -p a --raw --chat-template b", "--chat-template: with --raw"},
+        {"generate -p a --top-p 0.5", "--top-p: nothing is left to chance without"},
+        {"generate -p a --top-k 3", "--top-k: nothing is left to chance without"},
+        {"generate -p a -n 2", "--samples 2 needs a --temperature"},
+        {"generate -p a --temperature 1 --top-p 0",
+         "--top-p: found \"0\", expected a number above"},
+        {"generate x.siren -u 1 -i 2 --reasoning", "unknown option --reasoning"},
+        {"logprobs -p a --continuations 1 --chat-template b", "--chat-template: it is used with"},
+        {"rank x.siren -u 1 --no-model --strategy recent", "--strategy: with --no-model nothing"},
+        {"rank x.siren -u 1 --no-model -m x", "--model: with --no-model nothing is predicted"}};
+    char arguments[512];
+    setenv("SIREN_MODEL", "tests/fixtures/models/smol", 1); /* meant for all commands */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        fails(cases[i].command, 2, cases[i].says);
+    unsetenv("SIREN_MODEL");
+    snprintf(arguments, sizeof arguments, "predict %s -m x -u u1 -i i2 --strategy description",
+             fixture_workspace("paper.siren", SIREN_PROTOCOL_PAPER));
+    fails(arguments, 2, "--strategy: under the workspace's protocol, paper, prompts show no");
+}
+
 /* An evaluation as a command; its run's number. */
 static long long evaluated(const char *path, const char *more, const char *figure)
 {
@@ -401,6 +433,7 @@ int main(void)
         cmocka_unit_test(only_what_judges_goes_with_predictions),
         cmocka_unit_test(what_export_advises_works),
         cmocka_unit_test(what_is_about_texts_needs_reasoning),
+        cmocka_unit_test(options_without_effect_are_refused),
         cmocka_unit_test(reasoning_is_evaluated_and_compared),
     };
     return cmocka_run_group_tests(tests, setup, scratch_delete);

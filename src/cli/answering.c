@@ -48,7 +48,7 @@ int answering_split(struct cli *cli, const char *option)
 }
 
 /* What would change no prompt is a mistake. */
-static int check_prompt(struct cli *cli, unsigned flags)
+static int check_prompt(struct cli *cli, const struct siren_app *app, unsigned flags)
 {
     static const char *const recent[] = {"recent", NULL}, *const more[] = {"more", NULL},
                              *const sketch[] = {"majority", "decay", NULL};
@@ -59,6 +59,9 @@ static int check_prompt(struct cli *cli, unsigned flags)
         rc = cli_refuse(cli, more, "the strategy does not show `more` ratings");
     if (!rc && !(flags & SIREN_WITH_SKETCH))
         rc = cli_refuse(cli, sketch, "the strategy shows no sketch");
+    if (!rc && flags & SIREN_WITH_DESCRIPTION && app->meta.protocol == SIREN_PROTOCOL_PAPER)
+        rc = cli_usage(cli, "--strategy: under the workspace's protocol, paper, prompts show no "
+                            "`description`");
     return rc;
 }
 
@@ -75,7 +78,7 @@ int answering_prompt(struct cli *cli, const struct siren_app *app,
                           "(`siren topics` makes them)");
     }
     rc = siren_strategy_parse(&out->strategy, strategy, &cli->err);
-    if (!rc) rc = check_prompt(cli, out->strategy.flags);
+    if (!rc) rc = check_prompt(cli, app, out->strategy.flags);
     if (rc) return rc;
     out->strategy.n_recent = (int)cli_int(cli, "recent");
     out->strategy.n_more = (int)cli_int(cli, "more");
@@ -83,6 +86,33 @@ int answering_prompt(struct cli *cli, const struct siren_app *app,
     out->decay = cli_flag(cli, "decay");
     out->prompt_limit = (size_t)cli_int(cli, "prompt-limit");
     return 0;
+}
+
+int answering_chance(struct cli *cli)
+{
+    static const char *const of_chance[] = {"top-p", "top-k", NULL};
+    long long samples = cli_int(cli, "samples");
+    struct siren_sampling sampling = answering_sampling(cli);
+    int rc = 0;
+    if (sampling.temperature > 0 && !(sampling.top_p > 0))
+        return cli_usage(cli, "--top-p: found \"%s\", expected a number above 0, up to 1",
+                         cli_string(cli, "top-p"));
+    if (sampling.temperature > 0) return 0;
+    rc = cli_refuse(cli, of_chance, "nothing is left to chance without a --temperature");
+    if (!rc && samples > 1)
+        return cli_usage(cli, "--samples %lld needs a --temperature: without one all are equal",
+                         samples);
+    return rc;
+}
+
+int answering_unasked(struct cli *cli, const char *why)
+{
+    static const char *const names[] = {
+        "model",         "adapter",   "isa",         "compute", "strategy",
+        "recent",        "more",      "majority",    "decay",   "prompt-limit",
+        "chat-template", "reasoning", "temperature", "top-p",   "top-k",
+        "max-tokens",    "samples",   "calibration", NULL};
+    return cli_refuse(cli, names, why);
 }
 
 int answering_options(struct cli *cli, const struct siren_app *app, int sampling,
@@ -99,13 +129,7 @@ int answering_options(struct cli *cli, const struct siren_app *app, int sampling
     if (!sampling) return 0;
     out->sampling = answering_sampling(cli);
     out->samples = (int)cli_int(cli, "samples");
-    static const char *const of_chance[] = {"top-p", "top-k", NULL};
-    if (out->sampling.temperature > 0) return 0;
-    rc = cli_refuse(cli, of_chance, "nothing is left to chance without a --temperature");
-    if (!rc && out->samples > 1)
-        return cli_usage(cli, "--samples %d needs a --temperature: without one all are equal",
-                         out->samples);
-    return rc;
+    return answering_chance(cli);
 }
 
 int answering_calibration(struct cli *cli, struct siren_predict_options *options)

@@ -22,9 +22,9 @@
     OPTION_STRING(                                                                                 \
         "strategy", "WORDS", NULL,                                                                 \
         "what the prompt says of the user, joined by '+': recent, more, sketch, counts, "          \
-        "profile, habit; of the candidate: description, others (counts of other users' ratings); " \
-        "or none (default recent+sketch, or "                                                      \
-        "recent where there are no topics)"),                                                      \
+        "profile, habit; of the candidate: description (not under protocol paper), others "        \
+        "(counts of other users' ratings); or none (default recent+sketch, or recent where there " \
+        "are no topics)"),                                                                         \
         OPTION_INT("recent", "N", "10", 1, 1000, "ratings shown by `recent`"),                     \
         OPTION_INT("more", "N", "50", 1, 1000, "ratings shown by `more`"),                         \
         OPTION_FLAG("majority",                                                                    \
@@ -73,6 +73,11 @@ int answering_open_trainable(struct cli *cli, struct siren_lm *lm, int raw,
                              const struct siren_trainable *trainable);
 /* Sampling of the SAMPLING_OPTIONS and --seed. */
 struct siren_sampling answering_sampling(const struct cli *cli);
+/* A usage error where they, or several --samples, lack the --temperature that they need. */
+int answering_chance(struct cli *cli);
+/* A usage error for the first option given that chooses a model or says how it answers: of
+ * CLI_MODEL, CLI_ADAPTER, CLI_ISA, and those above but FOLD and ROW. */
+int answering_unasked(struct cli *cli, const char *why);
 /* A usage error where this option's text is no split (siren_eval_options). */
 int answering_split(struct cli *cli, const char *option);
 /* The PROMPT_OPTIONS; the mode stays answer only. */

@@ -28,16 +28,12 @@ static int show(struct cli *cli, struct siren_app *app, int64_t id)
 /* What chooses rows, a model, or how it is asked. */
 static int check_judged(struct cli *cli)
 {
-    static const char *const names[] = {
-        "limit",         "anew",    "swap-sketch", "model",       "adapter",
-        "isa",           "compute", "strategy",    "recent",      "more",
-        "majority",      "decay",   "reasoning",   "temperature", "prompt-limit",
-        "chat-template", "top-p",   "top-k",       "samples",     "max-tokens",
-        "calibration",   NULL};
+    static const char *const names[] = {"limit", "anew", "swap-sketch", NULL};
     static const char *const of_fold[] = {"seed", NULL};
-    int rc = cli_refuse(cli, names,
-                        "with --predictions all answers of the file are judged as they are, and no "
-                        "model is asked");
+    static const char why[] = "with --predictions all answers of the file are judged as they are, "
+                              "and no model is asked";
+    int rc = cli_refuse(cli, names, why);
+    if (!rc) rc = answering_unasked(cli, why);
     if (rc || cli_given(cli, "fold")) return rc;
     return cli_refuse(cli, of_fold, "with --predictions it draws the valid rows of a --fold");
 }

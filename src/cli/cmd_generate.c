@@ -86,7 +86,7 @@ static int rating_prompt(struct job *j, const char *workspace)
     if (rc) return rc;
     rc = siren_app_target(&app, cli_string(cli, "user"), cli_string(cli, "item"), &target,
                           &cli->err);
-    if (!rc) rc = answering_options(cli, &app, 0, &options);
+    if (!rc) rc = answering_prompt(cli, &app, &options);
     if (!rc) rc = siren_target_input(&app, &target, &options, &in, &cli->err);
     if (!rc)
         rc = siren_prompt_encode(&ids, j->lm.tokenizer, j->lm.chat, &in.input, &options.strategy,
@@ -101,16 +101,29 @@ static int rating_prompt(struct job *j, const char *workspace)
     return rc;
 }
 
+/* What would change no prompt, or no text, is a mistake. */
 static int check_usage(struct cli *cli)
 {
-    static const char *const raw[] = {"raw", NULL};
+    static const char *const raw[] = {"raw", NULL},
+                             *const of_text[] = {"prompt", "prompt-file", "system", NULL},
+                             *const of_chat[] = {"system", "chat-template", NULL},
+                             *const of_rating[] = {"strategy", "recent",       "more", "majority",
+                                                   "decay",    "prompt-limit", NULL};
     const char *workspace = cli_arg(cli, 0);
+    int rc;
     if (!workspace && (cli_given(cli, "user") || cli_given(cli, "item")))
         return cli_usage(cli, "--user and --item need a WORKSPACE");
     if (workspace && (!cli_given(cli, "user") || !cli_given(cli, "item")))
         return cli_usage(cli, "a WORKSPACE needs --user and --item");
-    if (!workspace) return 0;
-    return cli_refuse(cli, raw, "a WORKSPACE's prompt is in the model's chat template");
+    if (workspace) {
+        rc = cli_refuse(cli, raw, "a WORKSPACE's prompt is in the model's chat template");
+        if (!rc) rc = cli_refuse(cli, of_text, "a WORKSPACE's prompt is about --user and --item");
+    } else {
+        rc = cli_refuse(cli, of_rating, "it is about the prompt of a rating: give a WORKSPACE");
+        if (!rc && cli_flag(cli, "raw"))
+            rc = cli_refuse(cli, of_chat, "with --raw the text is the whole prompt");
+    }
+    return rc ? rc : answering_chance(cli);
 }
 
 static int write_prompt(struct job *j)
@@ -264,7 +277,7 @@ const struct cli_command cmd_generate = {
              .max = 100000,
              .help = "answers to draw (with a --temperature)"},
             {.name = "show-prompt", .type = CLI_FLAG, .help = "print the whole prompt first"},
-            ANSWER_OPTIONS,
+            PROMPT_OPTIONS,
             SAMPLING_OPTIONS("512"),
             {0}},
     .examples =

@@ -122,8 +122,10 @@ static int score(struct job *j)
 
 static int run(struct cli *cli)
 {
+    static const char *const of_chat[] = {"chat-template", NULL};
     struct job j = {.cli = cli};
-    int rc = answering_open(cli, &j.lm, !cli_flag(cli, "chat"));
+    int rc = cli_flag(cli, "chat") ? 0 : cli_refuse(cli, of_chat, "it is used with --chat only");
+    if (!rc) rc = answering_open(cli, &j.lm, !cli_flag(cli, "chat"));
     if (!rc) rc = read_prompt(&j);
     if (!rc) rc = read_continuations(&j);
     if (!rc) rc = score(&j);

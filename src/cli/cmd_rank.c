@@ -115,8 +115,11 @@ static int run(struct cli *cli)
 {
     struct siren_app app;
     struct siren_lm lm = {0};
-    int rc;
+    int rc = 0;
     if (!cli_need(cli, "user")) return cli->err.code;
+    if (cli_flag(cli, "no-model"))
+        rc = answering_unasked(cli, "with --no-model nothing is predicted");
+    if (rc) return rc;
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = rank(cli, &app, &lm);
