@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <signal.h>
 
 #include "app_fixture.h"
 #include "run_program.h"
@@ -171,6 +172,32 @@ static void samples_depend_on_the_seed_only(void **state)
     json_decref(a);
     json_decref(b);
     json_decref(c);
+}
+
+/* Ctrl-C once the first token is there: what was written stays, and the exit code says so. */
+static void a_streamed_text_is_stopped(void **state)
+{
+    char command[8192], text[1 << 16], *said;
+    long pid = 0;
+    int status;
+    snprintf(command, sizeof command,
+             "echo $$; exec '%s' generate -m %s --raw -p ab --max-tokens 9000 2>%s", program,
+             tiny_model("tiny"), scratch_path("stderr"));
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    assert_int_equal(fscanf(pipe, "%ld", &pid), 1);
+    assert_int_equal(fgetc(pipe), '\n');
+    text[0] = (char)fgetc(pipe);
+    assert_int_equal(kill((pid_t)pid, SIGINT), 0);
+    size_t n = 1 + fread(text + 1, 1, sizeof text - 1, pipe);
+    status = pclose(pipe);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 130);
+    assert_true(n > 1);
+    assert_int_equal(text[n - 1], '\n');
+    MUST(siren_file_read(&said, &n, scratch_path("stderr"), 1 << 16, ERR));
+    assert_non_null(strstr(said, "siren: stopped\n"));
+    free(said);
 }
 
 static void mistakes_are_told(void **state)
@@ -428,6 +455,7 @@ int main(void)
         cmocka_unit_test(lines_become_vectors),
         cmocka_unit_test(vectors_in_bf16),
         cmocka_unit_test(samples_depend_on_the_seed_only),
+        cmocka_unit_test(a_streamed_text_is_stopped),
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
         cmocka_unit_test(only_what_judges_goes_with_predictions),

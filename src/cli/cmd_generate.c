@@ -20,7 +20,9 @@ struct job {
     struct siren_generation *g; /* (n) */
     size_t n;
     int stream;
-    size_t printed; /* tokens of the only answer */
+    size_t printed;             /* tokens of the only answer */
+    const volatile int *cancel; /* Ctrl-C */
+    int stopped;                /* by it, before the answer was complete */
 };
 
 /* ---- the prompt ---- */
@@ -150,7 +152,7 @@ static int on_token(void *context, const int32_t *ids, size_t n)
             fwrite(piece, 1, length, stdout);
     }
     fflush(stdout);
-    return *cli_cancel(j->cli);
+    return j->stopped = *j->cancel;
 }
 
 static int generate(struct job *j)
@@ -162,6 +164,7 @@ static int generate(struct job *j)
     j->g = alloc_zeroed(j->n, sizeof *j->g);
     if (!j->g) return siren_fail_memory(&j->cli->err, "samples", j->n * sizeof *j->g);
     j->stream = !j->cli->json && j->n == 1;
+    j->cancel = cli_cancel(j->cli);
     for (size_t i = 0; i < j->n; i++) {
         j->g[i].prompt = (struct siren_tokens){j->ids, j->n_ids};
         j->g[i].sequence = i;
@@ -209,7 +212,7 @@ static int print_answers(struct job *j)
     if (j->stream) {
         putchar('\n');
         cli_note(j->cli, "%zu tokens in, %zu out", j->n_ids, j->g[0].n_ids);
-        return 0;
+        return j->stopped ? siren_fail(&j->cli->err, SIREN_ECANCEL, "stopped") : 0;
     }
     for (size_t i = 0; i < j->n && !rc; i++) rc = print_answer(j, i, list);
     if (!list) return rc;
