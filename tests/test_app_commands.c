@@ -225,6 +225,27 @@ static void only_retrieved(const json_t *ranked)
     for (size_t i = 0; i < 5; i++) assert_non_null(json_object_get(ranked, fields[i]));
 }
 
+static void a_strategy_is_part_of_the_command_line(void **state)
+{
+    static const char *const commands[] = {"predict %s -i i2",
+                                           "rank %s -u u1",
+                                           "generate %s -u u1 -i i2",
+                                           "eval %s",
+                                           "export prompts %s -o /dev/null",
+                                           "train sft %s --out x",
+                                           "train grpo %s --out x",
+                                           "train teach %s --out x",
+                                           "train all %s --out x"};
+    char path[256], command[300], arguments[2048];
+    strcpy(path, fixture_workspace("strategy.siren", SIREN_PROTOCOL_FULL));
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        snprintf(command, sizeof command, commands[i], path);
+        snprintf(arguments, sizeof arguments, "%s -m %s --chat-template %s --strategy recent+x",
+                 command, tiny_model("tiny"), fixture_template());
+        fails(arguments, 2, "--strategy: strategy \"recent+x\": \"x\" is none of recent");
+    }
+}
+
 static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
 {
     static const char mine[] = "{\"row\":[\"u0\",\"i13\"],\"rating\":3}\n";
@@ -457,6 +478,7 @@ int main(void)
         cmocka_unit_test(samples_depend_on_the_seed_only),
         cmocka_unit_test(a_streamed_text_is_stopped),
         cmocka_unit_test(mistakes_are_told),
+        cmocka_unit_test(a_strategy_is_part_of_the_command_line),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
         cmocka_unit_test(only_what_judges_goes_with_predictions),
         cmocka_unit_test(what_export_advises_works),

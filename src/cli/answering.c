@@ -69,6 +69,7 @@ int answering_prompt(struct cli *cli, const struct siren_app *app,
                      struct siren_predict_options *out)
 {
     const char *strategy = cli_string(cli, "strategy");
+    struct siren_error wrong;
     int rc;
     *out = siren_predict_defaults();
     if (!strategy) {
@@ -77,8 +78,9 @@ int answering_prompt(struct cli *cli, const struct siren_app *app,
             cli_note(cli, "no topics yet: prompts hold the recent ratings without a sketch "
                           "(`siren topics` makes them)");
     }
-    rc = siren_strategy_parse(&out->strategy, strategy, &cli->err);
-    if (!rc) rc = check_prompt(cli, app, out->strategy.flags);
+    if (siren_strategy_parse(&out->strategy, strategy, &wrong))
+        return cli_usage(cli, "--strategy: %s", wrong.message);
+    rc = check_prompt(cli, app, out->strategy.flags);
     if (rc) return rc;
     out->strategy.n_recent = (int)cli_int(cli, "recent");
     out->strategy.n_more = (int)cli_int(cli, "more");

@@ -62,7 +62,8 @@ static int free_prompt(struct job *j)
     const char *system = cli_string(cli, "system");
     struct siren_message messages[2] = {{"system", system}, {"user", NULL}};
     char *text;
-    int first = system ? 0 : 1, rc = read_prompt(cli, &text);
+    int first = system ? 0 : 1, rc = answering_open(cli, &j->lm, cli_flag(cli, "raw"));
+    if (!rc) rc = read_prompt(cli, &text);
     if (rc) return rc;
     if (cli_flag(cli, "raw")) {
         j->prompt = text;
@@ -89,6 +90,7 @@ static int rating_prompt(struct job *j, const char *workspace)
     rc = siren_app_target(&app, cli_string(cli, "user"), cli_string(cli, "item"), &target,
                           &cli->err);
     if (!rc) rc = answering_prompt(cli, &app, &options);
+    if (!rc) rc = answering_open(cli, &j->lm, 0);
     if (!rc) rc = siren_target_input(&app, &target, &options, &in, &cli->err);
     if (!rc)
         rc = siren_prompt_encode(&ids, j->lm.tokenizer, j->lm.chat, &in.input, &options.strategy,
@@ -128,6 +130,7 @@ static int check_usage(struct cli *cli)
     return rc ? rc : answering_chance(cli);
 }
 
+/* Opens the model, too. */
 static int write_prompt(struct job *j)
 {
     struct cli *cli = j->cli;
@@ -227,7 +230,6 @@ static int run(struct cli *cli)
 {
     struct job j = {.cli = cli};
     int rc = check_usage(cli);
-    if (!rc) rc = answering_open(cli, &j.lm, cli_flag(cli, "raw"));
     if (!rc) rc = write_prompt(&j);
     if (!rc && cli_flag(cli, "show-prompt")) cli_print(cli, "%s\n", j.prompt);
     if (!rc) rc = generate(&j);
