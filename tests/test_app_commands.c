@@ -10,6 +10,7 @@
 
 #include "app_fixture.h"
 #include "run_program.h"
+#include "terminal.h"
 #include "tiny_lm.h"
 
 /* Standard output of `siren ARGUMENTS`; *status its exit code. */
@@ -379,6 +380,44 @@ static void what_is_about_texts_needs_reasoning(void **state)
     }
 }
 
+static void add_foreign(const char *path)
+{
+    struct siren_workspace *ws;
+    struct siren_rate_result result;
+    struct siren_item new = {.external = "i\033c", .title = "A\033]0;B\a"};
+    int user, item;
+    MUST(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_user_add(ws, "u\033[2J", &user, ERR));
+    MUST(siren_item_add(ws, &new, &item, ERR));
+    MUST(siren_rate(ws, user, item, 5, 2000000000000, &result, ERR));
+    siren_workspace_close(ws);
+}
+
+/* What a data set says does not reach the terminal as an order. */
+static void foreign_text_is_seen(void **state)
+{
+    char path[256], arguments[512], command[8192], said[8192];
+    int status;
+    strcpy(path, fixture_workspace("foreign.siren", SIREN_PROTOCOL_FULL));
+    add_foreign(path);
+    snprintf(arguments, sizeof arguments, "rank %s --user nobody --no-model --top 99", path);
+    output(arguments, &status);
+    assert_int_equal(status, 0);
+    expect_output("  A␛]0;B␇  ");
+    snprintf(arguments, sizeof arguments, "sketch %s --user \"$(printf '\\033c')\"", path);
+    fails(arguments, 1, "␛c");
+    snprintf(arguments, sizeof arguments, "sketch %s --user \"$(printf 'u\\033[2J')\"", path);
+    output(arguments, &status);
+    expect_output("User u␛[2J, 1 rating");
+    /* a model's words: a pipe gets their bytes */
+    snprintf(command, sizeof command, "'%s' generate -q -m %s --raw -p ab --max-tokens 3", program,
+             TINY_MODEL);
+    assert_int_equal(terminal_run(command, 80, said, sizeof said), 0);
+    assert_string_equal(said, "���\n");
+    output(strstr(command, "generate"), &status);
+    assert_string_equal(program_output, "\xfb\xfb\xfb\n");
+}
+
 /* An option that would change nothing is a mistake. */
 static void options_without_effect_are_refused(void **state)
 {
@@ -484,6 +523,7 @@ int main(void)
         cmocka_unit_test(what_export_advises_works),
         cmocka_unit_test(what_is_about_texts_needs_reasoning),
         cmocka_unit_test(options_without_effect_are_refused),
+        cmocka_unit_test(foreign_text_is_seen),
         cmocka_unit_test(reasoning_is_evaluated_and_compared),
     };
     return cmocka_run_group_tests(tests, setup, scratch_delete);

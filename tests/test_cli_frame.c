@@ -17,6 +17,7 @@
 
 #include "cli/frame.h"
 #include "siren/file.h"
+#include "terminal.h"
 
 static struct cli_state state_of;
 static struct cli cli;
@@ -211,6 +212,86 @@ static void test_table(void **state)
                                                        "mean   0.7995  日本\n"
                                                        "─────  ──────  ─────\n"
                                                        "é           1  x\n");
+}
+
+static void print_hostile_table(void)
+{
+    struct cli_table *t = cli_table_create("Title|No.", "Lr");
+    cli_table_cell(t, "%s", "\x1b[2J\xc2\x9b\n\xff");
+    cli_table_cell(t, "%d", 1);
+    cli_table_cell(t, "%s", "\001"); /* no rule */
+    cli_table_cell(t, "%d", 2);
+    cli_table_print(&cli, t);
+}
+
+static void test_hostile_table(void **state)
+{
+    assert_string_equal(captured(stdout, print_hostile_table), "Title    No.\n"
+                                                               "───────  ───\n"
+                                                               "␛[2J�␊�    1\n"
+                                                               "␁          2\n");
+}
+
+static void print_wide_table(void)
+{
+    struct cli_table *t = cli_table_create("Title|No.", "Lr");
+    cli_table_cell(t, "%s", "七人の侍七人の侍");
+    cli_table_cell(t, "%d", 1);
+    cli_table_cell(t, "%s", "\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b\x1b");
+    cli_table_cell(t, "%d", 2);
+    cli_table_print(&cli, t);
+}
+
+/* What `print` gives a terminal of so many columns. */
+static char *on_terminal(int columns, void (*print)(void))
+{
+    static char text[8192];
+    int other, own = terminal_open(columns, &other), saved = dup(STDOUT_FILENO);
+    fflush(stdout);
+    dup2(other, STDOUT_FILENO);
+    print();
+    fflush(stdout);
+    dup2(saved, STDOUT_FILENO);
+    close(saved);
+    ssize_t n = read(own, text, sizeof text - 1);
+    assert_true(n > 0);
+    text[n] = 0;
+    close(other);
+    close(own);
+    return text;
+}
+
+static void test_narrow_table(void **state)
+{
+    assert_string_equal(on_terminal(15, print_wide_table), "Title       No.\n"
+                                                           "──────────  ───\n"
+                                                           "七人の侍…     1\n"
+                                                           "␛␛␛␛␛␛␛␛␛…    2\n");
+}
+
+static void print_texts(void)
+{
+    cli_print(&cli, "%s\n", "a\x1b]0;b\a");
+    cli_print_text(&cli, "\xe2\x82\x1b\n", 4, 0);
+    assert_int_equal(cli_print_text(&cli, "x\xe2\x82", 3, 1), isatty(STDOUT_FILENO) ? 1 : 3);
+}
+
+static void note_something(void)
+{
+    cli_note(&cli, "%s is not there",
+             "\x9b"
+             "31m");
+    cli_progress_note(&cli, "%s",
+                      "\x1b"
+                      "c");
+}
+
+/* Foreign text is a mark for people; the output itself only where a terminal gets it. */
+static void test_texts(void **state)
+{
+    assert_string_equal(captured(stdout, print_texts), "a␛]0;b␇\n\xe2\x82\x1b\nx\xe2\x82");
+    assert_string_equal(on_terminal(80, print_texts), "a␛]0;b␇\n��␛\nx");
+    assert_string_equal(captured(stderr, note_something), "�31m is not there\n␛c\n");
 }
 
 static void print_some_json(void)
@@ -415,13 +496,23 @@ static void test_words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_commands, fresh), cmocka_unit_test_setup(test_values, fresh),
-        cmocka_unit_test_setup(test_need, fresh),     cmocka_unit_test_setup(test_pool, fresh),
-        cmocka_unit_test_setup(test_numbers, fresh),  cmocka_unit_test_setup(test_width, fresh),
-        cmocka_unit_test_setup(test_table, fresh),    cmocka_unit_test_setup(test_json, fresh),
-        cmocka_unit_test_setup(test_wrap, fresh),     cmocka_unit_test_setup(test_progress, fresh),
-        cmocka_unit_test_setup(test_news, fresh),     cmocka_unit_test_setup(test_interrupt, fresh),
-        cmocka_unit_test_setup(test_words, fresh),    cmocka_unit_test_setup(test_cut_file, fresh),
+        cmocka_unit_test_setup(test_commands, fresh),
+        cmocka_unit_test_setup(test_values, fresh),
+        cmocka_unit_test_setup(test_need, fresh),
+        cmocka_unit_test_setup(test_pool, fresh),
+        cmocka_unit_test_setup(test_numbers, fresh),
+        cmocka_unit_test_setup(test_width, fresh),
+        cmocka_unit_test_setup(test_table, fresh),
+        cmocka_unit_test_setup(test_json, fresh),
+        cmocka_unit_test_setup(test_wrap, fresh),
+        cmocka_unit_test_setup(test_progress, fresh),
+        cmocka_unit_test_setup(test_news, fresh),
+        cmocka_unit_test_setup(test_interrupt, fresh),
+        cmocka_unit_test_setup(test_hostile_table, fresh),
+        cmocka_unit_test_setup(test_narrow_table, fresh),
+        cmocka_unit_test_setup(test_texts, fresh),
+        cmocka_unit_test_setup(test_words, fresh),
+        cmocka_unit_test_setup(test_cut_file, fresh),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -176,12 +176,19 @@ void cli_progress_note(struct cli *cli, const char *format, ...)
 /* End the bar's line; also done by every other printing function here. */
 void cli_progress_end(struct cli *cli);
 
-/* ---- Printing ---- */
+/* ---- Printing ----
+ *
+ * Titles, ids, names and what a model writes are foreign text.  All but cli_print_text() may be
+ * given it as it is: on a line, in a cell or in JSON no byte of it steers a terminal. */
 
 /* A line on standard error, unless --quiet; the newline is added. */
 void cli_note(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* On standard output. */
 void cli_print(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A text that is the output, such as a model's answer: its very bytes, or on a terminal what
+ * cli_print() would show.  Returns the bytes taken: all, but where it is unfinished a last
+ * character that is not whole is left on a terminal, to be given again with what follows. */
+size_t cli_print_text(struct cli *cli, const char *text, size_t length, int unfinished);
 /* One JSON value on one line of standard output; takes over the reference.
  * NULL (jansson could not allocate) is reported: returns 0 or SIREN_ENOMEM. */
 int cli_print_json(struct cli *cli, json_t *value);

@@ -21,6 +21,7 @@ struct job {
     size_t n;
     int stream;
     size_t printed;             /* tokens of the only answer */
+    struct buf written;         /* of it: a character that is not whole yet */
     const volatile int *cancel; /* Ctrl-C */
     int stopped;                /* by it, before the answer was complete */
 };
@@ -145,6 +146,14 @@ static int write_prompt(struct job *j)
 
 /* ---- the answers ---- */
 
+static void print_written(struct job *j, int unfinished)
+{
+    struct buf *b = &j->written;
+    size_t n = cli_print_text(j->cli, buf_text(b), b->size, unfinished);
+    if (n < b->size) memmove(b->data, b->data + n, b->size - n);
+    b->size -= n;
+}
+
 static int on_token(void *context, const int32_t *ids, size_t n)
 {
     struct job *j = context;
@@ -152,8 +161,9 @@ static int on_token(void *context, const int32_t *ids, size_t n)
         size_t length = 0;
         const char *piece = siren_tokenizer_piece(j->lm.tokenizer, ids[j->printed], &length);
         if (piece && !siren_tokenizer_is_special(j->lm.tokenizer, ids[j->printed]))
-            fwrite(piece, 1, length, stdout);
+            buf_append(&j->written, piece, length);
     }
+    print_written(j, 1);
     fflush(stdout);
     return j->stopped = *j->cancel;
 }
@@ -200,8 +210,10 @@ static int print_answer(struct job *j, size_t i, json_t *list)
         json_object_set_new(answer, "finished", json_boolean(g->stopped));
         json_array_append_new(list, answer);
     } else {
-        cli_print(j->cli, "%s--- sample %zu: %zu tokens, log-probability %.2f\n%s\n", i ? "\n" : "",
-                  i + 1, g->n_ids, logprob, text);
+        cli_print(j->cli, "%s--- sample %zu: %zu tokens, log-probability %.2f\n", i ? "\n" : "",
+                  i + 1, g->n_ids, logprob);
+        cli_print_text(j->cli, text, length, 0);
+        cli_print(j->cli, "\n");
     }
     free(text);
     return 0;
@@ -213,7 +225,9 @@ static int print_answers(struct job *j)
     int rc = 0;
     cli_progress_end(j->cli);
     if (j->stream) {
-        putchar('\n');
+        print_written(j, 0);
+        cli_print(j->cli, "\n");
+        if (buf_failed(&j->written)) return siren_fail_memory(&j->cli->err, "the answer", 0);
         cli_note(j->cli, "%zu tokens in, %zu out", j->n_ids, j->g[0].n_ids);
         return j->stopped ? siren_fail(&j->cli->err, SIREN_ECANCEL, "stopped") : 0;
     }
@@ -226,18 +240,25 @@ static int print_answers(struct job *j)
     return rc;
 }
 
+static void show_prompt(const struct job *j)
+{
+    cli_print_text(j->cli, j->prompt, strlen(j->prompt), 0);
+    cli_print(j->cli, "\n");
+}
+
 static int run(struct cli *cli)
 {
     struct job j = {.cli = cli};
     int rc = check_usage(cli);
     if (!rc) rc = write_prompt(&j);
-    if (!rc && cli_flag(cli, "show-prompt")) cli_print(cli, "%s\n", j.prompt);
+    if (!rc && cli_flag(cli, "show-prompt")) show_prompt(&j);
     if (!rc) rc = generate(&j);
     if (!rc) rc = print_answers(&j);
     for (size_t i = 0; i < j.n; i++) siren_generation_clear(&j.g[i]);
     free(j.g);
     free(j.ids);
     free(j.prompt);
+    buf_free(&j.written);
     siren_lm_close(&j.lm);
     return rc;
 }
@@ -251,7 +272,9 @@ const struct cli_command cmd_generate = {
         "Without a workspace the prompt (--prompt, --prompt-file, or standard input) is one "
         "message of a user in the model's chat template, or with --raw the text as it is.  With a "
         "workspace, --user and --item, the model reasons about the rating and answers.\n\n"
-        "One answer is printed as it is written.  A sample depends on its number, the seed and "
+        "One answer is printed as it is written: its bytes, of which a terminal gets control "
+        "characters other than line breaks and tabs, and what is no UTF-8, as marks.  A sample "
+        "depends on its number, the seed and "
         "the prompt only: not on the threads, nor on how many are drawn at once.",
     .common =
         CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_USER | CLI_ITEM | CLI_ISA | CLI_ADAPTER,

@@ -66,8 +66,8 @@ static int decode_line(struct cli *cli, const struct siren_tokenizer *t, const c
     if (!rc) rc = siren_tokenizer_decode(t, ids, n, 0, &text, &length, &cli->err);
     if (!rc && cli->json) rc = cli_print_json(cli, json_stringn(text, length));
     if (!rc && !cli->json) {
-        fwrite(text, 1, length, stdout);
-        putchar('\n');
+        cli_print_text(cli, text, length, 0);
+        cli_print(cli, "\n");
     }
     free(text);
     free(ids);

@@ -2,6 +2,7 @@
 #ifndef SIREN_CLI_FRAME_H
 #define SIREN_CLI_FRAME_H
 
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "cli/cli.h"
@@ -44,6 +45,10 @@ int cli_parse(struct cli *cli, int argc, char **argv);
 /* A read of a mapped file that another program has cut short says so and ends the program with 1;
  * any other SIGBUS does what it did. */
 void cli_catch_bus_errors(void);
+
+/* For people: what would steer a terminal becomes a mark (base/visible.h), lines stay. */
+void cli_put(FILE *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void cli_vput(FILE *to, const char *format, va_list args);
 
 const char *cli_group_title(enum cli_group group);
 void cli_help_overview(FILE *out, int color);

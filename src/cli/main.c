@@ -31,7 +31,7 @@ static int report(struct cli *cli, int rc)
         fputs("siren: stopped\n", stderr);
         return 130;
     }
-    fprintf(stderr, "siren: %s\n", cli->err.message[0] ? cli->err.message : siren_code_name(rc));
+    cli_put(stderr, "siren: %s\n", cli->err.message[0] ? cli->err.message : siren_code_name(rc));
     return cli->state->usage_error ? 2 : 1;
 }
 

@@ -3,9 +3,32 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
+#include "base/visible.h"
 #include "cli/frame.h"
+
+void cli_vput(FILE *to, const char *format, va_list args)
+{
+    struct buf text = {0}, seen = {0};
+    buf_vprintf(&text, format, args);
+    visible_append(&seen, buf_text(&text), text.size, VISIBLE_LINES);
+    if (buf_failed(&text) || buf_failed(&seen))
+        fputs("out of memory for a text\n", stderr);
+    else
+        fwrite(buf_text(&seen), 1, seen.size, to);
+    buf_free(&text);
+    buf_free(&seen);
+}
+
+void cli_put(FILE *to, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    cli_vput(to, format, args);
+    va_end(args);
+}
 
 void cli_note(struct cli *cli, const char *format, ...)
 {
@@ -14,7 +37,7 @@ void cli_note(struct cli *cli, const char *format, ...)
     fflush(stdout); /* in order where both go to one file */
     va_list args;
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    cli_vput(stderr, format, args);
     va_end(args);
     fputc('\n', stderr);
 }
@@ -24,8 +47,26 @@ void cli_print(struct cli *cli, const char *format, ...)
     cli_progress_end(cli);
     va_list args;
     va_start(args, format);
-    vprintf(format, args);
+    cli_vput(stdout, format, args);
     va_end(args);
+}
+
+size_t cli_print_text(struct cli *cli, const char *text, size_t length, int unfinished)
+{
+    struct buf seen = {0};
+    cli_progress_end(cli);
+    if (!isatty(STDOUT_FILENO)) {
+        fwrite(text, 1, length, stdout);
+        return length;
+    }
+    length =
+        visible_append(&seen, text, length, VISIBLE_LINES | (unfinished ? VISIBLE_UNFINISHED : 0));
+    if (buf_failed(&seen))
+        fputs("out of memory for a text\n", stderr);
+    else
+        fwrite(buf_text(&seen), 1, seen.size, stdout);
+    buf_free(&seen);
+    return length;
 }
 
 int cli_print_json(struct cli *cli, json_t *value)
@@ -33,11 +74,14 @@ int cli_print_json(struct cli *cli, json_t *value)
     cli_progress_end(cli);
     /* 15 digits tell all floats apart and print 0.1 as 0.1. */
     char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15)) : NULL;
+    struct buf seen = {0};
     json_decref(value);
-    if (!text) return siren_fail_memory(&cli->err, "JSON output", 0);
-    puts(text);
+    if (text) visible_append_json(&seen, text);
     free(text);
-    return SIREN_OK;
+    int rc = text && !buf_failed(&seen) ? SIREN_OK : siren_fail_memory(&cli->err, "JSON output", 0);
+    if (!rc) puts(buf_text(&seen));
+    buf_free(&seen);
+    return rc;
 }
 
 enum { NUMBER_SIZE = 40 };

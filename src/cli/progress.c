@@ -145,7 +145,7 @@ void cli_progress_note(struct cli *cli, const char *format, ...)
     if (s->visible) fputs("\r\033[K", stderr);
     s->visible = 0;
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    cli_vput(stderr, format, args);
     va_end(args);
     fputc('\n', stderr);
 }

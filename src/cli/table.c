@@ -7,9 +7,10 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/visible.h"
 #include "cli/frame.h"
 
-/* The first cell of a row that is a rule. */
+/* The first cell of a row that is a rule; no cell's text has it. */
 static const char RULE[] = "\001";
 
 struct cli_table {
@@ -58,12 +59,15 @@ struct cli_table *cli_table_create(const char *columns, const char *align)
 void cli_table_cell(struct cli_table *t, const char *format, ...)
 {
     if (!t) return;
-    struct buf text = {0};
+    struct buf text = {0}, seen = {0};
     va_list args;
     va_start(args, format);
     buf_vprintf(&text, format, args);
     va_end(args);
-    add_cell(t, buf_take(&text));
+    seen.failed = buf_failed(&text);
+    visible_append(&seen, buf_text(&text), text.size, 0);
+    buf_free(&text);
+    add_cell(t, buf_take(&seen));
 }
 
 void cli_table_rule(struct cli_table *t)
@@ -73,19 +77,18 @@ void cli_table_rule(struct cli_table *t)
     for (size_t i = 0; i < t->n_columns; i++) add_cell(t, alloc_string(RULE, i == 0));
 }
 
-/* Bytes of `text` that fit into `columns`. */
-static size_t fitting(const char *text, size_t columns)
+/* Bytes of `text` that fit into `columns`, of which they take *taken. */
+static size_t fitting(const char *text, size_t columns, size_t *taken)
 {
-    size_t used = 0, width = 0;
+    size_t used = 0;
+    *taken = 0;
     while (text[used]) {
         utf8proc_int32_t c;
         utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + used, -1, &c);
-        if (n <= 0) {
-            n = 1;
-            c = 0xfffd;
-        }
-        width += (size_t)utf8proc_charwidth(c);
-        if (width > columns) break;
+        if (n <= 0) break; /* no cell has such bytes */
+        size_t width = (size_t)utf8proc_charwidth(c);
+        if (*taken + width > columns) break;
+        *taken += width;
         used += (size_t)n;
     }
     return used;
@@ -95,8 +98,9 @@ static void print_cell(const char *text, char align, size_t width, int last)
 {
     size_t columns = cli_text_width(text);
     if (columns > width) {
-        size_t bytes = fitting(text, width - 1);
-        printf("%.*s…", (int)bytes, text);
+        size_t taken, bytes = fitting(text, width - 1, &taken);
+        int room = last ? 0 : (int)(width - 1 - taken);
+        printf("%.*s…%*s", (int)bytes, text, room, "");
         return;
     }
     int pad = (int)(width - columns);
