@@ -143,6 +143,31 @@ static void test_grammar(void **state)
     expect_output("siren: /no/such/folder/siren.1");
 }
 
+/* Texts are UTF-8; a path may have any bytes. */
+static void test_texts(void **state)
+{
+#define BAD "\"$(printf 'a\\377')\""
+    static const char *const texts[][2] = {
+        {"predict x.siren -i 1 --user " BAD, "--user"},
+        {"predict x.siren -i 1 -u" BAD, "--user"},
+        {"predict x.siren --title=" BAD, "--title"},
+        {"logprobs --continuation b --continuation " BAD, "--continuation"},
+        {"forget x.siren " BAD, "USER"},
+        {"runs x.siren compare 1 " BAD, "RUN"}};
+    char says[100];
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        assert_int_equal(siren(texts[i][0]), 2);
+        snprintf(says, sizeof says, "siren: %s: found \"a�\", which is no UTF-8 from byte 1 on\n",
+                 texts[i][1]);
+        assert_string_equal(program_output, says);
+    }
+    assert_int_equal(siren("runs /none/" BAD), 1);
+    expect_output("siren: /none/a�: there is no such workspace");
+    assert_int_equal(siren("generate --raw -m /none/" BAD), 1);
+    expect_output("siren: /none/a�: ");
+#undef BAD
+}
+
 static void test_completion(void **state)
 {
     char command[PATH_MAX + 1024];
@@ -201,8 +226,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overview),       cmocka_unit_test(test_help_of_every_command),
         cmocka_unit_test(test_examples_parse), cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_grammar),        cmocka_unit_test(test_completion),
-        cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_cut_model),
+        cmocka_unit_test(test_grammar),        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_completion),     cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_cut_model),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

@@ -42,7 +42,7 @@ struct cli_option {
     const char *name; /* "top" for --top */
     char letter;      /* 't' for -t, or 0 */
     enum cli_type type;
-    const char *argument;    /* "N", "TEXT"; FILE, DIR, FILE-OR-DIR and WORKSPACE complete paths */
+    const char *argument;    /* "N", "TEXT"; one of cli_is_path() may have any bytes */
     const char *initial;     /* value when not given, shown in the help; NULL: none */
     const char *help;        /* lower case, no final dot; the default is added by the frame */
     const char *choices;     /* CLI_CHOICE: "mean|median|argmax" */

@@ -14,14 +14,6 @@ static void option_words(struct buf *b, const struct cli_command *c)
     }
 }
 
-static int takes_path(const struct cli_option *o)
-{
-    static const char *paths[] = {"FILE", "DIR", "FILE-OR-DIR", "WORKSPACE"};
-    for (size_t i = 0; o->argument && i < sizeof paths / sizeof *paths; i++)
-        if (strcmp(o->argument, paths[i]) == 0) return 1;
-    return 0;
-}
-
 /* What follows an option that takes a value: its choices, a path, or nothing. */
 static void value_case(struct buf *b, const struct cli_command *c, const struct cli_option *o)
 {
@@ -32,7 +24,7 @@ static void value_case(struct buf *b, const struct cli_command *c, const struct 
         buf_puts(b, "COMPREPLY=($(compgen -W '");
         for (const char *p = o->choices; *p; p++) buf_putc(b, *p == '|' ? ' ' : *p);
         buf_puts(b, "' -- \"$cur\"))");
-    } else if (takes_path(o)) {
+    } else if (cli_is_path(o->argument)) {
         buf_printf(b, "COMPREPLY=($(compgen -%c -- \"$cur\"))",
                    strcmp(o->argument, "DIR") == 0 ? 'd' : 'f');
     } else {

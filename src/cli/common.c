@@ -108,6 +108,15 @@ const struct cli_option *cli_option_at(const struct cli_command *command, size_t
     return index < N_UNIVERSAL ? &universal[index] : NULL;
 }
 
+int cli_is_path(const char *argument)
+{
+    static const char *const paths[] = {"FILE",      "DIR",    "FILE-OR-DIR",
+                                        "WORKSPACE", "SOURCE", "MODEL"};
+    for (size_t i = 0; argument && i < sizeof paths / sizeof *paths; i++)
+        if (strcmp(argument, paths[i]) == 0) return 1;
+    return 0;
+}
+
 int cli_is_own_option(const struct cli_command *command, const struct cli_option *option)
 {
     for (const struct cli_option *o = command ? command->options : NULL; o && o->name; o++)

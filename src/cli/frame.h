@@ -37,6 +37,9 @@ extern const struct cli_command *const cli_commands[];
 const struct cli_option *cli_option_at(const struct cli_command *command, size_t index);
 const struct cli_option *cli_find_option(const struct cli_command *command, const char *name,
                                          size_t length);
+/* An argument of this name ("FILE", "WORKSPACE") is a path: it is completed as one, and may have
+ * any bytes. */
+int cli_is_path(const char *argument);
 int cli_is_own_option(const struct cli_command *command, const struct cli_option *option);
 
 /* Fills command, values and args from argv; 0 or SIREN_EINVAL with cli->err. */

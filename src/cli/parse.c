@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/frame.h"
+#include "text/utf8.h"
 
 int cli_usage(struct cli *cli, const char *format, ...)
 {
@@ -35,6 +36,16 @@ static void range_text(const struct cli_option *o, char *out, size_t size)
         snprintf(out, size, " of at least %.10g", o->min);
 }
 
+/* Texts meet data and go into JSON; paths may have any bytes. */
+static int check_text(struct cli *cli, const char *dashes, const char *name, const char *argument,
+                      const char *text)
+{
+    size_t valid = utf8_valid_prefix(text, strlen(text));
+    if (!text[valid] || cli_is_path(argument)) return SIREN_OK;
+    return cli_usage(cli, "%s%s: found \"%s\", which is no UTF-8 from byte %zu on", dashes, name,
+                     text, valid);
+}
+
 static int check_value(struct cli *cli, const struct cli_option *o, const char *text)
 {
     char *end = NULL, range[80];
@@ -49,6 +60,8 @@ static int check_value(struct cli *cli, const struct cli_option *o, const char *
     if (bad)
         return cli_usage(cli, "--%s: found \"%s\", expected a %snumber%s", o->name, text,
                          o->type == CLI_INT ? "whole " : "", range);
+    if (o->type == CLI_STRING && check_text(cli, "--", o->name, o->argument, text))
+        return cli->err.code;
     if (o->type == CLI_CHOICE && !in_choices(o->choices, text))
         return cli_usage(cli, "--%s: found \"%s\", expected one of %s", o->name, text, o->choices);
     return SIREN_OK;
@@ -243,7 +256,7 @@ static int next_positional(const char **usage, struct positional *out)
 
 static int check_args(struct cli *cli)
 {
-    size_t least = 0, most = 0;
+    size_t least = 0, most = 0, at = 0;
     const char *usage = cli->command->usage, *name = cli->command->name;
     const char *grammar = usage ? usage : "";
     struct positional p;
@@ -251,6 +264,8 @@ static int check_args(struct cli *cli)
         if (!p.optional && ++least > cli->state->n_args)
             return cli_usage(cli, "%s is missing; usage: siren %s %s", p.name, name, grammar);
         most = p.repeated || most == SIZE_MAX ? SIZE_MAX : most + 1;
+        for (; at < cli->state->n_args && at < most; at++)
+            if (check_text(cli, "", p.name, p.name, cli->state->args[at])) return cli->err.code;
     }
     if (cli->state->n_args > most)
         return cli_usage(cli, "\"%s\" is one argument too many; usage: siren %s%s%s",
