@@ -418,6 +418,51 @@ static void foreign_text_is_seen(void **state)
     assert_string_equal(program_output, "\xfb\xfb\xfb\n");
 }
 
+static void has_text(const json_t *value, const char *key, const char *ending)
+{
+    const char *text = json_string_value(json_object_get(value, key));
+    size_t n = text ? strlen(text) : 0, m = strlen(ending);
+    if (n < m || strcmp(text + n - m, ending)) fail_msg("%s in %s", key, program_output);
+}
+
+/* A path's bytes may be no text: JSON shows it all the same. */
+static void paths_of_any_bytes_are_shown(void **state)
+{
+    static const char mine[] = "{\"row\":[\"u0\",\"i13\"],\"rating\":3}\n";
+    char path[256], folder[PATH_MAX], arguments[2048];
+    json_t *out;
+    strcpy(path, fixture_workspace("bytes.siren", SIREN_PROTOCOL_FULL));
+    assert_non_null(realpath(TINY_MODEL, folder));
+    assert_int_equal(symlink(folder, scratch_path("m\351")), 0);
+    snprintf(arguments, sizeof arguments, "model info '%s' --json", scratch_path("m\351"));
+    out = json_of(arguments);
+    has_text(out, "path", "/m�");
+    json_decref(out);
+    snprintf(arguments, sizeof arguments, "export prompts %s --strategy recent -o '%s' --json",
+             path, scratch_path("o\351"));
+    out = json_of(arguments);
+    has_text(out, "output", "/o�");
+    json_decref(out);
+    snprintf(arguments, sizeof arguments, "eval %s --predictions '%s' --json", path,
+             scratch_write("p\351", mine, strlen(mine)));
+    out = json_of(arguments);
+    has_text(out, "command", "/p� --json");
+    json_decref(out);
+    snprintf(
+        arguments, sizeof arguments,
+        "train sft %s -m %s --chat-template %s --strategy recent --recent 2 --rows 2 --batch 2 "
+        "--epochs 1 --eval-split valid --eval-rows 2 --out '%s' --json",
+        path, tiny_model("tiny"), fixture_template(), scratch_path("t\351"));
+    out = json_of(arguments);
+    has_text(out, "folder", "/t�");
+    json_decref(out);
+    snprintf(arguments, sizeof arguments, "runs %s show 2 --json", path);
+    out = json_of(arguments);
+    has_text(json_object_get(json_object_get(out, "metrics"), "training"), "folder", "/t�");
+    has_text(json_object_get(out, "settings"), "folder", "/t�");
+    json_decref(out);
+}
+
 /* An option that would change nothing is a mistake. */
 static void options_without_effect_are_refused(void **state)
 {
@@ -524,6 +569,7 @@ int main(void)
         cmocka_unit_test(what_is_about_texts_needs_reasoning),
         cmocka_unit_test(options_without_effect_are_refused),
         cmocka_unit_test(foreign_text_is_seen),
+        cmocka_unit_test(paths_of_any_bytes_are_shown),
         cmocka_unit_test(reasoning_is_evaluated_and_compared),
     };
     return cmocka_run_group_tests(tests, setup, scratch_delete);

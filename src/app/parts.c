@@ -10,7 +10,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/buf.h"
 #include "siren/calibration.h"
+#include "text/utf8.h"
 
 double app_milliseconds(void)
 {
@@ -35,6 +37,17 @@ struct siren_progress app_part_progress(struct app_part *part)
 json_t *app_real(double value)
 {
     return isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *app_text(const char *text)
+{
+    struct buf repaired = {0};
+    json_t *value = text ? json_string(text) : json_null();
+    if (value) return value;
+    utf8_repair(&repaired, text, strlen(text));
+    value = json_string(buf_text(&repaired));
+    buf_free(&repaired);
+    return value;
 }
 
 int app_json_text(json_t *object, size_t flags, char **text, struct siren_error *err)

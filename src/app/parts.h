@@ -70,5 +70,7 @@ char *app_reasoning_json(const struct siren_answer *answer);
 /* json_dumps of *object (taken over, NULL is out of memory) to *text. */
 int app_json_text(json_t *object, size_t flags, char **text, struct siren_error *err);
 json_t *app_real(double value); /* null for what JSON cannot hold */
+/* Of any bytes, such as a path's: what is no UTF-8 is U+FFFD.  NULL: null. */
+json_t *app_text(const char *text);
 
 #endif

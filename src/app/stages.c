@@ -491,12 +491,12 @@ static json_t *report_json(const struct chain *c)
 {
     json_t *list = json_array();
     for (int i = 0; i < STAGES; i++)
-        json_array_append_new(list, json_pack("{s:s,s:s,s:f,s:b}", "name", steps[i].name, "path",
-                                              c->paths[steps[i].path], "seconds", c->seconds[i],
-                                              "skipped", c->done[i]));
-    return json_pack("{s:I,s:s,s:s,s:s,s:o,s:o}", "run", (json_int_t)c->run, "folder",
-                     c->options->folder, "model", c->paths[AT_MODEL], "adapter",
-                     c->paths[AT_ANSWER_ADAPTER], "stages", list, "valid", valid_json(c));
+        json_array_append_new(list, json_pack("{s:s,s:o,s:f,s:b}", "name", steps[i].name, "path",
+                                              app_text(c->paths[steps[i].path]), "seconds",
+                                              c->seconds[i], "skipped", c->done[i]));
+    return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o}", "run", (json_int_t)c->run, "folder",
+                     app_text(c->options->folder), "model", app_text(c->paths[AT_MODEL]), "adapter",
+                     app_text(c->paths[AT_ANSWER_ADAPTER]), "stages", list, "valid", valid_json(c));
 }
 
 /* ---- the run in the workspace ---- */
@@ -505,7 +505,7 @@ static char *record_of(const struct chain *c)
 {
     json_t *j = json_copy(c->settings);
     char *folder = realpath(c->options->folder, NULL), *text = NULL;
-    json_object_set_new(j, "folder", json_string(folder ? folder : c->options->folder));
+    json_object_set_new(j, "folder", app_text(folder ? folder : c->options->folder));
     free(folder);
     app_json_text(j, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);
     return text;

@@ -290,7 +290,7 @@ static char *record_of(const struct training *t, const struct trainer_task *task
     json_t *j = trainer_settings(task, &t->loop, settings);
     siren_folder_make(t->loop.folder, NULL); /* that this fails is found by the trainer */
     char *folder = realpath(t->loop.folder, NULL), *text = NULL;
-    json_object_set_new(j, "folder", json_string(folder ? folder : t->loop.folder));
+    json_object_set_new(j, "folder", app_text(folder ? folder : t->loop.folder));
     free(folder);
     app_json_text(j, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);
     return text;
@@ -376,10 +376,10 @@ static json_t *metrics_of(const struct training *t, const struct trainer_task *t
         json_object_set_new(
             j, "decoders",
             json_pack("{s:{s:O},s:{s:O}}", "median", "mae", mae, "mean", "rmse", rmse));
-    training = json_pack("{s:I,s:I,s:o,s:b,s:I,s:f,s:s}", "steps", (json_int_t)r->steps,
+    training = json_pack("{s:I,s:I,s:o,s:b,s:I,s:f,s:o}", "steps", (json_int_t)r->steps,
                          "total_steps", (json_int_t)r->total_steps, "loss", app_real(r->loss),
                          "stopped_early", r->stopped_early, "tokens", (json_int_t)r->tokens,
-                         "seconds", r->seconds, "folder", t->loop.folder);
+                         "seconds", r->seconds, "folder", app_text(t->loop.folder));
     if (isfinite(r->best)) {
         json_object_set_new(training, "metric", json_string(task->metric ? task->metric : ""));
         json_object_set_new(training, "best", json_real(r->best));

@@ -6,6 +6,7 @@
 
 #include "app/split.h"
 #include "base/buf.h"
+#include "text/utf8.h"
 
 int answering_open_trainable(struct cli *cli, struct siren_lm *lm, int raw,
                              const struct siren_trainable *trainable)
@@ -197,7 +198,7 @@ void answering_cells(const struct siren_app *app, struct cli_table *table,
 
 char *answering_command(const struct cli *cli)
 {
-    struct buf b = {0};
+    struct buf b = {0}, text = {0};
     char *line = NULL, *p;
     size_t size = 0;
     FILE *f = fopen("/proc/self/cmdline", "rb");
@@ -209,5 +210,8 @@ char *answering_command(const struct cli *cli)
     }
     free(line);
     fclose(f);
-    return buf_take(&b);
+    utf8_repair(&text, buf_text(&b), b.size); /* paths may have any bytes */
+    if (buf_failed(&b)) text.failed = 1;
+    buf_free(&b);
+    return buf_take(&text);
 }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "cli/answering.h"
 #include "cli/report.h"
 #include "siren/calibration.h"
@@ -28,7 +29,7 @@ static int tell(struct cli *cli, const char *json, const char *path)
     json_t *report = json_loads(json, 0, NULL);
     const json_t *fitted = json_object_get(report, "fitted");
     if (cli->json) {
-        if (path) json_object_set_new(report, "output", json_string(path));
+        if (path) json_object_set_new(report, "output", app_text(path));
         return cli_print_json(cli, report);
     }
     print_rows(cli, report);

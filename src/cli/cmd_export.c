@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "app/parts.h"
 #include "cli/answering.h"
 #include "cli/cli.h"
 #include "siren/app.h"
@@ -43,8 +44,8 @@ static int export(struct cli *cli, struct siren_app *app, const char *output)
     siren_tokenizer_free(parts.tokenizer);
     if (rc) return rc;
     if (cli->json)
-        return cli_print_json(cli,
-                              json_pack("{s:s,s:I}", "output", output, "prompts", (json_int_t)n));
+        return cli_print_json(
+            cli, json_pack("{s:o,s:I}", "output", app_text(output), "prompts", (json_int_t)n));
     cli_print(cli, "%s: %s prompts\n", output, cli_number(n));
     char fold[64] = "";
     if (options.fold >= 0)

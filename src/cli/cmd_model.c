@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "app/parts.h"
 #include "base/buf.h"
 #include "cli/cli.h"
 #include "model/config.h"
@@ -232,9 +233,9 @@ static json_t *json_info(const struct info *info)
 {
     const struct siren_config *c = &info->config;
     json_t *out = json_pack(
-        "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:s?, s:s, s:o}", "name",
-        c->name, "path", info->path, "architecture", siren_arch_name(c->arch), "layers",
-        c->n_layers, "width", c->d_model, "heads", c->n_heads, "kv_heads", c->n_kv_heads,
+        "{s:o, s:o, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:s?, s:s, s:o}", "name",
+        app_text(c->name), "path", app_text(info->path), "architecture", siren_arch_name(c->arch),
+        "layers", c->n_layers, "width", c->d_model, "heads", c->n_heads, "kv_heads", c->n_kv_heads,
         "head_size", c->head_dim, "feed_forward", c->d_ffn, "vocabulary", c->n_vocab, "parameters",
         (json_int_t)info->total.parameters, "bytes", (json_int_t)info->total.bytes, "tokenizer",
         info->tokenizer, "hash", info->hash, "types", json_types(info));
@@ -290,11 +291,11 @@ static json_t *json_adapter(const struct adapter_facts *a)
         if (c->targets >> t & 1)
             json_array_append_new(targets,
                                   json_string(siren_lora_target_name((enum siren_lora_target)t)));
-    return json_pack("{s:s, s:s*, s:s, s:o, s:i, s:i, s:i, s:f, s:b, s:f, s:I}", "path", a->path,
-                     "identity", *a->identity ? a->identity : NULL, "base", a->info.base, "targets",
-                     targets, "first_layer", c->first_layer, "last_layer", c->last_layer, "r", c->r,
-                     "alpha", (double)c->alpha, "rslora", c->rslora, "dropout", (double)c->dropout,
-                     "parameters", (json_int_t)a->info.n_parameters);
+    return json_pack("{s:o, s:s*, s:s, s:o, s:i, s:i, s:i, s:f, s:b, s:f, s:I}", "path",
+                     app_text(a->path), "identity", *a->identity ? a->identity : NULL, "base",
+                     a->info.base, "targets", targets, "first_layer", c->first_layer, "last_layer",
+                     c->last_layer, "r", c->r, "alpha", (double)c->alpha, "rslora", c->rslora,
+                     "dropout", (double)c->dropout, "parameters", (json_int_t)a->info.n_parameters);
 }
 
 /* That it fits is found out by loading it with its base. */

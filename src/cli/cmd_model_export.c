@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "base/buf.h"
 #include "cli/cli.h"
 #include "siren/export.h"
@@ -35,8 +36,8 @@ static int tell(struct cli *cli, const char *folder, const struct siren_export_r
 {
     if (cli->json)
         return cli_print_json(
-            cli, json_pack("{s:s, s:s, s:s*, s:s, s:b, s:I, s:I, s:I}", "output", folder, "source",
-                           r->source, "adapter", *r->adapter ? r->adapter : NULL, "dtype",
+            cli, json_pack("{s:o, s:s, s:s*, s:s, s:b, s:I, s:I, s:I}", "output", app_text(folder),
+                           "source", r->source, "adapter", *r->adapter ? r->adapter : NULL, "dtype",
                            cli_string(cli, "dtype"), "exact", r->exact, "tensors",
                            (json_int_t)r->n_tensors, "parameters", (json_int_t)r->n_parameters,
                            "bytes", (json_int_t)r->bytes));

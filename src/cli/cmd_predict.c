@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "base/alloc.h"
 #include "cli/answering.h"
 
@@ -198,7 +199,7 @@ static int predict_pairs(struct cli *cli, struct predict *p)
     cli_progress_end(cli);
     if (cli->json)
         return cli_print_json(
-            cli, json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:f}", "output", output, "pairs",
+            cli, json_pack("{s:o,s:I,s:I,s:I,s:I,s:I,s:f}", "output", app_text(output), "pairs",
                            (json_int_t)report.n, "unknown_users", (json_int_t)report.n_new_users,
                            "invalid", (json_int_t)report.n_invalid, "tokens",
                            (json_int_t)report.n_tokens, "tokens_cached",

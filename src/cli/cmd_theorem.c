@@ -50,7 +50,7 @@ static int print_json(struct cli *cli, const struct prove_report *r)
         json_object_set_new(rank, "kl", app_real(r->kl_after[i]));
         json_array_append_new(ranks, rank);
     }
-    json_object_set_new(out, "teacher", json_string(r->teacher));
+    json_object_set_new(out, "teacher", app_text(r->teacher));
     json_object_set_new(out, "rows", json_integer((json_int_t)r->n_rows));
     json_object_set_new(out, "tokens", json_integer((json_int_t)r->n_tokens));
     json_object_set_new(out, "before", numbers(t->before, t->n_layers));

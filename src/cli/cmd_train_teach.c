@@ -11,7 +11,7 @@
 static int print_json(struct cli *cli, const char *path, const struct teach_report *r)
 {
     json_t *out = json_object();
-    json_object_set_new(out, "file", json_string(path));
+    json_object_set_new(out, "file", app_text(path));
     json_object_set_new(out, "bytes", json_integer((json_int_t)r->bytes));
     json_object_set_new(out, "rows", json_integer((json_int_t)r->n));
     json_object_set_new(out, "rows_before", json_integer((json_int_t)r->n_before));

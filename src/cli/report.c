@@ -4,6 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "app/parts.h"
+
 const char *report_real(const json_t *object, const char *key)
 {
     static char texts[16][32];
@@ -150,19 +152,19 @@ json_t *report_run_json(const struct siren_run *run)
 {
     json_t *out = json_object();
     json_object_set_new(out, "id", json_integer(run->id));
-    json_object_set_new(out, "kind", json_string(run->kind));
-    json_object_set_new(out, "name", json_string(run->name));
+    json_object_set_new(out, "kind", app_text(run->kind));
+    json_object_set_new(out, "name", app_text(run->name));
     json_object_set_new(out, "status", json_string(siren_run_status_name(run->status)));
-    json_object_set_new(out, "command", json_string(run->command));
-    json_object_set_new(out, "model", json_string(run->model));
-    json_object_set_new(out, "split", json_string(run->split));
+    json_object_set_new(out, "command", app_text(run->command));
+    json_object_set_new(out, "model", app_text(run->model));
+    json_object_set_new(out, "split", app_text(run->split));
     json_object_set_new(out, "seed", json_integer((json_int_t)run->seed));
     json_object_set_new(out, "started", when(run->started));
     json_object_set_new(out, "finished", when(run->finished));
     json_object_set_new(out, "predictions", json_integer((json_int_t)run->n_predictions));
     json_object_set_new(out, "settings", parsed(run->settings));
     json_object_set_new(out, "metrics", parsed(run->metrics));
-    json_object_set_new(out, "message", json_string(run->message));
+    json_object_set_new(out, "message", app_text(run->message));
     return out;
 }
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "app/parts.h"
+
 enum { SECONDS_BETWEEN_NOTES = 30 };
 
 static int add_target(const char *word, size_t n, unsigned *targets)
@@ -238,8 +240,8 @@ void training_close(struct training_command *t)
 static json_t *result_json(const struct training_command *t, const struct trainer_result *r)
 {
     json_t *j =
-        json_pack("{s:I,s:s,s:I,s:I,s:b,s:b,s:I,s:f}", "run", (json_int_t)t->training.run, "folder",
-                  t->training.loop.folder, "steps", (json_int_t)r->steps, "total_steps",
+        json_pack("{s:I,s:o,s:I,s:I,s:b,s:b,s:I,s:f}", "run", (json_int_t)t->training.run, "folder",
+                  app_text(t->training.loop.folder), "steps", (json_int_t)r->steps, "total_steps",
                   (json_int_t)r->total_steps, "stopped_early", r->stopped_early, "resumed",
                   r->resumed, "tokens", (json_int_t)r->tokens, "seconds", r->seconds);
     if (isfinite(r->loss)) json_object_set_new(j, "loss", json_real(r->loss));
