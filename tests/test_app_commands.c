@@ -41,6 +41,14 @@ static void fails(const char *arguments, int code, const char *says)
     free(text);
 }
 
+/* The text of the object ends like this. */
+static void has_text(const json_t *value, const char *key, const char *ending)
+{
+    const char *text = json_string_value(json_object_get(value, key));
+    size_t n = text ? strlen(text) : 0, m = strlen(ending);
+    if (n < m || strcmp(text + n - m, ending)) fail_msg("%s in %s", key, program_output);
+}
+
 static void logprobs_are_those_of_the_library(void **state)
 {
     struct siren_pool *pool;
@@ -173,6 +181,26 @@ static void samples_depend_on_the_seed_only(void **state)
     json_decref(a);
     json_decref(b);
     json_decref(c);
+}
+
+static void the_prompt_is_part_of_json(void **state)
+{
+    char arguments[512];
+    json_t *out = json_of("generate -m tests/fixtures/models/smol --raw -p ab --max-tokens 2 "
+                          "--show-prompt --json");
+    has_text(out, "prompt", "ab");
+    assert_int_equal(json_array_size(json_object_get(out, "samples")), 1);
+    json_decref(out);
+    snprintf(arguments, sizeof arguments,
+             "generate -m tests/fixtures/models/smol --raw --prompt-file %s --max-tokens 2 "
+             "--show-prompt --json",
+             scratch_write("bytes.txt", "a\377b", 3));
+    out = json_of(arguments);
+    has_text(out, "prompt", "a�b");
+    json_decref(out);
+    out = json_of("generate -m tests/fixtures/models/smol --raw -p ab --max-tokens 2 --json");
+    assert_null(json_object_get(out, "prompt"));
+    json_decref(out);
 }
 
 /* Ctrl-C once the first token is there: what was written stays, and the exit code says so. */
@@ -418,13 +446,6 @@ static void foreign_text_is_seen(void **state)
     assert_string_equal(program_output, "\xfb\xfb\xfb\n");
 }
 
-static void has_text(const json_t *value, const char *key, const char *ending)
-{
-    const char *text = json_string_value(json_object_get(value, key));
-    size_t n = text ? strlen(text) : 0, m = strlen(ending);
-    if (n < m || strcmp(text + n - m, ending)) fail_msg("%s in %s", key, program_output);
-}
-
 /* A path's bytes may be no text: JSON shows it all the same. */
 static void paths_of_any_bytes_are_shown(void **state)
 {
@@ -560,6 +581,7 @@ int main(void)
         cmocka_unit_test(lines_become_vectors),
         cmocka_unit_test(vectors_in_bf16),
         cmocka_unit_test(samples_depend_on_the_seed_only),
+        cmocka_unit_test(the_prompt_is_part_of_json),
         cmocka_unit_test(a_streamed_text_is_stopped),
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_strategy_is_part_of_the_command_line),

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "cli/answering.h"
@@ -206,7 +207,7 @@ static int print_answer(struct job *j, size_t i, json_t *list)
         answer = json_object();
         json_object_set_new(answer, "text", json_stringn(text, length));
         json_object_set_new(answer, "tokens", json_integer((json_int_t)g->n_ids));
-        json_object_set_new(answer, "logprob", json_real(logprob));
+        json_object_set_new(answer, "logprob", app_real(logprob));
         json_object_set_new(answer, "finished", json_boolean(g->stopped));
         json_array_append_new(list, answer);
     } else {
@@ -233,11 +234,13 @@ static int print_answers(struct job *j)
     }
     for (size_t i = 0; i < j->n && !rc; i++) rc = print_answer(j, i, list);
     if (!list) return rc;
-    if (!rc)
-        return cli_print_json(
-            j->cli, json_pack("{s:I,s:o}", "prompt_tokens", (json_int_t)j->n_ids, "samples", list));
-    json_decref(list);
-    return rc;
+    if (rc) {
+        json_decref(list);
+        return rc;
+    }
+    json_t *out = json_pack("{s:I,s:o}", "prompt_tokens", (json_int_t)j->n_ids, "samples", list);
+    if (cli_flag(j->cli, "show-prompt")) json_object_set_new(out, "prompt", app_text(j->prompt));
+    return cli_print_json(j->cli, out);
 }
 
 static void show_prompt(const struct job *j)
@@ -251,7 +254,7 @@ static int run(struct cli *cli)
     struct job j = {.cli = cli};
     int rc = check_usage(cli);
     if (!rc) rc = write_prompt(&j);
-    if (!rc && cli_flag(cli, "show-prompt")) show_prompt(&j);
+    if (!rc && cli_flag(cli, "show-prompt") && !cli->json) show_prompt(&j);
     if (!rc) rc = generate(&j);
     if (!rc) rc = print_answers(&j);
     for (size_t i = 0; i < j.n; i++) siren_generation_clear(&j.g[i]);
@@ -304,7 +307,9 @@ const struct cli_command cmd_generate = {
              .min = 1,
              .max = 100000,
              .help = "answers to draw (with a --temperature)"},
-            {.name = "show-prompt", .type = CLI_FLAG, .help = "print the whole prompt first"},
+            {.name = "show-prompt",
+             .type = CLI_FLAG,
+             .help = "print the whole prompt first; with --json it is \"prompt\""},
             PROMPT_OPTIONS,
             SAMPLING_OPTIONS("512"),
             {0}},

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "base/alloc.h"
 #include "cli/answering.h"
 #include "siren/file.h"
@@ -106,7 +107,7 @@ static int score(struct job *j)
     cli_progress_end(j->cli);
     if (j->cli->json) {
         list = json_array();
-        for (size_t i = 0; i < j->n; i++) json_array_append_new(list, json_real(j->logprobs[i]));
+        for (size_t i = 0; i < j->n; i++) json_array_append_new(list, app_real(j->logprobs[i]));
         return cli_print_json(j->cli, json_pack("{s:o}", "logprobs", list));
     }
     table = cli_table_create("Continuation|Tokens|Log-probability|Probability", "lrrr");

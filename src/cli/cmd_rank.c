@@ -1,8 +1,8 @@
 /* siren rank: what a user may like of what he has not rated. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "cli/answering.h"
 
 static int print_json(struct cli *cli, const struct siren_app *app, const struct siren_ranking *r,
@@ -21,8 +21,7 @@ static int print_json(struct cli *cli, const struct siren_app *app, const struct
         }
         entry = json_loads(text, 0, NULL);
         free(text);
-        json_object_set_new(entry, "similarity",
-                            isnan(x->similarity) ? json_null() : json_real(x->similarity));
+        json_object_set_new(entry, "similarity", app_real(x->similarity));
         json_object_set_new(entry, "ratings", json_integer(x->n_ratings));
         json_array_append_new(list, entry);
     }
