@@ -297,8 +297,11 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
     assert_true(json_equal(out, again));
     json_decref(out);
     json_decref(again);
-    snprintf(arguments, sizeof arguments, "runs %s delete 1", path);
+    snprintf(arguments, sizeof arguments, "runs %s delete 1 --json", path);
     fails(arguments, 0, "deleted");
+    out = json_loads(program_output, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(out, "deleted")), 1);
+    json_decref(out);
     snprintf(arguments, sizeof arguments, "runs %s show 1", path);
     fails(arguments, 1, "no run 1");
 }

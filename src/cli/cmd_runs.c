@@ -97,8 +97,9 @@ static int delete (struct cli *cli)
     if (rc) return rc;
     rc = siren_run_delete(ws, id, &cli->err);
     siren_workspace_close(ws);
-    if (!rc) cli_note(cli, "run %lld and its predictions are deleted", (long long)id);
-    return rc;
+    if (rc) return rc;
+    cli_note(cli, "run %lld and its predictions are deleted", (long long)id);
+    return cli->json ? cli_print_json(cli, json_pack("{s:I}", "deleted", (json_int_t)id)) : 0;
 }
 
 /* ---- compare ---- */
