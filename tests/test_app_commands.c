@@ -203,6 +203,24 @@ static void the_prompt_is_part_of_json(void **state)
     json_decref(out);
 }
 
+static void a_prompt_is_taken_whole_or_not(void **state)
+{
+    char arguments[1024], nul[256];
+    strcpy(nul, scratch_write("nul.txt", "ab\0cd", 5));
+    snprintf(arguments, sizeof arguments,
+             "generate -m tests/fixtures/models/smol --raw --prompt-file %s", nul);
+    fails(arguments, 1, "nul.txt: byte 2 is NUL, expected a text");
+    snprintf(arguments, sizeof arguments, "generate -m tests/fixtures/models/smol --raw <%s", nul);
+    fails(arguments, 1, "the prompt: byte 2 is NUL");
+    snprintf(arguments, sizeof arguments,
+             "logprobs -m tests/fixtures/models/smol --continuations 1 --prompt-file %s --chat "
+             "--chat-template %s",
+             nul, fixture_template());
+    fails(arguments, 1, "nul.txt: byte 2 is NUL");
+    fails("generate -m tests/fixtures/models/smol --raw </", 1,
+          "the prompt on standard input cannot be read");
+}
+
 /* Ctrl-C once the first token is there: what was written stays, and the exit code says so. */
 static void a_streamed_text_is_stopped(void **state)
 {
@@ -585,6 +603,7 @@ int main(void)
         cmocka_unit_test(vectors_in_bf16),
         cmocka_unit_test(samples_depend_on_the_seed_only),
         cmocka_unit_test(the_prompt_is_part_of_json),
+        cmocka_unit_test(a_prompt_is_taken_whole_or_not),
         cmocka_unit_test(a_streamed_text_is_stopped),
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_strategy_is_part_of_the_command_line),

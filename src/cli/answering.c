@@ -30,6 +30,14 @@ int answering_open(struct cli *cli, struct siren_lm *lm, int raw)
     return answering_open_trainable(cli, lm, raw, NULL);
 }
 
+int answering_whole(struct cli *cli, const char *name, const char *text, size_t size)
+{
+    const char *nul = memchr(text, 0, size);
+    if (!nul) return 0;
+    return siren_fail(&cli->err, SIREN_EFORMAT, "%s: byte %zu is NUL, expected a text", name,
+                      (size_t)(nul - text));
+}
+
 struct siren_sampling answering_sampling(const struct cli *cli)
 {
     return (struct siren_sampling){.temperature = (float)cli_float(cli, "temperature"),

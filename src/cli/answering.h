@@ -71,6 +71,8 @@ int answering_open(struct cli *cli, struct siren_lm *lm, int raw);
 /* … with weights to be trained (siren_model_options); NULL: none. */
 int answering_open_trainable(struct cli *cli, struct siren_lm *lm, int raw,
                              const struct siren_trainable *trainable);
+/* A text of a file that goes on as a string has no NUL byte, which would end it. */
+int answering_whole(struct cli *cli, const char *name, const char *text, size_t size);
 /* Sampling of the SAMPLING_OPTIONS and --seed. */
 struct siren_sampling answering_sampling(const struct cli *cli);
 /* A usage error where they, or several --samples, lack the --temperature that they need. */

@@ -29,7 +29,7 @@ struct job {
 
 /* ---- the prompt ---- */
 
-static int read_stdin(struct cli *cli, char **text)
+static int read_stdin(struct cli *cli, char **text, size_t *size)
 {
     struct buf b = {0};
     char chunk[65536];
@@ -41,7 +41,11 @@ static int read_stdin(struct cli *cli, char **text)
             return siren_fail(&cli->err, SIREN_EINVAL, "the prompt on standard input is too long");
         }
     }
-    buf_puts(&b, "");
+    if (ferror(stdin)) {
+        buf_free(&b);
+        return siren_fail(&cli->err, SIREN_EIO, "the prompt on standard input cannot be read");
+    }
+    *size = b.size;
     *text = buf_take(&b);
     return *text ? 0 : siren_fail_memory(&cli->err, "the prompt", 0);
 }
@@ -49,12 +53,22 @@ static int read_stdin(struct cli *cli, char **text)
 static int read_prompt(struct cli *cli, char **text)
 {
     const char *given = cli_string(cli, "prompt"), *path = cli_string(cli, "prompt-file");
-    size_t size;
+    size_t size = given ? strlen(given) : 0;
+    int rc = 0;
     if (given && path) return cli_usage(cli, "--prompt and --prompt-file exclude each other");
-    if (path) return siren_file_read(text, &size, path, MAX_PROMPT, &cli->err);
-    if (!given) return read_stdin(cli, text);
-    *text = strdup(given);
-    return *text ? 0 : siren_fail_memory(&cli->err, "the prompt", strlen(given));
+    *text = given ? strdup(given) : NULL;
+    if (path)
+        rc = siren_file_read(text, &size, path, MAX_PROMPT, &cli->err);
+    else if (!given)
+        rc = read_stdin(cli, text, &size);
+    else if (!*text)
+        rc = siren_fail_memory(&cli->err, "the prompt", size);
+    if (!rc) rc = answering_whole(cli, path ? path : "the prompt", *text, size);
+    if (rc) {
+        free(*text);
+        *text = NULL;
+    }
+    return rc;
 }
 
 /* The text as the user's message, unless --raw. */

@@ -48,6 +48,7 @@ static int read_prompt(struct job *j)
     else
         rc = (text = strdup(given)) ? 0 : siren_fail_memory(&cli->err, "the prompt", 0);
     if (!path && !rc) size = strlen(text);
+    if (!rc && cli_flag(cli, "chat")) rc = answering_whole(cli, path ? path : "", text, size);
     if (!rc && cli_flag(cli, "chat")) {
         message.content = text;
         rc = siren_chat_render(j->lm.chat, &message, 1, &rendered, &cli->err);
