@@ -505,6 +505,42 @@ static void paths_of_any_bytes_are_shown(void **state)
     json_decref(out);
 }
 
+/* On standard output, whatever there is to say beside it; for nothing at all, too. */
+static void json_is_one_document(void **state)
+{
+    static const char csv[] = "user,item,rating\na,x,1\na,y,2\nb,x,3\nb,y,4\na,z,5\nb,z,5\n";
+    static const char *const commands[] = {"runs %s --json",
+                                           "topics %s --list --json",
+                                           "topics %s --rename 1 'A name' --json",
+                                           "sketch %s --user u1 --json",
+                                           "rate %s --user u1 --item i20 --rating 3 --json",
+                                           "rate %s --user u1 --item i20 --rating 4 --json",
+                                           "rate %s --user new --item i20 --rating 4 --json",
+                                           "rank %s --user new --no-model --json",
+                                           "rank %s --user nobody --no-model --json",
+                                           "baselines %s --json",
+                                           "runs %s list --json",
+                                           "runs %s table --json",
+                                           "runs %s compare 1 2 --json",
+                                           "runs %s gain 1 2 3 --json",
+                                           "forget %s new --json"};
+    char path[256], arguments[1024];
+    snprintf(path, sizeof path, "%s", scratch_path("imported.siren"));
+    snprintf(arguments, sizeof arguments, "import %s %s --k-core 0 --json", path,
+             scratch_write("ratings.csv", csv, strlen(csv)));
+    for (int i = 0; i < 2; i++) json_decref(json_of(arguments));
+    snprintf(arguments, sizeof arguments, "runs %s --json", path);
+    json_decref(json_of(arguments));
+    strcpy(path, fixture_workspace("documents.siren", SIREN_PROTOCOL_FULL));
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        snprintf(arguments, sizeof arguments, commands[i], path);
+        json_decref(json_of(arguments));
+    }
+    snprintf(arguments, sizeof arguments, "runs %s show 99 --json", path);
+    fails(arguments, 1, "no run 99");
+    assert_string_equal(program_output, "");
+}
+
 /* An option that would change nothing is a mistake. */
 static void options_without_effect_are_refused(void **state)
 {
@@ -614,6 +650,7 @@ int main(void)
         cmocka_unit_test(options_without_effect_are_refused),
         cmocka_unit_test(foreign_text_is_seen),
         cmocka_unit_test(paths_of_any_bytes_are_shown),
+        cmocka_unit_test(json_is_one_document),
         cmocka_unit_test(reasoning_is_evaluated_and_compared),
     };
     return cmocka_run_group_tests(tests, setup, scratch_delete);
