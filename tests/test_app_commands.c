@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 #include <signal.h>
+#include <sqlite3.h>
 
 #include "app_fixture.h"
 #include "run_program.h"
@@ -467,6 +468,27 @@ static void foreign_text_is_seen(void **state)
     assert_string_equal(program_output, "\xfb\xfb\xfb\n");
 }
 
+static void long_titles_are_cut_between_letters(void **state)
+{
+    char path[256], arguments[512], title[121] = "a";
+    sqlite3 *db;
+    int status;
+    strcpy(path, fixture_workspace("long.siren", SIREN_PROTOCOL_FULL));
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db,
+                                  "UPDATE items SET title = 'a' || replace(hex(zeroblob(60)), "
+                                  "'00', 'é')",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    for (int i = 0; i < 49; i++) strcat(title, "é");
+    strcat(title, "; a");
+    snprintf(arguments, sizeof arguments, "topics %s --list", path);
+    output(arguments, &status);
+    assert_int_equal(status, 0);
+    expect_output(title);
+}
+
 /* A path's bytes may be no text: JSON shows it all the same. */
 static void paths_of_any_bytes_are_shown(void **state)
 {
@@ -649,6 +671,7 @@ int main(void)
         cmocka_unit_test(what_is_about_texts_needs_reasoning),
         cmocka_unit_test(options_without_effect_are_refused),
         cmocka_unit_test(foreign_text_is_seen),
+        cmocka_unit_test(long_titles_are_cut_between_letters),
         cmocka_unit_test(paths_of_any_bytes_are_shown),
         cmocka_unit_test(json_is_one_document),
         cmocka_unit_test(reasoning_is_evaluated_and_compared),

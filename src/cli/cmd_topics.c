@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "siren/understand.h"
+#include "text/utf8.h"
 
 enum { EXAMPLES = 3 };
 
@@ -114,9 +115,10 @@ static void list_text(struct cli *cli, const struct shown *s)
     for (int c = 0; c < s->topics.k; c++) {
         char examples[400] = "";
         for (int e = 0; e < EXAMPLES && title(s, c, e); e++) {
-            size_t used = strlen(examples);
-            snprintf(examples + used, sizeof examples - used, "%s%.100s", e ? "; " : "",
-                     title(s, c, e));
+            const char *whole = title(s, c, e);
+            size_t used = strlen(examples), n = utf8_valid_prefix(whole, strnlen(whole, 100));
+            snprintf(examples + used, sizeof examples - used, "%s%.*s", e ? "; " : "", (int)n,
+                     whole);
         }
         cli_table_cell(table, "%d", c);
         cli_table_cell(table, "%s", cli_number((uint64_t)s->sizes[c]));
