@@ -446,6 +446,138 @@ static void test_forget(void **state)
     assert_false(file_holds(path, "for carla-secret") || file_holds(path, "\"carla-secret\""));
 }
 
+/* Values of any column of any table that contain a text. */
+static long long count_values(struct siren_workspace *ws, const char *text)
+{
+    sqlite3_stmt *q;
+    long long n = 0;
+    assert_int_equal(
+        sqlite3_prepare_v2(siren_workspace_db(ws),
+                           "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_info(s.name) c"
+                           " WHERE s.type = 'table'",
+                           -1, &q, NULL),
+        SQLITE_OK);
+    while (sqlite3_step(q) == SQLITE_ROW) {
+        char *query = sqlite3_mprintf("SELECT count(*) FROM \"%w\" WHERE instr(\"%w\", %Q)",
+                                      sqlite3_column_text(q, 0), sqlite3_column_text(q, 1), text);
+        n += number(ws, query);
+        sqlite3_free(query);
+    }
+    sqlite3_finalize(q);
+    return n;
+}
+
+/* A workspace with the run; the user is in it, and is forgotten. */
+static struct siren_workspace *without_user(const char *name, const char *user,
+                                            struct siren_run *run, const char *metrics)
+{
+    struct siren_workspace *ws = with_topics(name);
+    int id;
+    ok(siren_user_add(ws, user, &id, &err));
+    ok(siren_run_start(ws, run, &err));
+    ok(siren_run_finish(ws, run->id, SIREN_RUN_FAILED, metrics, run->message, &err));
+    ok(siren_forget(ws, user, NULL, &err));
+    return ws;
+}
+
+static void expect_column(struct siren_workspace *ws, const char *column, const char *expected)
+{
+    sqlite3_stmt *q;
+    char query[80];
+    snprintf(query, sizeof query, "SELECT %s FROM runs", column);
+    assert_int_equal(sqlite3_prepare_v2(siren_workspace_db(ws), query, -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    assert_string_equal((const char *)sqlite3_column_text(q, 0), expected);
+    sqlite3_finalize(q);
+}
+
+/* An id that is nothing else is nowhere any more, whichever way it was written. */
+static void test_forget_leaves_no_mention(void **state)
+{
+    struct siren_run run = {
+        .kind = "predict",
+        .name = "for AE7Q-o'neil, again",
+        .command = "siren predict w -u 'AE7Q-o'\\''neil' '--user=AE7Q-o'\\''neil' --name"
+                   " 'for AE7Q-o'\\''neil, again' --seed 5",
+        .settings = "{\"user\":\"AE7Q-o'neil\",\"users\":{\"AE7Q-o'neil\":1,\"a\":[2]}}",
+        .message = "user AE7Q-o'neil: no history; user 'AE7Q-o'neil', item 3."};
+    struct siren_workspace *ws =
+        without_user("mentions.siren", "AE7Q-o'neil", &run, "{\"users\":[\"AE7Q-o'neil\"]}");
+    assert_int_equal(count_values(ws, "AE7Q"), 0);
+    expect_column(ws, "name", "for (forgotten), again");
+    expect_column(ws, "command",
+                  "siren predict w -u (forgotten) --user=(forgotten) --name 'for (forgotten), "
+                  "again' --seed 5");
+    expect_column(ws, "settings",
+                  "{\"user\":\"(forgotten)\",\"users\":{\"(forgotten)\":1,\"a\":[2]}}");
+    expect_column(ws, "message", "user (forgotten): no history; user '(forgotten)', item 3.");
+    siren_workspace_close(ws);
+}
+
+/* The ids of MovieLens are small numbers: those of others, of labels and counts stay. */
+static void test_forget_a_number(void **state)
+{
+    static const char metrics[] = "{\"n\":5,\"users\":5,\"decoders\":{\"mean\":{\"stars\":{\"5\":{"
+                                  "\"mae\":0.7}},\"of\":\"5\"}}}";
+    static char settings[] = "{\"k\":5,\"label\":\"5\",\"list\":[\"5\",5],\"split\":\"test\"}";
+    struct siren_run run = {.kind = "eval",
+                            .name = "fold 5, seed 5",
+                            .command = "siren eval w --limit 5 --fold=5 -k 5 --user 55 -u5",
+                            .settings = settings,
+                            .message = "stopped after 5 of 5 rows at user 5, item 5"};
+    struct siren_workspace *ws = without_user("number.siren", "5", &run, metrics);
+    expect_column(ws, "metrics", metrics);
+    expect_column(ws, "settings", settings);
+    expect_column(ws, "name", "fold 5, seed 5");
+    expect_column(ws, "command", "siren eval w --limit 5 --fold=5 -k 5 --user 55 -u(forgotten)");
+    expect_column(ws, "message", "stopped after 5 of 5 rows at user (forgotten), item 5");
+    siren_workspace_close(ws);
+}
+
+/* A user whose id is a word of the program's. */
+static void test_forget_a_common_word(void **state)
+{
+    struct siren_run run = {.kind = "eval",
+                            .command = "siren eval test --split test --user=tests --user test",
+                            .settings = "{\"split\":\"test\"}",
+                            .message = "test-3, test.3 and test@home; (test)"};
+    struct siren_workspace *ws = without_user("word.siren", "test", &run, "{\"test\":1}");
+    expect_column(ws, "metrics", "{\"test\":1}");
+    expect_column(ws, "settings", "{\"split\":\"test\"}");
+    expect_column(ws, "command", "siren eval test --split test --user=tests --user (forgotten)");
+    expect_column(ws, "message", "test-3, test.3 and test@home; ((forgotten))");
+    siren_workspace_close(ws);
+}
+
+/* The import's report quotes lines that were left out; a long id is cut there. */
+static void test_forget_reaches_the_import(void **state)
+{
+    static const char *const users[] = {"carla-secret",
+                                        "carla-secret-whose-name-is-longer-than-a-message-shows"};
+    struct siren_import_options o;
+    char csv[400];
+    siren_import_defaults(&o);
+    o.k_core = 0;
+    o.skip_bad = 1;
+    snprintf(csv, sizeof csv,
+             "user,item,rating,time\n%s,x,1,1\n%s,x,1,1\na,x,%s,1\na,y,%s,1\na,z,3,%s\n", users[0],
+             users[1], users[0], users[1], users[0]);
+    struct siren_workspace *ws = import_text("report.siren", csv, &o, NULL);
+    assert_int_equal(number(ws, "SELECT json_array_length(value, '$.bad') FROM meta WHERE key ="
+                                " 'import'"),
+                     3);
+    ok(siren_forget(ws, users[1], NULL, &err));
+    assert_int_equal(count_values(ws, "whose"), 0);
+    assert_int_equal(count_values(ws, "carla-secret"), 2); /* the other's: users, meta */
+    ok(siren_forget(ws, users[0], NULL, &err));
+    assert_int_equal(count_values(ws, "carla"), 0);
+    assert_int_equal(number(ws, "SELECT json_array_length(value, '$.bad') FROM meta WHERE key ="
+                                " 'import'"),
+                     3);
+    assert_int_equal(count_values(ws, "rating '(forgotten)': expected a number"), 1);
+    siren_workspace_close(ws);
+}
+
 /* A reader that holds the old pages: the rows are gone, the bytes go at the next call. */
 static void test_forget_with_a_reader(void **state)
 {
@@ -480,6 +612,10 @@ int main(void)
         cmocka_unit_test(test_runs),
         cmocka_unit_test(test_predictions),
         cmocka_unit_test(test_forget),
+        cmocka_unit_test(test_forget_leaves_no_mention),
+        cmocka_unit_test(test_forget_a_number),
+        cmocka_unit_test(test_forget_a_common_word),
+        cmocka_unit_test(test_forget_reaches_the_import),
         cmocka_unit_test(test_forget_with_a_reader),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);

@@ -233,9 +233,10 @@ struct siren_rate_result {
 int siren_rate(struct siren_workspace *ws, int user, int item, double rating, int64_t time,
                struct siren_rate_result *result, struct siren_error *err);
 
-/* Erase a person: every row of every table with a column `user`, and their bytes (the file is
- * rewritten).  Not inside a transaction.  *rows (may be NULL): how many rows went.  SIREN_EBUSY
- * after the erasure if a reader still holds pages of the old file: run it again then. */
+/* Erase a person: every row of every table with a column `user`, what runs and the import's report
+ * say of them (docs/workspace.md), and their bytes (the file is rewritten).  Not inside a
+ * transaction.  *rows (may be NULL): how many rows went.  SIREN_EBUSY after the erasure if a reader
+ * still holds pages of the old file: run it again then. */
 int siren_forget(struct siren_workspace *ws, const char *external, size_t *rows,
                  struct siren_error *err);
 

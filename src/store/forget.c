@@ -1,14 +1,9 @@
-/* Erasing a person: rows, mentions in the runs' settings, and bytes. */
-#include <ctype.h>
+/* Erasing a person: rows, mentions in the runs and the import's report, and bytes. */
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/buf.h"
 #include "store/store.h"
-
-#define REDACTED "(forgotten)"
 
 static int delete_from(struct siren_workspace *ws, const char *table, int user, size_t *rows,
                        struct siren_error *err)
@@ -42,96 +37,34 @@ static int delete_everywhere(struct siren_workspace *ws, int user, size_t *rows,
 
 /* ---- mentions ---- */
 
-/* `text` with each word that is the external id replaced; words end at white space, quotes, = and
- * commas.  *changed counts. */
-static char *redact_words(const char *text, const char *external, int *changed)
-{
-    struct buf b = {0};
-    size_t length = strlen(external);
-    int at_start = 1;
-    while (*text) {
-        int ends = 0;
-        if (at_start && !strncmp(text, external, length))
-            ends = !text[length] || strchr(" \t\n'\"=,", text[length]);
-        if (ends) {
-            buf_puts(&b, REDACTED);
-            text += length;
-            ++*changed;
-            at_start = 0;
-            continue;
-        }
-        at_start = strchr(" \t\n'\"=,", *text) != NULL;
-        buf_putc(&b, *text++);
-    }
-    return buf_take(&b);
-}
-
-static json_t *redact_json(json_t *value, const char *external, int *changed)
-{
-    const char *key;
-    size_t index;
-    json_t *entry;
-    if (json_is_string(value) && !strcmp(json_string_value(value), external)) {
-        ++*changed;
-        return json_string(REDACTED);
-    }
-    if (json_is_object(value)) {
-        json_t *copy = json_object();
-        json_object_foreach(value, key, entry)
-        {
-            int is_user = !strcmp(key, external);
-            *changed += is_user;
-            json_object_set_new(copy, is_user ? REDACTED : key,
-                                redact_json(entry, external, changed));
-        }
-        return copy;
-    }
-    if (json_is_array(value)) {
-        json_t *copy = json_array();
-        json_array_foreach(value, index, entry)
-        {
-            json_array_append_new(copy, redact_json(entry, external, changed));
-        }
-        return copy;
-    }
-    return json_incref(value);
-}
-
-/* What is no JSON is treated as words. */
-static char *redact_settings(const char *text, const char *external, int *changed)
-{
-    json_t *value = json_loads(text, 0, NULL);
-    if (!value) return redact_words(text, external, changed);
-    int found = 0;
-    json_t *clean = redact_json(value, external, &found);
-    char *out = found ? json_dumps(clean, JSON_COMPACT) : strdup(text);
-    *changed += found;
-    json_decref(value);
-    json_decref(clean);
-    return out;
-}
-
-static const char *const run_columns[] = {"name", "command", "message", "settings", "metrics"};
-enum { N_WORDS = 3, N_COLUMNS = 5 };
+/* The columns of a run that may name a person. */
+static const struct {
+    const char *column;
+    char *(*redact)(const char *text, const char *external, int *changed);
+} mentions[] = {{"name", redact_text},
+                {"command", redact_command},
+                {"message", redact_text},
+                {"settings", redact_json},
+                {"metrics", redact_json}};
+enum { N_MENTIONS = sizeof mentions / sizeof *mentions };
 
 static int redact_run(struct siren_workspace *ws, sqlite3_stmt *read, sqlite3_stmt *write,
                       const char *external, struct siren_error *err)
 {
-    char *text[N_COLUMNS] = {0};
+    char *text[N_MENTIONS] = {0};
     int changed = 0, code = SIREN_OK;
-    for (int i = 0; i < N_COLUMNS; i++) {
+    for (int i = 0; i < N_MENTIONS; i++) {
         const char *old = (const char *)sqlite3_column_text(read, i + 1);
-        text[i] = i < N_WORDS ? redact_words(old ? old : "", external, &changed)
-                              : redact_settings(old ? old : "", external, &changed);
+        text[i] = mentions[i].redact(old ? old : "", external, &changed);
         if (!text[i]) code = siren_fail_memory(err, "a run", 0);
     }
     if (!code && changed) {
-        for (int i = 0; i < N_COLUMNS; i++)
+        for (int i = 0; i < N_MENTIONS; i++)
             sqlite3_bind_text(write, i + 1, text[i], -1, SQLITE_STATIC);
-        sqlite3_bind_int64(write, N_COLUMNS + 1, sqlite3_column_int64(read, 0));
+        sqlite3_bind_int64(write, N_MENTIONS + 1, sqlite3_column_int64(read, 0));
         code = store_run(ws, write, "erase a user", err);
     }
-    for (int i = 0; i < N_COLUMNS; i++) free(text[i]);
+    for (int i = 0; i < N_MENTIONS; i++) free(text[i]);
     return code;
 }
 
@@ -141,9 +74,9 @@ static int redact_runs(struct siren_workspace *ws, const char *external, struct 
     struct buf select = {0}, update = {0};
     buf_puts(&select, "SELECT id");
     buf_puts(&update, "UPDATE runs SET ");
-    for (int i = 0; i < N_COLUMNS; i++) {
-        buf_printf(&select, ", %s", run_columns[i]);
-        buf_printf(&update, "%s%s = ?", i ? ", " : "", run_columns[i]);
+    for (int i = 0; i < N_MENTIONS; i++) {
+        buf_printf(&select, ", %s", mentions[i].column);
+        buf_printf(&update, "%s%s = ?", i ? ", " : "", mentions[i].column);
     }
     buf_puts(&select, " FROM runs");
     buf_puts(&update, " WHERE id = ?");
@@ -155,6 +88,22 @@ static int redact_runs(struct siren_workspace *ws, const char *external, struct 
     sqlite3_finalize(write);
     buf_free(&select);
     buf_free(&update);
+    return code;
+}
+
+/* The report of the import keeps messages of the lines that it left out. */
+static int redact_import(struct siren_workspace *ws, const char *external, struct siren_error *err)
+{
+    char *report, *clean = NULL;
+    int changed = 0;
+    int code = siren_meta_get(ws, "import", &report, err);
+    if (!code && report) {
+        clean = redact_report(report, external, &changed);
+        if (!clean) code = siren_fail_memory(err, "the import's report", strlen(report));
+    }
+    if (!code && changed) code = siren_meta_set(ws, "import", clean, err);
+    free(report);
+    free(clean);
     return code;
 }
 
@@ -190,6 +139,7 @@ static int delete_user(struct siren_workspace *ws, const char *external, size_t 
     if (!code) code = store_exec(ws, sql, "erase a user", err);
     if (!code) ++*rows;
     if (!code) code = redact_runs(ws, external, err);
+    if (!code) code = redact_import(ws, external, err);
     return code;
 }
 

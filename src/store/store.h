@@ -53,6 +53,16 @@ int store_item_hash(const struct siren_item *item, uint64_t *hash, struct siren_
 int store_item_insert(struct siren_workspace *ws, sqlite3_stmt *insert, int64_t id,
                       const struct siren_item *item, struct siren_error *err);
 
+/* The text without a user's external id, malloc'ed (NULL: no memory); *changed counts the places.
+ * An id that is a number is taken out only where the text says that it is a user's. */
+char *redact_text(const char *text, const char *external, int *changed);
+/* Of a command line: the value of --user, and the id in that of --name. */
+char *redact_command(const char *text, const char *external, int *changed);
+/* Of settings or metrics: under keys that begin with "user".  What is no JSON is free text. */
+char *redact_json(const char *text, const char *external, int *changed);
+/* Of the import's report: in its messages. */
+char *redact_report(const char *text, const char *external, int *changed);
+
 /* Strings with one owner: freed together. */
 struct strings {
     char **block;
