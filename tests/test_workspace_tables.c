@@ -255,7 +255,9 @@ static void test_sketch_rows(void **state)
         {.user = 0, .topic = 1, .state = {3, 12.5, 2, 1, 2.5, 11, 1234}},
         {.user = 0, .topic = 0, .state = {1, 4, 1, 0, 1, 4, SIREN_NO_TIME}},
         {.user = 1, .topic = 0, .state = {.weight = 1}}};
-    int soft;
+    int soft, id;
+    expect_error(siren_sketch_rows_save(ws, put, 3, &err), SIREN_EINVAL, "FOREIGN KEY");
+    ok(siren_user_add(ws, "b", &id, &err));
     ok(siren_sketch_rows_save(ws, put, 3, &err));
     ok(siren_sketch_rows_load(ws, 0, &rows, &n, &err));
     assert_int_equal(n, 2);
@@ -366,6 +368,14 @@ static void test_predictions(void **state)
          .invalid = 1,
          .text = "<think>"},
     };
+    for (int i = 0; i < 5; i++) {
+        char name[8];
+        int id;
+        snprintf(name, sizeof name, "%d", i);
+        if (i < 2) ok(siren_user_add(ws, name, &id, &err));
+        ok(siren_item_add(ws, &(struct siren_item){.external = name}, &id, &err));
+    }
+    expect_error(siren_predictions_save(ws, 1, put, 2, &err), SIREN_ENOTFOUND, "no run 1");
     ok(siren_run_start(ws, &run, &err));
     ok(siren_predictions_save(ws, run.id, put, 2, &err));
     ok(siren_predictions_save(ws, run.id, put, 1, &err)); /* again: replaced */
@@ -384,6 +394,14 @@ static void test_predictions(void **state)
     assert_true(p.prediction[1].mean == 3.15 && p.prediction[1].latency_ms == 12.5);
     assert_int_equal(p.prediction[1].tokens_cached, 100);
     siren_predictions_clear(&p);
+    put[0].user = 2;
+    expect_error(siren_predictions_save(ws, run.id, put, 2, &err), SIREN_EINVAL, "user 2");
+    put[0].user = -1;
+    expect_error(siren_predictions_save(ws, run.id, put, 2, &err), SIREN_EINVAL, "user -1");
+    put[0].user = 1;
+    put[0].item = 5;
+    expect_error(siren_predictions_save(ws, run.id, put, 2, &err), SIREN_EINVAL, "FOREIGN KEY");
+    put[0].item = 3;
     put[0].n_labels = 100000;
     expect_error(siren_predictions_save(ws, run.id, put, 1, &err), SIREN_EINVAL, "100000 labels");
     sql(ws, "UPDATE predictions SET logprobs = x'0000' WHERE row = 2");
@@ -444,6 +462,81 @@ static void test_forget(void **state)
     siren_workspace_close(ws);
     assert_false(file_holds(path, "carla-thinks") || file_holds(path, "carla-profile"));
     assert_false(file_holds(path, "for carla-secret") || file_holds(path, "\"carla-secret\""));
+}
+
+/* An evaluation that began before goes on, and does not bring the user back; nor does a new user
+ * come into the forgotten one's place. */
+static void test_forgotten_while_a_run_goes_on(void **state)
+{
+    struct siren_workspace *ws = with_topics("running.siren"), *running;
+    struct siren_run run = {.kind = "eval"};
+    struct siren_prediction p[] = {{.row = 0, .user = 1}, {.row = 1, .user = 0}};
+    int id;
+    ok(siren_user_add(ws, "carla", &id, &err));
+    assert_int_equal(id, 1);
+    ok(siren_workspace_open(&running, siren_workspace_path(ws), SIREN_WORKSPACE_WRITE, &err));
+    ok(siren_run_start(running, &run, &err));
+    ok(siren_predictions_save(running, run.id, p, 2, &err));
+    ok(siren_forget(ws, "carla", NULL, &err));
+    ok(siren_predictions_save(running, run.id, p, 2, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM predictions WHERE user = 0"), 1);
+    assert_int_equal(number(ws, "SELECT count(*) FROM predictions"), 1);
+    ok(siren_user_add(ws, "dora", &id, &err));
+    assert_int_equal(id, 2);
+    ok(siren_predictions_save(running, run.id, p, 2, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM predictions"), 1);
+    ok(siren_forget(ws, "dora", NULL, &err));
+    ok(siren_forget(ws, "a", NULL, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 0);
+    ok(siren_user_add(ws, "emil", &id, &err));
+    assert_int_equal(id, 3);
+
+    ok(siren_run_delete(ws, run.id, &err));
+    expect_error(siren_predictions_save(running, run.id, p, 2, &err), SIREN_ENOTFOUND, "no run 1");
+    assert_int_equal(number(ws, "SELECT count(*) FROM predictions"), 0);
+    siren_workspace_close(running);
+    siren_workspace_close(ws);
+}
+
+/* An import that replaces all begins with user 0 again; no run of before takes its rows. */
+static void test_replaced_while_a_run_goes_on(void **state)
+{
+    struct siren_workspace *ws = with_topics("again.siren"), *running;
+    struct siren_run run = {.kind = "eval"}, other = {.kind = "eval"};
+    struct siren_prediction p = {.row = 0, .user = 0};
+    struct siren_import_options o;
+    char source[300];
+    int id;
+    siren_import_defaults(&o);
+    o.k_core = 0;
+    o.replace = 1;
+    ok(siren_workspace_open(&running, siren_workspace_path(ws), SIREN_WORKSPACE_WRITE, &err));
+    ok(siren_run_start(running, &run, &err));
+    ok(siren_forget(ws, "a", NULL, &err));
+    snprintf(source, sizeof source, "%s.csv", siren_workspace_path(ws));
+    ok(siren_import(ws, source, &o, NULL, NULL, &err));
+    ok(siren_run_start(ws, &other, &err));
+    assert_true(other.id != run.id);
+    expect_error(siren_predictions_save(running, run.id, &p, 1, &err), SIREN_ENOTFOUND, "no run");
+    ok(siren_user_add(ws, "b", &id, &err));
+    assert_int_equal(id, 1);
+    siren_workspace_close(running);
+    siren_workspace_close(ws);
+}
+
+/* Tables of other programs that refer to each other are no obstacle. */
+static void test_forget_in_any_order(void **state)
+{
+    struct siren_workspace *ws = with_topics("order.siren");
+    size_t rows;
+    ok(siren_rate(ws, 0, 0, 4, 1200000000000, NULL, &err));
+    sql(ws, "CREATE TABLE notes(id INTEGER PRIMARY KEY, user INTEGER REFERENCES users(id));"
+            "CREATE TABLE replies(user INTEGER REFERENCES users(id), note REFERENCES notes(id));"
+            "INSERT INTO notes VALUES (7, 0); INSERT INTO replies VALUES (0, 7)");
+    ok(siren_forget(ws, "a", &rows, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM notes, replies"), 0);
+    assert_int_equal(rows, 6); /* user, two ratings, sketch, note, reply */
+    siren_workspace_close(ws);
 }
 
 /* Values of any column of any table that contain a text. */
@@ -612,6 +705,9 @@ int main(void)
         cmocka_unit_test(test_runs),
         cmocka_unit_test(test_predictions),
         cmocka_unit_test(test_forget),
+        cmocka_unit_test(test_forgotten_while_a_run_goes_on),
+        cmocka_unit_test(test_replaced_while_a_run_goes_on),
+        cmocka_unit_test(test_forget_in_any_order),
         cmocka_unit_test(test_forget_leaves_no_mention),
         cmocka_unit_test(test_forget_a_number),
         cmocka_unit_test(test_forget_a_common_word),

@@ -21,9 +21,9 @@
  * in one of their own: each either completes or leaves everything as it was.
  *
  * Conventions: ids are dense 0-based ints (items exactly; users with holes where a
- * person was forgotten).  Times are milliseconds since 1970, SIREN_NO_TIME where
- * unknown.  Strings are UTF-8.  Whatever a function hands out is freed by the _clear()
- * beside it; _clear() of a zeroed struct does nothing. */
+ * person was forgotten, whose id is given to nobody else).  Times are milliseconds since 1970,
+ * SIREN_NO_TIME where unknown.  Strings are UTF-8.  Whatever a function hands out is freed by the
+ * _clear() beside it; _clear() of a zeroed struct does nothing. */
 #ifndef SIREN_WORKSPACE_H
 #define SIREN_WORKSPACE_H
 
@@ -399,6 +399,7 @@ struct siren_prediction {
      * "faults": {"truncated": 1}}; number: the mean of the numbers read, faults: texts with each */
     const char *reasoning;
 };
+/* SIREN_ENOTFOUND if the run was deleted.  Left out are rows of users who were forgotten since. */
 int siren_predictions_save(struct siren_workspace *ws, int64_t run,
                            const struct siren_prediction *predictions, size_t n,
                            struct siren_error *err);

@@ -128,12 +128,25 @@ static int erase_bytes(struct siren_workspace *ws, struct siren_error *err)
         ws->path);
 }
 
+/* A process that works for long may still write of the user: the id is nobody else's. */
+static int retire_id(struct siren_workspace *ws, struct siren_error *err)
+{
+    char text[24];
+    int64_t next;
+    int code = store_next_user(ws, &next, err);
+    sqlite3_snprintf(sizeof text, text, "%lld", (long long)next);
+    return code ? code : siren_meta_set(ws, STORE_NEXT_USER, text, err);
+}
+
 static int delete_user(struct siren_workspace *ws, const char *external, size_t *rows,
                        struct siren_error *err)
 {
     int user;
     char sql[60];
     int code = siren_user_find(ws, external, &user, err);
+    if (!code) code = retire_id(ws, err);
+    /* other programs' tables may refer to each other: their order does not matter */
+    if (!code) code = store_exec(ws, "PRAGMA defer_foreign_keys = 1", "erase a user", err);
     if (!code) code = delete_everywhere(ws, user, rows, err);
     sqlite3_snprintf(sizeof sql, sql, "DELETE FROM users WHERE id = %d", code ? -1 : user);
     if (!code) code = store_exec(ws, sql, "erase a user", err);

@@ -45,6 +45,14 @@ void store_bind_number(sqlite3_stmt *statement, int index, double value); /* NAN
 double store_column_number(sqlite3_stmt *statement, int column);
 int64_t store_now(void); /* ms since 1970 */
 
+/* SIREN_ENOTFOUND if there is no such run. */
+int store_run_exists(struct siren_workspace *ws, int64_t id, struct siren_error *err);
+/* The id that the next new user gets: behind all that were ever given. */
+int store_next_user(struct siren_workspace *ws, int64_t *next, struct siren_error *err);
+/* In meta from the first user that was forgotten on: what the greatest id in the table no longer
+ * says. */
+#define STORE_NEXT_USER "next_user"
+
 #define STORE_RATINGS_INDEX "CREATE INDEX ratings_item ON ratings(item)"
 #define STORE_ITEM_INSERT "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 #define STORE_USER_INSERT "INSERT INTO users VALUES (?, ?)"

@@ -305,7 +305,9 @@ static int prepare_file(struct siren_workspace *ws, struct siren_error *err)
         return store_exec(ws, "PRAGMA query_only = 1", "open the workspace", err);
     code = enter_wal(ws, err);
     if (!code && id.version < SIREN_SCHEMA_VERSION) code = migrate(ws, err);
-    if (!code) code = store_exec(ws, "PRAGMA synchronous = NORMAL", "open the workspace", err);
+    if (!code)
+        code = store_exec(ws, "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = 1",
+                          "open the workspace", err);
     return code;
 }
 
