@@ -137,7 +137,7 @@ static int start_new(struct evaluation *e, char *text, struct siren_error *err)
                             .model = model,
                             .split = split,
                             .seed = o->seed};
-    int rc = siren_run_start(e->app->ws, &run, err);
+    int rc = app_run_start(e->app, &run, err);
     e->run = run.id;
     return rc;
 }
