@@ -69,6 +69,7 @@ static void make_workspace(char path[256], const char *name)
 static void save_vectors(struct siren_workspace *ws, uint64_t seed)
 {
     struct siren_items items;
+    int64_t missing;
     int encoder;
     check(siren_items_load(&items, ws, &err));
     check(siren_encoder_add(ws, "made-up", D, 0, &encoder, &err));
@@ -80,6 +81,8 @@ static void save_vectors(struct siren_workspace *ws, uint64_t seed)
             if (!strncmp(items.item[i].title, words[g], strlen(words[g]))) v[g] += 4;
         check(siren_embeddings_save(ws, encoder, &i, 1, v, &items.item[i].hash, &err));
     }
+    check(siren_encoder_finish(ws, encoder, &missing, &err));
+    assert_int_equal(missing, 0);
     siren_items_clear(&items);
 }
 
@@ -245,6 +248,88 @@ static void test_user_sketch(void **state)
     when.row = SIREN_NO_ROW;
     assert_int_equal(siren_user_sketch(&app, 999, &when, NULL, &s, &n, &err), SIREN_ENOTFOUND);
     siren_app_close(&app);
+}
+
+/* ---- embedding, while others write ---- */
+
+/* What another process does to the workspace when the first progress is told. */
+struct meanwhile {
+    void (*act)(struct siren_workspace *theirs);
+    const char *path;
+    int done, stop;
+};
+
+static int act_once(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct meanwhile *m = context;
+    struct siren_workspace *theirs;
+    if (m->act && !m->done++) {
+        check(siren_workspace_open(&theirs, m->path, SIREN_WORKSPACE_WRITE, &err));
+        m->act(theirs);
+        siren_workspace_close(theirs);
+    }
+    return m->stop;
+}
+
+static void add_an_item(struct siren_workspace *theirs)
+{
+    const struct siren_item item = {.external = "more", .title = "One more"};
+    int id;
+    check(siren_item_add(theirs, &item, &id, &err));
+}
+
+/* The same source under other settings: items go by other numbers, and there are fewer. */
+static void import_again(struct siren_workspace *theirs)
+{
+    struct siren_import_options o;
+    static const char csv[] = "user,item,rating,time\nz,i9,1,1\nz,i8,2,2\nu1,i7,3,3\n";
+    siren_import_defaults(&o);
+    o.k_core = 0;
+    o.replace = 1;
+    check(siren_import(theirs, scratch_write("again.csv", csv, sizeof csv - 1), &o, NULL, NULL,
+                       &err));
+}
+
+static void expect_embedded(struct siren_workspace *ws, const char *identity, int n)
+{
+    struct siren_embeddings e;
+    check(siren_embeddings_load(&e, ws, NULL, &err));
+    assert_string_equal(e.identity, identity);
+    assert_int_equal(e.n, n);
+    for (int i = 0; i < e.n; i++) assert_true(e.has[i]);
+    siren_embeddings_clear(&e);
+}
+
+/* An encoder takes over when all is embedded, not when it begins. */
+static void test_embed_meanwhile(void **state)
+{
+    char path[256];
+    struct siren_workspace *ws;
+    struct siren_encoder encoder;
+    struct siren_embed_report report;
+    make_workspace(path, "meanwhile.siren");
+    struct meanwhile m = {.path = path, .stop = 1};
+    struct siren_progress progress = {act_once, &m};
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    check(siren_encoder_open(&encoder, "tests/fixtures/models/bert", NULL, pool, &err));
+    assert_int_equal(siren_embed_items(ws, &encoder, 0, &report, &progress, &err), SIREN_ECANCEL);
+    struct siren_embeddings e;
+    assert_int_equal(siren_embeddings_load(&e, ws, NULL, &err), SIREN_ENOTFOUND);
+    assert_non_null(strstr(err.message, "no embeddings of all items yet"));
+    save_vectors(ws, 1);
+    assert_int_equal(siren_embed_items(ws, &encoder, 0, &report, &progress, &err), SIREN_ECANCEL);
+    expect_embedded(ws, "made-up", ITEMS);
+
+    m = (struct meanwhile){.path = path, .act = add_an_item};
+    check(siren_embed_items(ws, &encoder, 0, &report, &progress, &err));
+    assert_int_equal(report.n_embedded, ITEMS + 1);
+    expect_embedded(ws, encoder.identity, ITEMS + 1);
+
+    m = (struct meanwhile){.path = path, .act = import_again};
+    check(siren_embed_items(ws, &encoder, 1, &report, &progress, &err));
+    expect_embedded(ws, encoder.identity, 3);
+    siren_encoder_close(&encoder);
+    siren_workspace_close(ws);
 }
 
 /* ---- the real encoder ---- */
@@ -428,7 +513,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_topics_and_names), cmocka_unit_test(test_rating_equals_rebuilding),
         cmocka_unit_test(test_user_sketch),      cmocka_unit_test(test_embed),
-        cmocka_unit_test(test_local_namer),      cmocka_unit_test(test_endpoint_namer),
+        cmocka_unit_test(test_embed_meanwhile),  cmocka_unit_test(test_local_namer),
+        cmocka_unit_test(test_endpoint_namer),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

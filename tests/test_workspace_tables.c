@@ -139,6 +139,35 @@ static void test_ratings_load_refuses_disorder(void **state)
 
 /* ---- embeddings ---- */
 
+/* Where no encoder is named it is the one that had all items done last. */
+static void expect_last_finished(struct siren_workspace *ws, const struct siren_items *items,
+                                 int minilm, int other)
+{
+    struct siren_embeddings e;
+    const float vector[] = {1, 0};
+    int64_t missing;
+    const int32_t gone = 17;
+    const uint64_t hash = 1;
+    ok(siren_encoder_finish(ws, minilm, &missing, &err));
+    assert_int_equal(missing, 2); /* items 0 and 1, see below */
+    expect_error(siren_embeddings_load(&e, ws, NULL, &err), SIREN_ENOTFOUND, "of all items yet");
+    for (int32_t i = 0; i < items->n; i++) {
+        ok(siren_embeddings_save(ws, minilm, &i, 1, vector, &items->item[i].hash, &err));
+        ok(siren_embeddings_save(ws, other, &i, 1, vector, &items->item[i].hash, &err));
+    }
+    ok(siren_embeddings_save(ws, minilm, &gone, 1, vector, &hash, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM embeddings"), 6);
+    const int order[] = {minilm, other, minilm};
+    for (int i = 0; i < 3; i++) {
+        ok(siren_encoder_finish(ws, order[i], &missing, &err));
+        assert_int_equal(missing, 0);
+        ok(siren_embeddings_load(&e, ws, NULL, &err));
+        assert_int_equal(e.encoder, order[i]);
+        siren_embeddings_clear(&e);
+    }
+    expect_error(siren_encoder_finish(ws, 77, &missing, &err), SIREN_ENOTFOUND, "encoder 77");
+}
+
 static void test_embeddings(void **state)
 {
     struct siren_workspace *ws = create_workspace("embeddings.siren");
@@ -165,7 +194,8 @@ static void test_embeddings(void **state)
     ok(siren_embeddings_save(ws, minilm, which, 2, vectors, hashes, &err));
     expect_error(siren_embeddings_save(ws, 77, which, 2, vectors, hashes, &err), SIREN_ENOTFOUND,
                  "encoder 77");
-    ok(siren_embeddings_load(&e, ws, NULL, &err));
+    expect_error(siren_embeddings_load(&e, ws, NULL, &err), SIREN_ENOTFOUND, "of all items yet");
+    ok(siren_embeddings_load(&e, ws, "minilm#1", &err));
     assert_int_equal(e.n, 3);
     assert_int_equal(e.d, 2);
     assert_int_equal(e.unit, 1);
@@ -179,6 +209,7 @@ static void test_embeddings(void **state)
     assert_int_equal(e.encoder, minilm);
     siren_embeddings_clear(&e);
     expect_error(siren_embeddings_load(&e, ws, "nobody", &err), SIREN_ENOTFOUND, "nobody");
+    expect_last_finished(ws, &items, minilm, other);
     sql(ws, "UPDATE embeddings SET vector = x'00'");
     expect_error(siren_embeddings_load(&e, ws, "minilm#1", &err), SIREN_EFORMAT, "1 bytes");
     siren_items_clear(&items);

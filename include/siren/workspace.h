@@ -284,10 +284,15 @@ struct siren_embeddings {
 /* *id of the encoder, made if need be; SIREN_EEXISTS if it is there with another d or unit. */
 int siren_encoder_add(struct siren_workspace *ws, const char *identity, int d, int unit,
                       int *encoder, struct siren_error *err);
-/* Vectors (n, d) of items[0..n) made from texts with these hashes; replaces. */
+/* Vectors (n, d) of items[0..n) made from texts with these hashes; replaces.  Items that are not
+ * there any more are left out. */
 int siren_embeddings_save(struct siren_workspace *ws, int encoder, const int32_t *items, size_t n,
                           const float *vectors, const uint64_t *hashes, struct siren_error *err);
-/* identity NULL: the encoder used last.  SIREN_ENOTFOUND if there is none. */
+/* Every item has its vector: this encoder is meant from now on where none is named.  *missing:
+ * items that have none, or one of another text; then nothing is changed. */
+int siren_encoder_finish(struct siren_workspace *ws, int encoder, int64_t *missing,
+                         struct siren_error *err);
+/* identity NULL: the encoder that was finished last.  SIREN_ENOTFOUND if there is none. */
 int siren_embeddings_load(struct siren_embeddings *out, struct siren_workspace *ws,
                           const char *identity, struct siren_error *err);
 void siren_embeddings_clear(struct siren_embeddings *embeddings);
