@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "run_program.h"
 #include "scratch.h"
@@ -263,7 +264,7 @@ static int act_once(void *context, const char *what, uint64_t done, uint64_t tot
 {
     struct meanwhile *m = context;
     struct siren_workspace *theirs;
-    if (m->act && !m->done++) {
+    if (!m->done++ && m->act) {
         check(siren_workspace_open(&theirs, m->path, SIREN_WORKSPACE_WRITE, &err));
         m->act(theirs);
         siren_workspace_close(theirs);
@@ -329,6 +330,119 @@ static void test_embed_meanwhile(void **state)
     check(siren_embed_items(ws, &encoder, 1, &report, &progress, &err));
     expect_embedded(ws, encoder.identity, 3);
     siren_encoder_close(&encoder);
+    siren_workspace_close(ws);
+}
+
+static void name_by_hand(struct siren_workspace *theirs)
+{
+    check(siren_topic_name(theirs, 1, "By hand", SIREN_NAME_HAND, &err));
+}
+
+static void cluster_otherwise(struct siren_workspace *theirs)
+{
+    make_topics(theirs, 77);
+}
+
+static void embed_otherwise(struct siren_workspace *theirs)
+{
+    sqlite3_exec(siren_workspace_db(theirs), "UPDATE items SET hash = 1 WHERE id = 5", NULL, NULL,
+                 NULL);
+}
+
+/* Who is in no way of the topics: their sketch is on the new ones, and a new item with a vector
+ * is in one. */
+static void rate_and_place(struct siren_workspace *theirs)
+{
+    const float v[D] = {0, 0, 4};
+    struct siren_items items;
+    int user, item, encoder;
+    add_an_item(theirs);
+    check(siren_item_add(theirs, &(struct siren_item){.external = "placed"}, &item, &err));
+    check(siren_items_load(&items, theirs, &err));
+    check(siren_encoder_add(theirs, "made-up", D, 0, &encoder, &err));
+    check(siren_embeddings_save(theirs, encoder, &(int32_t){item}, 1, v, &items.item[item].hash,
+                                &err));
+    siren_items_clear(&items);
+    check(siren_user_add(theirs, "new", &user, &err));
+    check(siren_rate(theirs, user, item, 5, SIREN_NO_TIME, NULL, &err));
+    check(siren_rate(theirs, user, ITEMS, 5, SIREN_NO_TIME, NULL, &err));
+}
+
+/* Of the meanwhile act: what the topics, or their names alone, come to. */
+static int topics_meanwhile(struct siren_workspace *ws, void (*act)(struct siren_workspace *),
+                            int names_only)
+{
+    struct siren_cluster_report report;
+    struct siren_cluster_options o = {.k = GROUPS, .seed = 1};
+    struct meanwhile m = {.path = siren_workspace_path(ws), .act = act};
+    struct siren_progress progress = {act_once, &m};
+    int rc = names_only ? siren_rename_topics(ws, &o, &report, &progress, &err)
+                        : siren_cluster_items(ws, &o, pool, &report, &progress, &err);
+    assert_true(m.done > 0);
+    if (rc == SIREN_EBUSY) assert_non_null(strstr(err.message, "changed its items"));
+    return rc;
+}
+
+static void expect_placed(struct siren_workspace *ws)
+{
+    struct siren_topics t;
+    struct siren_sketch_row *rows;
+    size_t n;
+    check(siren_topics_load(&t, ws, &err));
+    assert_int_equal(t.n, ITEMS + 2);
+    assert_int_equal(t.topic[ITEMS], -1); /* it has no vector */
+    int crime = t.topic[ITEMS + 1];
+    assert_non_null(strstr(t.name[crime], "Crime"));
+    assert_true(t.distance[ITEMS + 1] < t.second_distance[ITEMS + 1]);
+    check(siren_sketch_rows_load(ws, USERS, &rows, &n, &err));
+    assert_int_equal(n, 1);
+    assert_int_equal(rows[0].topic, crime);
+    free(rows);
+    siren_topics_clear(&t);
+}
+
+/* Topics are stored over what they rest on, and over nothing else. */
+static void test_topics_meanwhile(void **state)
+{
+    static const struct {
+        void (*act)(struct siren_workspace *);
+        int changes; /* the topics themselves */
+    } acts[] = {{embed_otherwise, 0}, {name_by_hand, 1}, {cluster_otherwise, 1}, {import_again, 1}};
+    for (int i = 0; i < 4; i++) {
+        char path[256];
+        struct siren_workspace *ws;
+        uint64_t before, after;
+        make_workspace(path, "busy.siren");
+        check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+        save_vectors(ws, 1);
+        make_topics(ws, 1);
+        assert_int_equal(topics_meanwhile(ws, rate_and_place, 0), SIREN_OK);
+        expect_placed(ws);
+        check(siren_topics_stamp(ws, &before, &err));
+        assert_int_equal(topics_meanwhile(ws, acts[i].act, 0), SIREN_EBUSY);
+        check(siren_topics_stamp(ws, &after, &err));
+        assert_int_equal(before != after, acts[i].changes);
+        siren_workspace_close(ws);
+        remove(path);
+    }
+}
+
+static void test_names_meanwhile(void **state)
+{
+    char path[256];
+    struct siren_workspace *ws;
+    struct siren_topics t;
+    make_workspace(path, "names.siren");
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    save_vectors(ws, 1);
+    make_topics(ws, 1);
+    assert_int_equal(topics_meanwhile(ws, add_an_item, 1), SIREN_OK);
+    assert_int_equal(topics_meanwhile(ws, name_by_hand, 1), SIREN_EBUSY);
+    check(siren_topics_load(&t, ws, &err));
+    assert_string_equal(t.name[1], "By hand");
+    siren_topics_clear(&t);
+    assert_int_equal(topics_meanwhile(ws, cluster_otherwise, 1), SIREN_EBUSY);
+    assert_int_equal(topics_meanwhile(ws, NULL, 1), SIREN_OK);
     siren_workspace_close(ws);
 }
 
@@ -513,7 +627,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_topics_and_names), cmocka_unit_test(test_rating_equals_rebuilding),
         cmocka_unit_test(test_user_sketch),      cmocka_unit_test(test_embed),
-        cmocka_unit_test(test_embed_meanwhile),  cmocka_unit_test(test_local_namer),
+        cmocka_unit_test(test_embed_meanwhile),  cmocka_unit_test(test_topics_meanwhile),
+        cmocka_unit_test(test_names_meanwhile),  cmocka_unit_test(test_local_namer),
         cmocka_unit_test(test_endpoint_namer),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -323,6 +323,9 @@ int siren_topics_load(struct siren_topics *out, struct siren_workspace *ws,
 int siren_topics_save(struct siren_workspace *ws, const struct siren_topics *topics,
                       struct siren_error *err);
 void siren_topics_clear(struct siren_topics *topics);
+/* A number that changes with the clustering, a name, and the import.  For what takes long: stamped
+ * together with what is read, and again in the transaction that stores what came of it. */
+int siren_topics_stamp(struct siren_workspace *ws, uint64_t *stamp, struct siren_error *err);
 /* One name, e.g. edited by hand. SIREN_EEXISTS if another topic has it. */
 int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
                      enum siren_name_source source, struct siren_error *err);

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "base/alloc.h"
 #include "store/store.h"
 
@@ -157,6 +159,44 @@ int siren_topics_load(struct siren_topics *out, struct siren_workspace *ws, stru
     if (!code) code = load_assignment(out, ws, err);
     code = store_end(ws, code, err);
     if (code) siren_topics_clear(out);
+    return code;
+}
+
+/* ---- has it changed? ---- */
+
+/* All columns of all rows of a query. */
+static int hash_rows(struct siren_workspace *ws, const char *sql, XXH3_state_t *state,
+                     struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    int code = store_prepare(ws, &q, sql, err);
+    if (code) return code;
+    while ((code = store_step(ws, q, "read the topics", err)) == 1)
+        for (int i = 0; i < sqlite3_column_count(q); i++) {
+            const void *value = sqlite3_column_blob(q, i);
+            int size = value ? sqlite3_column_bytes(q, i) : -1;
+            XXH3_64bits_update(state, &size, sizeof size);
+            if (value) XXH3_64bits_update(state, value, (size_t)size);
+        }
+    sqlite3_finalize(q);
+    return code;
+}
+
+int siren_topics_stamp(struct siren_workspace *ws, uint64_t *stamp, struct siren_error *err)
+{
+    static const char *const queries[] = {"SELECT * FROM clustering",
+                                          "SELECT * FROM topics ORDER BY id",
+                                          "SELECT value FROM meta WHERE key = 'import_hash'"};
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) return siren_fail_memory(err, "a hash", 0);
+    XXH3_64bits_reset(state);
+    int code = siren_workspace_begin_read(ws, err);
+    if (!code) {
+        for (int i = 0; i < 3 && !code; i++) code = hash_rows(ws, queries[i], state, err);
+        code = store_end(ws, code, err);
+    }
+    *stamp = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
     return code;
 }
 
