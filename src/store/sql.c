@@ -17,7 +17,9 @@ int store_prepare(struct siren_workspace *ws, sqlite3_stmt **out, const char *sq
 int store_step(struct siren_workspace *ws, sqlite3_stmt *statement, const char *what,
                struct siren_error *err)
 {
-    int code = sqlite3_step(statement);
+    int first = !sqlite3_stmt_busy(statement), code = sqlite3_step(statement);
+    int is_end = first || code != SQLITE_ROW; /* of what one question to the file is about */
+    if (ws->immutable && is_end && store_check_unchanged(ws, err)) return SIREN_EBUSY;
     if (code == SQLITE_ROW) return 1;
     if (code == SQLITE_DONE) return 0;
     return siren_workspace_fail(ws, what, err);

@@ -3,6 +3,7 @@
 #define SIREN_STORE_STORE_H
 
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #include "siren/workspace.h"
 
@@ -14,7 +15,13 @@ struct siren_workspace {
     enum siren_workspace_mode mode;
     int timeout_ms;
     int depth; /* of open transactions */
+    /* SQLite takes no lock on the file: it must be in this state after each read. */
+    int immutable;
+    struct stat state;
 };
+
+/* SIREN_EBUSY if an immutable workspace has changed. */
+int store_check_unchanged(struct siren_workspace *ws, struct siren_error *err);
 
 /* Compile a statement; NULL in *out on failure. */
 int store_prepare(struct siren_workspace *ws, sqlite3_stmt **out, const char *sql,
