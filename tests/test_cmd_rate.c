@@ -52,6 +52,39 @@ static void test_no_lock_while_the_encoder_loads(void **state)
     siren_workspace_close(ws);
 }
 
+/* `siren sketch`: how many ratings it rests on. */
+static void expect_sketch(struct siren_workspace *ws, const char *arguments, int n)
+{
+    char line[1000], words[80];
+    snprintf(line, sizeof line, "sketch %s --user a %s", siren_workspace_path(ws), arguments);
+    assert_int_equal(run_program("", line, NULL), 0);
+    snprintf(words, sizeof words, "User a, %d ratings", n);
+    expect_output(words);
+}
+
+/* A rating that is given now is no part of the past, and counts in full where it decays. */
+static void test_time(void **state)
+{
+    struct siren_workspace *ws = import_text(
+        "time.siren", "user,item,rating,time\na,x,1,2000-01-01\na,y,1,\nb,z,3,\n", NULL, NULL);
+    struct siren_topics t;
+    ok(siren_topics_create(&t, 1, 1, 3, &err));
+    for (int i = 0; i < 3; i++) t.topic[i] = 0;
+    ok(siren_topics_save(ws, &t, &err));
+    siren_topics_clear(&t);
+    assert_int_equal(rate(ws, "-u a -i z -r 5"), 0);
+    assert_true(number(ws, "SELECT time FROM ratings WHERE user = 0 AND item = 2") > 1700000000000);
+    expect_sketch(ws, "", 3);
+    expect_sketch(ws, "--at 2001-01-01", 2);
+    expect_sketch(ws, "--decay", 3);
+    expect_output("likes");
+    assert_int_equal(rate(ws, "-u a -i x -r 2"), 0); /* corrections */
+    assert_int_equal(rate(ws, "-u a -i y -r 2"), 0);
+    assert_int_equal(number(ws, "SELECT time FROM ratings WHERE item = 0"), 946684800000);
+    assert_int_equal(number(ws, "SELECT ifnull(time, 7) FROM ratings WHERE item = 1"), 7);
+    siren_workspace_close(ws);
+}
+
 static int start(void **state)
 {
     return find_program() || scratch_create(state);
@@ -61,6 +94,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_new_item),
+        cmocka_unit_test(test_time),
         cmocka_unit_test(test_no_lock_while_the_encoder_loads),
     };
     return cmocka_run_group_tests(tests, start, scratch_delete);

@@ -218,8 +218,10 @@ int siren_row_precedes(const struct siren_ratings *ratings, size_t row, size_t t
 /* Row of (user, item), or SIZE_MAX. */
 size_t siren_ratings_row(const struct siren_ratings *ratings, int user, int item);
 
+/* For siren_rate(): a new rating is of now, a corrected one keeps its time. */
+#define SIREN_NOW (INT64_MIN + 1)
 /* Add a rating, or correct the one that is there (its time too, if given): the user's order is
- * kept (by time; without one, after all others).  Its label is NONE if it is new.  The user's
+ * kept (by time; with SIREN_NO_TIME after all others).  Its label is NONE if it is new.  The user's
  * stored sketch follows in O(1) if the item has a topic.  SIREN_EINVAL if it is off the scale. */
 struct siren_rate_result {
     int corrected;     /* 1: there was one: previous */

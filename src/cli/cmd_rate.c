@@ -174,7 +174,7 @@ static int run(struct cli *cli)
     struct outcome out = {0};
     struct siren_encoder encoder = {0};
     struct siren_workspace *ws;
-    int64_t time = SIREN_NO_TIME;
+    int64_t time = SIREN_NOW;
     const char *text = cli_string(cli, "time");
     int rc = text ? siren_time_parse(text, &time, &cli->err) : SIREN_OK;
     if (!rc) rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
@@ -200,8 +200,8 @@ static const struct cli_option options[] = {
     {.name = "time",
      .type = CLI_STRING,
      .argument = "TIME",
-     .help = "when: 2024-05-31T20:15:00Z, or seconds or milliseconds since 1970; without it the "
-             "rating comes after all others of the user"},
+     .help = "when: 2024-05-31T20:15:00Z, or seconds or milliseconds since 1970; without it a new "
+             "rating is of now, and a corrected one keeps its time"},
     {.name = "title", .type = CLI_STRING, .argument = "TEXT", .help = "title of a new item"},
     {.name = "categories",
      .type = CLI_STRING,
