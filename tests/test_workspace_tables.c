@@ -261,6 +261,8 @@ static void test_topics(void **state)
     expect_error(siren_topic_name(ws, 1, "Slow films", SIREN_NAME_HAND, &err), SIREN_EEXISTS,
                  "topic 0");
     expect_error(siren_topic_name(ws, 1, "", SIREN_NAME_HAND, &err), SIREN_EINVAL, "empty");
+    expect_error(siren_topic_name(ws, 1, "caf\xe9", SIREN_NAME_HAND, &err), SIREN_EINVAL,
+                 "the name of topic 1: byte 4 is 0xe9, expected UTF-8");
     expect_error(siren_topic_name(ws, 9, "New", SIREN_NAME_HAND, &err), SIREN_ENOTFOUND, "topic 9");
     ok(siren_topic_name(ws, 1, "Loud films", SIREN_NAME_HAND, &err));
     ok(siren_topic_assign(ws, 1, 0, 1.5f, -1, 0, &err));

@@ -328,7 +328,8 @@ void siren_topics_clear(struct siren_topics *topics);
 /* A number that changes with the clustering, a name, and the import.  For what takes long: stamped
  * together with what is read, and again in the transaction that stores what came of it. */
 int siren_topics_stamp(struct siren_workspace *ws, uint64_t *stamp, struct siren_error *err);
-/* One name, e.g. edited by hand. SIREN_EEXISTS if another topic has it. */
+/* One name, e.g. edited by hand. SIREN_EEXISTS if another topic has it, SIREN_EINVAL if it is empty
+ * or not UTF-8. */
 int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
                      enum siren_name_source source, struct siren_error *err);
 /* One item's topic (a new item goes to its nearest). */
