@@ -305,6 +305,9 @@ static void test_sketch_rows(void **state)
     ok(siren_sketch_rows_load(ws, 0, &rows, &n, &err));
     assert_int_equal(n, 1);
     free(rows);
+    sql(ws, "UPDATE sketches SET topic = -7 WHERE user = 0");
+    expect_error(siren_sketch_rows_load(ws, 0, &rows, &n, &err), SIREN_EFORMAT, "topic -7");
+    assert_null(rows);
     ok(siren_sketch_rows_delete(ws, 0, &err));
     ok(siren_sketch_rows_load(ws, -1, &rows, &n, &err));
     assert_int_equal(n, 1);
