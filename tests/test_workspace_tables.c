@@ -721,9 +721,13 @@ static void test_forget_with_a_reader(void **state)
     ok(siren_workspace_open(&reader, path, SIREN_WORKSPACE_READ, &err));
     ok(siren_workspace_begin_read(reader, &err));
     expect_error(siren_forget(ws, "carla-secret", &rows, &err), SIREN_EBUSY, "old pages");
+    assert_non_null(strstr(err.message, "rows are erased, but not yet"));
     assert_int_equal(number(ws, "SELECT count(*) FROM users"), 1);
     siren_workspace_close(reader);
     expect_error(siren_forget(ws, "carla-secret", &rows, &err), SIREN_ENOTFOUND, "carla-secret");
+    assert_non_null(strstr(err.message, "gone from the file's bytes now"));
+    expect_error(siren_forget(ws, "carla-secret", &rows, &err), SIREN_ENOTFOUND, "carla-secret");
+    assert_null(strstr(err.message, "gone from"));
     assert_false(file_holds(path, "carla-secret") || file_holds(log, "carla-secret"));
     siren_workspace_close(ws);
 }

@@ -121,11 +121,8 @@ static int erase_bytes(struct siren_workspace *ws, struct siren_error *err)
         return SIREN_OK;
     if (sqlite3_errcode(ws->db) != SQLITE_BUSY)
         return siren_workspace_fail(ws, "empty the log", err);
-    return siren_fail(
-        err, SIREN_EBUSY,
-        "%s: the user is erased, but a reader still holds the old pages; run it again "
-        "when no other process has the workspace open",
-        ws->path);
+    return siren_fail(err, SIREN_EBUSY, "%s: another process reads it and holds its old pages",
+                      ws->path);
 }
 
 /* A process that works for long may still write of the user: the id is nobody else's. */
@@ -160,10 +157,12 @@ static int delete_user(struct siren_workspace *ws, const char *external, size_t 
  * reader or a crash put off. */
 #define PENDING "erase_pending"
 
-static int finish_pending(struct siren_workspace *ws, struct siren_error *err)
+/* *was: there was something to end. */
+static int finish_pending(struct siren_workspace *ws, int *was, struct siren_error *err)
 {
     char *pending;
     int code = siren_meta_get(ws, PENDING, &pending, err);
+    *was = pending != NULL;
     if (!code && pending) code = erase_bytes(ws, err);
     if (!code && pending)
         code = store_exec(ws, "DELETE FROM meta WHERE key = '" PENDING "'", "erase a user", err);
@@ -184,8 +183,16 @@ int siren_forget(struct siren_workspace *ws, const char *external, size_t *rows,
     code = delete_user(ws, external, rows, err);
     if (!code) code = siren_meta_set(ws, PENDING, "1", err);
     code = store_end(ws, code, err);
-    struct siren_error pending = {0};
-    int left = code && code != SIREN_ENOTFOUND ? SIREN_OK : finish_pending(ws, &pending);
-    if (left) return siren_fail(err, left, "%s", pending.message);
+    if (code && code != SIREN_ENOTFOUND) return code;
+    struct siren_error late = {0};
+    int was, left = finish_pending(ws, &was, &late);
+    if (left) {
+        if (err) *err = late;
+        return siren_fail_prefix(err, left,
+                                 "the user's rows are erased, but not yet the bytes in the file, "
+                                 "for which it must run again");
+    }
+    if (code && was)
+        siren_fail_prefix(err, code, "what was erased before is gone from the file's bytes now");
     return code;
 }
