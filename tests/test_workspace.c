@@ -52,7 +52,7 @@ static void test_open_errors(void **state)
 {
     expect_open(scratch_path("none"), SIREN_WORKSPACE_READ, SIREN_ENOTFOUND, "no such workspace");
     expect_open(scratch_path("none"), SIREN_WORKSPACE_WRITE, SIREN_ENOTFOUND, "siren import");
-    expect_open(scratch_path("no/folder"), SIREN_WORKSPACE_CREATE, SIREN_EIO, "open");
+    expect_open(scratch_path("no/folder"), SIREN_WORKSPACE_CREATE, SIREN_EIO, "No such file");
     expect_open(scratch_folder, SIREN_WORKSPACE_READ, SIREN_EFORMAT, "not a file");
     scratch_write("empty", "", 0);
     expect_open(scratch_path("empty"), SIREN_WORKSPACE_READ, SIREN_EFORMAT, "empty");

@@ -69,8 +69,12 @@ int siren_workspace_fail(struct siren_workspace *ws, const char *what, struct si
     if ((sqlite_code & 0xff) == SQLITE_READONLY || sqlite_code == SQLITE_PERM)
         return siren_fail(err, SIREN_EIO, "%s: cannot %s: it is read-only here (%s)", ws->path,
                           what, ws->db ? sqlite3_errmsg(ws->db) : "");
-    return siren_fail(err, code, "%s: cannot %s: %s", ws->path, what,
-                      ws->db ? sqlite3_errmsg(ws->db) : "out of memory");
+    int plain = sqlite_code & 0xff, cause = 0; /* SQLite keeps it of these two */
+    if (ws->db && (plain == SQLITE_IOERR || plain == SQLITE_CANTOPEN))
+        cause = sqlite3_system_errno(ws->db);
+    return siren_fail(err, code, "%s: cannot %s: %s%s%s", ws->path, what,
+                      ws->db ? sqlite3_errmsg(ws->db) : "out of memory", cause ? ": " : "",
+                      cause ? strerror(cause) : "");
 }
 
 /* ---- transactions ---- */
