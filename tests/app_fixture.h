@@ -198,6 +198,7 @@ static void fixture_embeddings(struct siren_workspace *ws)
     int32_t ids[N_ITEMS];
     uint64_t hashes[N_ITEMS];
     struct siren_items items;
+    int64_t missing;
     int encoder;
     MUST(siren_items_load(&items, ws, ERR));
     for (int i = 0; i < N_ITEMS; i++) {
@@ -208,6 +209,8 @@ static void fixture_embeddings(struct siren_workspace *ws)
     }
     MUST(siren_encoder_add(ws, "encoder#1", N_DIMENSIONS, 0, &encoder, ERR));
     MUST(siren_embeddings_save(ws, encoder, ids, N_ITEMS, vectors, hashes, ERR));
+    MUST(siren_encoder_finish(ws, encoder, &missing, ERR));
+    assert_int_equal(missing, 0);
     siren_items_clear(&items);
 }
 

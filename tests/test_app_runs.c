@@ -9,6 +9,8 @@
 
 #include "app/parts.h"
 #include "fake_setup.h"
+#include "siren/baseline_runs.h"
+#include "siren/import.h"
 
 static struct siren_pool *pool;
 
@@ -95,6 +97,82 @@ static void a_stopped_evaluation_goes_on(void **state)
     }
     siren_predictions_clear(&whole);
     siren_predictions_clear(&resumed);
+    siren_app_close(&app);
+}
+
+/* Another import of the workspace, between the loading of an app and what it stores. */
+static void import_again(const char *path)
+{
+    struct siren_import_options o;
+    struct siren_workspace *ws;
+    const char *csv = "user,item,rating,time\nx,y,1,1\nx,z,2,2\nx,w,3,3\n";
+    siren_import_defaults(&o);
+    o.k_core = 0;
+    o.replace = 1;
+    MUST(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_import(ws, scratch_write("again.csv", csv, strlen(csv)), &o, NULL, NULL, ERR));
+    siren_workspace_close(ws);
+}
+
+static void rows_of_another_import_are_not_stored(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = siren_eval_defaults();
+    struct siren_baseline_options b = {.fold = -1, .save = 1};
+    struct siren_baseline *rows;
+    struct siren_run *runs;
+    int64_t run;
+    size_t n;
+    MUST(siren_app_open(&app, fixture_workspace("again.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    import_again(siren_workspace_path(app.ws));
+    assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_EBUSY);
+    assert_non_null(strstr(ERR->message, "another import has replaced"));
+    assert_int_equal(siren_baselines(&app, &b, pool, &rows, &n, NULL, ERR), SIREN_EBUSY);
+    MUST(siren_runs_load(&runs, &n, app.ws, NULL, ERR));
+    assert_int_equal(n, 0);
+    siren_runs_free(runs, n);
+    siren_app_close(&app);
+}
+
+/* Another writer, who begins with the first batch and goes on through two attempts to store it. */
+struct writer {
+    struct siren_workspace *theirs;
+    int calls, calls_until_commit, stop_at;
+};
+
+static int hold_the_lock(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct writer *w = context;
+    if (!w->calls++) MUST(siren_workspace_begin(w->theirs, ERR));
+    if (w->calls == w->calls_until_commit) MUST(siren_workspace_commit(w->theirs, ERR));
+    return w->calls == w->stop_at;
+}
+
+static void an_evaluation_waits_for_a_writer(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = siren_eval_defaults();
+    struct writer w = {.calls_until_commit = 1000, .stop_at = 6};
+    struct siren_progress progress = {hold_the_lock, &w};
+    struct siren_run stored;
+    int64_t run, again;
+    MUST(siren_app_open(&app, fixture_workspace("wait.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_workspace_open(&w.theirs, siren_workspace_path(app.ws), SIREN_WORKSPACE_WRITE, ERR));
+    siren_workspace_timeout(app.ws, 10);
+    assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, &progress, ERR), SIREN_ECANCEL);
+    assert_non_null(strstr(ERR->message, "stopped after 0 of"));
+    siren_workspace_rollback(w.theirs);
+    w = (struct writer){.theirs = w.theirs, .calls_until_commit = 6};
+    MUST(siren_evaluate(&app, &lm, &o, pool, &again, &progress, ERR));
+    assert_int_equal(again, run);
+    assert_true(w.calls > w.calls_until_commit);
+    MUST(siren_run_load(&stored, app.ws, run, ERR));
+    assert_int_equal(stored.n_predictions, N_USERS);
+    assert_int_equal(stored.status, SIREN_RUN_DONE);
+    siren_run_clear(&stored);
+    siren_workspace_close(w.theirs);
     siren_app_close(&app);
 }
 
@@ -599,6 +677,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_evaluation_is_stored_as_a_run),
         cmocka_unit_test(a_stopped_evaluation_goes_on),
+        cmocka_unit_test(rows_of_another_import_are_not_stored),
+        cmocka_unit_test(an_evaluation_waits_for_a_writer),
         cmocka_unit_test(two_do_not_write_one_run),
         cmocka_unit_test(other_settings_are_another_run),
         cmocka_unit_test(the_data_are_all_that_prompts_say),

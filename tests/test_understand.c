@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "run_program.h"
 #include "scratch.h"
@@ -69,6 +70,7 @@ static void make_workspace(char path[256], const char *name)
 static void save_vectors(struct siren_workspace *ws, uint64_t seed)
 {
     struct siren_items items;
+    int64_t missing;
     int encoder;
     check(siren_items_load(&items, ws, &err));
     check(siren_encoder_add(ws, "made-up", D, 0, &encoder, &err));
@@ -80,6 +82,8 @@ static void save_vectors(struct siren_workspace *ws, uint64_t seed)
             if (!strncmp(items.item[i].title, words[g], strlen(words[g]))) v[g] += 4;
         check(siren_embeddings_save(ws, encoder, &i, 1, v, &items.item[i].hash, &err));
     }
+    check(siren_encoder_finish(ws, encoder, &missing, &err));
+    assert_int_equal(missing, 0);
     siren_items_clear(&items);
 }
 
@@ -245,6 +249,201 @@ static void test_user_sketch(void **state)
     when.row = SIREN_NO_ROW;
     assert_int_equal(siren_user_sketch(&app, 999, &when, NULL, &s, &n, &err), SIREN_ENOTFOUND);
     siren_app_close(&app);
+}
+
+/* ---- embedding, while others write ---- */
+
+/* What another process does to the workspace when the first progress is told. */
+struct meanwhile {
+    void (*act)(struct siren_workspace *theirs);
+    const char *path;
+    int done, stop;
+};
+
+static int act_once(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct meanwhile *m = context;
+    struct siren_workspace *theirs;
+    if (!m->done++ && m->act) {
+        check(siren_workspace_open(&theirs, m->path, SIREN_WORKSPACE_WRITE, &err));
+        m->act(theirs);
+        siren_workspace_close(theirs);
+    }
+    return m->stop;
+}
+
+static void add_an_item(struct siren_workspace *theirs)
+{
+    const struct siren_item item = {.external = "more", .title = "One more"};
+    int id;
+    check(siren_item_add(theirs, &item, &id, &err));
+}
+
+/* The same source under other settings: items go by other numbers, and there are fewer. */
+static void import_again(struct siren_workspace *theirs)
+{
+    struct siren_import_options o;
+    static const char csv[] = "user,item,rating,time\nz,i9,1,1\nz,i8,2,2\nu1,i7,3,3\n";
+    siren_import_defaults(&o);
+    o.k_core = 0;
+    o.replace = 1;
+    check(siren_import(theirs, scratch_write("again.csv", csv, sizeof csv - 1), &o, NULL, NULL,
+                       &err));
+}
+
+static void expect_embedded(struct siren_workspace *ws, const char *identity, int n)
+{
+    struct siren_embeddings e;
+    check(siren_embeddings_load(&e, ws, NULL, &err));
+    assert_string_equal(e.identity, identity);
+    assert_int_equal(e.n, n);
+    for (int i = 0; i < e.n; i++) assert_true(e.has[i]);
+    siren_embeddings_clear(&e);
+}
+
+/* An encoder takes over when all is embedded, not when it begins. */
+static void test_embed_meanwhile(void **state)
+{
+    char path[256];
+    struct siren_workspace *ws;
+    struct siren_encoder encoder;
+    struct siren_embed_report report;
+    make_workspace(path, "meanwhile.siren");
+    struct meanwhile m = {.path = path, .stop = 1};
+    struct siren_progress progress = {act_once, &m};
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    check(siren_encoder_open(&encoder, "tests/fixtures/models/bert", NULL, pool, &err));
+    assert_int_equal(siren_embed_items(ws, &encoder, 0, &report, &progress, &err), SIREN_ECANCEL);
+    struct siren_embeddings e;
+    assert_int_equal(siren_embeddings_load(&e, ws, NULL, &err), SIREN_ENOTFOUND);
+    assert_non_null(strstr(err.message, "no embeddings of all items yet"));
+    save_vectors(ws, 1);
+    assert_int_equal(siren_embed_items(ws, &encoder, 0, &report, &progress, &err), SIREN_ECANCEL);
+    expect_embedded(ws, "made-up", ITEMS);
+
+    m = (struct meanwhile){.path = path, .act = add_an_item};
+    check(siren_embed_items(ws, &encoder, 0, &report, &progress, &err));
+    assert_int_equal(report.n_embedded, ITEMS + 1);
+    expect_embedded(ws, encoder.identity, ITEMS + 1);
+
+    m = (struct meanwhile){.path = path, .act = import_again};
+    check(siren_embed_items(ws, &encoder, 1, &report, &progress, &err));
+    expect_embedded(ws, encoder.identity, 3);
+    siren_encoder_close(&encoder);
+    siren_workspace_close(ws);
+}
+
+static void name_by_hand(struct siren_workspace *theirs)
+{
+    check(siren_topic_name(theirs, 1, "By hand", SIREN_NAME_HAND, &err));
+}
+
+static void cluster_otherwise(struct siren_workspace *theirs)
+{
+    make_topics(theirs, 77);
+}
+
+static void embed_otherwise(struct siren_workspace *theirs)
+{
+    sqlite3_exec(siren_workspace_db(theirs), "UPDATE items SET hash = 1 WHERE id = 5", NULL, NULL,
+                 NULL);
+}
+
+/* Who is in no way of the topics: their sketch is on the new ones, and a new item with a vector
+ * is in one. */
+static void rate_and_place(struct siren_workspace *theirs)
+{
+    const float v[D] = {0, 0, 4};
+    struct siren_items items;
+    int user, item, encoder;
+    add_an_item(theirs);
+    check(siren_item_add(theirs, &(struct siren_item){.external = "placed"}, &item, &err));
+    check(siren_items_load(&items, theirs, &err));
+    check(siren_encoder_add(theirs, "made-up", D, 0, &encoder, &err));
+    check(siren_embeddings_save(theirs, encoder, &(int32_t){item}, 1, v, &items.item[item].hash,
+                                &err));
+    siren_items_clear(&items);
+    check(siren_user_add(theirs, "new", &user, &err));
+    check(siren_rate(theirs, user, item, 5, SIREN_NO_TIME, NULL, &err));
+    check(siren_rate(theirs, user, ITEMS, 5, SIREN_NO_TIME, NULL, &err));
+}
+
+/* Of the meanwhile act: what the topics, or their names alone, come to. */
+static int topics_meanwhile(struct siren_workspace *ws, void (*act)(struct siren_workspace *),
+                            int names_only)
+{
+    struct siren_cluster_report report;
+    struct siren_cluster_options o = {.k = GROUPS, .seed = 1};
+    struct meanwhile m = {.path = siren_workspace_path(ws), .act = act};
+    struct siren_progress progress = {act_once, &m};
+    int rc = names_only ? siren_rename_topics(ws, &o, &report, &progress, &err)
+                        : siren_cluster_items(ws, &o, pool, &report, &progress, &err);
+    assert_true(m.done > 0);
+    if (rc == SIREN_EBUSY) assert_non_null(strstr(err.message, "changed its items"));
+    return rc;
+}
+
+static void expect_placed(struct siren_workspace *ws)
+{
+    struct siren_topics t;
+    struct siren_sketch_row *rows;
+    size_t n;
+    check(siren_topics_load(&t, ws, &err));
+    assert_int_equal(t.n, ITEMS + 2);
+    assert_int_equal(t.topic[ITEMS], -1); /* it has no vector */
+    int crime = t.topic[ITEMS + 1];
+    assert_non_null(strstr(t.name[crime], "Crime"));
+    assert_true(t.distance[ITEMS + 1] < t.second_distance[ITEMS + 1]);
+    check(siren_sketch_rows_load(ws, USERS, &rows, &n, &err));
+    assert_int_equal(n, 1);
+    assert_int_equal(rows[0].topic, crime);
+    free(rows);
+    siren_topics_clear(&t);
+}
+
+/* Topics are stored over what they rest on, and over nothing else. */
+static void test_topics_meanwhile(void **state)
+{
+    static const struct {
+        void (*act)(struct siren_workspace *);
+        int changes; /* the topics themselves */
+    } acts[] = {{embed_otherwise, 0}, {name_by_hand, 1}, {cluster_otherwise, 1}, {import_again, 1}};
+    for (int i = 0; i < 4; i++) {
+        char path[256];
+        struct siren_workspace *ws;
+        uint64_t before, after;
+        make_workspace(path, "busy.siren");
+        check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+        save_vectors(ws, 1);
+        make_topics(ws, 1);
+        assert_int_equal(topics_meanwhile(ws, rate_and_place, 0), SIREN_OK);
+        expect_placed(ws);
+        check(siren_topics_stamp(ws, &before, &err));
+        assert_int_equal(topics_meanwhile(ws, acts[i].act, 0), SIREN_EBUSY);
+        check(siren_topics_stamp(ws, &after, &err));
+        assert_int_equal(before != after, acts[i].changes);
+        siren_workspace_close(ws);
+        remove(path);
+    }
+}
+
+static void test_names_meanwhile(void **state)
+{
+    char path[256];
+    struct siren_workspace *ws;
+    struct siren_topics t;
+    make_workspace(path, "names.siren");
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    save_vectors(ws, 1);
+    make_topics(ws, 1);
+    assert_int_equal(topics_meanwhile(ws, add_an_item, 1), SIREN_OK);
+    assert_int_equal(topics_meanwhile(ws, name_by_hand, 1), SIREN_EBUSY);
+    check(siren_topics_load(&t, ws, &err));
+    assert_string_equal(t.name[1], "By hand");
+    siren_topics_clear(&t);
+    assert_int_equal(topics_meanwhile(ws, cluster_otherwise, 1), SIREN_EBUSY);
+    assert_int_equal(topics_meanwhile(ws, NULL, 1), SIREN_OK);
+    siren_workspace_close(ws);
 }
 
 /* ---- the real encoder ---- */
@@ -428,7 +627,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_topics_and_names), cmocka_unit_test(test_rating_equals_rebuilding),
         cmocka_unit_test(test_user_sketch),      cmocka_unit_test(test_embed),
-        cmocka_unit_test(test_local_namer),      cmocka_unit_test(test_endpoint_namer),
+        cmocka_unit_test(test_embed_meanwhile),  cmocka_unit_test(test_topics_meanwhile),
+        cmocka_unit_test(test_names_meanwhile),  cmocka_unit_test(test_local_namer),
+        cmocka_unit_test(test_endpoint_namer),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -52,7 +52,7 @@ static void test_open_errors(void **state)
 {
     expect_open(scratch_path("none"), SIREN_WORKSPACE_READ, SIREN_ENOTFOUND, "no such workspace");
     expect_open(scratch_path("none"), SIREN_WORKSPACE_WRITE, SIREN_ENOTFOUND, "siren import");
-    expect_open(scratch_path("no/folder"), SIREN_WORKSPACE_CREATE, SIREN_EIO, "open");
+    expect_open(scratch_path("no/folder"), SIREN_WORKSPACE_CREATE, SIREN_EIO, "No such file");
     expect_open(scratch_folder, SIREN_WORKSPACE_READ, SIREN_EFORMAT, "not a file");
     scratch_write("empty", "", 0);
     expect_open(scratch_path("empty"), SIREN_WORKSPACE_READ, SIREN_EFORMAT, "empty");
@@ -100,6 +100,18 @@ static void test_migration(void **state)
     siren_workspace_close(ws);
 }
 
+static void wait_byte(int fd)
+{
+    char byte;
+    while (read(fd, &byte, 1) != 1) {
+    }
+}
+
+static void say_byte(int fd)
+{
+    if (write(fd, "x", 1) != 1) _exit(9);
+}
+
 /* As another user, for root may write everything. */
 static int as_nobody(void (*body)(void))
 {
@@ -143,6 +155,103 @@ static void test_read_only_file(void **state)
     assert_int_equal(status, 0);
 }
 
+/* Pipes between a reader who may not write and the writer. */
+static int to_reader[2], to_writer[2];
+
+static void count_users(int expected)
+{
+    struct siren_workspace *ws;
+    struct siren_users users;
+    if (siren_workspace_open(&ws, locked_path, SIREN_WORKSPACE_READ, &err)) _exit(1);
+    if (siren_users_load(&users, ws, &err)) _exit(2);
+    siren_users_clear(&users);
+    say_byte(to_writer[1]);
+    wait_byte(to_reader[0]);
+    int code = siren_users_load(&users, ws, &err), n = users.n;
+    if (expected < 0 && (code != SIREN_EBUSY || !strstr(err.message, "has changed it"))) _exit(4);
+    if (expected < 0 && siren_user_find(ws, "0", &n, &err) != SIREN_EBUSY) _exit(5);
+    if (expected >= 0 && (code || n != expected)) _exit(6);
+    siren_users_clear(&users);
+    siren_workspace_close(ws);
+}
+
+static void count_changed(void)
+{
+    count_users(-1);
+}
+
+static void count_more(void)
+{
+    count_users(3001);
+}
+
+static void add_users(struct siren_workspace *ws, int from, int to)
+{
+    ok(siren_workspace_begin(ws, &err));
+    for (int i = from; i < to; i++) {
+        char name[12];
+        int id;
+        snprintf(name, sizeof name, "%d", i);
+        ok(siren_user_add(ws, name, &id, &err));
+    }
+    ok(siren_workspace_commit(ws, &err));
+}
+
+static pid_t fork_reader(void (*body)(void))
+{
+    assert_int_equal(pipe(to_reader), 0);
+    assert_int_equal(pipe(to_writer), 0);
+    chmod(locked_path, 0444);
+    chmod(scratch_folder, 0555);
+    pid_t child = fork();
+    if (child == 0) {
+        int status = as_nobody(body);
+        say_byte(to_writer[1]); /* it may have ended before its own */
+        _exit(status);
+    }
+    wait_byte(to_writer[0]);
+    chmod(scratch_folder, 0755);
+    chmod(locked_path, 0644);
+    return child;
+}
+
+static void expect_reader(pid_t child)
+{
+    int status;
+    say_byte(to_reader[1]);
+    waitpid(child, &status, 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* Who may not write beside the file takes no part in SQLite's locks.  While no other process has
+ * the file open it is read as it is, and a change is noticed. */
+static void test_read_only_and_a_writer_comes(void **state)
+{
+    struct siren_workspace *ws = create_workspace("later.siren");
+    add_users(ws, 0, 3000);
+    siren_workspace_close(ws);
+    strcpy(locked_path, scratch_path("later.siren"));
+    pid_t child = fork_reader(count_changed);
+    ok(siren_workspace_open(&ws, locked_path, SIREN_WORKSPACE_WRITE, &err));
+    sql(ws, "UPDATE users SET external = external || '-' || id");
+    siren_workspace_close(ws);
+    expect_reader(child);
+}
+
+/* While one has it open, its log and its shared memory are used. */
+static void test_read_only_beside_a_writer(void **state)
+{
+    struct siren_workspace *ws = create_workspace("beside.siren");
+    add_users(ws, 0, 3000);
+    sql(ws, "PRAGMA wal_checkpoint(TRUNCATE)");
+    strcpy(locked_path, scratch_path("beside.siren"));
+    pid_t child = fork_reader(count_more);
+    add_users(ws, 3000, 3001);
+    expect_reader(child);
+    siren_workspace_close(ws);
+}
+
 /* ---- transactions ---- */
 
 static void test_transactions(void **state)
@@ -168,18 +277,6 @@ static void test_transactions(void **state)
 }
 
 /* ---- several processes ---- */
-
-static void wait_byte(int fd)
-{
-    char byte;
-    while (read(fd, &byte, 1) != 1) {
-    }
-}
-
-static void say_byte(int fd)
-{
-    if (write(fd, "x", 1) != 1) _exit(9);
-}
 
 /* Holds the write lock until it is told to go on, then commits. */
 static pid_t fork_writer(const char *path, int tell[2], int told[2])
@@ -330,12 +427,20 @@ static void test_killed_writer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_create_and_open),      cmocka_unit_test(test_open_errors),
-        cmocka_unit_test(test_missing_tables),       cmocka_unit_test(test_read_only_file),
-        cmocka_unit_test(test_transactions),         cmocka_unit_test(test_busy_names_the_writer),
-        cmocka_unit_test(test_busy_in_this_process), cmocka_unit_test(test_snapshot),
-        cmocka_unit_test(test_many_processes),       cmocka_unit_test(test_created_at_once),
-        cmocka_unit_test(test_killed_writer),        cmocka_unit_test(test_migration),
+        cmocka_unit_test(test_create_and_open),
+        cmocka_unit_test(test_open_errors),
+        cmocka_unit_test(test_missing_tables),
+        cmocka_unit_test(test_read_only_and_a_writer_comes),
+        cmocka_unit_test(test_read_only_beside_a_writer),
+        cmocka_unit_test(test_read_only_file),
+        cmocka_unit_test(test_transactions),
+        cmocka_unit_test(test_busy_names_the_writer),
+        cmocka_unit_test(test_busy_in_this_process),
+        cmocka_unit_test(test_snapshot),
+        cmocka_unit_test(test_many_processes),
+        cmocka_unit_test(test_created_at_once),
+        cmocka_unit_test(test_killed_writer),
+        cmocka_unit_test(test_migration),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

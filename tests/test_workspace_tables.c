@@ -139,6 +139,35 @@ static void test_ratings_load_refuses_disorder(void **state)
 
 /* ---- embeddings ---- */
 
+/* Where no encoder is named it is the one that had all items done last. */
+static void expect_last_finished(struct siren_workspace *ws, const struct siren_items *items,
+                                 int minilm, int other)
+{
+    struct siren_embeddings e;
+    const float vector[] = {1, 0};
+    int64_t missing;
+    const int32_t gone = 17;
+    const uint64_t hash = 1;
+    ok(siren_encoder_finish(ws, minilm, &missing, &err));
+    assert_int_equal(missing, 2); /* items 0 and 1, see below */
+    expect_error(siren_embeddings_load(&e, ws, NULL, &err), SIREN_ENOTFOUND, "of all items yet");
+    for (int32_t i = 0; i < items->n; i++) {
+        ok(siren_embeddings_save(ws, minilm, &i, 1, vector, &items->item[i].hash, &err));
+        ok(siren_embeddings_save(ws, other, &i, 1, vector, &items->item[i].hash, &err));
+    }
+    ok(siren_embeddings_save(ws, minilm, &gone, 1, vector, &hash, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM embeddings"), 6);
+    const int order[] = {minilm, other, minilm};
+    for (int i = 0; i < 3; i++) {
+        ok(siren_encoder_finish(ws, order[i], &missing, &err));
+        assert_int_equal(missing, 0);
+        ok(siren_embeddings_load(&e, ws, NULL, &err));
+        assert_int_equal(e.encoder, order[i]);
+        siren_embeddings_clear(&e);
+    }
+    expect_error(siren_encoder_finish(ws, 77, &missing, &err), SIREN_ENOTFOUND, "encoder 77");
+}
+
 static void test_embeddings(void **state)
 {
     struct siren_workspace *ws = create_workspace("embeddings.siren");
@@ -165,7 +194,8 @@ static void test_embeddings(void **state)
     ok(siren_embeddings_save(ws, minilm, which, 2, vectors, hashes, &err));
     expect_error(siren_embeddings_save(ws, 77, which, 2, vectors, hashes, &err), SIREN_ENOTFOUND,
                  "encoder 77");
-    ok(siren_embeddings_load(&e, ws, NULL, &err));
+    expect_error(siren_embeddings_load(&e, ws, NULL, &err), SIREN_ENOTFOUND, "of all items yet");
+    ok(siren_embeddings_load(&e, ws, "minilm#1", &err));
     assert_int_equal(e.n, 3);
     assert_int_equal(e.d, 2);
     assert_int_equal(e.unit, 1);
@@ -179,6 +209,7 @@ static void test_embeddings(void **state)
     assert_int_equal(e.encoder, minilm);
     siren_embeddings_clear(&e);
     expect_error(siren_embeddings_load(&e, ws, "nobody", &err), SIREN_ENOTFOUND, "nobody");
+    expect_last_finished(ws, &items, minilm, other);
     sql(ws, "UPDATE embeddings SET vector = x'00'");
     expect_error(siren_embeddings_load(&e, ws, "minilm#1", &err), SIREN_EFORMAT, "1 bytes");
     siren_items_clear(&items);
@@ -230,6 +261,8 @@ static void test_topics(void **state)
     expect_error(siren_topic_name(ws, 1, "Slow films", SIREN_NAME_HAND, &err), SIREN_EEXISTS,
                  "topic 0");
     expect_error(siren_topic_name(ws, 1, "", SIREN_NAME_HAND, &err), SIREN_EINVAL, "empty");
+    expect_error(siren_topic_name(ws, 1, "caf\xe9", SIREN_NAME_HAND, &err), SIREN_EINVAL,
+                 "the name of topic 1: byte 4 is 0xe9, expected UTF-8");
     expect_error(siren_topic_name(ws, 9, "New", SIREN_NAME_HAND, &err), SIREN_ENOTFOUND, "topic 9");
     ok(siren_topic_name(ws, 1, "Loud films", SIREN_NAME_HAND, &err));
     ok(siren_topic_assign(ws, 1, 0, 1.5f, -1, 0, &err));
@@ -255,7 +288,9 @@ static void test_sketch_rows(void **state)
         {.user = 0, .topic = 1, .state = {3, 12.5, 2, 1, 2.5, 11, 1234}},
         {.user = 0, .topic = 0, .state = {1, 4, 1, 0, 1, 4, SIREN_NO_TIME}},
         {.user = 1, .topic = 0, .state = {.weight = 1}}};
-    int soft;
+    int soft, id;
+    expect_error(siren_sketch_rows_save(ws, put, 3, &err), SIREN_EINVAL, "FOREIGN KEY");
+    ok(siren_user_add(ws, "b", &id, &err));
     ok(siren_sketch_rows_save(ws, put, 3, &err));
     ok(siren_sketch_rows_load(ws, 0, &rows, &n, &err));
     assert_int_equal(n, 2);
@@ -270,6 +305,9 @@ static void test_sketch_rows(void **state)
     ok(siren_sketch_rows_load(ws, 0, &rows, &n, &err));
     assert_int_equal(n, 1);
     free(rows);
+    sql(ws, "UPDATE sketches SET topic = -7 WHERE user = 0");
+    expect_error(siren_sketch_rows_load(ws, 0, &rows, &n, &err), SIREN_EFORMAT, "topic -7");
+    assert_null(rows);
     ok(siren_sketch_rows_delete(ws, 0, &err));
     ok(siren_sketch_rows_load(ws, -1, &rows, &n, &err));
     assert_int_equal(n, 1);
@@ -366,6 +404,14 @@ static void test_predictions(void **state)
          .invalid = 1,
          .text = "<think>"},
     };
+    for (int i = 0; i < 5; i++) {
+        char name[8];
+        int id;
+        snprintf(name, sizeof name, "%d", i);
+        if (i < 2) ok(siren_user_add(ws, name, &id, &err));
+        ok(siren_item_add(ws, &(struct siren_item){.external = name}, &id, &err));
+    }
+    expect_error(siren_predictions_save(ws, 1, put, 2, &err), SIREN_ENOTFOUND, "no run 1");
     ok(siren_run_start(ws, &run, &err));
     ok(siren_predictions_save(ws, run.id, put, 2, &err));
     ok(siren_predictions_save(ws, run.id, put, 1, &err)); /* again: replaced */
@@ -384,6 +430,14 @@ static void test_predictions(void **state)
     assert_true(p.prediction[1].mean == 3.15 && p.prediction[1].latency_ms == 12.5);
     assert_int_equal(p.prediction[1].tokens_cached, 100);
     siren_predictions_clear(&p);
+    put[0].user = 2;
+    expect_error(siren_predictions_save(ws, run.id, put, 2, &err), SIREN_EINVAL, "user 2");
+    put[0].user = -1;
+    expect_error(siren_predictions_save(ws, run.id, put, 2, &err), SIREN_EINVAL, "user -1");
+    put[0].user = 1;
+    put[0].item = 5;
+    expect_error(siren_predictions_save(ws, run.id, put, 2, &err), SIREN_EINVAL, "FOREIGN KEY");
+    put[0].item = 3;
     put[0].n_labels = 100000;
     expect_error(siren_predictions_save(ws, run.id, put, 1, &err), SIREN_EINVAL, "100000 labels");
     sql(ws, "UPDATE predictions SET logprobs = x'0000' WHERE row = 2");
@@ -446,6 +500,213 @@ static void test_forget(void **state)
     assert_false(file_holds(path, "for carla-secret") || file_holds(path, "\"carla-secret\""));
 }
 
+/* An evaluation that began before goes on, and does not bring the user back; nor does a new user
+ * come into the forgotten one's place. */
+static void test_forgotten_while_a_run_goes_on(void **state)
+{
+    struct siren_workspace *ws = with_topics("running.siren"), *running;
+    struct siren_run run = {.kind = "eval"};
+    struct siren_prediction p[] = {{.row = 0, .user = 1}, {.row = 1, .user = 0}};
+    int id;
+    ok(siren_user_add(ws, "carla", &id, &err));
+    assert_int_equal(id, 1);
+    ok(siren_workspace_open(&running, siren_workspace_path(ws), SIREN_WORKSPACE_WRITE, &err));
+    ok(siren_run_start(running, &run, &err));
+    ok(siren_predictions_save(running, run.id, p, 2, &err));
+    ok(siren_forget(ws, "carla", NULL, &err));
+    ok(siren_predictions_save(running, run.id, p, 2, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM predictions WHERE user = 0"), 1);
+    assert_int_equal(number(ws, "SELECT count(*) FROM predictions"), 1);
+    ok(siren_user_add(ws, "dora", &id, &err));
+    assert_int_equal(id, 2);
+    ok(siren_predictions_save(running, run.id, p, 2, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM predictions"), 1);
+    ok(siren_forget(ws, "dora", NULL, &err));
+    ok(siren_forget(ws, "a", NULL, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 0);
+    ok(siren_user_add(ws, "emil", &id, &err));
+    assert_int_equal(id, 3);
+
+    ok(siren_run_delete(ws, run.id, &err));
+    expect_error(siren_predictions_save(running, run.id, p, 2, &err), SIREN_ENOTFOUND, "no run 1");
+    assert_int_equal(number(ws, "SELECT count(*) FROM predictions"), 0);
+    siren_workspace_close(running);
+    siren_workspace_close(ws);
+}
+
+/* An import that replaces all begins with user 0 again; no run of before takes its rows. */
+static void test_replaced_while_a_run_goes_on(void **state)
+{
+    struct siren_workspace *ws = with_topics("again.siren"), *running;
+    struct siren_run run = {.kind = "eval"}, other = {.kind = "eval"};
+    struct siren_prediction p = {.row = 0, .user = 0};
+    struct siren_import_options o;
+    char source[300];
+    int id;
+    siren_import_defaults(&o);
+    o.k_core = 0;
+    o.replace = 1;
+    ok(siren_workspace_open(&running, siren_workspace_path(ws), SIREN_WORKSPACE_WRITE, &err));
+    ok(siren_run_start(running, &run, &err));
+    ok(siren_forget(ws, "a", NULL, &err));
+    snprintf(source, sizeof source, "%s.csv", siren_workspace_path(ws));
+    ok(siren_import(ws, source, &o, NULL, NULL, &err));
+    ok(siren_run_start(ws, &other, &err));
+    assert_true(other.id != run.id);
+    expect_error(siren_predictions_save(running, run.id, &p, 1, &err), SIREN_ENOTFOUND, "no run");
+    ok(siren_user_add(ws, "b", &id, &err));
+    assert_int_equal(id, 1);
+    siren_workspace_close(running);
+    siren_workspace_close(ws);
+}
+
+/* Tables of other programs that refer to each other are no obstacle. */
+static void test_forget_in_any_order(void **state)
+{
+    struct siren_workspace *ws = with_topics("order.siren");
+    size_t rows;
+    ok(siren_rate(ws, 0, 0, 4, 1200000000000, NULL, &err));
+    sql(ws, "CREATE TABLE notes(id INTEGER PRIMARY KEY, user INTEGER REFERENCES users(id));"
+            "CREATE TABLE replies(user INTEGER REFERENCES users(id), note REFERENCES notes(id));"
+            "INSERT INTO notes VALUES (7, 0); INSERT INTO replies VALUES (0, 7)");
+    ok(siren_forget(ws, "a", &rows, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM notes, replies"), 0);
+    assert_int_equal(rows, 6); /* user, two ratings, sketch, note, reply */
+    siren_workspace_close(ws);
+}
+
+/* Values of any column of any table that contain a text. */
+static long long count_values(struct siren_workspace *ws, const char *text)
+{
+    sqlite3_stmt *q;
+    long long n = 0;
+    assert_int_equal(
+        sqlite3_prepare_v2(siren_workspace_db(ws),
+                           "SELECT s.name, c.name FROM sqlite_schema s, pragma_table_info(s.name) c"
+                           " WHERE s.type = 'table'",
+                           -1, &q, NULL),
+        SQLITE_OK);
+    while (sqlite3_step(q) == SQLITE_ROW) {
+        char *query = sqlite3_mprintf("SELECT count(*) FROM \"%w\" WHERE instr(\"%w\", %Q)",
+                                      sqlite3_column_text(q, 0), sqlite3_column_text(q, 1), text);
+        n += number(ws, query);
+        sqlite3_free(query);
+    }
+    sqlite3_finalize(q);
+    return n;
+}
+
+/* A workspace with the run; the user is in it, and is forgotten. */
+static struct siren_workspace *without_user(const char *name, const char *user,
+                                            struct siren_run *run, const char *metrics)
+{
+    struct siren_workspace *ws = with_topics(name);
+    int id;
+    ok(siren_user_add(ws, user, &id, &err));
+    ok(siren_run_start(ws, run, &err));
+    ok(siren_run_finish(ws, run->id, SIREN_RUN_FAILED, metrics, run->message, &err));
+    ok(siren_forget(ws, user, NULL, &err));
+    return ws;
+}
+
+static void expect_column(struct siren_workspace *ws, const char *column, const char *expected)
+{
+    sqlite3_stmt *q;
+    char query[80];
+    snprintf(query, sizeof query, "SELECT %s FROM runs", column);
+    assert_int_equal(sqlite3_prepare_v2(siren_workspace_db(ws), query, -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    assert_string_equal((const char *)sqlite3_column_text(q, 0), expected);
+    sqlite3_finalize(q);
+}
+
+/* An id that is nothing else is nowhere any more, whichever way it was written. */
+static void test_forget_leaves_no_mention(void **state)
+{
+    struct siren_run run = {
+        .kind = "predict",
+        .name = "for AE7Q-o'neil, again",
+        .command = "siren predict w -u 'AE7Q-o'\\''neil' '--user=AE7Q-o'\\''neil' --name"
+                   " 'for AE7Q-o'\\''neil, again' --seed 5",
+        .settings = "{\"user\":\"AE7Q-o'neil\",\"users\":{\"AE7Q-o'neil\":1,\"a\":[2]}}",
+        .message = "user AE7Q-o'neil: no history; user 'AE7Q-o'neil', item 3."};
+    struct siren_workspace *ws =
+        without_user("mentions.siren", "AE7Q-o'neil", &run, "{\"users\":[\"AE7Q-o'neil\"]}");
+    assert_int_equal(count_values(ws, "AE7Q"), 0);
+    expect_column(ws, "name", "for (forgotten), again");
+    expect_column(ws, "command",
+                  "siren predict w -u (forgotten) --user=(forgotten) --name 'for (forgotten), "
+                  "again' --seed 5");
+    expect_column(ws, "settings",
+                  "{\"user\":\"(forgotten)\",\"users\":{\"(forgotten)\":1,\"a\":[2]}}");
+    expect_column(ws, "message", "user (forgotten): no history; user '(forgotten)', item 3.");
+    siren_workspace_close(ws);
+}
+
+/* The ids of MovieLens are small numbers: those of others, of labels and counts stay. */
+static void test_forget_a_number(void **state)
+{
+    static const char metrics[] = "{\"n\":5,\"users\":5,\"decoders\":{\"mean\":{\"stars\":{\"5\":{"
+                                  "\"mae\":0.7}},\"of\":\"5\"}}}";
+    static char settings[] = "{\"k\":5,\"label\":\"5\",\"list\":[\"5\",5],\"split\":\"test\"}";
+    struct siren_run run = {.kind = "eval",
+                            .name = "fold 5, seed 5",
+                            .command = "siren eval w --limit 5 --fold=5 -k 5 --user 55 -u5",
+                            .settings = settings,
+                            .message = "stopped after 5 of 5 rows at user 5, item 5"};
+    struct siren_workspace *ws = without_user("number.siren", "5", &run, metrics);
+    expect_column(ws, "metrics", metrics);
+    expect_column(ws, "settings", settings);
+    expect_column(ws, "name", "fold 5, seed 5");
+    expect_column(ws, "command", "siren eval w --limit 5 --fold=5 -k 5 --user 55 -u(forgotten)");
+    expect_column(ws, "message", "stopped after 5 of 5 rows at user (forgotten), item 5");
+    siren_workspace_close(ws);
+}
+
+/* A user whose id is a word of the program's. */
+static void test_forget_a_common_word(void **state)
+{
+    struct siren_run run = {.kind = "eval",
+                            .command = "siren eval test --split test --user=tests --user test",
+                            .settings = "{\"split\":\"test\"}",
+                            .message = "test-3, test.3 and test@home; (test)"};
+    struct siren_workspace *ws = without_user("word.siren", "test", &run, "{\"test\":1}");
+    expect_column(ws, "metrics", "{\"test\":1}");
+    expect_column(ws, "settings", "{\"split\":\"test\"}");
+    expect_column(ws, "command", "siren eval test --split test --user=tests --user (forgotten)");
+    expect_column(ws, "message", "test-3, test.3 and test@home; ((forgotten))");
+    siren_workspace_close(ws);
+}
+
+/* The import's report quotes lines that were left out; a long id is cut there. */
+static void test_forget_reaches_the_import(void **state)
+{
+    static const char *const users[] = {"carla-secret",
+                                        "carla-secret-whose-name-is-longer-than-a-message-shows"};
+    struct siren_import_options o;
+    char csv[400];
+    siren_import_defaults(&o);
+    o.k_core = 0;
+    o.skip_bad = 1;
+    snprintf(csv, sizeof csv,
+             "user,item,rating,time\n%s,x,1,1\n%s,x,1,1\na,x,%s,1\na,y,%s,1\na,z,3,%s\n", users[0],
+             users[1], users[0], users[1], users[0]);
+    struct siren_workspace *ws = import_text("report.siren", csv, &o, NULL);
+    assert_int_equal(number(ws, "SELECT json_array_length(value, '$.bad') FROM meta WHERE key ="
+                                " 'import'"),
+                     3);
+    ok(siren_forget(ws, users[1], NULL, &err));
+    assert_int_equal(count_values(ws, "whose"), 0);
+    assert_int_equal(count_values(ws, "carla-secret"), 2); /* the other's: users, meta */
+    ok(siren_forget(ws, users[0], NULL, &err));
+    assert_int_equal(count_values(ws, "carla"), 0);
+    assert_int_equal(number(ws, "SELECT json_array_length(value, '$.bad') FROM meta WHERE key ="
+                                " 'import'"),
+                     3);
+    assert_int_equal(count_values(ws, "rating '(forgotten)': expected a number"), 1);
+    siren_workspace_close(ws);
+}
+
 /* A reader that holds the old pages: the rows are gone, the bytes go at the next call. */
 static void test_forget_with_a_reader(void **state)
 {
@@ -460,9 +721,13 @@ static void test_forget_with_a_reader(void **state)
     ok(siren_workspace_open(&reader, path, SIREN_WORKSPACE_READ, &err));
     ok(siren_workspace_begin_read(reader, &err));
     expect_error(siren_forget(ws, "carla-secret", &rows, &err), SIREN_EBUSY, "old pages");
+    assert_non_null(strstr(err.message, "rows are erased, but not yet"));
     assert_int_equal(number(ws, "SELECT count(*) FROM users"), 1);
     siren_workspace_close(reader);
     expect_error(siren_forget(ws, "carla-secret", &rows, &err), SIREN_ENOTFOUND, "carla-secret");
+    assert_non_null(strstr(err.message, "gone from the file's bytes now"));
+    expect_error(siren_forget(ws, "carla-secret", &rows, &err), SIREN_ENOTFOUND, "carla-secret");
+    assert_null(strstr(err.message, "gone from"));
     assert_false(file_holds(path, "carla-secret") || file_holds(log, "carla-secret"));
     siren_workspace_close(ws);
 }
@@ -480,6 +745,13 @@ int main(void)
         cmocka_unit_test(test_runs),
         cmocka_unit_test(test_predictions),
         cmocka_unit_test(test_forget),
+        cmocka_unit_test(test_forgotten_while_a_run_goes_on),
+        cmocka_unit_test(test_replaced_while_a_run_goes_on),
+        cmocka_unit_test(test_forget_in_any_order),
+        cmocka_unit_test(test_forget_leaves_no_mention),
+        cmocka_unit_test(test_forget_a_number),
+        cmocka_unit_test(test_forget_a_common_word),
+        cmocka_unit_test(test_forget_reaches_the_import),
         cmocka_unit_test(test_forget_with_a_reader),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);

@@ -127,6 +127,7 @@ struct siren_app {
     int soft;                       /* sketches share a rating between two topics */
     char **categories;              /* (items.n) "a|b|c" */
     char **topic_names;             /* (topics.k) never NULL: "topic 7" while unnamed */
+    char *import_hash;              /* of the import that this is from; NULL: none */
 };
 int siren_app_open(struct siren_app *out, const char *path, enum siren_workspace_mode mode,
                    struct siren_error *err);

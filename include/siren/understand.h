@@ -30,7 +30,8 @@ struct siren_embed_report {
     double seconds;
 };
 /* Vectors of the items' texts ("Title: …\nCategory: …").  Only new and changed items, unless
- * `all`.  Vectors are stored in batches: what is done is kept when it is stopped. */
+ * `all`.  Vectors are stored in batches: what is done is kept when it is stopped, and the encoder
+ * is the workspace's (siren_encoder_finish()) once all are there. */
 int siren_embed_items(struct siren_workspace *ws, struct siren_encoder *encoder, int all,
                       struct siren_embed_report *report, const struct siren_progress *progress,
                       struct siren_error *err);
@@ -46,7 +47,7 @@ struct siren_cluster_options {
     int spherical;
     int soft; /* sketches share a rating between the item's two nearest topics */
     uint64_t seed;
-    const char *encoder;             /* identity; NULL: the one used last */
+    const char *encoder;             /* identity; NULL: the one finished last */
     const struct siren_namer *namer; /* NULL: class-TF-IDF */
     int shown;                       /* most items that the namer reads; 0: 100 */
     int forget_names;                /* 1: names edited by hand are not carried over */

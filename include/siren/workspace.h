@@ -21,9 +21,9 @@
  * in one of their own: each either completes or leaves everything as it was.
  *
  * Conventions: ids are dense 0-based ints (items exactly; users with holes where a
- * person was forgotten).  Times are milliseconds since 1970, SIREN_NO_TIME where
- * unknown.  Strings are UTF-8.  Whatever a function hands out is freed by the _clear()
- * beside it; _clear() of a zeroed struct does nothing. */
+ * person was forgotten, whose id is given to nobody else).  Times are milliseconds since 1970,
+ * SIREN_NO_TIME where unknown.  Strings are UTF-8.  Whatever a function hands out is freed by the
+ * _clear() beside it; _clear() of a zeroed struct does nothing. */
 #ifndef SIREN_WORKSPACE_H
 #define SIREN_WORKSPACE_H
 
@@ -218,8 +218,10 @@ int siren_row_precedes(const struct siren_ratings *ratings, size_t row, size_t t
 /* Row of (user, item), or SIZE_MAX. */
 size_t siren_ratings_row(const struct siren_ratings *ratings, int user, int item);
 
+/* For siren_rate(): a new rating is of now, a corrected one keeps its time. */
+#define SIREN_NOW (INT64_MIN + 1)
 /* Add a rating, or correct the one that is there (its time too, if given): the user's order is
- * kept (by time; without one, after all others).  Its label is NONE if it is new.  The user's
+ * kept (by time; with SIREN_NO_TIME after all others).  Its label is NONE if it is new.  The user's
  * stored sketch follows in O(1) if the item has a topic.  SIREN_EINVAL if it is off the scale. */
 struct siren_rate_result {
     int corrected;     /* 1: there was one: previous */
@@ -233,9 +235,10 @@ struct siren_rate_result {
 int siren_rate(struct siren_workspace *ws, int user, int item, double rating, int64_t time,
                struct siren_rate_result *result, struct siren_error *err);
 
-/* Erase a person: every row of every table with a column `user`, and their bytes (the file is
- * rewritten).  Not inside a transaction.  *rows (may be NULL): how many rows went.  SIREN_EBUSY
- * after the erasure if a reader still holds pages of the old file: run it again then. */
+/* Erase a person: every row of every table with a column `user`, what runs and the import's report
+ * say of them (docs/workspace.md), and their bytes (the file is rewritten).  Not inside a
+ * transaction.  *rows (may be NULL): how many rows went.  SIREN_EBUSY after the erasure if a reader
+ * still holds pages of the old file: run it again then. */
 int siren_forget(struct siren_workspace *ws, const char *external, size_t *rows,
                  struct siren_error *err);
 
@@ -283,10 +286,15 @@ struct siren_embeddings {
 /* *id of the encoder, made if need be; SIREN_EEXISTS if it is there with another d or unit. */
 int siren_encoder_add(struct siren_workspace *ws, const char *identity, int d, int unit,
                       int *encoder, struct siren_error *err);
-/* Vectors (n, d) of items[0..n) made from texts with these hashes; replaces. */
+/* Vectors (n, d) of items[0..n) made from texts with these hashes; replaces.  Items that are not
+ * there any more are left out. */
 int siren_embeddings_save(struct siren_workspace *ws, int encoder, const int32_t *items, size_t n,
                           const float *vectors, const uint64_t *hashes, struct siren_error *err);
-/* identity NULL: the encoder used last.  SIREN_ENOTFOUND if there is none. */
+/* Every item has its vector: this encoder is meant from now on where none is named.  *missing:
+ * items that have none, or one of another text; then nothing is changed. */
+int siren_encoder_finish(struct siren_workspace *ws, int encoder, int64_t *missing,
+                         struct siren_error *err);
+/* identity NULL: the encoder that was finished last.  SIREN_ENOTFOUND if there is none. */
 int siren_embeddings_load(struct siren_embeddings *out, struct siren_workspace *ws,
                           const char *identity, struct siren_error *err);
 void siren_embeddings_clear(struct siren_embeddings *embeddings);
@@ -317,7 +325,11 @@ int siren_topics_load(struct siren_topics *out, struct siren_workspace *ws,
 int siren_topics_save(struct siren_workspace *ws, const struct siren_topics *topics,
                       struct siren_error *err);
 void siren_topics_clear(struct siren_topics *topics);
-/* One name, e.g. edited by hand. SIREN_EEXISTS if another topic has it. */
+/* A number that changes with the clustering, a name, and the import.  For what takes long: stamped
+ * together with what is read, and again in the transaction that stores what came of it. */
+int siren_topics_stamp(struct siren_workspace *ws, uint64_t *stamp, struct siren_error *err);
+/* One name, e.g. edited by hand. SIREN_EEXISTS if another topic has it, SIREN_EINVAL if it is empty
+ * or not UTF-8. */
 int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
                      enum siren_name_source source, struct siren_error *err);
 /* One item's topic (a new item goes to its nearest). */
@@ -398,6 +410,7 @@ struct siren_prediction {
      * "faults": {"truncated": 1}}; number: the mean of the numbers read, faults: texts with each */
     const char *reasoning;
 };
+/* SIREN_ENOTFOUND if the run was deleted.  Left out are rows of users who were forgotten since. */
 int siren_predictions_save(struct siren_workspace *ws, int64_t run,
                            const struct siren_prediction *predictions, size_t n,
                            struct siren_error *err);

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "siren/app.h"
 
 static int join_categories(struct siren_app *app, struct siren_error *err)
 {
@@ -70,6 +70,7 @@ static int load(struct siren_app *app, struct siren_error *err)
     int rc = siren_workspace_begin_read(app->ws, err), ended;
     if (rc) return rc;
     rc = siren_meta_load(&app->meta, app->ws, err);
+    if (!rc) rc = siren_meta_get(app->ws, "import_hash", &app->import_hash, err);
     if (!rc) rc = siren_items_load(&app->items, app->ws, err);
     if (!rc) rc = siren_users_load(&app->users, app->ws, err);
     if (!rc) rc = siren_ratings_load(&app->ratings, app->ws, err);
@@ -91,6 +92,32 @@ int siren_app_open(struct siren_app *out, const char *path, enum siren_workspace
     return rc;
 }
 
+/* Ids mean what they meant when the tables were loaded. */
+static int check_import(const struct siren_app *app, struct siren_error *err)
+{
+    char *now;
+    int rc = siren_meta_get(app->ws, "import_hash", &now, err);
+    if (rc) return rc;
+    int same = now && app->import_hash ? !strcmp(now, app->import_hash) : now == app->import_hash;
+    free(now);
+    if (same) return 0;
+    return siren_fail(err, SIREN_EBUSY,
+                      "%s: another import has replaced what was read from it: nothing is stored, "
+                      "run it again",
+                      siren_workspace_path(app->ws));
+}
+
+int app_run_start(const struct siren_app *app, struct siren_run *run, struct siren_error *err)
+{
+    int rc = siren_workspace_begin(app->ws, err);
+    if (rc) return rc;
+    rc = check_import(app, err);
+    if (!rc) rc = siren_run_start(app->ws, run, err);
+    if (!rc) return siren_workspace_commit(app->ws, err);
+    siren_workspace_rollback(app->ws);
+    return rc;
+}
+
 static void free_strings(char **strings, int n)
 {
     for (int i = 0; strings && i < n; i++) free(strings[i]);
@@ -108,6 +135,7 @@ void siren_app_close(struct siren_app *app)
     free(app->item_start);
     free(app->item_rows);
     siren_topics_clear(&app->topics);
+    free(app->import_hash);
     siren_workspace_close(app->ws);
     *app = (struct siren_app){0};
 }

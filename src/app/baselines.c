@@ -251,7 +251,7 @@ static int save_run(struct baseline_job *job, struct baseline_result *r, struct 
         free(settings);
         return rc;
     }
-    rc = siren_run_start(ws, &run, err);
+    rc = app_run_start(job->app, &run, err);
     if (!rc) rc = save_predictions(job, r, run.id, err);
     if (!rc) rc = siren_run_metrics(job->app, run.id, job->pool, &metrics, err);
     if (!rc) rc = siren_run_finish(ws, run.id, SIREN_RUN_DONE, metrics, NULL, err);

@@ -220,7 +220,7 @@ static int save_run(struct job *j, const char *name, json_t *settings, int with_
                             .model = with_logits ? j->run.model : "",
                             .split = "valid:B",
                             .seed = j->options->seed};
-    rc = siren_run_start(j->app->ws, &run, j->err);
+    rc = app_run_start(j->app, &run, j->err);
     if (!rc) rc = save_rows(j, run.id, with_logits);
     if (!rc) rc = siren_run_metrics(j->app, run.id, j->pool, &metrics, j->err);
     if (!rc) rc = siren_run_finish(j->app->ws, run.id, SIREN_RUN_DONE, metrics, NULL, j->err);

@@ -1,5 +1,6 @@
 /* Topics of a workspace's items. */
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ static void vectors_clear(struct vectors *v)
     siren_embeddings_clear(&v->all);
     free(v->item);
     free(v->x);
+    *v = (struct vectors){0};
 }
 
 static int vectors_load(struct vectors *v, struct siren_workspace *ws, const char *encoder,
@@ -62,18 +64,15 @@ static char *settings_json(const struct siren_cluster_options *o, const struct s
     return text;
 }
 
-static void assign(struct siren_topics *t, const struct vectors *v, const struct siren_kmeans *km)
+static void assign_item(struct siren_topics *t, int item, const float *row)
 {
-    for (size_t i = 0; i < v->n; i++) {
-        int32_t item = v->item[i], two[2] = {km->labels[i], -1};
-        double distances[2];
-        const float *row = v->x + i * (size_t)t->d;
-        siren_kmeans_nearest2(km->centres, km->k, km->d, row, two, distances);
-        t->topic[item] = two[0];
-        t->distance[item] = (float)distances[0];
-        t->second[item] = two[1];
-        t->second_distance[item] = two[1] < 0 ? 0 : (float)distances[1];
-    }
+    int32_t two[2];
+    double distances[2];
+    siren_kmeans_nearest2(t->centre, t->k, t->d, row, two, distances);
+    t->topic[item] = two[0];
+    t->distance[item] = (float)distances[0];
+    t->second[item] = two[1];
+    t->second_distance[item] = two[1] < 0 ? 0 : (float)distances[1];
 }
 
 static int cluster(struct siren_topics *t, struct vectors *v, const struct siren_cluster_options *o,
@@ -96,7 +95,7 @@ static int cluster(struct siren_topics *t, struct vectors *v, const struct siren
         memcpy(t->centre, km.centres, (size_t)km.k * (size_t)km.d * sizeof *t->centre);
         t->settings = settings_json(o, &km);
         if (!t->settings) rc = siren_fail_memory(err, "settings", 0);
-        assign(t, v, &km);
+        for (size_t i = 0; i < v->n; i++) assign_item(t, v->item[i], v->x + i * (size_t)t->d);
     }
     report->iterations = km.iterations;
     report->converged = km.converged;
@@ -121,6 +120,74 @@ static int carry_names(struct siren_topics *t, const struct siren_topics *old,
         if (!t->name[c]) rc = siren_fail_memory(err, "a topic's name", 64);
     }
     free(previous);
+    return rc;
+}
+
+/* ---- others write meanwhile ---- */
+
+/* The work takes long: what it stores must rest on what is there. */
+static int changed(struct siren_workspace *ws, struct siren_error *err)
+{
+    return siren_fail(err, SIREN_EBUSY,
+                      "%s: another process has changed its items, vectors or topics meanwhile: "
+                      "nothing is stored, run it again",
+                      siren_workspace_path(ws));
+}
+
+/* Inside the transaction that stores. */
+static int check_stamp(struct siren_workspace *ws, uint64_t stamp, struct siren_error *err)
+{
+    uint64_t now;
+    int rc = siren_topics_stamp(ws, &now, err);
+    return rc || now == stamp ? rc : changed(ws, err);
+}
+
+/* All vectors are still there. */
+static int holds(const struct siren_embeddings *now, const struct vectors *v)
+{
+    size_t bytes = (size_t)v->all.d * sizeof *v->x;
+    if (now->d != v->all.d || now->n < v->all.n) return 0;
+    for (size_t i = 0; i < v->n; i++) {
+        size_t item = (size_t)v->item[i], at = item * (size_t)v->all.d;
+        if (!now->has[item] || memcmp(now->vector + at, v->all.vector + at, bytes) != 0) return 0;
+    }
+    return 1;
+}
+
+static int grow(struct siren_topics *t, int n, struct siren_error *err)
+{
+    size_t topic = (size_t)t->n, distance = topic, second = topic, second_distance = topic;
+    if (alloc_grow(&t->topic, &topic, (size_t)n, sizeof *t->topic) ||
+        alloc_grow(&t->distance, &distance, (size_t)n, sizeof *t->distance) ||
+        alloc_grow(&t->second, &second, (size_t)n, sizeof *t->second) ||
+        alloc_grow(&t->second_distance, &second_distance, (size_t)n, sizeof *t->second_distance))
+        return siren_fail_memory(err, "topics", (size_t)n * 16);
+    for (; t->n < n; t->n++) t->topic[t->n] = t->second[t->n] = -1;
+    return 0;
+}
+
+static int is_finite(const float *row, int d)
+{
+    for (int i = 0; i < d; i++)
+        if (!isfinite(row[i])) return 0;
+    return 1;
+}
+
+/* Items that got their vectors meanwhile (`siren rate` adds such) join their nearest topics. */
+static int take_up(struct siren_topics *t, const struct vectors *v, struct siren_workspace *ws,
+                   struct siren_error *err)
+{
+    struct siren_embeddings now;
+    int rc = siren_embeddings_load(&now, ws, t->encoder, err);
+    if (rc) return rc == SIREN_ENOTFOUND ? changed(ws, err) : rc;
+    rc = holds(&now, v) ? grow(t, now.n, err) : changed(ws, err);
+    for (int i = 0; i < now.n && !rc; i++) {
+        float *row = now.vector + (size_t)i * (size_t)t->d;
+        if (!now.has[i] || t->topic[i] >= 0 || !is_finite(row, t->d)) continue;
+        if (t->spherical) siren_kmeans_unit(row, t->d);
+        assign_item(t, i, row);
+    }
+    siren_embeddings_clear(&now);
     return rc;
 }
 
@@ -200,9 +267,7 @@ static int name_topics(struct siren_workspace *ws, struct siren_topics *t,
     struct siren_topic_item *described = describe(&items, &owner);
     snprintf(kind, sizeof kind, "%ss", meta.noun);
     if (!described) rc = siren_fail_memory(err, "items' texts", (size_t)items.n * 64);
-    if (!rc && items.n < t->n)
-        rc = siren_fail(err, SIREN_EFORMAT, "%s: %d items, but topics of %d",
-                        siren_workspace_path(ws), items.n, t->n);
+    if (!rc && items.n < t->n) rc = changed(ws, err);
     if (!rc) rc = name_with(t, described, kind, o, progress, err);
     if (!rc) count_sources(t, report);
     free(described);
@@ -220,13 +285,32 @@ static int load_old(struct siren_topics *old, struct siren_workspace *ws, struct
     return rc == SIREN_ENOTFOUND ? 0 : rc;
 }
 
+/* The vectors, the topics that will be replaced, and a stamp of both: one view. */
+static int load_all(struct siren_workspace *ws, const char *encoder, struct vectors *v,
+                    struct siren_topics *old, uint64_t *stamp, struct siren_error *err)
+{
+    int rc = siren_workspace_begin_read(ws, err);
+    if (rc) return rc;
+    rc = vectors_load(v, ws, encoder, err);
+    if (!rc) {
+        rc = load_old(old, ws, err);
+        if (!rc) rc = siren_topics_stamp(ws, stamp, err);
+        if (!rc) return siren_workspace_commit(ws, err);
+    }
+    siren_workspace_rollback(ws);
+    return rc;
+}
+
 /* Topics and sketches, together or not at all. */
-static int store_topics(struct siren_workspace *ws, const struct siren_topics *t, int soft,
-                        struct siren_cluster_report *report, struct siren_error *err)
+static int store_topics(struct siren_workspace *ws, struct siren_topics *t, const struct vectors *v,
+                        uint64_t stamp, int soft, struct siren_cluster_report *report,
+                        struct siren_error *err)
 {
     int rc = siren_workspace_begin(ws, err);
     if (rc) return rc;
-    rc = siren_topics_save(ws, t, err);
+    rc = check_stamp(ws, stamp, err);
+    if (!rc) rc = take_up(t, v, ws, err);
+    if (!rc) rc = siren_topics_save(ws, t, err);
     if (!rc) rc = siren_sketch_soft_save(ws, soft, err);
     if (!rc) rc = app_sketches_store(ws, t, soft, &report->n_users, err);
     if (!rc) return siren_workspace_commit(ws, err);
@@ -239,20 +323,19 @@ int siren_cluster_items(struct siren_workspace *ws, const struct siren_cluster_o
                         const struct siren_progress *progress, struct siren_error *err)
 {
     struct siren_topics t = {0}, old = {0};
-    struct vectors v;
+    struct vectors v = {0};
+    uint64_t stamp;
     double start = app_milliseconds();
     memset(report, 0, sizeof *report);
-    int rc = vectors_load(&v, ws, options->encoder, err);
-    if (rc) return rc;
-    report->n_items = v.all.n;
-    report->n_without = v.all.n - (int)v.n;
-    rc = load_old(&old, ws, err);
+    int rc = load_all(ws, options->encoder, &v, &old, &stamp, err);
     if (!rc) rc = cluster(&t, &v, options, pool, report, progress, err);
-    vectors_clear(&v);
     if (!rc && !options->forget_names) rc = carry_names(&t, &old, err);
     if (!rc) rc = name_topics(ws, &t, options, report, progress, err);
-    if (!rc) rc = store_topics(ws, &t, options->soft, report, err);
+    if (!rc) rc = store_topics(ws, &t, &v, stamp, options->soft, report, err);
+    vectors_clear(&v);
     report->k = t.k;
+    report->n_items = t.n;
+    for (int i = 0; i < t.n; i++) report->n_without += t.topic[i] < 0;
     report->seconds = (app_milliseconds() - start) / 1e3;
     siren_topics_clear(&t);
     siren_topics_clear(&old);
@@ -260,12 +343,13 @@ int siren_cluster_items(struct siren_workspace *ws, const struct siren_cluster_o
 }
 
 /* Names may have been exchanged between topics: first all get one that nobody has. */
-static int store_names(struct siren_workspace *ws, const struct siren_topics *t,
+static int store_names(struct siren_workspace *ws, const struct siren_topics *t, uint64_t stamp,
                        struct siren_error *err)
 {
     char passing[80];
     int rc = siren_workspace_begin(ws, err);
     if (rc) return rc;
+    rc = check_stamp(ws, stamp, err);
     for (int c = 0; c < t->k && !rc; c++) {
         snprintf(passing, sizeof passing, "topic %d, about to be named", c);
         rc = siren_topic_name(ws, c, passing, SIREN_NAME_NONE, err);
@@ -277,21 +361,33 @@ static int store_names(struct siren_workspace *ws, const struct siren_topics *t,
     return rc;
 }
 
+static int load_stamped(struct siren_topics *t, uint64_t *stamp, struct siren_workspace *ws,
+                        struct siren_error *err)
+{
+    int rc = siren_workspace_begin_read(ws, err);
+    if (rc) return rc;
+    rc = siren_topics_load(t, ws, err);
+    if (!rc) rc = siren_topics_stamp(ws, stamp, err);
+    if (!rc) return siren_workspace_commit(ws, err);
+    siren_workspace_rollback(ws);
+    return rc;
+}
+
 int siren_rename_topics(struct siren_workspace *ws, const struct siren_cluster_options *options,
                         struct siren_cluster_report *report, const struct siren_progress *progress,
                         struct siren_error *err)
 {
-    struct siren_topics t;
+    struct siren_topics t = {0};
+    uint64_t stamp;
     double start = app_milliseconds();
     memset(report, 0, sizeof *report);
-    int rc = siren_topics_load(&t, ws, err);
-    if (rc) return rc;
+    int rc = load_stamped(&t, &stamp, ws, err);
     for (int c = 0; c < t.k && options->forget_names; c++) t.name_source[c] = SIREN_NAME_NONE;
     report->k = t.k;
     report->n_items = t.n;
     report->inertia = t.inertia;
-    rc = name_topics(ws, &t, options, report, progress, err);
-    if (!rc) rc = store_names(ws, &t, err);
+    if (!rc) rc = name_topics(ws, &t, options, report, progress, err);
+    if (!rc) rc = store_names(ws, &t, stamp, err);
     report->seconds = (app_milliseconds() - start) / 1e3;
     siren_topics_clear(&t);
     return rc;

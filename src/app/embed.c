@@ -41,6 +41,21 @@ static int list_items(struct embedding_job *job, int all, struct siren_error *er
     return 0;
 }
 
+/* The encoder is looked up each time: another import throws it away. */
+static int store_batch(struct embedding_job *job, size_t from, size_t n, struct siren_error *err)
+{
+    const struct siren_encoder *e = job->encoder;
+    int rc = siren_workspace_begin(job->ws, err);
+    if (rc) return rc;
+    rc = siren_encoder_add(job->ws, e->identity, e->d, e->unit, &job->id, err);
+    if (!rc)
+        rc = siren_embeddings_save(job->ws, job->id, job->todo + from, n, job->vectors, job->hashes,
+                                   err);
+    if (!rc) return siren_workspace_commit(job->ws, err);
+    siren_workspace_rollback(job->ws);
+    return rc;
+}
+
 static int embed_batch(struct embedding_job *job, size_t from, size_t n,
                        const struct siren_progress *progress, struct siren_error *err)
 {
@@ -53,9 +68,7 @@ static int embed_batch(struct embedding_job *job, size_t from, size_t n,
     if (!rc)
         rc = siren_encoder_embed(job->encoder, (const char *const *)job->texts, n, job->vectors,
                                  progress, err);
-    if (!rc)
-        rc = siren_embeddings_save(job->ws, job->id, job->todo + from, n, job->vectors, job->hashes,
-                                   err);
+    if (!rc) rc = store_batch(job, from, n, err);
     for (size_t i = 0; i < n; i++) {
         free(job->texts[i]);
         job->texts[i] = NULL;
@@ -83,30 +96,45 @@ static int embed_all(struct embedding_job *job, struct siren_embed_report *repor
     return rc;
 }
 
+/* All items that need a vector now. */
+static int embed_round(struct embedding_job *job, int all, struct siren_embed_report *report,
+                       const struct siren_progress *progress, struct siren_error *err)
+{
+    struct siren_items items;
+    int rc = siren_items_load(&items, job->ws, err);
+    if (rc) return rc;
+    job->items = &items;
+    job->n = 0;
+    rc = list_items(job, all, err);
+    if (!report->n_embedded) report->n_kept = items.n - (int)job->n;
+    report->n_items = items.n;
+    if (!rc) rc = embed_all(job, report, progress, err);
+    free(job->todo);
+    free(job->vectors);
+    job->todo = NULL;
+    job->vectors = NULL;
+    siren_items_clear(&items);
+    return rc;
+}
+
 int siren_embed_items(struct siren_workspace *ws, struct siren_encoder *encoder, int all,
                       struct siren_embed_report *report, const struct siren_progress *progress,
                       struct siren_error *err)
 {
-    struct siren_items items;
     struct embedding_job *job = alloc_zeroed(1, sizeof *job);
     double start = app_milliseconds();
+    int64_t missing = 0;
     memset(report, 0, sizeof *report);
     if (!job) return siren_fail_memory(err, "embeddings", sizeof *job);
-    int rc = siren_items_load(&items, ws, err);
-    if (rc) {
-        free(job);
-        return rc;
+    job->ws = ws, job->encoder = encoder;
+    int rc = 0;
+    /* others may add items meanwhile */
+    for (int round = 0; !rc && (round == 0 || missing); round++) {
+        rc = siren_encoder_add(ws, encoder->identity, encoder->d, encoder->unit, &job->id, err);
+        if (!rc) rc = embed_round(job, all && round == 0, report, progress, err);
+        if (!rc) rc = siren_encoder_finish(ws, job->id, &missing, err);
     }
-    job->ws = ws, job->encoder = encoder, job->items = &items;
-    rc = siren_encoder_add(ws, encoder->identity, encoder->d, encoder->unit, &job->id, err);
-    if (!rc) rc = list_items(job, all, err);
-    report->n_items = items.n;
-    report->n_kept = items.n - (int)job->n;
-    if (!rc) rc = embed_all(job, report, progress, err);
     report->seconds = (app_milliseconds() - start) / 1e3;
-    free(job->todo);
-    free(job->vectors);
     free(job);
-    siren_items_clear(&items);
     return rc;
 }

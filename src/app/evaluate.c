@@ -83,6 +83,7 @@ struct evaluation {
     size_t n, n_done;
     uint8_t *done; /* (n) */
     int64_t run;
+    int n_busy;       /* attempts in a row that found another writer */
     struct lock lock; /* of these settings, by which a run is found again */
 };
 
@@ -137,7 +138,7 @@ static int start_new(struct evaluation *e, char *text, struct siren_error *err)
                             .model = model,
                             .split = split,
                             .seed = o->seed};
-    int rc = siren_run_start(e->app->ws, &run, err);
+    int rc = app_run_start(e->app, &run, err);
     e->run = run.id;
     return rc;
 }
@@ -159,8 +160,20 @@ static int start(struct evaluation *e, struct siren_error *err)
     return rc;
 }
 
+/* Another process writes, an import say: what took hours waits for it ten minutes (each attempt
+ * waits as long as any writer does), or until it is stopped.  1: try again. */
+static int wait_for_writer(struct evaluation *e, int *rc, const struct siren_progress *progress,
+                           struct siren_error *err)
+{
+    if (*rc != SIREN_EBUSY) e->n_busy = 0;
+    if (*rc != SIREN_EBUSY || ++e->n_busy == 120) return 0;
+    if (!siren_progress_update(progress, "predictions", e->n_done, e->n)) return 1;
+    *rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu rows", e->n_done, e->n);
+    return 0;
+}
+
 static int store(struct evaluation *e, const size_t *rows, const struct siren_answer *answers,
-                 size_t n, struct siren_error *err)
+                 size_t n, const struct siren_progress *progress, struct siren_error *err)
 {
     static const size_t labels = SIREN_MAX_LABELS;
     struct siren_prediction predictions[REASON_BATCH];
@@ -175,7 +188,10 @@ static int store(struct evaluation *e, const size_t *rows, const struct siren_an
         predictions[i].reasoning = reasoning[i] = app_reasoning_json(&answers[i]);
         if (answers[i].samples && !reasoning[i]) rc = siren_fail_memory(err, "predictions", n);
     }
-    if (!rc) rc = siren_predictions_save(e->app->ws, e->run, predictions, n, err);
+    if (!rc) {
+        do rc = siren_predictions_save(e->app->ws, e->run, predictions, n, err);
+        while (wait_for_writer(e, &rc, progress, err));
+    }
     for (size_t i = 0; i < n; i++) free(reasoning[i]);
     free(numbers);
     return rc;
@@ -209,17 +225,21 @@ static int step(struct evaluation *e, size_t *at, const struct siren_progress *p
     part = (struct app_part){progress, "predictions", e->n_done, n, e->n};
     inner = app_part_progress(&part);
     rc = siren_predict(e->app, e->lm, targets, n, &e->options->predict, answers, &inner, err);
-    if (!rc) rc = store(e, rows, answers, n, err);
+    if (!rc) rc = store(e, rows, answers, n, progress, err);
     for (size_t i = 0; i < n; i++) siren_answer_clear(&answers[i]);
     e->n_done += n;
     return rc;
 }
 
-static int finish(struct evaluation *e, struct siren_pool *pool, struct siren_error *err)
+static int finish(struct evaluation *e, struct siren_pool *pool,
+                  const struct siren_progress *progress, struct siren_error *err)
 {
     char *metrics = NULL;
     int rc = siren_run_metrics(e->app, e->run, pool, &metrics, err);
-    if (!rc) rc = siren_run_finish(e->app->ws, e->run, SIREN_RUN_DONE, metrics, NULL, err);
+    if (!rc) {
+        do rc = siren_run_finish(e->app->ws, e->run, SIREN_RUN_DONE, metrics, NULL, err);
+        while (wait_for_writer(e, &rc, progress, err));
+    }
     free(metrics);
     return rc;
 }
@@ -236,7 +256,7 @@ static int evaluate(struct evaluation *e, struct siren_pool *pool,
         else
             break;
     }
-    if (!rc) rc = finish(e, pool, err);
+    if (!rc) rc = finish(e, pool, progress, err);
     if (!rc) siren_progress_update(progress, "predictions", e->n, e->n);
     if (rc)
         siren_run_finish(e->app->ws, e->run,

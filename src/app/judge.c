@@ -236,7 +236,7 @@ static int store(struct judge *j, struct siren_pool *pool, int64_t *id, struct s
         free(run.settings);
         return rc;
     }
-    rc = siren_run_start(j->app->ws, &run, err);
+    rc = app_run_start(j->app, &run, err);
     if (!rc) rc = save(j, run.id, err);
     if (!rc) rc = siren_run_metrics(j->app, run.id, pool, &metrics, err);
     if (!rc) rc = siren_run_finish(j->app->ws, run.id, SIREN_RUN_DONE, metrics, NULL, err);

@@ -67,6 +67,10 @@ struct siren_prediction app_prediction(const struct siren_app *app,
  * there is no memory for it. */
 char *app_reasoning_json(const struct siren_answer *answer);
 
+/* siren_run_start(), unless another import has replaced what the app was loaded from: the run's
+ * rows would be about others. */
+int app_run_start(const struct siren_app *app, struct siren_run *run, struct siren_error *err);
+
 /* json_dumps of *object (taken over, NULL is out of memory) to *text. */
 int app_json_text(json_t *object, size_t flags, char **text, struct siren_error *err);
 json_t *app_real(double value); /* null for what JSON cannot hold */

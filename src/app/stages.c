@@ -528,7 +528,7 @@ static int start_run(struct chain *c, struct siren_error *err)
                                 .model = c->identity,
                                 .split = (char *)o->split,
                                 .seed = o->seed};
-        rc = siren_run_start(o->app->ws, &run, err);
+        rc = app_run_start(o->app, &run, err);
         c->run = run.id;
     }
     free(text);

@@ -324,7 +324,7 @@ static int start_new(struct training *t, char *settings, struct siren_error *err
                             .model = t->lm->identity,
                             .split = (char *)t->split,
                             .seed = t->loop.seed};
-    int rc = siren_run_start(t->app->ws, &run, err);
+    int rc = app_run_start(t->app, &run, err);
     t->run = run.id;
     return rc;
 }

@@ -24,8 +24,8 @@ const struct cli_command cmd_forget = {
     .usage = "WORKSPACE USER",
     .description =
         "Deletes the user's ratings, sketch, predictions and id from every table, and the id from "
-        "the settings of runs; then rewrites the file, so that the bytes are gone from it and from "
-        "its log.\n\n"
+        "what runs and the import have recorded; then rewrites the file, so that the bytes are "
+        "gone from it and from its log.\n\n"
         "Backups, exported files and models that were trained on the ratings are not reached.",
     .common = CLI_JSON,
     .examples =

@@ -45,9 +45,11 @@ static int add_item(struct cli *cli, struct siren_workspace *ws, const char *ext
 
 /* In the mode of the vectors that the topics rest on. */
 static int open_encoder(struct cli *cli, struct siren_workspace *ws, const char *path,
-                        struct siren_pool *pool, struct siren_encoder *out)
+                        struct siren_encoder *out)
 {
     struct siren_topics topics;
+    struct siren_pool *pool = cli_pool(cli);
+    if (!pool) return cli->err.code;
     int rc = siren_topics_load(&topics, ws, &cli->err);
     if (rc && rc != SIREN_ENOTFOUND) return rc;
     const struct siren_encoder_options mode = {.compute = siren_encoder_compute(topics.encoder)};
@@ -56,23 +58,33 @@ static int open_encoder(struct cli *cli, struct siren_workspace *ws, const char 
     return rc;
 }
 
-static int place(struct cli *cli, struct siren_workspace *ws, int item, struct outcome *out)
+/* For an item that is new: before the write lock is taken, since it may take seconds. */
+static int open_if_needed(struct cli *cli, struct siren_workspace *ws, struct siren_encoder *out)
 {
     const char *path = cli_string(cli, "encoder");
-    if (!path) return SIREN_OK;
-    struct siren_pool *pool = cli_pool(cli);
-    struct siren_encoder encoder;
-    if (!pool) return cli->err.code;
-    int topic, rc = open_encoder(cli, ws, path, pool, &encoder);
-    if (rc) return rc;
-    rc = siren_place_item(ws, &encoder, item, &topic, &cli->err);
-    siren_encoder_close(&encoder);
+    int item;
+    if (!path || !cli_given(cli, "title")) return SIREN_OK;
+    int rc = siren_item_find(ws, cli_string(cli, "item"), &item, &cli->err);
+    return rc == SIREN_ENOTFOUND ? open_encoder(cli, ws, path, out) : rc;
+}
+
+static int place(struct cli *cli, struct siren_workspace *ws, struct siren_encoder *encoder,
+                 int item, struct outcome *out)
+{
+    int topic;
+    if (!cli_string(cli, "encoder")) return SIREN_OK;
+    if (!encoder->model)
+        return siren_fail(&cli->err, SIREN_EBUSY,
+                          "%s: item %s was there a moment ago, and is not in another import that "
+                          "has replaced it: run it again",
+                          siren_workspace_path(ws), cli_string(cli, "item"));
+    int rc = siren_place_item(ws, encoder, item, &topic, &cli->err);
     out->placed = !rc;
     return rc;
 }
 
-static int find_or_add(struct cli *cli, struct siren_workspace *ws, int *user, int *item,
-                       struct outcome *out)
+static int find_or_add(struct cli *cli, struct siren_workspace *ws, struct siren_encoder *encoder,
+                       int *user, int *item, struct outcome *out)
 {
     const char *user_id = cli_string(cli, "user"), *item_id = cli_string(cli, "item");
     int rc = siren_item_find(ws, item_id, item, &cli->err);
@@ -81,7 +93,7 @@ static int find_or_add(struct cli *cli, struct siren_workspace *ws, int *user, i
             return siren_fail_prefix(&cli->err, rc, "a new item needs --title");
         out->new_item = 1;
         rc = add_item(cli, ws, item_id, item);
-        if (!rc) rc = place(cli, ws, *item, out);
+        if (!rc) rc = place(cli, ws, encoder, *item, out);
     }
     if (rc) return rc;
     rc = siren_user_find(ws, user_id, user, &cli->err);
@@ -138,12 +150,13 @@ static int tell_json(struct cli *cli, const struct outcome *out)
     return cli_print_json(cli, o);
 }
 
-static int rate_in(struct cli *cli, struct siren_workspace *ws, int64_t time, struct outcome *out)
+static int rate_in(struct cli *cli, struct siren_workspace *ws, struct siren_encoder *encoder,
+                   int64_t time, struct outcome *out)
 {
     int user, item;
     int rc = siren_workspace_begin(ws, &cli->err);
     if (rc) return rc;
-    rc = find_or_add(cli, ws, &user, &item, out);
+    rc = find_or_add(cli, ws, encoder, &user, &item, out);
     if (!rc) rc = siren_rate(ws, user, item, cli_float(cli, "rating"), time, &out->rate, &cli->err);
     if (!rc) rc = name_topic(ws, out, &cli->err);
     if (rc)
@@ -159,13 +172,16 @@ static int run(struct cli *cli)
     for (int i = 0; i < 3; i++)
         if (!cli_need(cli, needed[i])) return cli->err.code;
     struct outcome out = {0};
+    struct siren_encoder encoder = {0};
     struct siren_workspace *ws;
-    int64_t time = SIREN_NO_TIME;
+    int64_t time = SIREN_NOW;
     const char *text = cli_string(cli, "time");
     int rc = text ? siren_time_parse(text, &time, &cli->err) : SIREN_OK;
     if (!rc) rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (rc) return rc;
-    rc = rate_in(cli, ws, time, &out);
+    rc = open_if_needed(cli, ws, &encoder);
+    if (!rc) rc = rate_in(cli, ws, &encoder, time, &out);
+    siren_encoder_close(&encoder);
     siren_workspace_close(ws);
     if (!rc && cli->json)
         rc = tell_json(cli, &out);
@@ -184,8 +200,8 @@ static const struct cli_option options[] = {
     {.name = "time",
      .type = CLI_STRING,
      .argument = "TIME",
-     .help = "when: 2024-05-31T20:15:00Z, or seconds or milliseconds since 1970; without it the "
-             "rating comes after all others of the user"},
+     .help = "when: 2024-05-31T20:15:00Z, or seconds or milliseconds since 1970; without it a new "
+             "rating is of now, and a corrected one keeps its time"},
     {.name = "title", .type = CLI_STRING, .argument = "TEXT", .help = "title of a new item"},
     {.name = "categories",
      .type = CLI_STRING,

@@ -29,13 +29,12 @@ int siren_encoder_add(struct siren_workspace *ws, const char *identity, int d, i
     } else if (code == 0) {
         code = store_prepare(ws, &add,
                              "INSERT INTO encoders(identity, dimensions, unit, used)"
-                             " VALUES (?, ?, ?, ?)",
+                             " VALUES (?, ?, ?, 0)",
                              err);
         if (!code) {
             sqlite3_bind_text(add, 1, identity, -1, SQLITE_STATIC);
             sqlite3_bind_int(add, 2, d);
             sqlite3_bind_int(add, 3, !!unit);
-            sqlite3_bind_int64(add, 4, store_now());
             code = store_run(ws, add, "add an encoder", err);
         }
         if (!code) *encoder = (int)sqlite3_last_insert_rowid(ws->db);
@@ -61,7 +60,7 @@ static int encoder_dimensions(struct siren_workspace *ws, int encoder, int *d,
 int siren_embeddings_save(struct siren_workspace *ws, int encoder, const int32_t *items, size_t n,
                           const float *vectors, const uint64_t *hashes, struct siren_error *err)
 {
-    sqlite3_stmt *q = NULL, *used = NULL;
+    sqlite3_stmt *q = NULL;
     int d = 0;
     int code = siren_workspace_begin(ws, err);
     if (code) return code;
@@ -69,7 +68,7 @@ int siren_embeddings_save(struct siren_workspace *ws, int encoder, const int32_t
     if (!code)
         code = store_prepare(ws, &q,
                              "INSERT OR REPLACE INTO embeddings(encoder, item, hash, vector)"
-                             " VALUES (?, ?, ?, ?)",
+                             " SELECT ?1, ?2, ?3, ?4 WHERE ?2 IN (SELECT id FROM items)",
                              err);
     for (size_t i = 0; !code && i < n; i++) {
         sqlite3_bind_int(q, 1, encoder);
@@ -79,18 +78,64 @@ int siren_embeddings_save(struct siren_workspace *ws, int encoder, const int32_t
                           SQLITE_STATIC);
         code = store_run(ws, q, "write an embedding", err);
     }
-    if (!code) code = store_prepare(ws, &used, "UPDATE encoders SET used = ? WHERE id = ?", err);
-    if (!code) {
-        sqlite3_bind_int64(used, 1, store_now());
-        sqlite3_bind_int(used, 2, encoder);
-        code = store_run(ws, used, "write an encoder", err);
-    }
     sqlite3_finalize(q);
-    sqlite3_finalize(used);
+    return store_end(ws, code, err);
+}
+
+static int count_missing(struct siren_workspace *ws, int encoder, int64_t *missing,
+                         struct siren_error *err)
+{
+    char sql[200];
+    sqlite3_snprintf(sizeof sql, sql,
+                     "SELECT count(*) FROM items i WHERE NOT EXISTS (SELECT 1 FROM embeddings e"
+                     " WHERE e.encoder = %d AND e.item = i.id AND e.hash = i.hash)",
+                     encoder);
+    return store_integer(ws, sql, 0, missing, err);
+}
+
+/* Later than all others, whatever the clock says. */
+static int use_encoder(struct siren_workspace *ws, int encoder, struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    int code = store_prepare(ws, &q,
+                             "UPDATE encoders SET used = max(?1, 1 + (SELECT max(used) FROM"
+                             " encoders)) WHERE id = ?2",
+                             err);
+    if (code) return code;
+    sqlite3_bind_int64(q, 1, store_now());
+    sqlite3_bind_int(q, 2, encoder);
+    code = store_run(ws, q, "write an encoder", err);
+    sqlite3_finalize(q);
+    return code;
+}
+
+int siren_encoder_finish(struct siren_workspace *ws, int encoder, int64_t *missing,
+                         struct siren_error *err)
+{
+    int d;
+    *missing = 0;
+    int code = siren_workspace_begin(ws, err);
+    if (code) return code;
+    code = encoder_dimensions(ws, encoder, &d, err);
+    if (!code) code = count_missing(ws, encoder, missing, err);
+    if (!code && !*missing) code = use_encoder(ws, encoder, err);
     return store_end(ws, code, err);
 }
 
 /* ---- loading ---- */
+
+static int no_encoder(struct siren_workspace *ws, const char *identity, struct siren_error *err)
+{
+    int64_t unfinished;
+    int code = store_integer(ws, "SELECT count(*) FROM encoders", 0, &unfinished, err);
+    if (code) return code;
+    if (identity)
+        return siren_fail(err, SIREN_ENOTFOUND,
+                          "%s: no embeddings of encoder %.100s (`siren embed` makes them)",
+                          ws->path, identity);
+    return siren_fail(err, SIREN_ENOTFOUND, "%s: no embeddings%s (`siren embed` makes them)",
+                      ws->path, unfinished ? " of all items yet" : "");
+}
 
 static int load_encoder(struct siren_embeddings *out, struct siren_workspace *ws,
                         const char *identity, struct siren_error *err)
@@ -98,8 +143,8 @@ static int load_encoder(struct siren_embeddings *out, struct siren_workspace *ws
     sqlite3_stmt *q;
     int code = store_prepare(ws, &q,
                              "SELECT id, identity, dimensions, unit FROM encoders"
-                             " WHERE ?1 IS NULL OR identity = ?1 ORDER BY used DESC, id DESC"
-                             " LIMIT 1",
+                             " WHERE iif(?1 IS NULL, used > 0 AND id IN (SELECT encoder FROM"
+                             " embeddings), identity = ?1) ORDER BY used DESC, id DESC LIMIT 1",
                              err);
     if (code) return code;
     if (identity) sqlite3_bind_text(q, 1, identity, -1, SQLITE_STATIC);
@@ -115,10 +160,7 @@ static int load_encoder(struct siren_embeddings *out, struct siren_workspace *ws
             code =
                 siren_fail(err, SIREN_EFORMAT, "%s: encoder with %d dimensions", ws->path, out->d);
     } else if (code == 0) {
-        code = siren_fail(err, SIREN_ENOTFOUND,
-                          "%s: no embeddings%s%.100s (`siren embed` makes "
-                          "them)",
-                          ws->path, identity ? " of encoder " : "", identity ? identity : "");
+        code = no_encoder(ws, identity, err);
     }
     sqlite3_finalize(q);
     return code;

@@ -1,14 +1,9 @@
-/* Erasing a person: rows, mentions in the runs' settings, and bytes. */
-#include <ctype.h>
+/* Erasing a person: rows, mentions in the runs and the import's report, and bytes. */
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/buf.h"
 #include "store/store.h"
-
-#define REDACTED "(forgotten)"
 
 static int delete_from(struct siren_workspace *ws, const char *table, int user, size_t *rows,
                        struct siren_error *err)
@@ -42,96 +37,34 @@ static int delete_everywhere(struct siren_workspace *ws, int user, size_t *rows,
 
 /* ---- mentions ---- */
 
-/* `text` with each word that is the external id replaced; words end at white space, quotes, = and
- * commas.  *changed counts. */
-static char *redact_words(const char *text, const char *external, int *changed)
-{
-    struct buf b = {0};
-    size_t length = strlen(external);
-    int at_start = 1;
-    while (*text) {
-        int ends = 0;
-        if (at_start && !strncmp(text, external, length))
-            ends = !text[length] || strchr(" \t\n'\"=,", text[length]);
-        if (ends) {
-            buf_puts(&b, REDACTED);
-            text += length;
-            ++*changed;
-            at_start = 0;
-            continue;
-        }
-        at_start = strchr(" \t\n'\"=,", *text) != NULL;
-        buf_putc(&b, *text++);
-    }
-    return buf_take(&b);
-}
-
-static json_t *redact_json(json_t *value, const char *external, int *changed)
-{
-    const char *key;
-    size_t index;
-    json_t *entry;
-    if (json_is_string(value) && !strcmp(json_string_value(value), external)) {
-        ++*changed;
-        return json_string(REDACTED);
-    }
-    if (json_is_object(value)) {
-        json_t *copy = json_object();
-        json_object_foreach(value, key, entry)
-        {
-            int is_user = !strcmp(key, external);
-            *changed += is_user;
-            json_object_set_new(copy, is_user ? REDACTED : key,
-                                redact_json(entry, external, changed));
-        }
-        return copy;
-    }
-    if (json_is_array(value)) {
-        json_t *copy = json_array();
-        json_array_foreach(value, index, entry)
-        {
-            json_array_append_new(copy, redact_json(entry, external, changed));
-        }
-        return copy;
-    }
-    return json_incref(value);
-}
-
-/* What is no JSON is treated as words. */
-static char *redact_settings(const char *text, const char *external, int *changed)
-{
-    json_t *value = json_loads(text, 0, NULL);
-    if (!value) return redact_words(text, external, changed);
-    int found = 0;
-    json_t *clean = redact_json(value, external, &found);
-    char *out = found ? json_dumps(clean, JSON_COMPACT) : strdup(text);
-    *changed += found;
-    json_decref(value);
-    json_decref(clean);
-    return out;
-}
-
-static const char *const run_columns[] = {"name", "command", "message", "settings", "metrics"};
-enum { N_WORDS = 3, N_COLUMNS = 5 };
+/* The columns of a run that may name a person. */
+static const struct {
+    const char *column;
+    char *(*redact)(const char *text, const char *external, int *changed);
+} mentions[] = {{"name", redact_text},
+                {"command", redact_command},
+                {"message", redact_text},
+                {"settings", redact_json},
+                {"metrics", redact_json}};
+enum { N_MENTIONS = sizeof mentions / sizeof *mentions };
 
 static int redact_run(struct siren_workspace *ws, sqlite3_stmt *read, sqlite3_stmt *write,
                       const char *external, struct siren_error *err)
 {
-    char *text[N_COLUMNS] = {0};
+    char *text[N_MENTIONS] = {0};
     int changed = 0, code = SIREN_OK;
-    for (int i = 0; i < N_COLUMNS; i++) {
+    for (int i = 0; i < N_MENTIONS; i++) {
         const char *old = (const char *)sqlite3_column_text(read, i + 1);
-        text[i] = i < N_WORDS ? redact_words(old ? old : "", external, &changed)
-                              : redact_settings(old ? old : "", external, &changed);
+        text[i] = mentions[i].redact(old ? old : "", external, &changed);
         if (!text[i]) code = siren_fail_memory(err, "a run", 0);
     }
     if (!code && changed) {
-        for (int i = 0; i < N_COLUMNS; i++)
+        for (int i = 0; i < N_MENTIONS; i++)
             sqlite3_bind_text(write, i + 1, text[i], -1, SQLITE_STATIC);
-        sqlite3_bind_int64(write, N_COLUMNS + 1, sqlite3_column_int64(read, 0));
+        sqlite3_bind_int64(write, N_MENTIONS + 1, sqlite3_column_int64(read, 0));
         code = store_run(ws, write, "erase a user", err);
     }
-    for (int i = 0; i < N_COLUMNS; i++) free(text[i]);
+    for (int i = 0; i < N_MENTIONS; i++) free(text[i]);
     return code;
 }
 
@@ -141,9 +74,9 @@ static int redact_runs(struct siren_workspace *ws, const char *external, struct 
     struct buf select = {0}, update = {0};
     buf_puts(&select, "SELECT id");
     buf_puts(&update, "UPDATE runs SET ");
-    for (int i = 0; i < N_COLUMNS; i++) {
-        buf_printf(&select, ", %s", run_columns[i]);
-        buf_printf(&update, "%s%s = ?", i ? ", " : "", run_columns[i]);
+    for (int i = 0; i < N_MENTIONS; i++) {
+        buf_printf(&select, ", %s", mentions[i].column);
+        buf_printf(&update, "%s%s = ?", i ? ", " : "", mentions[i].column);
     }
     buf_puts(&select, " FROM runs");
     buf_puts(&update, " WHERE id = ?");
@@ -155,6 +88,22 @@ static int redact_runs(struct siren_workspace *ws, const char *external, struct 
     sqlite3_finalize(write);
     buf_free(&select);
     buf_free(&update);
+    return code;
+}
+
+/* The report of the import keeps messages of the lines that it left out. */
+static int redact_import(struct siren_workspace *ws, const char *external, struct siren_error *err)
+{
+    char *report, *clean = NULL;
+    int changed = 0;
+    int code = siren_meta_get(ws, "import", &report, err);
+    if (!code && report) {
+        clean = redact_report(report, external, &changed);
+        if (!clean) code = siren_fail_memory(err, "the import's report", strlen(report));
+    }
+    if (!code && changed) code = siren_meta_set(ws, "import", clean, err);
+    free(report);
+    free(clean);
     return code;
 }
 
@@ -172,11 +121,18 @@ static int erase_bytes(struct siren_workspace *ws, struct siren_error *err)
         return SIREN_OK;
     if (sqlite3_errcode(ws->db) != SQLITE_BUSY)
         return siren_workspace_fail(ws, "empty the log", err);
-    return siren_fail(
-        err, SIREN_EBUSY,
-        "%s: the user is erased, but a reader still holds the old pages; run it again "
-        "when no other process has the workspace open",
-        ws->path);
+    return siren_fail(err, SIREN_EBUSY, "%s: another process reads it and holds its old pages",
+                      ws->path);
+}
+
+/* A process that works for long may still write of the user: the id is nobody else's. */
+static int retire_id(struct siren_workspace *ws, struct siren_error *err)
+{
+    char text[24];
+    int64_t next;
+    int code = store_next_user(ws, &next, err);
+    sqlite3_snprintf(sizeof text, text, "%lld", (long long)next);
+    return code ? code : siren_meta_set(ws, STORE_NEXT_USER, text, err);
 }
 
 static int delete_user(struct siren_workspace *ws, const char *external, size_t *rows,
@@ -185,11 +141,15 @@ static int delete_user(struct siren_workspace *ws, const char *external, size_t 
     int user;
     char sql[60];
     int code = siren_user_find(ws, external, &user, err);
+    if (!code) code = retire_id(ws, err);
+    /* other programs' tables may refer to each other: their order does not matter */
+    if (!code) code = store_exec(ws, "PRAGMA defer_foreign_keys = 1", "erase a user", err);
     if (!code) code = delete_everywhere(ws, user, rows, err);
     sqlite3_snprintf(sizeof sql, sql, "DELETE FROM users WHERE id = %d", code ? -1 : user);
     if (!code) code = store_exec(ws, sql, "erase a user", err);
     if (!code) ++*rows;
     if (!code) code = redact_runs(ws, external, err);
+    if (!code) code = redact_import(ws, external, err);
     return code;
 }
 
@@ -197,10 +157,12 @@ static int delete_user(struct siren_workspace *ws, const char *external, size_t 
  * reader or a crash put off. */
 #define PENDING "erase_pending"
 
-static int finish_pending(struct siren_workspace *ws, struct siren_error *err)
+/* *was: there was something to end. */
+static int finish_pending(struct siren_workspace *ws, int *was, struct siren_error *err)
 {
     char *pending;
     int code = siren_meta_get(ws, PENDING, &pending, err);
+    *was = pending != NULL;
     if (!code && pending) code = erase_bytes(ws, err);
     if (!code && pending)
         code = store_exec(ws, "DELETE FROM meta WHERE key = '" PENDING "'", "erase a user", err);
@@ -221,8 +183,16 @@ int siren_forget(struct siren_workspace *ws, const char *external, size_t *rows,
     code = delete_user(ws, external, rows, err);
     if (!code) code = siren_meta_set(ws, PENDING, "1", err);
     code = store_end(ws, code, err);
-    struct siren_error pending = {0};
-    int left = code && code != SIREN_ENOTFOUND ? SIREN_OK : finish_pending(ws, &pending);
-    if (left) return siren_fail(err, left, "%s", pending.message);
+    if (code && code != SIREN_ENOTFOUND) return code;
+    struct siren_error late = {0};
+    int was, left = finish_pending(ws, &was, &late);
+    if (left) {
+        if (err) *err = late;
+        return siren_fail_prefix(err, left,
+                                 "the user's rows are erased, but not yet the bytes in the file, "
+                                 "for which it must run again");
+    }
+    if (code && was)
+        siren_fail_prefix(err, code, "what was erased before is gone from the file's bytes now");
     return code;
 }

@@ -258,6 +258,15 @@ int siren_user_find(struct siren_workspace *ws, const char *external, int *id,
                       siren_workspace_path(ws), external, (long long)n);
 }
 
+int store_next_user(struct siren_workspace *ws, int64_t *next, struct siren_error *err)
+{
+    return store_integer(ws,
+                         "SELECT max(ifnull((SELECT max(id) + 1 FROM users), 0), ifnull((SELECT"
+                         " CAST(value AS INTEGER) FROM meta WHERE key = '" STORE_NEXT_USER
+                         "'), 0))",
+                         0, next, err);
+}
+
 int siren_user_add(struct siren_workspace *ws, const char *external, int *id,
                    struct siren_error *err)
 {
@@ -269,7 +278,7 @@ int siren_user_add(struct siren_workspace *ws, const char *external, int *id,
     if (code == 1)
         code = siren_fail(err, SIREN_EEXISTS, "%s: user '%.100s' is there already",
                           siren_workspace_path(ws), external);
-    if (!code) code = store_integer(ws, "SELECT max(id) + 1 FROM users", 0, &next, err);
+    if (!code) code = store_next_user(ws, &next, err);
     if (!code) code = store_prepare(ws, &insert, STORE_USER_INSERT, err);
     if (!code) {
         sqlite3_bind_int64(insert, 1, next);

@@ -45,28 +45,56 @@ static void bind_prediction(sqlite3_stmt *q, int64_t run, const struct siren_pre
     bind_text(q, 18, p->reasoning);
 }
 
+/* Who was there when a run began may be forgotten by now: *there is 0. */
+static int find_user(struct siren_workspace *ws, sqlite3_stmt *q, const struct siren_prediction *p,
+                     int64_t next, int *there, struct siren_error *err)
+{
+    sqlite3_bind_int(q, 1, p->user);
+    int code = store_step(ws, q, "look up a user", err);
+    sqlite3_reset(q);
+    *there = code == 1;
+    if (code == 0 && (p->user < 0 || p->user >= next))
+        code = siren_fail(err, SIREN_EINVAL, "%s: prediction %lld is of user %d, whom it never had",
+                          ws->path, (long long)p->row, p->user);
+    return code < 0 ? code : SIREN_OK;
+}
+
+static int save_prediction(struct siren_workspace *ws, sqlite3_stmt *put, sqlite3_stmt *find,
+                           int64_t run, const struct siren_prediction *p, int64_t next_user,
+                           struct siren_error *err)
+{
+    int there;
+    if (p->n_labels < 0 || p->n_labels > MAX_LABELS)
+        return siren_fail(err, SIREN_EINVAL, "prediction %lld: %d labels", (long long)p->row,
+                          p->n_labels);
+    int code = find_user(ws, find, p, next_user, &there, err);
+    if (code || !there) return code;
+    bind_prediction(put, run, p);
+    return store_run(ws, put, "write a prediction", err);
+}
+
 int siren_predictions_save(struct siren_workspace *ws, int64_t run,
                            const struct siren_prediction *predictions, size_t n,
                            struct siren_error *err)
 {
-    sqlite3_stmt *q = NULL;
+    sqlite3_stmt *q = NULL, *find = NULL;
+    int64_t next_user = 0;
     int code = siren_workspace_begin(ws, err);
     if (code) return code;
-    code = store_prepare(ws, &q,
-                         "INSERT OR REPLACE INTO predictions(run, row, user, item, truth, argmax,"
-                         " mean, median, outside, probabilities, logprobs, tokens_in, tokens_out,"
-                         " tokens_cached, latency_ms, invalid, text, reasoning)"
-                         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                         err);
-    for (size_t i = 0; !code && i < n; i++) {
-        if (predictions[i].n_labels < 0 || predictions[i].n_labels > MAX_LABELS) {
-            code = siren_fail(err, SIREN_EINVAL, "prediction %lld: %d labels",
-                              (long long)predictions[i].row, predictions[i].n_labels);
-            break;
-        }
-        bind_prediction(q, run, predictions + i);
-        code = store_run(ws, q, "write a prediction", err);
-    }
+    code = store_run_exists(ws, run, err);
+    if (!code) code = store_next_user(ws, &next_user, err);
+    if (!code) code = store_prepare(ws, &find, "SELECT 1 FROM users WHERE id = ?", err);
+    if (!code)
+        code =
+            store_prepare(ws, &q,
+                          "INSERT OR REPLACE INTO predictions(run, row, user, item, truth, argmax,"
+                          " mean, median, outside, probabilities, logprobs, tokens_in, tokens_out,"
+                          " tokens_cached, latency_ms, invalid, text, reasoning)"
+                          " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                          err);
+    for (size_t i = 0; !code && i < n; i++)
+        code = save_prediction(ws, q, find, run, predictions + i, next_user, err);
+    sqlite3_finalize(find);
     sqlite3_finalize(q);
     return store_end(ws, code, err);
 }

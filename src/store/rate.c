@@ -233,6 +233,7 @@ static int rate_in_order(struct siren_workspace *ws, struct history *h, int user
     int64_t old_time = SIREN_NO_TIME;
     while (old < h->n && h->item[old] != item) old++;
     r->corrected = old < h->n;
+    if (time == SIREN_NOW) time = r->corrected ? SIREN_NO_TIME : store_now();
     r->time = time;
     size_t at = place(h, time);
     if (r->corrected) {

@@ -55,6 +55,15 @@ static int no_run(struct siren_workspace *ws, int64_t id, struct siren_error *er
                       (long long)id);
 }
 
+int store_run_exists(struct siren_workspace *ws, int64_t id, struct siren_error *err)
+{
+    char sql[60];
+    int64_t found;
+    sqlite3_snprintf(sizeof sql, sql, "SELECT 1 FROM runs WHERE id = %lld", (long long)id);
+    int code = store_integer(ws, sql, 0, &found, err);
+    return code || found ? code : no_run(ws, id, err);
+}
+
 int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const char *metrics,
                      const char *message, struct siren_error *err)
 {

@@ -4,11 +4,16 @@
 #include "base/alloc.h"
 #include "store/store.h"
 
-static void read_row(sqlite3_stmt *q, struct siren_sketch_row *row)
+static int read_row(struct siren_workspace *ws, sqlite3_stmt *q, struct siren_sketch_row *row,
+                    struct siren_error *err)
 {
+    int64_t user = sqlite3_column_int64(q, 0), topic = sqlite3_column_int64(q, 1);
+    if (user < 0 || user > INT32_MAX || topic < 0 || topic > INT32_MAX)
+        return siren_fail(err, SIREN_EFORMAT, "%s: sketches: user %lld, topic %lld: out of range",
+                          ws->path, (long long)user, (long long)topic);
     *row = (struct siren_sketch_row){
-        .user = sqlite3_column_int(q, 0),
-        .topic = sqlite3_column_int(q, 1),
+        .user = (int32_t)user,
+        .topic = (int32_t)topic,
         .state = {.weight = sqlite3_column_double(q, 2),
                   .sum = sqlite3_column_double(q, 3),
                   .liked = sqlite3_column_int64(q, 4),
@@ -17,6 +22,7 @@ static void read_row(sqlite3_stmt *q, struct siren_sketch_row *row)
                   .decayed_sum = sqlite3_column_double(q, 7),
                   .time = store_column_time(q, 8)},
     };
+    return SIREN_OK;
 }
 
 int siren_sketch_rows_load(struct siren_workspace *ws, int user, struct siren_sketch_row **rows,
@@ -37,7 +43,9 @@ int siren_sketch_rows_load(struct siren_workspace *ws, int user, struct siren_sk
             code = siren_fail_memory(err, "sketches", *n * sizeof **rows);
             break;
         }
-        read_row(q, *rows + (*n)++);
+        code = read_row(ws, q, *rows + *n, err);
+        if (code) break;
+        ++*n;
     }
     sqlite3_finalize(q);
     if (code) {

@@ -3,6 +3,7 @@
 #define SIREN_STORE_STORE_H
 
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #include "siren/workspace.h"
 
@@ -14,7 +15,13 @@ struct siren_workspace {
     enum siren_workspace_mode mode;
     int timeout_ms;
     int depth; /* of open transactions */
+    /* SQLite takes no lock on the file: it must be in this state after each read. */
+    int immutable;
+    struct stat state;
 };
+
+/* SIREN_EBUSY if an immutable workspace has changed. */
+int store_check_unchanged(struct siren_workspace *ws, struct siren_error *err);
 
 /* Compile a statement; NULL in *out on failure. */
 int store_prepare(struct siren_workspace *ws, sqlite3_stmt **out, const char *sql,
@@ -43,7 +50,18 @@ void store_bind_time(sqlite3_stmt *statement, int index, int64_t time);
 int64_t store_column_time(sqlite3_stmt *statement, int column);
 void store_bind_number(sqlite3_stmt *statement, int index, double value); /* NAN: NULL */
 double store_column_number(sqlite3_stmt *statement, int column);
-int64_t store_now(void); /* ms since 1970 */
+/* Bytes of a text before the first that is not UTF-8. */
+size_t store_utf8(const char *text, size_t length);
+void store_clean(char *text); /* '?' for each that is none */
+int64_t store_now(void);      /* ms since 1970 */
+
+/* SIREN_ENOTFOUND if there is no such run. */
+int store_run_exists(struct siren_workspace *ws, int64_t id, struct siren_error *err);
+/* The id that the next new user gets: behind all that were ever given. */
+int store_next_user(struct siren_workspace *ws, int64_t *next, struct siren_error *err);
+/* In meta from the first user that was forgotten on: what the greatest id in the table no longer
+ * says. */
+#define STORE_NEXT_USER "next_user"
 
 #define STORE_RATINGS_INDEX "CREATE INDEX ratings_item ON ratings(item)"
 #define STORE_ITEM_INSERT "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -52,6 +70,16 @@ int store_item_hash(const struct siren_item *item, uint64_t *hash, struct siren_
 /* Run a prepared STORE_ITEM_INSERT. */
 int store_item_insert(struct siren_workspace *ws, sqlite3_stmt *insert, int64_t id,
                       const struct siren_item *item, struct siren_error *err);
+
+/* The text without a user's external id, malloc'ed (NULL: no memory); *changed counts the places.
+ * An id that is a number is taken out only where the text says that it is a user's. */
+char *redact_text(const char *text, const char *external, int *changed);
+/* Of a command line: the value of --user, and the id in that of --name. */
+char *redact_command(const char *text, const char *external, int *changed);
+/* Of settings or metrics: under keys that begin with "user".  What is no JSON is free text. */
+char *redact_json(const char *text, const char *external, int *changed);
+/* Of the import's report: in its messages. */
+char *redact_report(const char *text, const char *external, int *changed);
 
 /* Strings with one owner: freed together. */
 struct strings {

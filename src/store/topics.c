@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "base/alloc.h"
 #include "store/store.h"
 
@@ -160,6 +162,44 @@ int siren_topics_load(struct siren_topics *out, struct siren_workspace *ws, stru
     return code;
 }
 
+/* ---- has it changed? ---- */
+
+/* All columns of all rows of a query. */
+static int hash_rows(struct siren_workspace *ws, const char *sql, XXH3_state_t *state,
+                     struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    int code = store_prepare(ws, &q, sql, err);
+    if (code) return code;
+    while ((code = store_step(ws, q, "read the topics", err)) == 1)
+        for (int i = 0; i < sqlite3_column_count(q); i++) {
+            const void *value = sqlite3_column_blob(q, i);
+            int size = value ? sqlite3_column_bytes(q, i) : -1;
+            XXH3_64bits_update(state, &size, sizeof size);
+            if (value) XXH3_64bits_update(state, value, (size_t)size);
+        }
+    sqlite3_finalize(q);
+    return code;
+}
+
+int siren_topics_stamp(struct siren_workspace *ws, uint64_t *stamp, struct siren_error *err)
+{
+    static const char *const queries[] = {"SELECT * FROM clustering",
+                                          "SELECT * FROM topics ORDER BY id",
+                                          "SELECT value FROM meta WHERE key = 'import_hash'"};
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) return siren_fail_memory(err, "a hash", 0);
+    XXH3_64bits_reset(state);
+    int code = siren_workspace_begin_read(ws, err);
+    if (!code) {
+        for (int i = 0; i < 3 && !code; i++) code = hash_rows(ws, queries[i], state, err);
+        code = store_end(ws, code, err);
+    }
+    *stamp = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return code;
+}
+
 /* ---- saving ---- */
 
 static int save_clustering(struct siren_workspace *ws, const struct siren_topics *t,
@@ -277,12 +317,22 @@ static int name_taken(struct siren_workspace *ws, int topic, const char *name,
     return code;
 }
 
+/* Prompts and JSON hold it, which are UTF-8. */
+static int check_name(int topic, const char *name, struct siren_error *err)
+{
+    if (!name || !*name) return siren_fail(err, SIREN_EINVAL, "topic %d: an empty name", topic);
+    size_t length = strlen(name), good = store_utf8(name, length);
+    if (good == length) return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL, "the name of topic %d: byte %zu is 0x%02x, expected UTF-8",
+                      topic, good + 1, (unsigned char)name[good]);
+}
+
 int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
                      enum siren_name_source source, struct siren_error *err)
 {
     sqlite3_stmt *q = NULL;
-    if (!name || !*name) return siren_fail(err, SIREN_EINVAL, "topic %d: an empty name", topic);
-    int code = siren_workspace_begin(ws, err);
+    int code = check_name(topic, name, err);
+    if (!code) code = siren_workspace_begin(ws, err);
     if (code) return code;
     code = name_taken(ws, topic, name, err);
     if (!code)

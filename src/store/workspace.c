@@ -69,8 +69,12 @@ int siren_workspace_fail(struct siren_workspace *ws, const char *what, struct si
     if ((sqlite_code & 0xff) == SQLITE_READONLY || sqlite_code == SQLITE_PERM)
         return siren_fail(err, SIREN_EIO, "%s: cannot %s: it is read-only here (%s)", ws->path,
                           what, ws->db ? sqlite3_errmsg(ws->db) : "");
-    return siren_fail(err, code, "%s: cannot %s: %s", ws->path, what,
-                      ws->db ? sqlite3_errmsg(ws->db) : "out of memory");
+    int plain = sqlite_code & 0xff, cause = 0; /* SQLite keeps it of these two */
+    if (ws->db && (plain == SQLITE_IOERR || plain == SQLITE_CANTOPEN))
+        cause = sqlite3_system_errno(ws->db);
+    return siren_fail(err, code, "%s: cannot %s: %s%s%s", ws->path, what,
+                      ws->db ? sqlite3_errmsg(ws->db) : "out of memory", cause ? ": " : "",
+                      cause ? strerror(cause) : "");
 }
 
 /* ---- transactions ---- */
@@ -160,19 +164,36 @@ static int can_write(const char *path)
     return yes;
 }
 
-/* Whether a write-ahead log with content lies beside the file. */
-static int has_log(const char *path)
+/* Size of what lies beside the file under its name with `ending`; -1: nothing. */
+static int64_t size_beside(const char *path, const char *ending)
 {
     struct buf b = {0};
     struct stat info;
-    buf_printf(&b, "%s-wal", path);
-    int yes = !buf_failed(&b) && stat(b.data, &info) == 0 && info.st_size > 0;
+    buf_printf(&b, "%s%s", path, ending);
+    int there = !buf_failed(&b) && stat(b.data, &info) == 0;
     buf_free(&b);
-    return yes;
+    return there ? (int64_t)info.st_size : -1;
 }
 
-/* A file that may be read but not written (or a folder that may not) has no place for
- * SQLite's shared memory; without a log it cannot change either: immutable. */
+static int is_same_state(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+int store_check_unchanged(struct siren_workspace *ws, struct siren_error *err)
+{
+    struct stat now;
+    if (stat(ws->path, &now) == 0 && is_same_state(&now, &ws->state)) return SIREN_OK;
+    return siren_fail(err, SIREN_EBUSY,
+                      "%s: another process has changed it while it was read (where this one may "
+                      "not write, it cannot make the other wait): run it again",
+                      ws->path);
+}
+
+/* A file that may be read but not written (or a folder that may not) has no place for SQLite's
+ * shared memory.  Where nobody else has it open (there is no -shm file) and no log waits, it is
+ * read as one that does not change, and every result is taken only if it has not. */
 static int open_connection(struct siren_workspace *ws, struct siren_error *err)
 {
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE;
@@ -180,7 +201,8 @@ static int open_connection(struct siren_workspace *ws, struct siren_error *err)
     if (ws->mode == SIREN_WORKSPACE_CREATE) flags |= SQLITE_OPEN_CREATE;
     if (ws->mode == SIREN_WORKSPACE_READ && !can_write(ws->path)) {
         flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READONLY;
-        if (!has_log(ws->path)) {
+        if (size_beside(ws->path, "-shm") < 0 && size_beside(ws->path, "-wal") <= 0) {
+            ws->immutable = stat(ws->path, &ws->state) == 0;
             flags |= SQLITE_OPEN_URI;
             uri = immutable_uri(ws->path);
             if (!uri) return siren_fail_memory(err, "a path", strlen(ws->path));
@@ -305,7 +327,9 @@ static int prepare_file(struct siren_workspace *ws, struct siren_error *err)
         return store_exec(ws, "PRAGMA query_only = 1", "open the workspace", err);
     code = enter_wal(ws, err);
     if (!code && id.version < SIREN_SCHEMA_VERSION) code = migrate(ws, err);
-    if (!code) code = store_exec(ws, "PRAGMA synchronous = NORMAL", "open the workspace", err);
+    if (!code)
+        code = store_exec(ws, "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = 1",
+                          "open the workspace", err);
     return code;
 }
 

@@ -1,0 +1,101 @@
+/* `siren rate` from outside, as a script runs it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "run_program.h"
+#include "workspace_fixture.h"
+
+#define BERT "tests/fixtures/models/bert"
+
+static struct siren_workspace *films(const char *name)
+{
+    return import_text(name, "user,item,rating,time\na,x,1,2000-01-01\na,y,5,2001-01-01\n", NULL,
+                       NULL);
+}
+
+/* `siren rate WORKSPACE ARGUMENTS`; its exit code. */
+static int rate(struct siren_workspace *ws, const char *arguments)
+{
+    char line[1000];
+    snprintf(line, sizeof line, "rate %s %s", siren_workspace_path(ws), arguments);
+    return run_program("", line, NULL);
+}
+
+static void test_new_item(void **state)
+{
+    struct siren_workspace *ws = films("item.siren");
+    assert_int_equal(rate(ws, "-u a -i new -r 4"), 1);
+    expect_output("a new item needs --title");
+    assert_int_equal(rate(ws, "-u b -i new -r 4 --title New --encoder " BERT), 0);
+    expect_output("User b is new.");
+    expect_output("Item new is new, and embedded.");
+    assert_int_equal(number(ws, "SELECT item FROM embeddings"), 2);
+    assert_int_equal(rate(ws, "-u b -i new -r 5 --title New --encoder none"), 0);
+    expect_output("Corrected: user b, item new: 5 instead of 4.");
+    siren_workspace_close(ws);
+}
+
+/* The encoder is loaded before the workspace is locked: while another writes, the lack of it is
+ * known at once. */
+static void test_no_lock_while_the_encoder_loads(void **state)
+{
+    struct siren_workspace *ws = films("lock.siren");
+    ok(siren_workspace_begin(ws, &err));
+    assert_int_equal(rate(ws, "-u a -i new -r 4 --title New --encoder none"), 1);
+    expect_output("none");
+    assert_null(strstr(program_output, "another process"));
+    siren_workspace_rollback(ws);
+    siren_workspace_close(ws);
+}
+
+/* `siren sketch`: how many ratings it rests on. */
+static void expect_sketch(struct siren_workspace *ws, const char *arguments, int n)
+{
+    char line[1000], words[80];
+    snprintf(line, sizeof line, "sketch %s --user a %s", siren_workspace_path(ws), arguments);
+    assert_int_equal(run_program("", line, NULL), 0);
+    snprintf(words, sizeof words, "User a, %d ratings", n);
+    expect_output(words);
+}
+
+/* A rating that is given now is no part of the past, and counts in full where it decays. */
+static void test_time(void **state)
+{
+    struct siren_workspace *ws = import_text(
+        "time.siren", "user,item,rating,time\na,x,1,2000-01-01\na,y,1,\nb,z,3,\n", NULL, NULL);
+    struct siren_topics t;
+    ok(siren_topics_create(&t, 1, 1, 3, &err));
+    for (int i = 0; i < 3; i++) t.topic[i] = 0;
+    ok(siren_topics_save(ws, &t, &err));
+    siren_topics_clear(&t);
+    assert_int_equal(rate(ws, "-u a -i z -r 5"), 0);
+    assert_true(number(ws, "SELECT time FROM ratings WHERE user = 0 AND item = 2") > 1700000000000);
+    expect_sketch(ws, "", 3);
+    expect_sketch(ws, "--at 2001-01-01", 2);
+    expect_sketch(ws, "--decay", 3);
+    expect_output("likes");
+    assert_int_equal(rate(ws, "-u a -i x -r 2"), 0); /* corrections */
+    assert_int_equal(rate(ws, "-u a -i y -r 2"), 0);
+    assert_int_equal(number(ws, "SELECT time FROM ratings WHERE item = 0"), 946684800000);
+    assert_int_equal(number(ws, "SELECT ifnull(time, 7) FROM ratings WHERE item = 1"), 7);
+    siren_workspace_close(ws);
+}
+
+static int start(void **state)
+{
+    return find_program() || scratch_create(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_new_item),
+        cmocka_unit_test(test_time),
+        cmocka_unit_test(test_no_lock_while_the_encoder_loads),
+    };
+    return cmocka_run_group_tests(tests, start, scratch_delete);
+}
