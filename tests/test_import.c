@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "recs/import.h"
+#include "siren/random.h"
 #include "workspace_fixture.h"
 
 static struct siren_import_options options;
@@ -413,7 +414,8 @@ static void test_bad_lines(void **state)
         {"a,x,3,2020-01-01", "bad.csv:3: time: a date after numbers"},
         {",x,3,1", "bad.csv:3: no user"},
         {"a,,3,1", "bad.csv:3: no item"},
-        {"\"a,x,3,1", "closing '\"'"},
+        {"\"a,x,3,1", "bad.csv:3: a quote opens a field here, expected a closing '\"' before"},
+        {"\"a\n\nb\"c,x,3,1", "bad.csv:3-5: column 1: 'c' after the closing quote"},
         {"\"a\"b,x,3,1", "bad.csv:3: column 1: 'b' after the closing quote"},
         {"a\xff,x,3,1", "bad.csv:3: column 2: byte 0xff"},
     };
@@ -438,6 +440,67 @@ static void test_bad_lines(void **state)
     ws = import_path("nul.csv");
     assert_int_equal(report.bad_lines, 1);
     siren_workspace_close(ws);
+}
+
+/* A quote within a field is a character like others; at its beginning it opens lines. */
+static void test_quotes(void **state)
+{
+    put("q.csv", "user,item,rating,when\n7\" disc,a\"b\",3,\nc,\"d\n\n\"\"e\"\",f\r\n\",4,\n"
+                 "\"g\",\"\",5,\nh\",\"i\",1,\n");
+    options.skip_bad = 1;
+    struct siren_workspace *ws = import_path("q.csv");
+    expect_text(ws, ALL, "7\" disc a\"b\" 3.0 - 0;c d\n\n\"e\",f\n 4.0 - 0;h\" i 1.0 - 0");
+    assert_int_equal(report.bad_lines, 1);
+    assert_non_null(strstr(report.bad[0], "q.csv:7: no item"));
+    siren_workspace_close(ws);
+    /* A line that is no text makes the record bad that it is in. */
+    put("q.csv", "user,item,rating\na,x,3\n\"b\n\xff\n\",x,4\n\"\xfe\n\",x,4\nc,y,5\n");
+    ws = import_path("q.csv");
+    expect_text(ws, ALL, "a x 3.0 - 0;c y 5.0 - 0");
+    assert_int_equal(report.bad_lines, 5);
+    assert_int_equal(report.n_bad, 2);
+    assert_non_null(strstr(report.bad[0], "q.csv:4: column 1: byte 0xff"));
+    assert_non_null(strstr(report.bad[1], "q.csv:6: column 2: byte 0xfe"));
+    siren_workspace_close(ws);
+    text_fails("user,item,rating\na,x,3\n\"b,x,4\nc,y,5\n",
+               "bad.csv:3: a quote opens a field here");
+}
+
+/* 17 MiB of short lines within a quote, which take no longer than others. */
+static void test_endless_quote(void **state)
+{
+    struct buf b = {0};
+    buf_puts(&b, "user,item,rating\na,x,3\nb,\"y,4\n");
+    while (b.size < 17 << 20) buf_puts(&b, "\"\",z,5\n");
+    put("bad.csv", buf_text(&b));
+    buf_free(&b);
+    import_fails("bad.csv", SIREN_EFORMAT,
+                 "bad.csv:3: a quote opens a field here, expected a "
+                 "closing '\"' within 16 MiB");
+}
+
+/* Where a record ends, the splitter sees no open quote. */
+static void test_records_end_where_fields_do(void **state)
+{
+    static const char letters[] = "a,:\"\"\"";
+    struct fields f = {0};
+    for (uint64_t i = 0; i < 20000; i++) {
+        char text[100];
+        size_t size = 0;
+        int open = 0;
+        for (int line = 0; line < 4 && (line == 0 || open); line++) {
+            size_t from = size += line > 0;
+            if (line) text[size - 1] = '\n';
+            for (int k = 0; k < 12; k++)
+                text[size++] = letters[siren_random_below(3, i, (uint64_t)(line * 12 + k), 6)];
+            text[size] = 0;
+            open = fields_open_quote(text + from, size - from, i % 2 ? "," : "::", open);
+        }
+        int code = fields_split(&f, text, size, i % 2 ? "," : "::", 1, &err);
+        int unclosed = code && strstr(err.message, "expected a closing");
+        assert_int_equal(unclosed, open);
+    }
+    fields_free(&f);
 }
 
 static void test_bad_json(void **state)
@@ -588,6 +651,9 @@ int main(void)
         TEST(test_time_units),
         TEST(test_scales),
         TEST(test_bad_lines),
+        TEST(test_quotes),
+        TEST(test_endless_quote),
+        TEST(test_records_end_where_fields_do),
         TEST(test_bad_json),
         TEST(test_no_such_source),
         TEST(test_twice),

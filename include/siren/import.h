@@ -12,7 +12,8 @@
  *   jsonl       the same for JSON objects, one a line
  *
  * What is read passes these steps, and each counts what it drops in the report:
- * bad lines (an error that stops, or skipped), one rating per user and item (the
+ * bad lines (an error that stops, or skipped; a quote that is never closed stops in any case, since
+ * where its lines end is not known), one rating per user and item (the
  * latest kept), iterative k-core, the user's order (by time; ties by the
  * input's order; unknown times first), the split.
  *
@@ -76,7 +77,8 @@ struct siren_import_report {
     int unchanged; /* the workspace held this import already; nothing was written */
     uint64_t lines, ratings_read;
     uint64_t bad_lines;                            /* skipped */
-    char bad[SIREN_IMPORT_MESSAGES][200];          /* the first of them */
+    int n_bad;                                     /* messages in bad[] */
+    char bad[SIREN_IMPORT_MESSAGES][200];          /* about the first of them */
     uint64_t duplicates;                           /* earlier ratings of the same user and item */
     int k_core, core_rounds;                       /* 0: off */
     uint64_t core_ratings, core_users, core_items; /* dropped by it */

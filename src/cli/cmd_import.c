@@ -138,8 +138,7 @@ static void print_report(struct cli *cli, const struct siren_import_report *r)
     cli_table_rule(t);
     print_kept(t, r);
     cli_table_print(cli, t);
-    for (uint64_t i = 0; i < r->bad_lines && i < SIREN_IMPORT_MESSAGES; i++)
-        cli_print(cli, "Skipped: %s\n", r->bad[i]);
+    for (int i = 0; i < r->n_bad; i++) cli_print(cli, "Skipped: %s\n", r->bad[i]);
     for (int i = 0; i < r->n_notes; i++) cli_print(cli, "Note: %s.\n", r->notes[i]);
     char folds[60] = "";
     if (r->folds) snprintf(folds, sizeof folds, ", and %d folds", r->folds);

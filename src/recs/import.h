@@ -61,8 +61,9 @@ struct fields {
 int fields_split(struct fields *f, char *line, size_t length, const char *separator, int quotes,
                  struct siren_error *err);
 void fields_free(struct fields *f);
-/* A quote is still open at the end of the line: the record goes on in the next one. */
-int fields_open_quote(const char *line, size_t length);
+/* As fields_split() reads a NUL-terminated line that begins with a field, or within a quoted one
+ * (open): a quote is open at its end, and the record goes on in the next line. */
+int fields_open_quote(const char *line, size_t length, const char *separator, int open);
 
 /* Whole text to a finite number; 0 or -1. */
 int parse_number(const char *text, size_t length, double *number);
@@ -158,9 +159,10 @@ struct reader {
     struct source *source;
     struct siren_lines *lines;
     const char *path, *what;
-    struct buf joined; /* a record of several lines */
+    const char *separator; /* with quotes */
     int skip_header, quotes;
-    uint64_t bad_before;
+    struct buf joined; /* a record of several lines */
+    uint64_t first;    /* the record's first line */
 };
 int reader_open(struct reader *r, struct source *s, const char *path, enum siren_encoding encoding,
                 const char *what, struct siren_error *err);

@@ -23,18 +23,24 @@ static int add_field(struct fields *f, char *at, size_t length, struct siren_err
     return SIREN_OK;
 }
 
+/* The quote that closes the field which p is within; NULL: it goes on behind the end. */
+static char *closing_quote(const char *p, const char *end)
+{
+    while ((p = memchr(p, '"', (size_t)(end - p))) && p + 1 < end && p[1] == '"') p += 2;
+    return (char *)p;
+}
+
 /* A quoted field from its first quote: unquoted in place; *next is behind the closing quote. */
 static int unquote(char *p, char *end, char **next, size_t *length, struct siren_error *err)
 {
-    char *out = p, *in = p + 1;
-    for (;; in++) {
-        if (in >= end) return siren_fail(err, SIREN_EFORMAT, "expected a closing '\"'");
-        if (*in == '"' && (in + 1 >= end || in[1] != '"')) break;
-        if (*in == '"') in++;
+    char *out = p, *stop = closing_quote(p + 1, end);
+    if (!stop) return siren_fail(err, SIREN_EFORMAT, "expected a closing '\"'");
+    for (char *in = p + 1; in < stop; in++) {
         *out++ = *in;
+        if (*in == '"') in++; /* the second of two */
     }
     *length = (size_t)(out - p);
-    *next = in + 1;
+    *next = stop + 1;
     return SIREN_OK;
 }
 
@@ -68,11 +74,23 @@ int fields_split(struct fields *f, char *line, size_t length, const char *separa
     }
 }
 
-int fields_open_quote(const char *line, size_t length)
+int fields_open_quote(const char *line, size_t length, const char *separator, int open)
 {
-    int open = 0;
-    for (const char *p = line, *end = line + length; (p = memchr(p, '"', (size_t)(end - p))); p++)
-        open = !open;
+    const char *p = line, *end = line + length;
+    size_t width = strlen(separator);
+    if (!memchr(line, '"', length)) return open;
+    while (p < end) {
+        if (open || *p == '"') {
+            p = closing_quote(open ? p : p + 1, end);
+            if (!p) return 1;
+            p++;
+            if (strncmp(p, separator, width)) return 0; /* the end, or what the splitter refuses */
+        } else if (!(p = memmem(p, (size_t)(end - p), separator, width))) {
+            return 0;
+        }
+        open = 0;
+        p += width;
+    }
     return open;
 }
 

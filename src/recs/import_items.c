@@ -242,6 +242,7 @@ int read_items(struct source *s, item_sink *sink, void *context, struct siren_er
     int code = reader_open(&r, s, s->items_path, s->encoding, "bytes of items", err);
     r.skip_header = s->items.header;
     r.quotes = s->items.quotes;
+    r.separator = s->items.separator;
     while (!code && (code = reader_next(&r, &line, &length, err)) == 1) {
         building_clear(&b);
         if (s->items.kind == ITEMS_JSON)

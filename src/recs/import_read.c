@@ -23,19 +23,25 @@ void reader_close(struct reader *r)
     *r = (struct reader){0};
 }
 
-int reader_bad(struct reader *r, int code, struct siren_error *err)
+/* A record was bad (*err says where and why): counted and skipped, or the error stays. */
+static int skip_record(struct reader *r, struct siren_error *err)
 {
     struct siren_import_report *report = r->source->report;
-    if (code != SIREN_EFORMAT) return code;
-    char place[300];
-    snprintf(place, sizeof place, "%s:%llu", r->path,
-             (unsigned long long)siren_lines_number(r->lines));
-    if (strncmp(err->message, place, strlen(place))) siren_fail_prefix(err, code, "%s", place);
-    if (!r->source->options->skip_bad) return code;
-    if (report->bad_lines < SIREN_IMPORT_MESSAGES)
-        snprintf(report->bad[report->bad_lines], sizeof report->bad[0], "%.199s", err->message);
-    report->bad_lines++;
+    if (!r->source->options->skip_bad) return SIREN_EFORMAT;
+    if (report->n_bad < SIREN_IMPORT_MESSAGES)
+        snprintf(report->bad[report->n_bad++], sizeof report->bad[0], "%.199s", err->message);
+    report->bad_lines += siren_lines_number(r->lines) - r->first + 1;
     return SIREN_OK;
+}
+
+int reader_bad(struct reader *r, int code, struct siren_error *err)
+{
+    char to[30] = "";
+    unsigned long long first = r->first, last = siren_lines_number(r->lines);
+    if (code != SIREN_EFORMAT) return code;
+    if (last > first) snprintf(to, sizeof to, "-%llu", last);
+    siren_fail_prefix(err, code, "%s:%llu%s", r->path, first, to);
+    return skip_record(r, err);
 }
 
 static int tell_progress(struct reader *r, struct siren_error *err)
@@ -47,50 +53,70 @@ static int tell_progress(struct reader *r, struct siren_error *err)
     return SIREN_OK;
 }
 
-/* One line; a bad one (not UTF-8, with a NUL) is counted or fails. */
-static int next_line(struct reader *r, char **line, size_t *length, struct siren_error *err)
+/* 1: a line, 0: the file's end, 2: a line that is no text (*err says where), or an error. */
+static int read_line(struct reader *r, char **line, size_t *length, struct siren_error *err)
 {
-    for (;;) {
-        uint64_t before = siren_lines_number(r->lines);
-        int code = siren_lines_next(r->lines, line, length, err);
-        if (code == 0) return 0;
-        int recoverable = siren_lines_number(r->lines) > before;
-        if (code == 1 && memchr(*line, 0, *length))
-            code = siren_fail(err, SIREN_EFORMAT, "a NUL byte, expected text");
-        if (code == 1 && (before & 0x3fff) == 0) code = tell_progress(r, err) ? SIREN_ECANCEL : 1;
-        if (code < 0) {
-            if (!recoverable) return code;
-            code = reader_bad(r, code, err);
-            if (code) return code;
-            continue;
-        }
-        r->source->report->lines++;
-        XXH3_64bits_update(r->source->hash, *line, *length + 1); /* with its NUL, as a border */
-        if (r->skip_header) {
-            r->skip_header = 0;
-            continue;
-        }
-        if (*length) return 1;
+    uint64_t before = siren_lines_number(r->lines);
+    int code = siren_lines_next(r->lines, line, length, err);
+    if (code == SIREN_EFORMAT && siren_lines_number(r->lines) > before) return 2;
+    if (code != 1) return code;
+    if (memchr(*line, 0, *length)) {
+        siren_fail(err, SIREN_EFORMAT, "%s:%llu: a NUL byte, expected text", r->path,
+                   (unsigned long long)before + 1);
+        return 2;
     }
+    if ((before & 0x3fff) == 0 && tell_progress(r, err)) return SIREN_ECANCEL;
+    r->source->report->lines++;
+    XXH3_64bits_update(r->source->hash, *line, *length + 1); /* with its NUL, as a border */
+    return 1;
+}
+
+/* A line, or all lines of a record with quotes that hold some; codes as of read_line().  A quote
+ * that stays open is an error, also where bad lines are skipped: nobody knows which these are. */
+static int read_record(struct reader *r, char **line, size_t *length, struct siren_error *err)
+{
+    const size_t most = 16 << 20;
+    struct siren_error bad;
+    int code, open = 0, n_bad = 0;
+    buf_clear(&r->joined);
+    do {
+        int within = open;
+        code = read_line(r, line, length, err);
+        if (code < 1) break;
+        open = r->quotes && fields_open_quote(*line, *length, r->separator, within);
+        if ((!within && !open) || (code == 2 && !r->source->options->skip_bad)) return code;
+        if (code == 2 && !n_bad++) bad = *err;
+        if (within) buf_putc(&r->joined, '\n');
+        buf_append(&r->joined, *line, *length);
+    } while (open && r->joined.size < most);
+    if (code < 0 || (code == 0 && !open)) return code;
+    if (open)
+        return siren_fail(err, SIREN_EFORMAT,
+                          "%s:%llu: a quote opens a field here, expected a closing '\"' %s",
+                          r->path, (unsigned long long)r->first,
+                          code ? "within 16 MiB" : "before the end of the file");
+    if (buf_failed(&r->joined)) return siren_fail_memory(err, "a line", r->joined.size);
+    *line = r->joined.data;
+    *length = r->joined.size;
+    if (!n_bad) return 1;
+    *err = bad;
+    return 2;
 }
 
 int reader_next(struct reader *r, char **line, size_t *length, struct siren_error *err)
 {
-    int code = next_line(r, line, length, err);
-    if (code != 1 || !r->quotes || !fields_open_quote(*line, *length)) return code;
-    buf_clear(&r->joined);
-    buf_append(&r->joined, *line, *length);
-    while (r->joined.size < (16 << 20) && fields_open_quote(buf_text(&r->joined), r->joined.size)) {
-        code = next_line(r, line, length, err);
-        if (code < 0) return code;
-        if (code == 0) break; /* the splitter reports the open quote */
-        buf_putc(&r->joined, '\n');
-        buf_append(&r->joined, *line, *length);
+    for (;;) {
+        r->first = siren_lines_number(r->lines) + 1;
+        int code = read_record(r, line, length, err);
+        if (code == 2) {
+            code = skip_record(r, err);
+            if (code) return code;
+        } else if (code == 1 && r->skip_header) {
+            r->skip_header = 0;
+        } else if (code != 1 || *length) {
+            return code;
+        }
     }
-    if (buf_failed(&r->joined)) return siren_fail_memory(err, "a line", r->joined.size);
-    *line = r->joined.data;
-    *length = r->joined.size;
-    return 1;
 }
 
 /* ---- the scale ---- */
@@ -325,12 +351,12 @@ int read_ratings(struct source *s, struct raw_table *t, struct siren_error *err)
     int code = reader_open(&r, s, s->path, s->encoding, "bytes of ratings", err);
     r.skip_header = s->layout.header;
     r.quotes = s->layout.quotes;
+    r.separator = s->layout.separator;
     while (!code && (code = reader_next(&r, &line, &length, err)) == 1) {
         struct record record;
         code = s->layout.json ? parse_json(&s->layout, line, length, &record, err)
                               : parse_columns(&s->layout, &f, line, length, &record, err);
-        if (!code)
-            code = scale_check(&s->scale, watch, record.rating, siren_lines_number(r.lines), err);
+        if (!code) code = scale_check(&s->scale, watch, record.rating, r.first, err);
         if (!code) code = check_time_kind(t, &record, err);
         if (!code) {
             code = raw_add(t, &record, 0, err);

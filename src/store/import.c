@@ -470,11 +470,10 @@ static json_t *text(const char *bytes)
     return string;
 }
 
-static json_t *strings(const char (*list)[200], uint64_t n)
+static json_t *strings(const char (*list)[200], int n)
 {
     json_t *array = json_array();
-    for (uint64_t i = 0; i < n && i < SIREN_IMPORT_MESSAGES; i++)
-        json_array_append_new(array, text(list[i]));
+    for (int i = 0; i < n; i++) json_array_append_new(array, text(list[i]));
     return array;
 }
 
@@ -514,8 +513,8 @@ int siren_import_report_json(const struct siren_import_report *r, char **json,
         r->folds, "median_history", r->median_history, "short_users", integer(r->short_users),
         "scale", r->scale.min, r->scale.max, r->scale.step, "protocol",
         r->protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full", "time_unit", r->time_unit, "item",
-        items_json(r), "bad", strings(r->bad, r->bad_lines), "notes",
-        strings(r->notes, (uint64_t)r->n_notes), "seconds", r->seconds);
+        items_json(r), "bad", strings(r->bad, r->n_bad), "notes", strings(r->notes, r->n_notes),
+        "seconds", r->seconds);
     *json = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return *json ? SIREN_OK : siren_fail_memory(err, "a report", 0);
