@@ -245,6 +245,18 @@ static void test_columns_by_flags(void **state)
     siren_workspace_close(ws);
 }
 
+/* Empty lines are none, before the header as well. */
+static void test_empty_lines(void **state)
+{
+    put("e/ratings.csv", "\r\n\nuser,item,rating\r\n\r\na,x,3\n\na,y,4");
+    put("e/items.csv", "\n\nitem_id,title\n\nx,Ex\n\n");
+    struct siren_workspace *ws = import_path("e");
+    expect_text(ws, ALL, "a x 3.0 - 0;a y 4.0 - 1");
+    expect_text(ws, "SELECT title FROM items WHERE id = 0", "Ex");
+    assert_int_equal(report.items_read, 1);
+    siren_workspace_close(ws);
+}
+
 static void gzip_file(const char *from, const char *to)
 {
     char text[1000] = {0};
@@ -643,6 +655,7 @@ int main(void)
         TEST(test_recbole),
         TEST(test_amazon),
         TEST(test_columns_by_flags),
+        TEST(test_empty_lines),
         TEST(test_compressed_and_latin1),
         TEST(test_duplicates),
         TEST(test_k_core),

@@ -113,7 +113,7 @@ struct layout {
     const char *user, *item, *rating, *time;  /* JSON fields */
     int user_at, item_at, rating_at, time_at; /* columns, -1: none */
     char separator[8];
-    int quotes, header; /* header: skip the first line */
+    int quotes, header; /* header: skip the first line that is not empty */
     size_t n_columns;   /* least number of columns of a line */
 };
 

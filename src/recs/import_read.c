@@ -111,9 +111,9 @@ int reader_next(struct reader *r, char **line, size_t *length, struct siren_erro
         if (code == 2) {
             code = skip_record(r, err);
             if (code) return code;
-        } else if (code == 1 && r->skip_header) {
-            r->skip_header = 0;
-        } else if (code != 1 || *length) {
+        } else if (code == 1 && (!*length || r->skip_header)) {
+            if (*length) r->skip_header = 0;
+        } else {
             return code;
         }
     }
