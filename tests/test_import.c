@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -644,6 +645,88 @@ static void test_killed_half_way(void **state)
     siren_workspace_close(ws);
 }
 
+/* ---- a workspace that is not there yet ---- */
+
+static int scratch_entries(const char *begin)
+{
+    struct dirent **list;
+    int n = scandir(scratch_folder, &list, NULL, alphasort), found = 0;
+    assert_true(n >= 0);
+    for (int i = 0; i < n; i++) {
+        found += !strncmp(list[i]->d_name, begin, strlen(begin));
+        free(list[i]);
+    }
+    free(list);
+    return found;
+}
+
+static int import_into(const char *name, const char *source, const struct siren_progress *progress)
+{
+    char path[300];
+    strcpy(path, scratch_path(source));
+    return siren_import_into(scratch_path(name), path, &options, &report, progress, &err);
+}
+
+static void expect_ratings(const char *name, const char *wanted)
+{
+    struct siren_workspace *ws;
+    ok(siren_workspace_open(&ws, scratch_path(name), SIREN_WORKSPACE_READ, &err));
+    expect_text(ws, ALL, wanted);
+    siren_workspace_close(ws);
+}
+
+static void test_new_workspace(void **state)
+{
+    put("n.csv", "user,item,rating\na,b,3\n");
+    put("no.csv", "user,item,rating\na,b,three\n");
+    expect_error(import_into("new.siren", "no.csv", NULL), SIREN_EFORMAT, "no.csv:2");
+    assert_int_equal(scratch_entries("new.siren"), 0);
+    expect_error(import_into("nowhere/new.siren", "n.csv", NULL), SIREN_ENOTFOUND,
+                 "nowhere/new.siren: cannot create");
+    ok(import_into("new.siren", "n.csv", NULL));
+    assert_int_equal(scratch_entries("new.siren"), 1);
+    expect_ratings("new.siren", "a b 3.0 - 0");
+    expect_error(import_into("new.siren", "no.csv", NULL), SIREN_EFORMAT, "no.csv:2");
+    ok(import_into("new.siren", "n.csv", NULL));
+    assert_int_equal(report.unchanged, 1);
+    expect_ratings("new.siren", "a b 3.0 - 0");
+    /* The log of a file that is gone is none of the new one's. */
+    put("log.siren-wal", "of another");
+    ok(import_into("log.siren", "n.csv", NULL));
+    expect_ratings("log.siren", "a b 3.0 - 0");
+    expect_error(siren_import_into("", scratch_path("n.csv"), &options, NULL, NULL, &err),
+                 SIREN_EINVAL, "an empty path");
+}
+
+/* While an import writes, another process makes the same workspace; then the first one goes on, or
+ * is stopped (context). */
+static int other_import(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct siren_error error;
+    char path[300];
+    if (strcmp(what, "ratings written")) return 0;
+    strcpy(path, scratch_path("other.csv"));
+    assert_int_equal(
+        siren_import_into(scratch_path("race.siren"), path, &options, NULL, NULL, &error), 0);
+    return context != NULL;
+}
+
+static void test_made_meanwhile(void **state)
+{
+    struct siren_progress stopped = {other_import, &stopped}, ends = {other_import, NULL};
+    put("other.csv", "user,item,rating\na,b,3\n");
+    put("mine.csv", "user,item,rating\na,b,4\n");
+    expect_error(import_into("race.siren", "mine.csv", &stopped), SIREN_ECANCEL, "stopped");
+    expect_ratings("race.siren", "a b 3.0 - 0");
+    unlink(scratch_path("race.siren"));
+    expect_error(import_into("race.siren", "mine.csv", &ends), SIREN_EEXISTS, "holds other data");
+    expect_ratings("race.siren", "a b 3.0 - 0");
+    unlink(scratch_path("race.siren"));
+    ok(import_into("race.siren", "other.csv", &ends));
+    assert_int_equal(report.unchanged, 1);
+    assert_int_equal(scratch_entries("race.siren"), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -671,6 +754,8 @@ int main(void)
         TEST(test_no_such_source),
         TEST(test_twice),
         TEST(test_killed_half_way),
+        TEST(test_new_workspace),
+        TEST(test_made_meanwhile),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

@@ -103,6 +103,14 @@ int siren_import(struct siren_workspace *ws, const char *path,
                  const struct siren_import_options *options, struct siren_import_report *report,
                  const struct siren_progress *progress, struct siren_error *err);
 
+/* The same for the workspace at a path.  One that is not there is filled under a temporary name
+ * beside it (PATH.tmp-…) and takes its own when it is complete: a failed import leaves nothing, and
+ * no other process sees it half way. */
+int siren_import_into(const char *workspace, const char *path,
+                      const struct siren_import_options *options,
+                      struct siren_import_report *report, const struct siren_progress *progress,
+                      struct siren_error *err);
+
 /* The report as JSON, malloc'ed (also in the workspace: meta `import`). */
 int siren_import_report_json(const struct siren_import_report *report, char **json,
                              struct siren_error *err);

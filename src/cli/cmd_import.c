@@ -1,9 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/buf.h"
 #include "cli/cli.h"
 #include "siren/import.h"
 
@@ -164,33 +162,15 @@ static int print_json(struct cli *cli, const struct siren_import_report *report)
     return cli_print_json(cli, value);
 }
 
-/* A workspace that this command made and could not fill. */
-static void remove_workspace(const char *path)
-{
-    static const char *const endings[] = {"", "-wal", "-shm"};
-    for (int i = 0; i < 3; i++) {
-        struct buf b = {0};
-        buf_printf(&b, "%s%s", path, endings[i]);
-        if (b.data) unlink(b.data);
-        buf_free(&b);
-    }
-}
-
 static int run(struct cli *cli)
 {
     struct siren_import_options options;
     struct siren_import_report report;
-    struct siren_workspace *ws;
-    const char *path = cli_arg(cli, 0);
     int rc = read_options(cli, &options);
     if (rc) return rc;
-    int is_new = access(path, F_OK) != 0;
-    rc = siren_workspace_open(&ws, path, SIREN_WORKSPACE_CREATE, &cli->err);
-    if (rc) return rc;
-    rc = siren_import(ws, cli_arg(cli, 1), &options, &report, cli_progress(cli), &cli->err);
-    siren_workspace_close(ws);
+    rc = siren_import_into(cli_arg(cli, 0), cli_arg(cli, 1), &options, &report, cli_progress(cli),
+                           &cli->err);
     cli_progress_end(cli);
-    if (rc && is_new) remove_workspace(path);
     if (rc) return rc;
     if (cli->json) return print_json(cli, &report);
     print_report(cli, &report);
