@@ -407,6 +407,8 @@ static void test_scales(void **state)
     text_fails("user,item,rating\na,x,-9.8\n", "expected -10 to 10 in steps of 0.25");
     options.scale.step = 0.3;
     import_fails("scale.csv", SIREN_EINVAL, "scale -10:10:0.3");
+    options.scale.step = 0.125;
+    import_fails("scale.csv", SIREN_EINVAL, "scale -10:10:0.125: 161 labels, expected 2 to 101");
 }
 
 /* ---- bad input ---- */

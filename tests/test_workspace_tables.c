@@ -113,6 +113,9 @@ static void test_meta(void **state)
     expect_error(siren_meta_load(&meta, ws, &err), SIREN_EFORMAT, "'many'");
     ok(siren_meta_set(ws, "scale_max", "-1", &err));
     expect_error(siren_meta_load(&meta, ws, &err), SIREN_EFORMAT, "scale");
+    ok(siren_meta_set(ws, "scale_max", "100", &err));
+    expect_error(siren_meta_load(&meta, ws, &err), SIREN_EFORMAT,
+                 "meta.siren: meta: scale 0.5:100:0.5: 200 labels, expected 2 to 101");
     siren_workspace_close(ws);
 }
 
@@ -384,8 +387,8 @@ static void test_predictions(void **state)
     assert_true(p.prediction[1].mean == 3.15 && p.prediction[1].latency_ms == 12.5);
     assert_int_equal(p.prediction[1].tokens_cached, 100);
     siren_predictions_clear(&p);
-    put[0].n_labels = 100000;
-    expect_error(siren_predictions_save(ws, run.id, put, 1, &err), SIREN_EINVAL, "100000 labels");
+    put[0].n_labels = 102;
+    expect_error(siren_predictions_save(ws, run.id, put, 1, &err), SIREN_EINVAL, "102 labels");
     sql(ws, "UPDATE predictions SET logprobs = x'0000' WHERE row = 2");
     expect_error(siren_predictions_load(&p, ws, run.id, &err), SIREN_EFORMAT, "row 2");
     siren_workspace_close(ws);

@@ -135,12 +135,12 @@ int siren_scale_parse(const char *text, struct siren_scale *scale, struct siren_
         p++;
     }
     *scale = (struct siren_scale){v[0], v[1], v[2]};
-    if (n < 2 || n > 3 || *p || siren_scale_labels(scale) < 2)
+    if (n < 2 || n > 3 || *p)
         return siren_fail(err, SIREN_EINVAL,
                           "scale '%.40s': expected LOWEST:HIGHEST or LOWEST:HIGHEST:STEP, such as "
                           "0.5:5:0.5",
                           text);
-    return SIREN_OK;
+    return siren_scale_check(scale, err);
 }
 
 static int on_scale(const struct siren_scale *scale, double rating)

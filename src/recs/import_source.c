@@ -589,9 +589,7 @@ static void choose(struct source *s)
 static int check_options(const struct siren_import_options *o, enum format format,
                          struct siren_error *err)
 {
-    if (o->scale.step != 0 && siren_scale_labels(&o->scale) < 2)
-        return siren_fail(err, SIREN_EINVAL, "scale %g:%g:%g has no labels", o->scale.min,
-                          o->scale.max, o->scale.step);
+    if (o->scale.step != 0 && siren_scale_check(&o->scale, err)) return SIREN_EINVAL;
     if (format == FORMAT_MOVIES && (o->k_core > 0 || o->split != SIREN_SPLIT_DEFAULT))
         return siren_fail(err, SIREN_EINVAL,
                           "the paper's Movies brings its own reduction and split: no k-core, no "
