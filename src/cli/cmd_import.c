@@ -7,28 +7,44 @@
 
 /* ---- options ---- */
 
-static int read_times(struct cli *cli, struct siren_import_options *o)
+/* TIME[,TIME] */
+static int read_ends(struct cli *cli, const char *text, struct siren_import_options *o)
 {
-    const char *text = cli_string(cli, "train-until");
-    const char *shares = cli_string(cli, "shares");
-    char first[64], *end;
-    if (text && shares) return cli_usage(cli, "--train-until or --shares, not both");
-    if (text) {
-        size_t n = strcspn(text, ",");
-        snprintf(first, sizeof first, "%.*s", (int)(n < 60 ? n : 60), text);
-        int rc = siren_time_parse(first, &o->train_until, &cli->err);
-        return rc || !text[n] ? rc : siren_time_parse(text + n + 1, &o->valid_until, &cli->err);
-    }
-    if (!shares) return SIREN_OK;
-    o->train_share = strtod(shares, &end);
+    size_t n = strcspn(text, ",");
+    char first[64];
+    snprintf(first, sizeof first, "%.*s", (int)(n < 60 ? n : 60), text);
+    int rc = cli_time(cli, "train-until", first, &o->train_until);
+    if (!rc && text[n]) rc = cli_time(cli, "train-until", text + n + 1, &o->valid_until);
+    if (!rc && (!o->train_until || (text[n] && o->valid_until < o->train_until)))
+        rc = cli_usage(cli,
+                       "--train-until %s: expected a time behind 1970-01-01, and then a later "
+                       "one",
+                       text);
+    return rc;
+}
+
+static int read_shares(struct cli *cli, const char *text, struct siren_import_options *o)
+{
+    char *end;
+    o->train_share = strtod(text, &end);
     o->valid_share = *end == ',' ? strtod(end + 1, &end) : 0;
     if (*end || !(o->train_share > 0) || !(o->valid_share >= 0) ||
         !(o->train_share + o->valid_share < 1))
         return cli_usage(cli,
                          "--shares '%.40s': expected two that leave some for the test, such as "
                          "0.8,0.1",
-                         shares);
+                         text);
     return SIREN_OK;
+}
+
+static int read_times(struct cli *cli, struct siren_import_options *o)
+{
+    static const char *const of_time[] = {"train-until", "shares", NULL};
+    const char *until = cli_string(cli, "train-until"), *shares = cli_string(cli, "shares");
+    if (o->split != SIREN_SPLIT_TIME) return cli_refuse(cli, of_time, "it needs --split time");
+    if (until && shares) return cli_usage(cli, "--train-until or --shares, not both");
+    if (until) return read_ends(cli, until, o);
+    return shares ? read_shares(cli, shares, o) : SIREN_OK;
 }
 
 static void read_columns(struct cli *cli, struct siren_import_columns *c)
@@ -78,10 +94,7 @@ static int read_options(struct cli *cli, struct siren_import_options *o)
     int rc = SIREN_OK;
     if (cli_given(cli, "scale"))
         rc = siren_scale_parse(cli_string(cli, "scale"), &o->scale, &cli->err);
-    if (!rc) rc = read_times(cli, o);
-    if (!rc && o->split != SIREN_SPLIT_TIME && (o->train_until || o->train_share > 0))
-        rc = cli_usage(cli, "--train-until and --shares belong to --split time");
-    return rc;
+    return rc ? cli_options_given(cli, rc) : read_times(cli, o);
 }
 
 /* ---- the report ---- */
@@ -171,7 +184,7 @@ static int run(struct cli *cli)
     rc = siren_import_into(cli_arg(cli, 0), cli_arg(cli, 1), &options, &report, cli_progress(cli),
                            &cli->err);
     cli_progress_end(cli);
-    if (rc) return rc;
+    if (rc) return cli_options_given(cli, rc);
     if (cli->json) return print_json(cli, &report);
     print_report(cli, &report);
     return 0;

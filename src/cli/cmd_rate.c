@@ -3,7 +3,6 @@
 
 #include "cli/cli.h"
 #include "siren/app.h"
-#include "siren/import.h"
 
 /* What was done, for the report. */
 struct outcome {
@@ -162,7 +161,7 @@ static int run(struct cli *cli)
     struct siren_workspace *ws;
     int64_t time = SIREN_NO_TIME;
     const char *text = cli_string(cli, "time");
-    int rc = text ? siren_time_parse(text, &time, &cli->err) : SIREN_OK;
+    int rc = text ? cli_time(cli, "time", text, &time) : SIREN_OK;
     if (!rc) rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (rc) return rc;
     rc = rate_in(cli, ws, time, &out);
