@@ -152,6 +152,12 @@ int find_layout(struct source *s, struct siren_error *err);
 int find_items(struct source *s, struct siren_error *err);
 /* A file NAME, NAME.gz or NAME.zst in a folder; malloc'ed, NULL if there is none. */
 char *find_file(const char *folder, const char *name);
+/* "folder/ml-100k.inter" for ".inter": the first by name, or .gz or .zst. */
+char *find_ending(const char *folder, const char *ending);
+char *folder_of(const char *path);
+/* The first line that is not empty; malloc'ed, "" if there is none. */
+int first_line(const char *path, enum siren_encoding encoding, char **line, size_t *length,
+               struct siren_error *err);
 void source_note(struct source *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Lines of a file with the source's hash, progress and policy for bad lines. */
