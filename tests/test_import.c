@@ -224,9 +224,10 @@ static void test_columns_by_flags(void **state)
                                          "stars, time: when");
     siren_workspace_close(ws);
     options.columns.user = "nobody";
-    import_fails("shop.txt", SIREN_EFORMAT, "no column 'nobody' for the user; there are: sku");
+    import_fails("shop.txt", SIREN_EFORMAT,
+                 "no column 'nobody' for the user (--user-column); there are: sku");
     options.columns = (struct siren_import_columns){0};
-    import_fails("shop.txt", SIREN_EFORMAT, "--user-column");
+    import_fails("shop.txt", SIREN_EFORMAT, "--user-column; there are: sku, stars, who, when");
     put("bare.tsv", "3\tcarl\tx\n5\tcarl\ty\n");
     setup(NULL);
     options.columns = (struct siren_import_columns){.user = "2", .item = "3", .rating = "1"};
@@ -243,6 +244,58 @@ static void test_columns_by_flags(void **state)
     ws = import_path("j.jsonl");
     assert_string_equal(report.format, "jsonl");
     expect_text(ws, ALL, "12 x 4.0 - 0;12 y 3.0 5000 1");
+    siren_workspace_close(ws);
+}
+
+/* A name that is nowhere is a mistake, whatever it names. */
+static void test_columns_that_are_not_there(void **state)
+{
+    static const char *const whats[] = {"user", "item", "rating", "time"};
+    static const char *const parts[] = {"title", "categories", "features", "description", "year"};
+    const char **c = (const char **)&options.columns;
+    char words[100];
+    put("t/ratings.csv", "user,item,rating\na,x,3\n");
+    put("t/items.csv", "item_id,title\nx,Ex\n");
+    put("t.jsonl", "{\"user\": \"a\", \"item\": \"x\", \"rating\": 3}\n");
+    put("items.jsonl", "{\"item\": \"x\"}\n{\"item\": \"y\", \"title\": \"Y\"}\n");
+    for (int i = 0; i < 9; i++) {
+        c[i] = "typo";
+        const char *what = i < 4 ? whats[i] : parts[i - 4];
+        snprintf(words, sizeof words, "%s.csv:1: no column 'typo' for the %s (--%s-column)",
+                 i < 4 ? "ratings" : "items", what, what);
+        import_fails("t", SIREN_EFORMAT, words);
+        snprintf(words, sizeof words, "%s.jsonl: no line has 'typo' for the %s (--%s-column)",
+                 i < 4 ? "t" : "items", what, what);
+        import_fails("t.jsonl", SIREN_EFORMAT, i < 3 ? "t.jsonl:1: no field 'typo'" : words);
+        c[i] = NULL;
+    }
+    options.columns = (struct siren_import_columns){"1", "2", "3", .time = "4"};
+    put("bare.csv", "a,x,3\n");
+    import_fails("bare.csv", SIREN_EFORMAT, "bare.csv: no line has '4' for the time");
+    put("bare.csv", "a,x,3\nb,x,3,1000\n");
+    siren_workspace_close(import_path("bare.csv"));
+    assert_int_equal(report.no_time, 1);
+}
+
+static void test_columns_twice(void **state)
+{
+    put("t/ratings.csv", "user,item,rating,item\na,x,3,y\n");
+    import_fails("t", SIREN_EFORMAT,
+                 "ratings.csv:1: columns 2 and 4 are both 'item', expected one for the item");
+    options.columns.item = "rating";
+    siren_workspace_close(import_path("t"));
+}
+
+/* Fields of the items are those of any object's top, not of the first line's text. */
+static void test_item_fields(void **state)
+{
+    put("f/ratings.jsonl", "{\"id\": \"x\", \"user\": \"a\", \"rating\": 3}\n");
+    put("f/items.jsonl",
+        "{\"item_id\": \"y\", \"more\": {\"title\": \"no\"}, \"kind\": \"title\", \"own_id\": 1}\n"
+        "{\"item_id\": \"x\", \"movie_title\": \"Ex\", \"overview\": \"What\"}\n");
+    options.columns.item = "id";
+    struct siren_workspace *ws = import_path("f");
+    expect_text(ws, "SELECT title || ': ' || description FROM items", "Ex: What");
     siren_workspace_close(ws);
 }
 
@@ -740,6 +793,9 @@ int main(void)
         TEST(test_recbole),
         TEST(test_amazon),
         TEST(test_columns_by_flags),
+        TEST(test_columns_that_are_not_there),
+        TEST(test_columns_twice),
+        TEST(test_item_fields),
         TEST(test_empty_lines),
         TEST(test_compressed_and_latin1),
         TEST(test_duplicates),

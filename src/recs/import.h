@@ -89,7 +89,7 @@ struct record {
     const char *user, *item;
     size_t user_length, item_length;
     double rating, time;
-    int is_date;
+    int is_date, timed; /* timed: there is a time, known or not */
 };
 
 /* ---- the source ---- */
@@ -150,6 +150,8 @@ void source_close(struct source *s);
 int detect_format(struct source *s, const char *path, struct siren_error *err);
 int find_layout(struct source *s, struct siren_error *err);
 int find_items(struct source *s, struct siren_error *err);
+/* A column or field that was asked for is in no line. */
+int never_seen(const char *path, const char *given, const char *what, struct siren_error *err);
 /* A file NAME, NAME.gz or NAME.zst in a folder; malloc'ed, NULL if there is none. */
 char *find_file(const char *folder, const char *name);
 /* "folder/ml-100k.inter" for ".inter": the first by name, or .gz or .zst. */

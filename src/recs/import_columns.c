@@ -25,18 +25,67 @@ static const char *const feature_names[] = {"features", "feature", NULL};
 static const char *const description_names[] = {"description", "overview", "plot", NULL};
 static const char *const year_names[] = {"release_year", "year", NULL};
 
-/* A column by the given name or number, or by its usual names; -1: not there. */
-static int find_column(const struct fields *header, const char *given, const char *const *usual)
+/* What is looked for: `given` as an option --WHAT-column, else the usual names. */
+struct wanted {
+    const char *what, *given, *const *usual;
+    int *at;            /* the column's place; -1: it is not there */
+    const char **field; /* the JSON field's name; NULL: it is not there */
+};
+
+static int fail_name(const char *path, const struct wanted *w, const struct buf *have,
+                     struct siren_error *err)
+{
+    if (w->given)
+        return siren_fail(err, SIREN_EFORMAT,
+                          "%s:1: no column '%.60s' for the %s (--%s-column); there are: %.300s",
+                          path, w->given, w->what, w->what, buf_text(have));
+    return siren_fail(err, SIREN_EFORMAT,
+                      "%s:1: which column is the %s? Name it with --%s-column; there are: %.300s",
+                      path, w->what, w->what, buf_text(have));
+}
+
+static int no_column(const char *path, const struct fields *header, const struct wanted *w,
+                     struct siren_error *err)
+{
+    struct buf have = {0};
+    for (size_t i = 0; i < header->n && have.size < 300; i++)
+        buf_printf(&have, "%s%.40s", i ? ", " : "", header->at[i]);
+    int code = fail_name(path, w, &have, err);
+    buf_free(&have);
+    return code;
+}
+
+/* RecBole: name:type */
+static int is_column(const char *name, const char *wanted)
+{
+    size_t length = strcspn(name, ":");
+    return !strcmp(name, wanted) || (strlen(wanted) == length && !strncmp(name, wanted, length));
+}
+
+static int find_column(const struct fields *header, const struct wanted *w)
 {
     for (size_t i = 0; i < header->n; i++) {
-        const char *name = header->at[i];
-        size_t length = strcspn(name, ":"); /* RecBole: name:type */
-        if (given && !strcmp(name, given)) return (int)i;
-        if (given && strlen(given) == length && !strncmp(name, given, length)) return (int)i;
-        for (int k = 0; !given && usual[k]; k++)
-            if (strlen(usual[k]) == length && !strncmp(name, usual[k], length)) return (int)i;
+        if (w->given && is_column(header->at[i], w->given)) return (int)i;
+        for (int k = 0; !w->given && w->usual[k]; k++)
+            if (is_column(header->at[i], w->usual[k])) return (int)i;
     }
     return -1;
+}
+
+static int find_all(const char *path, const struct fields *header, const struct wanted *wanted,
+                    size_t n, struct siren_error *err)
+{
+    for (const struct wanted *w = wanted; w < wanted + n; w++) {
+        int at = *w->at = find_column(header, w);
+        if (at < 0 && w->given) return no_column(path, header, w, err);
+        for (size_t i = (size_t)at + 1; at >= 0 && i < header->n; i++)
+            if (!strcmp(header->at[i], header->at[at]))
+                return siren_fail(err, SIREN_EFORMAT,
+                                  "%s:1: columns %d and %zu are both '%.60s', expected one for the "
+                                  "%s",
+                                  path, at + 1, i + 1, header->at[at], w->what);
+    }
+    return SIREN_OK;
 }
 
 static int is_number(const char *text)
@@ -50,22 +99,10 @@ static int numbered(const char *text)
     return text ? atoi(text) - 1 : -1;
 }
 
-static int no_column(struct source *s, const struct fields *header, const char *what,
-                     const char *flag, const char *given, struct siren_error *err)
+int never_seen(const char *path, const char *given, const char *what, struct siren_error *err)
 {
-    struct buf have = {0};
-    for (size_t i = 0; i < header->n && have.size < 300; i++)
-        buf_printf(&have, "%s%.40s", i ? ", " : "", header->at[i]);
-    int code;
-    if (given)
-        code = siren_fail(err, SIREN_EFORMAT, "%s:1: no column '%.60s' for the %s; there are: %s",
-                          s->path, given, what, buf_text(&have));
-    else
-        code = siren_fail(err, SIREN_EFORMAT,
-                          "%s:1: which column is the %s? Name it with %s; there are: %s", s->path,
-                          what, flag, buf_text(&have));
-    buf_free(&have);
-    return code;
+    return siren_fail(err, SIREN_EFORMAT, "%s: no line has '%.60s' for the %s (--%s-column)", path,
+                      given, what, what);
 }
 
 static size_t largest(const int *columns, int n)
@@ -87,20 +124,26 @@ static int columns_by_number(struct layout *l, const struct siren_import_columns
     return 1;
 }
 
-static int columns_by_name(struct source *s, struct fields *f, struct siren_error *err)
+/* Of the ratings. */
+static void want_ratings(struct source *s, struct wanted wanted[4])
 {
     const struct siren_import_columns *c = &s->options->columns;
     struct layout *l = &s->layout;
-    l->header = 1;
-    l->user_at = find_column(f, c->user, user_names);
-    l->item_at = find_column(f, c->item, item_names);
-    l->rating_at = find_column(f, c->rating, rating_names);
-    l->time_at = find_column(f, c->time, time_names);
-    if (l->user_at < 0) return no_column(s, f, "user", "--user-column", c->user, err);
-    if (l->item_at < 0) return no_column(s, f, "item", "--item-column", c->item, err);
-    if (l->rating_at < 0) return no_column(s, f, "rating", "--rating-column", c->rating, err);
-    if (l->time_at < 0 && c->time) return no_column(s, f, "time", "--time-column", c->time, err);
-    return SIREN_OK;
+    wanted[0] = (struct wanted){"user", c->user, user_names, &l->user_at, &l->user};
+    wanted[1] = (struct wanted){"item", c->item, item_names, &l->item_at, &l->item};
+    wanted[2] = (struct wanted){"rating", c->rating, rating_names, &l->rating_at, &l->rating};
+    wanted[3] = (struct wanted){"time", c->time, time_names, &l->time_at, &l->time};
+}
+
+static int columns_by_name(struct source *s, struct fields *f, struct siren_error *err)
+{
+    struct wanted wanted[4];
+    want_ratings(s, wanted);
+    s->layout.header = 1;
+    int code = find_all(s->path, f, wanted, 4, err);
+    for (int i = 0; !code && i < 3; i++)
+        if (*wanted[i].at < 0) code = no_column(s->path, f, wanted + i, err);
+    return code;
 }
 
 /* What was taken for what, in words. */
@@ -123,10 +166,7 @@ static int find_columns(struct source *s, const char *separator, int quotes,
                         struct siren_error *err)
 {
     struct layout *l = &s->layout;
-    if (s->options->separator) separator = s->options->separator;
-    if (!*separator || strlen(separator) >= sizeof l->separator)
-        return siren_fail(err, SIREN_EINVAL, "separator '%s': expected 1 to 7 bytes", separator);
-    strcpy(l->separator, separator);
+    strcpy(l->separator, s->options->separator ? s->options->separator : separator);
     l->quotes = quotes;
     char *line;
     size_t length;
@@ -160,40 +200,70 @@ static void fixed_columns(struct layout *l, const char *separator)
     l->n_columns = 4;
 }
 
-/* A JSON field by its usual names in the first line. */
-static const char *find_field(struct source *s, const char *line, const char *given,
-                              const char *const *usual)
+/* ---- JSON ---- */
+
+static int add_names(struct idmap *names, char *line, size_t length, struct siren_error *err)
 {
-    for (int k = 0; !given && usual[k]; k++) {
-        char quoted[60];
-        snprintf(quoted, sizeof quoted, "\"%s\"", usual[k]);
-        if (strstr(line, quoted)) return usual[k];
+    struct json_cursor c;
+    struct json_span key, value;
+    if (json_open(&c, line, length, '{')) return SIREN_OK; /* for the reader to say */
+    while (json_next(&c, &key, &value) == 1)
+        if (idmap_add(names, key.text, key.length) < 0)
+            return siren_fail_memory(err, "fields", names->text_size);
+    return SIREN_OK;
+}
+
+/* Names of the first hundred objects' fields: not every object has all. */
+static int field_names(const char *path, enum siren_encoding encoding, struct idmap *names,
+                       struct siren_error *err)
+{
+    struct siren_lines *lines;
+    char *line;
+    size_t length, bytes = 0;
+    int code = siren_lines_open(&lines, path, encoding, err), more = 1;
+    if (code) return code;
+    for (int n = 0; !code && n < 100 && bytes<1 << 20; n += length> 0) {
+        more = siren_lines_next(lines, &line, &length, err);
+        if (more != 1) break;
+        bytes += length;
+        code = add_names(names, line, length, err);
     }
-    return given;
+    siren_lines_close(lines);
+    return more < 0 && !names->n ? more : code; /* a later line is for the reader to judge */
+}
+
+static int no_field(const char *path, const struct idmap *names, const struct wanted *w,
+                    struct siren_error *err)
+{
+    struct buf have = {0};
+    for (size_t i = 0; i < names->n && have.size < 300; i++)
+        buf_printf(&have, "%s%.40s", i ? ", " : "", idmap_id(names, i));
+    int code = fail_name(path, w, &have, err);
+    buf_free(&have);
+    return code;
+}
+
+/* A given name need not be among the first objects'. */
+static void find_field(const struct idmap *names, const struct wanted *w)
+{
+    *w->field = w->given;
+    for (int k = 0; !*w->field && w->usual[k]; k++)
+        if (idmap_find(names, w->usual[k], strlen(w->usual[k])) >= 0) *w->field = w->usual[k];
 }
 
 static int find_fields(struct source *s, struct siren_error *err)
 {
-    const struct siren_import_columns *c = &s->options->columns;
-    struct layout *l = &s->layout;
-    char *line;
-    size_t length;
-    int code = first_line(s->path, s->encoding, &line, &length, err);
-    if (code) return code;
-    l->json = 1;
-    l->user = find_field(s, line, c->user, user_names);
-    l->item = find_field(s, line, c->item, item_names);
-    l->rating = find_field(s, line, c->rating, rating_names);
-    l->time = find_field(s, line, c->time, time_names);
-    const char *missing = !l->user ? "user" : !l->item ? "item" : !l->rating ? "rating" : NULL;
-    if (missing)
-        code = siren_fail(err, SIREN_EFORMAT,
-                          "%s:1: which field is the %s? Name it with --%s-column; the line is "
-                          "%.100s",
-                          s->path, missing, missing, line);
-    const char *used[] = {l->user, l->item, l->rating, l->time};
-    for (int i = 0; !code && i < 4; i++) name_column(s, i, used[i] ? used[i] : "none");
-    free(line);
+    struct wanted wanted[4];
+    struct idmap names = {0};
+    want_ratings(s, wanted);
+    s->layout.json = 1;
+    int code = field_names(s->path, s->encoding, &names, err);
+    for (int i = 0; !code && i < 4; i++) {
+        find_field(&names, wanted + i);
+        if (!*wanted[i].field && i < 3) code = no_field(s->path, &names, wanted + i, err);
+        if (!code) name_column(s, i, *wanted[i].field ? *wanted[i].field : "none");
+    }
+    idmap_free(&names);
     return code;
 }
 
@@ -262,38 +332,49 @@ static char *beside(struct source *s)
     return found;
 }
 
-static int item_columns(struct source *s, struct fields *f, struct siren_error *err)
+enum { ITEM_PARTS = 6 };
+
+/* The id first: its name may be that of the ratings or not. */
+static void want_items(struct source *s, struct wanted wanted[ITEM_PARTS])
 {
     const struct siren_import_columns *c = &s->options->columns;
     struct items_layout *l = &s->items;
-    l->header = 1;
-    l->id_at = find_column(f, is_number(c->item) ? NULL : c->item, item_names);
-    if (l->id_at < 0 && c->item) l->id_at = find_column(f, NULL, item_names);
-    l->title_at = find_column(f, c->title, title_names);
-    l->categories_at = find_column(f, c->categories, category_names);
-    l->features_at = find_column(f, c->features, feature_names);
-    l->description_at = find_column(f, c->description, description_names);
-    l->year_at = find_column(f, c->year, year_names);
-    if (l->id_at < 0)
-        return siren_fail(err, SIREN_EFORMAT,
-                          "%s:1: no column with the item's id (name it with --item-column)",
-                          s->items_path);
-    return SIREN_OK;
+    wanted[0] = (struct wanted){"item", c->item, item_names, &l->id_at, &l->id};
+    wanted[1] = (struct wanted){"title", c->title, title_names, &l->title_at, &l->title};
+    wanted[2] = (struct wanted){"categories", c->categories, category_names, &l->categories_at,
+                                &l->categories};
+    wanted[3] =
+        (struct wanted){"features", c->features, feature_names, &l->features_at, &l->features};
+    wanted[4] = (struct wanted){"description", c->description, description_names,
+                                &l->description_at, &l->description};
+    wanted[5] = (struct wanted){"year", c->year, year_names, &l->year_at, &l->year};
 }
 
-static void item_fields(struct source *s, const char *line)
+static int item_columns(struct source *s, struct fields *f, struct siren_error *err)
 {
-    const struct siren_import_columns *c = &s->options->columns;
-    struct items_layout *l = &s->items;
-    l->kind = ITEMS_JSON;
-    l->id = find_field(s, line, c->item && strstr(line, c->item) ? c->item : NULL,
-                       s->format == FORMAT_AMAZON ? (const char *const[]){"parent_asin", NULL}
-                                                  : item_names);
-    l->title = find_field(s, line, c->title, title_names);
-    l->categories = find_field(s, line, c->categories, category_names);
-    l->features = find_field(s, line, c->features, feature_names);
-    l->description = find_field(s, line, c->description, description_names);
-    l->year = find_field(s, line, c->year, year_names);
+    struct wanted wanted[ITEM_PARTS];
+    want_items(s, wanted);
+    s->items.header = 1;
+    if (wanted->given && find_column(f, wanted) < 0) wanted->given = NULL;
+    int code = find_all(s->items_path, f, wanted, ITEM_PARTS, err);
+    return code || s->items.id_at >= 0 ? code : no_column(s->items_path, f, wanted, err);
+}
+
+static int item_fields(struct source *s, struct siren_error *err)
+{
+    static const char *const amazon[] = {"parent_asin", NULL};
+    struct wanted wanted[ITEM_PARTS];
+    struct idmap names = {0};
+    want_items(s, wanted);
+    if (s->format == FORMAT_AMAZON) wanted->usual = amazon;
+    s->items.kind = ITEMS_JSON;
+    int code = field_names(s->items_path, s->encoding, &names, err);
+    if (wanted->given && idmap_find(&names, wanted->given, strlen(wanted->given)) < 0)
+        wanted->given = NULL;
+    for (int i = 0; !code && i < ITEM_PARTS; i++) find_field(&names, wanted + i);
+    if (!code && !s->items.id) code = no_field(s->items_path, &names, wanted, err);
+    idmap_free(&names);
+    return code;
 }
 
 static int look_at_items(struct source *s, struct siren_error *err)
@@ -306,11 +387,7 @@ static int look_at_items(struct source *s, struct siren_error *err)
     if (code) return code;
     l->kind = ITEMS_COLUMNS;
     if (*line == '{') {
-        item_fields(s, line);
-        if (!l->id)
-            code = siren_fail(err, SIREN_EFORMAT,
-                              "%s:1: no field with the item's id (name it with --item-column)",
-                              s->items_path);
+        code = item_fields(s, err);
     } else {
         const char *separator = strchr(line, '\t') ? "\t" : ",";
         l->quotes = s->format != FORMAT_RECBOLE;

@@ -273,8 +273,8 @@ static int parse_columns(const struct layout *l, struct fields *f, char *line, s
                          .item_length = f->length[l->item_at],
                          .time = NAN};
     code = set_rating(r, f->at[l->rating_at], f->length[l->rating_at], err);
-    if (!code && l->time_at >= 0 && (size_t)l->time_at < f->n)
-        code = set_time(r, f->at[l->time_at], f->length[l->time_at], err);
+    r->timed = l->time_at >= 0 && (size_t)l->time_at < f->n;
+    if (!code && r->timed) code = set_time(r, f->at[l->time_at], f->length[l->time_at], err);
     return code ? code : check_ids(r, err);
 }
 
@@ -306,6 +306,7 @@ static int parse_json(const struct layout *l, char *line, size_t length, struct 
                            : json_is(&key, l->time)   ? "time"
                                                       : NULL;
         if (!what) continue;
+        r->timed |= *what == 't';
         if (*what == 't' && value.kind == JSON_LITERAL_) continue; /* null: unknown */
         if (!scalar(&value)) {
             code = bad_value(what, value.text, value.length, "a string or a number", err);
@@ -324,7 +325,8 @@ static int parse_json(const struct layout *l, char *line, size_t length, struct 
     }
     if (more < 0) return bad_json(&c, line, err);
     if (code) return code;
-    if (!rated) return siren_fail(err, SIREN_EFORMAT, "no field '%s'", l->rating);
+    const char *missing = !r->user ? l->user : !r->item ? l->item : !rated ? l->rating : NULL;
+    if (missing) return siren_fail(err, SIREN_EFORMAT, "no field '%s'", missing);
     return check_ids(r, err);
 }
 
@@ -346,9 +348,10 @@ int read_ratings(struct source *s, struct raw_table *t, struct siren_error *err)
     struct fields f = {0};
     struct scale_watch *watch = calloc(1, sizeof *watch);
     if (!watch) return siren_fail_memory(err, "a scale", sizeof *watch);
+    const char *time = s->options->columns.time;
     char *line;
     size_t length;
-    int code = reader_open(&r, s, s->path, s->encoding, "bytes of ratings", err);
+    int timed = 0, code = reader_open(&r, s, s->path, s->encoding, "bytes of ratings", err);
     r.skip_header = s->layout.header;
     r.quotes = s->layout.quotes;
     r.separator = s->layout.separator;
@@ -360,11 +363,13 @@ int read_ratings(struct source *s, struct raw_table *t, struct siren_error *err)
         if (!code) code = check_time_kind(t, &record, err);
         if (!code) {
             code = raw_add(t, &record, 0, err);
+            timed |= record.timed;
             s->report->ratings_read += !code;
         } else {
             code = reader_bad(&r, code, err);
         }
     }
+    if (!code && t->n && time && !timed) code = never_seen(s->path, time, "time", err);
     if (!code) code = scale_detect(s, watch, err);
     fields_free(&f);
     reader_close(&r);

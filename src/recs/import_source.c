@@ -236,6 +236,8 @@ static int check_options(const struct siren_import_options *o, enum format forma
         return siren_fail(err, SIREN_EINVAL,
                           "the paper's Movies brings its own reduction and split: no k-core, no "
                           "other split");
+    if (o->separator && (!*o->separator || strlen(o->separator) > 7))
+        return siren_fail(err, SIREN_EINVAL, "separator '%s': expected 1 to 7 bytes", o->separator);
     if (o->folds && (o->folds < 2 || o->folds > 254))
         return siren_fail(err, SIREN_EINVAL, "%d folds: expected 2 to 254", o->folds);
     return SIREN_OK;
