@@ -47,6 +47,7 @@ static void bad_values_are_usage_errors(void **state)
     expect_usage("--separator 123456789", "separator '123456789'");
     expect_usage("--separator ''", "separator ''");
     expect_usage("--format excel", "--format");
+    expect_usage("--title-column name", "--title-column changes nothing: format csv has no items");
 }
 
 /* What other commands read in the same way. */

@@ -299,6 +299,39 @@ static void test_item_fields(void **state)
     siren_workspace_close(ws);
 }
 
+static void no_effect(const char *name, const char *words)
+{
+    import_fails(name, SIREN_EINVAL, words);
+    setup(NULL);
+}
+
+static void test_options_without_effect(void **state)
+{
+    put("o/x.csv", "user,item,rating\na,x,3\n");
+    put("o/x.jsonl", "{\"user\": \"a\", \"item\": \"x\", \"rating\": 3}\n");
+    put("o/ml/ratings.dat", "1::2::5::978300760\n");
+    put("o/ml/movies.dat", "2::Toy Story (1995)::Animation\n");
+    options.columns.title = "title";
+    no_effect("o/x.csv", "--title-column changes nothing: format csv has no items file here");
+    options.list_separator = "/";
+    no_effect("o/x.csv", "--list-separator changes nothing: format csv has no items file here");
+    options.all_items = 1;
+    no_effect("o/x.csv", "--all-items changes nothing: format csv has no items file here");
+    options.time_unit = SIREN_TIME_MS;
+    no_effect("o/x.csv", "--time-unit changes nothing: there are no times");
+    options.separator = ";";
+    no_effect("o/x.jsonl", "--separator changes nothing: format jsonl has its own");
+    options.separator = ";";
+    no_effect("o/ml", "--separator changes nothing: format ml-1m has its own");
+    options.columns.year = "3";
+    no_effect("o/ml", "--year-column changes nothing: format ml-1m has its own columns of items");
+    options.columns.time = "3";
+    no_effect("o/ml", "--time-column changes nothing: format ml-1m has its own columns");
+    options.list_separator = "/";
+    options.all_items = 1;
+    siren_workspace_close(import_path("o/ml"));
+}
+
 /* Empty lines are none, before the header as well. */
 static void test_empty_lines(void **state)
 {
@@ -796,6 +829,7 @@ int main(void)
         TEST(test_columns_that_are_not_there),
         TEST(test_columns_twice),
         TEST(test_item_fields),
+        TEST(test_options_without_effect),
         TEST(test_empty_lines),
         TEST(test_compressed_and_latin1),
         TEST(test_duplicates),

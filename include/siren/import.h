@@ -98,7 +98,8 @@ struct siren_import_report {
     double seconds;
 };
 
-/* path: a file or a folder.  report may be NULL. */
+/* path: a file or a folder.  report may be NULL.  SIREN_EINVAL: options that are wrong, or that
+ * change nothing in this source. */
 int siren_import(struct siren_workspace *ws, const char *path,
                  const struct siren_import_options *options, struct siren_import_report *report,
                  const struct siren_progress *progress, struct siren_error *err);

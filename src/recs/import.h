@@ -150,6 +150,8 @@ void source_close(struct source *s);
 int detect_format(struct source *s, const char *path, struct siren_error *err);
 int find_layout(struct source *s, struct siren_error *err);
 int find_items(struct source *s, struct siren_error *err);
+/* SIREN_EINVAL: an option that changes nothing in this source. */
+int check_effect(struct source *s, struct siren_error *err);
 /* A column or field that was asked for is in no line. */
 int never_seen(const char *path, const char *given, const char *what, struct siren_error *err);
 /* A file NAME, NAME.gz or NAME.zst in a folder; malloc'ed, NULL if there is none. */

@@ -438,3 +438,40 @@ int find_items(struct source *s, struct siren_error *err)
     strcpy(l->list_separator, list);
     return SIREN_OK;
 }
+
+/* ---- options without effect ---- */
+
+static int no_effect(struct source *s, const char *option, const char *whose,
+                     struct siren_error *err)
+{
+    return siren_fail(err, SIREN_EINVAL, "--%s changes nothing: format %s %s", option,
+                      format_name(s->format), whose);
+}
+
+int check_effect(struct source *s, struct siren_error *err)
+{
+    const struct siren_import_options *o = s->options;
+    const struct siren_import_columns *c = &o->columns;
+    const char *ratings[] = {c->user, c->item, c->rating, c->time};
+    const char *items[] = {c->title, c->categories, c->features, c->description, c->year};
+    static const char *const names[] = {
+        "user-column",       "item-column",     "rating-column",      "time-column", "title-column",
+        "categories-column", "features-column", "description-column", "year-column"};
+    int own = s->format == FORMAT_MOVIES || s->format == FORMAT_AMAZON ||
+              s->format == FORMAT_ML100K || s->format == FORMAT_ML1M;
+    enum items_kind kind = s->items.kind;
+    int own_items = kind == ITEMS_ML100K || s->format == FORMAT_ML1M;
+    const char *none = s->format == FORMAT_MOVIES ? "brings its items along"
+                                                  : "has no items file here (--items FILE)";
+    const char *why = kind == ITEMS_NONE ? none : own_items ? "has its own columns of items" : NULL;
+    for (int i = 0; own && i < 4; i++)
+        if (ratings[i]) return no_effect(s, names[i], "has its own columns", err);
+    for (int i = 0; why && i < 5; i++)
+        if (items[i]) return no_effect(s, names[4 + i], why, err);
+    if (o->separator && (own || s->layout.json) && (own_items || kind != ITEMS_COLUMNS))
+        return no_effect(s, "separator", "has its own", err);
+    if (o->list_separator && (kind == ITEMS_NONE || kind == ITEMS_ML100K))
+        return no_effect(s, "list-separator", why, err);
+    if (o->all_items && kind == ITEMS_NONE) return no_effect(s, "all-items", none, err);
+    return SIREN_OK;
+}

@@ -255,6 +255,7 @@ int source_open(struct source *s, const char *path, struct siren_error *err)
     XXH3_64bits_reset(s->hash);
     code = find_layout(s, err);
     if (!code) code = find_items(s, err);
+    if (!code) code = check_effect(s, err);
     if (code) return code;
     snprintf(s->report->format, sizeof s->report->format, "%s", names[s->format]);
     snprintf(s->report->items_file, sizeof s->report->items_file, "%s",
