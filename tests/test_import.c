@@ -286,6 +286,21 @@ static void test_columns_twice(void **state)
     siren_workspace_close(import_path("t"));
 }
 
+/* What separates the ratings' columns separates the items', unless it is not in their header. */
+static void test_separator_of_items(void **state)
+{
+    put("p/ratings.csv", "user;item;rating\na;x;3\n");
+    put("p/items.csv", "item;title;genres\nx;Ex, the;A|B\n");
+    options.separator = ";";
+    struct siren_workspace *ws = import_path("p");
+    expect_text(ws, "SELECT title || categories FROM items", "Ex, the[\"A\",\"B\"]");
+    siren_workspace_close(ws);
+    put("p/items.csv", "item,title,genres\nx,\"Ex; the\",A|B\n");
+    ws = import_path("p");
+    expect_text(ws, "SELECT title || categories FROM items", "Ex; the[\"A\",\"B\"]");
+    siren_workspace_close(ws);
+}
+
 /* Fields of the items are those of any object's top, not of the first line's text. */
 static void test_item_fields(void **state)
 {
@@ -828,6 +843,7 @@ int main(void)
         TEST(test_columns_by_flags),
         TEST(test_columns_that_are_not_there),
         TEST(test_columns_twice),
+        TEST(test_separator_of_items),
         TEST(test_item_fields),
         TEST(test_options_without_effect),
         TEST(test_empty_lines),

@@ -389,7 +389,8 @@ static int look_at_items(struct source *s, struct siren_error *err)
     if (*line == '{') {
         code = item_fields(s, err);
     } else {
-        const char *separator = strchr(line, '\t') ? "\t" : ",";
+        const char *own = s->options->separator; /* of the ratings, and perhaps of the items */
+        const char *separator = own && strstr(line, own) ? own : strchr(line, '\t') ? "\t" : ",";
         l->quotes = s->format != FORMAT_RECBOLE;
         strcpy(l->separator, separator);
         code = fields_split(&f, line, length, separator, l->quotes, err);
