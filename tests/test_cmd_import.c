@@ -64,6 +64,26 @@ static void times_of_other_commands(void **state)
     expect_output("--at: time 'noon'");
 }
 
+/* What rate adds is UTF-8, as what import reads. */
+static void new_users_and_items_are_text(void **state)
+{
+    static const char *const cases[] = {
+        "--user $(printf '\\377') --item x --json", "--user a --item $(printf '\\377') --title T",
+        "--user a --item y2 --title $(printf '\\377')", "--user '' --item x"};
+    char arguments[400];
+    assert_int_equal(import(""), 0);
+    for (int i = 0; i < 4; i++) {
+        snprintf(arguments, sizeof arguments, "rate %s --rating 3 %s", scratch_path("w.siren"),
+                 cases[i]);
+        assert_int_equal(run_program("", arguments, NULL), 2);
+        expect_output(i < 3 ? "byte 1 is 0xff, expected UTF-8" : "the id of a new user: is empty");
+    }
+    snprintf(arguments, sizeof arguments, "import %s %s --k-core 0", scratch_path("w.siren"),
+             scratch_path("r.csv"));
+    assert_int_equal(run_program("", arguments, NULL), 0);
+    expect_output("nothing was changed");
+}
+
 static int setup(void **state)
 {
     if (scratch_create(state)) return -1;
@@ -75,6 +95,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_values_are_usage_errors),
         cmocka_unit_test(times_of_other_commands),
+        cmocka_unit_test(new_users_and_items_are_text),
     };
     if (find_program()) return 1;
     return cmocka_run_group_tests(tests, setup, scratch_delete);

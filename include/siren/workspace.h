@@ -141,7 +141,8 @@ void siren_items_clear(struct siren_items *items);
 /* *id of an external id; SIREN_ENOTFOUND says which was asked and how many there are. */
 int siren_item_find(struct siren_workspace *ws, const char *external, int *id,
                     struct siren_error *err);
-/* Add an item (external must be new); fields other than external may be NULL/0. */
+/* Add an item (external must be new); fields other than external may be NULL/0.  SIREN_EINVAL: a
+ * text is not UTF-8, or the id is empty; so for users. */
 int siren_item_add(struct siren_workspace *ws, const struct siren_item *item, int *id,
                    struct siren_error *err);
 /* "Title: …\nCategory: a|b\nFeature: x###y." with the lines that the item has;

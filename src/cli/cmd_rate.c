@@ -79,14 +79,14 @@ static int find_or_add(struct cli *cli, struct siren_workspace *ws, int *user, i
         if (!cli_given(cli, "title"))
             return siren_fail_prefix(&cli->err, rc, "a new item needs --title");
         out->new_item = 1;
-        rc = add_item(cli, ws, item_id, item);
+        rc = cli_options_given(cli, add_item(cli, ws, item_id, item));
         if (!rc) rc = place(cli, ws, *item, out);
     }
     if (rc) return rc;
     rc = siren_user_find(ws, user_id, user, &cli->err);
     if (rc != SIREN_ENOTFOUND) return rc;
     out->new_user = 1;
-    return siren_user_add(ws, user_id, user, &cli->err);
+    return cli_options_given(cli, siren_user_add(ws, user_id, user, &cli->err));
 }
 
 static int name_topic(struct siren_workspace *ws, struct outcome *out, struct siren_error *err)

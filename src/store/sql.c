@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <utf8proc.h>
 
 #include "base/alloc.h"
 #include "store/store.h"
@@ -96,6 +97,25 @@ double store_column_number(sqlite3_stmt *statement, int column)
 {
     if (sqlite3_column_type(statement, column) == SQLITE_NULL) return NAN;
     return sqlite3_column_double(statement, column);
+}
+
+size_t store_utf8(const char *text, size_t length)
+{
+    size_t i = 0;
+    while (i < length) {
+        utf8proc_int32_t c;
+        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + i,
+                                              (utf8proc_ssize_t)(length - i), &c);
+        if (n <= 0) break;
+        i += (size_t)n;
+    }
+    return i;
+}
+
+void store_clean(char *text)
+{
+    size_t length = strlen(text);
+    for (size_t i = 0; (i += store_utf8(text + i, length - i)) < length;) text[i] = '?';
 }
 
 int64_t store_now(void)

@@ -43,7 +43,10 @@ void store_bind_time(sqlite3_stmt *statement, int index, int64_t time);
 int64_t store_column_time(sqlite3_stmt *statement, int column);
 void store_bind_number(sqlite3_stmt *statement, int index, double value); /* NAN: NULL */
 double store_column_number(sqlite3_stmt *statement, int column);
-int64_t store_now(void); /* ms since 1970 */
+/* Bytes of a text before the first that is not UTF-8. */
+size_t store_utf8(const char *text, size_t length);
+void store_clean(char *text); /* '?' for each that is none */
+int64_t store_now(void);      /* ms since 1970 */
 
 #define STORE_RATINGS_INDEX "CREATE INDEX ratings_item ON ratings(item)"
 #define STORE_ITEM_INSERT "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
