@@ -385,6 +385,33 @@ static void test_compressed_and_latin1(void **state)
     siren_workspace_close(ws);
 }
 
+/* Whatever is not UTF-8 is refused with its place, or is not kept as it is. */
+static void test_not_utf8(void **state)
+{
+    put("8.jsonl", "{\"user\": \"a\", \"item\": \"x\", \"rating\": 3}\n"
+                   "{\"user\": \"a\xff\", \"item\": \"x\", \"rating\": 3}\n");
+    import_fails("8.jsonl", SIREN_EFORMAT, "8.jsonl:2: column 12: byte 0xff");
+    put("8/ratings.csv", "user,item,rating\na,x,3\n");
+    put("8/items.csv", "item,title\nx,Caf\xe9\n");
+    import_fails("8", SIREN_EFORMAT, "items.csv:2: column 6: byte 0xe9");
+    put("8/items.csv", "item,title\nx,A\n");
+    options.separator = "\xc3"; /* half of a letter */
+    import_fails("8", SIREN_EINVAL, "expected 1 to 7 bytes of UTF-8");
+    options.separator = NULL;
+    options.list_separator = "\xa9";
+    import_fails("8", SIREN_EINVAL, "expected 1 to 7 bytes of UTF-8");
+    options.list_separator = NULL;
+    options.noun = "\xff";
+    import_fails("8", SIREN_EINVAL, "expected 1 to 63 bytes of UTF-8");
+    options.noun = "0123456789012345678901234567890123456789012345678901234567890123";
+    import_fails("8", SIREN_EINVAL, "expected 1 to 63 bytes of UTF-8");
+    options.noun = NULL;
+    put("r\xff.csv", "user,item,rating\na,x,3\n");
+    struct siren_workspace *ws = import_path("r\xff.csv");
+    expect_text(ws, "SELECT value FROM meta WHERE key = 'source'", "csv: r?.csv");
+    siren_workspace_close(ws);
+}
+
 /* ---- reduction ---- */
 
 static void test_duplicates(void **state)
@@ -848,6 +875,7 @@ int main(void)
         TEST(test_options_without_effect),
         TEST(test_empty_lines),
         TEST(test_compressed_and_latin1),
+        TEST(test_not_utf8),
         TEST(test_duplicates),
         TEST(test_k_core),
         TEST(test_ties_keep_the_input_order),

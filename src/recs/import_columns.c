@@ -421,8 +421,6 @@ int find_items(struct source *s, struct siren_error *err)
         return siren_fail_memory(err, "a path", strlen(given));
     if (!s->items_path) return SIREN_OK;
     if (!list) list = s->format == FORMAT_RECBOLE ? " " : "|";
-    if (!*list || strlen(list) >= sizeof l->list_separator)
-        return siren_fail(err, SIREN_EINVAL, "list separator '%s': expected 1 to 7 bytes", list);
     strcpy(l->list_separator, list);
     if (s->format == FORMAT_ML100K) {
         l->kind = ITEMS_ML100K;

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "recs/import.h"
+#include "text/utf8.h"
 
 static const char *const names[] = {"movies",  "amazon", "ml-100k", "ml-1m", "ml-latest",
                                     "recbole", "csv",    "tsv",     "jsonl"};
@@ -228,6 +229,14 @@ static void choose(struct source *s)
         s->scale = (struct siren_scale){1, 5, 1};
 }
 
+static int check_word(const char *what, const char *text, size_t most, struct siren_error *err)
+{
+    size_t n = text ? strlen(text) : 1;
+    if (n >= 1 && n <= most && (!text || utf8_valid_prefix(text, n) == n)) return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL, "%s '%.80s': expected 1 to %zu bytes of UTF-8", what, text,
+                      most);
+}
+
 static int check_options(const struct siren_import_options *o, enum format format,
                          struct siren_error *err)
 {
@@ -236,8 +245,10 @@ static int check_options(const struct siren_import_options *o, enum format forma
         return siren_fail(err, SIREN_EINVAL,
                           "the paper's Movies brings its own reduction and split: no k-core, no "
                           "other split");
-    if (o->separator && (!*o->separator || strlen(o->separator) > 7))
-        return siren_fail(err, SIREN_EINVAL, "separator '%s': expected 1 to 7 bytes", o->separator);
+    int code = check_word("separator", o->separator, 7, err);
+    if (!code) code = check_word("list separator", o->list_separator, 7, err);
+    if (!code) code = check_word("noun", o->noun, 63, err);
+    if (code) return code;
     if (o->folds && (o->folds < 2 || o->folds > 254))
         return siren_fail(err, SIREN_EINVAL, "%d folds: expected 2 to 254", o->folds);
     return SIREN_OK;

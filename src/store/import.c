@@ -6,7 +6,6 @@
 #include <time.h>
 
 #include <jansson.h>
-#include <utf8proc.h>
 
 #include "base/alloc.h"
 #include "recs/import.h"
@@ -273,6 +272,7 @@ static int write_meta(struct import *im, struct siren_error *err)
     snprintf(meta.noun, sizeof meta.noun, "%s", im->source.noun);
     snprintf(meta.source, sizeof meta.source, "%s: %s", im->source.report->format,
              slash && slash[1] ? slash + 1 : im->source.path);
+    store_clean(meta.source); /* a file's name is of any bytes, and was perhaps cut */
     return siren_meta_save(im->ws, &meta, err);
 }
 
@@ -453,20 +453,10 @@ static json_t *integer(uint64_t value)
 /* A message may have been cut within a character, a path need not be UTF-8 at all. */
 static json_t *text(const char *bytes)
 {
-    struct buf b = {0};
-    size_t length = strlen(bytes);
-    for (size_t i = 0; i < length;) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)bytes + i,
-                                              (utf8proc_ssize_t)(length - i), &c);
-        if (n > 0)
-            buf_append(&b, bytes + i, (size_t)n);
-        else
-            buf_putc(&b, '?');
-        i += n > 0 ? (size_t)n : 1;
-    }
-    json_t *string = json_string(buf_text(&b));
-    buf_free(&b);
+    char *copy = alloc_string(bytes, strlen(bytes));
+    if (copy) store_clean(copy);
+    json_t *string = copy ? json_string(copy) : NULL;
+    free(copy);
     return string;
 }
 
