@@ -686,6 +686,10 @@ static void test_no_such_source(void **state)
     options.format = NULL;
     options.items = "/nonexistent/file";
     import_fails("x.csv", SIREN_ENOTFOUND, "/nonexistent/file");
+    options.items = "/dev/null"; /* what was read of a pipe once is gone */
+    import_fails("x.csv", SIREN_EINVAL, "/dev/null: is a pipe or a device, expected a file");
+    assert_int_equal(mkfifo(scratch_path("fifo"), 0600), 0);
+    import_fails("fifo", SIREN_EINVAL, "fifo: is a pipe or a device, expected a file");
 }
 
 /* ---- all or nothing ---- */

@@ -147,6 +147,8 @@ struct source {
 /* Recognise the format, find the files and the columns. */
 int source_open(struct source *s, const char *path, struct siren_error *err);
 void source_close(struct source *s);
+/* A file or a folder, and no pipe. */
+int check_source(const char *path, struct siren_error *err);
 int detect_format(struct source *s, const char *path, struct siren_error *err);
 int find_layout(struct source *s, struct siren_error *err);
 int find_items(struct source *s, struct siren_error *err);

@@ -420,6 +420,8 @@ int find_items(struct source *s, struct siren_error *err)
     else if (*given && !(s->items_path = alloc_string(given, strlen(given))))
         return siren_fail_memory(err, "a path", strlen(given));
     if (!s->items_path) return SIREN_OK;
+    int code = check_source(s->items_path, err);
+    if (code) return code;
     if (!list) list = s->format == FORMAT_RECBOLE ? " " : "|";
     strcpy(l->list_separator, list);
     if (s->format == FORMAT_ML100K) {

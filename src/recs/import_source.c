@@ -39,7 +39,7 @@ static int is_folder(const char *path)
 static int is_file(const char *path)
 {
     struct stat info;
-    return stat(path, &info) == 0 && !S_ISDIR(info.st_mode);
+    return stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
 char *find_file(const char *folder, const char *name)
@@ -173,13 +173,22 @@ char *folder_of(const char *path)
     return slash ? alloc_string(path, (size_t)(slash - path)) : alloc_string(".", 1);
 }
 
-int detect_format(struct source *s, const char *path, struct siren_error *err)
+int check_source(const char *path, struct siren_error *err)
 {
     struct stat info;
     if (stat(path, &info))
         return siren_fail(err, errno == ENOENT ? SIREN_ENOTFOUND : SIREN_EIO, "%s: %s", path,
                           strerror(errno));
-    int folder = is_folder(path), code = SIREN_OK;
+    if (S_ISREG(info.st_mode) || S_ISDIR(info.st_mode)) return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL,
+                      "%s: is a pipe or a device, expected a file: it is read more than once",
+                      path);
+}
+
+int detect_format(struct source *s, const char *path, struct siren_error *err)
+{
+    int folder = is_folder(path), code = check_source(path, err);
+    if (code) return code;
     if (folder)
         code = detect_folder(s, path, err);
     else if (!(s->path = alloc_string(path, strlen(path))))
