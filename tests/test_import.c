@@ -168,6 +168,23 @@ static void test_recbole(void **state)
     siren_workspace_close(ws);
 }
 
+/* The items of another data set lie in the same folder. */
+static void test_recbole_items(void **state)
+{
+    static const char inter[] = "user_id:token\titem_id:token\trating:float\nu\t1\t3\n";
+    put("rb2/a.item", "item_id:token\tmovie_title:token_seq\n1\tOf a\n");
+    put("rb2/b.item", "item_id:token\tmovie_title:token_seq\n1\tOf b\n");
+    put("rb2/b.inter", inter);
+    put("rb2/b.part1.inter", inter);
+    put("rb2/c.inter", inter);
+    static const char *const names[] = {"rb2/b.inter", "rb2/b.part1.inter", "rb2/c.inter"};
+    for (int i = 0; i < 3; i++) {
+        struct siren_workspace *ws = import_path(names[i]);
+        expect_text(ws, "SELECT title FROM items", i < 2 ? "Of b" : "1");
+        siren_workspace_close(ws);
+    }
+}
+
 static void test_amazon(void **state)
 {
     put("am/r.jsonl",
@@ -870,6 +887,7 @@ int main(void)
         TEST(test_ml1m),
         TEST(test_ml_latest),
         TEST(test_recbole),
+        TEST(test_recbole_items),
         TEST(test_amazon),
         TEST(test_columns_by_flags),
         TEST(test_columns_that_are_not_there),

@@ -312,6 +312,24 @@ static char *find_metadata(const char *path, const char *folder)
     return found ? found : find_file(folder, "meta.jsonl");
 }
 
+/* data.inter has its items in data.item, and so has data.part1.inter. */
+static char *find_item_file(const char *path, const char *folder)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *end = strstr(name, ".inter");
+    if (!end) return find_ending(folder, ".item");
+    char *found = NULL;
+    for (size_t n = (size_t)(end - name); !found && n;) {
+        struct buf b = {0};
+        buf_printf(&b, "%.*s.item", (int)n, name);
+        if (b.data) found = find_file(folder, b.data);
+        buf_free(&b);
+        do n--;
+        while (n && name[n] != '.');
+    }
+    return found;
+}
+
 static char *beside(struct source *s)
 {
     static const char *const others[] = {"movies.csv", "items.csv",   "items.tsv",
@@ -325,7 +343,7 @@ static char *beside(struct source *s)
     else if (s->format == FORMAT_ML1M)
         found = find_file(folder, "movies.dat");
     else if (s->format == FORMAT_RECBOLE)
-        found = find_ending(folder, ".item");
+        found = find_item_file(s->path, folder);
     else
         for (int i = 0; !found && others[i]; i++) found = find_file(folder, others[i]);
     free(folder);
