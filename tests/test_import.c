@@ -522,6 +522,14 @@ static void test_time_units(void **state)
     assert_true(time == 86400000);
     ok(siren_time_parse("86400", &time, &err));
     assert_true(time == 86400000);
+    ok(siren_time_parse("1970-01-01 00:00:01.2346Z", &time, &err));
+    assert_true(time == 1235);
+    ok(siren_time_parse("2000-02-29", &time, &err));
+    ok(siren_time_parse("2016-12-31T23:59:60Z", &time, &err));
+    static const char *const none[] = {"1900-02-29", "2019-02-29", "2020-02-30", "2020-04-31",
+                                       "2020-01-32", "2020-01-00", "2020-00-01"};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        expect_error(siren_time_parse(none[i], &time, &err), SIREN_EINVAL, "YYYY-MM-DD");
     expect_error(siren_time_parse("soon", &time, &err), SIREN_EINVAL, "'soon'");
     expect_error(siren_time_parse("", &time, &err), SIREN_EINVAL, "YYYY-MM-DD");
 }

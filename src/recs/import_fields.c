@@ -123,17 +123,25 @@ static int digits(const char *p, int n, int *value)
     return 0;
 }
 
+static int days_of(int year, int month)
+{
+    static const char days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    int leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    return days[month - 1] + (month == 2 && leap);
+}
+
 /* YYYY-MM-DD, then nothing or [ T]HH:MM[:SS[.fraction]][Z], UTC. */
 static int parse_date(const char *text, size_t length, double *time)
 {
     char p[32] = {0};
     struct tm tm = {0};
     int year, month, seconds = 0;
+    double milliseconds = 0;
     if (length < 10 || length >= sizeof p) return -1;
     memcpy(p, text, length);
     if (digits(p, 4, &year) || p[4] != '-' || digits(p + 5, 2, &month) || p[7] != '-' ||
         digits(p + 8, 2, &tm.tm_mday) || month < 1 || month > 12 || tm.tm_mday < 1 ||
-        tm.tm_mday > 31)
+        tm.tm_mday > days_of(year, month))
         return -1;
     const char *rest = p + 10;
     if (*rest) {
@@ -144,7 +152,9 @@ static int parse_date(const char *text, size_t length, double *time)
         if (*rest == ':') {
             if (digits(rest + 1, 2, &seconds) || seconds > 60) return -1;
             rest += 3;
-            if (*rest == '.') rest += 1 + strspn(rest + 1, "0123456789");
+            if (*rest == '.')
+                for (double unit = 100; *++rest >= '0' && *rest <= '9'; unit /= 10)
+                    milliseconds += unit * (*rest - '0');
         }
         if (*rest == 'Z') rest++;
         if (*rest) return -1;
@@ -152,7 +162,7 @@ static int parse_date(const char *text, size_t length, double *time)
     tm.tm_year = year - 1900;
     tm.tm_mon = month - 1;
     tm.tm_sec = seconds;
-    *time = (double)timegm(&tm) * 1000;
+    *time = (double)timegm(&tm) * 1000 + milliseconds;
     return 0;
 }
 
