@@ -289,7 +289,7 @@ static void test_columns_that_are_not_there(void **state)
     options.columns = (struct siren_import_columns){"1", "2", "3", .time = "4"};
     put("bare.csv", "a,x,3\n");
     import_fails("bare.csv", SIREN_EFORMAT, "bare.csv: no line has '4' for the time");
-    put("bare.csv", "a,x,3\nb,x,3,1000\n");
+    put("bare.csv", "a,x,3\nb,x,3,1000\n"); /* no header, no limit */
     siren_workspace_close(import_path("bare.csv"));
     assert_int_equal(report.no_time, 1);
 }
@@ -301,6 +301,18 @@ static void test_columns_twice(void **state)
                  "ratings.csv:1: columns 2 and 4 are both 'item', expected one for the item");
     options.columns.item = "rating";
     siren_workspace_close(import_path("t"));
+}
+
+/* A title with a comma and without quotes would be cut there, and the rest taken for genres. */
+static void test_more_columns_than_the_header(void **state)
+{
+    put("m/ratings.csv", "user,item,rating\na,x,3,,\nb,x,4,\n");
+    put("m/items.csv", "item,title,genres\nx,Ex, The,A|B\n");
+    import_fails("m", SIREN_EFORMAT, "items.csv:2: 4 columns, but the header has 3");
+    put("m/items.csv", "item,title,genres\nx,Ex\ny,Why,A,,\n");
+    siren_workspace_close(import_path("m"));
+    put("m/ratings.csv", "user,item,rating\na,x,3,5\n");
+    import_fails("m", SIREN_EFORMAT, "ratings.csv:2: 4 columns, but the header has 3");
 }
 
 /* What separates the ratings' columns separates the items', unless it is not in their header. */
@@ -900,6 +912,7 @@ int main(void)
         TEST(test_columns_by_flags),
         TEST(test_columns_that_are_not_there),
         TEST(test_columns_twice),
+        TEST(test_more_columns_than_the_header),
         TEST(test_separator_of_items),
         TEST(test_item_fields),
         TEST(test_options_without_effect),

@@ -60,6 +60,8 @@ struct fields {
 /* Split a line in place.  quotes: RFC 4180.  SIREN_EFORMAT, SIREN_ENOMEM. */
 int fields_split(struct fields *f, char *line, size_t length, const char *separator, int quotes,
                  struct siren_error *err);
+/* No field behind those of the header (0: there is none) but empty ones. */
+int fields_check(const struct fields *f, size_t header, struct siren_error *err);
 void fields_free(struct fields *f);
 /* As fields_split() reads a NUL-terminated line that begins with a field, or within a quoted one
  * (open): a quote is open at its end, and the record goes on in the next line. */
@@ -113,8 +115,9 @@ struct layout {
     const char *user, *item, *rating, *time;  /* JSON fields */
     int user_at, item_at, rating_at, time_at; /* columns, -1: none */
     char separator[8];
-    int quotes, header; /* header: skip the first line that is not empty */
-    size_t n_columns;   /* least number of columns of a line */
+    int quotes;
+    size_t header;    /* columns of the first line that is not empty; 0: it is none */
+    size_t n_columns; /* least number of columns of a line */
 };
 
 /* The same for the items file. */
@@ -124,7 +127,8 @@ struct items_layout {
     const char *id, *title, *categories, *features, *description, *year; /* JSON fields */
     int id_at, title_at, categories_at, features_at, description_at, year_at;
     char separator[8], list_separator[8];
-    int quotes, header;
+    int quotes;
+    size_t header;
 };
 
 struct source {

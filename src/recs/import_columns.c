@@ -139,7 +139,7 @@ static int columns_by_name(struct source *s, struct fields *f, struct siren_erro
 {
     struct wanted wanted[4];
     want_ratings(s, wanted);
-    s->layout.header = 1;
+    s->layout.header = f->n;
     int code = find_all(s->path, f, wanted, 4, err);
     for (int i = 0; !code && i < 3; i++)
         if (*wanted[i].at < 0) code = no_column(s->path, f, wanted + i, err);
@@ -372,7 +372,7 @@ static int item_columns(struct source *s, struct fields *f, struct siren_error *
 {
     struct wanted wanted[ITEM_PARTS];
     want_items(s, wanted);
-    s->items.header = 1;
+    s->items.header = f->n;
     if (wanted->given && find_column(f, wanted) < 0) wanted->given = NULL;
     int code = find_all(s->items_path, f, wanted, ITEM_PARTS, err);
     return code || s->items.id_at >= 0 ? code : no_column(s->items_path, f, wanted, err);

@@ -74,6 +74,15 @@ int fields_split(struct fields *f, char *line, size_t length, const char *separa
     }
 }
 
+int fields_check(const struct fields *f, size_t header, struct siren_error *err)
+{
+    for (size_t i = header; header && i < f->n; i++)
+        if (f->length[i])
+            return siren_fail(err, SIREN_EFORMAT, "%zu columns, but the header has %zu", f->n,
+                              header);
+    return SIREN_OK;
+}
+
 int fields_open_quote(const char *line, size_t length, const char *separator, int open)
 {
     const char *p = line, *end = line + length;

@@ -104,6 +104,7 @@ static int parse_columns(const struct items_layout *l, struct fields *f, char *l
                          struct building *b, struct siren_error *err)
 {
     int code = fields_split(f, line, length, l->separator, l->quotes, err);
+    if (!code) code = fields_check(f, l->header, err);
     if (code) return code;
     b->item.external = column(f, l->id_at);
     if (!b->item.external || !*b->item.external)
@@ -266,7 +267,7 @@ int read_items(struct source *s, item_sink *sink, void *context, struct siren_er
     size_t length;
     if (s->items.kind == ITEMS_NONE) return SIREN_OK;
     int code = reader_open(&r, s, s->items_path, s->encoding, "bytes of items", err);
-    r.skip_header = s->items.header;
+    r.skip_header = s->items.header > 0;
     r.quotes = s->items.quotes;
     r.separator = s->items.separator;
     while (!code && (code = reader_next(&r, &line, &length, err)) == 1) {

@@ -263,6 +263,7 @@ static int parse_columns(const struct layout *l, struct fields *f, char *line, s
                          struct record *r, struct siren_error *err)
 {
     int code = fields_split(f, line, length, l->separator, l->quotes, err);
+    if (!code) code = fields_check(f, l->header, err);
     if (code) return code;
     if (f->n < l->n_columns)
         return siren_fail(err, SIREN_EFORMAT, "%zu columns, expected at least %zu", f->n,
@@ -352,7 +353,7 @@ int read_ratings(struct source *s, struct raw_table *t, struct siren_error *err)
     char *line;
     size_t length;
     int timed = 0, code = reader_open(&r, s, s->path, s->encoding, "bytes of ratings", err);
-    r.skip_header = s->layout.header;
+    r.skip_header = s->layout.header > 0;
     r.quotes = s->layout.quotes;
     r.separator = s->layout.separator;
     while (!code && (code = reader_next(&r, &line, &length, err)) == 1) {
