@@ -370,7 +370,8 @@ static void test_options_without_effect(void **state)
     options.columns.year = "3";
     no_effect("o/ml", "--year-column changes nothing: format ml-1m has its own columns of items");
     options.columns.time = "3";
-    no_effect("o/ml", "--time-column changes nothing: format ml-1m has its own columns");
+    no_effect("o/ml",
+              "--time-column changes nothing: format ml-1m has its own columns; --format csv");
     options.list_separator = "/";
     options.all_items = 1;
     siren_workspace_close(import_path("o/ml"));

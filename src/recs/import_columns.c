@@ -484,7 +484,9 @@ int check_effect(struct source *s, struct siren_error *err)
                                                   : "has no items file here (--items FILE)";
     const char *why = kind == ITEMS_NONE ? none : own_items ? "has its own columns of items" : NULL;
     for (int i = 0; own && i < 4; i++)
-        if (ratings[i]) return no_effect(s, names[i], "has its own columns", err);
+        if (ratings[i])
+            return no_effect(s, names[i],
+                             "has its own columns; --format csv, tsv or jsonl reads others", err);
     for (int i = 0; why && i < 5; i++)
         if (items[i]) return no_effect(s, names[4 + i], why, err);
     if (o->separator && (own || s->layout.json) && (own_items || kind != ITEMS_COLUMNS))
