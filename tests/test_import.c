@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <cmocka.h>
 
 #include "recs/import.h"
+#include "siren/random.h"
 #include "workspace_fixture.h"
 
 static struct siren_import_options options;
@@ -166,6 +168,23 @@ static void test_recbole(void **state)
     siren_workspace_close(ws);
 }
 
+/* The items of another data set lie in the same folder. */
+static void test_recbole_items(void **state)
+{
+    static const char inter[] = "user_id:token\titem_id:token\trating:float\nu\t1\t3\n";
+    put("rb2/a.item", "item_id:token\tmovie_title:token_seq\n1\tOf a\n");
+    put("rb2/b.item", "item_id:token\tmovie_title:token_seq\n1\tOf b\n");
+    put("rb2/b.inter", inter);
+    put("rb2/b.part1.inter", inter);
+    put("rb2/c.inter", inter);
+    static const char *const names[] = {"rb2/b.inter", "rb2/b.part1.inter", "rb2/c.inter"};
+    for (int i = 0; i < 3; i++) {
+        struct siren_workspace *ws = import_path(names[i]);
+        expect_text(ws, "SELECT title FROM items", i < 2 ? "Of b" : "1");
+        siren_workspace_close(ws);
+    }
+}
+
 static void test_amazon(void **state)
 {
     put("am/r.jsonl",
@@ -222,9 +241,10 @@ static void test_columns_by_flags(void **state)
                                          "stars, time: when");
     siren_workspace_close(ws);
     options.columns.user = "nobody";
-    import_fails("shop.txt", SIREN_EFORMAT, "no column 'nobody' for the user; there are: sku");
+    import_fails("shop.txt", SIREN_EFORMAT,
+                 "no column 'nobody' for the user (--user-column); there are: sku");
     options.columns = (struct siren_import_columns){0};
-    import_fails("shop.txt", SIREN_EFORMAT, "--user-column");
+    import_fails("shop.txt", SIREN_EFORMAT, "--user-column; there are: sku, stars, who, when");
     put("bare.tsv", "3\tcarl\tx\n5\tcarl\ty\n");
     setup(NULL);
     options.columns = (struct siren_import_columns){.user = "2", .item = "3", .rating = "1"};
@@ -241,6 +261,131 @@ static void test_columns_by_flags(void **state)
     ws = import_path("j.jsonl");
     assert_string_equal(report.format, "jsonl");
     expect_text(ws, ALL, "12 x 4.0 - 0;12 y 3.0 5000 1");
+    siren_workspace_close(ws);
+}
+
+/* A name that is nowhere is a mistake, whatever it names. */
+static void test_columns_that_are_not_there(void **state)
+{
+    static const char *const whats[] = {"user", "item", "rating", "time"};
+    static const char *const parts[] = {"title", "categories", "features", "description", "year"};
+    const char **c = (const char **)&options.columns;
+    char words[100];
+    put("t/ratings.csv", "user,item,rating\na,x,3\n");
+    put("t/items.csv", "item_id,title\nx,Ex\n");
+    put("t.jsonl", "{\"user\": \"a\", \"item\": \"x\", \"rating\": 3}\n");
+    put("items.jsonl", "{\"item\": \"x\"}\n{\"item\": \"y\", \"title\": \"Y\"}\n");
+    for (int i = 0; i < 9; i++) {
+        c[i] = "typo";
+        const char *what = i < 4 ? whats[i] : parts[i - 4];
+        snprintf(words, sizeof words, "%s.csv:1: no column 'typo' for the %s (--%s-column)",
+                 i < 4 ? "ratings" : "items", what, what);
+        import_fails("t", SIREN_EFORMAT, words);
+        snprintf(words, sizeof words, "%s.jsonl: no line has 'typo' for the %s (--%s-column)",
+                 i < 4 ? "t" : "items", what, what);
+        import_fails("t.jsonl", SIREN_EFORMAT, i < 3 ? "t.jsonl:1: no field 'typo'" : words);
+        c[i] = NULL;
+    }
+    options.columns = (struct siren_import_columns){"1", "2", "3", .time = "4"};
+    put("bare.csv", "a,x,3\n");
+    import_fails("bare.csv", SIREN_EFORMAT, "bare.csv: no line has '4' for the time");
+    put("bare.csv", "a,x,3\nb,x,3,1000\n"); /* no header, no limit */
+    siren_workspace_close(import_path("bare.csv"));
+    assert_int_equal(report.no_time, 1);
+}
+
+static void test_columns_twice(void **state)
+{
+    put("t/ratings.csv", "user,item,rating,item\na,x,3,y\n");
+    import_fails("t", SIREN_EFORMAT,
+                 "ratings.csv:1: columns 2 and 4 are both 'item', expected one for the item");
+    options.columns.item = "rating";
+    siren_workspace_close(import_path("t"));
+}
+
+/* A title with a comma and without quotes would be cut there, and the rest taken for genres. */
+static void test_more_columns_than_the_header(void **state)
+{
+    put("m/ratings.csv", "user,item,rating\na,x,3,,\nb,x,4,\n");
+    put("m/items.csv", "item,title,genres\nx,Ex, The,A|B\n");
+    import_fails("m", SIREN_EFORMAT, "items.csv:2: 4 columns, but the header has 3");
+    put("m/items.csv", "item,title,genres\nx,Ex\ny,Why,A,,\n");
+    siren_workspace_close(import_path("m"));
+    put("m/ratings.csv", "user,item,rating\na,x,3,5\n");
+    import_fails("m", SIREN_EFORMAT, "ratings.csv:2: 4 columns, but the header has 3");
+}
+
+/* What separates the ratings' columns separates the items', unless it is not in their header. */
+static void test_separator_of_items(void **state)
+{
+    put("p/ratings.csv", "user;item;rating\na;x;3\n");
+    put("p/items.csv", "item;title;genres\nx;Ex, the;A|B\n");
+    options.separator = ";";
+    struct siren_workspace *ws = import_path("p");
+    expect_text(ws, "SELECT title || categories FROM items", "Ex, the[\"A\",\"B\"]");
+    siren_workspace_close(ws);
+    put("p/items.csv", "item,title,genres\nx,\"Ex; the\",A|B\n");
+    ws = import_path("p");
+    expect_text(ws, "SELECT title || categories FROM items", "Ex; the[\"A\",\"B\"]");
+    siren_workspace_close(ws);
+}
+
+/* Fields of the items are those of any object's top, not of the first line's text. */
+static void test_item_fields(void **state)
+{
+    put("f/ratings.jsonl", "{\"id\": \"x\", \"user\": \"a\", \"rating\": 3}\n");
+    put("f/items.jsonl",
+        "{\"item_id\": \"y\", \"more\": {\"title\": \"no\"}, \"kind\": \"title\", \"own_id\": 1}\n"
+        "{\"item_id\": \"x\", \"movie_title\": \"Ex\", \"overview\": \"What\"}\n");
+    options.columns.item = "id";
+    struct siren_workspace *ws = import_path("f");
+    expect_text(ws, "SELECT title || ': ' || description FROM items", "Ex: What");
+    siren_workspace_close(ws);
+}
+
+static void no_effect(const char *name, const char *words)
+{
+    import_fails(name, SIREN_EINVAL, words);
+    setup(NULL);
+}
+
+static void test_options_without_effect(void **state)
+{
+    put("o/x.csv", "user,item,rating\na,x,3\n");
+    put("o/x.jsonl", "{\"user\": \"a\", \"item\": \"x\", \"rating\": 3}\n");
+    put("o/ml/ratings.dat", "1::2::5::978300760\n");
+    put("o/ml/movies.dat", "2::Toy Story (1995)::Animation\n");
+    options.columns.title = "title";
+    no_effect("o/x.csv", "--title-column changes nothing: format csv has no items file here");
+    options.list_separator = "/";
+    no_effect("o/x.csv", "--list-separator changes nothing: format csv has no items file here");
+    options.all_items = 1;
+    no_effect("o/x.csv", "--all-items changes nothing: format csv has no items file here");
+    options.time_unit = SIREN_TIME_MS;
+    no_effect("o/x.csv", "--time-unit changes nothing: there are no times");
+    options.separator = ";";
+    no_effect("o/x.jsonl", "--separator changes nothing: format jsonl has its own");
+    options.separator = ";";
+    no_effect("o/ml", "--separator changes nothing: format ml-1m has its own");
+    options.columns.year = "3";
+    no_effect("o/ml", "--year-column changes nothing: format ml-1m has its own columns of items");
+    options.columns.time = "3";
+    no_effect("o/ml",
+              "--time-column changes nothing: format ml-1m has its own columns; --format csv");
+    options.list_separator = "/";
+    options.all_items = 1;
+    siren_workspace_close(import_path("o/ml"));
+}
+
+/* Empty lines are none, before the header as well. */
+static void test_empty_lines(void **state)
+{
+    put("e/ratings.csv", "\r\n\nuser,item,rating\r\n\r\na,x,3\n\na,y,4");
+    put("e/items.csv", "\n\nitem_id,title\n\nx,Ex\n\n");
+    struct siren_workspace *ws = import_path("e");
+    expect_text(ws, ALL, "a x 3.0 - 0;a y 4.0 - 1");
+    expect_text(ws, "SELECT title FROM items WHERE id = 0", "Ex");
+    assert_int_equal(report.items_read, 1);
     siren_workspace_close(ws);
 }
 
@@ -267,6 +412,33 @@ static void test_compressed_and_latin1(void **state)
     options.encoding = SIREN_TEXT_LATIN1;
     struct siren_workspace *ws = import_path("c2.csv.gz");
     expect_text(ws, "SELECT external FROM users WHERE id = 0", "José");
+    siren_workspace_close(ws);
+}
+
+/* Whatever is not UTF-8 is refused with its place, or is not kept as it is. */
+static void test_not_utf8(void **state)
+{
+    put("8.jsonl", "{\"user\": \"a\", \"item\": \"x\", \"rating\": 3}\n"
+                   "{\"user\": \"a\xff\", \"item\": \"x\", \"rating\": 3}\n");
+    import_fails("8.jsonl", SIREN_EFORMAT, "8.jsonl:2: column 12: byte 0xff");
+    put("8/ratings.csv", "user,item,rating\na,x,3\n");
+    put("8/items.csv", "item,title\nx,Caf\xe9\n");
+    import_fails("8", SIREN_EFORMAT, "items.csv:2: column 6: byte 0xe9");
+    put("8/items.csv", "item,title\nx,A\n");
+    options.separator = "\xc3"; /* half of a letter */
+    import_fails("8", SIREN_EINVAL, "expected 1 to 7 bytes of UTF-8");
+    options.separator = NULL;
+    options.list_separator = "\xa9";
+    import_fails("8", SIREN_EINVAL, "expected 1 to 7 bytes of UTF-8");
+    options.list_separator = NULL;
+    options.noun = "\xff";
+    import_fails("8", SIREN_EINVAL, "expected 1 to 63 bytes of UTF-8");
+    options.noun = "0123456789012345678901234567890123456789012345678901234567890123";
+    import_fails("8", SIREN_EINVAL, "expected 1 to 63 bytes of UTF-8");
+    options.noun = NULL;
+    put("r\xff.csv", "user,item,rating\na,x,3\n");
+    struct siren_workspace *ws = import_path("r\xff.csv");
+    expect_text(ws, "SELECT value FROM meta WHERE key = 'source'", "csv: r?.csv");
     siren_workspace_close(ws);
 }
 
@@ -363,6 +535,14 @@ static void test_time_units(void **state)
     assert_true(time == 86400000);
     ok(siren_time_parse("86400", &time, &err));
     assert_true(time == 86400000);
+    ok(siren_time_parse("1970-01-01 00:00:01.2346Z", &time, &err));
+    assert_true(time == 1235);
+    ok(siren_time_parse("2000-02-29", &time, &err));
+    ok(siren_time_parse("2016-12-31T23:59:60Z", &time, &err));
+    static const char *const none[] = {"1900-02-29", "2019-02-29", "2020-02-30", "2020-04-31",
+                                       "2020-01-32", "2020-01-00", "2020-00-01"};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        expect_error(siren_time_parse(none[i], &time, &err), SIREN_EINVAL, "YYYY-MM-DD");
     expect_error(siren_time_parse("soon", &time, &err), SIREN_EINVAL, "'soon'");
     expect_error(siren_time_parse("", &time, &err), SIREN_EINVAL, "YYYY-MM-DD");
 }
@@ -393,6 +573,8 @@ static void test_scales(void **state)
     text_fails("user,item,rating\na,x,-9.8\n", "expected -10 to 10 in steps of 0.25");
     options.scale.step = 0.3;
     import_fails("scale.csv", SIREN_EINVAL, "scale -10:10:0.3");
+    options.scale.step = 0.125;
+    import_fails("scale.csv", SIREN_EINVAL, "scale -10:10:0.125: 161 labels, expected 2 to 101");
 }
 
 /* ---- bad input ---- */
@@ -413,7 +595,8 @@ static void test_bad_lines(void **state)
         {"a,x,3,2020-01-01", "bad.csv:3: time: a date after numbers"},
         {",x,3,1", "bad.csv:3: no user"},
         {"a,,3,1", "bad.csv:3: no item"},
-        {"\"a,x,3,1", "closing '\"'"},
+        {"\"a,x,3,1", "bad.csv:3: a quote opens a field here, expected a closing '\"' before"},
+        {"\"a\n\nb\"c,x,3,1", "bad.csv:3-5: column 1: 'c' after the closing quote"},
         {"\"a\"b,x,3,1", "bad.csv:3: column 1: 'b' after the closing quote"},
         {"a\xff,x,3,1", "bad.csv:3: column 2: byte 0xff"},
     };
@@ -438,6 +621,67 @@ static void test_bad_lines(void **state)
     ws = import_path("nul.csv");
     assert_int_equal(report.bad_lines, 1);
     siren_workspace_close(ws);
+}
+
+/* A quote within a field is a character like others; at its beginning it opens lines. */
+static void test_quotes(void **state)
+{
+    put("q.csv", "user,item,rating,when\n7\" disc,a\"b\",3,\nc,\"d\n\n\"\"e\"\",f\r\n\",4,\n"
+                 "\"g\",\"\",5,\nh\",\"i\",1,\n");
+    options.skip_bad = 1;
+    struct siren_workspace *ws = import_path("q.csv");
+    expect_text(ws, ALL, "7\" disc a\"b\" 3.0 - 0;c d\n\n\"e\",f\n 4.0 - 0;h\" i 1.0 - 0");
+    assert_int_equal(report.bad_lines, 1);
+    assert_non_null(strstr(report.bad[0], "q.csv:7: no item"));
+    siren_workspace_close(ws);
+    /* A line that is no text makes the record bad that it is in. */
+    put("q.csv", "user,item,rating\na,x,3\n\"b\n\xff\n\",x,4\n\"\xfe\n\",x,4\nc,y,5\n");
+    ws = import_path("q.csv");
+    expect_text(ws, ALL, "a x 3.0 - 0;c y 5.0 - 0");
+    assert_int_equal(report.bad_lines, 5);
+    assert_int_equal(report.n_bad, 2);
+    assert_non_null(strstr(report.bad[0], "q.csv:4: column 1: byte 0xff"));
+    assert_non_null(strstr(report.bad[1], "q.csv:6: column 2: byte 0xfe"));
+    siren_workspace_close(ws);
+    text_fails("user,item,rating\na,x,3\n\"b,x,4\nc,y,5\n",
+               "bad.csv:3: a quote opens a field here");
+}
+
+/* 17 MiB of short lines within a quote, which take no longer than others. */
+static void test_endless_quote(void **state)
+{
+    struct buf b = {0};
+    buf_puts(&b, "user,item,rating\na,x,3\nb,\"y,4\n");
+    while (b.size < 17 << 20) buf_puts(&b, "\"\",z,5\n");
+    put("bad.csv", buf_text(&b));
+    buf_free(&b);
+    import_fails("bad.csv", SIREN_EFORMAT,
+                 "bad.csv:3: a quote opens a field here, expected a "
+                 "closing '\"' within 16 MiB");
+}
+
+/* Where a record ends, the splitter sees no open quote. */
+static void test_records_end_where_fields_do(void **state)
+{
+    static const char letters[] = "a,:\"\"\"";
+    struct fields f = {0};
+    for (uint64_t i = 0; i < 20000; i++) {
+        char text[100];
+        size_t size = 0;
+        int open = 0;
+        for (int line = 0; line < 4 && (line == 0 || open); line++) {
+            size_t from = size += line > 0;
+            if (line) text[size - 1] = '\n';
+            for (int k = 0; k < 12; k++)
+                text[size++] = letters[siren_random_below(3, i, (uint64_t)(line * 12 + k), 6)];
+            text[size] = 0;
+            open = fields_open_quote(text + from, size - from, i % 2 ? "," : "::", open);
+        }
+        int code = fields_split(&f, text, size, i % 2 ? "," : "::", 1, &err);
+        int unclosed = code && strstr(err.message, "expected a closing");
+        assert_int_equal(unclosed, open);
+    }
+    fields_free(&f);
 }
 
 static void test_bad_json(void **state)
@@ -480,6 +724,10 @@ static void test_no_such_source(void **state)
     options.format = NULL;
     options.items = "/nonexistent/file";
     import_fails("x.csv", SIREN_ENOTFOUND, "/nonexistent/file");
+    options.items = "/dev/null"; /* what was read of a pipe once is gone */
+    import_fails("x.csv", SIREN_EINVAL, "/dev/null: is a pipe or a device, expected a file");
+    assert_int_equal(mkfifo(scratch_path("fifo"), 0600), 0);
+    import_fails("fifo", SIREN_EINVAL, "fifo: is a pipe or a device, expected a file");
 }
 
 /* ---- all or nothing ---- */
@@ -569,6 +817,88 @@ static void test_killed_half_way(void **state)
     siren_workspace_close(ws);
 }
 
+/* ---- a workspace that is not there yet ---- */
+
+static int scratch_entries(const char *begin)
+{
+    struct dirent **list;
+    int n = scandir(scratch_folder, &list, NULL, alphasort), found = 0;
+    assert_true(n >= 0);
+    for (int i = 0; i < n; i++) {
+        found += !strncmp(list[i]->d_name, begin, strlen(begin));
+        free(list[i]);
+    }
+    free(list);
+    return found;
+}
+
+static int import_into(const char *name, const char *source, const struct siren_progress *progress)
+{
+    char path[300];
+    strcpy(path, scratch_path(source));
+    return siren_import_into(scratch_path(name), path, &options, &report, progress, &err);
+}
+
+static void expect_ratings(const char *name, const char *wanted)
+{
+    struct siren_workspace *ws;
+    ok(siren_workspace_open(&ws, scratch_path(name), SIREN_WORKSPACE_READ, &err));
+    expect_text(ws, ALL, wanted);
+    siren_workspace_close(ws);
+}
+
+static void test_new_workspace(void **state)
+{
+    put("n.csv", "user,item,rating\na,b,3\n");
+    put("no.csv", "user,item,rating\na,b,three\n");
+    expect_error(import_into("new.siren", "no.csv", NULL), SIREN_EFORMAT, "no.csv:2");
+    assert_int_equal(scratch_entries("new.siren"), 0);
+    expect_error(import_into("nowhere/new.siren", "n.csv", NULL), SIREN_ENOTFOUND,
+                 "nowhere/new.siren: cannot create");
+    ok(import_into("new.siren", "n.csv", NULL));
+    assert_int_equal(scratch_entries("new.siren"), 1);
+    expect_ratings("new.siren", "a b 3.0 - 0");
+    expect_error(import_into("new.siren", "no.csv", NULL), SIREN_EFORMAT, "no.csv:2");
+    ok(import_into("new.siren", "n.csv", NULL));
+    assert_int_equal(report.unchanged, 1);
+    expect_ratings("new.siren", "a b 3.0 - 0");
+    /* The log of a file that is gone is none of the new one's. */
+    put("log.siren-wal", "of another");
+    ok(import_into("log.siren", "n.csv", NULL));
+    expect_ratings("log.siren", "a b 3.0 - 0");
+    expect_error(siren_import_into("", scratch_path("n.csv"), &options, NULL, NULL, &err),
+                 SIREN_EINVAL, "an empty path");
+}
+
+/* While an import writes, another process makes the same workspace; then the first one goes on, or
+ * is stopped (context). */
+static int other_import(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    struct siren_error error;
+    char path[300];
+    if (strcmp(what, "ratings written")) return 0;
+    strcpy(path, scratch_path("other.csv"));
+    assert_int_equal(
+        siren_import_into(scratch_path("race.siren"), path, &options, NULL, NULL, &error), 0);
+    return context != NULL;
+}
+
+static void test_made_meanwhile(void **state)
+{
+    struct siren_progress stopped = {other_import, &stopped}, ends = {other_import, NULL};
+    put("other.csv", "user,item,rating\na,b,3\n");
+    put("mine.csv", "user,item,rating\na,b,4\n");
+    expect_error(import_into("race.siren", "mine.csv", &stopped), SIREN_ECANCEL, "stopped");
+    expect_ratings("race.siren", "a b 3.0 - 0");
+    unlink(scratch_path("race.siren"));
+    expect_error(import_into("race.siren", "mine.csv", &ends), SIREN_EEXISTS, "holds other data");
+    expect_ratings("race.siren", "a b 3.0 - 0");
+    unlink(scratch_path("race.siren"));
+    ok(import_into("race.siren", "other.csv", &ends));
+    assert_int_equal(report.unchanged, 1);
+    assert_int_equal(scratch_entries("race.siren"), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -578,9 +908,18 @@ int main(void)
         TEST(test_ml1m),
         TEST(test_ml_latest),
         TEST(test_recbole),
+        TEST(test_recbole_items),
         TEST(test_amazon),
         TEST(test_columns_by_flags),
+        TEST(test_columns_that_are_not_there),
+        TEST(test_columns_twice),
+        TEST(test_more_columns_than_the_header),
+        TEST(test_separator_of_items),
+        TEST(test_item_fields),
+        TEST(test_options_without_effect),
+        TEST(test_empty_lines),
         TEST(test_compressed_and_latin1),
+        TEST(test_not_utf8),
         TEST(test_duplicates),
         TEST(test_k_core),
         TEST(test_ties_keep_the_input_order),
@@ -588,10 +927,15 @@ int main(void)
         TEST(test_time_units),
         TEST(test_scales),
         TEST(test_bad_lines),
+        TEST(test_quotes),
+        TEST(test_endless_quote),
+        TEST(test_records_end_where_fields_do),
         TEST(test_bad_json),
         TEST(test_no_such_source),
         TEST(test_twice),
         TEST(test_killed_half_way),
+        TEST(test_new_workspace),
+        TEST(test_made_meanwhile),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "siren/metrics.h"
 #include "siren/random.h"
 #include "workspace_fixture.h"
 
@@ -33,9 +34,18 @@ static void test_scale(void **state)
     assert_int_equal(siren_scale_labels(&parsed), 10);
     ok(siren_scale_parse("1:10", &parsed, &err));
     assert_int_equal(siren_scale_labels(&parsed), 10);
-    const char *wrong[] = {"", "1", "5:1", "1:5:0", "1:5:1:1", "a:b", "1:5:", "1:1e9", "nan:5"};
+    const char *wrong[] = {"",    "1",    "5:1", "1:5:0",   "1:5:1:1",
+                           "a:b", "1:5:", "1:1", "1:5:0.3", "nan:5"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         expect_error(siren_scale_parse(wrong[i], &parsed, &err), SIREN_EINVAL, "0.5:5:0.5");
+    ok(siren_scale_parse("0:100", &parsed, &err));
+    assert_int_equal(siren_scale_labels(&parsed), SIREN_MAX_LABELS);
+    ok(siren_scale_parse("0:1:0.01", &parsed, &err));
+    assert_int_equal(siren_scale_labels(&parsed), SIREN_MAX_LABELS);
+    expect_error(siren_scale_parse("0:101", &parsed, &err), SIREN_EINVAL,
+                 "scale 0:101:1: 102 labels, expected 2 to 101; a larger STEP makes fewer");
+    assert_int_equal(siren_scale_labels(&parsed), 0);
+    expect_error(siren_scale_parse("1:1e9", &parsed, &err), SIREN_EINVAL, "1000000000 labels");
     int label;
     ok(siren_label_parse("history", &label, &err));
     assert_int_equal(label, SIREN_LABEL_HISTORY);

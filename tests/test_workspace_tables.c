@@ -87,6 +87,33 @@ static void test_users(void **state)
     siren_workspace_close(ws);
 }
 
+static void test_texts_are_utf8(void **state)
+{
+    struct siren_workspace *ws = create_workspace("utf8.siren");
+    const char *bad[] = {"good", "b\xe9", NULL};
+    const struct {
+        struct siren_item item;
+        const char *words;
+    } items[] = {
+        {{.external = "i\xff"}, "the id of a new item: byte 2 is 0xff, expected UTF-8"},
+        {{.external = ""}, "the id of a new item: is empty"},
+        {{.external = "i", .title = "\xc3"}, "item 'i': its title: byte 1 is 0xc3"},
+        {{.external = "i", .description = "\xed\xa0\x80"}, "item 'i': its description: byte 1"},
+        {{.external = "i", .categories = bad}, "item 'i': its categories: byte 2 is 0xe9"},
+        {{.external = "i", .features = bad}, "item 'i': its features: byte 2 is 0xe9"},
+    };
+    int id;
+    for (size_t i = 0; i < sizeof items / sizeof *items; i++)
+        expect_error(siren_item_add(ws, &items[i].item, &id, &err), SIREN_EINVAL, items[i].words);
+    expect_error(siren_user_add(ws, "Jos\xe9", &id, &err), SIREN_EINVAL,
+                 "the id of a new user: byte 4 is 0xe9, expected UTF-8");
+    expect_error(siren_user_add(ws, "", &id, &err), SIREN_EINVAL, "is empty");
+    assert_int_equal(number(ws, "SELECT count(*) FROM items"), 0);
+    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 0);
+    ok(siren_user_add(ws, "Jos\u00e9 \U0001f600", &id, &err));
+    siren_workspace_close(ws);
+}
+
 static void test_meta(void **state)
 {
     struct siren_workspace *ws = create_workspace("meta.siren");
@@ -113,6 +140,9 @@ static void test_meta(void **state)
     expect_error(siren_meta_load(&meta, ws, &err), SIREN_EFORMAT, "'many'");
     ok(siren_meta_set(ws, "scale_max", "-1", &err));
     expect_error(siren_meta_load(&meta, ws, &err), SIREN_EFORMAT, "scale");
+    ok(siren_meta_set(ws, "scale_max", "100", &err));
+    expect_error(siren_meta_load(&meta, ws, &err), SIREN_EFORMAT,
+                 "meta.siren: meta: scale 0.5:100:0.5: 200 labels, expected 2 to 101");
     siren_workspace_close(ws);
 }
 
@@ -438,8 +468,8 @@ static void test_predictions(void **state)
     put[0].item = 5;
     expect_error(siren_predictions_save(ws, run.id, put, 2, &err), SIREN_EINVAL, "FOREIGN KEY");
     put[0].item = 3;
-    put[0].n_labels = 100000;
-    expect_error(siren_predictions_save(ws, run.id, put, 1, &err), SIREN_EINVAL, "100000 labels");
+    put[0].n_labels = 102;
+    expect_error(siren_predictions_save(ws, run.id, put, 1, &err), SIREN_EINVAL, "102 labels");
     sql(ws, "UPDATE predictions SET logprobs = x'0000' WHERE row = 2");
     expect_error(siren_predictions_load(&p, ws, run.id, &err), SIREN_EFORMAT, "row 2");
     siren_workspace_close(ws);
@@ -737,6 +767,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_items),
         cmocka_unit_test(test_users),
+        cmocka_unit_test(test_texts_are_utf8),
         cmocka_unit_test(test_meta),
         cmocka_unit_test(test_ratings_load_refuses_disorder),
         cmocka_unit_test(test_embeddings),

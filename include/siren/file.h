@@ -59,7 +59,8 @@ int siren_lines_open(struct siren_lines **out, const char *path, enum siren_enco
 void siren_lines_close(struct siren_lines *lines); /* NULL is allowed */
 /* 1: *text (NUL-terminated, without its line end, owned by lines, valid until the
  * next call) and *length are set; 0: end of file; negative: error, with file:line
- * (invalid UTF-8, truncated archive, a line longer than 16 MiB). */
+ * (invalid UTF-8, truncated archive, a line longer than 16 MiB).  After invalid UTF-8 the line is
+ * in *text as it stands, and counted; the next call goes on behind it. */
 int siren_lines_next(struct siren_lines *lines, char **text, size_t *length,
                      struct siren_error *err);
 uint64_t siren_lines_number(const struct siren_lines *lines); /* 1-based, of the last line read */

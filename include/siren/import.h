@@ -12,7 +12,8 @@
  *   jsonl       the same for JSON objects, one a line
  *
  * What is read passes these steps, and each counts what it drops in the report:
- * bad lines (an error that stops, or skipped), one rating per user and item (the
+ * bad lines (an error that stops, or skipped; a quote that is never closed stops in any case, since
+ * where its lines end is not known), one rating per user and item (the
  * latest kept), iterative k-core, the user's order (by time; ties by the
  * input's order; unknown times first), the split.
  *
@@ -76,7 +77,8 @@ struct siren_import_report {
     int unchanged; /* the workspace held this import already; nothing was written */
     uint64_t lines, ratings_read;
     uint64_t bad_lines;                            /* skipped */
-    char bad[SIREN_IMPORT_MESSAGES][200];          /* the first of them */
+    int n_bad;                                     /* messages in bad[] */
+    char bad[SIREN_IMPORT_MESSAGES][200];          /* about the first of them */
     uint64_t duplicates;                           /* earlier ratings of the same user and item */
     int k_core, core_rounds;                       /* 0: off */
     uint64_t core_ratings, core_users, core_items; /* dropped by it */
@@ -96,10 +98,19 @@ struct siren_import_report {
     double seconds;
 };
 
-/* path: a file or a folder.  report may be NULL. */
+/* path: a file or a folder.  report may be NULL.  SIREN_EINVAL: options that are wrong, or that
+ * change nothing in this source. */
 int siren_import(struct siren_workspace *ws, const char *path,
                  const struct siren_import_options *options, struct siren_import_report *report,
                  const struct siren_progress *progress, struct siren_error *err);
+
+/* The same for the workspace at a path.  One that is not there is filled under a temporary name
+ * beside it (PATH.tmp-…) and takes its own when it is complete: a failed import leaves nothing, and
+ * no other process sees it half way. */
+int siren_import_into(const char *workspace, const char *path,
+                      const struct siren_import_options *options,
+                      struct siren_import_report *report, const struct siren_progress *progress,
+                      struct siren_error *err);
 
 /* The report as JSON, malloc'ed (also in the workspace: meta `import`). */
 int siren_import_report_json(const struct siren_import_report *report, char **json,

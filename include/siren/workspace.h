@@ -87,8 +87,11 @@ int siren_workspace_begin_read(struct siren_workspace *ws, struct siren_error *e
 struct siren_scale {
     double min, max, step;
 };
-/* Labels of a scale: 1..5 step 1 has 5, 0.5..5 step 0.5 has 10. */
+/* Labels of a scale: 1..5 step 1 has 5, 0.5..5 step 0.5 has 10; 0: they are more than
+ * SIREN_MAX_LABELS, or the steps do not lead from one end to the other. */
 int siren_scale_labels(const struct siren_scale *scale);
+/* SIREN_EINVAL, and why, unless there are 2 labels or more. */
+int siren_scale_check(const struct siren_scale *scale, struct siren_error *err);
 /* The label's number (0-based) that a rating is nearest to; -1: outside the scale or NaN. */
 int siren_scale_label(const struct siren_scale *scale, double rating);
 double siren_scale_value(const struct siren_scale *scale, int label);
@@ -138,7 +141,8 @@ void siren_items_clear(struct siren_items *items);
 /* *id of an external id; SIREN_ENOTFOUND says which was asked and how many there are. */
 int siren_item_find(struct siren_workspace *ws, const char *external, int *id,
                     struct siren_error *err);
-/* Add an item (external must be new); fields other than external may be NULL/0. */
+/* Add an item (external must be new); fields other than external may be NULL/0.  SIREN_EINVAL: a
+ * text is not UTF-8, or the id is empty; so for users. */
 int siren_item_add(struct siren_workspace *ws, const struct siren_item *item, int *id,
                    struct siren_error *err);
 /* "Title: …\nCategory: a|b\nFeature: x###y." with the lines that the item has;

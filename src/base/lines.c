@@ -162,14 +162,13 @@ int siren_lines_next(struct siren_lines *l, char **text, size_t *length, struct 
     if (l->number == 0 && l->encoding == SIREN_UTF8 && n >= 3 &&
         memcmp(line, "\xef\xbb\xbf", 3) == 0)
         line += 3, n -= 3;
-    int rc =
-        l->encoding == SIREN_LATIN1 ? convert_latin1(l, &line, &n, err) : check_utf8(line, n, err);
-    if (rc == SIREN_EFORMAT) fail_line(l, rc, err);
-    l->number++;
-    if (rc) return rc;
     *text = line;
     *length = n;
-    return 1;
+    int rc = l->encoding == SIREN_LATIN1 ? convert_latin1(l, text, length, err)
+                                         : check_utf8(line, n, err);
+    if (rc == SIREN_EFORMAT) fail_line(l, rc, err);
+    l->number++;
+    return rc ? rc : 1;
 }
 
 uint64_t siren_lines_number(const struct siren_lines *l)

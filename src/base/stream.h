@@ -21,5 +21,7 @@ void stream_position(const struct stream *s, uint64_t *done, uint64_t *total);
 
 /* The code and text for a failed system call on `path`: SIREN_ENOTFOUND or SIREN_EIO. */
 int fail_errno(struct siren_error *err, const char *path, const char *verb);
+/* A rename to `path` is durable only when the folder that holds the name is synced, too. */
+int sync_folder(const char *path, struct siren_error *err);
 
 #endif

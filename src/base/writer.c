@@ -144,16 +144,14 @@ int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const c
     return rc;
 }
 
-/* A rename is durable only when the folder that holds the name is synced too. */
-static int sync_folder(struct siren_writer *w, struct siren_error *err)
+int sync_folder(const char *path, struct siren_error *err)
 {
-    char *copy = alloc_string(w->target, strlen(w->target));
-    if (!copy) return siren_fail_memory(err, "path", strlen(w->target));
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char *copy = alloc_string(path, strlen(path));
+    if (!copy) return siren_fail_memory(err, "a path", strlen(path));
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = SIREN_OK;
     free(copy);
     /* Some file systems cannot sync a folder (EINVAL): nothing more can be done there. */
-    int bad = fd >= 0 && fsync(fd) && errno != EINVAL;
-    int rc = bad ? fail_write(w, "sync the folder", err) : SIREN_OK;
+    if (fd >= 0 && fsync(fd) && errno != EINVAL) rc = fail_errno(err, path, "sync the folder of");
     if (fd >= 0) close(fd);
     return rc;
 }
@@ -170,7 +168,7 @@ static int finish(struct siren_writer *w, struct siren_error *err)
     if (rename(w->temporary, w->target)) return fail_write(w, "rename the finished file", err);
     free(w->temporary);
     w->temporary = NULL;
-    return sync_folder(w, err);
+    return sync_folder(w->target, err);
 }
 
 int siren_writer_commit(struct siren_writer *w, struct siren_error *err)

@@ -157,6 +157,11 @@ int cli_refuse(struct cli *cli, const char *const *names, const char *why);
 /* A value that the command cannot do without: NULL with a usage error in
  * cli->err ("--model is needed …") when it is not given. */
 const char *cli_need(struct cli *cli, const char *name);
+/* Text of an option as a time in ms, or a usage error. */
+int cli_time(struct cli *cli, const char *name, const char *text, int64_t *time);
+/* What a library function returned that was given the options as they stand: its SIREN_EINVAL is a
+ * usage error.  Returns rc. */
+int cli_options_given(struct cli *cli, int rc);
 /* A mistake in the command line: sets cli->err, returns the code for run() to return. */
 int cli_usage(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

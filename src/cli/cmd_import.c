@@ -1,36 +1,50 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/buf.h"
 #include "cli/cli.h"
 #include "siren/import.h"
 
 /* ---- options ---- */
 
-static int read_times(struct cli *cli, struct siren_import_options *o)
+/* TIME[,TIME] */
+static int read_ends(struct cli *cli, const char *text, struct siren_import_options *o)
 {
-    const char *text = cli_string(cli, "train-until");
-    const char *shares = cli_string(cli, "shares");
-    char first[64], *end;
-    if (text && shares) return cli_usage(cli, "--train-until or --shares, not both");
-    if (text) {
-        size_t n = strcspn(text, ",");
-        snprintf(first, sizeof first, "%.*s", (int)(n < 60 ? n : 60), text);
-        int rc = siren_time_parse(first, &o->train_until, &cli->err);
-        return rc || !text[n] ? rc : siren_time_parse(text + n + 1, &o->valid_until, &cli->err);
-    }
-    if (!shares) return SIREN_OK;
-    o->train_share = strtod(shares, &end);
+    size_t n = strcspn(text, ",");
+    char first[64];
+    snprintf(first, sizeof first, "%.*s", (int)(n < 60 ? n : 60), text);
+    int rc = cli_time(cli, "train-until", first, &o->train_until);
+    if (!rc && text[n]) rc = cli_time(cli, "train-until", text + n + 1, &o->valid_until);
+    if (!rc && (!o->train_until || (text[n] && o->valid_until < o->train_until)))
+        rc = cli_usage(cli,
+                       "--train-until %s: expected a time behind 1970-01-01, and then a later "
+                       "one",
+                       text);
+    return rc;
+}
+
+static int read_shares(struct cli *cli, const char *text, struct siren_import_options *o)
+{
+    char *end;
+    o->train_share = strtod(text, &end);
     o->valid_share = *end == ',' ? strtod(end + 1, &end) : 0;
     if (*end || !(o->train_share > 0) || !(o->valid_share >= 0) ||
         !(o->train_share + o->valid_share < 1))
         return cli_usage(cli,
                          "--shares '%.40s': expected two that leave some for the test, such as "
                          "0.8,0.1",
-                         shares);
+                         text);
     return SIREN_OK;
+}
+
+static int read_times(struct cli *cli, struct siren_import_options *o)
+{
+    static const char *const of_time[] = {"train-until", "shares", NULL};
+    const char *until = cli_string(cli, "train-until"), *shares = cli_string(cli, "shares");
+    if (o->split != SIREN_SPLIT_TIME) return cli_refuse(cli, of_time, "it needs --split time");
+    if (until && shares) return cli_usage(cli, "--train-until or --shares, not both");
+    if (until) return read_ends(cli, until, o);
+    return shares ? read_shares(cli, shares, o) : SIREN_OK;
 }
 
 static void read_columns(struct cli *cli, struct siren_import_columns *c)
@@ -80,10 +94,7 @@ static int read_options(struct cli *cli, struct siren_import_options *o)
     int rc = SIREN_OK;
     if (cli_given(cli, "scale"))
         rc = siren_scale_parse(cli_string(cli, "scale"), &o->scale, &cli->err);
-    if (!rc) rc = read_times(cli, o);
-    if (!rc && o->split != SIREN_SPLIT_TIME && (o->train_until || o->train_share > 0))
-        rc = cli_usage(cli, "--train-until and --shares belong to --split time");
-    return rc;
+    return rc ? cli_options_given(cli, rc) : read_times(cli, o);
 }
 
 /* ---- the report ---- */
@@ -138,8 +149,7 @@ static void print_report(struct cli *cli, const struct siren_import_report *r)
     cli_table_rule(t);
     print_kept(t, r);
     cli_table_print(cli, t);
-    for (uint64_t i = 0; i < r->bad_lines && i < SIREN_IMPORT_MESSAGES; i++)
-        cli_print(cli, "Skipped: %s\n", r->bad[i]);
+    for (int i = 0; i < r->n_bad; i++) cli_print(cli, "Skipped: %s\n", r->bad[i]);
     for (int i = 0; i < r->n_notes; i++) cli_print(cli, "Note: %s.\n", r->notes[i]);
     char folds[60] = "";
     if (r->folds) snprintf(folds, sizeof folds, ", and %d folds", r->folds);
@@ -165,34 +175,16 @@ static int print_json(struct cli *cli, const struct siren_import_report *report)
     return cli_print_json(cli, value);
 }
 
-/* A workspace that this command made and could not fill. */
-static void remove_workspace(const char *path)
-{
-    static const char *const endings[] = {"", "-wal", "-shm"};
-    for (int i = 0; i < 3; i++) {
-        struct buf b = {0};
-        buf_printf(&b, "%s%s", path, endings[i]);
-        if (b.data) unlink(b.data);
-        buf_free(&b);
-    }
-}
-
 static int run(struct cli *cli)
 {
     struct siren_import_options options;
     struct siren_import_report report;
-    struct siren_workspace *ws;
-    const char *path = cli_arg(cli, 0);
     int rc = read_options(cli, &options);
     if (rc) return rc;
-    int is_new = access(path, F_OK) != 0;
-    rc = siren_workspace_open(&ws, path, SIREN_WORKSPACE_CREATE, &cli->err);
-    if (rc) return rc;
-    rc = siren_import(ws, cli_arg(cli, 1), &options, &report, cli_progress(cli), &cli->err);
-    siren_workspace_close(ws);
+    rc = siren_import_into(cli_arg(cli, 0), cli_arg(cli, 1), &options, &report, cli_progress(cli),
+                           &cli->err);
     cli_progress_end(cli);
-    if (rc && is_new) remove_workspace(path);
-    if (rc) return rc;
+    if (rc) return cli_options_given(cli, rc);
     if (cli->json) return print_json(cli, &report);
     print_report(cli, &report);
     return 0;

@@ -3,7 +3,6 @@
 
 #include "cli/cli.h"
 #include "siren/app.h"
-#include "siren/import.h"
 
 /* What was done, for the report. */
 struct outcome {
@@ -92,14 +91,14 @@ static int find_or_add(struct cli *cli, struct siren_workspace *ws, struct siren
         if (!cli_given(cli, "title"))
             return siren_fail_prefix(&cli->err, rc, "a new item needs --title");
         out->new_item = 1;
-        rc = add_item(cli, ws, item_id, item);
+        rc = cli_options_given(cli, add_item(cli, ws, item_id, item));
         if (!rc) rc = place(cli, ws, encoder, *item, out);
     }
     if (rc) return rc;
     rc = siren_user_find(ws, user_id, user, &cli->err);
     if (rc != SIREN_ENOTFOUND) return rc;
     out->new_user = 1;
-    return siren_user_add(ws, user_id, user, &cli->err);
+    return cli_options_given(cli, siren_user_add(ws, user_id, user, &cli->err));
 }
 
 static int name_topic(struct siren_workspace *ws, struct outcome *out, struct siren_error *err)
@@ -176,7 +175,7 @@ static int run(struct cli *cli)
     struct siren_workspace *ws;
     int64_t time = SIREN_NOW;
     const char *text = cli_string(cli, "time");
-    int rc = text ? siren_time_parse(text, &time, &cli->err) : SIREN_OK;
+    int rc = text ? cli_time(cli, "time", text, &time) : SIREN_OK;
     if (!rc) rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (rc) return rc;
     rc = open_if_needed(cli, ws, &encoder);

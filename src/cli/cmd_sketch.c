@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "siren/import.h"
 #include "siren/understand.h"
 
 static json_t *entries_json(const struct siren_sketch_entry *entries, size_t n)
@@ -60,7 +59,7 @@ static int read_when(struct cli *cli, struct siren_app *app, int user, struct si
     int item, rc = 0;
     *when = (struct siren_when){SIREN_NO_ROW, SIREN_NO_TIME};
     if (at && before) return cli_usage(cli, "--at or --before-item, not both");
-    if (at) return siren_time_parse(at, &when->time, &cli->err);
+    if (at) return cli_time(cli, "at", at, &when->time);
     if (!before) return 0;
     rc = siren_item_find(app->ws, before, &item, &cli->err);
     if (rc) return rc;

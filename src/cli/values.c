@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/frame.h"
+#include "siren/import.h"
 
 const char *cli_arg(const struct cli *cli, size_t index)
 {
@@ -106,6 +107,19 @@ int cli_refuse(struct cli *cli, const char *const *names, const char *why)
     for (; *names; names++)
         if (cli_count(cli, *names)) return cli_usage(cli, "--%s: %s", *names, why);
     return 0;
+}
+
+int cli_time(struct cli *cli, const char *name, const char *text, int64_t *time)
+{
+    struct siren_error wrong;
+    if (!siren_time_parse(text, time, &wrong)) return 0;
+    return cli_usage(cli, "--%s: %s", name, wrong.message);
+}
+
+int cli_options_given(struct cli *cli, int rc)
+{
+    if (rc == SIREN_EINVAL) cli->state->usage_error = 1;
+    return rc;
 }
 
 struct siren_pool *cli_pool(struct cli *cli)

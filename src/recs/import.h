@@ -60,9 +60,12 @@ struct fields {
 /* Split a line in place.  quotes: RFC 4180.  SIREN_EFORMAT, SIREN_ENOMEM. */
 int fields_split(struct fields *f, char *line, size_t length, const char *separator, int quotes,
                  struct siren_error *err);
+/* No field behind those of the header (0: there is none) but empty ones. */
+int fields_check(const struct fields *f, size_t header, struct siren_error *err);
 void fields_free(struct fields *f);
-/* A quote is still open at the end of the line: the record goes on in the next one. */
-int fields_open_quote(const char *line, size_t length);
+/* As fields_split() reads a NUL-terminated line that begins with a field, or within a quoted one
+ * (open): a quote is open at its end, and the record goes on in the next line. */
+int fields_open_quote(const char *line, size_t length, const char *separator, int open);
 
 /* Whole text to a finite number; 0 or -1. */
 int parse_number(const char *text, size_t length, double *number);
@@ -88,7 +91,7 @@ struct record {
     const char *user, *item;
     size_t user_length, item_length;
     double rating, time;
-    int is_date;
+    int is_date, timed; /* timed: there is a time, known or not */
 };
 
 /* ---- the source ---- */
@@ -112,8 +115,9 @@ struct layout {
     const char *user, *item, *rating, *time;  /* JSON fields */
     int user_at, item_at, rating_at, time_at; /* columns, -1: none */
     char separator[8];
-    int quotes, header; /* header: skip the first line */
-    size_t n_columns;   /* least number of columns of a line */
+    int quotes;
+    size_t header;    /* columns of the first line that is not empty; 0: it is none */
+    size_t n_columns; /* least number of columns of a line */
 };
 
 /* The same for the items file. */
@@ -123,7 +127,8 @@ struct items_layout {
     const char *id, *title, *categories, *features, *description, *year; /* JSON fields */
     int id_at, title_at, categories_at, features_at, description_at, year_at;
     char separator[8], list_separator[8];
-    int quotes, header;
+    int quotes;
+    size_t header;
 };
 
 struct source {
@@ -146,11 +151,23 @@ struct source {
 /* Recognise the format, find the files and the columns. */
 int source_open(struct source *s, const char *path, struct siren_error *err);
 void source_close(struct source *s);
+/* A file or a folder, and no pipe. */
+int check_source(const char *path, struct siren_error *err);
 int detect_format(struct source *s, const char *path, struct siren_error *err);
 int find_layout(struct source *s, struct siren_error *err);
 int find_items(struct source *s, struct siren_error *err);
+/* SIREN_EINVAL: an option that changes nothing in this source. */
+int check_effect(struct source *s, struct siren_error *err);
+/* A column or field that was asked for is in no line. */
+int never_seen(const char *path, const char *given, const char *what, struct siren_error *err);
 /* A file NAME, NAME.gz or NAME.zst in a folder; malloc'ed, NULL if there is none. */
 char *find_file(const char *folder, const char *name);
+/* "folder/ml-100k.inter" for ".inter": the first by name, or .gz or .zst. */
+char *find_ending(const char *folder, const char *ending);
+char *folder_of(const char *path);
+/* The first line that is not empty; malloc'ed, "" if there is none. */
+int first_line(const char *path, enum siren_encoding encoding, char **line, size_t *length,
+               struct siren_error *err);
 void source_note(struct source *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Lines of a file with the source's hash, progress and policy for bad lines. */
@@ -158,9 +175,10 @@ struct reader {
     struct source *source;
     struct siren_lines *lines;
     const char *path, *what;
-    struct buf joined; /* a record of several lines */
+    const char *separator; /* with quotes */
     int skip_header, quotes;
-    uint64_t bad_before;
+    struct buf joined; /* a record of several lines */
+    uint64_t first;    /* the record's first line */
 };
 int reader_open(struct reader *r, struct source *s, const char *path, enum siren_encoding encoding,
                 const char *what, struct siren_error *err);

@@ -23,18 +23,24 @@ static int add_field(struct fields *f, char *at, size_t length, struct siren_err
     return SIREN_OK;
 }
 
+/* The quote that closes the field which p is within; NULL: it goes on behind the end. */
+static char *closing_quote(const char *p, const char *end)
+{
+    while ((p = memchr(p, '"', (size_t)(end - p))) && p + 1 < end && p[1] == '"') p += 2;
+    return (char *)p;
+}
+
 /* A quoted field from its first quote: unquoted in place; *next is behind the closing quote. */
 static int unquote(char *p, char *end, char **next, size_t *length, struct siren_error *err)
 {
-    char *out = p, *in = p + 1;
-    for (;; in++) {
-        if (in >= end) return siren_fail(err, SIREN_EFORMAT, "expected a closing '\"'");
-        if (*in == '"' && (in + 1 >= end || in[1] != '"')) break;
-        if (*in == '"') in++;
+    char *out = p, *stop = closing_quote(p + 1, end);
+    if (!stop) return siren_fail(err, SIREN_EFORMAT, "expected a closing '\"'");
+    for (char *in = p + 1; in < stop; in++) {
         *out++ = *in;
+        if (*in == '"') in++; /* the second of two */
     }
     *length = (size_t)(out - p);
-    *next = in + 1;
+    *next = stop + 1;
     return SIREN_OK;
 }
 
@@ -68,11 +74,32 @@ int fields_split(struct fields *f, char *line, size_t length, const char *separa
     }
 }
 
-int fields_open_quote(const char *line, size_t length)
+int fields_check(const struct fields *f, size_t header, struct siren_error *err)
 {
-    int open = 0;
-    for (const char *p = line, *end = line + length; (p = memchr(p, '"', (size_t)(end - p))); p++)
-        open = !open;
+    for (size_t i = header; header && i < f->n; i++)
+        if (f->length[i])
+            return siren_fail(err, SIREN_EFORMAT, "%zu columns, but the header has %zu", f->n,
+                              header);
+    return SIREN_OK;
+}
+
+int fields_open_quote(const char *line, size_t length, const char *separator, int open)
+{
+    const char *p = line, *end = line + length;
+    size_t width = strlen(separator);
+    if (!memchr(line, '"', length)) return open;
+    while (p < end) {
+        if (open || *p == '"') {
+            p = closing_quote(open ? p : p + 1, end);
+            if (!p) return 1;
+            p++;
+            if (strncmp(p, separator, width)) return 0; /* the end, or what the splitter refuses */
+        } else if (!(p = memmem(p, (size_t)(end - p), separator, width))) {
+            return 0;
+        }
+        open = 0;
+        p += width;
+    }
     return open;
 }
 
@@ -105,17 +132,25 @@ static int digits(const char *p, int n, int *value)
     return 0;
 }
 
+static int days_of(int year, int month)
+{
+    static const char days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    int leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    return days[month - 1] + (month == 2 && leap);
+}
+
 /* YYYY-MM-DD, then nothing or [ T]HH:MM[:SS[.fraction]][Z], UTC. */
 static int parse_date(const char *text, size_t length, double *time)
 {
     char p[32] = {0};
     struct tm tm = {0};
     int year, month, seconds = 0;
+    double milliseconds = 0;
     if (length < 10 || length >= sizeof p) return -1;
     memcpy(p, text, length);
     if (digits(p, 4, &year) || p[4] != '-' || digits(p + 5, 2, &month) || p[7] != '-' ||
         digits(p + 8, 2, &tm.tm_mday) || month < 1 || month > 12 || tm.tm_mday < 1 ||
-        tm.tm_mday > 31)
+        tm.tm_mday > days_of(year, month))
         return -1;
     const char *rest = p + 10;
     if (*rest) {
@@ -126,7 +161,9 @@ static int parse_date(const char *text, size_t length, double *time)
         if (*rest == ':') {
             if (digits(rest + 1, 2, &seconds) || seconds > 60) return -1;
             rest += 3;
-            if (*rest == '.') rest += 1 + strspn(rest + 1, "0123456789");
+            if (*rest == '.')
+                for (double unit = 100; *++rest >= '0' && *rest <= '9'; unit /= 10)
+                    milliseconds += unit * (*rest - '0');
         }
         if (*rest == 'Z') rest++;
         if (*rest) return -1;
@@ -134,7 +171,7 @@ static int parse_date(const char *text, size_t length, double *time)
     tm.tm_year = year - 1900;
     tm.tm_mon = month - 1;
     tm.tm_sec = seconds;
-    *time = (double)timegm(&tm) * 1000;
+    *time = (double)timegm(&tm) * 1000 + milliseconds;
     return 0;
 }
 

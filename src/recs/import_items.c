@@ -10,8 +10,11 @@ struct building {
     struct siren_item item;
     const char **categories, **features;
     size_t n_categories, n_features, categories_capacity, features_capacity;
-    struct buf description, year;
+    struct buf description;
+    unsigned seen; /* bits of the parts below: in some object */
 };
+
+enum { TITLE, CATEGORIES, FEATURES, DESCRIPTION, YEAR, N_PARTS };
 
 static void building_clear(struct building *b)
 {
@@ -101,6 +104,7 @@ static int parse_columns(const struct items_layout *l, struct fields *f, char *l
                          struct building *b, struct siren_error *err)
 {
     int code = fields_split(f, line, length, l->separator, l->quotes, err);
+    if (!code) code = fields_check(f, l->header, err);
     if (code) return code;
     b->item.external = column(f, l->id_at);
     if (!b->item.external || !*b->item.external)
@@ -196,6 +200,28 @@ static int take_text(struct json_span *value, const char **text, struct siren_er
     return SIREN_OK;
 }
 
+static void see(struct building *b, const struct items_layout *l, const struct json_span *key)
+{
+    const char *const names[N_PARTS] = {l->title, l->categories, l->features, l->description,
+                                        l->year};
+    for (int i = 0; i < N_PARTS; i++)
+        if (json_is(key, names[i])) b->seen |= 1u << i;
+}
+
+/* Of JSON: a field that was asked for and is nowhere. */
+static int check_seen(struct source *s, unsigned seen, struct siren_error *err)
+{
+    static const char *const whats[N_PARTS] = {"title", "categories", "features", "description",
+                                               "year"};
+    const struct siren_import_columns *c = &s->options->columns;
+    const char *const given[N_PARTS] = {c->title, c->categories, c->features, c->description,
+                                        c->year};
+    for (int i = 0; i < N_PARTS; i++)
+        if (given[i] && !(seen & 1u << i))
+            return never_seen(s->items_path, given[i], whats[i], err);
+    return SIREN_OK;
+}
+
 static int parse_json(const struct items_layout *l, char *line, size_t length, struct building *b,
                       struct siren_error *err)
 {
@@ -204,6 +230,7 @@ static int parse_json(const struct items_layout *l, char *line, size_t length, s
     double year;
     int code = SIREN_OK, more = json_open(&c, line, length, '{') ? -1 : 1;
     while (!code && more == 1 && (more = json_next(&c, &key, &value)) == 1) {
+        see(b, l, &key);
         if (json_is(&key, l->id))
             id = value;
         else if (json_is(&key, l->title))
@@ -240,8 +267,9 @@ int read_items(struct source *s, item_sink *sink, void *context, struct siren_er
     size_t length;
     if (s->items.kind == ITEMS_NONE) return SIREN_OK;
     int code = reader_open(&r, s, s->items_path, s->encoding, "bytes of items", err);
-    r.skip_header = s->items.header;
+    r.skip_header = s->items.header > 0;
     r.quotes = s->items.quotes;
+    r.separator = s->items.separator;
     while (!code && (code = reader_next(&r, &line, &length, err)) == 1) {
         building_clear(&b);
         if (s->items.kind == ITEMS_JSON)
@@ -255,6 +283,7 @@ int read_items(struct source *s, item_sink *sink, void *context, struct siren_er
         else
             code = finish(&b, sink, context, err);
     }
+    if (!code && s->items.kind == ITEMS_JSON) code = check_seen(s, b.seen, err);
     fields_free(&f);
     building_free(&b);
     reader_close(&r);

@@ -23,19 +23,25 @@ void reader_close(struct reader *r)
     *r = (struct reader){0};
 }
 
-int reader_bad(struct reader *r, int code, struct siren_error *err)
+/* A record was bad (*err says where and why): counted and skipped, or the error stays. */
+static int skip_record(struct reader *r, struct siren_error *err)
 {
     struct siren_import_report *report = r->source->report;
-    if (code != SIREN_EFORMAT) return code;
-    char place[300];
-    snprintf(place, sizeof place, "%s:%llu", r->path,
-             (unsigned long long)siren_lines_number(r->lines));
-    if (strncmp(err->message, place, strlen(place))) siren_fail_prefix(err, code, "%s", place);
-    if (!r->source->options->skip_bad) return code;
-    if (report->bad_lines < SIREN_IMPORT_MESSAGES)
-        snprintf(report->bad[report->bad_lines], sizeof report->bad[0], "%.199s", err->message);
-    report->bad_lines++;
+    if (!r->source->options->skip_bad) return SIREN_EFORMAT;
+    if (report->n_bad < SIREN_IMPORT_MESSAGES)
+        snprintf(report->bad[report->n_bad++], sizeof report->bad[0], "%.199s", err->message);
+    report->bad_lines += siren_lines_number(r->lines) - r->first + 1;
     return SIREN_OK;
+}
+
+int reader_bad(struct reader *r, int code, struct siren_error *err)
+{
+    char to[30] = "";
+    unsigned long long first = r->first, last = siren_lines_number(r->lines);
+    if (code != SIREN_EFORMAT) return code;
+    if (last > first) snprintf(to, sizeof to, "-%llu", last);
+    siren_fail_prefix(err, code, "%s:%llu%s", r->path, first, to);
+    return skip_record(r, err);
 }
 
 static int tell_progress(struct reader *r, struct siren_error *err)
@@ -47,50 +53,70 @@ static int tell_progress(struct reader *r, struct siren_error *err)
     return SIREN_OK;
 }
 
-/* One line; a bad one (not UTF-8, with a NUL) is counted or fails. */
-static int next_line(struct reader *r, char **line, size_t *length, struct siren_error *err)
+/* 1: a line, 0: the file's end, 2: a line that is no text (*err says where), or an error. */
+static int read_line(struct reader *r, char **line, size_t *length, struct siren_error *err)
 {
-    for (;;) {
-        uint64_t before = siren_lines_number(r->lines);
-        int code = siren_lines_next(r->lines, line, length, err);
-        if (code == 0) return 0;
-        int recoverable = siren_lines_number(r->lines) > before;
-        if (code == 1 && memchr(*line, 0, *length))
-            code = siren_fail(err, SIREN_EFORMAT, "a NUL byte, expected text");
-        if (code == 1 && (before & 0x3fff) == 0) code = tell_progress(r, err) ? SIREN_ECANCEL : 1;
-        if (code < 0) {
-            if (!recoverable) return code;
-            code = reader_bad(r, code, err);
-            if (code) return code;
-            continue;
-        }
-        r->source->report->lines++;
-        XXH3_64bits_update(r->source->hash, *line, *length + 1); /* with its NUL, as a border */
-        if (r->skip_header) {
-            r->skip_header = 0;
-            continue;
-        }
-        if (*length) return 1;
+    uint64_t before = siren_lines_number(r->lines);
+    int code = siren_lines_next(r->lines, line, length, err);
+    if (code == SIREN_EFORMAT && siren_lines_number(r->lines) > before) return 2;
+    if (code != 1) return code;
+    if (memchr(*line, 0, *length)) {
+        siren_fail(err, SIREN_EFORMAT, "%s:%llu: a NUL byte, expected text", r->path,
+                   (unsigned long long)before + 1);
+        return 2;
     }
+    if ((before & 0x3fff) == 0 && tell_progress(r, err)) return SIREN_ECANCEL;
+    r->source->report->lines++;
+    XXH3_64bits_update(r->source->hash, *line, *length + 1); /* with its NUL, as a border */
+    return 1;
+}
+
+/* A line, or all lines of a record with quotes that hold some; codes as of read_line().  A quote
+ * that stays open is an error, also where bad lines are skipped: nobody knows which these are. */
+static int read_record(struct reader *r, char **line, size_t *length, struct siren_error *err)
+{
+    const size_t most = 16 << 20;
+    struct siren_error bad;
+    int code, open = 0, n_bad = 0;
+    buf_clear(&r->joined);
+    do {
+        int within = open;
+        code = read_line(r, line, length, err);
+        if (code < 1) break;
+        open = r->quotes && fields_open_quote(*line, *length, r->separator, within);
+        if ((!within && !open) || (code == 2 && !r->source->options->skip_bad)) return code;
+        if (code == 2 && !n_bad++) bad = *err;
+        if (within) buf_putc(&r->joined, '\n');
+        buf_append(&r->joined, *line, *length);
+    } while (open && r->joined.size < most);
+    if (code < 0 || (code == 0 && !open)) return code;
+    if (open)
+        return siren_fail(err, SIREN_EFORMAT,
+                          "%s:%llu: a quote opens a field here, expected a closing '\"' %s",
+                          r->path, (unsigned long long)r->first,
+                          code ? "within 16 MiB" : "before the end of the file");
+    if (buf_failed(&r->joined)) return siren_fail_memory(err, "a line", r->joined.size);
+    *line = r->joined.data;
+    *length = r->joined.size;
+    if (!n_bad) return 1;
+    *err = bad;
+    return 2;
 }
 
 int reader_next(struct reader *r, char **line, size_t *length, struct siren_error *err)
 {
-    int code = next_line(r, line, length, err);
-    if (code != 1 || !r->quotes || !fields_open_quote(*line, *length)) return code;
-    buf_clear(&r->joined);
-    buf_append(&r->joined, *line, *length);
-    while (r->joined.size < (16 << 20) && fields_open_quote(buf_text(&r->joined), r->joined.size)) {
-        code = next_line(r, line, length, err);
-        if (code < 0) return code;
-        if (code == 0) break; /* the splitter reports the open quote */
-        buf_putc(&r->joined, '\n');
-        buf_append(&r->joined, *line, *length);
+    for (;;) {
+        r->first = siren_lines_number(r->lines) + 1;
+        int code = read_record(r, line, length, err);
+        if (code == 2) {
+            code = skip_record(r, err);
+            if (code) return code;
+        } else if (code == 1 && (!*length || r->skip_header)) {
+            if (*length) r->skip_header = 0;
+        } else {
+            return code;
+        }
     }
-    if (buf_failed(&r->joined)) return siren_fail_memory(err, "a line", r->joined.size);
-    *line = r->joined.data;
-    *length = r->joined.size;
-    return 1;
 }
 
 /* ---- the scale ---- */
@@ -109,12 +135,12 @@ int siren_scale_parse(const char *text, struct siren_scale *scale, struct siren_
         p++;
     }
     *scale = (struct siren_scale){v[0], v[1], v[2]};
-    if (n < 2 || n > 3 || *p || siren_scale_labels(scale) < 2)
+    if (n < 2 || n > 3 || *p)
         return siren_fail(err, SIREN_EINVAL,
                           "scale '%.40s': expected LOWEST:HIGHEST or LOWEST:HIGHEST:STEP, such as "
                           "0.5:5:0.5",
                           text);
-    return SIREN_OK;
+    return siren_scale_check(scale, err);
 }
 
 static int on_scale(const struct siren_scale *scale, double rating)
@@ -237,6 +263,7 @@ static int parse_columns(const struct layout *l, struct fields *f, char *line, s
                          struct record *r, struct siren_error *err)
 {
     int code = fields_split(f, line, length, l->separator, l->quotes, err);
+    if (!code) code = fields_check(f, l->header, err);
     if (code) return code;
     if (f->n < l->n_columns)
         return siren_fail(err, SIREN_EFORMAT, "%zu columns, expected at least %zu", f->n,
@@ -247,8 +274,8 @@ static int parse_columns(const struct layout *l, struct fields *f, char *line, s
                          .item_length = f->length[l->item_at],
                          .time = NAN};
     code = set_rating(r, f->at[l->rating_at], f->length[l->rating_at], err);
-    if (!code && l->time_at >= 0 && (size_t)l->time_at < f->n)
-        code = set_time(r, f->at[l->time_at], f->length[l->time_at], err);
+    r->timed = l->time_at >= 0 && (size_t)l->time_at < f->n;
+    if (!code && r->timed) code = set_time(r, f->at[l->time_at], f->length[l->time_at], err);
     return code ? code : check_ids(r, err);
 }
 
@@ -280,6 +307,7 @@ static int parse_json(const struct layout *l, char *line, size_t length, struct 
                            : json_is(&key, l->time)   ? "time"
                                                       : NULL;
         if (!what) continue;
+        r->timed |= *what == 't';
         if (*what == 't' && value.kind == JSON_LITERAL_) continue; /* null: unknown */
         if (!scalar(&value)) {
             code = bad_value(what, value.text, value.length, "a string or a number", err);
@@ -298,7 +326,8 @@ static int parse_json(const struct layout *l, char *line, size_t length, struct 
     }
     if (more < 0) return bad_json(&c, line, err);
     if (code) return code;
-    if (!rated) return siren_fail(err, SIREN_EFORMAT, "no field '%s'", l->rating);
+    const char *missing = !r->user ? l->user : !r->item ? l->item : !rated ? l->rating : NULL;
+    if (missing) return siren_fail(err, SIREN_EFORMAT, "no field '%s'", missing);
     return check_ids(r, err);
 }
 
@@ -320,25 +349,28 @@ int read_ratings(struct source *s, struct raw_table *t, struct siren_error *err)
     struct fields f = {0};
     struct scale_watch *watch = calloc(1, sizeof *watch);
     if (!watch) return siren_fail_memory(err, "a scale", sizeof *watch);
+    const char *time = s->options->columns.time;
     char *line;
     size_t length;
-    int code = reader_open(&r, s, s->path, s->encoding, "bytes of ratings", err);
-    r.skip_header = s->layout.header;
+    int timed = 0, code = reader_open(&r, s, s->path, s->encoding, "bytes of ratings", err);
+    r.skip_header = s->layout.header > 0;
     r.quotes = s->layout.quotes;
+    r.separator = s->layout.separator;
     while (!code && (code = reader_next(&r, &line, &length, err)) == 1) {
         struct record record;
         code = s->layout.json ? parse_json(&s->layout, line, length, &record, err)
                               : parse_columns(&s->layout, &f, line, length, &record, err);
-        if (!code)
-            code = scale_check(&s->scale, watch, record.rating, siren_lines_number(r.lines), err);
+        if (!code) code = scale_check(&s->scale, watch, record.rating, r.first, err);
         if (!code) code = check_time_kind(t, &record, err);
         if (!code) {
             code = raw_add(t, &record, 0, err);
+            timed |= record.timed;
             s->report->ratings_read += !code;
         } else {
             code = reader_bad(&r, code, err);
         }
     }
+    if (!code && t->n && time && !timed) code = never_seen(s->path, time, "time", err);
     if (!code) code = scale_detect(s, watch, err);
     fields_free(&f);
     reader_close(&r);

@@ -127,6 +127,9 @@ static int time_factor(struct source *s, const struct raw_table *t, double *fact
     for (size_t i = 0; i < t->n; i++)
         if (fabs(t->time[i]) > most) most = fabs(t->time[i]); /* NaN compares false */
     *factor = 1;
+    if (s->options->time_unit != SIREN_TIME_AUTO && t->time_kind != 1)
+        return siren_fail(err, SIREN_EINVAL, "--time-unit changes nothing: %s",
+                          t->time_kind ? "the times are dates" : "there are no times");
     if (t->time_kind == 2) {
         unit = "date";
     } else if (s->options->time_unit == SIREN_TIME_S ||

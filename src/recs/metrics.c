@@ -137,9 +137,7 @@ int siren_metrics_compute(struct siren_metrics *out, const struct siren_scale *s
     out->n_labels = siren_scale_labels(scale);
     out->has_distribution = o->distributions != NULL;
     if (!o->n) return siren_fail(err, SIREN_EINVAL, "metrics of no predictions");
-    if (out->n_labels < 2 || out->n_labels > SIREN_MAX_LABELS)
-        return siren_fail(err, SIREN_EINVAL, "a scale of %d labels: expected 2 to %d",
-                          out->n_labels, SIREN_MAX_LABELS);
+    if (siren_scale_check(scale, err)) return SIREN_EINVAL;
     for (size_t i = 0; i < o->n; i++) {
         int code = check_row(scale, o, i, out->n_labels, err);
         if (code) return code;

@@ -6,19 +6,32 @@
 
 #include "base/alloc.h"
 #include "recs/ratings.h"
+#include "siren/metrics.h"
 #include "siren/random.h"
 #include "siren/workspace.h"
 
 /* ---- the scale ---- */
 
-#define MAX_LABELS 1000
-
 int siren_scale_labels(const struct siren_scale *scale)
 {
-    double n = (scale->max - scale->min) / scale->step;
-    if (!(scale->step > 0) || !(n >= 0) || n > MAX_LABELS - 1) return 0;
-    double whole = round(n);
+    double n = (scale->max - scale->min) / scale->step, whole = round(n);
+    if (!(scale->step > 0) || !(n >= 0) || whole > SIREN_MAX_LABELS - 1) return 0;
     return fabs(n - whole) < 1e-6 ? (int)whole + 1 : 0;
+}
+
+int siren_scale_check(const struct siren_scale *scale, struct siren_error *err)
+{
+    double steps = round((scale->max - scale->min) / scale->step);
+    if (siren_scale_labels(scale) >= 2) return SIREN_OK;
+    if (scale->step > 0 && steps > SIREN_MAX_LABELS - 1)
+        return siren_fail(
+            err, SIREN_EINVAL,
+            "scale %g:%g:%g: %.0f labels, expected 2 to %d; a larger STEP makes fewer", scale->min,
+            scale->max, scale->step, steps + 1, SIREN_MAX_LABELS);
+    return siren_fail(err, SIREN_EINVAL,
+                      "scale %g:%g:%g: expected LOWEST:HIGHEST:STEP, with HIGHEST some whole STEPs "
+                      "above LOWEST, such as 0.5:5:0.5",
+                      scale->min, scale->max, scale->step);
 }
 
 int siren_scale_label(const struct siren_scale *scale, double rating)

@@ -62,13 +62,8 @@ static int tokenise_label(struct siren_readout *r, int k, const struct siren_tok
 int siren_readout_create(struct siren_readout *out, const struct siren_tokenizer *tokenizer,
                          const struct siren_scale *scale, struct siren_error *err)
 {
-    double steps = scale->step > 0 ? (scale->max - scale->min) / scale->step : 0;
     *out = (struct siren_readout){0};
-    if (!(steps >= 1 - 1e-9) || steps > SIREN_MAX_LABELS - 1 + 1e-9 ||
-        fabs(steps - round(steps)) > 1e-6)
-        return siren_fail(err, SIREN_EINVAL,
-                          "a rating scale from %g to %g in steps of %g: expected 2 to %d labels",
-                          scale->min, scale->max, scale->step, SIREN_MAX_LABELS);
+    if (siren_scale_check(scale, err)) return SIREN_EINVAL;
     out->n = siren_scale_labels(scale);
     for (int k = 0; k < out->n; k++) {
         out->values[k] = siren_scale_value(scale, k);

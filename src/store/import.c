@@ -6,7 +6,6 @@
 #include <time.h>
 
 #include <jansson.h>
-#include <utf8proc.h>
 
 #include "base/alloc.h"
 #include "recs/import.h"
@@ -273,6 +272,7 @@ static int write_meta(struct import *im, struct siren_error *err)
     snprintf(meta.noun, sizeof meta.noun, "%s", im->source.noun);
     snprintf(meta.source, sizeof meta.source, "%s: %s", im->source.report->format,
              slash && slash[1] ? slash + 1 : im->source.path);
+    store_clean(meta.source); /* a file's name is of any bytes, and was perhaps cut */
     return siren_meta_save(im->ws, &meta, err);
 }
 
@@ -453,28 +453,17 @@ static json_t *integer(uint64_t value)
 /* A message may have been cut within a character, a path need not be UTF-8 at all. */
 static json_t *text(const char *bytes)
 {
-    struct buf b = {0};
-    size_t length = strlen(bytes);
-    for (size_t i = 0; i < length;) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)bytes + i,
-                                              (utf8proc_ssize_t)(length - i), &c);
-        if (n > 0)
-            buf_append(&b, bytes + i, (size_t)n);
-        else
-            buf_putc(&b, '?');
-        i += n > 0 ? (size_t)n : 1;
-    }
-    json_t *string = json_string(buf_text(&b));
-    buf_free(&b);
+    char *copy = alloc_string(bytes, strlen(bytes));
+    if (copy) store_clean(copy);
+    json_t *string = copy ? json_string(copy) : NULL;
+    free(copy);
     return string;
 }
 
-static json_t *strings(const char (*list)[200], uint64_t n)
+static json_t *strings(const char (*list)[200], int n)
 {
     json_t *array = json_array();
-    for (uint64_t i = 0; i < n && i < SIREN_IMPORT_MESSAGES; i++)
-        json_array_append_new(array, text(list[i]));
+    for (int i = 0; i < n; i++) json_array_append_new(array, text(list[i]));
     return array;
 }
 
@@ -514,8 +503,8 @@ int siren_import_report_json(const struct siren_import_report *r, char **json,
         r->folds, "median_history", r->median_history, "short_users", integer(r->short_users),
         "scale", r->scale.min, r->scale.max, r->scale.step, "protocol",
         r->protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full", "time_unit", r->time_unit, "item",
-        items_json(r), "bad", strings(r->bad, r->bad_lines), "notes",
-        strings(r->notes, (uint64_t)r->n_notes), "seconds", r->seconds);
+        items_json(r), "bad", strings(r->bad, r->n_bad), "notes", strings(r->notes, r->n_notes),
+        "seconds", r->seconds);
     *json = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return *json ? SIREN_OK : siren_fail_memory(err, "a report", 0);

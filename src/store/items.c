@@ -187,6 +187,39 @@ int store_item_insert(struct siren_workspace *ws, sqlite3_stmt *insert, int64_t 
     return code;
 }
 
+/* What is there is printed as JSON, which is UTF-8. */
+static int check_text(const char *what, const char *text, struct siren_error *err)
+{
+    size_t length = text ? strlen(text) : 0, good = store_utf8(text ? text : "", length);
+    if (good == length) return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL, "%s: byte %zu is 0x%02x, expected UTF-8", what, good + 1,
+                      (unsigned char)text[good]);
+}
+
+static int check_id(const char *what, const char *external, struct siren_error *err)
+{
+    if (*external) return check_text(what, external, err);
+    return siren_fail(err, SIREN_EINVAL, "%s: is empty", what);
+}
+
+static int check_list(const char *what, const char *const *list, struct siren_error *err)
+{
+    int code = SIREN_OK;
+    for (int i = 0; !code && list && list[i]; i++) code = check_text(what, list[i], err);
+    return code;
+}
+
+static int check_item(const struct siren_item *item, struct siren_error *err)
+{
+    int code = check_id("the id of a new item", item->external, err);
+    if (code) return code;
+    code = check_text("its title", item->title, err);
+    if (!code) code = check_text("its description", item->description, err);
+    if (!code) code = check_list("its categories", item->categories, err);
+    if (!code) code = check_list("its features", item->features, err);
+    return code ? siren_fail_prefix(err, code, "item '%.100s'", item->external) : SIREN_OK;
+}
+
 /* 1: *id is set; 0: not there. */
 static int find(struct siren_workspace *ws, const char *sql, const char *external, int *id,
                 struct siren_error *err)
@@ -230,7 +263,8 @@ int siren_item_add(struct siren_workspace *ws, const struct siren_item *item, in
 {
     int64_t next = 0;
     sqlite3_stmt *insert = NULL;
-    int code = siren_workspace_begin(ws, err);
+    int code = check_item(item, err);
+    if (!code) code = siren_workspace_begin(ws, err);
     if (code) return code;
     code = find_item(ws, item->external, id, err);
     if (code == 1)
@@ -272,7 +306,8 @@ int siren_user_add(struct siren_workspace *ws, const char *external, int *id,
 {
     int64_t next = 0;
     sqlite3_stmt *insert = NULL;
-    int code = siren_workspace_begin(ws, err);
+    int code = check_id("the id of a new user", external, err);
+    if (!code) code = siren_workspace_begin(ws, err);
     if (code) return code;
     code = find_user(ws, external, id, err);
     if (code == 1)

@@ -72,10 +72,8 @@ int siren_meta_load(struct siren_meta *out, struct siren_workspace *ws, struct s
     if (!code) code = get_text(ws, "protocol", protocol, sizeof protocol, err);
     if (!code) code = get_text(ws, "noun", out->noun, sizeof out->noun, err);
     if (!code) code = get_text(ws, "source", out->source, sizeof out->source, err);
-    if (!code && siren_scale_labels(&out->scale) < 2)
-        code =
-            siren_fail(err, SIREN_EFORMAT, "%s: meta's scale %g:%g:%g is none",
-                       siren_workspace_path(ws), out->scale.min, out->scale.max, out->scale.step);
+    if (!code && siren_scale_check(&out->scale, err))
+        code = siren_fail_prefix(err, SIREN_EFORMAT, "%s: meta", siren_workspace_path(ws));
     out->protocol = strcmp(protocol, "paper") ? SIREN_PROTOCOL_FULL : SIREN_PROTOCOL_PAPER;
     return code;
 }

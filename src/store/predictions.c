@@ -3,9 +3,8 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "siren/metrics.h"
 #include "store/store.h"
-
-#define MAX_LABELS 1000
 
 static void bind_floats(sqlite3_stmt *q, int index, const float *values, int n)
 {
@@ -64,7 +63,7 @@ static int save_prediction(struct siren_workspace *ws, sqlite3_stmt *put, sqlite
                            struct siren_error *err)
 {
     int there;
-    if (p->n_labels < 0 || p->n_labels > MAX_LABELS)
+    if (p->n_labels < 0 || p->n_labels > SIREN_MAX_LABELS)
         return siren_fail(err, SIREN_EINVAL, "prediction %lld: %d labels", (long long)p->row,
                           p->n_labels);
     int code = find_user(ws, find, p, next_user, &there, err);
@@ -108,7 +107,7 @@ static int read_floats(struct siren_workspace *ws, sqlite3_stmt *q, int column,
     const void *blob = sqlite3_column_blob(q, column);
     int bytes = sqlite3_column_bytes(q, column), count = bytes / (int)sizeof(float);
     if (!blob) return SIREN_OK;
-    if (bytes % (int)sizeof(float) || count > MAX_LABELS || (*n && *n != count))
+    if (bytes % (int)sizeof(float) || count > SIREN_MAX_LABELS || (*n && *n != count))
         return siren_fail(err, SIREN_EFORMAT, "%s: prediction row %lld: %d bytes for the labels",
                           ws->path, (long long)sqlite3_column_int64(q, 0), bytes);
     float *copy = strings_room(owner, (size_t)bytes);

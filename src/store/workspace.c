@@ -221,6 +221,7 @@ static int open_connection(struct siren_workspace *ws, struct siren_error *err)
 static int check_file(const char *path, enum siren_workspace_mode mode, struct siren_error *err)
 {
     struct stat info;
+    if (!*path) return siren_fail(err, SIREN_EINVAL, "an empty path, expected that of a workspace");
     if (stat(path, &info)) {
         if (errno == ENOENT && mode == SIREN_WORKSPACE_CREATE) return SIREN_OK;
         if (errno == ENOENT)

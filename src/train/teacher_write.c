@@ -1,7 +1,6 @@
 /* Writing a teacher's states, a record at a time, over any number of runs. */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -254,19 +253,6 @@ int siren_teacher_write(struct siren_teacher_writer *w, const struct siren_teach
 int siren_teacher_writer_sync(struct siren_teacher_writer *w, struct siren_error *err)
 {
     return fsync(w->fd) ? fail_errno(err, w->partial, "sync") : 0;
-}
-
-/* The new name is durable when the folder is. */
-static int sync_folder(const char *path, struct siren_error *err)
-{
-    char *copy = alloc_string(path, strlen(path));
-    int fd, rc = 0;
-    if (!copy) return siren_fail_memory(err, "a path", strlen(path));
-    fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0 && fsync(fd) && errno != EINVAL) rc = fail_errno(err, path, "sync the folder of");
-    if (fd >= 0) close(fd);
-    free(copy);
-    return rc;
 }
 
 int siren_teacher_writer_finish(struct siren_teacher_writer *w, struct siren_error *err)
