@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "fake_setup.h"
+#include "siren/understand.h"
 
 static char *prompt_of(struct siren_app *app, const struct siren_target *target,
                        const char *strategy)
@@ -472,6 +473,56 @@ static void a_swapped_sketch_is_another_users(void **state)
     siren_app_close(&app);
 }
 
+/* u4's ratings of topic 0 become four years older than the rest. */
+static void age_a_topic(const char *path)
+{
+    struct siren_workspace *ws;
+    struct siren_rate_result result;
+    MUST(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, ERR));
+    for (int k = 0; k < N_EACH; k++)
+        if ((4 + k) % N_TOPICS == 0)
+            MUST(siren_rate(ws, 4, 4 + k, fixture_rating(4, k),
+                            1000000000000 - 1461 * 86400000ll + k, &result, ERR));
+    siren_workspace_close(ws);
+}
+
+/* A topic that was left years ago has decayed, whether the item is rated already or not, and the
+ * stored sketch agrees. */
+static void a_prediction_for_now_has_decayed(void **state)
+{
+    static char path[256];
+    struct siren_app app;
+    struct siren_predict_options o = siren_predict_defaults();
+    struct siren_target now, rated;
+    char text[500];
+    strcpy(path, fixture_workspace("decay.siren", SIREN_PROTOCOL_FULL));
+    age_a_topic(path);
+    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_app_target(&app, "u4", "i25", &now, ERR));
+    MUST(siren_app_target(&app, "u4", "i17", &rated, ERR)); /* the last that u4 rated */
+    assert_true(now.row == SIREN_NO_ROW && rated.row != SIREN_NO_ROW);
+    topics_text(&app, &now, &o, text, sizeof text);
+    assert_non_null(strstr(text, "Quiet dramas"));
+    o.decay = 1;
+    o.min_support = 0.5; /* of the four or five ratings a sixteenth each is left */
+    topics_text(&app, &rated, &o, text, sizeof text);
+    assert_null(strstr(text, "Quiet dramas"));
+    topics_text(&app, &now, &o, text, sizeof text);
+    assert_null(strstr(text, "Quiet dramas"));
+    assert_non_null(strstr(text, "Loud comedies"));
+    for (int stored = 0; stored < 2; stored++) {
+        struct siren_when when = {SIREN_NO_ROW, stored ? SIREN_NO_TIME : 1200000000000};
+        struct siren_sketch_options read = {.theta = 4, .decay = 1, .min_support = 0.5};
+        struct siren_sketch s;
+        size_t n;
+        MUST(siren_user_sketch(&app, 4, &when, &read, &s, &n, ERR));
+        /* In 2008 all is old. */
+        assert_int_equal(s.n_liked + s.n_disliked, stored ? 2 : 0);
+        siren_sketch_clear(&s);
+    }
+    siren_app_close(&app);
+}
+
 static void a_sketch_without_topics_is_an_error_that_helps(void **state)
 {
     struct siren_app app;
@@ -515,6 +566,7 @@ int main(void)
         cmocka_unit_test(retrieval_prefers_what_is_near_the_liked),
         cmocka_unit_test(ranking_asks_once_and_sorts),
         cmocka_unit_test(a_swapped_sketch_is_another_users),
+        cmocka_unit_test(a_prediction_for_now_has_decayed),
         cmocka_unit_test(a_sketch_without_topics_is_an_error_that_helps),
     };
     return cmocka_run_group_tests(tests, fake_setup, fake_teardown);

@@ -160,6 +160,30 @@ static void test_decay_option(void **state)
     siren_sketch_clear(&s);
 }
 
+/* Three that are four years old are less than one of today, also without a moment to read at. */
+static void test_decay_is_read_at_one_moment(void **state)
+{
+    int64_t t = 20000 * DAY, old = t - 4 * (int64_t)YEAR;
+    struct siren_sketch_event e[] = {event(5, 0, old), event(5, 0, old), event(5, 0, old),
+                                     event(5, 2, t), event(5, 3, SIREN_NO_TIME)};
+    struct siren_sketch s;
+    for (int i = 0; i < 2; i++) {
+        struct siren_sketch_options o = {
+            .theta = 4, .decay = 1, .now = i ? SIREN_NO_TIME : t, .min_support = 0.5};
+        read_it(&s, e, 5, o);
+        assert_int_equal(s.n_liked, 2);
+        assert_int_equal(s.liked[0].topic, 2);
+        assert_true(s.liked[0].support == 1);
+        siren_sketch_clear(&s);
+        o.min_support = 0;
+        read_it(&s, e, 5, o);
+        assert_int_equal(s.n_liked, 3);
+        assert_int_equal(s.liked[2].topic, 0);
+        assert_true(fabs(s.liked[2].support - 3. / 16) < 1e-12);
+        siren_sketch_clear(&s);
+    }
+}
+
 /* Thirds of a tenth: a mean that is theta on paper counts as liked. */
 static void test_theta_is_reached(void **state)
 {
@@ -219,6 +243,7 @@ int main(void)
         cmocka_unit_test(test_mean_rule_and_order),
         cmocka_unit_test(test_majority_rule),
         cmocka_unit_test(test_decay_option),
+        cmocka_unit_test(test_decay_is_read_at_one_moment),
         cmocka_unit_test(test_theta_is_reached),
         cmocka_unit_test(test_soft_weights),
         cmocka_unit_test(test_theta_of_scales),

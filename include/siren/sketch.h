@@ -67,7 +67,8 @@ struct siren_sketch_options {
     enum siren_sketch_rule rule;
     double theta;       /* siren_scale_theta() */
     int decay;          /* SIREN_RULE_MEAN and the order use the decayed sums */
-    int64_t now;        /* decay: the time of the target; SIREN_NO_TIME: each state's own time */
+    int64_t now;        /* decay: when it is read, not before the ratings; SIREN_NO_TIME: at the
+                           time of the latest of them */
     double min_support; /* leave out topics of less weight; 0: none */
 };
 

@@ -79,7 +79,9 @@ struct siren_when {
     size_t row;   /* SIREN_NO_ROW: none */
     int64_t time; /* SIREN_NO_TIME: none */
 };
-/* options NULL: the mean rule with the scale's theta.  *n_ratings: how many it rests on. */
+/* options NULL: the mean rule with the scale's theta.  Their `now` is not read: a decayed sketch is
+ * as of `when`, and of the user's last rating where that has no time.  *n_ratings: how many it
+ * rests on. */
 int siren_user_sketch(struct siren_app *app, int user, const struct siren_when *when,
                       const struct siren_sketch_options *options, struct siren_sketch *out,
                       size_t *n_ratings, struct siren_error *err);

@@ -126,17 +126,28 @@ static struct siren_prompt_topic *topics_of(const struct siren_sketch_entry *ent
     return out;
 }
 
+/* When the sketch is read: at the target's time; of a prediction for now, or where it is another
+ * user's, at that of the latest rating in it. */
+static int64_t sketch_now(const struct siren_app *app, const struct siren_target *target,
+                          const struct siren_predict_options *options, const struct owner *o,
+                          size_t n)
+{
+    int64_t now = SIREN_NO_TIME;
+    if (target->row != SIREN_NO_ROW && !options->swap_sketch) now = app->ratings.time[target->row];
+    for (size_t i = 0; i < n; i++)
+        if (o->events[i].time > now) now = o->events[i].time;
+    return now;
+}
+
 static int fill_sketch(const struct siren_app *app, const struct siren_target *target,
                        const struct siren_predict_options *options, struct owner *o, size_t n,
                        struct siren_error *err)
 {
     int k = app->topics.k;
-    struct siren_sketch_options read = {
-        .rule = options->rule,
-        .theta = siren_scale_theta(&app->meta.scale),
-        .decay = options->decay,
-        .now = target->row == SIREN_NO_ROW ? SIREN_NO_TIME : app->ratings.time[target->row],
-        .min_support = options->min_support};
+    struct siren_sketch_options read = {.rule = options->rule,
+                                        .theta = siren_scale_theta(&app->meta.scale),
+                                        .decay = options->decay,
+                                        .min_support = options->min_support};
     int rc;
     if (!k)
         return siren_fail(err, SIREN_ENOTFOUND,
@@ -149,6 +160,7 @@ static int fill_sketch(const struct siren_app *app, const struct siren_target *t
     o->states = alloc_zeroed((size_t)k, sizeof *o->states);
     if (!o->states) return siren_fail_memory(err, "a sketch", (size_t)k * sizeof *o->states);
     siren_sketch_compute(o->states, k, o->events, n, read.theta);
+    read.now = sketch_now(app, target, options, o, n);
     rc = siren_sketch_read(&o->sketch, o->states, k, (const char *const *)app->topic_names, &read,
                            err);
     if (rc) return rc;

@@ -65,23 +65,28 @@ int app_sketches_store(struct siren_workspace *ws, const struct siren_topics *t,
 
 /* ---- one user's ---- */
 
-/* As they are stored: kept up to date by every rating. */
+/* As they are stored: kept up to date by every rating.  *latest: see past_states(). */
 static int stored_states(struct siren_app *app, int user, struct siren_topic_state *states,
-                         size_t *n_ratings, struct siren_error *err)
+                         size_t *n_ratings, int64_t *latest, struct siren_error *err)
 {
+    const struct siren_ratings *r = &app->ratings;
     struct siren_sketch_row *rows;
     size_t n;
     int rc = siren_sketch_rows_load(app->ws, user, &rows, &n, err);
     for (size_t i = 0; i < n && !rc; i++)
         if (rows[i].topic < app->topics.k) states[rows[i].topic] = rows[i].state;
     free(rows);
-    if (!rc) *n_ratings = app->ratings.user_start[user + 1] - app->ratings.user_start[user];
+    for (size_t row = r->user_start[user]; row < r->user_start[user + 1]; row++)
+        if (r->time[row] > *latest) *latest = r->time[row];
+    if (!rc) *n_ratings = r->user_start[user + 1] - r->user_start[user];
     return rc;
 }
 
-/* From the ratings before a row or a time; with neither, from all. */
+/* From the ratings before a row or a time; with neither, from all.  *latest becomes the time of the
+ * latest of them, where that is after it. */
 static int past_states(struct siren_app *app, int user, const struct siren_when *when, double theta,
-                       struct siren_topic_state *states, size_t *n_ratings, struct siren_error *err)
+                       struct siren_topic_state *states, size_t *n_ratings, int64_t *latest,
+                       struct siren_error *err)
 {
     const struct siren_ratings *r = &app->ratings;
     size_t most = r->user_start[user + 1] - r->user_start[user];
@@ -93,6 +98,7 @@ static int past_states(struct siren_app *app, int user, const struct siren_when 
     for (size_t i = 0; i < n; i++) {
         int64_t time = r->time[rows[i]];
         if (until && time != SIREN_NO_TIME && time >= when->time) continue;
+        if (time > *latest) *latest = time;
         struct siren_sketch_event e = app_sketch_event(app, rows[i]);
         siren_sketch_add(states, app->topics.k, &e, theta);
         ++*n_ratings;
@@ -121,21 +127,19 @@ int siren_user_sketch(struct siren_app *app, int user, const struct siren_when *
 {
     struct siren_sketch_options o = {.theta = siren_scale_theta(&app->meta.scale)};
     memset(out, 0, sizeof *out);
-    if (options)
-        o = *options;
-    else
-        o.now = SIREN_NO_TIME;
+    if (options) o = *options;
     int rc = check_when(app, user, when, err);
     if (rc) return rc;
     struct siren_topic_state *states = alloc_array((size_t)app->topics.k, sizeof *states);
     if (!states) return siren_fail_memory(err, "a sketch", (size_t)app->topics.k * 64);
     for (int c = 0; c < app->topics.k; c++) siren_topic_state_clear(&states[c]);
+    o.now = when->row != SIREN_NO_ROW ? app->ratings.time[when->row] : when->time;
     /* what is stored counts as liked what reaches the scale's theta */
     if (when->row == SIREN_NO_ROW && when->time == SIREN_NO_TIME &&
         o.theta == siren_scale_theta(&app->meta.scale))
-        rc = stored_states(app, user, states, n_ratings, err);
+        rc = stored_states(app, user, states, n_ratings, &o.now, err);
     else
-        rc = past_states(app, user, when, o.theta, states, n_ratings, err);
+        rc = past_states(app, user, when, o.theta, states, n_ratings, &o.now, err);
     if (!rc)
         rc = siren_sketch_read(out, states, app->topics.k, (const char *const *)app->topic_names,
                                &o, err);

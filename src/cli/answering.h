@@ -29,7 +29,9 @@
         OPTION_INT("more", "N", "50", 1, 1000, "ratings shown by `more`"),                         \
         OPTION_FLAG("majority",                                                                    \
                     "the sketch judges topics by majority instead of by the mean rating"),         \
-        OPTION_FLAG("decay", "the sketch forgets with a half-life of one year"),                   \
+        OPTION_FLAG("decay",                                                                       \
+                    "the sketch forgets with a half-life of one year, until the time of the "      \
+                    "rating that is predicted (of one to come: of the user's last)"),              \
         OPTION_INT("prompt-limit", "N", "2048", 64, 1000000,                                       \
                    "tokens of a prompt; longer ones lose ratings from the middle of the history"), \
         TEMPLATE_OPTION

@@ -83,7 +83,6 @@ static int sketch(struct cli *cli, struct siren_app *app, const char *user_id)
     if (!strcmp(cli_string(cli, "rule"), "majority")) o.rule = SIREN_RULE_MAJORITY;
     o.decay = cli_flag(cli, "decay");
     o.min_support = cli_float(cli, "min-support");
-    o.now = when.row != SIREN_NO_ROW ? app->ratings.time[when.row] : when.time;
     rc = siren_user_sketch(app, user, &when, &o, &s, &n_ratings, &cli->err);
     if (!rc) rc = show(cli, &s, n_ratings, o.theta);
     siren_sketch_clear(&s);
@@ -122,7 +121,10 @@ static const struct cli_option options[] = {
      .type = CLI_FLOAT,
      .argument = "STARS",
      .help = "where liking begins; without it three quarters up the scale (4 on 1 to 5)"},
-    {.name = "decay", .type = CLI_FLAG, .help = "a rating counts half as much after a year"},
+    {.name = "decay",
+     .type = CLI_FLAG,
+     .help = "a rating counts half as much after a year: at the time of --at or --before-item, or "
+             "else of the user's last rating"},
     {.name = "min-support",
      .type = CLI_FLOAT,
      .argument = "N",

@@ -142,15 +142,23 @@ void siren_sketch_soft(const double distances[2], double weights[2])
 
 /* ---- reading it ---- */
 
+/* All topics are weighed at one moment. */
+static int64_t reading_time(const struct siren_topic_state *states, int k, int64_t now)
+{
+    if (now != SIREN_NO_TIME) return now;
+    for (int c = 0; c < k; c++)
+        if (states[c].decayed_weight > 0 && states[c].time > now) now = states[c].time;
+    return now;
+}
+
 /* The sums by which a topic is judged; 0 weight: no rating. */
-static void judged_sums(const struct siren_topic_state *s, const struct siren_sketch_options *o,
+static void judged_sums(const struct siren_topic_state *s, int with_decay, int64_t now,
                         double *weight, double *sum)
 {
     *weight = s->weight;
     *sum = s->sum;
-    if (!o->decay || !(s->decayed_weight > 0)) return;
-    double factor = 1;
-    if (o->now != SIREN_NO_TIME && o->now > s->time) factor = decay(s->time, o->now);
+    if (!with_decay || !(s->decayed_weight > 0)) return;
+    double factor = decay(s->time, now);
     *weight = s->decayed_weight * factor;
     *sum = s->decayed_sum * factor;
 }
@@ -186,11 +194,12 @@ int siren_sketch_read(struct siren_sketch *out, const struct siren_topic_state *
         siren_sketch_clear(out);
         return siren_fail_memory(err, "a sketch", (size_t)k * sizeof *out->liked);
     }
+    const int64_t now = reading_time(states, k, options->now);
     for (int c = 0; c < k; c++) {
         const struct siren_topic_state *s = &states[c];
         double weight, sum;
         if (s->liked + s->disliked == 0) continue;
-        judged_sums(s, options, &weight, &sum);
+        judged_sums(s, options->decay, now, &weight, &sum);
         if (!(weight > 0) || weight < options->min_support) continue;
         struct siren_sketch_entry e = {.topic = c, .name = names[c] ? names[c] : ""};
         e.mean = sum / weight;
