@@ -102,6 +102,47 @@ static void the_unknown_are_answered_and_told(void **state)
     siren_app_close(&app);
 }
 
+/* Both ids are behind the arrays that were loaded; the third is in them and another person's. */
+static void what_came_after_loading_is_told(void **state)
+{
+    static char path[256];
+    static const char pairs[] = "user,item\nu1,i25\nu1,late\n";
+    struct siren_app app;
+    struct siren_workspace *ws;
+    struct siren_target target;
+    struct siren_predict_options o = siren_predict_defaults();
+    struct siren_item item = {.external = "late", .title = "Late"};
+    int id;
+    strcpy(path, fixture_workspace("late.siren", SIREN_PROTOCOL_FULL));
+    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_item_add(ws, &item, &id, ERR));
+    MUST(siren_user_add(ws, "newcomer", &id, ERR));
+    assert_int_equal(id, N_USERS);
+    assert_int_equal(siren_app_target(&app, "newcomer", "i1", &target, ERR), SIREN_EBUSY);
+    assert_non_null(strstr(must_error.message, "late.siren: user 'newcomer' was added by another"));
+    assert_int_equal(siren_app_target(&app, NULL, "late", &target, ERR), SIREN_EBUSY);
+    assert_non_null(strstr(must_error.message, "item 'late'"));
+    scratch_write("late.csv", pairs, strlen(pairs));
+    assert_int_equal(siren_predict_pairs(&app, &lm, scratch_path("late.csv"),
+                                         scratch_path("late.out"), SIREN_CSV, &o, NULL, NULL, ERR),
+                     SIREN_EBUSY);
+    assert_non_null(strstr(must_error.message, "late.csv:3: "));
+    siren_app_close(&app);
+    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_app_target(&app, "newcomer", "late", &target, ERR));
+    MUST(siren_app_target(&app, "newcomer", "i1", &target, ERR));
+    siren_workspace_timeout(ws, 100);
+    siren_forget(ws, "newcomer", NULL, NULL);
+    MUST(siren_user_add(ws, "another", &id, ERR));
+    assert_int_equal(id, N_USERS);
+    assert_int_equal(siren_app_target(&app, "another", "i1", &target, ERR), SIREN_EBUSY);
+    MUST(siren_app_target(&app, "newcomer", "i1", &target, ERR));
+    assert_int_equal(target.user, -1);
+    siren_workspace_close(ws);
+    siren_app_close(&app);
+}
+
 static void a_rated_item_is_predicted_from_what_came_before(void **state)
 {
     struct siren_app app;
@@ -553,6 +594,7 @@ int main(void)
         cmocka_unit_test(an_answer_is_a_distribution),
         cmocka_unit_test(alone_or_in_a_batch_the_answers_are_equal),
         cmocka_unit_test(the_unknown_are_answered_and_told),
+        cmocka_unit_test(what_came_after_loading_is_told),
         cmocka_unit_test(a_rated_item_is_predicted_from_what_came_before),
         cmocka_unit_test(the_future_changes_no_prompt),
         cmocka_unit_test(others_are_counted_by_star),

@@ -143,8 +143,9 @@ struct siren_target {
     const char *title, *categories, *description; /* of an unknown item; borrowed */
 };
 /* By external ids.  An unknown user gives user = -1 (a cold start, answered without a history);
- * an unknown item is SIREN_ENOTFOUND.  If the user has rated the item, the prediction is made as
- * of before that rating (row is set). */
+ * an unknown item is SIREN_ENOTFOUND.  One that another process has added since the app was opened
+ * is SIREN_EBUSY: open it again.  If the user has rated the item, the prediction is made as of
+ * before that rating (row is set). */
 int siren_app_target(const struct siren_app *app, const char *user, const char *item,
                      struct siren_target *out, struct siren_error *err);
 

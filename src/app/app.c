@@ -140,21 +140,46 @@ void siren_app_close(struct siren_app *app)
     *app = (struct siren_app){0};
 }
 
+/* The file may know more by now than was loaded: another process has added it since. */
+static int check_loaded(const struct siren_app *app, const char *what, const char *external,
+                        const char *loaded, struct siren_error *err)
+{
+    if (loaded && !strcmp(loaded, external)) return 0;
+    return siren_fail(err, SIREN_EBUSY,
+                      "%s: %s '%.100s' was added by another process after the ratings were loaded: "
+                      "start again",
+                      siren_workspace_path(app->ws), what, external);
+}
+
+static int find_user(const struct siren_app *app, const char *external, int *user,
+                     struct siren_error *err)
+{
+    const struct siren_users *users = &app->users;
+    int rc = siren_user_find(app->ws, external, user, err);
+    if (rc == SIREN_ENOTFOUND) *user = -1;
+    if (rc) return rc == SIREN_ENOTFOUND ? 0 : rc;
+    return check_loaded(app, "user", external, *user < users->n ? users->external[*user] : NULL,
+                        err);
+}
+
+static int find_item(const struct siren_app *app, const char *external, int *item,
+                     struct siren_error *err)
+{
+    const struct siren_items *items = &app->items;
+    int rc = siren_item_find(app->ws, external, item, err);
+    if (rc) return rc;
+    return check_loaded(app, "item", external,
+                        *item < items->n ? items->item[*item].external : NULL, err);
+}
+
 int siren_app_target(const struct siren_app *app, const char *user, const char *item,
                      struct siren_target *out, struct siren_error *err)
 {
-    int rc;
+    int rc = 0;
     *out = (struct siren_target){.user = -1, .item = -1, .row = SIREN_NO_ROW};
-    if (user) {
-        rc = siren_user_find(app->ws, user, &out->user, err);
-        if (rc == SIREN_ENOTFOUND)
-            out->user = -1;
-        else if (rc)
-            return rc;
-    }
-    if (!item) return 0;
-    rc = siren_item_find(app->ws, item, &out->item, err);
-    if (rc) return rc;
-    if (out->user >= 0) out->row = siren_ratings_row(&app->ratings, out->user, out->item);
-    return 0;
+    if (user) rc = find_user(app, user, &out->user, err);
+    if (!rc && item) rc = find_item(app, item, &out->item, err);
+    if (!rc && item && out->user >= 0)
+        out->row = siren_ratings_row(&app->ratings, out->user, out->item);
+    return rc;
 }

@@ -53,31 +53,34 @@ static int show(struct cli *cli, const struct siren_sketch *s, size_t n_ratings,
     return 0;
 }
 
-static int read_when(struct cli *cli, struct siren_app *app, int user, struct siren_when *when)
+/* Whose sketch, and as of when. */
+static int read_when(struct cli *cli, struct siren_app *app, int *user, struct siren_when *when)
 {
-    const char *at = cli_string(cli, "at"), *before = cli_string(cli, "before-item");
-    int item, rc = 0;
+    const char *id = cli_string(cli, "user"), *at = cli_string(cli, "at"),
+               *before = cli_string(cli, "before-item");
+    struct siren_target target;
     *when = (struct siren_when){SIREN_NO_ROW, SIREN_NO_TIME};
     if (at && before) return cli_usage(cli, "--at or --before-item, not both");
-    if (at) return cli_time(cli, "at", at, &when->time);
-    if (!before) return 0;
-    rc = siren_item_find(app->ws, before, &item, &cli->err);
+    int rc = at ? cli_time(cli, "at", at, &when->time) : 0;
+    if (!rc) rc = siren_app_target(app, id, before, &target, &cli->err);
     if (rc) return rc;
-    when->row = siren_ratings_row(&app->ratings, user, item);
-    if (when->row == SIREN_NO_ROW)
-        return siren_fail(&cli->err, SIREN_ENOTFOUND, "user %s has not rated item %s",
-                          cli_string(cli, "user"), before);
+    *user = target.user;
+    when->row = target.row;
+    if (target.user < 0)
+        return siren_fail(&cli->err, SIREN_ENOTFOUND, "%s: no user '%.100s'",
+                          siren_workspace_path(app->ws), id);
+    if (before && target.row == SIREN_NO_ROW)
+        return siren_fail(&cli->err, SIREN_ENOTFOUND, "user %s has not rated item %s", id, before);
     return 0;
 }
 
-static int sketch(struct cli *cli, struct siren_app *app, const char *user_id)
+static int sketch(struct cli *cli, struct siren_app *app)
 {
     struct siren_sketch_options o = {.theta = siren_scale_theta(&app->meta.scale)};
     struct siren_sketch s;
     struct siren_when when;
     size_t n_ratings;
-    int user, rc = siren_user_find(app->ws, user_id, &user, &cli->err);
-    if (!rc) rc = read_when(cli, app, user, &when);
+    int user = -1, rc = read_when(cli, app, &user, &when);
     if (rc) return rc;
     if (cli_given(cli, "theta")) o.theta = cli_float(cli, "theta");
     if (!strcmp(cli_string(cli, "rule"), "majority")) o.rule = SIREN_RULE_MAJORITY;
@@ -91,12 +94,11 @@ static int sketch(struct cli *cli, struct siren_app *app, const char *user_id)
 
 static int run(struct cli *cli)
 {
-    const char *user = cli_need(cli, "user");
     struct siren_app app;
-    if (!user) return cli->err.code;
+    if (!cli_need(cli, "user")) return cli->err.code;
     int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
-    rc = sketch(cli, &app, user);
+    rc = sketch(cli, &app);
     siren_app_close(&app);
     return rc;
 }
