@@ -386,6 +386,28 @@ static void only_what_judges_goes_with_predictions(void **state)
     if (!strstr(output(arguments, &status), words)) fail_msg("%s: %s", words, program_output);
 }
 
+/* What is about another way to say what is predicted. */
+static void prediction_refuses_what_it_would_ignore(void **state)
+{
+    static const char *const cases[][2] = {
+        {"-u u1 -i i2 -o x.csv", "--output: it is about the answers to --pairs"},
+        {"-u u1 -i i2 --format jsonl", "--format: it is about the answers to --pairs"},
+        {"-u u1 -i i2 --categories A", "--categories: it is about the item of a --title"},
+        {"-u u1 -i i2 -e x", "--encoder: it is about the item of a --title"},
+        {"-u u1 --title A --description B", "--description: the strategy shows no description"},
+        {"--pairs x -o y -u u1", "--user: with --pairs the users and items are those of its file"},
+        {"--pairs x -o y -i i2", "--item: with --pairs"},
+        {"--pairs x -o y --title A", "--title: with --pairs"},
+        {"--pairs x -o y -e z", "--encoder: with --pairs"},
+    };
+    char path[256], arguments[512];
+    strcpy(path, fixture_workspace("ignores.siren", SIREN_PROTOCOL_FULL));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(arguments, sizeof arguments, "predict %s -m x %s", path, cases[i][0]);
+        fails(arguments, 2, cases[i][1]);
+    }
+}
+
 /* The command that `export prompts` ends with is the one that judges the answers. */
 static void what_export_advises_works(void **state)
 {
@@ -667,6 +689,7 @@ int main(void)
         cmocka_unit_test(a_strategy_is_part_of_the_command_line),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
         cmocka_unit_test(only_what_judges_goes_with_predictions),
+        cmocka_unit_test(prediction_refuses_what_it_would_ignore),
         cmocka_unit_test(what_export_advises_works),
         cmocka_unit_test(what_is_about_texts_needs_reasoning),
         cmocka_unit_test(options_without_effect_are_refused),

@@ -544,7 +544,7 @@ static int name_by_server(const char *path, struct server *server, const char *c
     char arguments[1024];
     assert_int_equal(server_start(server, answers), 0);
     snprintf(arguments, sizeof arguments,
-             "topics %s --k 4 --seed 1 --threads 1 --endpoint http://127.0.0.1:%d/v1 "
+             "topics %s --threads 1 --endpoint http://127.0.0.1:%d/v1 "
              "--endpoint-model big %s",
              path, server->port, more);
     int code = run_program("", arguments, NULL);
@@ -585,7 +585,7 @@ static void test_endpoint_namer(void **state)
         name_by_server(path, &server,
                        (const char *[]){SAYS("Theme: First of all"), SAYS("theme: first of ALL"),
                                         SAYS(""), SAYS("**Theme: The last one**"), NULL},
-                       "--json"),
+                       "--k 4 --seed 1 --json"),
         0);
     names_are(path, 2, (const char *[]){"First of all", "The last one"}, 2);
     expect_output("\"named_by\": \"model\"");
@@ -606,6 +606,34 @@ static void test_endpoint_namer(void **state)
     snprintf(arguments, sizeof arguments, "topics %s --endpoint http://127.0.0.1:1/v1", path);
     assert_int_equal(run_program("", arguments, NULL), 2);
     expect_output("--endpoint-model");
+}
+
+/* One action at a time, and no option that it would not heed. */
+static void test_ignored_options(void **state)
+{
+    static const char *const cases[][2] = {
+        {"--list --rename 1 New", "--rename: --list shows the topics as they are"},
+        {"--list --names", "--names: --list shows"},
+        {"--list --k 7", "--k: --list shows"},
+        {"--list -m x", "--model: --list shows"},
+        {"--rename 1 New --names", "--names: --rename gives one topic a name"},
+        {"--rename 1 New --soft", "--soft: --rename gives"},
+        {"--rename 1 New --forget-names", "--forget-names: --rename gives"},
+        {"--names --k 7", "--k: --names keeps the topics as they are"},
+        {"--names --soft", "--soft: --names keeps"},
+        {"--names --seed 2", "--seed: --names keeps"},
+        {"--namer tfidf -m x", "--model: the topics are not named by a local model"},
+        {"-m x --endpoint http://127.0.0.1:1/v1", "--model: the topics are not named by a local"},
+        {"-m x --endpoint-model y", "--endpoint-model: the topics are not named by a server"},
+        {"--shown 9", "--shown: no model names the topics"},
+    };
+    char path[256], arguments[512];
+    make_workspace(path, "ignored.siren");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(arguments, sizeof arguments, "topics %s %s", path, cases[i][0]);
+        if (run_program("", arguments, NULL) != 2) fail_msg("%s: %s", arguments, program_output);
+        expect_output(cases[i][1]);
+    }
 }
 
 static int set_up(void **state)
@@ -629,7 +657,7 @@ int main(void)
         cmocka_unit_test(test_user_sketch),      cmocka_unit_test(test_embed),
         cmocka_unit_test(test_embed_meanwhile),  cmocka_unit_test(test_topics_meanwhile),
         cmocka_unit_test(test_names_meanwhile),  cmocka_unit_test(test_local_namer),
-        cmocka_unit_test(test_endpoint_namer),
+        cmocka_unit_test(test_endpoint_namer),   cmocka_unit_test(test_ignored_options),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -212,12 +212,32 @@ static int predict_pairs(struct cli *cli, struct predict *p)
     return 0;
 }
 
+/* What would be ignored is a mistake. */
+static int check(struct cli *cli)
+{
+    static const char *const of_one[] = {"user",        "item",    "title", "categories",
+                                         "description", "encoder", NULL},
+                             *const of_pairs[] = {"output", "format", NULL},
+                             *const of_title[] = {"categories", "description", "encoder", NULL};
+    if (cli_given(cli, "pairs"))
+        return cli_refuse(cli, of_one, "with --pairs the users and items are those of its file");
+    int rc = cli_refuse(cli, of_pairs, "it is about the answers to --pairs");
+    if (!rc && !cli_given(cli, "title"))
+        rc = cli_refuse(cli, of_title, "it is about the item of a --title");
+    return rc;
+}
+
 static int run(struct cli *cli)
 {
     struct predict p = {0};
-    int rc = siren_app_open(&p.app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
+    int rc = check(cli);
+    if (rc) return rc;
+    rc = siren_app_open(&p.app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = answering_options(cli, &p.app, 1, &p.options);
+    if (!rc && !(p.options.strategy.flags & SIREN_WITH_DESCRIPTION))
+        rc = cli_refuse(cli, (const char *const[]){"description", NULL},
+                        "the strategy shows no description");
     if (!rc) rc = answering_calibration(cli, &p.options);
     if (!rc) rc = cli_given(cli, "pairs") ? predict_pairs(cli, &p) : predict_items(cli, &p);
     siren_answers_free(p.answers, p.n);

@@ -49,14 +49,19 @@ static int open_endpoint(struct cli *cli, struct namers *n)
     return 0;
 }
 
-/* By --namer; without it by what else is given. */
-static int open_namer(struct cli *cli, struct namers *n)
+/* By --namer; without it by what else is given, on the command line first. */
+static const char *namer_kind(const struct cli *cli)
 {
     const char *kind = cli_string(cli, "namer");
-    if (!kind)
-        kind = cli_given(cli, "endpoint") ? "endpoint"
-               : cli_given(cli, "model")  ? "local"
-                                          : "tfidf";
+    if (kind) return kind;
+    if (cli_count(cli, "endpoint")) return "endpoint";
+    if (cli_count(cli, "model")) return "local";
+    return cli_given(cli, "endpoint") ? "endpoint" : cli_given(cli, "model") ? "local" : "tfidf";
+}
+
+static int open_namer(struct cli *cli, struct namers *n)
+{
+    const char *kind = namer_kind(cli);
     if (!strcmp(kind, "local")) return open_local(cli, n);
     if (!strcmp(kind, "endpoint")) return open_endpoint(cli, n);
     return 0;
@@ -220,14 +225,51 @@ static int make(struct cli *cli, struct siren_workspace *ws)
     return rc;
 }
 
+/* What is about another namer than the one that names. */
+static int check_namer(struct cli *cli)
+{
+    static const char *const model[] = {"model", "adapter", NULL},
+                             *const server[] = {"endpoint", "endpoint-model", NULL},
+                             *const any[] = {"shown", NULL};
+    const char *kind = namer_kind(cli);
+    int rc = 0;
+    if (strcmp(kind, "local") != 0)
+        rc = cli_refuse(cli, model, "the topics are not named by a local model");
+    if (!rc && strcmp(kind, "endpoint") != 0)
+        rc = cli_refuse(cli, server, "the topics are not named by a server");
+    if (!rc && !strcmp(kind, "tfidf")) rc = cli_refuse(cli, any, "no model names the topics");
+    return rc;
+}
+
+/* One action, and beside it nothing that it would not heed. */
+static int check(struct cli *cli)
+{
+    static const char *const rename[] = {"rename", NULL}, *const names[] = {"names", NULL};
+    static const char *const naming[] = {"namer",   "endpoint", "endpoint-model", "model",
+                                         "adapter", "shown",    "forget-names",   NULL};
+    static const char *const making[] = {"k",    "restarts", "iterations", "spherical",
+                                         "soft", "seed",     NULL};
+    int shows = cli_flag(cli, "list"), renames = cli_given(cli, "rename"), rc = 0;
+    const char *why = shows     ? "--list shows the topics as they are"
+                      : renames ? "--rename gives one topic a name"
+                                : "--names keeps the topics as they are";
+    if (cli_arg(cli, 1) && !renames)
+        return cli_usage(cli, "a name stands only after --rename TOPIC");
+    if (!shows && !renames) rc = check_namer(cli);
+    if (!rc && shows) rc = cli_refuse(cli, rename, why);
+    if (!rc && (shows || renames)) rc = cli_refuse(cli, names, why);
+    if (!rc && (shows || renames)) rc = cli_refuse(cli, naming, why);
+    if (!rc && (shows || renames || cli_flag(cli, "names"))) rc = cli_refuse(cli, making, why);
+    return rc;
+}
+
 static int run(struct cli *cli)
 {
-    int only_list = cli_flag(cli, "list");
+    int only_list = cli_flag(cli, "list"), rc = check(cli);
     struct siren_workspace *ws;
-    if (cli_arg(cli, 1) && !cli_given(cli, "rename"))
-        return cli_usage(cli, "a name stands only after --rename TOPIC");
-    int rc = siren_workspace_open(
-        &ws, cli_arg(cli, 0), only_list ? SIREN_WORKSPACE_READ : SIREN_WORKSPACE_WRITE, &cli->err);
+    if (rc) return rc;
+    rc = siren_workspace_open(&ws, cli_arg(cli, 0),
+                              only_list ? SIREN_WORKSPACE_READ : SIREN_WORKSPACE_WRITE, &cli->err);
     if (rc) return rc;
     if (only_list)
         rc = list(cli, ws);
