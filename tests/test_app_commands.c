@@ -259,6 +259,11 @@ static void mistakes_are_told(void **state)
     fails("embed-text -e tests/fixtures/models/smol </dev/null", 1, "language model");
     fails("predict /nonexistent.siren --user 1 --item 2", 1, "/nonexistent.siren");
     fails("rank /nonexistent.siren", 2, "--user");
+    fails("sketch /nonexistent.siren -u 1 --at soon", 2, "--at: time 'soon': expected YYYY-MM-DD");
+    fails("sketch /nonexistent.siren -u 1 --at 2000 --before-item 2", 2, "--at or --before-item");
+    fails("rate /nonexistent.siren -u 1 -i 2 -r 3 --time soon", 2, "--time: time 'soon'");
+    fails("import /nonexistent.csv x.siren --split time --train-until soon", 2,
+          "--train-until: time 'soon'");
     fails("export prompts /nonexistent.siren", 2, "--output");
     fails("generate -m tests/fixtures/models/smol --raw --user 1", 2, "WORKSPACE");
     fails("generate x.siren -m tests/fixtures/models/smol --raw --user 1 --item 2", 2,

@@ -53,16 +53,12 @@ static int show(struct cli *cli, const struct siren_sketch *s, size_t n_ratings,
     return 0;
 }
 
-/* Whose sketch, and as of when. */
-static int read_when(struct cli *cli, struct siren_app *app, int *user, struct siren_when *when)
+/* Whose sketch, and before which rating. */
+static int read_target(struct cli *cli, struct siren_app *app, int *user, struct siren_when *when)
 {
-    const char *id = cli_string(cli, "user"), *at = cli_string(cli, "at"),
-               *before = cli_string(cli, "before-item");
+    const char *id = cli_string(cli, "user"), *before = cli_string(cli, "before-item");
     struct siren_target target;
-    *when = (struct siren_when){SIREN_NO_ROW, SIREN_NO_TIME};
-    if (at && before) return cli_usage(cli, "--at or --before-item, not both");
-    int rc = at ? cli_time(cli, "at", at, &when->time) : 0;
-    if (!rc) rc = siren_app_target(app, id, before, &target, &cli->err);
+    int rc = siren_app_target(app, id, before, &target, &cli->err);
     if (rc) return rc;
     *user = target.user;
     when->row = target.row;
@@ -74,13 +70,12 @@ static int read_when(struct cli *cli, struct siren_app *app, int *user, struct s
     return 0;
 }
 
-static int sketch(struct cli *cli, struct siren_app *app)
+static int sketch(struct cli *cli, struct siren_app *app, struct siren_when when)
 {
     struct siren_sketch_options o = {.theta = siren_scale_theta(&app->meta.scale)};
     struct siren_sketch s;
-    struct siren_when when;
     size_t n_ratings;
-    int user = -1, rc = read_when(cli, app, &user, &when);
+    int user = -1, rc = read_target(cli, app, &user, &when);
     if (rc) return rc;
     if (cli_given(cli, "theta")) o.theta = cli_float(cli, "theta");
     if (!strcmp(cli_string(cli, "rule"), "majority")) o.rule = SIREN_RULE_MAJORITY;
@@ -95,10 +90,15 @@ static int sketch(struct cli *cli, struct siren_app *app)
 static int run(struct cli *cli)
 {
     struct siren_app app;
+    struct siren_when when = {SIREN_NO_ROW, SIREN_NO_TIME};
+    const char *at = cli_string(cli, "at");
     if (!cli_need(cli, "user")) return cli->err.code;
-    int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
+    if (at && cli_given(cli, "before-item"))
+        return cli_usage(cli, "--at or --before-item, not both");
+    int rc = at ? cli_time(cli, "at", at, &when.time) : 0;
+    if (!rc) rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
-    rc = sketch(cli, &app);
+    rc = sketch(cli, &app, when);
     siren_app_close(&app);
     return rc;
 }
