@@ -251,6 +251,19 @@ static void what_is_not_valid_is_not_read(void **state)
     siren_app_close(&app);
 }
 
+/* A stopped one has the rows of the users that came first. */
+static void an_unfinished_run_is_not_read(void **state)
+{
+    struct siren_app app;
+    open_app(&app, "unfinished.siren");
+    int64_t run = evaluate(&app, "valid", NULL);
+    MUST(siren_run_finish(app.ws, run, SIREN_RUN_STOPPED, NULL, NULL, ERR));
+    no_fit(&app, run, SIREN_EINVAL, "is stopped, with 12 of its rows; expected one that is done");
+    MUST(siren_run_finish(app.ws, run, SIREN_RUN_DONE, NULL, NULL, ERR));
+    siren_calibration_free(fit(&app, run, NULL));
+    siren_app_close(&app);
+}
+
 static void another(struct siren_calibration *c, const struct siren_app *app,
                     const struct siren_lm *model, const struct siren_predict_options *o,
                     const char *part)
@@ -307,6 +320,7 @@ int main(void)
         cmocka_unit_test(a_file_gives_it_back),
         cmocka_unit_test(damaged_files),
         cmocka_unit_test(what_is_not_valid_is_not_read),
+        cmocka_unit_test(an_unfinished_run_is_not_read),
         cmocka_unit_test(it_belongs_to_its_model_and_prompts),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

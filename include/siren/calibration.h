@@ -33,8 +33,8 @@ struct siren_calibrate_options {
  * one, and the same model without the logits, so that what the language model adds is visible; MAE
  * of the median, RMSE of the mean.  The last two are stored as runs of kind "calibration", and
  * the first of these holds the model in its settings.
- * SIREN_EINVAL: a run on other rows than valid, or without distributions; SIREN_ENOTFOUND: a half
- * without rows. */
+ * SIREN_EINVAL: a run that is not done, on other rows than valid, or without distributions;
+ * SIREN_ENOTFOUND: a half without rows. */
 int siren_calibrate(struct siren_calibration **out, struct siren_app *app,
                     const struct siren_calibrate_options *options, struct siren_pool *pool,
                     char **json, struct siren_error *err);

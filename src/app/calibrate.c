@@ -77,6 +77,12 @@ static int load_run(struct job *j)
                           id, split);
     if (json_object_get(json_object_get(j->settings, "predict"), "calibration"))
         return siren_fail(j->err, SIREN_EINVAL, "run %lld is calibrated already", id);
+    if (j->run.status != SIREN_RUN_DONE)
+        return siren_fail(j->err, SIREN_EINVAL,
+                          "run %lld is %s, with %lld of its rows; expected one that is done (the "
+                          "same `siren eval` goes on with it)",
+                          id, siren_run_status_name(j->run.status),
+                          (long long)j->run.n_predictions);
     return siren_predictions_load(&j->predictions, j->app->ws, j->options->run, j->err);
 }
 
