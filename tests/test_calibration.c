@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "fake_setup.h"
+#include "run_program.h"
 #include "siren/calibration.h"
 
 static struct siren_pool *pool;
@@ -264,6 +265,28 @@ static void an_unfinished_run_is_not_read(void **state)
     siren_app_close(&app);
 }
 
+/* `siren calibrate` with a file that cannot be written leaves no runs; with one that can, two. */
+static void runs_and_file_or_none(void **state)
+{
+    char path[256], arguments[700];
+    struct siren_app app;
+    struct siren_run *runs;
+    size_t n;
+    strcpy(path, fixture_workspace("both.siren", SIREN_PROTOCOL_FULL));
+    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_WRITE, ERR));
+    long long run = (long long)evaluate(&app, "valid", NULL);
+    for (int k = 0; k < 2; k++) {
+        snprintf(arguments, sizeof arguments, "calibrate %s --run %lld --l2 0.01 --out '%s'", path,
+                 run, scratch_path(k ? "both.calibration" : "nowhere/both.calibration"));
+        assert_int_equal(run_program("", arguments, NULL), !k);
+        expect_output(k ? "for --calibration of predict" : "nowhere");
+        MUST(siren_runs_load(&runs, &n, app.ws, NULL, ERR));
+        siren_runs_free(runs, n);
+        assert_int_equal(n, k ? 3 : 1);
+    }
+    siren_app_close(&app);
+}
+
 static void another(struct siren_calibration *c, const struct siren_app *app,
                     const struct siren_lm *model, const struct siren_predict_options *o,
                     const char *part)
@@ -301,7 +324,7 @@ static void it_belongs_to_its_model_and_prompts(void **state)
 
 static int setup(void **state)
 {
-    return fake_setup(state) || siren_pool_create(&pool, 1, ERR);
+    return find_program() || fake_setup(state) || siren_pool_create(&pool, 1, ERR);
 }
 
 static int teardown(void **state)
@@ -321,6 +344,7 @@ int main(void)
         cmocka_unit_test(damaged_files),
         cmocka_unit_test(what_is_not_valid_is_not_read),
         cmocka_unit_test(an_unfinished_run_is_not_read),
+        cmocka_unit_test(runs_and_file_or_none),
         cmocka_unit_test(it_belongs_to_its_model_and_prompts),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -300,9 +300,11 @@ static int report(struct job *j, struct siren_calibration *c, char **json)
     rc = raw_row(j, rows);
     if (!rc) rc = calibrated_row(j, c, rows);
     if (!rc) rc = plain_row(j, rows);
-    if (!rc) rc = siren_workspace_commit(j->app->ws, j->err);
-    if (rc) {
+    if (rc)
         siren_workspace_rollback(j->app->ws);
+    else
+        rc = siren_workspace_commit(j->app->ws, j->err);
+    if (rc) {
         json_decref(rows);
         return rc;
     }
