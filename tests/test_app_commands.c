@@ -413,6 +413,21 @@ static void prediction_refuses_what_it_would_ignore(void **state)
     }
 }
 
+/* An empty sketch says why it is empty. */
+static void an_empty_sketch_says_why(void **state)
+{
+    char path[256], arguments[512];
+    int status;
+    strcpy(path, fixture_workspace("empty.siren", SIREN_PROTOCOL_FULL));
+    snprintf(arguments, sizeof arguments, "sketch %s -u u3 --at 2020-01-01 --min-support 9", path);
+    if (!strstr(output(arguments, &status), "less support than --min-support 9: 3.") || status)
+        fail_msg("%s", program_output);
+    assert_null(strstr(program_output, "None of them"));
+    snprintf(arguments, sizeof arguments, "sketch %s -u u3 --at 1990-01-01", path);
+    if (!strstr(output(arguments, &status), "There is nothing to judge by.") || status)
+        fail_msg("%s", program_output);
+}
+
 /* The command that `export prompts` ends with is the one that judges the answers. */
 static void what_export_advises_works(void **state)
 {
@@ -695,6 +710,7 @@ int main(void)
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
         cmocka_unit_test(only_what_judges_goes_with_predictions),
         cmocka_unit_test(prediction_refuses_what_it_would_ignore),
+        cmocka_unit_test(an_empty_sketch_says_why),
         cmocka_unit_test(what_export_advises_works),
         cmocka_unit_test(what_is_about_texts_needs_reasoning),
         cmocka_unit_test(options_without_effect_are_refused),

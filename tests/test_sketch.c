@@ -136,6 +136,12 @@ static void test_majority_rule(void **state)
     assert_int_equal(s.liked[0].topic, 1);
     assert_int_equal(s.n_disliked, 1);
     assert_int_equal(s.disliked[0].topic, 3);
+    assert_int_equal(s.n_tied, 1);
+    siren_sketch_clear(&s);
+    read_it(&s, e, 6, (struct siren_sketch_options){.theta = 4, .min_support = 2});
+    assert_int_equal(s.n_liked + s.n_disliked, 2);
+    assert_int_equal(s.n_slight, 1);
+    assert_int_equal(s.n_tied, 0);
     siren_sketch_clear(&s);
 }
 

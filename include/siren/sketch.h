@@ -84,6 +84,8 @@ struct siren_sketch_entry {
 struct siren_sketch {
     struct siren_sketch_entry *liked, *disliked;
     size_t n_liked, n_disliked;
+    size_t n_slight; /* topics in neither list, of less than min_support */
+    size_t n_tied;   /* and such as SIREN_RULE_MAJORITY drops */
 };
 
 /* names: (k). */

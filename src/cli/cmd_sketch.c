@@ -30,6 +30,21 @@ static void add_rows(struct cli_table *t, const char *verdict,
     }
 }
 
+/* Why nothing is shown. */
+static void print_none(struct cli *cli, const struct siren_sketch *s, size_t n_ratings)
+{
+    if (!n_ratings)
+        cli_print(cli, "There is nothing to judge by.\n");
+    else if (!s->n_slight && !s->n_tied)
+        cli_print(cli, "None of them is of an item that has a topic.\n");
+    if (s->n_slight)
+        cli_print(cli, "Topics with less support than --min-support %g: %zu.\n",
+                  cli_float(cli, "min-support"), s->n_slight);
+    if (s->n_tied)
+        cli_print(cli, "Topics as often liked as disliked, which --rule majority drops: %zu.\n",
+                  s->n_tied);
+}
+
 static int show(struct cli *cli, const struct siren_sketch *s, size_t n_ratings, double theta)
 {
     if (cli->json)
@@ -41,8 +56,7 @@ static int show(struct cli *cli, const struct siren_sketch *s, size_t n_ratings,
     cli_print(cli, "User %s, %s ratings; liked from %g.\n", cli_string(cli, "user"),
               cli_number(n_ratings), theta);
     if (s->n_liked + s->n_disliked == 0) {
-        cli_print(cli, n_ratings ? "None of them is of an item that has a topic.\n"
-                                 : "There is nothing to judge by.\n");
+        print_none(cli, s, n_ratings);
         return 0;
     }
     struct cli_table *t = cli_table_create("|Topic|Liked|Mean|No.", "lLrrr");

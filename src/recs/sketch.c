@@ -200,7 +200,10 @@ int siren_sketch_read(struct siren_sketch *out, const struct siren_topic_state *
         double weight, sum;
         if (s->liked + s->disliked == 0) continue;
         judged_sums(s, options->decay, now, &weight, &sum);
-        if (!(weight > 0) || weight < options->min_support) continue;
+        if (!(weight > 0) || weight < options->min_support) {
+            out->n_slight++;
+            continue;
+        }
         struct siren_sketch_entry e = {.topic = c, .name = names[c] ? names[c] : ""};
         e.mean = sum / weight;
         e.support = weight;
@@ -209,6 +212,7 @@ int siren_sketch_read(struct siren_sketch *out, const struct siren_topic_state *
         int verdict = judge(s, options, e.mean);
         if (verdict > 0) out->liked[out->n_liked++] = e;
         if (verdict < 0) out->disliked[out->n_disliked++] = e;
+        out->n_tied += !verdict;
     }
     qsort(out->liked, out->n_liked, sizeof *out->liked, by_support);
     qsort(out->disliked, out->n_disliked, sizeof *out->disliked, by_support);
