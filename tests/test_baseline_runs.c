@@ -209,6 +209,53 @@ static void predict_planted(const char *name, long long planted, struct siren_pr
     siren_app_close(&app);
 }
 
+/* The stored predictions of matrix factorisation on valid, SGD's, then ALS's. */
+static void predict_factors(struct siren_app *app, struct siren_predictions out[2])
+{
+    struct siren_baseline *rows;
+    size_t n;
+    struct siren_baseline_options o = {
+        .split = "valid", .fold = -1, .only = "factorisation", .seed = 2, .save = 1};
+    check(siren_baselines(app, &o, pool, &rows, &n, NULL, &err));
+    assert_int_equal(n, 2);
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(rows[i].fitted_on, "all of train, settings on the other half of valid");
+        assert_non_null(strstr(rows[i].settings, " epochs; "));
+        check(siren_predictions_load(&out[i], app->ws, rows[i].run, &err));
+    }
+    free(rows);
+}
+
+/* Where valid is judged, a row's own rating does not choose the settings that predict it: those of
+ * half A are unmoved by half A's ratings, and half B's are chosen anew. */
+static void test_judged_rows_choose_no_settings(void **state)
+{
+    struct siren_app app;
+    struct siren_predictions before[2], after[2];
+    size_t n_same = 0, n_moved = 0;
+    open_made_up(&app, "crossed.siren", 0);
+    predict_factors(&app, before);
+    for (size_t i = 0; i < app.ratings.n; i++)
+        if (app.ratings.label[i] == SIREN_LABEL_VALID &&
+            siren_user_half(app.users.external[app.ratings.user[i]]) == 0)
+            app.ratings.rating[i] = 6 - app.ratings.rating[i];
+    predict_factors(&app, after);
+    for (int method = 0; method < 2; method++) {
+        for (size_t i = 0; i < before[method].n; i++) {
+            const struct siren_prediction *a = &before[method].prediction[i],
+                                          *b = &after[method].prediction[i];
+            if (siren_user_half(app.users.external[a->user]) == 0)
+                assert_true(++n_same && a->mean == b->mean);
+            else
+                n_moved += a->mean != b->mean;
+        }
+        siren_predictions_clear(&before[method]);
+        siren_predictions_clear(&after[method]);
+    }
+    assert_true(n_same > 0 && n_moved > 0);
+    siren_app_close(&app);
+}
+
 static int same_predictions(const struct siren_predictions *a, const struct siren_predictions *b)
 {
     for (size_t i = 0; i < a->n; i++)
@@ -282,6 +329,7 @@ int main(void)
         cmocka_unit_test(test_chosen_rows),
         cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_the_future_changes_nothing),
+        cmocka_unit_test(test_judged_rows_choose_no_settings),
         cmocka_unit_test(test_later_train_ratings_change_nothing),
         cmocka_unit_test(test_folds_and_choice),
         cmocka_unit_test(test_errors),

@@ -7,7 +7,8 @@
  * what a language model that was trained on few rows is to be held against.  The user's mean and
  * the habit use only what precedes each target (siren_history()), item statistics of the habit model
  * only train ratings with an earlier time; the item's mean and matrix factorisation use
- * all of train, as the paper does. */
+ * all of train, as the paper does.  Where valid is judged, what is fitted on it, and the settings
+ * that are chosen on it, are for each half of the users those of the other half's rows. */
 #ifndef SIREN_BASELINE_RUNS_H
 #define SIREN_BASELINE_RUNS_H
 
@@ -34,8 +35,8 @@ struct siren_baseline_options {
 
 struct siren_baseline {
     char name[64];      /* "user's mean" */
-    char fitted_on[96]; /* "train", "train, settings on valid", "valid" */
-    char settings[96];  /* "rank 8, lambda 15, 22 epochs"; "" */
+    char fitted_on[96]; /* "train", "all of train, settings on valid", "valid" */
+    char settings[128]; /* "rank 8, lambda 15, of biases 3, 22 epochs"; "" */
     size_t n;
     double mae, rmse;     /* of the median and of the mean, where there is a distribution */
     double log_loss, rps; /* NAN without a distribution */

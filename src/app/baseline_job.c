@@ -17,16 +17,20 @@ int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_
     return 0;
 }
 
-/* Ratings with one of two labels as columns. */
-static int make_table(struct siren_table *t, const struct siren_ratings *r, int label, int other,
-                      struct siren_error *err)
+enum { ALL_USERS = -1 };
+
+/* Ratings with one of two labels as columns, of all users or of one half of them. */
+static int make_table(struct siren_table *t, const struct siren_app *app, int label, int other,
+                      int half, struct siren_error *err)
 {
+    const struct siren_ratings *r = &app->ratings;
     int32_t *users = alloc_array(r->n, sizeof *users), *items = alloc_array(r->n, sizeof *items);
     double *ratings = alloc_array(r->n, sizeof *ratings);
     *t = (struct siren_table){users, items, ratings, 0, r->n_users, r->n_items};
     if (!users || !items || !ratings) return siren_fail_memory(err, "ratings", r->n * 16);
     for (size_t i = 0; i < r->n; i++) {
         if (r->label[i] != label && r->label[i] != other) continue;
+        if (half != ALL_USERS && siren_user_half(app->users.external[r->user[i]]) != half) continue;
         users[t->n] = r->user[i];
         items[t->n] = r->item[i];
         ratings[t->n++] = (double)r->rating[i];
@@ -80,8 +84,11 @@ int baseline_open(struct baseline_job *job, struct siren_app *app,
     int rc = choose_split(job, err);
     if (!rc) rc = make_targets(job, err);
     if (!rc)
-        rc = make_table(&job->train, &app->ratings, SIREN_LABEL_TRAIN, SIREN_LABEL_HISTORY, err);
-    if (!rc) rc = make_table(&job->valid, &app->ratings, SIREN_LABEL_VALID, -1, err);
+        rc = make_table(&job->train, app, SIREN_LABEL_TRAIN, SIREN_LABEL_HISTORY, ALL_USERS, err);
+    job->crossed = job->label == SIREN_LABEL_VALID;
+    for (int h = 0; h <= job->crossed && !rc; h++)
+        rc = make_table(&job->choose[h], app, SIREN_LABEL_VALID, -1, job->crossed ? !h : ALL_USERS,
+                        err);
     if (!rc) rc = siren_means_fit(&job->means, &app->meta.scale, &job->train, err);
     if (rc) baseline_close(job);
     return rc;
@@ -93,7 +100,7 @@ void baseline_close(struct baseline_job *job)
     free(job->truth);
     free(job->user);
     free_table(&job->train);
-    free_table(&job->valid);
+    for (int h = 0; h < 2; h++) free_table(&job->choose[h]);
     siren_means_clear(&job->means);
     memset(job, 0, sizeof *job);
 }

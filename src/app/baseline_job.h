@@ -15,7 +15,11 @@ struct baseline_job {
     double *truth;   /* (n) */
     int32_t *user;   /* (n) */
     size_t n;
-    struct siren_table train, valid; /* valid.n may be 0 */
+    struct siren_table train;
+    /* What settings are chosen on: all of valid (choose[1] is empty); where valid is judged, for
+     * the users of half h the rows of the other half's, choose[h]. */
+    int crossed;
+    struct siren_table choose[2];
     struct siren_means means;
 };
 

@@ -70,30 +70,56 @@ static int fill_item(struct baseline_job *job, struct baseline_result *out,
     return rc;
 }
 
+/* Behind those of the other half, if there are any. */
+static void tell_settings(const struct siren_mf *mf, char *text, size_t size)
+{
+    const struct siren_mf_options *o = siren_mf_settings(mf);
+    size_t used = strlen(text);
+    const char *next = used ? "; " : "";
+    if (o->rank)
+        snprintf(text + used, size - used, "%srank %d, lambda %g, of biases %g, %d epochs", next,
+                 o->rank, o->lambda, o->lambda_bias, siren_mf_epochs(mf));
+    else
+        snprintf(text + used, size - used, "%sbiases only, lambda %g, %d epochs", next,
+                 o->lambda_bias, siren_mf_epochs(mf));
+}
+
+/* The targets of one half of the users where it is crossed, else all. */
+static int fill_mf_half(struct baseline_job *job, struct baseline_result *out,
+                        enum siren_mf_method method, int half,
+                        const struct siren_progress *progress, struct siren_error *err)
+{
+    const struct siren_ratings *r = &job->app->ratings;
+    struct siren_mf *mf;
+    int rc = siren_mf_select(&mf, &job->app->meta.scale, &job->train, &job->choose[half], method,
+                             job->options->seed, job->pool, progress, err);
+    if (rc) return rc;
+    for (size_t i = 0; i < job->n; i++) {
+        size_t row = job->targets[i];
+        int its = job->crossed ? siren_user_half(job->app->users.external[r->user[row]]) : 0;
+        if (its == half) out->points[i] = siren_mf_predict(mf, r->user[row], r->item[row]);
+    }
+    tell_settings(mf, out->row.settings, sizeof out->row.settings);
+    siren_mf_free(mf);
+    return 0;
+}
+
 static int fill_mf(struct baseline_job *job, struct baseline_result *out,
                    enum siren_mf_method method, const struct siren_progress *progress,
                    struct siren_error *err)
 {
-    const struct siren_ratings *r = &job->app->ratings;
-    struct siren_mf *mf;
-    if (!job->valid.n) return 0;
-    int rc = siren_mf_select(&mf, &job->app->meta.scale, &job->train, &job->valid, method,
-                             job->options->seed, job->pool, progress, err);
-    if (rc) return rc;
-    rc = new_points(job, out, err);
-    for (size_t i = 0; i < job->n && !rc; i++) {
-        size_t row = job->targets[i];
-        out->points[i] = siren_mf_predict(mf, r->user[row], r->item[row]);
+    for (int h = 0; h <= job->crossed; h++)
+        if (!job->choose[h].n) return 0;
+    int rc = new_points(job, out, err);
+    for (int h = 0; h <= job->crossed && !rc; h++) {
+        struct app_part part = {progress, "settings", (size_t)h * 100, 100,
+                                job->crossed ? 200 : 100};
+        struct siren_progress inner = app_part_progress(&part);
+        rc = fill_mf_half(job, out, method, h, &inner, err);
     }
-    const struct siren_mf_options *o = siren_mf_settings(mf);
-    if (o->rank)
-        snprintf(out->row.settings, sizeof out->row.settings,
-                 "rank %d, lambda %g, of biases %g, %d epochs", o->rank, o->lambda, o->lambda_bias,
-                 siren_mf_epochs(mf));
-    else
-        snprintf(out->row.settings, sizeof out->row.settings, "biases only, lambda %g, %d epochs",
-                 o->lambda_bias, siren_mf_epochs(mf));
-    siren_mf_free(mf);
+    if (job->crossed)
+        snprintf(out->row.fitted_on, sizeof out->row.fitted_on,
+                 "all of train, settings on the other half of valid");
     return rc;
 }
 

@@ -127,7 +127,8 @@ const struct cli_command cmd_baselines = {
         "the recent ones. What a language model adds shows only beside these.\n\n"
         "MAE is of the median and RMSE of the mean where a baseline predicts a distribution. On "
         "the valid split, what is fitted on valid is cross-fitted: each half of the users is "
-        "predicted by a model of the other. Every row is stored as a run that `siren runs` "
+        "predicted by a model of the other, and by settings that were chosen on the other's rows. "
+        "Every row is stored as a run that `siren runs` "
         "compares with others.",
     .common = CLI_JSON | CLI_SEED | CLI_THREADS,
     .options = options,
