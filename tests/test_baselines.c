@@ -167,6 +167,35 @@ static void test_strangers(void **state)
     }
 }
 
+/* The same ratings from 0 to 100 instead of from 1 to 5: the same predictions, so written. */
+static void test_scales_change_nothing(void **state)
+{
+    static const struct siren_scale percent = {0, 100, 1};
+    struct siren_table a, b;
+    double first[USERS], chosen = 0;
+    for (int method = 0; method < 2; method++)
+        for (int wide = 0; wide < 2; wide++) {
+            struct siren_mf *mf;
+            make();
+            for (size_t i = 0; i < train.n && wide; i++)
+                train.ratings[i] = 25 * (train.ratings[i] - 1);
+            for (size_t i = 0; i < valid.n && wide; i++)
+                valid.ratings[i] = 25 * (valid.ratings[i] - 1);
+            a = table(&train), b = table(&valid);
+            assert_int_equal(siren_mf_select(&mf, wide ? &percent : &stars, &a, &b,
+                                             (enum siren_mf_method)method, 1, NULL, NULL, &err),
+                             0);
+            for (int u = 1; u < USERS; u++) {
+                double r = siren_mf_predict(mf, u, u % ITEMS);
+                if (!wide) first[u] = r;
+                near(wide ? 1 + r / 25 : r, first[u], 1e-9);
+            }
+            if (!wide) chosen = siren_mf_valid_rmse(mf);
+            near(siren_mf_valid_rmse(mf), wide ? 25 * chosen : chosen, 1e-8);
+            siren_mf_free(mf);
+        }
+}
+
 static int stop(void *context, const char *what, uint64_t done, uint64_t total)
 {
     return 1;
@@ -209,6 +238,7 @@ int main(void)
         cmocka_unit_test(test_mf_finds_factors),
         cmocka_unit_test(test_threads_change_no_bit),
         cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_scales_change_nothing),
         cmocka_unit_test(test_selection_and_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,7 +33,10 @@ int siren_means_fit(struct siren_means *out, const struct siren_scale *scale,
                     const struct siren_table *train, struct siren_error *err);
 void siren_means_clear(struct siren_means *m);
 
-/* ---- biased matrix factorisation: r = mu + b_u + b_i + p_u · q_i, clamped to the scale ---- */
+/* ---- biased matrix factorisation: r = mu + b_u + b_i + p_u · q_i, clamped to the scale ----
+ *
+ * It is fitted on ratings in quarters of the scale's width (stars, on 1..5), so that a step or a
+ * penalty means the same on every scale. */
 enum siren_mf_method { SIREN_MF_SGD, SIREN_MF_ALS };
 struct siren_mf_options {
     enum siren_mf_method method;

@@ -23,7 +23,7 @@ double mf_raw(const struct siren_mf *mf, int32_t user, int32_t item)
 
 double siren_mf_predict(const struct siren_mf *mf, int32_t user, int32_t item)
 {
-    double r = mf_raw(mf, user, item);
+    double r = mf_raw(mf, user, item) * mf->unit;
     return r < mf->scale.min ? mf->scale.min : r > mf->scale.max ? mf->scale.max : r;
 }
 
@@ -58,6 +58,24 @@ static void start_factors(double *factors, const int32_t *ids, size_t n, int ran
     }
 }
 
+/* Steps and penalties fit a scale as wide as 1..5, whatever the stars are. */
+static double mf_unit(const struct siren_scale *scale)
+{
+    double unit = (scale->max - scale->min) / 4;
+    return unit > 0 ? unit : 1;
+}
+
+static int in_units(struct siren_table *out, const struct siren_table *t,
+                    const struct siren_scale *scale, struct siren_error *err)
+{
+    double unit = mf_unit(scale), *ratings = alloc_array(t->n, sizeof *ratings);
+    *out = *t;
+    out->ratings = ratings;
+    if (!ratings) return siren_fail_memory(err, "ratings", t->n * sizeof *ratings);
+    for (size_t i = 0; i < t->n; i++) ratings[i] = t->ratings[i] / unit;
+    return 0;
+}
+
 static int mf_create(struct siren_mf **out, const struct siren_scale *scale,
                      const struct siren_table *train, const struct siren_mf_options *o,
                      struct siren_error *err)
@@ -66,6 +84,7 @@ static int mf_create(struct siren_mf **out, const struct siren_scale *scale,
     if (!mf) return siren_fail_memory(err, "matrix factorisation", sizeof *mf);
     mf->options = *o;
     mf->scale = *scale;
+    mf->unit = mf_unit(scale);
     mf->n_users = train->n_users, mf->n_items = train->n_items;
     mf->rank = o->rank;
     mf->n_values = ((size_t)mf->n_users + (size_t)mf->n_items) * ((size_t)mf->rank + 1);
@@ -150,16 +169,19 @@ int siren_mf_fit(struct siren_mf **out, const struct siren_scale *scale,
 {
     const struct mf_method *method = options->method == SIREN_MF_ALS ? &mf_als : &mf_sgd;
     struct siren_mf *mf = NULL;
+    struct siren_table units = {0};
     void *state = NULL;
     *out = NULL;
     if (valid && !valid->n) valid = NULL;
     int code = baseline_check(train, "matrix factorisation, train", err);
     if (!code && valid) code = baseline_check(valid, "matrix factorisation, valid", err);
     if (!code) code = mf_check(options, err);
-    if (!code) code = mf_create(&mf, scale, train, options, err);
-    if (!code) code = method->open(&state, mf, train, pool, err);
+    if (!code) code = in_units(&units, train, scale, err);
+    if (!code) code = mf_create(&mf, scale, &units, options, err);
+    if (!code) code = method->open(&state, mf, &units, pool, err);
     if (!code) code = mf_train(mf, method, state, valid, pool, progress, err);
     method->close(state);
+    free((void *)units.ratings);
     if (code) {
         siren_mf_free(mf);
         return code;

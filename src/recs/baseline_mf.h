@@ -11,7 +11,9 @@ struct siren_mf {
     struct siren_scale scale;
     int32_t n_users, n_items;
     int rank, epochs;
-    double mu, valid_rmse;
+    double unit; /* stars in one of the units that the parameters are in: 1 on 1..5 */
+    double mu;
+    double valid_rmse; /* in stars */
     size_t n_values;
     double *values;  /* bu (n_users), bi (n_items), p (n_users, rank), q (n_items, rank) */
     double *bu, *bi; /* into values */
@@ -20,10 +22,11 @@ struct siren_mf {
 
 int baseline_check(const struct siren_table *t, const char *what, struct siren_error *err);
 
-/* mu + b_u + b_i + p_u · q_i, as it is. */
+/* mu + b_u + b_i + p_u · q_i in units, as it is. */
 double mf_raw(const struct siren_mf *mf, int32_t user, int32_t item);
 
-/* One way of fitting: open makes its working memory, epoch improves mf's parameters once. */
+/* One way of fitting: open makes its working memory, epoch improves mf's parameters once.  The
+ * train ratings are in units. */
 struct mf_method {
     int (*open)(void **state, const struct siren_mf *mf, const struct siren_table *train,
                 struct siren_pool *pool, struct siren_error *err);
