@@ -170,8 +170,7 @@ struct siren_predict_options {
     int samples;
     int batch;       /* sequences generated at once; 0: the engine's default */
     double fallback; /* rating of an answer that cannot be read; NAN: the top of the scale */
-    /* NULL, or what makes the answers' distributions of the model's (siren/calibration.h).  It
-     * keeps tables of the app it was used with: one thread at a time. */
+    /* NULL, or what makes the answers' distributions of the model's (siren/calibration.h) */
     struct siren_calibration *calibration;
 };
 struct siren_predict_options siren_predict_defaults(void); /* recent+sketch, answer only */

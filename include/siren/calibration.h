@@ -52,9 +52,9 @@ int siren_calibration_check(const struct siren_calibration *calibration,
                             const struct siren_predict_options *options, struct siren_error *err);
 /* The answers' distributions and decoders, in place; their log-probabilities stay the model's.
  * Answers without a distribution are left as they are. */
-int siren_calibration_apply(struct siren_calibration *calibration, const struct siren_app *app,
-                            const struct siren_target *targets, struct siren_answer *answers,
-                            size_t n, struct siren_error *err);
+int siren_calibration_apply(const struct siren_calibration *calibration,
+                            const struct siren_app *app, const struct siren_target *targets,
+                            struct siren_answer *answers, size_t n, struct siren_error *err);
 /* 16 hexadecimal digits of a hash of it. */
 void siren_calibration_hash(const struct siren_calibration *calibration, char hash[17]);
 

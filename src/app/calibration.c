@@ -16,7 +16,6 @@ enum { FILE_MAX = 64 << 20, VERSION = 1 };
 void siren_calibration_free(struct siren_calibration *c)
 {
     if (!c) return;
-    app_features_close(&c->features);
     siren_logistic_free(c->model);
     json_decref(c->belongs);
     free(c);
@@ -174,33 +173,31 @@ void calibration_features(const struct app_features *f, const struct siren_targe
     app_features_fill(f, target, stored, x);
 }
 
-static int open_features(struct siren_calibration *c, const struct siren_app *app,
-                         struct siren_error *err)
+static int open_features(const struct siren_calibration *c, const struct siren_app *app,
+                         struct app_features *f, struct siren_error *err)
 {
-    if (c->features.app == app && c->n_ratings == app->ratings.n) return 0;
-    app_features_close(&c->features);
-    int rc = app_features_open(&c->features, app, c->groups, err);
+    int rc = app_features_open(f, app, c->groups, err);
     if (rc) return rc;
-    c->n_ratings = app->ratings.n;
-    if (c->features.d == siren_logistic_features(c->model) &&
+    if (f->d == siren_logistic_features(c->model) &&
         siren_scale_labels(&app->meta.scale) == siren_logistic_labels(c->model))
         return 0;
-    app_features_close(&c->features);
+    app_features_close(f);
     return siren_fail(err, SIREN_EINVAL, "the calibration is one of another scale");
 }
 
-int siren_calibration_apply(struct siren_calibration *c, const struct siren_app *app,
+int siren_calibration_apply(const struct siren_calibration *c, const struct siren_app *app,
                             const struct siren_target *targets, struct siren_answer *answers,
                             size_t n, struct siren_error *err)
 {
     const struct siren_scale *scale = &app->meta.scale;
-    int rc = open_features(c, app, err);
-    double *x = rc ? NULL : alloc_array((size_t)c->features.d, sizeof *x);
-    if (!rc && !x) rc = siren_fail_memory(err, "features", (size_t)c->features.d * sizeof *x);
+    struct app_features f = {0};
+    int rc = open_features(c, app, &f, err);
+    double *x = rc ? NULL : alloc_array((size_t)f.d, sizeof *x);
+    if (!rc && !x) rc = siren_fail_memory(err, "features", (size_t)f.d * sizeof *x);
     for (size_t i = 0; i < n && !rc; i++) {
         struct siren_answer *a = &answers[i];
         if (!a->n_labels) continue;
-        calibration_features(&c->features, &targets[i], a->logprobs, a->n_labels, x);
+        calibration_features(&f, &targets[i], a->logprobs, a->n_labels, x);
         rc = siren_logistic_predict(c->model, x, 1, a->probabilities, err);
         if (rc) break;
         a->argmax = siren_decode(SIREN_ARGMAX, scale, a->probabilities);
@@ -208,5 +205,6 @@ int siren_calibration_apply(struct siren_calibration *c, const struct siren_app 
         a->median = siren_decode(SIREN_MEDIAN, scale, a->probabilities);
     }
     free(x);
+    app_features_close(&f);
     return rc;
 }

@@ -12,8 +12,6 @@ struct siren_calibration {
     struct siren_logistic *model;
     json_t
         *belongs; /* scale, model, adapter, compute, chat_template, predict: as a run's settings */
-    struct app_features features; /* of the app it was used with last */
-    size_t n_ratings;             /* of that app then */
 };
 
 /* What a run's settings say of the answers. */
