@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "app/parts.h"
 #include "fake_setup.h"
 #include "siren/understand.h"
 
@@ -236,6 +237,54 @@ static void others_are_counted_by_star(void **state)
         siren_target_input_clear(&in);
     }
     assert_true(most > 2);
+    siren_app_close(&app);
+}
+
+struct counting {
+    struct siren_app *app;
+    struct siren_predict_options options;
+    atomic_int n_failed;
+};
+
+static void count_all(void *context, int thread, int n_threads)
+{
+    struct counting *c = context;
+    for (size_t row = 0; row < c->app->ratings.n; row += 7) {
+        struct siren_target t = {
+            .user = c->app->ratings.user[row], .item = c->app->ratings.item[row], .row = row};
+        struct siren_target_input in;
+        size_t n = 0;
+        if (siren_target_input(c->app, &t, &c->options, &in, NULL)) n = SIZE_MAX;
+        for (int k = 0; k < 5 && n != SIZE_MAX; k++) n += in.input.others[k];
+        for (size_t k = 0; k < c->app->ratings.n; k++)
+            if (c->app->ratings.item[k] == t.item)
+                n -= (size_t)siren_row_precedes(&c->app->ratings, k, row);
+        c->n_failed += n != 0;
+        siren_target_input_clear(&in);
+    }
+}
+
+/* The ratings by item are made by the first who wants them, whichever thread that is. */
+static void ratings_by_item_are_made_once(void **state)
+{
+    struct siren_app app;
+    struct siren_pool *pool;
+    struct counting c = {&app, siren_predict_defaults(), 0};
+    MUST(siren_app_open(&app, fixture_workspace("once.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    assert_null(app.by_item->row);
+    MUST(siren_strategy_parse(&c.options.strategy, "recent", ERR));
+    struct siren_target_input in;
+    struct siren_target t = {.user = 0, .item = 0, .row = SIREN_NO_ROW};
+    MUST(siren_target_input(&app, &t, &c.options, &in, ERR));
+    siren_target_input_clear(&in);
+    assert_null(app.by_item->row); /* nobody asked */
+    MUST(siren_strategy_parse(&c.options.strategy, "recent+others", ERR));
+    MUST(siren_pool_create(&pool, 4, ERR));
+    siren_pool_run(pool, count_all, &c);
+    assert_int_equal(c.n_failed, 0);
+    assert_non_null(app.by_item->row);
+    siren_pool_free(pool);
     siren_app_close(&app);
 }
 
@@ -598,6 +647,7 @@ int main(void)
         cmocka_unit_test(a_rated_item_is_predicted_from_what_came_before),
         cmocka_unit_test(the_future_changes_no_prompt),
         cmocka_unit_test(others_are_counted_by_star),
+        cmocka_unit_test(ratings_by_item_are_made_once),
         cmocka_unit_test(an_unknown_item_was_rated_by_nobody),
         cmocka_unit_test(protocol_paper_leaves_out_the_valid_interaction),
         cmocka_unit_test(long_histories_are_cut_alike_for_all_candidates),

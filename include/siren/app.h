@@ -121,13 +121,12 @@ struct siren_app {
     struct siren_items items;
     struct siren_users users;
     struct siren_ratings ratings;
-    /* Rows of the ratings by item: item i has item_rows[item_start[i] .. item_start[i + 1]). */
-    size_t *item_start, *item_rows; /* (ratings.n_items + 1), (ratings.n) */
-    struct siren_topics topics;     /* k = 0: none yet */
-    int soft;                       /* sketches share a rating between two topics */
-    char **categories;              /* (items.n) "a|b|c" */
-    char **topic_names;             /* (topics.k) never NULL: "topic 7" while unnamed */
-    char *import_hash;              /* of the import that this is from; NULL: none */
+    struct siren_by_item *by_item; /* the ratings' rows by item, made when they are first wanted */
+    struct siren_topics topics;    /* k = 0: none yet */
+    int soft;                      /* sketches share a rating between two topics */
+    char **categories;             /* (items.n) "a|b|c" */
+    char **topic_names;            /* (topics.k) never NULL: "topic 7" while unnamed */
+    char *import_hash;             /* of the import that this is from; NULL: none */
 };
 int siren_app_open(struct siren_app *out, const char *path, enum siren_workspace_mode mode,
                    struct siren_error *err);

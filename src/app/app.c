@@ -50,19 +50,49 @@ static int load_topics(struct siren_app *app, struct siren_error *err)
     return rc ? rc : name_topics(app, err);
 }
 
-/* The rows by item, each item's in their order. */
-static int index_items(struct siren_app *app, struct siren_error *err)
+/* Each item's rows in their order. */
+static int make_index(struct siren_by_item *b, const struct siren_ratings *r,
+                      struct siren_error *err)
 {
-    const struct siren_ratings *r = &app->ratings;
     size_t *start = alloc_zeroed((size_t)r->n_items + 2, sizeof *start);
-    app->item_start = start;
-    app->item_rows = alloc_array(r->n, sizeof *app->item_rows);
-    if (!start || !app->item_rows)
-        return siren_fail_memory(err, "ratings by item", r->n * sizeof *app->item_rows);
+    size_t *row = alloc_array(r->n, sizeof *row);
+    if (!start || !row) {
+        free(start);
+        free(row);
+        return siren_fail_memory(err, "ratings by item", r->n * sizeof *row);
+    }
     for (size_t i = 0; i < r->n; i++) start[r->item[i] + 2]++;
     for (int i = 1; i <= r->n_items; i++) start[i + 1] += start[i];
-    for (size_t i = 0; i < r->n; i++) app->item_rows[start[r->item[i] + 1]++] = i;
+    for (size_t i = 0; i < r->n; i++) row[start[r->item[i] + 1]++] = i;
+    b->start = start;
+    b->row = row;
     return 0;
+}
+
+int app_index_items(const struct siren_app *app, struct siren_error *err)
+{
+    struct siren_by_item *b = app->by_item;
+    pthread_mutex_lock(&b->lock);
+    int rc = b->row ? 0 : make_index(b, &app->ratings, err);
+    pthread_mutex_unlock(&b->lock);
+    return rc;
+}
+
+static int prepare_index(struct siren_app *app, struct siren_error *err)
+{
+    app->by_item = alloc_zeroed(1, sizeof *app->by_item);
+    if (!app->by_item) return siren_fail_memory(err, "ratings by item", sizeof *app->by_item);
+    pthread_mutex_init(&app->by_item->lock, NULL);
+    return 0;
+}
+
+static void free_index(struct siren_by_item *b)
+{
+    if (!b) return;
+    pthread_mutex_destroy(&b->lock);
+    free(b->start);
+    free(b->row);
+    free(b);
 }
 
 static int load(struct siren_app *app, struct siren_error *err)
@@ -77,7 +107,7 @@ static int load(struct siren_app *app, struct siren_error *err)
     if (!rc) rc = load_topics(app, err);
     ended = siren_workspace_commit(app->ws, rc ? NULL : err);
     if (!rc) rc = ended;
-    if (!rc) rc = index_items(app, err);
+    if (!rc) rc = prepare_index(app, err);
     return rc ? rc : join_categories(app, err);
 }
 
@@ -132,8 +162,7 @@ void siren_app_close(struct siren_app *app)
     siren_items_clear(&app->items);
     siren_users_clear(&app->users);
     siren_ratings_clear(&app->ratings);
-    free(app->item_start);
-    free(app->item_rows);
+    free_index(app->by_item);
     siren_topics_clear(&app->topics);
     free(app->import_hash);
     siren_workspace_close(app->ws);

@@ -25,9 +25,12 @@ int app_features_open(struct app_features *f, const struct siren_app *app, unsig
                                .d = siren_features_count(&app->meta.scale, groups),
                                .rows = alloc_array(most, sizeof(size_t)),
                                .history = alloc_array(most, sizeof(double))};
-    if (f->rows && f->history) return 0;
-    app_features_close(f);
-    return siren_fail_memory(err, "a user's history", most * sizeof(double));
+    int rc = f->rows && f->history
+                 ? 0
+                 : siren_fail_memory(err, "a user's history", most * sizeof(double));
+    if (!rc && groups & SIREN_FEATURE_ITEM) rc = app_index_items(app, err);
+    if (rc) app_features_close(f);
+    return rc;
 }
 
 void app_features_close(struct app_features *f)

@@ -172,9 +172,10 @@ static int fill_sketch(const struct siren_app *app, const struct siren_target *t
 size_t app_item_rows(const struct siren_app *app, const struct siren_target *t, size_t *at)
 {
     const struct siren_ratings *r = &app->ratings;
+    const struct siren_by_item *b = app->by_item;
     if (t->item < 0 || t->item >= r->n_items) return SIREN_NO_ROW;
-    while (app->item_start[t->item] + *at < app->item_start[t->item + 1]) {
-        size_t row = app->item_rows[app->item_start[t->item] + (*at)++];
+    while (b->start[t->item] + *at < b->start[t->item + 1]) {
+        size_t row = b->row[b->start[t->item] + (*at)++];
         if (t->row == SIREN_NO_ROW ? siren_label_trains(r->label[row])
                                    : siren_row_precedes(r, row, t->row))
             return row;
@@ -187,6 +188,8 @@ static int count_others(const struct siren_app *app, const struct siren_target *
                         struct owner *o, struct siren_error *err)
 {
     size_t n_labels = (size_t)siren_scale_labels(&app->meta.scale), at = 0;
+    int rc = app_index_items(app, err);
+    if (rc) return rc;
     o->others = alloc_zeroed(n_labels, sizeof *o->others);
     if (!o->others) return siren_fail_memory(err, "a prompt", n_labels * sizeof *o->others);
     for (size_t row; (row = app_item_rows(app, target, &at)) != SIREN_NO_ROW;) {

@@ -3,6 +3,7 @@
 #define SIREN_APP_PARTS_H
 
 #include <jansson.h>
+#include <pthread.h>
 
 #include "siren/app.h"
 
@@ -40,6 +41,13 @@ struct siren_progress app_part_progress(struct app_part *part);
 
 /* A rating as it enters its user's sketch: with the topics of its item. */
 struct siren_sketch_event app_sketch_event(const struct siren_app *app, size_t row);
+/* Rows of the ratings by item: item i has row[start[i] .. start[i + 1]). */
+struct siren_by_item {
+    pthread_mutex_t lock;
+    size_t *start, *row; /* (n_items + 1), (n); NULL until app_index_items() */
+};
+/* To be called before app_item_rows(), from any thread: what it makes stays. */
+int app_index_items(const struct siren_app *app, struct siren_error *err);
 /* The target's item's ratings that train and are known before the target (of a prediction for now,
  * all that train), one with each call from *at = 0 on; SIREN_NO_ROW behind the last. */
 size_t app_item_rows(const struct siren_app *app, const struct siren_target *target, size_t *at);
