@@ -71,6 +71,7 @@ static void a_stopped_evaluation_goes_on(void **state)
     struct siren_app app;
     struct siren_eval_options o = train_options();
     struct siren_predictions whole, resumed;
+    struct siren_run stored;
     size_t n_scored;
     int64_t run, again, complete;
     MUST(siren_app_open(&app, fixture_workspace("stop.siren", SIREN_PROTOCOL_FULL),
@@ -81,8 +82,12 @@ static void a_stopped_evaluation_goes_on(void **state)
     assert_true(run > 0);
     fake.cancel_after = 0;
     n_scored = fake.n_scored;
+    o.name = "gone on with";
     MUST(siren_evaluate(&app, &lm, &o, pool, &again, NULL, ERR));
     assert_int_equal(again, run);
+    MUST(siren_run_load(&stored, app.ws, run, ERR));
+    assert_string_equal(stored.name, "gone on with");
+    siren_run_clear(&stored);
     assert_int_equal(fake.n_scored - n_scored, N_USERS * (N_EACH - 2) - 16);
     o.anew = 1;
     MUST(siren_evaluate(&app, &lm, &o, pool, &complete, NULL, ERR));

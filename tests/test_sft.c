@@ -624,7 +624,7 @@ static void test_command(void **state)
     expect_output("holds a training run already");
     assert_int_equal(siren(TRAIN, "--resume --lora-targets q,ffn --lr 1"), 1);
     expect_output("training.lr is 1.0, it was 0.0001");
-    assert_int_equal(siren(TRAIN, "--resume --lora-targets q,ffn --json"), 0);
+    assert_int_equal(siren(TRAIN, "--resume --lora-targets q,ffn --json --name again"), 0);
     expect_output("\"resumed\": true");
     json_t *result = json_loads(strchr(program_output, '{'), JSON_DISABLE_EOF_CHECK, NULL);
     the_only_training(json_integer_value(json_object_get(result, "run")));
@@ -639,6 +639,7 @@ static void test_command(void **state)
     assert_int_equal(run_program("", arguments, NULL), 0);
     expect_output("sft");
     expect_output("trained");
+    expect_output("again");
 }
 
 static void options_that_would_do_nothing(void **state)
@@ -682,11 +683,12 @@ static void test_command_stopped(void **state)
     snprintf(curves, sizeof curves, "%s", scratch_path("curves.svg"));
     assert_int_equal(interrupted(""), 130);
     expect_output("the same command with --resume goes on");
-    assert_int_equal(interrupted("--resume --json"), 130);
+    assert_int_equal(interrupted("--resume --json --name longer"), 130);
     expect_output("of 4,000 steps are done and kept");
     snprintf(arguments, sizeof arguments, "runs '%s' trainings --json", the_workspace());
     assert_int_equal(run_program("", arguments, NULL), 0);
     expect_output("\"status\": \"stopped\"");
+    expect_output("\"name\": \"longer\"");
     json_t *report = json_loads(program_output, 0, NULL), *runs = json_object_get(report, "runs");
     size_t n = json_array_size(runs);
     int last = (int)json_integer_value(json_object_get(json_array_get(runs, n - 1), "id"));

@@ -383,6 +383,11 @@ static void test_runs(void **state)
     assert_true(run.seed == UINT64_MAX);
     assert_true(run.finished >= run.started && run.started > 1600000000000);
     siren_run_clear(&run);
+    ok(siren_run_rename(ws, start.id, "by another name", &err));
+    ok(siren_run_load(&run, ws, start.id, &err));
+    assert_string_equal(run.name, "by another name");
+    assert_int_equal(run.status, SIREN_RUN_DONE);
+    siren_run_clear(&run);
     ok(siren_run_start(ws, &start, &err));
     ok(siren_runs_load(&list, &n, ws, "eval", &err));
     assert_int_equal(n, 2);
@@ -396,6 +401,7 @@ static void test_runs(void **state)
     expect_error(siren_run_delete(ws, start.id, &err), SIREN_ENOTFOUND, "siren runs");
     expect_error(siren_run_load(&run, ws, start.id, &err), SIREN_ENOTFOUND, "no run 2");
     expect_error(siren_run_finish(ws, 99, 1, NULL, NULL, &err), SIREN_ENOTFOUND, "99");
+    expect_error(siren_run_rename(ws, 99, "x", &err), SIREN_ENOTFOUND, "99");
     expect_error(siren_run_finish(ws, 1, 9, NULL, NULL, &err), SIREN_EINVAL, "status 9");
     assert_string_equal(siren_run_status_name(SIREN_RUN_STOPPED), "stopped");
     siren_workspace_close(ws);

@@ -385,6 +385,8 @@ int siren_run_start(struct siren_workspace *ws, struct siren_run *run, struct si
 /* status, metrics (NULL: as they were) and message (NULL: ""). */
 int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const char *metrics,
                      const char *message, struct siren_error *err);
+int siren_run_rename(struct siren_workspace *ws, int64_t id, const char *name,
+                     struct siren_error *err);
 /* The last unfinished run with this kind and equal settings: *id, or 0 if there is none. */
 int siren_run_find_unfinished(struct siren_workspace *ws, const char *kind, const char *settings,
                               int64_t *id, struct siren_error *err);

@@ -149,6 +149,8 @@ static int start(struct evaluation *e, struct siren_error *err)
     int rc = text ? lock_run(e, text, err) : siren_fail_memory(err, "settings", 0);
     if (!rc && !e->options->anew)
         rc = siren_run_find_unfinished(e->app->ws, "eval", text, &e->run, err);
+    if (!rc && e->run && e->options->name)
+        rc = siren_run_rename(e->app->ws, e->run, e->options->name, err);
     if (!rc && e->run)
         rc = siren_run_finish(e->app->ws, e->run, SIREN_RUN_RUNNING, NULL, NULL, err);
     else if (!rc)

@@ -518,6 +518,7 @@ static int start_run(struct chain *c, struct siren_error *err)
     char *text = record_of(c);
     int rc = text ? siren_run_find_unfinished(o->app->ws, "all", text, &c->run, err)
                   : siren_fail_memory(err, "settings", 0);
+    if (!rc && c->run && o->name) rc = siren_run_rename(o->app->ws, c->run, o->name, err);
     if (!rc && c->run)
         rc = siren_run_finish(o->app->ws, c->run, SIREN_RUN_RUNNING, NULL, NULL, err);
     else if (!rc && !c->done[STAGES - 1]) {

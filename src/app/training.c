@@ -346,6 +346,8 @@ static int start(struct training *t, const struct trainer_task *task, const json
         if (t->run && *before == NOT_THERE) *before = DONE;
     }
     if (!rc && *before == NOT_THERE) rc = start_new(t, text, err);
+    if (!rc && *before != NOT_THERE && t->name)
+        rc = siren_run_rename(t->app->ws, t->run, t->name, err);
     if (!rc && *before == UNFINISHED)
         rc = siren_run_finish(t->app->ws, t->run, SIREN_RUN_RUNNING, NULL, NULL, err);
     free(text);

@@ -123,7 +123,10 @@ const struct cli_command cmd_eval = {
     .options =
         (const struct cli_option[]){
             ROW_OPTIONS,
-            {.name = "name", .type = CLI_STRING, .argument = "TEXT", .help = "a name for the run"},
+            {.name = "name",
+             .type = CLI_STRING,
+             .argument = "TEXT",
+             .help = "a name for the run, also for a stopped one that goes on"},
             {.name = "anew", .type = CLI_FLAG, .help = "do not go on with a stopped run"},
             {.name = "predictions",
              .type = CLI_STRING,

@@ -88,6 +88,20 @@ int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const c
     return code;
 }
 
+int siren_run_rename(struct siren_workspace *ws, int64_t id, const char *name,
+                     struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    int code = store_prepare(ws, &q, "UPDATE runs SET name = ? WHERE id = ?", err);
+    if (code) return code;
+    bind_text(q, 1, name);
+    sqlite3_bind_int64(q, 2, id);
+    code = store_run(ws, q, "rename a run", err);
+    if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
+    sqlite3_finalize(q);
+    return code;
+}
+
 int siren_run_find_unfinished(struct siren_workspace *ws, const char *kind, const char *settings,
                               int64_t *id, struct siren_error *err)
 {
