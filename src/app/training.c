@@ -31,15 +31,21 @@ struct training training_defaults(void)
 
 /* ---- rows ---- */
 
-int training_takes(const char *text, struct siren_error *err)
+/* Of a split, which `text` says. */
+static int takes(const struct split *split, const char *text, struct siren_error *err)
 {
-    struct split split;
-    int rc = split_parse(text, &split, err);
-    if (rc || !split_has(&split, SIREN_LABEL_TEST)) return rc;
+    if (!split_has(split, SIREN_LABEL_TEST)) return 0;
     return siren_fail(err, SIREN_EINVAL,
                       "rows of \"%s\" are to be reported on only: train on train or valid, and "
                       "choose on valid",
                       text);
+}
+
+int training_takes(const char *text, struct siren_error *err)
+{
+    struct split split;
+    int rc = split_parse(text, &split, err);
+    return rc ? rc : takes(&split, text, err);
 }
 
 static int targets_of(const struct training *t, const char *split, size_t limit,
@@ -58,8 +64,8 @@ static int targets_of(const struct training *t, const char *split, size_t limit,
 static int check_judge(const char *text, struct siren_error *err)
 {
     struct split split;
-    int rc = training_takes(text, err);
-    if (!rc) rc = split_parse(text, &split, err);
+    int rc = split_parse(text, &split, err);
+    if (!rc) rc = takes(&split, text, err);
     if (rc || split_is(&split, SIREN_LABEL_VALID)) return rc;
     return siren_fail(
         err, SIREN_EINVAL,

@@ -36,6 +36,27 @@ static void print_text(struct cli *cli, const char *path, const struct teach_rep
     cli_note(cli, "%s", cli_seconds(r->seconds));
 }
 
+static const char *split_text(const struct cli *cli)
+{
+    const char *text = cli_string(cli, "split");
+    return text ? text : "train";
+}
+
+/* Now, not after hours. */
+static int check_split(struct cli *cli)
+{
+    struct siren_error wrong;
+    struct split split;
+    const char *text = split_text(cli);
+    if (split_parse(text, &split, &wrong)) return cli_usage(cli, "--split: %s", wrong.message);
+    if (split_has(&split, SIREN_LABEL_TEST))
+        cli_note(cli,
+                 "rows of \"%s\" are not trained on: these states can serve `siren theorem`, and "
+                 "`siren train align` will refuse them",
+                 text);
+    return 0;
+}
+
 static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
 {
     const char *path = cli_string(cli, "out");
@@ -45,21 +66,13 @@ static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
                                               : SIREN_STATES_BF16,
                               .batch = (int)cli_int(cli, "batch")};
     struct teach_report report;
-    struct split split;
     int rc = answering_prompt(cli, app, &o.rows.predict);
     if (rc) return rc;
     o.rows.predict.sampling.max_tokens = (int)cli_int(cli, "max-tokens");
-    o.rows.split = cli_string(cli, "split") ? cli_string(cli, "split") : "train";
+    o.rows.split = split_text(cli);
     o.rows.fold = (int)cli_int(cli, "fold");
     o.rows.limit = (size_t)cli_int(cli, "rows");
     o.rows.seed = (uint64_t)cli_int(cli, "seed");
-    rc = split_parse(o.rows.split, &split, &cli->err);
-    if (rc) return rc;
-    if (split_has(&split, SIREN_LABEL_TEST)) /* now, not after hours */
-        cli_note(cli,
-                 "rows of \"%s\" are not trained on: these states can serve `siren theorem`, and "
-                 "`siren train align` will refuse them",
-                 o.rows.split);
     rc = app_teach(app, lm, &o, path, &report, cli_progress(cli), &cli->err);
     cli_progress_end(cli);
     if (rc == SIREN_ECANCEL)
@@ -89,7 +102,7 @@ static int run(struct cli *cli)
     struct siren_lm lm = {0};
     int rc;
     if (!cli_need(cli, "out")) return cli->err.code;
-    rc = answering_split(cli, "split");
+    rc = check_split(cli);
     if (rc) return rc;
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
