@@ -5,6 +5,8 @@
 
 #include "model/config.h"
 #include "model/names.h"
+#include "siren/model.h"
+#include "siren/pool.h"
 
 static int read_model(const char *path, struct siren_config *c, struct siren_error *err)
 {
@@ -340,6 +342,79 @@ static void test_broken_files(void **state)
     folder_remove(folder);
 }
 
+/* ---- sizes of the kernels ---- */
+
+/* The header's next tensor of BF16; *at bytes of data come before it. */
+static void put_tensor(struct buf *header, const char *name, int rows, int columns, size_t *at)
+{
+    size_t size = 2 * (size_t)rows * (size_t)(columns ? columns : 1);
+    buf_printf(header, "%s\"model.%s.weight\": {\"dtype\": \"BF16\", \"shape\": ", *at ? ", " : "{",
+               name);
+    buf_printf(header, columns ? "[%d, %d]" : "[%d]", rows, columns);
+    buf_printf(header, ", \"data_offsets\": [%zu, %zu]}", *at, *at + size);
+    *at += size;
+}
+
+/* A model of zeros of one layer with one head, whose matrices fit its size. */
+static int load_head(int head_dim, struct siren_pool *pool, struct siren_error *err)
+{
+    enum { D = 16, FFN = 32, VOCAB = 8 };
+    const struct {
+        const char *name;
+        int rows, columns;
+    } tensors[] = {{"embed_tokens", VOCAB, D},
+                   {"norm", D, 0},
+                   {"layers.0.input_layernorm", D, 0},
+                   {"layers.0.post_attention_layernorm", D, 0},
+                   {"layers.0.self_attn.q_proj", head_dim, D},
+                   {"layers.0.self_attn.k_proj", head_dim, D},
+                   {"layers.0.self_attn.v_proj", head_dim, D},
+                   {"layers.0.self_attn.o_proj", D, head_dim},
+                   {"layers.0.mlp.gate_proj", FFN, D},
+                   {"layers.0.mlp.up_proj", FFN, D},
+                   {"layers.0.mlp.down_proj", D, FFN}};
+    struct buf header = {0}, file = {0}, config = {0};
+    struct siren_model *model;
+    char folder[64], path[128];
+    size_t n_data = 0;
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++)
+        put_tensor(&header, tensors[i].name, tensors[i].rows, tensors[i].columns, &n_data);
+    buf_putc(&header, '}');
+    put_safetensors(&file, buf_text(&header), n_data);
+    buf_printf(&config,
+               "{\"architectures\": [\"LlamaForCausalLM\"], \"hidden_size\": %d, "
+               "\"intermediate_size\": %d, \"vocab_size\": %d, \"head_dim\": %d, "
+               "\"num_attention_heads\": 1, \"num_key_value_heads\": 1, "
+               "\"num_hidden_layers\": 1, \"max_position_embeddings\": 64, "
+               "\"rms_norm_eps\": 1e-5, \"tie_word_embeddings\": true}",
+               D, FFN, VOCAB, head_dim);
+    folder_make(folder);
+    file_write(path, sizeof path, folder, "model.safetensors", file.data, file.size);
+    file_write(path, sizeof path, folder, "config.json", config.data, config.size);
+    int code = siren_model_load(&model, folder, NULL, pool, err);
+    if (!code) siren_model_free(model);
+    folder_remove(folder);
+    buf_free(&header);
+    buf_free(&file);
+    buf_free(&config);
+    return code;
+}
+
+/* A wider head would overrun the scratch of attention. */
+static void test_sizes_of_heads(void **state)
+{
+    struct siren_pool *pool;
+    struct siren_error err = {0};
+    assert_int_equal(siren_pool_create(&pool, 1, &err), 0);
+    if (load_head(512, pool, &err)) fail_msg("%s", err.message);
+    assert_error(load_head(528, pool, &err), &err, NO, "heads of 528", "expected at most 512",
+                 (char *)NULL);
+    assert_error(load_head(4096, pool, &err), &err, NO, "heads of 4096", (char *)NULL);
+    assert_error(load_head(24, pool, &err), &err, NO, "heads of 24", "a multiple of 16",
+                 (char *)NULL);
+    siren_pool_free(pool);
+}
+
 /* ---- GGUF metadata ------------------------------------------------------ */
 
 /* smol-q4_0 with one metadata entry more. */
@@ -464,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_refused_encoders),
         cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_broken_files),
+        cmocka_unit_test(test_sizes_of_heads),
         cmocka_unit_test(test_refused_gguf),
         cmocka_unit_test(test_hostile_name),
         cmocka_unit_test(test_arch_names),
