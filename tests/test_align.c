@@ -293,14 +293,27 @@ static void a_weighted_mean_by_hand(void **state)
             check_mean_by_hand((enum align_layers)layers, before_norm);
 }
 
+/* The model once more, all of whose weights are trained. */
+static void open_all(struct siren_lm *out, struct training *t)
+{
+    struct siren_lm_options options = tiny_options();
+    options.trainable = &SIREN_TRAIN_ALL;
+    MUST(siren_lm_open(out, siren_model_path(lm.model), &options, pool, ERR));
+    t->lm = out;
+    t->full = 1;
+}
+
 /* What a small step down the gradient takes off the loss.  With an eps beyond all gradients AdamW
  * goes along them, by lr / eps of their length. */
-static double descent(enum align_layers layers, int before_norm, double size, double *squared_norm)
+static double descent(enum align_layers layers, int before_norm, int all, double size,
+                      double *squared_norm)
 {
     char folder[64];
     double loss[2] = {0}, norm[2] = {0};
-    snprintf(folder, sizeof folder, "descent %d %d %g", layers, before_norm, size);
+    struct siren_lm own = {0};
+    snprintf(folder, sizeof folder, "descent %d %d %d %g", layers, before_norm, all, size);
     struct bench b = make(folder, states_path, "ha");
+    if (all) open_all(&own, &b.training);
     b.options.layers = layers;
     b.options.before_norm = before_norm;
     b.training.loop.batch = 64; /* all rows */
@@ -313,26 +326,29 @@ static double descent(enum align_layers layers, int before_norm, double size, do
     MUST(run(&b));
     assert_int_equal(field(&b, "loss", loss, 2), 2);
     assert_int_equal(field(&b, "norm", norm, 2), 2);
+    siren_lm_close(&own);
     *squared_norm = norm[0] * norm[0];
     return (loss[0] - loss[1]) / size;
 }
 
-/* The slope along the gradient is its length: of the last layer's states before the norm, too. */
+/* The slope along the gradient is its length: of the last layer's states before the norm, too, and
+ * of all weights, that norm's among them. */
 static void the_gradient_is_that_of_the_loss(void **state)
 {
     if (strcmp(siren_engine_compute(lm.engine), "f32")) {
         print_message("skipped: a small step is lost in bf16's rounding\n");
         skip();
     }
-    for (int i = 0; i < 4; i++) {
-        enum align_layers layers = i / 2 ? ALIGN_LAST : ALIGN_UNIFORM;
-        double expected, size = 0.02;
-        double whole = descent(layers, i % 2, size, &expected);
-        double half = descent(layers, i % 2, size / 2, &expected);
+    for (int i = 0; i < 8; i++) {
+        enum align_layers layers = i / 2 % 2 ? ALIGN_LAST : ALIGN_UNIFORM;
+        int all = i / 4;
+        double expected, size = all ? 0.0005 : 0.02;
+        double whole = descent(layers, i % 2, all, size, &expected);
+        double half = descent(layers, i % 2, all, size / 2, &expected);
         double slope = 2 * half - whole; /* what curves it cancels */
         if (!(fabs(slope - expected) <= 2e-3 * expected))
-            fail_msg("layers %d, before_norm %d: slope %g, gradient %g", layers, i % 2, slope,
-                     expected);
+            fail_msg("layers %d, before_norm %d, all %d: slope %g (%g, %g), gradient %g", layers,
+                     i % 2, all, slope, whole, half, expected);
     }
 }
 
@@ -403,6 +419,42 @@ static void stopped_and_resumed(void **state)
     assert_true(a.result.best == b.result.best);
     free(x);
     free(y);
+}
+
+/* All weights towards states before the norm, which is trained with them: gone on with, it divides
+ * by the norm that the model came with, as before it stopped. */
+static void all_weights_before_the_norm(void **state)
+{
+    struct bench b[2];
+    char *data[2];
+    size_t size[2];
+    for (int parts = 0; parts < 2; parts++) {
+        int rc = SIREN_ECANCEL, n_stopped = 0;
+        for (int turn = 0; turn < 20 && rc == SIREN_ECANCEL; turn++, n_stopped++) {
+            struct siren_progress progress = {stop_after_a_while, &(int){0}};
+            struct siren_lm own;
+            char path[400];
+            b[parts] = make(parts ? "all parts" : "all whole", states_path, "ha");
+            b[parts].training.loop.folder = b[parts].folder;
+            b[parts].training.loop.epochs = 6;
+            b[parts].options.before_norm = 1;
+            open_all(&own, &b[parts].training);
+            rc = align_train(&b[parts].training, &b[parts].options, &b[parts].result,
+                             parts && turn < 3 ? &progress : NULL, NULL, ERR);
+            siren_lm_close(&own);
+            snprintf(path, sizeof path, "%s/model/model.safetensors", b[parts].folder);
+            if (!rc) MUST(siren_file_read(&data[parts], &size[parts], path, 1 << 24, ERR));
+        }
+        assert_int_equal(rc, 0);
+        assert_int_equal(n_stopped > 1, parts);
+    }
+    assert_int_equal(size[0], size[1]);
+    assert_memory_equal(data[0], data[1], size[0]);
+    double cosine[64];
+    size_t n = field(&b[0], "cosine", cosine, 64);
+    assert_true(n > 6 && cosine[n - 1] > cosine[0]);
+    free(data[0]);
+    free(data[1]);
 }
 
 /* The best adapter is that of the least value of what it is chosen by; the log has all of them. */
@@ -666,6 +718,7 @@ int main(void)
         cmocka_unit_test(the_gradient_is_that_of_the_loss),
         cmocka_unit_test(a_teacher_of_a_fold),
         cmocka_unit_test(stopped_and_resumed),
+        cmocka_unit_test(all_weights_before_the_norm),
         cmocka_unit_test(chosen_by_what_is_asked),
         cmocka_unit_test(words_are_read),
         cmocka_unit_test(another_teacher_is_told_of),
