@@ -428,6 +428,22 @@ static void an_empty_sketch_says_why(void **state)
         fail_msg("%s", program_output);
 }
 
+static void baselines_say_how_they_were_made(void **state)
+{
+    char path[256], arguments[512];
+    strcpy(path, fixture_workspace("made.siren", SIREN_PROTOCOL_FULL));
+    snprintf(arguments, sizeof arguments, "baselines %s --only mode --seed 4 --json", path);
+    json_t *rows = json_of(arguments);
+    assert_int_equal(json_array_size(rows), 1);
+    json_decref(rows);
+    snprintf(arguments, sizeof arguments, "runs %s show 1 --json", path);
+    json_t *run = json_of(arguments);
+    const char *command = json_string_value(json_object_get(run, "command"));
+    if (!command || !strstr(command, "siren baselines ") || !strstr(command, "--only mode"))
+        fail_msg("%s", command);
+    json_decref(run);
+}
+
 /* The command that `export prompts` ends with is the one that judges the answers. */
 static void what_export_advises_works(void **state)
 {
@@ -711,6 +727,7 @@ int main(void)
         cmocka_unit_test(only_what_judges_goes_with_predictions),
         cmocka_unit_test(prediction_refuses_what_it_would_ignore),
         cmocka_unit_test(an_empty_sketch_says_why),
+        cmocka_unit_test(baselines_say_how_they_were_made),
         cmocka_unit_test(what_export_advises_works),
         cmocka_unit_test(what_is_about_texts_needs_reasoning),
         cmocka_unit_test(options_without_effect_are_refused),

@@ -71,7 +71,10 @@ static int run(struct cli *cli)
     int rc = siren_app_open(&app, cli_arg(cli, 0),
                             o.save ? SIREN_WORKSPACE_WRITE : SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
+    char *command = answering_command(cli);
+    o.command = command;
     rc = siren_baselines(&app, &o, pool, &rows, &n, cli_progress(cli), &cli->err);
+    free(command);
     cli_progress_end(cli);
     if (!rc && cli->json)
         rc = tell_json(cli, rows, n);
