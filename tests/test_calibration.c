@@ -310,7 +310,7 @@ static void it_belongs_to_its_model_and_prompts(void **state)
     strcpy(other.adapter_identity, "films#7");
     another(c, &app, &other, &o, "another adapter: none, and this is \"films#7\"");
     MUST(siren_strategy_parse(&o.strategy, "recent", ERR));
-    another(c, &app, &lm, &o, "another predict");
+    another(c, &app, &lm, &o, "another strategy: \"recent+sketch\", and this is \"recent\"");
     struct siren_target t = {.user = 1, .item = 2, .row = SIREN_NO_ROW};
     struct siren_answer answer;
     o.calibration = c;
