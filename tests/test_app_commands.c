@@ -311,6 +311,8 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
     assert_string_equal(json_string_value(json_object_get(out, "retrieved_by")), "similarity");
     only_retrieved(json_array_get(json_object_get(out, "ranked"), 0));
     json_decref(out);
+    snprintf(arguments, sizeof arguments, "rank %s --user nobody --no-model", path);
+    fails(arguments, 0, "nobody is not in the workspace: the most popular items\n");
     snprintf(arguments, sizeof arguments,
              "eval %s --split test --predictions %s --name mine --json", path,
              scratch_write("mine.jsonl", mine, strlen(mine)));

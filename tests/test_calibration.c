@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <sqlite3.h>
 
 #include "fake_setup.h"
 #include "run_program.h"
@@ -287,6 +288,32 @@ static void runs_and_file_or_none(void **state)
     siren_app_close(&app);
 }
 
+static int spoil(unsigned event, void *context, void *statement, void *text)
+{
+    struct siren_app *app = context;
+    if (!strcmp(text, "BEGIN IMMEDIATE"))
+        for (size_t i = 0; i < app->ratings.n; i++) app->ratings.rating[i] = 5;
+    return 0;
+}
+
+/* The fits take long: others may write meanwhile.  What is read behind the lock is in no model. */
+static void it_is_fitted_before_the_lock(void **state)
+{
+    struct siren_app app;
+    char hash[2][17];
+    open_app(&app, "lock.siren");
+    int64_t run = evaluate(&app, "valid", NULL);
+    for (int k = 0; k < 2; k++) {
+        if (k) sqlite3_trace_v2(siren_workspace_db(app.ws), SQLITE_TRACE_STMT, spoil, &app);
+        struct siren_calibration *c = fit(&app, run, NULL);
+        siren_calibration_hash(c, hash[k]);
+        siren_calibration_free(c);
+    }
+    assert_true(app.ratings.rating[0] == 5 && app.ratings.rating[1] == 5);
+    assert_string_equal(hash[0], hash[1]);
+    siren_app_close(&app);
+}
+
 static void another(struct siren_calibration *c, const struct siren_app *app,
                     const struct siren_lm *model, const struct siren_predict_options *o,
                     const char *part)
@@ -310,7 +337,7 @@ static void it_belongs_to_its_model_and_prompts(void **state)
     strcpy(other.adapter_identity, "films#7");
     another(c, &app, &other, &o, "another adapter: none, and this is \"films#7\"");
     MUST(siren_strategy_parse(&o.strategy, "recent", ERR));
-    another(c, &app, &lm, &o, "another predict");
+    another(c, &app, &lm, &o, "another strategy: \"recent+sketch\", and this is \"recent\"");
     struct siren_target t = {.user = 1, .item = 2, .row = SIREN_NO_ROW};
     struct siren_answer answer;
     o.calibration = c;
@@ -345,6 +372,7 @@ int main(void)
         cmocka_unit_test(what_is_not_valid_is_not_read),
         cmocka_unit_test(an_unfinished_run_is_not_read),
         cmocka_unit_test(runs_and_file_or_none),
+        cmocka_unit_test(it_is_fitted_before_the_lock),
         cmocka_unit_test(it_belongs_to_its_model_and_prompts),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

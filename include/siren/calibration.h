@@ -26,6 +26,7 @@ struct siren_calibrate_options {
     double l2;                     /* siren_logistic_options; 0: chosen by cross-validation */
     uint64_t seed;
     const char *command; /* of the runs; NULL */
+    const char *path;    /* siren_calibration_save(), with the runs or not at all; NULL */
 };
 
 /* *json (malloc'ed): {"run", "fitted": {"rows", "users", "features", "l2"}, "rows": [{"name", "n",

@@ -27,4 +27,4 @@ judge ce-others-valid ce-others/last --split valid:B -n 1000 --strategy "$strate
 learn ce-newest --split valid --strategy "$strategy" --epochs 2 --lr 5e-4 --eval-split none
 judge ce-newest-test ce-newest/adapter --split test --strategy "$strategy"
 once newest-test baselines films.siren --split test --fit-on train:last3+valid
-"$siren" runs films.siren table
+"$siren" runs films.siren

@@ -15,9 +15,11 @@ struct half {
     struct siren_target *target;                /* (n) */
     int32_t *label, *user;                      /* (n) */
     double *x;                                  /* (n, d) of the features at hand */
-    double *p;                                  /* (n, labels) */
     size_t n;
 };
+
+enum { RAW, CALIBRATED, PLAIN };
+static const char *const names[] = {"as the model answered", "calibrated", "without the model"};
 
 struct job {
     struct siren_app *app;
@@ -27,6 +29,7 @@ struct job {
     json_t *settings;
     struct siren_predictions predictions;
     struct half half[2];
+    double *p[3]; /* (n of half B, labels) distributions: RAW, CALIBRATED, PLAIN */
     unsigned groups;
     int n_labels;
     struct siren_error *err;
@@ -34,14 +37,13 @@ struct job {
 
 /* ---- the rows ---- */
 
-static int half_allocate(struct half *h, size_t n, int n_labels, struct siren_error *err)
+static int half_allocate(struct half *h, size_t n, struct siren_error *err)
 {
     h->prediction = alloc_array(n, sizeof *h->prediction);
     h->target = alloc_array(n, sizeof *h->target);
     h->label = alloc_array(n, sizeof *h->label);
     h->user = alloc_array(n, sizeof *h->user);
-    h->p = alloc_array(n * (size_t)n_labels, sizeof *h->p);
-    return h->prediction && h->target && h->label && h->user && h->p
+    return h->prediction && h->target && h->label && h->user
                ? 0
                : siren_fail_memory(err, "the rows of a run", n * 64);
 }
@@ -53,7 +55,6 @@ static void half_free(struct half *h)
     free(h->label);
     free(h->user);
     free(h->x);
-    free(h->p);
 }
 
 /* A run of `siren eval` on valid: nothing else may be fitted on. */
@@ -108,7 +109,7 @@ static int split_rows(struct job *j)
 {
     size_t n = j->predictions.n;
     int rc = 0;
-    for (int i = 0; i < 2 && !rc; i++) rc = half_allocate(&j->half[i], n, j->n_labels, j->err);
+    for (int i = 0; i < 2 && !rc; i++) rc = half_allocate(&j->half[i], n, j->err);
     for (size_t i = 0; i < n && !rc; i++) rc = add_row(j, &j->predictions.prediction[i]);
     if (!rc && (!j->half[0].n || !j->half[1].n))
         rc =
@@ -135,48 +136,57 @@ static int fill_features(struct job *j, struct half *h, const struct app_feature
     return 0;
 }
 
+static int make_distributions(struct job *j, int which)
+{
+    size_t size = j->half[1].n * (size_t)j->n_labels;
+    j->p[which] = alloc_array(size, sizeof(double));
+    return j->p[which] ? 0 : siren_fail_memory(j->err, "distributions", size * sizeof(double));
+}
+
 /* A model of some features on half A; half B's distributions by it. */
-static int fit(struct job *j, unsigned groups, struct siren_logistic **model)
+static int fit(struct job *j, unsigned groups, int which, struct siren_logistic **model)
 {
     const struct siren_calibrate_options *o = j->options;
     const struct siren_logistic_options options = {.kind = o->kind, .l2 = o->l2, .seed = o->seed};
     struct half *a = &j->half[0], *b = &j->half[1];
     struct app_features f;
     *model = NULL;
-    int rc = app_features_open(&f, j->app, groups, j->err);
+    int rc = make_distributions(j, which);
+    if (!rc) rc = app_features_open(&f, j->app, groups, j->err);
     if (rc) return rc;
     rc = fill_features(j, a, &f);
     if (!rc) rc = fill_features(j, b, &f);
     if (!rc)
         rc = siren_logistic_fit(model, a->x, a->label, a->user, a->n, f.d, j->n_labels, &options,
                                 j->err);
-    if (!rc) rc = siren_logistic_predict(*model, b->x, b->n, b->p, j->err);
+    if (!rc) rc = siren_logistic_predict(*model, b->x, b->n, j->p[which], j->err);
     app_features_close(&f);
     return rc;
 }
 
 /* ---- the report ---- */
 
-static int decode(const struct job *j, enum siren_decoder decoder, const struct half *h,
-                  const double *truth, double *decoded, struct siren_metrics *m)
+static int decode(const struct job *j, enum siren_decoder decoder, int which, const double *truth,
+                  double *decoded, struct siren_metrics *m)
 {
-    struct siren_outcomes o = {h->n, truth, decoded, h->p, NULL};
-    for (size_t i = 0; i < h->n; i++)
-        decoded[i] = siren_decode(decoder, &j->app->meta.scale, h->p + i * (size_t)j->n_labels);
+    const double *p = j->p[which];
+    struct siren_outcomes o = {j->half[1].n, truth, decoded, p, NULL};
+    for (size_t i = 0; i < o.n; i++)
+        decoded[i] = siren_decode(decoder, &j->app->meta.scale, p + i * (size_t)j->n_labels);
     return siren_metrics_compute(m, &j->app->meta.scale, &o, j->err);
 }
 
-static int measure(struct job *j, const char *name, int64_t run, json_t *rows)
+static int measure(struct job *j, int which, int64_t run, json_t *rows)
 {
     const struct half *h = &j->half[1];
     struct siren_metrics *m = alloc_array(2, sizeof *m);
     double *truth = alloc_array(h->n, sizeof *truth), *decoded = alloc_array(h->n, sizeof *decoded);
     int rc = m && truth && decoded ? 0 : siren_fail_memory(j->err, "metrics", h->n * 16);
     for (size_t i = 0; i < h->n && !rc; i++) truth[i] = h->prediction[i]->truth;
-    if (!rc) rc = decode(j, SIREN_MEDIAN, h, truth, decoded, &m[0]);
-    if (!rc) rc = decode(j, SIREN_MEAN, h, truth, decoded, &m[1]);
+    if (!rc) rc = decode(j, SIREN_MEDIAN, which, truth, decoded, &m[0]);
+    if (!rc) rc = decode(j, SIREN_MEAN, which, truth, decoded, &m[1]);
     if (!rc) {
-        json_t *row = json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:f}", "name", name, "n",
+        json_t *row = json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:f}", "name", names[which], "n",
                                 (json_int_t)h->n, "mae", m[0].mae, "rmse", m[1].rmse, "log_loss",
                                 m[0].log_loss, "rps", m[0].rps, "ece", m[0].ece);
         if (run) json_object_set_new(row, "run", json_integer((json_int_t)run));
@@ -188,21 +198,22 @@ static int measure(struct job *j, const char *name, int64_t run, json_t *rows)
     return rc;
 }
 
-static int save_rows(struct job *j, int64_t run, int with_logits)
+static int save_rows(struct job *j, int64_t run, int which)
 {
     const struct half *h = &j->half[1];
     const struct siren_scale *scale = &j->app->meta.scale;
     float shares[SIREN_MAX_LABELS];
     int rc = 0;
     for (size_t i = 0; i < h->n && !rc; i++) {
-        const double *d = h->p + i * (size_t)j->n_labels;
+        const double *d = j->p[which] + i * (size_t)j->n_labels;
         struct siren_prediction p = {.row = (int64_t)i,
                                      .user = h->target[i].user,
                                      .item = h->target[i].item,
                                      .truth = h->prediction[i]->truth,
                                      .n_labels = j->n_labels,
                                      .probabilities = shares,
-                                     .logprobs = with_logits ? h->prediction[i]->logprobs : NULL,
+                                     .logprobs =
+                                         which == CALIBRATED ? h->prediction[i]->logprobs : NULL,
                                      .outside = (double)NAN};
         for (int k = 0; k < j->n_labels; k++) shares[k] = (float)d[k];
         p.argmax = siren_decode(SIREN_ARGMAX, scale, d);
@@ -214,7 +225,7 @@ static int save_rows(struct job *j, int64_t run, int with_logits)
 }
 
 /* Half B's distributions as a run.  Takes over settings. */
-static int save_run(struct job *j, const char *name, json_t *settings, int with_logits, int64_t *id)
+static int save_run(struct job *j, int which, const char *name, json_t *settings, int64_t *id)
 {
     char *text = NULL, *metrics = NULL;
     int rc = app_json_text(settings, JSON_COMPACT | JSON_SORT_KEYS, &text, j->err);
@@ -223,11 +234,11 @@ static int save_run(struct job *j, const char *name, json_t *settings, int with_
                             .name = (char *)name,
                             .command = (char *)(j->options->command ? j->options->command : ""),
                             .settings = text,
-                            .model = with_logits ? j->run.model : "",
+                            .model = which == CALIBRATED ? j->run.model : "",
                             .split = "valid:B",
                             .seed = j->options->seed};
     rc = app_run_start(j->app, &run, j->err);
-    if (!rc) rc = save_rows(j, run.id, with_logits);
+    if (!rc) rc = save_rows(j, run.id, which);
     if (!rc) rc = siren_run_metrics(j->app, run.id, j->pool, &metrics, j->err);
     if (!rc) rc = siren_run_finish(j->app->ws, run.id, SIREN_RUN_DONE, metrics, NULL, j->err);
     *id = run.id;
@@ -258,52 +269,66 @@ static size_t count_users(const struct half *h)
 static int raw_row(struct job *j, json_t *rows)
 {
     struct half *b = &j->half[1];
-    for (size_t i = 0; i < b->n; i++)
+    int rc = make_distributions(j, RAW);
+    for (size_t i = 0; i < b->n && !rc; i++)
         for (int k = 0; k < j->n_labels; k++)
-            b->p[i * (size_t)j->n_labels + (size_t)k] = (double)b->prediction[i]->probabilities[k];
-    return measure(j, "as the model answered", j->options->run, rows);
+            j->p[RAW][i * (size_t)j->n_labels + (size_t)k] =
+                (double)b->prediction[i]->probabilities[k];
+    return rc ? rc : measure(j, RAW, j->options->run, rows);
 }
 
 static int calibrated_row(struct job *j, struct siren_calibration *c, json_t *rows)
 {
     int64_t run;
-    int rc = fit(j, j->groups, &c->model);
-    if (rc) return rc;
     json_t *saved = calibration_json(c, j->err);
     if (!saved) return SIREN_ENOMEM;
-    rc = save_run(j, "calibrated", settings_of(j, j->groups, saved), 1, &run);
-    return rc ? rc : measure(j, "calibrated", run, rows);
+    int rc = save_run(j, CALIBRATED, "calibrated", settings_of(j, j->groups, saved), &run);
+    return rc ? rc : measure(j, CALIBRATED, run, rows);
+}
+
+static unsigned plain_groups(const struct job *j)
+{
+    return j->groups & ~(unsigned)SIREN_FEATURE_LOGITS;
 }
 
 static int plain_row(struct job *j, json_t *rows)
 {
-    unsigned groups = j->groups & ~(unsigned)SIREN_FEATURE_LOGITS;
-    struct siren_logistic *model;
     int64_t run;
-    if (!groups) return 0;
-    int rc = fit(j, groups, &model);
-    siren_logistic_free(model);
-    if (!rc)
-        rc = save_run(j, "calibration without the model", settings_of(j, groups, NULL), 0, &run);
-    return rc ? rc : measure(j, "without the model", run, rows);
+    if (!plain_groups(j)) return 0;
+    int rc = save_run(j, PLAIN, "calibration without the model",
+                      settings_of(j, plain_groups(j), NULL), &run);
+    return rc ? rc : measure(j, PLAIN, run, rows);
 }
 
-/* The runs are there both, or none. */
-static int report(struct job *j, struct siren_calibration *c, char **json)
+static int fit_both(struct job *j, struct siren_calibration *c)
 {
-    json_t *rows = json_array();
+    struct siren_logistic *plain = NULL;
+    int rc = fit(j, j->groups, CALIBRATED, &c->model);
+    if (!rc && plain_groups(j)) rc = fit(j, plain_groups(j), PLAIN, &plain);
+    siren_logistic_free(plain);
+    return rc;
+}
+
+/* The runs and the file are there all, or none: the file is written before the runs are kept. */
+static int store(struct job *j, struct siren_calibration *c, json_t *rows)
+{
     int rc = siren_workspace_begin(j->app->ws, j->err);
-    if (rc) {
-        json_decref(rows);
-        return rc;
-    }
+    if (rc) return rc;
     rc = raw_row(j, rows);
     if (!rc) rc = calibrated_row(j, c, rows);
     if (!rc) rc = plain_row(j, rows);
-    if (rc)
-        siren_workspace_rollback(j->app->ws);
-    else
-        rc = siren_workspace_commit(j->app->ws, j->err);
+    if (!rc && j->options->path) rc = siren_calibration_save(c, j->options->path, j->err);
+    if (!rc) return siren_workspace_commit(j->app->ws, j->err);
+    siren_workspace_rollback(j->app->ws);
+    return rc;
+}
+
+/* The fits, which take long, come before the write lock. */
+static int report(struct job *j, struct siren_calibration *c, char **json)
+{
+    json_t *rows = json_array();
+    int rc = fit_both(j, c);
+    if (!rc) rc = store(j, c, rows);
     if (rc) {
         json_decref(rows);
         return rc;
@@ -347,6 +372,7 @@ int siren_calibrate(struct siren_calibration **out, struct siren_app *app,
         rc = report(&j, c, json);
     }
     for (int i = 0; i < 2; i++) half_free(&j.half[i]);
+    for (int i = 0; i < 3; i++) free(j.p[i]);
     siren_predictions_clear(&j.predictions);
     json_decref(j.settings);
     siren_run_clear(&j.run);

@@ -139,6 +139,26 @@ static int same(const char *key, const json_t *a, const json_t *b)
     return siren_identity_equal(x, y);
 }
 
+/* Of objects, the first of their settings that differs. */
+static int refuse(const char *key, const json_t *a, const json_t *b, struct siren_error *err)
+{
+    const char *inner;
+    json_t *value;
+    json_object_foreach((json_t *)a, inner, value)
+    {
+        const json_t *other = json_object_get(b, inner);
+        if (other && !json_equal(value, other)) return refuse(inner, value, other, err);
+    }
+    char *x = json_dumps(a, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
+    char *y = json_dumps(b, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
+    siren_fail(err, SIREN_EINVAL,
+               "the calibration was fitted with another %s: %.300s, and this is %.300s", key,
+               x ? x : "none", y ? y : "none");
+    free(x);
+    free(y);
+    return SIREN_EINVAL;
+}
+
 int siren_calibration_check(const struct siren_calibration *c, const struct siren_app *app,
                             const struct siren_lm *lm, const struct siren_predict_options *options,
                             struct siren_error *err)
@@ -149,14 +169,7 @@ int siren_calibration_check(const struct siren_calibration *c, const struct sire
     int rc = 0;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !rc; i++) {
         const json_t *a = json_object_get(c->belongs, keys[i]), *b = json_object_get(now, keys[i]);
-        if (same(keys[i], a, b)) continue;
-        char *x = json_dumps(a, JSON_ENCODE_ANY | JSON_COMPACT);
-        char *y = json_dumps(b, JSON_ENCODE_ANY | JSON_COMPACT);
-        rc = siren_fail(err, SIREN_EINVAL,
-                        "the calibration was fitted with another %s: %.300s, and this is %.300s",
-                        keys[i], x ? x : "none", y ? y : "none");
-        free(x);
-        free(y);
+        if (!same(keys[i], a, b)) rc = refuse(keys[i], a, b, err);
     }
     json_decref(now);
     return rc;

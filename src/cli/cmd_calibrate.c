@@ -50,23 +50,6 @@ static int tell(struct cli *cli, const char *json, const char *path)
     return 0;
 }
 
-/* The runs and the file are there both, or none: the file is written before the runs are kept. */
-static int fit(struct cli *cli, struct siren_app *app,
-               const struct siren_calibrate_options *options, const char *out, char **json)
-{
-    struct siren_calibration *c = NULL;
-    struct siren_pool *pool = cli_pool(cli);
-    if (!pool) return cli->err.code;
-    int rc = siren_workspace_begin(app->ws, &cli->err);
-    if (rc) return rc;
-    rc = siren_calibrate(&c, app, options, pool, json, &cli->err);
-    if (!rc && out) rc = siren_calibration_save(c, out, &cli->err);
-    siren_calibration_free(c);
-    if (!rc) return siren_workspace_commit(app->ws, &cli->err);
-    siren_workspace_rollback(app->ws);
-    return rc;
-}
-
 static int calibrate(struct cli *cli, struct siren_app *app, const char *command)
 {
     const char *out = cli_string(cli, "out");
@@ -75,10 +58,15 @@ static int calibrate(struct cli *cli, struct siren_app *app, const char *command
         .kind = strcmp(cli_string(cli, "kind"), "ordinal") ? SIREN_MULTINOMIAL : SIREN_ORDINAL,
         .l2 = cli_float(cli, "l2"),
         .seed = (uint64_t)cli_int(cli, "seed"),
-        .command = command};
-    char *json = NULL;
-    int rc = fit(cli, app, &options, out, &json);
+        .command = command,
+        .path = out};
+    struct siren_calibration *c;
+    struct siren_pool *pool = cli_pool(cli);
+    char *json;
+    if (!pool) return cli->err.code;
+    int rc = siren_calibrate(&c, app, &options, pool, &json, &cli->err);
     if (!rc) rc = tell(cli, json, out);
+    siren_calibration_free(c);
     free(json);
     return rc;
 }

@@ -96,10 +96,8 @@ static int rank(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
     if (rc) return rc;
     cli_progress_end(cli);
     if (target.user < 0)
-        cli_note(cli,
-                 "%s is not in the workspace: the most popular items, answered without a "
-                 "history",
-                 user ? user : "nobody");
+        cli_note(cli, "%s is not in the workspace: the most popular items%s", user,
+                 answered ? ", answered without a history" : "");
     if (cli->json) {
         rc = print_json(cli, app, &ranking, (size_t)cli_int(cli, "top"), answered);
     } else {
