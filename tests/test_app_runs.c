@@ -80,6 +80,7 @@ static void a_stopped_evaluation_goes_on(void **state)
     fake.cancel_after = 2;
     assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_ECANCEL);
     assert_true(run > 0);
+    assert_non_null(strstr(ERR->message, "stopped after 16 of"));
     fake.cancel_after = 0;
     n_scored = fake.n_scored;
     o.name = "gone on with";
