@@ -233,6 +233,10 @@ static void test_columns_by_flags(void **state)
     options.columns = (struct siren_import_columns){
         .user = "who", .item = "sku", .rating = "stars", .time = "when"};
     options.separator = ";";
+    options.separator = NULL;
+    import_fails("shop.txt", SIREN_EFORMAT,
+                 "there are: sku;stars;who;when (one column: does --separator ';' part it?)");
+    options.separator = ";";
     struct siren_workspace *ws = import_path("shop.txt");
     expect_text(ws, ALL, "anna; b x 7.0 1619863200000 0;carl y 10.0 - 0");
     assert_true(report.scale.max == 10);

@@ -50,6 +50,8 @@ static int no_column(const char *path, const struct fields *header, const struct
     struct buf have = {0};
     for (size_t i = 0; i < header->n && have.size < 300; i++)
         buf_printf(&have, "%s%.40s", i ? ", " : "", header->at[i]);
+    const char *other = header->n == 1 ? strpbrk(header->at[0], ";|") : NULL;
+    if (other) buf_printf(&have, " (one column: does --separator '%c' part it?)", *other);
     int code = fail_name(path, w, &have, err);
     buf_free(&have);
     return code;
