@@ -488,7 +488,7 @@ static void runs_are_compared_on_their_common_rows(void **state)
 {
     struct siren_app app;
     struct siren_eval_options o = siren_eval_defaults();
-    int64_t a, b;
+    int64_t a, b, other;
     char *json, best[8192] = "";
     size_t used = 0, n;
     struct siren_target *targets;
@@ -537,6 +537,11 @@ static void runs_are_compared_on_their_common_rows(void **state)
         free(json);
     }
     assert_int_equal(siren_runs_gain(&app, a, b, 999, pool, &json, ERR), SIREN_ENOTFOUND);
+    o = train_options();
+    MUST(siren_evaluate(&app, &lm, &o, pool, &other, NULL, ERR));
+    assert_int_equal(siren_runs_table(&app, (const int64_t[]){a, b, other}, 3, &json, ERR),
+                     SIREN_ENOTFOUND);
+    assert_non_null(strstr(ERR->message, "of \"train\"; name those of one split"));
     assert_int_equal(siren_runs_table(&app, (const int64_t[]){a, 999}, 2, &json, ERR),
                      SIREN_ENOTFOUND);
     assert_int_equal(siren_runs_compare(&app, a, 999, pool, &json, ERR), SIREN_ENOTFOUND);
