@@ -603,7 +603,8 @@ static void json_is_one_document(void **state)
                                            "runs %s table --json",
                                            "runs %s compare 1 2 --json",
                                            "runs %s gain 1 2 3 --json",
-                                           "forget %s new --json"};
+                                           "forget %s new --json",
+                                           "forget %s --user u2 --json"};
     char path[256], arguments[1024];
     snprintf(path, sizeof path, "%s", scratch_path("imported.siren"));
     snprintf(arguments, sizeof arguments, "import %s %s --k-core 0 --json", path,
@@ -627,6 +628,9 @@ static void options_without_effect_are_refused(void **state)
     static const struct {
         const char *command, *says;
     } cases[] = {
+        {"forget x.siren", "--user ID is needed"},
+        {"forget x.siren 1 --user 2", "USER or --user: one of them"},
+        {"forget x.siren -u 1 -u 2", "USER or --user: one of them"},
         {"generate x.siren -u 1 -i 2 --prompt a", "--prompt: a WORKSPACE's prompt is about"},
         {"generate x.siren -u 1 -i 2 --prompt-file a", "--prompt-file: a WORKSPACE's"},
         {"generate x.siren -u 1 -i 2 --system a", "--system: a WORKSPACE's"},
