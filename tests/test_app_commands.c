@@ -303,13 +303,18 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
 {
     static const char mine[] = "{\"row\":[\"u0\",\"i13\"],\"rating\":3}\n";
     char arguments[1024], path[256];
-    json_t *out, *again;
+    json_t *out, *again, *first;
     strcpy(path, fixture_workspace("commands.siren", SIREN_PROTOCOL_FULL));
     snprintf(arguments, sizeof arguments, "rank %s --user u3 --no-model --top 4 --json", path);
     out = json_of(arguments);
     assert_int_equal(json_array_size(json_object_get(out, "ranked")), 4);
     assert_string_equal(json_string_value(json_object_get(out, "retrieved_by")), "similarity");
     only_retrieved(json_array_get(json_object_get(out, "ranked"), 0));
+    json_decref(out);
+    snprintf(arguments, sizeof arguments, "rank %s --user nobody --no-model --json", path);
+    out = json_of(arguments);
+    first = json_array_get(json_object_get(out, "ranked"), 0);
+    assert_string_equal(json_string_value(json_object_get(first, "user")), "nobody");
     json_decref(out);
     snprintf(arguments, sizeof arguments,
              "eval %s --split test --predictions %s --name mine --json", path,
