@@ -456,7 +456,7 @@ static void bad_answers_are_refused_with_their_line(void **state)
         {"{\"rating\":3}\n", "\"row\""},
         {"{\"row\":[\"u0\"],\"rating\":3}\n", "\"row\""},
         {"{\"row\":[\"u0\",\"zz\"],\"rating\":3}\n", ":1: "},
-        {"{\"row\":[\"u0\",\"i20\"],\"rating\":3}\n", "no rating"},
+        {"{\"row\":[\"u0\",\"i20\"],\"rating\":3}\n", "no rating by user 'u0' of item 'i20'"},
         {"{\"row\":[\"u0\",\"i1\"],\"rating\":3}\n", "not in the split \"test\", which"},
         {"{\"row\":[\"u0\",\"i13\"]}\n", "expected"},
         {"{\"row\":[\"u0\",\"i13\"],\"probabilities\":[1]}\n", "labels"},
