@@ -197,6 +197,8 @@ static void test_round_trip(void **state)
     same_adapters(a, b);
     assert_string_equal(siren_adapter_base(b), identity);
     siren_adapter_free(b);
+    assert_error(siren_adapter_load(&b, folder, f->model, &err), &err, SIREN_ENOTFOUND,
+                 "did you mean", path, (char *)NULL);
     strcat(path, "/adapter_model.safetensors");
     if (siren_adapter_load(&b, path, f->model, &err)) fail_msg("%s", err.message);
     same_adapters(a, b);

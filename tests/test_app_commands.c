@@ -303,7 +303,7 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
 {
     static const char mine[] = "{\"row\":[\"u0\",\"i13\"],\"rating\":3}\n";
     char arguments[1024], path[256];
-    json_t *out, *again;
+    json_t *out, *again, *first;
     strcpy(path, fixture_workspace("commands.siren", SIREN_PROTOCOL_FULL));
     snprintf(arguments, sizeof arguments, "rank %s --user u3 --no-model --top 4 --json", path);
     out = json_of(arguments);
@@ -313,6 +313,11 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
     json_decref(out);
     snprintf(arguments, sizeof arguments, "rank %s --user nobody --no-model", path);
     fails(arguments, 0, "nobody is not in the workspace: the most popular items\n");
+    snprintf(arguments, sizeof arguments, "rank %s --user nobody --no-model --json", path);
+    out = json_of(arguments);
+    first = json_array_get(json_object_get(out, "ranked"), 0);
+    assert_string_equal(json_string_value(json_object_get(first, "user")), "nobody");
+    json_decref(out);
     snprintf(arguments, sizeof arguments,
              "eval %s --split test --predictions %s --name mine --json", path,
              scratch_write("mine.jsonl", mine, strlen(mine)));
@@ -605,7 +610,8 @@ static void json_is_one_document(void **state)
                                            "runs %s table --json",
                                            "runs %s compare 1 2 --json",
                                            "runs %s gain 1 2 3 --json",
-                                           "forget %s new --json"};
+                                           "forget %s new --json",
+                                           "forget %s --user u2 --json"};
     char path[256], arguments[1024];
     snprintf(path, sizeof path, "%s", scratch_path("imported.siren"));
     snprintf(arguments, sizeof arguments, "import %s %s --k-core 0 --json", path,
@@ -629,6 +635,9 @@ static void options_without_effect_are_refused(void **state)
     static const struct {
         const char *command, *says;
     } cases[] = {
+        {"forget x.siren", "--user ID is needed"},
+        {"forget x.siren 1 --user 2", "USER or --user: one of them"},
+        {"forget x.siren -u 1 -u 2", "USER or --user: one of them"},
         {"generate x.siren -u 1 -i 2 --prompt a", "--prompt: a WORKSPACE's prompt is about"},
         {"generate x.siren -u 1 -i 2 --prompt-file a", "--prompt-file: a WORKSPACE's"},
         {"generate x.siren -u 1 -i 2 --system a", "--system: a WORKSPACE's"},

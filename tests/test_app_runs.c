@@ -80,6 +80,7 @@ static void a_stopped_evaluation_goes_on(void **state)
     fake.cancel_after = 2;
     assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_ECANCEL);
     assert_true(run > 0);
+    assert_non_null(strstr(ERR->message, "stopped after 16 of"));
     fake.cancel_after = 0;
     n_scored = fake.n_scored;
     o.name = "gone on with";
@@ -455,7 +456,7 @@ static void bad_answers_are_refused_with_their_line(void **state)
         {"{\"rating\":3}\n", "\"row\""},
         {"{\"row\":[\"u0\"],\"rating\":3}\n", "\"row\""},
         {"{\"row\":[\"u0\",\"zz\"],\"rating\":3}\n", ":1: "},
-        {"{\"row\":[\"u0\",\"i20\"],\"rating\":3}\n", "no rating"},
+        {"{\"row\":[\"u0\",\"i20\"],\"rating\":3}\n", "no rating by user 'u0' of item 'i20'"},
         {"{\"row\":[\"u0\",\"i1\"],\"rating\":3}\n", "not in the split \"test\", which"},
         {"{\"row\":[\"u0\",\"i13\"]}\n", "expected"},
         {"{\"row\":[\"u0\",\"i13\"],\"probabilities\":[1]}\n", "labels"},
@@ -487,7 +488,7 @@ static void runs_are_compared_on_their_common_rows(void **state)
 {
     struct siren_app app;
     struct siren_eval_options o = siren_eval_defaults();
-    int64_t a, b;
+    int64_t a, b, other;
     char *json, best[8192] = "";
     size_t used = 0, n;
     struct siren_target *targets;
@@ -536,6 +537,11 @@ static void runs_are_compared_on_their_common_rows(void **state)
         free(json);
     }
     assert_int_equal(siren_runs_gain(&app, a, b, 999, pool, &json, ERR), SIREN_ENOTFOUND);
+    o = train_options();
+    MUST(siren_evaluate(&app, &lm, &o, pool, &other, NULL, ERR));
+    assert_int_equal(siren_runs_table(&app, (const int64_t[]){a, b, other}, 3, &json, ERR),
+                     SIREN_ENOTFOUND);
+    assert_non_null(strstr(ERR->message, "of \"train\"; name those of one split"));
     assert_int_equal(siren_runs_table(&app, (const int64_t[]){a, 999}, 2, &json, ERR),
                      SIREN_ENOTFOUND);
     assert_int_equal(siren_runs_compare(&app, a, 999, pool, &json, ERR), SIREN_ENOTFOUND);

@@ -269,6 +269,24 @@ static void test_narrow_table(void **state)
                                                            "␛␛␛␛␛␛␛␛␛…    2\n");
 }
 
+static void print_names(void)
+{
+    struct cli_table *t = cli_table_create("Name|No.", "Mr");
+    cli_table_cell(t, "%s", "rating habit (train)");
+    cli_table_cell(t, "%d", 1);
+    cli_table_cell(t, "%s", "七人の侍七人の侍");
+    cli_table_cell(t, "%d", 2);
+    cli_table_print(&cli, t);
+}
+
+static void test_narrow_names(void **state)
+{
+    assert_string_equal(on_terminal(16, print_names), "Name         No.\n"
+                                                      "───────────  ───\n"
+                                                      "rating h…n)    1\n"
+                                                      "七人の侍…侍    2\n");
+}
+
 static void print_texts(void)
 {
     cli_print(&cli, "%s\n", "a\x1b]0;b\a");
@@ -510,6 +528,7 @@ int main(void)
         cmocka_unit_test_setup(test_interrupt, fresh),
         cmocka_unit_test_setup(test_hostile_table, fresh),
         cmocka_unit_test_setup(test_narrow_table, fresh),
+        cmocka_unit_test_setup(test_narrow_names, fresh),
         cmocka_unit_test_setup(test_texts, fresh),
         cmocka_unit_test_setup(test_words, fresh),
         cmocka_unit_test_setup(test_cut_file, fresh),

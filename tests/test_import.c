@@ -233,6 +233,10 @@ static void test_columns_by_flags(void **state)
     options.columns = (struct siren_import_columns){
         .user = "who", .item = "sku", .rating = "stars", .time = "when"};
     options.separator = ";";
+    options.separator = NULL;
+    import_fails("shop.txt", SIREN_EFORMAT,
+                 "there are: sku;stars;who;when (one column: does --separator ';' part it?)");
+    options.separator = ";";
     struct siren_workspace *ws = import_path("shop.txt");
     expect_text(ws, ALL, "anna; b x 7.0 1619863200000 0;carl y 10.0 - 0");
     assert_true(report.scale.max == 10);
@@ -328,6 +332,22 @@ static void test_separator_of_items(void **state)
     ws = import_path("p");
     expect_text(ws, "SELECT title || categories FROM items", "Ex; the[\"A\",\"B\"]");
     siren_workspace_close(ws);
+}
+
+/* Nothing is learned from an id that stands for a title: the report says what columns there are. */
+static void test_items_without_titles(void **state)
+{
+    put("u/ratings.csv", "user,item,rating\na,x,3\n");
+    put("u/items.csv", "item,label,genres\nx,Ex,A|B\n");
+    siren_workspace_close(import_path("u"));
+    assert_int_equal(report.items_untitled, 1);
+    assert_int_equal(report.n_notes, 1);
+    assert_string_equal(report.notes[0], "which column of the items is the title? Name it with "
+                                         "--title-column; there are: item, label, genres");
+    options.columns.title = "label";
+    siren_workspace_close(import_path("u"));
+    assert_int_equal(report.items_untitled, 0);
+    assert_int_equal(report.n_notes, 0);
 }
 
 /* Fields of the items are those of any object's top, not of the first line's text. */
@@ -915,6 +935,7 @@ int main(void)
         TEST(test_columns_twice),
         TEST(test_more_columns_than_the_header),
         TEST(test_separator_of_items),
+        TEST(test_items_without_titles),
         TEST(test_item_fields),
         TEST(test_options_without_effect),
         TEST(test_empty_lines),

@@ -212,6 +212,9 @@ static void test_errors(void **state)
     assert_int_equal(siren_score_many(s, p->scores + 1, PROMPTS - 1, &progress, &err),
                      SIREN_ECANCEL);
     siren_session_free(s);
+    s = session_make(&f, 0, 1 << 20); /* one pass: nothing is left to be stopped */
+    assert_int_equal(siren_score_many(s, p->scores + 1, PROMPTS - 1, &progress, &err), 0);
+    siren_session_free(s);
     free(p);
     fixture_close(&f);
 }

@@ -32,6 +32,8 @@ static void test_items(void **state)
     ok(siren_item_find(ws, "f1", &id, &err));
     assert_int_equal(id, 0);
     expect_error(siren_item_find(ws, "f3", &id, &err), SIREN_ENOTFOUND, "'f3' among its 2");
+    expect_error(siren_item_find(ws, "perfect days", &id, &err), SIREN_ENOTFOUND,
+                 "no item has the id 'perfect days'; it is the title of item 'f1'");
     ok(siren_items_load(&items, ws, &err));
     assert_int_equal(items.n, 2);
     assert_string_equal(items.item[0].title, "Perfect Days");

@@ -138,7 +138,8 @@ struct siren_items {
 };
 int siren_items_load(struct siren_items *out, struct siren_workspace *ws, struct siren_error *err);
 void siren_items_clear(struct siren_items *items);
-/* *id of an external id; SIREN_ENOTFOUND says which was asked and how many there are. */
+/* *id of an external id; SIREN_ENOTFOUND says which was asked and how many there are, or which item
+ * has it as its title. */
 int siren_item_find(struct siren_workspace *ws, const char *external, int *id,
                     struct siren_error *err);
 /* Add an item (external must be new); fields other than external may be NULL/0.  SIREN_EINVAL: a

@@ -162,6 +162,11 @@ static int start(struct evaluation *e, struct siren_error *err)
     return rc;
 }
 
+static int stopped(const struct evaluation *e, struct siren_error *err)
+{
+    return siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu rows", e->n_done, e->n);
+}
+
 /* Another process writes, an import say: what took hours waits for it ten minutes (each attempt
  * waits as long as any writer does), or until it is stopped.  1: try again. */
 static int wait_for_writer(struct evaluation *e, int *rc, const struct siren_progress *progress,
@@ -170,7 +175,7 @@ static int wait_for_writer(struct evaluation *e, int *rc, const struct siren_pro
     if (*rc != SIREN_EBUSY) e->n_busy = 0;
     if (*rc != SIREN_EBUSY || ++e->n_busy == 120) return 0;
     if (!siren_progress_update(progress, "predictions", e->n_done, e->n)) return 1;
-    *rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu rows", e->n_done, e->n);
+    *rc = stopped(e, err);
     return 0;
 }
 
@@ -229,8 +234,8 @@ static int step(struct evaluation *e, size_t *at, const struct siren_progress *p
     rc = siren_predict(e->app, e->lm, targets, n, &e->options->predict, answers, &inner, err);
     if (!rc) rc = store(e, rows, answers, n, progress, err);
     for (size_t i = 0; i < n; i++) siren_answer_clear(&answers[i]);
-    e->n_done += n;
-    return rc;
+    if (!rc) e->n_done += n;
+    return rc == SIREN_ECANCEL ? stopped(e, err) : rc;
 }
 
 static int finish(struct evaluation *e, struct siren_pool *pool,
@@ -252,7 +257,7 @@ static int evaluate(struct evaluation *e, struct siren_pool *pool,
     int rc = 0;
     for (size_t at = 0; at < e->n && !rc;) {
         if (siren_progress_update(progress, "predictions", e->n_done, e->n))
-            rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu rows", e->n_done, e->n);
+            rc = stopped(e, err);
         else if (e->n_done < e->n)
             rc = step(e, &at, progress, err);
         else

@@ -35,6 +35,15 @@ static int not_allowed(const struct judge *j, struct siren_error *err)
     return bad(j, err, what);
 }
 
+static int no_rating(const struct judge *j, const char *user, const char *item,
+                     struct siren_error *err)
+{
+    char what[300];
+    snprintf(what, sizeof what, "the workspace has no rating by user '%.100s' of item '%.100s'",
+             user, item);
+    return bad(j, err, what);
+}
+
 static int find_row(const struct judge *j, const json_t *object, struct siren_target *t,
                     struct siren_error *err)
 {
@@ -48,8 +57,7 @@ static int find_row(const struct judge *j, const json_t *object, struct siren_ta
     if (rc)
         return siren_fail_prefix(err, rc, "%s:%llu", j->path,
                                  (unsigned long long)siren_lines_number(j->lines));
-    if (t->row == SIREN_NO_ROW)
-        return bad(j, err, "the workspace has no rating of this row's user and item");
+    if (t->row == SIREN_NO_ROW) return no_rating(j, user, item, err);
     if (!j->allowed[t->row]) return not_allowed(j, err);
     if (j->seen[t->row]) return bad(j, err, "the row was answered before");
     j->seen[t->row] = 1;

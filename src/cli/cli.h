@@ -208,7 +208,8 @@ const char *cli_seconds(double seconds);
 const char *cli_word(const char *text);
 
 /* An aligned table.  columns: "Model|MAE|RMSE"; align: a letter for each: l left,
- * r right, L left and shortened with "…" when the terminal is too narrow.
+ * r right, L left and shortened with "…" when the terminal is too narrow, M so but
+ * for the last quarter (names of runs often differ at their ends only).
  * Cells are added from left to right; a full row begins the next. */
 struct cli_table;
 struct cli_table *cli_table_create(const char *columns, const char *align);

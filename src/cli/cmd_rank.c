@@ -21,6 +21,8 @@ static int print_json(struct cli *cli, const struct siren_app *app, const struct
         }
         entry = json_loads(text, 0, NULL);
         free(text);
+        if (x->target.user < 0)
+            json_object_set_new(entry, "user", json_string(cli_string(cli, "user")));
         json_object_set_new(entry, "similarity", app_real(x->similarity));
         json_object_set_new(entry, "ratings", json_integer(x->n_ratings));
         json_array_append_new(list, entry);

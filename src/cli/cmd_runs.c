@@ -66,7 +66,7 @@ static int list(struct cli *cli, struct siren_workspace *ws)
         cli_note(cli, "no runs yet: `siren eval`, `siren baselines` and `siren train` make them");
     } else {
         struct cli_table *table = cli_table_create(
-            "Run|Kind|Name|Split|Status|Rows|MAE (median)|RMSE (mean)", "rlLllrrr");
+            "Run|Kind|Name|Split|Status|Rows|MAE (median)|RMSE (mean)", "rlMllrrr");
         for (size_t i = 0; i < n; i++) list_cells(table, &runs[i]);
         cli_table_print(cli, table);
     }
@@ -208,7 +208,7 @@ static int compare(struct cli *cli, int n)
 static void print_side_by_side(struct cli *cli, const json_t *report)
 {
     struct cli_table *table =
-        cli_table_create("Run|Name|MAE (most likely)|MAE (median)|RMSE (mean)|Log-loss", "rLrrrr");
+        cli_table_create("Run|Name|MAE (most likely)|MAE (median)|RMSE (mean)|Log-loss", "rMrrrr");
     size_t i;
     json_t *r;
     json_array_foreach(json_object_get(report, "runs"), i, r)

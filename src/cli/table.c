@@ -98,9 +98,11 @@ static void print_cell(const char *text, char align, size_t width, int last)
 {
     size_t columns = cli_text_width(text);
     if (columns > width) {
-        size_t taken, bytes = fitting(text, width - 1, &taken);
-        int room = last ? 0 : (int)(width - 1 - taken);
-        printf("%.*s…%*s", (int)bytes, text, room, "");
+        size_t skipped = columns, taken;
+        const char *end = "";
+        if (align == 'M') end = text + fitting(text, columns - (width - 1) / 4, &skipped);
+        size_t most = width - 1 - (columns - skipped), bytes = fitting(text, most, &taken);
+        printf("%.*s…%s%*s", (int)bytes, text, end, last ? 0 : (int)(most - taken), "");
         return;
     }
     int pad = (int)(width - columns);
@@ -115,7 +117,7 @@ static size_t widest_flexible(const struct cli_table *t, const size_t *widths)
 {
     size_t widest = t->n_columns;
     for (size_t c = 0; c < t->n_columns; c++)
-        if (t->align[c] == 'L' && (widest == t->n_columns || widths[c] > widths[widest]))
+        if (strchr("LM", t->align[c]) && (widest == t->n_columns || widths[c] > widths[widest]))
             widest = c;
     return widest;
 }

@@ -97,7 +97,7 @@ static uint64_t count(const json_t *object, const char *key)
 static void print_results(struct cli *cli, const struct trainings *t)
 {
     struct cli_table *table = cli_table_create(
-        "Run|Kind|Name|Status|Steps|Loss|Metric|Best|At step|Tokens|Time", "rlLlrrlrrrr");
+        "Run|Kind|Name|Status|Steps|Loss|Metric|Best|At step|Tokens|Time", "rlMlrrlrrrr");
     for (size_t i = 0; i < t->n; i++) {
         const struct entry *e = &t->list[i];
         const char *metric = json_string_value(json_object_get(e->training, "metric"));

@@ -212,13 +212,24 @@ static int check_pair(const struct loader *l)
                       tensors_path(l->ts), tensors_show(saved, strlen(saved)).text, now);
 }
 
-static int read_config(struct loader *l, const char *path)
+/* A training's folder has the adapter in a folder of its own. */
+static int not_there(struct loader *l, const char *folder, const char *path)
+{
+    int code = siren_fail(l->err, SIREN_ENOTFOUND, "%s: no adapter there: %m", path);
+    char *inner = join(folder, "adapter/" CONFIG);
+    struct stat st;
+    if (inner && !stat(inner, &st))
+        siren_fail(l->err, code, "%s: no adapter there (did you mean %s/adapter?)", path, folder);
+    free(inner);
+    return code;
+}
+
+static int read_config(struct loader *l, const char *folder, const char *path)
 {
     char *text;
     size_t size;
     struct stat st;
-    if (stat(path, &st))
-        return siren_fail(l->err, SIREN_ENOTFOUND, "%s: no adapter there: %m", path);
+    if (stat(path, &st)) return not_there(l, folder, path);
     int rc = siren_file_read(&text, &size, path, CONFIG_MAX, l->err);
     if (rc) return rc;
     rc = adapter_config_parse(&l->config, text, size, path, l->err);
@@ -264,7 +275,7 @@ static int open_files(struct loader *l, const char *path)
     char *config = folder ? join(folder, CONFIG) : NULL;
     char *weights = folder ? join(folder, WEIGHTS) : NULL;
     int rc = config && weights ? SIREN_OK : siren_fail_memory(l->err, "a path", strlen(path));
-    if (!rc) rc = read_config(l, config);
+    if (!rc) rc = read_config(l, folder, config);
     if (!rc) rc = tensors_open(&l->ts, weights, l->err);
     if (!rc) rc = read_all(l);
     free(weights);

@@ -335,7 +335,8 @@ static int run_passes(struct batch *b, const struct siren_progress *progress,
         rc = run_pass(&builder, err);
         free(builder.keeps);
         free(builder.kept_roots);
-        if (!rc && siren_progress_update(progress, "prompts", to, b->n))
+        /* What is complete is answered, though it be asked to stop. */
+        if (!rc && siren_progress_update(progress, "prompts", to, b->n) && to < b->n)
             rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu prompts", to, b->n);
     }
     return rc;

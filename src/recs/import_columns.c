@@ -44,12 +44,20 @@ static int fail_name(const char *path, const struct wanted *w, const struct buf 
                       path, w->what, w->what, buf_text(have));
 }
 
-static int no_column(const char *path, const struct fields *header, const struct wanted *w,
-                     struct siren_error *err)
+static struct buf names_of(const struct fields *header)
 {
     struct buf have = {0};
     for (size_t i = 0; i < header->n && have.size < 300; i++)
         buf_printf(&have, "%s%.40s", i ? ", " : "", header->at[i]);
+    return have;
+}
+
+static int no_column(const char *path, const struct fields *header, const struct wanted *w,
+                     struct siren_error *err)
+{
+    struct buf have = names_of(header);
+    const char *other = header->n == 1 ? strpbrk(header->at[0], ";|") : NULL;
+    if (other) buf_printf(&have, " (one column: does --separator '%c' part it?)", *other);
     int code = fail_name(path, w, &have, err);
     buf_free(&have);
     return code;
@@ -375,7 +383,15 @@ static int item_columns(struct source *s, struct fields *f, struct siren_error *
     s->items.header = f->n;
     if (wanted->given && find_column(f, wanted) < 0) wanted->given = NULL;
     int code = find_all(s->items_path, f, wanted, ITEM_PARTS, err);
-    return code || s->items.id_at >= 0 ? code : no_column(s->items_path, f, wanted, err);
+    if (!code && s->items.id_at < 0) code = no_column(s->items_path, f, wanted, err);
+    if (code || s->items.title_at >= 0) return code;
+    struct buf have = names_of(f);
+    source_note(s,
+                "which column of the items is the title? Name it with --title-column; "
+                "there are: %.100s",
+                buf_text(&have));
+    buf_free(&have);
+    return code;
 }
 
 static int item_fields(struct source *s, struct siren_error *err)

@@ -246,16 +246,35 @@ static int find_user(struct siren_workspace *ws, const char *external, int *id,
     return find(ws, "SELECT id FROM users WHERE external = ?", external, id, err);
 }
 
+/* Rankings show titles: who gives one is told the id. */
+static int no_item(struct siren_workspace *ws, const char *external, struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    int64_t n = 0;
+    int code = store_integer(ws, "SELECT count(*) FROM items", 0, &n, err);
+    if (!code)
+        code = store_prepare(
+            ws, &q, "SELECT external FROM items WHERE title = ? COLLATE NOCASE ORDER BY id", err);
+    if (code) return code;
+    sqlite3_bind_text(q, 1, external, -1, SQLITE_STATIC);
+    code = store_step(ws, q, "look up a title", err);
+    if (code == 1)
+        siren_fail(err, SIREN_ENOTFOUND,
+                   "%s: no item has the id '%.100s'; it is the title of item '%.100s'",
+                   siren_workspace_path(ws), external, (const char *)sqlite3_column_text(q, 0));
+    else if (!code)
+        siren_fail(err, SIREN_ENOTFOUND, "%s: no item '%.100s' among its %lld",
+                   siren_workspace_path(ws), external, (long long)n);
+    sqlite3_finalize(q);
+    return code < 0 ? code : SIREN_ENOTFOUND;
+}
+
 int siren_item_find(struct siren_workspace *ws, const char *external, int *id,
                     struct siren_error *err)
 {
-    int64_t n = 0;
     int code = find_item(ws, external, id, err);
     if (code) return code < 0 ? code : SIREN_OK;
-    code = store_integer(ws, "SELECT count(*) FROM items", 0, &n, err);
-    if (code) return code;
-    return siren_fail(err, SIREN_ENOTFOUND, "%s: no item '%.100s' among its %lld",
-                      siren_workspace_path(ws), external, (long long)n);
+    return no_item(ws, external, err);
 }
 
 int siren_item_add(struct siren_workspace *ws, const struct siren_item *item, int *id,
