@@ -2,6 +2,7 @@
  * grown token by token, with any number of threads and any instruction set; and
  * its errors.  Correctness of the numbers themselves: test_parity.c. */
 #include "engine_fixture.h"
+#include "model/pass.h"
 
 #define DECODER "tests/fixtures/models/llama"
 #define ENCODER "tests/fixtures/models/bert"
@@ -398,6 +399,30 @@ static void test_cancel(void **state)
     fixture_close(&f);
 }
 
+/* Blocks hold all rows once, are as many for each thread, and no larger than their memory. */
+static void test_row_blocks(void **state)
+{
+    for (int threads = 1; threads <= 5; threads++) {
+        struct fixture f;
+        fixture_open(&f, DECODER, NULL, threads);
+        for (int rows = 1; rows < 3000; rows += rows < 400 ? 1 : 37) {
+            struct siren_forest forest = {.engine = f.engine};
+            forest.block = rows < ROWS_MOST ? rows : ROWS_MOST;
+            atomic_long cursor = 0;
+            struct row_block b;
+            int next = 0, n = 0;
+            for (; claim_rows(&forest, rows, &cursor, &b); next += b.n, n++) {
+                assert_int_equal(b.first, next);
+                assert_true(b.n >= 1 && b.n <= forest.block);
+            }
+            assert_int_equal(next, rows);
+            if (rows >= 16 * threads && rows < 96 * threads) assert_int_equal(n, threads);
+            if (rows >= 400) assert_true(n % threads == 0 && rows <= n * ROWS_MOST);
+        }
+        fixture_close(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -407,6 +432,7 @@ int main(void)
         cmocka_unit_test(test_kept),
         cmocka_unit_test(test_extend),
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_row_blocks),
         cmocka_unit_test(test_isas),
         cmocka_unit_test(test_modes),
         cmocka_unit_test(test_encoder),

@@ -441,12 +441,12 @@ static int pack_row_sets(struct siren_forest *f, struct siren_error *err)
 /* Rows below which the threads share the columns of each product instead of
  * its rows: a barrier after each product then costs less than every thread
  * decoding (or reading) all weights for a handful of rows. */
-enum { NARROW_ROWS = 64, BLOCK_ROWS = 96 };
+enum { NARROW_ROWS = 64 };
 
 static void choose_schedule(struct siren_forest *f)
 {
     f->narrow = f->T <= NARROW_ROWS && !f->tape;
-    f->block = f->narrow || f->T < BLOCK_ROWS ? f->T : BLOCK_ROWS;
+    f->block = f->narrow || f->T < ROWS_MOST ? f->T : ROWS_MOST;
 }
 
 static int allocate_plan(struct siren_forest *f, size_t n_destinations, struct siren_error *err)

@@ -141,7 +141,7 @@ struct siren_forest {
     /* ---- the plan ---- */
     int T, max_pages;
     int narrow;        /* few rows: threads share the columns, else they share the rows */
-    int block;         /* rows a task */
+    int block;         /* rows a task, at most */
     int n_active;      /* rows whose last layer is wanted */
     int *active;       /* (n_active) rows of x, ascending; NULL: all */
     int *row_segment;  /* (T) */
@@ -226,21 +226,29 @@ static inline struct rows active_rows(const struct siren_forest *f)
     return (struct rows){.list = f->active, .n = f->n_active, .x = f->x_active, .q = f->q_active};
 }
 
+/* Of a block: what is best for the second cache, and what its memory holds. */
+enum { ROWS_WANTED = 96, ROWS_MOST = 112 };
 /* Rows first … first + n - 1 of those that a phase works on, for one thread. */
 struct row_block {
     int first, n;
 };
-/* The next block of `rows` rows; 0: there is none.  Blocks are of nearly equal size, at most
- * f->block, and as many for each thread as for the others, if that does not make them small. */
+/* Blocks of nearly equal size, about ROWS_WANTED and at most f->block, and as many for each thread as
+ * for the others, if that does not make them small: each block decodes all weights. */
+static inline int row_blocks(const struct siren_forest *f, int rows)
+{
+    enum { SMALL = 16 };
+    int threads = siren_pool_threads(f->engine->pool), least = (rows + f->block - 1) / f->block;
+    int even = (rows + ROWS_WANTED * threads / 2) / (ROWS_WANTED * threads) * threads;
+    if (even < least) even = (least + threads - 1) / threads * threads;
+    if (even < threads) even = threads;
+    if (even > rows / SMALL) even = rows / SMALL;
+    return even > least ? even : least;
+}
+/* The next block of `rows` rows; 0: there is none. */
 static inline int claim_rows(const struct siren_forest *f, int rows, atomic_long *cursor,
                              struct row_block *out)
 {
-    enum { SMALL = 16 };
-    int n_threads = siren_pool_threads(f->engine->pool);
-    int blocks = (rows + f->block - 1) / f->block;
-    int even = (blocks + n_threads - 1) / n_threads * n_threads, most = rows / SMALL;
-    if (most > even) most = even;
-    if (most > blocks) blocks = most;
+    int blocks = row_blocks(f, rows);
     long i = siren_claim(cursor, blocks);
     if (i < 0) return 0;
     out->first = (int)(rows * i / blocks);
