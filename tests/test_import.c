@@ -864,6 +864,7 @@ static void expect_ratings(const char *name, const char *wanted)
     struct siren_workspace *ws;
     ok(siren_workspace_open(&ws, scratch_path(name), SIREN_WORKSPACE_READ, &err));
     expect_text(ws, ALL, wanted);
+    expect_text(ws, "SELECT count(*) FROM pragma_foreign_key_check", "0");
     siren_workspace_close(ws);
 }
 

@@ -79,7 +79,9 @@ static int fill(const char *temporary, const char *workspace, const char *path,
     if (name) {
         free(ws->path);
         ws->path = name;
-        code = siren_import(ws, path, options, report, progress, err);
+        /* All rows are made here, users and items before what is about them. */
+        code = store_exec(ws, "PRAGMA foreign_keys = 0", "begin", err);
+        if (!code) code = siren_import(ws, path, options, report, progress, err);
     } else {
         code = siren_fail_memory(err, "a path", strlen(workspace));
     }
