@@ -870,6 +870,21 @@ static void test_new_workspace(void **state)
                  SIREN_EINVAL, "an empty path");
 }
 
+static int stop_at_end(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    return !strcmp(what, "ratings written") && done == total;
+}
+
+/* Also behind the last row, where the index and the split are still to be written. */
+static void test_stopped_late(void **state)
+{
+    struct siren_progress progress = {stop_at_end, NULL};
+    put("n.csv", "user,item,rating\na,b,3\n");
+    expect_error(import_into("late.siren", "n.csv", &progress), SIREN_ECANCEL,
+                 "nothing was changed");
+    assert_int_equal(scratch_entries("late.siren"), 0);
+}
+
 /* A new file has no log, which would hold all rows once more, until it is complete. */
 static int look_beside(void *context, const char *what, uint64_t done, uint64_t total)
 {
@@ -963,6 +978,7 @@ int main(void)
         TEST(test_twice),
         TEST(test_killed_half_way),
         TEST(test_new_workspace),
+        TEST(test_stopped_late),
         TEST(test_new_workspace_without_log),
         TEST(test_made_meanwhile),
     };

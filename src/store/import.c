@@ -185,6 +185,14 @@ static int compare_items(const void *a, const void *b)
     return (x->item > y->item) - (x->item < y->item);
 }
 
+static int tell_written(struct import *im, size_t n, struct siren_error *err)
+{
+    size_t total = im->reduced.ratings.n;
+    if (siren_progress_update(im->source.progress, "ratings written", n, total))
+        return siren_fail(err, SIREN_ECANCEL, "import stopped; nothing was changed");
+    return SIREN_OK;
+}
+
 static int write_row(struct import *im, sqlite3_stmt *q, size_t i, struct siren_error *err)
 {
     const struct siren_ratings *r = &im->reduced.ratings;
@@ -198,8 +206,7 @@ static int write_row(struct import *im, sqlite3_stmt *q, size_t i, struct siren_
         sqlite3_bind_null(q, 7);
     else
         sqlite3_bind_int(q, 7, r->fold[i]);
-    if ((i & 0xffff) == 0 && siren_progress_update(im->source.progress, "ratings written", i, r->n))
-        return siren_fail(err, SIREN_ECANCEL, "import stopped; nothing was changed");
+    if ((i & 0xffff) == 0 && tell_written(im, i, err)) return SIREN_ECANCEL;
     return store_run(im->ws, q, "write a rating", err);
 }
 
@@ -285,7 +292,8 @@ static int write_all(struct import *im, struct siren_error *err)
     if (!code) code = store_exec(im->ws, STORE_RATINGS_INDEX, "index the ratings", err);
     if (!code && *im->source.report->split) code = write_split(im, 0, err);
     if (!code && im->source.report->folds) code = write_split(im, 1, err);
-    return code ? code : write_meta(im, err);
+    if (!code) code = write_meta(im, err);
+    return code ? code : tell_written(im, im->reduced.ratings.n, err); /* the last way back */
 }
 
 /* ---- what is there already ---- */
