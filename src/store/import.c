@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "recs/import.h"
 #include "store/store.h"
 
@@ -271,6 +272,13 @@ static int clear_tables(struct import *im, struct siren_error *err)
                       "empty the workspace", err);
 }
 
+/* '?' for each byte that is not UTF-8: a file's name may have any, and was perhaps cut. */
+static void clean_text(char *text)
+{
+    size_t n = strlen(text);
+    for (size_t i = 0; (i += utf8_valid_prefix(text + i, n - i)) < n;) text[i] = '?';
+}
+
 static int write_meta(struct import *im, struct siren_error *err)
 {
     struct siren_meta meta = {.scale = im->source.scale,
@@ -279,7 +287,7 @@ static int write_meta(struct import *im, struct siren_error *err)
     snprintf(meta.noun, sizeof meta.noun, "%s", im->source.noun);
     snprintf(meta.source, sizeof meta.source, "%s: %s", im->source.report->format,
              slash && slash[1] ? slash + 1 : im->source.path);
-    store_clean(meta.source); /* a file's name is of any bytes, and was perhaps cut */
+    clean_text(meta.source);
     return siren_meta_save(im->ws, &meta, err);
 }
 
@@ -462,7 +470,7 @@ static json_t *integer(uint64_t value)
 static json_t *text(const char *bytes)
 {
     char *copy = alloc_string(bytes, strlen(bytes));
-    if (copy) store_clean(copy);
+    if (copy) clean_text(copy);
     json_t *string = copy ? json_string(copy) : NULL;
     free(copy);
     return string;
