@@ -891,6 +891,49 @@ static void test_new_workspace(void **state)
                  SIREN_EINVAL, "an empty path");
 }
 
+static int stop_at_end(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    return !strcmp(what, "ratings written") && done == total;
+}
+
+/* Also behind the last row, where the index and the split are still to be written. */
+static void test_stopped_late(void **state)
+{
+    struct siren_progress progress = {stop_at_end, NULL};
+    put("n.csv", "user,item,rating\na,b,3\n");
+    expect_error(import_into("late.siren", "n.csv", &progress), SIREN_ECANCEL,
+                 "nothing was changed");
+    assert_int_equal(scratch_entries("late.siren"), 0);
+}
+
+/* A new file has no log, which would hold all rows once more, until it is complete. */
+static int look_beside(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    if (strcmp(what, "ratings written") || done < total / 2) return 0;
+    assert_int_equal(scratch_entries("large.siren"), 1);
+    ++*(int *)context;
+    return 0;
+}
+
+static void test_new_workspace_without_log(void **state)
+{
+    int looked = 0;
+    struct siren_workspace *ws;
+    struct siren_progress progress = {look_beside, &looked};
+    char *text = many_ratings();
+    put("large.csv", text);
+    free(text);
+    ok(import_into("large.siren", "large.csv", &progress));
+    assert_true(looked > 0);
+    assert_int_equal(scratch_entries("large.siren"), 1);
+    ok(siren_workspace_open(&ws, scratch_path("large.siren"), SIREN_WORKSPACE_READ, &err));
+    expect_text(ws, "PRAGMA journal_mode", "wal");
+    expect_text(ws, "PRAGMA integrity_check", "ok");
+    expect_text(ws, "SELECT count(*) FROM pragma_foreign_key_check", "0");
+    assert_int_equal(number(ws, "SELECT count(*) FROM ratings"), 200000);
+    siren_workspace_close(ws);
+}
+
 /* While an import writes, another process makes the same workspace; then the first one goes on, or
  * is stopped (context). */
 static int other_import(void *context, const char *what, uint64_t done, uint64_t total)
@@ -957,6 +1000,8 @@ int main(void)
         TEST(test_twice),
         TEST(test_killed_half_way),
         TEST(test_new_workspace),
+        TEST(test_stopped_late),
+        TEST(test_new_workspace_without_log),
         TEST(test_made_meanwhile),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);

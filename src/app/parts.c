@@ -11,8 +11,8 @@
 #include <xxhash.h>
 
 #include "base/buf.h"
+#include "base/utf8.h"
 #include "siren/calibration.h"
-#include "text/utf8.h"
 
 double app_milliseconds(void)
 {

@@ -1,9 +1,9 @@
 #include <stdlib.h>
 #include <string.h>
-#include <utf8proc.h>
 
 #include "base/alloc.h"
 #include "base/stream.h"
+#include "base/utf8.h"
 #include "siren/file.h"
 
 #define MAX_LINE ((size_t)16 << 20)
@@ -111,19 +111,11 @@ static size_t ascii_prefix(const char *text, size_t length)
 
 static int check_utf8(const char *text, size_t length, struct siren_error *err)
 {
-    for (size_t i = ascii_prefix(text, length); i < length;) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + i,
-                                              (utf8proc_ssize_t)(length - i), &c);
-        if (n <= 0)
-            return siren_fail(err, SIREN_EFORMAT,
-                              "column %zu: byte 0x%02x is not valid UTF-8 (if the file is Latin-1, "
-                              "say so)",
-                              i + 1, (unsigned char)text[i]);
-        i += (size_t)n;
-        i += ascii_prefix(text + i, length - i);
-    }
-    return SIREN_OK;
+    size_t good = utf8_valid_prefix(text, length);
+    if (good == length) return SIREN_OK;
+    return siren_fail(err, SIREN_EFORMAT,
+                      "column %zu: byte 0x%02x is not valid UTF-8 (if the file is Latin-1, say so)",
+                      good + 1, (unsigned char)text[good]);
 }
 
 static int convert_latin1(struct siren_lines *l, char **text, size_t *length,

@@ -6,7 +6,7 @@
 
 #include "app/split.h"
 #include "base/buf.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 int answering_open_trainable(struct cli *cli, struct siren_lm *lm, int raw,
                              const struct siren_trainable *trainable)

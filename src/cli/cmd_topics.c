@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "cli/cli.h"
 #include "siren/understand.h"
-#include "text/utf8.h"
 
 enum { EXAMPLES = 3 };
 

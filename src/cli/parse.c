@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "cli/frame.h"
-#include "text/utf8.h"
 
 int cli_usage(struct cli *cli, const char *format, ...)
 {

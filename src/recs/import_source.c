@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "recs/import.h"
-#include "text/utf8.h"
 
 static const char *const names[] = {"movies",  "amazon", "ml-100k", "ml-1m", "ml-latest",
                                     "recbole", "csv",    "tsv",     "jsonl"};

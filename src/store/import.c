@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "recs/import.h"
 #include "store/store.h"
 
@@ -185,6 +186,14 @@ static int compare_items(const void *a, const void *b)
     return (x->item > y->item) - (x->item < y->item);
 }
 
+static int tell_written(struct import *im, size_t n, struct siren_error *err)
+{
+    size_t total = im->reduced.ratings.n;
+    if (siren_progress_update(im->source.progress, "ratings written", n, total))
+        return siren_fail(err, SIREN_ECANCEL, "import stopped; nothing was changed");
+    return SIREN_OK;
+}
+
 static int write_row(struct import *im, sqlite3_stmt *q, size_t i, struct siren_error *err)
 {
     const struct siren_ratings *r = &im->reduced.ratings;
@@ -198,8 +207,7 @@ static int write_row(struct import *im, sqlite3_stmt *q, size_t i, struct siren_
         sqlite3_bind_null(q, 7);
     else
         sqlite3_bind_int(q, 7, r->fold[i]);
-    if ((i & 0xffff) == 0 && siren_progress_update(im->source.progress, "ratings written", i, r->n))
-        return siren_fail(err, SIREN_ECANCEL, "import stopped; nothing was changed");
+    if ((i & 0xffff) == 0 && tell_written(im, i, err)) return SIREN_ECANCEL;
     return store_run(im->ws, q, "write a rating", err);
 }
 
@@ -264,6 +272,13 @@ static int clear_tables(struct import *im, struct siren_error *err)
                       "empty the workspace", err);
 }
 
+/* '?' for each byte that is not UTF-8: a file's name may have any, and was perhaps cut. */
+static void clean_text(char *text)
+{
+    size_t n = strlen(text);
+    for (size_t i = 0; (i += utf8_valid_prefix(text + i, n - i)) < n;) text[i] = '?';
+}
+
 static int write_meta(struct import *im, struct siren_error *err)
 {
     struct siren_meta meta = {.scale = im->source.scale,
@@ -272,7 +287,7 @@ static int write_meta(struct import *im, struct siren_error *err)
     snprintf(meta.noun, sizeof meta.noun, "%s", im->source.noun);
     snprintf(meta.source, sizeof meta.source, "%s: %s", im->source.report->format,
              slash && slash[1] ? slash + 1 : im->source.path);
-    store_clean(meta.source); /* a file's name is of any bytes, and was perhaps cut */
+    clean_text(meta.source);
     return siren_meta_save(im->ws, &meta, err);
 }
 
@@ -285,7 +300,8 @@ static int write_all(struct import *im, struct siren_error *err)
     if (!code) code = store_exec(im->ws, STORE_RATINGS_INDEX, "index the ratings", err);
     if (!code && *im->source.report->split) code = write_split(im, 0, err);
     if (!code && im->source.report->folds) code = write_split(im, 1, err);
-    return code ? code : write_meta(im, err);
+    if (!code) code = write_meta(im, err);
+    return code ? code : tell_written(im, im->reduced.ratings.n, err); /* the last way back */
 }
 
 /* ---- what is there already ---- */
@@ -454,7 +470,7 @@ static json_t *integer(uint64_t value)
 static json_t *text(const char *bytes)
 {
     char *copy = alloc_string(bytes, strlen(bytes));
-    if (copy) store_clean(copy);
+    if (copy) clean_text(copy);
     json_t *string = copy ? json_string(copy) : NULL;
     free(copy);
     return string;

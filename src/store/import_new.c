@@ -68,6 +68,11 @@ static void remove_temporary(const char *path)
     }
 }
 
+/* Nobody else has the file, and where the import fails it goes: a log would only write all rows
+ * twice.  What a row refers to is not looked up each time, since all numbers of users and items are
+ * the import's own (it writes each of them). */
+static const char alone[] = "PRAGMA journal_mode = MEMORY; PRAGMA foreign_keys = 0";
+
 static int fill(const char *temporary, const char *workspace, const char *path,
                 const struct siren_import_options *options, struct siren_import_report *report,
                 const struct siren_progress *progress, struct siren_error *err)
@@ -79,13 +84,12 @@ static int fill(const char *temporary, const char *workspace, const char *path,
     if (name) {
         free(ws->path);
         ws->path = name;
-        /* All rows are made here, users and items before what is about them. */
-        code = store_exec(ws, "PRAGMA foreign_keys = 0", "begin", err);
-        if (!code) code = siren_import(ws, path, options, report, progress, err);
+        code = store_exec(ws, alone, "begin the file", err);
     } else {
         code = siren_fail_memory(err, "a path", strlen(workspace));
     }
-    if (!code) code = store_exec(ws, "PRAGMA wal_checkpoint(TRUNCATE)", "finish the file", err);
+    if (!code) code = siren_import(ws, path, options, report, progress, err);
+    if (!code) code = store_exec(ws, "PRAGMA journal_mode = WAL", "finish the file", err);
     siren_workspace_close(ws);
     if (!code && exists(temporary, "-wal"))
         code = siren_fail(err, SIREN_EIO, "%s: cannot finish the file: its log remains", workspace);

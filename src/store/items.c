@@ -187,25 +187,16 @@ int store_item_insert(struct siren_workspace *ws, sqlite3_stmt *insert, int64_t 
     return code;
 }
 
-/* What is there is printed as JSON, which is UTF-8. */
-static int check_text(const char *what, const char *text, struct siren_error *err)
-{
-    size_t length = text ? strlen(text) : 0, good = store_utf8(text ? text : "", length);
-    if (good == length) return SIREN_OK;
-    return siren_fail(err, SIREN_EINVAL, "%s: byte %zu is 0x%02x, expected UTF-8", what, good + 1,
-                      (unsigned char)text[good]);
-}
-
 static int check_id(const char *what, const char *external, struct siren_error *err)
 {
-    if (*external) return check_text(what, external, err);
+    if (*external) return store_check_text(what, external, err);
     return siren_fail(err, SIREN_EINVAL, "%s: is empty", what);
 }
 
 static int check_list(const char *what, const char *const *list, struct siren_error *err)
 {
     int code = SIREN_OK;
-    for (int i = 0; !code && list && list[i]; i++) code = check_text(what, list[i], err);
+    for (int i = 0; !code && list && list[i]; i++) code = store_check_text(what, list[i], err);
     return code;
 }
 
@@ -213,8 +204,8 @@ static int check_item(const struct siren_item *item, struct siren_error *err)
 {
     int code = check_id("the id of a new item", item->external, err);
     if (code) return code;
-    code = check_text("its title", item->title, err);
-    if (!code) code = check_text("its description", item->description, err);
+    code = store_check_text("its title", item->title, err);
+    if (!code) code = store_check_text("its description", item->description, err);
     if (!code) code = check_list("its categories", item->categories, err);
     if (!code) code = check_list("its features", item->features, err);
     return code ? siren_fail_prefix(err, code, "item '%.100s'", item->external) : SIREN_OK;

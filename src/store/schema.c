@@ -47,7 +47,7 @@ static const char schema_1[] =
     "  identity TEXT NOT NULL UNIQUE,\n"
     "  dimensions INTEGER NOT NULL,\n"
     "  unit INTEGER NOT NULL,\n"
-    "  used INTEGER NOT NULL\n" /* ms since 1970, last time vectors were saved */
+    "  used INTEGER NOT NULL\n" /* ms since 1970: all items were done; 0: not yet */
     ") STRICT;\n"
 
     "CREATE TABLE embeddings(\n"

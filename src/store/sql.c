@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <utf8proc.h>
 
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "store/store.h"
 
 int store_prepare(struct siren_workspace *ws, sqlite3_stmt **out, const char *sql,
@@ -101,23 +101,12 @@ double store_column_number(sqlite3_stmt *statement, int column)
     return sqlite3_column_double(statement, column);
 }
 
-size_t store_utf8(const char *text, size_t length)
+int store_check_text(const char *what, const char *text, struct siren_error *err)
 {
-    size_t i = 0;
-    while (i < length) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + i,
-                                              (utf8proc_ssize_t)(length - i), &c);
-        if (n <= 0) break;
-        i += (size_t)n;
-    }
-    return i;
-}
-
-void store_clean(char *text)
-{
-    size_t length = strlen(text);
-    for (size_t i = 0; (i += store_utf8(text + i, length - i)) < length;) text[i] = '?';
+    size_t length = text ? strlen(text) : 0, good = utf8_valid_prefix(text, length);
+    if (good == length) return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL, "%s: byte %zu is 0x%02x, expected UTF-8", what, good + 1,
+                      (unsigned char)text[good]);
 }
 
 int64_t store_now(void)

@@ -50,10 +50,9 @@ void store_bind_time(sqlite3_stmt *statement, int index, int64_t time);
 int64_t store_column_time(sqlite3_stmt *statement, int column);
 void store_bind_number(sqlite3_stmt *statement, int index, double value); /* NAN: NULL */
 double store_column_number(sqlite3_stmt *statement, int column);
-/* Bytes of a text before the first that is not UTF-8. */
-size_t store_utf8(const char *text, size_t length);
-void store_clean(char *text); /* '?' for each that is none */
-int64_t store_now(void);      /* ms since 1970 */
+/* What is stored is put in prompts and printed as JSON: SIREN_EINVAL if it is not UTF-8. */
+int store_check_text(const char *what, const char *text, struct siren_error *err);
+int64_t store_now(void); /* ms since 1970 */
 
 /* SIREN_ENOTFOUND if there is no such run. */
 int store_run_exists(struct siren_workspace *ws, int64_t id, struct siren_error *err);

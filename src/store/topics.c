@@ -317,14 +317,12 @@ static int name_taken(struct siren_workspace *ws, int topic, const char *name,
     return code;
 }
 
-/* Prompts and JSON hold it, which are UTF-8. */
 static int check_name(int topic, const char *name, struct siren_error *err)
 {
+    char what[40];
     if (!name || !*name) return siren_fail(err, SIREN_EINVAL, "topic %d: an empty name", topic);
-    size_t length = strlen(name), good = store_utf8(name, length);
-    if (good == length) return SIREN_OK;
-    return siren_fail(err, SIREN_EINVAL, "the name of topic %d: byte %zu is 0x%02x, expected UTF-8",
-                      topic, good + 1, (unsigned char)name[good]);
+    snprintf(what, sizeof what, "the name of topic %d", topic);
+    return store_check_text(what, name, err);
 }
 
 int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,

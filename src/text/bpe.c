@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 #define BPE_NO_PAIR UINT64_MAX
 #define SHORT_WORD 48 /* symbols up to which searching all pairs again beats the heap */

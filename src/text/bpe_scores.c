@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 /* Every cut is looked up: a hostile token must not take quadratic time. */
 #define LONGEST_TOKEN 1024

@@ -5,7 +5,7 @@
 #include <utf8proc.h>
 
 #include "base/alloc.h"
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 static int base64_digit(char c)
 {

@@ -6,8 +6,8 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/utf8.h"
 #include "text/unicode.h"
-#include "text/utf8.h"
 
 struct siren_chat {
     struct chat_template t;

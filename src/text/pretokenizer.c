@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "text/normalizer.h"
 #include "text/unicode.h"
-#include "text/utf8.h"
 
 void pretokenizer_free(struct pretokenizer *p)
 {

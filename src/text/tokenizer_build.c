@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "text/tokenizer_private.h"
 #include "text/unicode.h"
-#include "text/utf8.h"
 
 struct siren_tokenizer *tokenizer_new(void)
 {

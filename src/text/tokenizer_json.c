@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "text/tokenizer_private.h"
-#include "text/utf8.h"
 
 /* ---- fields ---- */
 

@@ -5,8 +5,8 @@
 #include <utf8proc.h>
 
 #include "base/alloc.h"
+#include "base/utf8.h"
 #include "text/unicode_tables.h"
-#include "text/utf8.h"
 
 static int in_ranges(const struct unicode_range *ranges, int count, uint32_t c)
 {

@@ -1,7 +1,7 @@
-/* UTF-8.  Text inside the tokenizer is always valid: utf8_repair() stands at the
- * door, and utf8_next() trusts what it reads. */
-#ifndef SIREN_TEXT_UTF8_H
-#define SIREN_TEXT_UTF8_H
+/* UTF-8.  What reads characters trusts the text to be valid: utf8_valid_prefix() or utf8_repair()
+ * stand at the door. */
+#ifndef SIREN_BASE_UTF8_H
+#define SIREN_BASE_UTF8_H
 
 #include <stddef.h>
 #include <stdint.h>
