@@ -625,7 +625,7 @@ static void test_bad_lines(void **state)
         snprintf(text, sizeof text, "user,item,rating,time\na,w,3,1\n%s\na,v,5,1\n", cases[i].line);
         text_fails(text, cases[i].words);
     }
-    text_fails("", "which column is the user");
+    text_fails("a,b,c\n1,2,3\n", "which column is the user");
     text_fails("user,item,rating\n", "no ratings in it");
     options.skip_bad = 1;
     put("bad.csv", "user,item,rating,time\na,w,3,1\na,x,abc,1\na\xff,x,3,1\na,x\na,v,5,1\n");
@@ -748,6 +748,20 @@ static void test_no_such_source(void **state)
     import_fails("x.csv", SIREN_EINVAL, "/dev/null: is a pipe or a device, expected a file");
     assert_int_equal(mkfifo(scratch_path("fifo"), 0600), 0);
     import_fails("fifo", SIREN_EINVAL, "fifo: is a pipe or a device, expected a file");
+}
+
+static void test_empty_source(void **state)
+{
+    text_fails("", "bad.csv: has no columns or fields, expected one for the user");
+    text_fails("\n\n", "bad.csv: has no columns or fields, expected one for the user");
+    text_fails("{}\n", "bad.csv: has no columns or fields, expected one for the user");
+    put("x.csv", "user,item,rating\na,b,3\n");
+    put("none.csv", "");
+    char items[300];
+    strcpy(items, scratch_path("none.csv"));
+    options.items = items;
+    import_fails("x.csv", SIREN_EFORMAT,
+                 "none.csv: has no columns or fields, expected one for the item");
 }
 
 /* ---- all or nothing ---- */
@@ -997,6 +1011,7 @@ int main(void)
         TEST(test_records_end_where_fields_do),
         TEST(test_bad_json),
         TEST(test_no_such_source),
+        TEST(test_empty_source),
         TEST(test_twice),
         TEST(test_killed_half_way),
         TEST(test_new_workspace),

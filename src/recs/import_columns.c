@@ -35,6 +35,9 @@ struct wanted {
 static int fail_name(const char *path, const struct wanted *w, const struct buf *have,
                      struct siren_error *err)
 {
+    if (!have->size)
+        return siren_fail(err, SIREN_EFORMAT,
+                          "%s: has no columns or fields, expected one for the %s", path, w->what);
     if (w->given)
         return siren_fail(err, SIREN_EFORMAT,
                           "%s:1: no column '%.60s' for the %s (--%s-column); there are: %.300s",
