@@ -800,6 +800,31 @@ static void test_twice(void **state)
     siren_workspace_close(ws);
 }
 
+/* Rows of another program go or stay as it has said; else no row is about what is not there. */
+static void test_tables_of_others(void **state)
+{
+    static const char orphan[] =
+        "INSERT INTO ratings(user, item, rating, sequence) VALUES (9, 9, 3, 0)";
+    char path[300];
+    put("one.csv", "user,item,rating\na,b,3\nc,b,4\n");
+    struct siren_workspace *ws = import_path("one.csv");
+    sqlite3 *db = siren_workspace_db(ws);
+    assert_int_equal(sqlite3_exec(db, orphan, NULL, NULL, NULL), SQLITE_CONSTRAINT);
+    strcpy(path, scratch_path("one.csv"));
+    options.replace = 1;
+    ok(siren_import(ws, path, &options, &report, NULL, &err));
+    assert_int_equal(sqlite3_exec(db, orphan, NULL, NULL, NULL), SQLITE_CONSTRAINT);
+    sql(ws, "CREATE TABLE likes(user INTEGER REFERENCES users(id) ON DELETE CASCADE);"
+            "INSERT INTO likes VALUES (1)");
+    ok(siren_import(ws, path, &options, &report, NULL, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM likes"), 0);
+    sql(ws, "CREATE TABLE notes(who INTEGER REFERENCES users(id)); INSERT INTO notes VALUES (1)");
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EINVAL,
+                 "FOREIGN KEY");
+    expect_text(ws, ALL, "a b 3.0 - 0;c b 4.0 - 0");
+    siren_workspace_close(ws);
+}
+
 static char *many_ratings(void)
 {
     struct buf b = {0};
@@ -1013,6 +1038,7 @@ int main(void)
         TEST(test_no_such_source),
         TEST(test_empty_source),
         TEST(test_twice),
+        TEST(test_tables_of_others),
         TEST(test_killed_half_way),
         TEST(test_new_workspace),
         TEST(test_stopped_late),

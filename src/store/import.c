@@ -359,7 +359,7 @@ static int compare_with_old(struct import *im, struct siren_error *err)
     return code;
 }
 
-static int store_all(struct import *im, struct siren_error *err)
+static int store_whole(struct import *im, struct siren_error *err)
 {
     int holds;
     char hash[20], *json = NULL;
@@ -382,6 +382,23 @@ static int store_all(struct import *im, struct siren_error *err)
     sqlite3_finalize(im->insert);
     im->insert = NULL;
     return store_end(im->ws, code, err);
+}
+
+/* What each row refers to is looked up only where another program's table refers to ours, too: the
+ * import numbers users and items itself and writes them all, and without that look tables are
+ * emptied at once.  (In a caller's transaction SQLite does not change it.) */
+static int store_all(struct import *im, struct siren_error *err)
+{
+    static const char others[] =
+        "SELECT EXISTS(SELECT 1 FROM sqlite_schema s, pragma_foreign_key_list(s.name) WHERE"
+        " s.type = 'table' AND s.name NOT IN ('ratings', 'embeddings', 'item_topics', 'sketches',"
+        " 'predictions'))";
+    int64_t look = 1;
+    int code = im->ws->depth ? SIREN_OK : store_integer(im->ws, others, 1, &look, err);
+    if (!code && !look) code = store_exec(im->ws, "PRAGMA foreign_keys = 0", "import", err);
+    if (!code) code = store_whole(im, err);
+    if (!look) sqlite3_exec(im->ws->db, "PRAGMA foreign_keys = 1", NULL, NULL, NULL);
+    return code;
 }
 
 /* ---- the report ---- */

@@ -68,11 +68,8 @@ static void remove_temporary(const char *path)
     }
 }
 
-/* Nobody else has the file, and where the import fails it goes: a log would only write all rows
- * twice.  What a row refers to is not looked up each time, since all numbers of users and items are
- * the import's own (it writes each of them). */
-static const char alone[] = "PRAGMA journal_mode = MEMORY; PRAGMA foreign_keys = 0";
-
+/* Nobody else has the file, and where the import fails it goes: it has no log while it is filled,
+ * which would only write all rows twice. */
 static int fill(const char *temporary, const char *workspace, const char *path,
                 const struct siren_import_options *options, struct siren_import_report *report,
                 const struct siren_progress *progress, struct siren_error *err)
@@ -84,7 +81,7 @@ static int fill(const char *temporary, const char *workspace, const char *path,
     if (name) {
         free(ws->path);
         ws->path = name;
-        code = store_exec(ws, alone, "begin the file", err);
+        code = store_exec(ws, "PRAGMA journal_mode = MEMORY", "begin the file", err);
     } else {
         code = siren_fail_memory(err, "a path", strlen(workspace));
     }
