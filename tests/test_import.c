@@ -1,45 +1,11 @@
-#include <dirent.h>
-#include <math.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 #include <zlib.h>
 
-#include <cmocka.h>
+#include "import_case.h"
 
 #include "recs/import.h"
 #include "siren/random.h"
-#include "workspace_fixture.h"
-
-static struct siren_import_options options;
-static struct siren_import_report report;
-
-static int setup(void **state)
-{
-    siren_import_defaults(&options);
-    options.k_core = 0;
-    return 0;
-}
-
-static void put(const char *name, const char *text)
-{
-    char path[300], *slash;
-    snprintf(path, sizeof path, "%s/%s", scratch_folder, name);
-    for (slash = path + strlen(scratch_folder) + 1; (slash = strchr(slash, '/')); slash++) {
-        *slash = 0;
-        mkdir(path, 0755);
-        *slash = '/';
-    }
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    fputs(text, f);
-    fclose(f);
-}
 
 /* A fresh workspace with what is at the path. */
 static struct siren_workspace *import_path(const char *name)
@@ -69,21 +35,6 @@ static void text_fails(const char *csv, const char *words)
     put("bad.csv", csv);
     import_fails("bad.csv", SIREN_EFORMAT, words);
 }
-
-static void expect_text(struct siren_workspace *ws, const char *query, const char *wanted)
-{
-    sqlite3_stmt *q;
-    assert_int_equal(sqlite3_prepare_v2(siren_workspace_db(ws), query, -1, &q, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
-    assert_string_equal((const char *)sqlite3_column_text(q, 0), wanted);
-    sqlite3_finalize(q);
-}
-
-/* All ratings as "user item rating time sequence;…" by external ids. */
-#define ALL                                                                                        \
-    "SELECT group_concat(u || ' ' || i || ' ' || r || ' ' || coalesce(t, '-') || ' ' || s, ';')"   \
-    " FROM (SELECT u.external u, i.external i, rating r, time t, sequence s FROM ratings"          \
-    " JOIN users u ON u.id = user JOIN items i ON i.id = item ORDER BY user, sequence)"
 
 /* ---- formats ---- */
 
@@ -825,16 +776,6 @@ static void test_tables_of_others(void **state)
     siren_workspace_close(ws);
 }
 
-static char *many_ratings(void)
-{
-    struct buf b = {0};
-    buf_puts(&b, "user,item,rating\n");
-    for (int i = 0; i < 200000; i++)
-        buf_printf(&b, "u%d,i%d,%d\n", i / 50, i % 50 + i / 5000, i % 5 + 1);
-    return buf_take(&b);
-}
-
-/* Kills the process, or stops the import, when half of the ratings are written. */
 static int stop_at_half(void *context, const char *what, uint64_t done, uint64_t total)
 {
     if (strcmp(what, "ratings written") || done < total / 2) return 0;
@@ -876,134 +817,6 @@ static void test_killed_half_way(void **state)
     siren_workspace_close(ws);
 }
 
-/* ---- a workspace that is not there yet ---- */
-
-static int scratch_entries(const char *begin)
-{
-    struct dirent **list;
-    int n = scandir(scratch_folder, &list, NULL, alphasort), found = 0;
-    assert_true(n >= 0);
-    for (int i = 0; i < n; i++) {
-        found += !strncmp(list[i]->d_name, begin, strlen(begin));
-        free(list[i]);
-    }
-    free(list);
-    return found;
-}
-
-static int import_into(const char *name, const char *source, const struct siren_progress *progress)
-{
-    char path[300];
-    strcpy(path, scratch_path(source));
-    return siren_import_into(scratch_path(name), path, &options, &report, progress, &err);
-}
-
-static void expect_ratings(const char *name, const char *wanted)
-{
-    struct siren_workspace *ws;
-    ok(siren_workspace_open(&ws, scratch_path(name), SIREN_WORKSPACE_READ, &err));
-    expect_text(ws, ALL, wanted);
-    expect_text(ws, "SELECT count(*) FROM pragma_foreign_key_check", "0");
-    siren_workspace_close(ws);
-}
-
-static void test_new_workspace(void **state)
-{
-    put("n.csv", "user,item,rating\na,b,3\n");
-    put("no.csv", "user,item,rating\na,b,three\n");
-    expect_error(import_into("new.siren", "no.csv", NULL), SIREN_EFORMAT, "no.csv:2");
-    assert_int_equal(scratch_entries("new.siren"), 0);
-    expect_error(import_into("nowhere/new.siren", "n.csv", NULL), SIREN_ENOTFOUND,
-                 "nowhere/new.siren: cannot create");
-    ok(import_into("new.siren", "n.csv", NULL));
-    assert_int_equal(scratch_entries("new.siren"), 1);
-    expect_ratings("new.siren", "a b 3.0 - 0");
-    expect_error(import_into("new.siren", "no.csv", NULL), SIREN_EFORMAT, "no.csv:2");
-    ok(import_into("new.siren", "n.csv", NULL));
-    assert_int_equal(report.unchanged, 1);
-    expect_ratings("new.siren", "a b 3.0 - 0");
-    /* The log of a file that is gone is none of the new one's. */
-    put("log.siren-wal", "of another");
-    ok(import_into("log.siren", "n.csv", NULL));
-    expect_ratings("log.siren", "a b 3.0 - 0");
-    expect_error(siren_import_into("", scratch_path("n.csv"), &options, NULL, NULL, &err),
-                 SIREN_EINVAL, "an empty path");
-}
-
-static int stop_at_end(void *context, const char *what, uint64_t done, uint64_t total)
-{
-    return !strcmp(what, "ratings written") && done == total;
-}
-
-/* Also behind the last row, where the index and the split are still to be written. */
-static void test_stopped_late(void **state)
-{
-    struct siren_progress progress = {stop_at_end, NULL};
-    put("n.csv", "user,item,rating\na,b,3\n");
-    expect_error(import_into("late.siren", "n.csv", &progress), SIREN_ECANCEL,
-                 "nothing was changed");
-    assert_int_equal(scratch_entries("late.siren"), 0);
-}
-
-/* A new file has no log, which would hold all rows once more, until it is complete. */
-static int look_beside(void *context, const char *what, uint64_t done, uint64_t total)
-{
-    if (strcmp(what, "ratings written") || done < total / 2) return 0;
-    assert_int_equal(scratch_entries("large.siren"), 1);
-    ++*(int *)context;
-    return 0;
-}
-
-static void test_new_workspace_without_log(void **state)
-{
-    int looked = 0;
-    struct siren_workspace *ws;
-    struct siren_progress progress = {look_beside, &looked};
-    char *text = many_ratings();
-    put("large.csv", text);
-    free(text);
-    ok(import_into("large.siren", "large.csv", &progress));
-    assert_true(looked > 0);
-    assert_int_equal(scratch_entries("large.siren"), 1);
-    ok(siren_workspace_open(&ws, scratch_path("large.siren"), SIREN_WORKSPACE_READ, &err));
-    expect_text(ws, "PRAGMA journal_mode", "wal");
-    expect_text(ws, "PRAGMA integrity_check", "ok");
-    expect_text(ws, "SELECT count(*) FROM pragma_foreign_key_check", "0");
-    assert_int_equal(number(ws, "SELECT count(*) FROM ratings"), 200000);
-    siren_workspace_close(ws);
-}
-
-/* While an import writes, another process makes the same workspace; then the first one goes on, or
- * is stopped (context). */
-static int other_import(void *context, const char *what, uint64_t done, uint64_t total)
-{
-    struct siren_error error;
-    char path[300];
-    if (strcmp(what, "ratings written")) return 0;
-    strcpy(path, scratch_path("other.csv"));
-    assert_int_equal(
-        siren_import_into(scratch_path("race.siren"), path, &options, NULL, NULL, &error), 0);
-    return context != NULL;
-}
-
-static void test_made_meanwhile(void **state)
-{
-    struct siren_progress stopped = {other_import, &stopped}, ends = {other_import, NULL};
-    put("other.csv", "user,item,rating\na,b,3\n");
-    put("mine.csv", "user,item,rating\na,b,4\n");
-    expect_error(import_into("race.siren", "mine.csv", &stopped), SIREN_ECANCEL, "stopped");
-    expect_ratings("race.siren", "a b 3.0 - 0");
-    unlink(scratch_path("race.siren"));
-    expect_error(import_into("race.siren", "mine.csv", &ends), SIREN_EEXISTS, "holds other data");
-    expect_ratings("race.siren", "a b 3.0 - 0");
-    unlink(scratch_path("race.siren"));
-    ok(import_into("race.siren", "other.csv", &ends));
-    assert_int_equal(report.unchanged, 1);
-    assert_int_equal(scratch_entries("race.siren"), 1);
-}
-
-#define TEST(name) cmocka_unit_test_setup(name, setup)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1040,10 +853,6 @@ int main(void)
         TEST(test_twice),
         TEST(test_tables_of_others),
         TEST(test_killed_half_way),
-        TEST(test_new_workspace),
-        TEST(test_stopped_late),
-        TEST(test_new_workspace_without_log),
-        TEST(test_made_meanwhile),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }
