@@ -268,11 +268,18 @@ static void test_transactions(void **state)
     expect_error(siren_workspace_commit(ws, &err), SIREN_EINVAL, "without a transaction");
     siren_workspace_rollback(ws);
     expect_error(siren_user_add(ws, "outer", &id, &err), SIREN_EEXISTS, "there already");
+    ok(siren_workspace_begin(ws, &err)); /* what an inner one lost is not what the outer one did */
+    ok(siren_user_add(ws, "kept", &id, &err));
+    ok(siren_workspace_begin(ws, &err));
+    ok(siren_user_add(ws, "inner", &id, &err));
+    assert_int_equal(siren_workspace_end(ws, SIREN_EBUSY, &err), SIREN_EBUSY);
+    ok(siren_workspace_end(ws, 0, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 2);
     ok(siren_workspace_begin(ws, &err));
     ok(siren_user_add(ws, "lost", &id, &err));
     siren_workspace_close(ws); /* rolls back */
     ok(siren_workspace_open(&ws, scratch_path("transactions.siren"), SIREN_WORKSPACE_READ, &err));
-    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 1);
+    assert_int_equal(number(ws, "SELECT count(*) FROM users"), 2);
     siren_workspace_close(ws);
 }
 

@@ -76,6 +76,8 @@ int siren_workspace_fail(struct siren_workspace *ws, const char *what, struct si
 int siren_workspace_begin(struct siren_workspace *ws, struct siren_error *err);
 int siren_workspace_commit(struct siren_workspace *ws, struct siren_error *err);
 void siren_workspace_rollback(struct siren_workspace *ws);
+/* The one or the other: commits where rc is 0, else rolls back and returns rc. */
+int siren_workspace_end(struct siren_workspace *ws, int rc, struct siren_error *err);
 /* A consistent view for several reads in a row (a writer may go on meanwhile); ended by commit. */
 int siren_workspace_begin_read(struct siren_workspace *ws, struct siren_error *err);
 

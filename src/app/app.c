@@ -97,7 +97,7 @@ static void free_index(struct siren_by_item *b)
 
 static int load(struct siren_app *app, struct siren_error *err)
 {
-    int rc = siren_workspace_begin_read(app->ws, err), ended;
+    int rc = siren_workspace_begin_read(app->ws, err);
     if (rc) return rc;
     rc = siren_meta_load(&app->meta, app->ws, err);
     if (!rc) rc = siren_meta_get(app->ws, "import_hash", &app->import_hash, err);
@@ -105,8 +105,7 @@ static int load(struct siren_app *app, struct siren_error *err)
     if (!rc) rc = siren_users_load(&app->users, app->ws, err);
     if (!rc) rc = siren_ratings_load(&app->ratings, app->ws, err);
     if (!rc) rc = load_topics(app, err);
-    ended = siren_workspace_commit(app->ws, rc ? NULL : err);
-    if (!rc) rc = ended;
+    rc = siren_workspace_end(app->ws, rc, err);
     if (!rc) rc = prepare_index(app, err);
     return rc ? rc : join_categories(app, err);
 }
@@ -143,9 +142,7 @@ int app_run_start(const struct siren_app *app, struct siren_run *run, struct sir
     if (rc) return rc;
     rc = check_import(app, err);
     if (!rc) rc = siren_run_start(app->ws, run, err);
-    if (!rc) return siren_workspace_commit(app->ws, err);
-    siren_workspace_rollback(app->ws);
-    return rc;
+    return siren_workspace_end(app->ws, rc, err);
 }
 
 static void free_strings(char **strings, int n)

@@ -281,11 +281,8 @@ static int save_run(struct baseline_job *job, struct baseline_result *r, struct 
     if (!rc) rc = save_predictions(job, r, run.id, err);
     if (!rc) rc = siren_run_metrics(job->app, run.id, job->pool, &metrics, err);
     if (!rc) rc = siren_run_finish(ws, run.id, SIREN_RUN_DONE, metrics, NULL, err);
-    if (!rc) rc = siren_workspace_commit(ws, err);
-    if (rc)
-        siren_workspace_rollback(ws);
-    else
-        r->row.run = run.id;
+    rc = siren_workspace_end(ws, rc, err);
+    if (!rc) r->row.run = run.id;
     free(settings);
     free(metrics);
     return rc;

@@ -318,9 +318,7 @@ static int store(struct job *j, struct siren_calibration *c, json_t *rows)
     if (!rc) rc = calibrated_row(j, c, rows);
     if (!rc) rc = plain_row(j, rows);
     if (!rc && j->options->path) rc = siren_calibration_save(c, j->options->path, j->err);
-    if (!rc) return siren_workspace_commit(j->app->ws, j->err);
-    siren_workspace_rollback(j->app->ws);
-    return rc;
+    return siren_workspace_end(j->app->ws, rc, j->err);
 }
 
 /* The fits, which take long, come before the write lock. */

@@ -292,13 +292,9 @@ static int load_all(struct siren_workspace *ws, const char *encoder, struct vect
     int rc = siren_workspace_begin_read(ws, err);
     if (rc) return rc;
     rc = vectors_load(v, ws, encoder, err);
-    if (!rc) {
-        rc = load_old(old, ws, err);
-        if (!rc) rc = siren_topics_stamp(ws, stamp, err);
-        if (!rc) return siren_workspace_commit(ws, err);
-    }
-    siren_workspace_rollback(ws);
-    return rc;
+    if (!rc) rc = load_old(old, ws, err);
+    if (!rc) rc = siren_topics_stamp(ws, stamp, err);
+    return siren_workspace_end(ws, rc, err);
 }
 
 /* Topics and sketches, together or not at all. */
@@ -313,9 +309,7 @@ static int store_topics(struct siren_workspace *ws, struct siren_topics *t, cons
     if (!rc) rc = siren_topics_save(ws, t, err);
     if (!rc) rc = siren_sketch_soft_save(ws, soft, err);
     if (!rc) rc = app_sketches_store(ws, t, soft, &report->n_users, err);
-    if (!rc) return siren_workspace_commit(ws, err);
-    siren_workspace_rollback(ws);
-    return rc;
+    return siren_workspace_end(ws, rc, err);
 }
 
 int siren_cluster_items(struct siren_workspace *ws, const struct siren_cluster_options *options,
@@ -356,9 +350,7 @@ static int store_names(struct siren_workspace *ws, const struct siren_topics *t,
     }
     for (int c = 0; c < t->k && !rc; c++)
         rc = siren_topic_name(ws, c, t->name[c], (enum siren_name_source)t->name_source[c], err);
-    if (!rc) return siren_workspace_commit(ws, err);
-    siren_workspace_rollback(ws);
-    return rc;
+    return siren_workspace_end(ws, rc, err);
 }
 
 static int load_stamped(struct siren_topics *t, uint64_t *stamp, struct siren_workspace *ws,
@@ -368,9 +360,7 @@ static int load_stamped(struct siren_topics *t, uint64_t *stamp, struct siren_wo
     if (rc) return rc;
     rc = siren_topics_load(t, ws, err);
     if (!rc) rc = siren_topics_stamp(ws, stamp, err);
-    if (!rc) return siren_workspace_commit(ws, err);
-    siren_workspace_rollback(ws);
-    return rc;
+    return siren_workspace_end(ws, rc, err);
 }
 
 int siren_rename_topics(struct siren_workspace *ws, const struct siren_cluster_options *options,

@@ -51,9 +51,7 @@ static int store_batch(struct embedding_job *job, size_t from, size_t n, struct 
     if (!rc)
         rc = siren_embeddings_save(job->ws, job->id, job->todo + from, n, job->vectors, job->hashes,
                                    err);
-    if (!rc) return siren_workspace_commit(job->ws, err);
-    siren_workspace_rollback(job->ws);
-    return rc;
+    return siren_workspace_end(job->ws, rc, err);
 }
 
 static int embed_batch(struct embedding_job *job, size_t from, size_t n,

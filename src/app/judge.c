@@ -248,8 +248,7 @@ static int store(struct judge *j, struct siren_pool *pool, int64_t *id, struct s
     if (!rc) rc = save(j, run.id, err);
     if (!rc) rc = siren_run_metrics(j->app, run.id, pool, &metrics, err);
     if (!rc) rc = siren_run_finish(j->app->ws, run.id, SIREN_RUN_DONE, metrics, NULL, err);
-    if (!rc) rc = siren_workspace_commit(j->app->ws, err);
-    if (rc) siren_workspace_rollback(j->app->ws);
+    rc = siren_workspace_end(j->app->ws, rc, err);
     *id = rc ? 0 : run.id;
     free(metrics);
     free(run.settings);

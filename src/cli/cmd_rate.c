@@ -158,11 +158,7 @@ static int rate_in(struct cli *cli, struct siren_workspace *ws, struct siren_enc
     rc = find_or_add(cli, ws, encoder, &user, &item, out);
     if (!rc) rc = siren_rate(ws, user, item, cli_float(cli, "rating"), time, &out->rate, &cli->err);
     if (!rc) rc = name_topic(ws, out, &cli->err);
-    if (rc)
-        siren_workspace_rollback(ws);
-    else
-        rc = siren_workspace_commit(ws, &cli->err);
-    return rc;
+    return siren_workspace_end(ws, rc, &cli->err);
 }
 
 static int run(struct cli *cli)

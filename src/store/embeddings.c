@@ -41,7 +41,7 @@ int siren_encoder_add(struct siren_workspace *ws, const char *identity, int d, i
     }
     sqlite3_finalize(find);
     sqlite3_finalize(add);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }
 
 static int encoder_dimensions(struct siren_workspace *ws, int encoder, int *d,
@@ -79,7 +79,7 @@ int siren_embeddings_save(struct siren_workspace *ws, int encoder, const int32_t
         code = store_run(ws, q, "write an embedding", err);
     }
     sqlite3_finalize(q);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }
 
 static int count_missing(struct siren_workspace *ws, int encoder, int64_t *missing,
@@ -119,7 +119,7 @@ int siren_encoder_finish(struct siren_workspace *ws, int encoder, int64_t *missi
     code = encoder_dimensions(ws, encoder, &d, err);
     if (!code) code = count_missing(ws, encoder, missing, err);
     if (!code && !*missing) code = use_encoder(ws, encoder, err);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }
 
 /* ---- loading ---- */
@@ -215,7 +215,7 @@ int siren_embeddings_load(struct siren_embeddings *out, struct siren_workspace *
             code = siren_fail_memory(err, "embeddings", 4ull * (unsigned)out->n * (unsigned)out->d);
     }
     if (!code) code = load_vectors(out, ws, err);
-    code = store_end(ws, code, err);
+    code = siren_workspace_end(ws, code, err);
     if (code) siren_embeddings_clear(out);
     return code;
 }

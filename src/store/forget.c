@@ -182,7 +182,7 @@ int siren_forget(struct siren_workspace *ws, const char *external, size_t *rows,
     if (code) return code;
     code = delete_user(ws, external, rows, err);
     if (!code) code = siren_meta_set(ws, PENDING, "1", err);
-    code = store_end(ws, code, err);
+    code = siren_workspace_end(ws, code, err);
     if (code && code != SIREN_ENOTFOUND) return code;
     struct siren_error late = {0};
     int was, left = finish_pending(ws, &was, &late);

@@ -381,7 +381,7 @@ static int store_whole(struct import *im, struct siren_error *err)
     free(json);
     sqlite3_finalize(im->insert);
     im->insert = NULL;
-    return store_end(im->ws, code, err);
+    return siren_workspace_end(im->ws, code, err);
 }
 
 /* What each row refers to is looked up only where another program's table refers to ours, too: the

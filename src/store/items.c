@@ -285,7 +285,7 @@ int siren_item_add(struct siren_workspace *ws, const struct siren_item *item, in
     if (!code) code = store_item_insert(ws, insert, next, item, err);
     sqlite3_finalize(insert);
     *id = (int)next;
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }
 
 /* ---- users ---- */
@@ -332,7 +332,7 @@ int siren_user_add(struct siren_workspace *ws, const char *external, int *id,
     }
     sqlite3_finalize(insert);
     *id = (int)next;
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }
 
 int siren_users_load(struct siren_users *out, struct siren_workspace *ws, struct siren_error *err)
@@ -363,7 +363,7 @@ int siren_users_load(struct siren_users *out, struct siren_workspace *ws, struct
     }
     out->n = (int)n;
     sqlite3_finalize(q);
-    code = store_end(ws, code, err);
+    code = siren_workspace_end(ws, code, err);
     if (code) siren_users_clear(out);
     return code;
 }

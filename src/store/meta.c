@@ -98,5 +98,5 @@ int siren_meta_save(struct siren_workspace *ws, const struct siren_meta *meta,
     if (!code) code = siren_meta_set(ws, "protocol", protocol, err);
     if (!code) code = siren_meta_set(ws, "noun", meta->noun, err);
     if (!code) code = siren_meta_set(ws, "source", meta->source, err);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }

@@ -95,7 +95,7 @@ int siren_predictions_save(struct siren_workspace *ws, int64_t run,
         code = save_prediction(ws, q, find, run, predictions + i, next_user, err);
     sqlite3_finalize(find);
     sqlite3_finalize(q);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }
 
 /* ---- loading ---- */

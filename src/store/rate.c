@@ -294,5 +294,5 @@ int siren_rate(struct siren_workspace *ws, int user, int item, double rating, in
     if (!code) code = history_load(&h, ws, user, err);
     if (!code) code = rate_in_order(ws, &h, user, item, rating, time, &meta, (int)k, result, err);
     history_clear(&h);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }

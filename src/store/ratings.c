@@ -95,7 +95,7 @@ int siren_ratings_load(struct siren_ratings *out, struct siren_workspace *ws,
     if (!code) code = load_rows(out, ws, q, err);
     if (!code) code = check_rows(out, ws, err);
     sqlite3_finalize(q);
-    code = store_end(ws, code, err);
+    code = siren_workspace_end(ws, code, err);
     if (code) siren_ratings_clear(out);
     return code;
 }
@@ -165,5 +165,5 @@ int siren_split_save(struct siren_workspace *ws, const struct siren_ratings *r, 
         code = store_run(ws, q, "write a split", err);
     }
     sqlite3_finalize(q);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }

@@ -224,5 +224,5 @@ int siren_run_delete(struct siren_workspace *ws, int64_t id, struct siren_error 
                      (long long)id, (long long)id);
     code = store_exec(ws, sql, "delete a run", err);
     if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }

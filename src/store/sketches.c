@@ -91,7 +91,7 @@ int siren_sketch_rows_save(struct siren_workspace *ws, const struct siren_sketch
     }
     sqlite3_finalize(put);
     sqlite3_finalize(drop);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }
 
 int siren_sketch_rows_delete(struct siren_workspace *ws, int user, struct siren_error *err)

@@ -64,15 +64,6 @@ char *store_text(sqlite3_stmt *statement, int column)
     return alloc_string(text ? (const char *)text : "", text ? (size_t)bytes : 0);
 }
 
-int store_end(struct siren_workspace *ws, int code, struct siren_error *err)
-{
-    if (!code)
-        code = siren_workspace_commit(ws, err);
-    else
-        siren_workspace_rollback(ws);
-    return code;
-}
-
 void store_bind_time(sqlite3_stmt *statement, int index, int64_t time)
 {
     if (time == SIREN_NO_TIME)

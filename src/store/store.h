@@ -40,8 +40,6 @@ int store_integer(struct siren_workspace *ws, const char *sql, int64_t missing, 
                   struct siren_error *err);
 /* A copy of a text column ("" for NULL); NULL when out of memory. */
 char *store_text(sqlite3_stmt *statement, int column);
-/* commit when code is 0, else roll back; returns the first failure. */
-int store_end(struct siren_workspace *ws, int code, struct siren_error *err);
 
 /* Who writes to the workspace now, in words. */
 void store_lock_holder(const char *path, char *text, size_t size);

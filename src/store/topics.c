@@ -157,7 +157,7 @@ int siren_topics_load(struct siren_topics *out, struct siren_workspace *ws, stru
     code = load_clustering(out, ws, err);
     if (!code) code = load_centres(out, ws, err);
     if (!code) code = load_assignment(out, ws, err);
-    code = store_end(ws, code, err);
+    code = siren_workspace_end(ws, code, err);
     if (code) siren_topics_clear(out);
     return code;
 }
@@ -193,7 +193,7 @@ int siren_topics_stamp(struct siren_workspace *ws, uint64_t *stamp, struct siren
     int code = siren_workspace_begin_read(ws, err);
     if (!code) {
         for (int i = 0; i < 3 && !code; i++) code = hash_rows(ws, queries[i], state, err);
-        code = store_end(ws, code, err);
+        code = siren_workspace_end(ws, code, err);
     }
     *stamp = XXH3_64bits_digest(state);
     XXH3_freeState(state);
@@ -288,7 +288,7 @@ int siren_topics_save(struct siren_workspace *ws, const struct siren_topics *t,
     if (!code) code = save_clustering(ws, t, err);
     if (!code) code = save_centres(ws, t, err);
     if (!code) code = save_assignment(ws, t, err);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }
 
 int siren_topic_assign(struct siren_workspace *ws, int item, int topic, float distance, int second,
@@ -345,5 +345,5 @@ int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
             code = siren_fail(err, SIREN_ENOTFOUND, "%s: no topic %d", ws->path, topic);
     }
     sqlite3_finalize(q);
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }

@@ -133,6 +133,13 @@ void siren_workspace_rollback(struct siren_workspace *ws)
     sqlite3_exec(ws->db, sql, NULL, NULL, NULL);
 }
 
+int siren_workspace_end(struct siren_workspace *ws, int rc, struct siren_error *err)
+{
+    if (!rc) return siren_workspace_commit(ws, err);
+    siren_workspace_rollback(ws);
+    return rc;
+}
+
 /* ---- opening ---- */
 
 /* "file:PATH?immutable=1", with the characters that mean something in a URI escaped. */
@@ -303,7 +310,7 @@ static int migrate(struct siren_workspace *ws, struct siren_error *err)
                          SIREN_APPLICATION_ID);
         if (!code) code = store_exec(ws, pragma, "migrate the schema", err);
     }
-    return store_end(ws, code, err);
+    return siren_workspace_end(ws, code, err);
 }
 
 /* SQLite does not wait by itself when two processes change the journal mode at once. */
