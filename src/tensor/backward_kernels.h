@@ -26,54 +26,47 @@ static void decode_transposed(const struct packed *w, int n0, int steps, int k0,
     }
 }
 
-/* dX over a vocabulary's worth of columns n, of which no block of rows stays in cache: a part of n
- * is taken for all panels at once, and dX itself holds the sums. */
-static int dx_by_parts(const struct packed *w, int add)
-{
-    return w->n > 200 * 1024 / TILE_ROWS && !add && w->k % 16 == 0;
-}
-
-static void dx_parts(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
-                     int panel1, float *dx, size_t ldx, const struct gemm_space *space)
+/* Steps [n0, n0 + steps) of the sums of panels panel … panel+P-1, P <= 2 and 2 from an even panel
+ * only: panels are decoded in pairs. */
+static void dx_steps(const float *dy, size_t ldy, int T, const struct packed *w, int n0, int steps,
+                     int panel, int P, float *decoded, float *sums, const struct output *output)
 {
     const size_t stride = 16 * GEMM_STEPS;
-    for (int n0 = 0; n0 < w->n; n0 += GEMM_STEPS) {
-        int steps = w->n - n0 < GEMM_STEPS ? w->n - n0 : GEMM_STEPS;
-        for (int panel = panel0 & ~1; panel < panel1; panel += 2) {
-            int P = panel1 - panel < 2 ? panel1 - panel : 2;
-            decode_transposed(w, n0, steps, 16 * panel, P, space->decoded, stride);
-            for (int p = panel < panel0; p < P; p += TILE_PANELS) {
-                int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
-                struct block b = {.w = space->decoded + (size_t)p * stride,
-                                  .stride = stride,
-                                  .steps = steps,
-                                  .first = n0 == 0,
-                                  .c = dx + (size_t)(panel + p - panel0) * 16,
-                                  .ldc = ldx};
-                tile_rows(n, dy + n0, ldy, T, &b, NULL, NULL);
-            }
-        }
+    int skip = panel % 2;
+    decode_transposed(w, n0, steps, 16 * (panel - skip), skip + P, decoded, stride);
+    for (int p = 0; p < P; p += TILE_PANELS) {
+        int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
+        struct block b = {.w = decoded + (size_t)(skip + p) * stride,
+                          .stride = stride,
+                          .steps = steps,
+                          .first = n0 == 0,
+                          .c = sums + 16 * p,
+                          .ldc = output->ldc};
+        int complete = n0 + steps == w->n && p + n == P;
+        tile_rows(n, dy, ldy, T, &b, NULL, complete ? output : NULL);
     }
 }
 
-/* Panels panel … panel+P-1 of X from an even panel on; the first is left out with skip. */
-static void group_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel, int P,
-                     int skip, const struct gemm_space *space, const struct output *output)
+/* Over a vocabulary's worth of columns n, of which no block of rows stays in cache: a part of n is
+ * taken for all panels at once.  Its rows are laid side by side before: a vocabulary apart, all of
+ * them would fall into the same sets of the caches.  dx is at panel0 of the T <= DX_PARTS_ROWS
+ * rows. */
+static void dx_parts(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
+                     int panel1, float *dx, const struct gemm_space *space, struct output *out)
 {
-    const size_t stride = 16 * GEMM_STEPS;
-    for (int n0 = 0; n0 < w->n; n0 += GEMM_STEPS) {
-        int steps = w->n - n0 < GEMM_STEPS ? w->n - n0 : GEMM_STEPS;
-        decode_transposed(w, n0, steps, 16 * panel, P, space->decoded, stride);
-        for (int p = skip; p < P; p += TILE_PANELS) {
-            int n = P - p < TILE_PANELS ? P - p : TILE_PANELS;
-            struct block b = {.w = space->decoded + (size_t)p * stride,
-                              .stride = stride,
-                              .steps = steps,
-                              .first = n0 == 0,
-                              .c = space->sums + 16 * (p - skip),
-                              .ldc = output->ldc};
-            int complete = n0 + steps == w->n && p + n == P;
-            tile_rows(n, dy + n0, ldy, T, &b, NULL, complete ? output : NULL);
+    float *rows = space->decoded + 32 * GEMM_STEPS, *sums = rows + DX_PARTS_ROWS * GEMM_STEPS;
+    for (int n0 = 0, steps; n0 < w->n; n0 += steps) {
+        steps = w->n - n0 < GEMM_STEPS ? w->n - n0 : GEMM_STEPS;
+        for (int t = 0; t < T; t++)
+            memcpy(rows + (size_t)t * GEMM_STEPS, dy + (size_t)t * ldy + n0,
+                   (size_t)steps * sizeof *rows);
+        for (int panel = panel0, P; panel < panel1; panel += P) {
+            size_t column = (size_t)(panel - panel0) * 16;
+            float *c = sums + column * DX_PARTS_ROWS;
+            P = dx_panels(w, panel, panel1, out);
+            out->sums = c;
+            out->y = dx + column;
+            dx_steps(rows, GEMM_STEPS, T, w, n0, steps, panel, P, space->decoded, c, out);
         }
     }
 }
@@ -82,22 +75,24 @@ static void gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, 
                     int panel1, float *dx, size_t ldx, int add, float *scratch)
 {
     struct gemm_space space = gemm_space(scratch);
-    int block = T > 0 ? row_block(T, w->n) : 1;
+    int block = dx_block(w, T);
     struct output out = {.sums = space.sums, .ldy = ldx, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
-        if (dx_by_parts(w, add)) {
-            dx_parts(dy + (size_t)t * ldy, ldy, rows, w, panel0, panel1, dx + (size_t)t * ldx, ldx,
-                     &space);
+        const float *from = dy + (size_t)t * ldy;
+        float *to = dx + (size_t)t * ldx;
+        if (dx_by_parts(w)) {
+            dx_parts(from, ldy, rows, w, panel0, panel1, to, &space, &out);
             continue;
         }
-        for (int panel = panel0 & ~1; panel < panel1; panel += 2) {
-            int P = panel1 - panel < 2 ? panel1 - panel : 2, skip = panel < panel0;
-            int first = panel + skip;
-            out.ldc = (size_t)(P - skip) * 16;
-            out.columns = w->k - 16 * first < (int)out.ldc ? w->k - 16 * first : (int)out.ldc;
-            out.y = dx + (size_t)t * ldx + (size_t)(first - panel0) * 16;
-            group_dx(dy + (size_t)t * ldy, ldy, rows, w, panel, P, skip, &space, &out);
+        for (int panel = panel0, P; panel < panel1; panel += P) {
+            P = dx_panels(w, panel, panel1, &out);
+            out.y = to + (size_t)(panel - panel0) * 16;
+            for (int n0 = 0; n0 < w->n; n0 += GEMM_STEPS) {
+                int steps = w->n - n0 < GEMM_STEPS ? w->n - n0 : GEMM_STEPS;
+                dx_steps(from + n0, ldy, rows, w, n0, steps, panel, P, space.decoded, space.sums,
+                         &out);
+            }
         }
     }
 }

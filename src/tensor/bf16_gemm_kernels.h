@@ -553,15 +553,6 @@ static void bf16_gemm_swiglu_by(const struct bf16_unit *unit, const float *x, si
     }
 }
 
-/* The next panels of X: two that begin at an even one, or one.  `out` is told their columns. */
-static int bf16_dx_panels(const struct packed *w, int panel, int panel1, struct output *out)
-{
-    int P = panel % 2 || panel + 1 == panel1 ? 1 : 2;
-    out->ldc = (size_t)P * 16;
-    out->columns = w->k - 16 * panel < 16 * P ? w->k - 16 * panel : 16 * P;
-    return P;
-}
-
 /* Over a vocabulary's worth of columns n, of which no block of rows stays in cache: a part of n is
  * taken for all panels at once.  dx is at panel0 of the T <= DX_PARTS_ROWS rows. */
 static void bf16_dx_parts(const struct bf16_unit *unit, const float *dy, size_t ldy, int T,
@@ -577,7 +568,7 @@ static void bf16_dx_parts(const struct bf16_unit *unit, const float *dy, size_t 
             size_t column = (size_t)(panel - panel0) * 16;
             struct bf16_block b = {s->rows, bf16_row_pairs(steps),        s->weights, stride, steps,
                                    n0 == 0, sums + column * DX_PARTS_ROWS};
-            P = bf16_dx_panels(w, panel, panel1, out);
+            P = dx_panels(w, panel, panel1, out);
             bf16_decode_panels(w, panel, P, 1, n0, steps, s->weights, stride);
             out->sums = b.sums;
             out->y = dx + column;
@@ -592,20 +583,19 @@ static void bf16_gemm_dx_by(const struct bf16_unit *unit, const float *dy, size_
                             int add, float *scratch)
 {
     struct bf16_space space = bf16_space(scratch);
-    int parts = w->n >= DX_PARTS_FROM;
-    int block = parts ? DX_PARTS_ROWS : T > 0 ? row_block(T, w->n) : 1;
+    int block = dx_block(w, T);
     struct output out = {.sums = space.sums, .ldy = ldx, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
         const float *from = dy + (size_t)t * ldy;
         float *to = dx + (size_t)t * ldx;
-        if (parts) {
+        if (dx_by_parts(w)) {
             bf16_dx_parts(unit, from, ldy, rows, w, panel0, panel1, to, &space, &out);
             continue;
         }
         bf16_rows(from, ldy, rows, w->n, space.rows);
         for (int panel = panel0, P; panel < panel1; panel += P) {
-            P = bf16_dx_panels(w, panel, panel1, &out);
+            P = dx_panels(w, panel, panel1, &out);
             out.y = to + (size_t)(panel - panel0) * 16;
             bf16_group_many(unit, rows, w, panel, P, 1, &space, &out);
         }

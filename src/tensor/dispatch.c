@@ -272,7 +272,7 @@ size_t gemm_dx_scratch(const struct packed *w)
 {
     size_t columns = ((size_t)w->k + 31) / 32 * 32;
     if (w->n < DX_PARTS_FROM) return product_scratch((size_t)w->n);
-    return GEMM_SCRATCH + DX_PARTS_ROWS * (GEMM_STEPS / 2 + columns);
+    return GEMM_SCRATCH + DX_PARTS_ROWS * (GEMM_STEPS + columns);
 }
 
 size_t attention_scratch(int R, int n_pages)

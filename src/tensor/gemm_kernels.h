@@ -468,6 +468,26 @@ static int row_block(int T, int K)
     return (T + blocks - 1) / blocks;
 }
 
+/* dX = dY·W sums over a row of W's columns n: a vocabulary's worth goes by parts. */
+static int dx_by_parts(const struct packed *w)
+{
+    return w->n >= DX_PARTS_FROM;
+}
+
+static int dx_block(const struct packed *w, int T)
+{
+    return dx_by_parts(w) ? DX_PARTS_ROWS : T > 0 ? row_block(T, w->n) : 1;
+}
+
+/* The next panels of X: two that begin at an even one, or one.  `out` is told their columns. */
+static int dx_panels(const struct packed *w, int panel, int panel1, struct output *out)
+{
+    int P = panel % 2 || panel + 1 == panel1 ? 1 : 2;
+    out->ldc = (size_t)P * 16;
+    out->columns = w->k - 16 * panel < 16 * P ? w->k - 16 * panel : 16 * P;
+    return P;
+}
+
 static void gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0, int panel1,
                  const float *bias, float *y, size_t ldy, int add, float *scratch)
 {

@@ -36,7 +36,7 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 #define GEMM_STEPS 384 /* steps of k in a block of W */
 #define GEMM_SCRATCH (GEMM_ROWS * 32 + GEMM_STEPS * 32 + 16)
 
-/* … for gemm_dx over a vocabulary in mode bf16: a part of a block's rows as pairs, all sums. */
+/* … for gemm_dx over a vocabulary: a part of a block's rows (mode bf16: as pairs), all sums. */
 #define DX_PARTS_FROM 16384 /* columns n */
 #define DX_PARTS_ROWS 256
 
