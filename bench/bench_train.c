@@ -145,9 +145,9 @@ static void backward(struct training *t)
 static void update(struct training *t)
 {
     double start = now(), norm;
-    if (siren_gradients_clip(t->params, 1, t->b.pool, &norm, &t->b.err)) stop(&t->b);
-    siren_adamw_step(t->adamw, 1e-4, t->b.pool);
-    siren_gradients_zero(t->params, t->b.pool);
+    float factor;
+    if (siren_gradients_clip(t->params, 1, t->b.pool, &norm, &factor, &t->b.err)) stop(&t->b);
+    siren_adamw_step(t->adamw, 1e-4, factor, t->b.pool);
     if (t->adapter) siren_adapter_changed(t->adapter);
     if (t->b.full && siren_model_changed(t->b.model, t->b.pool, &t->b.err)) stop(&t->b);
     t->times[3] += now() - start;

@@ -161,23 +161,25 @@ static void check_dw(const struct kernels *kernels, int f32, int T, int N, int K
 static void test_adamw(void **state)
 {
     enum { MOST = 50 };
-    const struct adamw_scalars k = {0.999f, 0.98f, 0.1f, 0.02f, -3e-3f, 0.3f, 1e-8f};
+    const struct adamw_scalars k = {0.999f, 0.98f, 0.1f, 0.02f, -3e-3f, 0.3f, 1e-8f, 0.7f};
     for (int n = 0; n < MOST; n++) {
         float *x = normals(MOST, 1), *g = normals(MOST, 2), *m = normals(MOST, 3);
         float *v = normals(MOST, 4);
         for (int i = 0; i < MOST; i++) v[i] *= v[i];
         for (int s = 0; s < n_sets; s++) {
-            float *x2 = normals(MOST, 1), *m2 = normals(MOST, 3), *v2 = floats(MOST);
+            float *x2 = normals(MOST, 1), *g2 = normals(MOST, 2), *m2 = normals(MOST, 3),
+                  *v2 = floats(MOST);
             memcpy(v2, v, MOST * sizeof *v);
-            sets[s]->adamw(x2, g, m2, v2, (size_t)n, &k);
+            sets[s]->adamw(x2, g2, m2, v2, (size_t)n, &k);
             for (int i = 0; i < MOST; i++) {
-                float mean = fmaf(k.one_beta1, g[i] - m[i], m[i]);
-                float square = fmaf(k.one_beta2 * g[i], g[i], v[i] * k.beta2);
+                float d = g[i] * k.factor, mean = fmaf(k.one_beta1, d - m[i], m[i]);
+                float square = fmaf(k.one_beta2 * d, d, v[i] * k.beta2);
                 float y = x[i] * k.keep + k.minus_rate * mean / (sqrtf(square) / k.root2 + k.eps);
                 assert_true(x2[i] == (i < n ? y : x[i]));
+                assert_true(g2[i] == (i < n ? 0 : g[i]));
                 assert_true(m2[i] == (i < n ? mean : m[i]) && v2[i] == (i < n ? square : v[i]));
             }
-            free(x2), free(m2), free(v2);
+            free(x2), free(g2), free(m2), free(v2);
         }
         free(x), free(g), free(m), free(v);
     }

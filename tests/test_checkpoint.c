@@ -162,7 +162,7 @@ static void steps(struct siren_adamw *a, uint64_t from, uint64_t to)
 {
     for (; from < to; from++) {
         fill(grad, N, 100 + from);
-        siren_adamw_step(a, 1e-2, NULL);
+        siren_adamw_step(a, 1e-2, 1, NULL);
     }
 }
 

@@ -40,7 +40,8 @@ static void test_adamw_equals_pytorch(void **state)
     assert_int_equal(siren_adamw_create(&a, params, &o, &half, 1, &err), 0);
     for (int s = 0; s < steps; s++) {
         memcpy(grad, g + s * N, sizeof grad);
-        siren_adamw_step(a, 3e-3, NULL);
+        siren_adamw_step(a, 3e-3, 1, NULL);
+        for (int i = 0; i < N; i++) assert_true(grad[i] == 0);
         /* PyTorch's square root is off by one unit now and then: 1e-7 of a step of 3e-3. */
         for (int i = 0; i < N; i++) near(value[i], want[s * N + i], 3e-7);
     }
@@ -65,12 +66,13 @@ static void run_steps(float *x, size_t n, int threads)
     if (threads) assert_int_equal(siren_pool_create(&pool, threads, &err), 0);
     assert_int_equal(siren_adamw_create(&a, (struct siren_params){&p, 1}, &o, NULL, 0, &err), 0);
     for (size_t i = 0; i < n; i++) x[i] = (float)siren_random_normal(1, 0, i);
+    siren_gradients_zero((struct siren_params){&p, 1}, pool);
     for (int s = 0; s < 5; s++) {
-        siren_gradients_zero((struct siren_params){&p, 1}, pool);
+        float factor;
         for (size_t i = 0; i < n; i++) g[i] += (float)siren_random_normal(2, (uint64_t)s, i);
-        assert_int_equal(siren_gradients_clip((struct siren_params){&p, 1}, 0.75, pool, NULL, &err),
-                         0);
-        siren_adamw_step(a, 1e-2, pool);
+        assert_int_equal(
+            siren_gradients_clip((struct siren_params){&p, 1}, 0.75, pool, NULL, &factor, &err), 0);
+        siren_adamw_step(a, 1e-2, factor, pool);
     }
     siren_adamw_free(a);
     siren_pool_free(pool);
@@ -97,10 +99,11 @@ static void test_clip_equals_pytorch(void **state)
     int steps = (int)fixture_number(root, "steps");
     float *g = fixture_floats(root, "gradients");
     double *clip = fixture_doubles(root, "clip"), norm;
+    float factor;
     memcpy(grad, g + (steps - 1) * N, sizeof grad);
-    assert_int_equal(siren_gradients_clip(params, 1.0, NULL, &norm, &err), 0);
+    assert_int_equal(siren_gradients_clip(params, 1.0, NULL, &norm, &factor, &err), 0);
     near(norm, clip[0], 1e-6 * clip[0]);
-    near(grad[0], clip[1], 1e-6);
+    near(factor * grad[0], clip[1], 1e-6);
     free(g), free(clip);
     json_decref(root);
 }
@@ -108,19 +111,19 @@ static void test_clip_equals_pytorch(void **state)
 static void test_clip_by_hand(void **state)
 {
     double norm;
+    float factor = 0;
     siren_gradients_zero(params, NULL);
     grad[1] = 3, grad[N0 + 2] = -4;
-    assert_int_equal(siren_gradients_clip(params, 10, NULL, &norm, &err), 0);
-    assert_true(norm == 5 && grad[1] == 3 && grad[N0 + 2] == -4);
-    assert_int_equal(siren_gradients_clip(params, 2.5, NULL, NULL, &err), 0);
-    near(grad[1], 1.5, 1e-6);
-    near(grad[N0 + 2], -2, 1e-6);
-    siren_gradients_scale(params, 0.5f, NULL);
-    near(grad[N0 + 2], -1, 1e-6);
+    assert_int_equal(siren_gradients_clip(params, 10, NULL, &norm, &factor, &err), 0);
+    assert_true(norm == 5 && factor == 1);
+    assert_int_equal(siren_gradients_clip(params, 2.5, NULL, NULL, &factor, &err), 0);
+    near(factor, 0.5, 1e-6);
+    assert_true(grad[1] == 3 && grad[N0 + 2] == -4);                    /* the step multiplies */
     grad[0] = 1e38f, grad[1] = 1e38f, grad[2] = 1e38f, grad[3] = 3e38f; /* f32 would overflow */
-    assert_int_equal(siren_gradients_clip(params, INFINITY, NULL, &norm, &err), 0);
+    assert_int_equal(siren_gradients_clip(params, INFINITY, NULL, &norm, &factor, &err), 0);
     near(norm / 1e38, sqrt(12), 1e-6);
-    assert_int_equal(siren_gradients_clip(params, 0, NULL, &norm, &err), SIREN_EINVAL);
+    assert_true(factor == 1);
+    assert_int_equal(siren_gradients_clip(params, 0, NULL, &norm, &factor, &err), SIREN_EINVAL);
 }
 
 /* The order of the contract: chunks of 65,536 with eight partials each, parameters in their order.
@@ -151,9 +154,10 @@ static void test_norm_is_spelt_out(void **state)
 static void test_not_a_number_is_named(void **state)
 {
     double norm = -1;
+    float factor;
     siren_gradients_zero(params, NULL);
     grad[0] = 2, grad[2 * 7 + 3] = NAN;
-    assert_int_equal(siren_gradients_clip(params, 1, NULL, &norm, &err), SIREN_ENUMERIC);
+    assert_int_equal(siren_gradients_clip(params, 1, NULL, &norm, &factor, &err), SIREN_ENUMERIC);
     assert_non_null(strstr(err.message, "gradient of w (parameter 0)"));
     assert_non_null(strstr(err.message, "row 2, column 3"));
     assert_true(norm == -1 && grad[0] == 2);

@@ -50,9 +50,11 @@ int siren_adamw_create(struct siren_adamw **out, struct siren_params params,
                        struct siren_error *err);
 void siren_adamw_free(struct siren_adamw *adamw); /* NULL is allowed */
 
-/* One step at learning rate lr (already times the schedule's factor).  Allocates nothing, cannot
- * fail.  The gradients are left as they are.  pool may be NULL. */
-void siren_adamw_step(struct siren_adamw *adamw, double lr, struct siren_pool *pool);
+/* One step at learning rate lr (already times the schedule's factor) on the gradients times
+ * `factor` (siren_gradients_clip's; 1/k after k accumulated micro-batches; 1: as they are), one
+ * rounding. The gradients are 0 afterwards: with all weights trained a step is a matter of memory,
+ * and so reads and writes each number once.  Allocates nothing, cannot fail.  pool may be NULL. */
+void siren_adamw_step(struct siren_adamw *adamw, double lr, float factor, struct siren_pool *pool);
 
 /* State, for checkpoints: first and second moments (shape of parameter i; writable), steps done. */
 float *siren_adamw_m(struct siren_adamw *adamw, size_t i);
@@ -64,8 +66,6 @@ void siren_adamw_set_steps(struct siren_adamw *adamw, uint64_t steps);
 
 /* pool may be NULL everywhere. */
 void siren_gradients_zero(struct siren_params params, struct siren_pool *pool);
-/* grad ← grad · factor, one rounding: 1/k after k accumulated micro-batches. */
-void siren_gradients_scale(struct siren_params params, float factor, struct siren_pool *pool);
 
 /* The Euclidean norm of all gradients, in f64: parameters in list order, each in chunks of 65,536
  * numbers, a chunk with eight partials by index modulo 8 that are added in order, then chunk after
@@ -74,12 +74,12 @@ void siren_gradients_scale(struct siren_params params, float factor, struct sire
 int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, double *norm,
                          struct siren_error *err);
 
-/* torch.nn.utils.clip_grad_norm_: with norm as above, every gradient · min(1, max_norm / (norm +
- * 1e-6)), the factor rounded to f32.  max_norm > 0; INFINITY measures only.  *norm (may be NULL) is
- * the norm before.  PyTorch computes the norm in f32, so the factor may differ in its last digits.
- */
+/* torch.nn.utils.clip_grad_norm_, but for the multiplication, which siren_adamw_step() does: with
+ * norm as above, *factor = min(1, max_norm / (norm + 1e-6)), rounded to f32.  max_norm > 0;
+ * INFINITY measures only.  *norm may be NULL.  PyTorch computes the norm in f32, so the factor may
+ * differ in its last digits. */
 int siren_gradients_clip(struct siren_params params, double max_norm, struct siren_pool *pool,
-                         double *norm, struct siren_error *err);
+                         double *norm, float *factor, struct siren_error *err);
 
 /* ---- Schedules: the values of transformers' get_*_schedule_with_warmup ---- */
 

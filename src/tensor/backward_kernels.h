@@ -238,21 +238,22 @@ static void rmsnorm_backward(const float *x, size_t ldx, const float *dy, size_t
 
 /* ---- the optimiser ----------------------------------------------------------- */
 
-V16 void adamw16(float *value, const float *grad, float *m, float *v, int n,
+V16 void adamw16(float *value, float *grad, float *m, float *v, int n,
                  const struct adamw_scalars *k)
 {
-    v16 g = v16_load_some(grad, n), old = v16_load_some(m, n);
+    v16 g = v16_mul(v16_load_some(grad, n), v16_set1(k->factor)), old = v16_load_some(m, n);
     v16 mean = v16_fma(v16_set1(k->one_beta1), v16_sub(g, old), old);
     v16 square = v16_fma(v16_mul(v16_set1(k->one_beta2), g), g,
                          v16_mul(v16_load_some(v, n), v16_set1(k->beta2)));
     v16 root = v16_add(v16_div(v16_sqrt(square), v16_set1(k->root2)), v16_set1(k->eps));
     v16 kept = v16_mul(v16_load_some(value, n), v16_set1(k->keep));
+    v16_store_some(grad, v16_zero(), n);
     v16_store_some(m, mean, n);
     v16_store_some(v, square, n);
     v16_store_some(value, v16_add(kept, v16_div(v16_mul(v16_set1(k->minus_rate), mean), root)), n);
 }
 
-static void adamw(float *value, const float *grad, float *m, float *v, size_t n,
+static void adamw(float *value, float *grad, float *m, float *v, size_t n,
                   const struct adamw_scalars *k)
 {
     for (; n >= 16; n -= 16, value += 16, grad += 16, m += 16, v += 16)

@@ -87,9 +87,9 @@ void packed_fill_rows(struct packed *w, int column, const struct tensor *t, cons
 void packed_free(struct packed *w); /* zeros are allowed */
 
 /* Of an AdamW step (siren/optimizer.h): 1 - lr·decay, β2, 1 - β1, 1 - β2, -lr/(1 - β1^t),
- * √(1 - β2^t), eps. */
+ * √(1 - β2^t), eps, and the gradients' factor. */
 struct adamw_scalars {
-    float keep, beta2, one_beta1, one_beta2, minus_rate, root2, eps;
+    float keep, beta2, one_beta1, one_beta2, minus_rate, root2, eps, factor;
 };
 
 struct attention_branch {
@@ -252,8 +252,8 @@ struct kernels {
     void (*softmax_backward)(const float *x, size_t n, float lse, int64_t target, float a,
                              float entropy, float b, float *out);
 
-    /* One step of n numbers, in the operations of siren/optimizer.h. */
-    void (*adamw)(float *value, const float *grad, float *m, float *v, size_t n,
+    /* One step of n numbers, in the operations of siren/optimizer.h; the gradients become 0. */
+    void (*adamw)(float *value, float *grad, float *m, float *v, size_t n,
                   const struct adamw_scalars *scalars);
 
     /* A page's mirror, which the backward pass reads beside it: the page's keys in the layout of

@@ -167,7 +167,7 @@ static size_t count_chunks(struct siren_params params)
 /* ---- A step ---- */
 
 static struct adamw_scalars scalars_of(const struct siren_adamw *a, const struct moments *s,
-                                       double lr)
+                                       double lr, float factor)
 {
     const struct siren_adamw_options *o = &a->options;
     double t = (double)a->steps, rate = lr * s->lr_factor;
@@ -179,12 +179,14 @@ static struct adamw_scalars scalars_of(const struct siren_adamw *a, const struct
     k.minus_rate = (float)-(rate / (1 - pow(o->beta1, t)));
     k.root2 = (float)sqrt(1 - pow(o->beta2, t));
     k.eps = (float)o->eps;
+    k.factor = factor;
     return k;
 }
 
 struct step_job {
     const struct siren_adamw *adamw;
     double lr;
+    float factor;
 };
 
 static void step_chunk(const struct chunk *c, void *context)
@@ -192,14 +194,14 @@ static void step_chunk(const struct chunk *c, void *context)
     const struct step_job *job = context;
     const struct siren_param *p = &job->adamw->params.list[c->param];
     const struct moments *s = &job->adamw->moments[c->param];
-    struct adamw_scalars k = scalars_of(job->adamw, s, job->lr);
+    struct adamw_scalars k = scalars_of(job->adamw, s, job->lr, job->factor);
     job->adamw->kernels->adamw(p->value + c->from, p->grad + c->from, s->m + c->from,
                                s->v + c->from, c->n, &k);
 }
 
-void siren_adamw_step(struct siren_adamw *a, double lr, struct siren_pool *pool)
+void siren_adamw_step(struct siren_adamw *a, double lr, float factor, struct siren_pool *pool)
 {
-    struct step_job job = {a, lr};
+    struct step_job job = {a, lr, factor};
     a->steps++;
     for_chunks(a->params, pool, step_chunk, &job);
 }
@@ -228,7 +230,6 @@ void siren_adamw_set_steps(struct siren_adamw *a, uint64_t steps)
 
 struct gradient_job {
     struct siren_params params;
-    float factor;
     double *squares; /* of each chunk */
 };
 
@@ -246,19 +247,6 @@ void siren_gradients_zero(struct siren_params params, struct siren_pool *pool)
 {
     struct gradient_job job = {.params = params};
     for_chunks(params, pool, zero_chunk, &job);
-}
-
-static void scale_chunk(const struct chunk *c, void *context)
-{
-    const struct gradient_job *job = context;
-    float *grad = gradients_of(job, c);
-    for (size_t i = 0; i < c->n; i++) grad[i] *= job->factor;
-}
-
-void siren_gradients_scale(struct siren_params params, float factor, struct siren_pool *pool)
-{
-    struct gradient_job job = {.params = params, .factor = factor};
-    for_chunks(params, pool, scale_chunk, &job);
 }
 
 /* Squares are below 1.2e77 each, so the sum of finite ones is finite. */
@@ -303,7 +291,7 @@ int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, do
 }
 
 int siren_gradients_clip(struct siren_params params, double max_norm, struct siren_pool *pool,
-                         double *norm, struct siren_error *err)
+                         double *norm, float *factor, struct siren_error *err)
 {
     double found;
     int rc;
@@ -313,8 +301,7 @@ int siren_gradients_clip(struct siren_params params, double max_norm, struct sir
     rc = siren_gradients_norm(params, pool, &found, err);
     if (rc) return rc;
     if (norm) *norm = found;
-    if (max_norm / (found + 1e-6) < 1)
-        siren_gradients_scale(params, (float)(max_norm / (found + 1e-6)), pool);
+    *factor = max_norm / (found + 1e-6) < 1 ? (float)(max_norm / (found + 1e-6)) : 1;
     return 0;
 }
 

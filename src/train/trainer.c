@@ -52,6 +52,7 @@ struct trainer {
     double loss;         /* of the last step */
     double part;         /* of the current step's items that are done, 0 to 1 */
     int changed;         /* since the last checkpoint */
+    int gradients_zero;  /* by the last step */
     double since, saved; /* clock: when this call began (less what was spent before), last save */
     const struct siren_progress *progress;
     struct siren_progress inner; /* of what happens within a step */
@@ -295,7 +296,8 @@ static int accumulate(struct trainer *t, const size_t *items, const double *coef
 {
     uint64_t pass = 0;
     int rc = passes_fill(&t->passes, items, coefficients, n, err);
-    siren_gradients_zero(t->params, t->pool);
+    if (!t->gradients_zero) siren_gradients_zero(t->params, t->pool);
+    t->gradients_zero = 0;
     for (size_t from = 0, to; from < n && !rc; from = to) {
         to = passes_cut(&t->passes, from);
         if (n == t->batch.n_items) t->part = (double)from / (double)n;
@@ -358,14 +360,15 @@ static int log_step(struct trainer *t, double norm, double lr, uint64_t tokens, 
     return trainer_log(&t->folder, line, err);
 }
 
-static int gradient(struct trainer *t, double *norm, struct siren_error *err)
+/* *factor: of what is accumulated, by its norm. */
+static int gradient(struct trainer *t, double *norm, float *factor, struct siren_error *err)
 {
     double most = t->options->clip > 0 ? t->options->clip : INFINITY;
     int rc = draw_rows(t, &t->inner, err);
     if (!rc) rc = weigh(t, err);
     if (!rc) rc = accumulate(t, t->items, t->coefficients, t->batch.n_items, err);
     if (!rc) {
-        rc = siren_gradients_clip(t->params, most, t->pool, norm, err);
+        rc = siren_gradients_clip(t->params, most, t->pool, norm, factor, err);
         if (rc == SIREN_ENUMERIC) find_item(t, err);
     }
     return rc == SIREN_ENUMERIC ? fail_numeric(t, t->state.step + 1, err) : rc;
@@ -375,13 +378,15 @@ static int step(struct trainer *t, struct siren_error *err)
 {
     double lr = t->options->lr * siren_schedule_factor(&t->schedule, t->state.step), norm = 0;
     double began = now();
+    float factor = 1;
     uint64_t tokens = t->passes.tokens;
-    int rc = gradient(t, &norm, err);
+    int rc = gradient(t, &norm, &factor, err);
     if (rc) return rc;
     t->loss = 0;
     for (size_t i = 0; i < t->batch.n_items; i++) t->loss += t->coefficients[i] * t->losses[i];
     if (t->batch.n_items) {
-        siren_adamw_step(t->adamw, lr, t->pool);
+        siren_adamw_step(t->adamw, lr, factor, t->pool);
+        t->gradients_zero = 1;
         rc = subject_changed(t, err);
         if (rc) return rc;
     }
