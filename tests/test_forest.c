@@ -375,6 +375,13 @@ static void test_shared_extension_is_refused(void **state)
     siren_forest_add(forest, siren_forest_add_kept(forest, kept), ids, 1, SIREN_EXTEND);
     expect_refusal(forest, "shared");
     siren_kept_unref(second);
+    for (int i = 0; i < 3; i++) { /* twice, or beside a child on either side */
+        siren_forest_clear(forest);
+        int parent = siren_forest_add_kept(forest, kept);
+        siren_forest_add(forest, parent, ids, 1, i == 1 ? 0 : SIREN_EXTEND);
+        siren_forest_add(forest, parent, ids, 2, i == 2 ? 0 : SIREN_EXTEND);
+        expect_refusal(forest, "is extended in this pass");
+    }
     siren_kept_unref(kept);
     siren_forest_free(forest);
     fixture_close(&f);

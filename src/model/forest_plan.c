@@ -50,7 +50,7 @@ static int check_ids(const struct siren_forest *f, int index, const struct segme
     return SIREN_OK;
 }
 
-static int check_parent(const struct siren_forest *f, int index, const struct segment *s,
+static int check_parent(struct siren_forest *f, int index, const struct segment *s,
                         struct siren_error *err)
 {
     if (s->parent == SIREN_ROOT && !(s->flags & SIREN_EXTEND)) return SIREN_OK;
@@ -58,7 +58,7 @@ static int check_parent(const struct siren_forest *f, int index, const struct se
         return siren_fail(err, SIREN_EINVAL,
                           "segment %d: parent %d, expected one that was added before it", index,
                           s->parent);
-    const struct segment *p = &f->segments[s->parent];
+    struct segment *p = &f->segments[s->parent];
     if (p->extends)
         return siren_fail(err, SIREN_EINVAL,
                           "segment %d: its parent %d extends a kept segment and "
@@ -78,6 +78,13 @@ static int check_parent(const struct siren_forest *f, int index, const struct se
                               "segment %d: the kept parent %d is shared and cannot be extended",
                               index, s->parent);
     }
+    /* Its pages grow: what else follows it would see them, or grow them, too. */
+    if (p->continued == EXTENDED || (s->flags & SIREN_EXTEND && p->continued))
+        return siren_fail(err, SIREN_EINVAL,
+                          "segment %d: the kept parent %d is extended in this pass and cannot be "
+                          "continued otherwise",
+                          index, s->parent);
+    p->continued = s->flags & SIREN_EXTEND ? EXTENDED : p->continued + 1;
     return SIREN_OK;
 }
 
@@ -112,6 +119,7 @@ static int place_segment(struct siren_forest *f, int index, struct siren_error *
     const struct siren_model *model = f->engine->model;
     const struct siren_config *c = &model->config;
     struct segment *s = &f->segments[index];
+    s->continued = 0;
     if (s->ancestor) {
         if (s->kept->model != model || s->kept->kernels != f->engine->kernels)
             return siren_fail(err, SIREN_EINVAL,

@@ -28,6 +28,8 @@ struct siren_engine {
 /* Rows of the RoPE table for positions up to n (exclusive). */
 int engine_reserve_positions(struct siren_engine *engine, int n, struct siren_error *err);
 
+enum { EXTENDED = -1 };
+
 struct segment {
     int parent; /* index of a segment, or SIREN_ROOT */
     unsigned flags;
@@ -36,6 +38,7 @@ struct segment {
         *kept;          /* ancestor, or where SIREN_KEEP / SIREN_EXTEND put it (reference held) */
     int ancestor;       /* 1: not computed in this pass */
     int extends;        /* 1: the tokens are appended to `kept` */
+    int continued;      /* segments that follow it in this pass; EXTENDED: one that extends it */
     int start, end;     /* positions [start, end) */
     int row;            /* of its first token in x */
     int shared_pages;   /* leading pages that the segment computed before it has, too */
