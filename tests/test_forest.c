@@ -406,22 +406,32 @@ static void test_cancel(void **state)
     fixture_close(&f);
 }
 
-/* Blocks hold all rows once, are as many for each thread, and no larger than their memory. */
+/* Blocks hold all rows once, are as many and as large for each thread, and no larger than their
+ * memory; all but the last ones are whole tiles. */
 static void test_row_blocks(void **state)
 {
     for (int threads = 1; threads <= 5; threads++) {
         struct fixture f;
         fixture_open(&f, DECODER, NULL, threads);
-        for (int rows = 1; rows < 3000; rows += rows < 400 ? 1 : 37) {
-            struct siren_forest forest = {.engine = f.engine};
+        for (int tile = 4, rows = 1; tile <= 12; rows >= 2000 ? (tile += 4, rows = 1) : rows++) {
+            struct kernels kernels = *f.engine->kernels;
+            struct siren_engine engine = *f.engine;
+            kernels.tile_rows = tile;
+            engine.kernels = &kernels;
+            struct siren_forest forest = {.engine = &engine};
             forest.block = rows < ROWS_MOST ? rows : ROWS_MOST;
             atomic_long cursor = 0;
             struct row_block b;
-            int next = 0, n = 0;
+            int next = 0, n = 0, size = 0, blocks = row_blocks(&forest, rows);
             for (; claim_rows(&forest, rows, &cursor, &b); next += b.n, n++) {
                 assert_int_equal(b.first, next);
                 assert_true(b.n >= 1 && b.n <= forest.block);
+                if (rows < 400) continue;
+                if (n % threads == 0) size = b.n;
+                assert_true(abs(b.n - size) <= 1);
+                assert_true(b.n % tile == 0 || n >= blocks - threads);
             }
+            assert_int_equal(n, blocks);
             assert_int_equal(next, rows);
             if (rows >= 16 * threads && rows < 96 * threads) assert_int_equal(n, threads);
             if (rows >= 400) assert_true(n % threads == 0 && rows <= n * ROWS_MOST);
@@ -433,18 +443,12 @@ static void test_row_blocks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_cuts),
-        cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_extend),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_row_blocks),
-        cmocka_unit_test(test_isas),
-        cmocka_unit_test(test_modes),
-        cmocka_unit_test(test_encoder),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_shared_extension_is_refused),
+        cmocka_unit_test(test_batch),      cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_cuts),       cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_extend),     cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_row_blocks), cmocka_unit_test(test_isas),
+        cmocka_unit_test(test_modes),      cmocka_unit_test(test_encoder),
+        cmocka_unit_test(test_errors),     cmocka_unit_test(test_shared_extension_is_refused),
         cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

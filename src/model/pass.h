@@ -230,32 +230,44 @@ static inline struct rows active_rows(const struct siren_forest *f)
 }
 
 /* Of a block: what is best for the second cache, and what its memory holds. */
-enum { ROWS_WANTED = 96, ROWS_MOST = 112 };
+enum { ROWS_WANTED = 96, ROWS_MOST = 124 };
 /* Rows first … first + n - 1 of those that a phase works on, for one thread. */
 struct row_block {
     int first, n;
 };
-/* Blocks of nearly equal size, about ROWS_WANTED and at most f->block, and as many for each thread as
- * for the others, if that does not make them small: each block decodes all weights. */
+/* Blocks of nearly equal size, about ROWS_WANTED and at most f->block, and as many for each thread
+ * as for the others, if that does not make them small: each block decodes all weights. */
 static inline int row_blocks(const struct siren_forest *f, int rows)
 {
     enum { SMALL = 16 };
-    int threads = siren_pool_threads(f->engine->pool), least = (rows + f->block - 1) / f->block;
+    int most = rows > f->block ? f->block - f->engine->kernels->tile_rows : f->block;
+    int threads = siren_pool_threads(f->engine->pool), least = (rows + most - 1) / most;
     int even = (rows + ROWS_WANTED * threads / 2) / (ROWS_WANTED * threads) * threads;
     if (even < least) even = (least + threads - 1) / threads * threads;
     if (even < threads) even = threads;
     if (even > rows / SMALL) even = rows / SMALL;
     return even > least ? even : least;
 }
+/* Where block i begins.  Where each thread has several, the blocks that are worked on at the same
+ * time are of one size, and of whole tiles of the products but for the last ones. */
+static inline int block_start(const struct siren_forest *f, int rows, int blocks, int i)
+{
+    int threads = siren_pool_threads(f->engine->pool), rounds = blocks / threads;
+    if (rounds < 2 || blocks % threads) return (int)((int64_t)rows * i / blocks);
+    int whole = f->engine->kernels->tile_rows * threads, round = i / threads;
+    int first = (int)((int64_t)rows * round / rounds) / whole * whole;
+    int end = (int)((int64_t)rows * (round + 1) / rounds) / whole * whole;
+    if (round == rounds - 1) end = rows;
+    return round < rounds ? first + (end - first) * (i % threads) / threads : rows;
+}
 /* The next block of `rows` rows; 0: there is none. */
 static inline int claim_rows(const struct siren_forest *f, int rows, atomic_long *cursor,
                              struct row_block *out)
 {
-    int blocks = row_blocks(f, rows);
-    long i = siren_claim(cursor, blocks);
+    int blocks = row_blocks(f, rows), i = (int)siren_claim(cursor, blocks);
     if (i < 0) return 0;
-    out->first = (int)(rows * i / blocks);
-    out->n = (int)(rows * (i + 1) / blocks) - out->first;
+    out->first = block_start(f, rows, blocks, i);
+    out->n = block_start(f, rows, blocks, i + 1) - out->first;
     return 1;
 }
 

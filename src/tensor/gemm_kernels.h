@@ -79,7 +79,8 @@ TILES(6)
 #if TILE_ROWS >= 12
 TILES(7)
 TILES(8)
-TILES(9) TILES(10) TILES(11) TILES(12)
+TILES(9)
+TILES(10) TILES(11) TILES(12)
 #endif
 
     static tile_fn *const tiles[TILE_ROWS + 1][2] = {
@@ -458,14 +459,14 @@ static void group_gemm(const float *x, size_t ldx, int T, const struct packed *w
     finish(output, 0, T);
 }
 
-/* Rows a block so that X stays in the second cache, in equal blocks. */
+/* Rows a block so that X stays in the second cache, in nearly equal blocks of whole tiles. */
 static int row_block(int T, int K)
 {
     int most = 200 * 1024 / K;
     if (most > GEMM_ROWS) most = GEMM_ROWS;
-    if (most < 8 * TILE_ROWS) most = 8 * TILE_ROWS;
-    int blocks = (T + most - 1) / most;
-    return (T + blocks - 1) / blocks;
+    most = most < 8 * TILE_ROWS ? 8 * TILE_ROWS : most / TILE_ROWS * TILE_ROWS;
+    int blocks = (T + most - 1) / most, rows = (T + blocks - 1) / blocks;
+    return (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
 }
 
 /* dX = dY·W sums over a row of W's columns n: a vocabulary's worth goes by parts. */

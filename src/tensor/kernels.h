@@ -131,6 +131,7 @@ struct kernels {
     enum isa isa;
     enum compute compute;
     const char *name; /* "portable", "avx2", "avx512", "amx" */
+    int tile_rows;    /* that products take at a time */
 
     /* Decode k0 … k1-1 (multiples of 32; k1 may be K) of one panel into out[(k1-k0)][16]. */
     void (*panel_decode)(const struct packed *w, int panel, int k0, int k1, float *out);

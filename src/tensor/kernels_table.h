@@ -18,6 +18,7 @@ static float fma_loop(long turns)
 const struct kernels ISA_TABLE = {
     .isa = ISA_THIS,
     .name = ISA_NAME,
+    .tile_rows = TILE_ROWS,
     .panel_decode = decode_panel,
     .gemm = gemm,
     .gemm_swiglu = gemm_swiglu,
