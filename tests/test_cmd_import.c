@@ -41,6 +41,8 @@ static void bad_values_are_usage_errors(void **state)
                  "--train-until 2005-01-01,2002");
     expect_usage("--split time --train-until 1970-01-01", "behind 1970-01-01");
     expect_usage("--split time --shares 1", "--shares '1'");
+    expect_usage("--split time --shares 0.8,", "--shares '0.8,'");
+    expect_usage("--user-column 2 --time-column 2", "--user-column and --time-column are both '2'");
     expect_usage("--split time --shares .5 --train-until 2005-01-01", "not both");
     expect_usage("--train-until 2005-01-01", "--train-until: it needs --split time");
     expect_usage("--split none --shares 0.8", "--shares: it needs --split time");
@@ -76,7 +78,8 @@ static void new_users_and_items_are_text(void **state)
         snprintf(arguments, sizeof arguments, "rate %s --rating 3 %s", scratch_path("w.siren"),
                  cases[i]);
         assert_int_equal(run_program("", arguments, NULL), 2);
-        expect_output(i < 3 ? "which is no UTF-8 from byte 0 on" : "the id of a new user: is empty");
+        expect_output(i < 3 ? "which is no UTF-8 from byte 0 on"
+                            : "the id of a new user: is empty");
     }
     snprintf(arguments, sizeof arguments, "import %s %s --k-core 0", scratch_path("w.siren"),
              scratch_path("r.csv"));

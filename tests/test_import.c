@@ -128,10 +128,14 @@ static void test_recbole_items(void **state)
     put("rb2/b.inter", inter);
     put("rb2/b.part1.inter", inter);
     put("rb2/c.inter", inter);
-    static const char *const names[] = {"rb2/b.inter", "rb2/b.part1.inter", "rb2/c.inter"};
-    for (int i = 0; i < 3; i++) {
+    put("rb2/my.internal.item", "item_id:token\tmovie_title:token_seq\n1\tOf my\n");
+    put("rb2/my.internal.inter", inter);
+    static const char *const names[] = {"rb2/b.inter", "rb2/b.part1.inter", "rb2/c.inter",
+                                        "rb2/my.internal.inter"};
+    static const char *const titles[] = {"Of b", "Of b", "1", "Of my"};
+    for (int i = 0; i < 4; i++) {
         struct siren_workspace *ws = import_path(names[i]);
-        expect_text(ws, "SELECT title FROM items", i < 2 ? "Of b" : "1");
+        expect_text(ws, "SELECT title FROM items", titles[i]);
         siren_workspace_close(ws);
     }
 }
@@ -254,6 +258,9 @@ static void test_columns_twice(void **state)
     put("t/ratings.csv", "user,item,rating,item\na,x,3,y\n");
     import_fails("t", SIREN_EFORMAT,
                  "ratings.csv:1: columns 2 and 4 are both 'item', expected one for the item");
+    put("t/ratings.csv", "\n\nuser,thing,rating\na,x,3\n");
+    import_fails("t", SIREN_EFORMAT, "ratings.csv:3: which column is the item?");
+    put("t/ratings.csv", "user,item,rating,item\na,x,3,y\n");
     options.columns.item = "rating";
     siren_workspace_close(import_path("t"));
 }

@@ -1,5 +1,9 @@
 /* A workspace that is not there yet: it takes its name when it is complete. */
 #include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "import_case.h"
 
@@ -53,6 +57,28 @@ static void test_new_workspace(void **state)
     expect_ratings("log.siren", "a b 3.0 - 0");
     expect_error(siren_import_into("", scratch_path("n.csv"), &options, NULL, NULL, &err),
                  SIREN_EINVAL, "an empty path");
+}
+
+/* What a killed import leaves goes with the next one; what another one fills, or a file that only
+ * looks alike, stays. */
+static void test_leftovers(void **state)
+{
+    put("n.csv", "user,item,rating\na,b,3\n");
+    static const char *const gone[] = {"left.siren.tmp-1-0", "left.siren.tmp-1-0-journal"};
+    static const char *const kept[] = {"left.siren.tmp-1-1", "left.siren.tmp-1-x",
+                                       "left.siren.tmp-1-2.csv", "left.siren.tmp",
+                                       "left.sirens.tmp-1-3"};
+    for (int i = 0; i < 2; i++) put(gone[i], "half");
+    for (int i = 0; i < 5; i++) put(kept[i], "half");
+    assert_int_equal(mkdir(scratch_path("left.siren.tmp-1-4"), 0700), 0);
+    int busy = open(scratch_path(kept[0]), O_RDONLY);
+    assert_true(busy >= 0 && !flock(busy, LOCK_EX));
+    ok(import_into("left.siren", "n.csv", NULL));
+    for (int i = 0; i < 2; i++) assert_int_not_equal(access(scratch_path(gone[i]), F_OK), 0);
+    for (int i = 0; i < 5; i++) assert_int_equal(access(scratch_path(kept[i]), F_OK), 0);
+    assert_int_equal(access(scratch_path("left.siren.tmp-1-4"), F_OK), 0);
+    close(busy);
+    expect_ratings("left.siren", "a b 3.0 - 0");
 }
 
 static int stop_at_end(void *context, const char *what, uint64_t done, uint64_t total)
@@ -130,9 +156,8 @@ static void test_made_meanwhile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_new_workspace),
-        TEST(test_stopped_late),
-        TEST(test_new_workspace_without_log),
+        TEST(test_new_workspace),  TEST(test_leftovers),
+        TEST(test_stopped_late),   TEST(test_new_workspace_without_log),
         TEST(test_made_meanwhile),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);

@@ -272,6 +272,7 @@ static int save_run(struct baseline_job *job, struct baseline_result *r, struct 
                             .split = split,
                             .seed = o->seed};
     struct siren_workspace *ws = job->app->ws;
+    siren_workspace_timeout(ws, APP_PATIENCE_MS);
     int rc = settings ? siren_workspace_begin(ws, err) : siren_fail_memory(err, "settings", 0);
     if (rc) {
         free(settings);

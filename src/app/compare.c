@@ -80,9 +80,7 @@ static int join(struct comparison *c, struct siren_error *err)
     }
     for (int k = 0; k < c->n_runs; k++) free(pairs[k]);
     if (rc) return rc;
-    return c->n ? 0
-                : siren_fail(err, SIREN_ENOTFOUND, "the %s runs have no row (user, item) in common",
-                             c->n_runs == 2 ? "two" : "three");
+    return c->n ? 0 : columns_no_row_in_common(c->app, c->id, (size_t)c->n_runs, err);
 }
 
 /* One line of the table, from the losses that are filled in: a against b; or what the runs before,

@@ -238,6 +238,7 @@ static int store(struct judge *j, struct siren_pool *pool, int64_t *id, struct s
                             .model = "",
                             .split = split};
     char *metrics = NULL;
+    siren_workspace_timeout(j->app->ws, APP_PATIENCE_MS);
     int rc = run.settings ? siren_workspace_begin(j->app->ws, err)
                           : siren_fail_memory(err, "settings", 0);
     if (rc) {

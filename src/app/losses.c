@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/alloc.h"
 
@@ -124,4 +125,25 @@ int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct
     siren_predictions_clear(&p);
     if (rc) columns_clear(out);
     return rc;
+}
+
+int columns_no_row_in_common(struct siren_app *app, const int64_t *runs, size_t n,
+                             struct siren_error *err)
+{
+    struct siren_run first, other;
+    int rc = siren_run_load(&first, app->ws, runs[0], err);
+    if (rc) return rc;
+    for (size_t i = 1; i < n && !rc; i++) {
+        rc = siren_run_load(&other, app->ws, runs[i], err);
+        if (rc) break;
+        if (strcmp(first.split, other.split) != 0)
+            rc = siren_fail(err, SIREN_ENOTFOUND,
+                            "these runs have no row (user, item) in common: run %lld is of the "
+                            "split \"%s\", run %lld of \"%s\"; name those of one split",
+                            (long long)first.id, first.split, (long long)other.id, other.split);
+        siren_run_clear(&other);
+    }
+    siren_run_clear(&first);
+    return rc ? rc
+              : siren_fail(err, SIREN_ENOTFOUND, "these runs have no row (user, item) in common");
 }

@@ -22,5 +22,8 @@ struct columns {
 };
 int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct siren_error *err);
 void columns_clear(struct columns *c);
+/* Fails with why these runs cannot be compared; mostly they are of two splits. */
+int columns_no_row_in_common(struct siren_app *app, const int64_t *runs, size_t n,
+                             struct siren_error *err);
 
 #endif

@@ -51,27 +51,6 @@ static int collect(struct table *t, struct siren_error *err)
     return 0;
 }
 
-/* Mostly they are of several splits: names two that differ. */
-static int nothing_in_common(const struct table *t, struct siren_error *err)
-{
-    struct siren_run first, other;
-    int rc = siren_run_load(&first, t->app->ws, t->runs[0], err);
-    if (rc) return rc;
-    for (size_t r = 1; r < t->n_runs && !rc; r++) {
-        rc = siren_run_load(&other, t->app->ws, t->runs[r], err);
-        if (rc) break;
-        if (strcmp(first.split, other.split) != 0)
-            rc = siren_fail(err, SIREN_ENOTFOUND,
-                            "these runs have no row (user, item) in common: run %lld is of the "
-                            "split \"%s\", run %lld of \"%s\"; name those of one split",
-                            (long long)first.id, first.split, (long long)other.id, other.split);
-        siren_run_clear(&other);
-    }
-    siren_run_clear(&first);
-    return rc ? rc
-              : siren_fail(err, SIREN_ENOTFOUND, "these runs have no row (user, item) in common");
-}
-
 /* A run has a (user, item) once: n_runs equal keys in a row are one of each. */
 static int join(struct table *t, struct siren_error *err)
 {
@@ -86,8 +65,7 @@ static int join(struct table *t, struct siren_error *err)
         }
         i += same;
     }
-    if (t->n) return 0;
-    return nothing_in_common(t, err);
+    return t->n ? 0 : columns_no_row_in_common(t->app, t->runs, t->n_runs, err);
 }
 
 static double mean_loss(const struct table *t, size_t run, int decoder, int squared)

@@ -425,9 +425,10 @@ static int open_folder(struct chain *c, struct siren_error *err)
     if (rc) return rc;
     used = is_there(c->paths[AT_SETTINGS]);
     if (used && !c->options->resume)
-        return siren_fail(err, SIREN_EEXISTS,
-                          "%s holds a training already: resume it, or choose another folder",
-                          folder);
+        return siren_fail(
+            err, SIREN_EEXISTS,
+            "%s holds a training already: go on with it (--resume), or choose another folder",
+            folder);
     rc = make_settings(c, err);
     if (!rc) rc = used ? check_settings(c, err) : check_rows(c, err);
     if (!rc && !used) rc = siren_folder_make(folder, err);
@@ -559,6 +560,7 @@ static int finish_run(const struct chain *c, const json_t *report, int rc, struc
     char *metrics = NULL;
     int failed;
     if (!c->run) return rc;
+    if (!rc) siren_workspace_timeout(c->options->app->ws, APP_PATIENCE_MS);
     failed = app_json_text(metrics_json(report), JSON_COMPACT, &metrics, mine);
     if (!failed)
         failed = siren_run_finish(c->options->app->ws, c->run, status, metrics,

@@ -413,6 +413,7 @@ static int finish(struct training *t, const struct trainer_task *task,
         t->run = 0;
         return rc;
     }
+    if (!rc) siren_workspace_timeout(t->app->ws, APP_PATIENCE_MS);
     int failed = app_json_text(metrics_of(t, task, result), JSON_COMPACT, &metrics, mine);
     if (!failed)
         failed = siren_run_finish(t->app->ws, t->run, status, metrics,

@@ -21,6 +21,9 @@ void stream_position(const struct stream *s, uint64_t *done, uint64_t *total);
 
 /* The code and text for a failed system call on `path`: SIREN_ENOTFOUND or SIREN_EIO. */
 int fail_errno(struct siren_error *err, const char *path, const char *verb);
+/* What stands behind ".tmp-PID-N", as files are called until they are whole, at the beginning of a
+ * text; NULL: it does not begin so. */
+const char *behind_temporary(const char *text);
 /* A rename to `path` is durable only when the folder that holds the name is synced, too. */
 int sync_folder(const char *path, struct siren_error *err);
 

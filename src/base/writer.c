@@ -144,6 +144,19 @@ int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const c
     return rc;
 }
 
+const char *behind_temporary(const char *text)
+{
+    static const char mark[] = ".tmp-", digits[] = "0123456789";
+    size_t n;
+    if (strncmp(text, mark, strlen(mark)) != 0) return NULL;
+    text += strlen(mark);
+    n = strspn(text, digits);
+    if (!n || text[n] != '-') return NULL;
+    text += n + 1;
+    n = strspn(text, digits);
+    return n ? text + n : NULL;
+}
+
 int sync_folder(const char *path, struct siren_error *err)
 {
     char *copy = alloc_string(path, strlen(path));

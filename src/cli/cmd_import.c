@@ -27,8 +27,9 @@ static int read_shares(struct cli *cli, const char *text, struct siren_import_op
 {
     char *end;
     o->train_share = strtod(text, &end);
-    o->valid_share = *end == ',' ? strtod(end + 1, &end) : 0;
-    if (*end || !(o->train_share > 0) || !(o->valid_share >= 0) ||
+    const char *second = *end == ',' ? end + 1 : NULL;
+    o->valid_share = second ? strtod(second, &end) : 0;
+    if (*end || end == second || !(o->train_share > 0) || !(o->valid_share >= 0) ||
         !(o->train_share + o->valid_share < 1))
         return cli_usage(cli,
                          "--shares '%.40s': expected two that leave some for the test, such as "
@@ -47,8 +48,17 @@ static int read_times(struct cli *cli, struct siren_import_options *o)
     return shares ? read_shares(cli, shares, o) : SIREN_OK;
 }
 
-static void read_columns(struct cli *cli, struct siren_import_columns *c)
+/* A column holds one thing, but an item's id may be its title. */
+static int read_columns(struct cli *cli, struct siren_import_columns *c)
 {
+    static const char *const ratings[] = {"user-column", "item-column", "rating-column",
+                                          "time-column"};
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < i; k++) {
+            const char *a = cli_string(cli, ratings[k]), *b = cli_string(cli, ratings[i]);
+            if (a && b && !strcmp(a, b))
+                return cli_usage(cli, "--%s and --%s are both '%.60s'", ratings[k], ratings[i], a);
+        }
     c->user = cli_string(cli, "user-column");
     c->item = cli_string(cli, "item-column");
     c->rating = cli_string(cli, "rating-column");
@@ -58,6 +68,7 @@ static void read_columns(struct cli *cli, struct siren_import_columns *c)
     c->features = cli_string(cli, "features-column");
     c->description = cli_string(cli, "description-column");
     c->year = cli_string(cli, "year-column");
+    return SIREN_OK;
 }
 
 static int is(struct cli *cli, const char *option, const char *value)
@@ -69,7 +80,6 @@ static int is(struct cli *cli, const char *option, const char *value)
 static int read_options(struct cli *cli, struct siren_import_options *o)
 {
     siren_import_defaults(o);
-    read_columns(cli, &o->columns);
     o->format = cli_string(cli, "format");
     o->items = cli_string(cli, "items");
     o->separator = cli_string(cli, "separator");
@@ -91,8 +101,8 @@ static int read_options(struct cli *cli, struct siren_import_options *o)
     o->skip_bad = cli_flag(cli, "skip-bad");
     o->all_items = cli_flag(cli, "all-items");
     o->replace = cli_flag(cli, "replace");
-    int rc = SIREN_OK;
-    if (cli_given(cli, "scale"))
+    int rc = read_columns(cli, &o->columns);
+    if (!rc && cli_given(cli, "scale"))
         rc = siren_scale_parse(cli_string(cli, "scale"), &o->scale, &cli->err);
     return rc ? cli_options_given(cli, rc) : read_times(cli, o);
 }

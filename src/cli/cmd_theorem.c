@@ -116,8 +116,9 @@ static void print_text(struct cli *cli, const struct prove_report *r)
     cli_print(cli, "\nRatings: KL from the teacher's distribution, in nats; and the updates beside "
                    "the weights:\n");
     print_ratings(cli, r);
-    cli_note(cli, "%s prompts of %s, %s tokens, in %s", cli_number(r->n_rows), r->teacher,
-             cli_number(r->n_tokens), cli_seconds(r->seconds));
+    cli_note(cli, "%s prompt%s of %s, %s tokens, in %s", cli_number(r->n_rows),
+             r->n_rows == 1 ? "" : "s", r->teacher, cli_number(r->n_tokens),
+             cli_seconds(r->seconds));
 }
 
 static int plot(struct cli *cli, const struct prove_report *r, const char *path)
@@ -133,8 +134,8 @@ static int plot(struct cli *cli, const struct prove_report *r, const char *path)
                            .series = series,
                            .n_series = (size_t)t->n_ranks + 2};
     for (int l = 0; l < n; l++) layers[l] = l + 1;
-    snprintf(title, sizeof title, "What low-rank updates of W_K and W_V leave (%zu prompts)",
-             r->n_rows);
+    snprintf(title, sizeof title, "What low-rank updates of W_K and W_V leave (%zu prompt%s)",
+             r->n_rows, r->n_rows == 1 ? "" : "s");
     series[0] = (struct siren_series){
         .label = "before", .n = (size_t)n, .x = layers, .y = t->before, .dashed = 1};
     for (int i = 0; i < t->n_ranks; i++) {
@@ -186,6 +187,7 @@ static int prove(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
     else
         print_text(cli, &report);
     if (!rc && svg) rc = plot(cli, &report, svg);
+    if (!rc && svg) cli_note(cli, "%s: the chart", svg);
     prove_report_clear(&report);
     return rc;
 }

@@ -319,6 +319,7 @@ int trainings_report(struct cli *cli, struct siren_workspace *ws, const int64_t 
         }
         json_decref(differ);
     }
+    if (!rc && curves) cli_note(cli, "%s: the curves", curves);
     clear(&t);
     return rc;
 }

@@ -14,26 +14,13 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/stream.h"
 #include "model/export.h"
 #include "text/files.h"
 
 enum { FOLDER = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC };
 
 /* ---- names ---- */
-
-/* What stands behind ".tmp-PID-N" at the beginning of a text; NULL: it does not begin so. */
-static const char *behind_temporary(const char *text)
-{
-    static const char mark[] = ".tmp-", digits[] = "0123456789";
-    size_t n;
-    if (strncmp(text, mark, strlen(mark)) != 0) return NULL;
-    text += strlen(mark);
-    n = strspn(text, digits);
-    if (!n || text[n] != '-') return NULL;
-    text += n + 1;
-    n = strspn(text, digits);
-    return n ? text + n : NULL;
-}
 
 /* A file that an export writes, or what siren_writer_open() calls it until it is whole. */
 static int is_ours(const char *name)

@@ -165,8 +165,13 @@ char *find_file(const char *folder, const char *name);
 /* "folder/ml-100k.inter" for ".inter": the first by name, or .gz or .zst. */
 char *find_ending(const char *folder, const char *ending);
 char *folder_of(const char *path);
-/* The first line that is not empty; malloc'ed, "" if there is none. */
-int first_line(const char *path, enum siren_encoding encoding, char **line, size_t *length,
+/* The first line that is not empty, "" if there is none; free the text. */
+struct text_line {
+    char *text;
+    size_t length;
+    uint64_t number; /* from 1 */
+};
+int first_line(const char *path, enum siren_encoding encoding, struct text_line *out,
                struct siren_error *err);
 void source_note(struct source *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -1,4 +1,5 @@
 /* Which column or field holds what, of the ratings and of the items. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,19 +33,20 @@ struct wanted {
     const char **field; /* the JSON field's name; NULL: it is not there */
 };
 
-static int fail_name(const char *path, const struct wanted *w, const struct buf *have,
+/* `where`: the file, and the line where it is one. */
+static int fail_name(const char *where, const struct wanted *w, const struct buf *have,
                      struct siren_error *err)
 {
     if (!have->size)
         return siren_fail(err, SIREN_EFORMAT,
-                          "%s: has no columns or fields, expected one for the %s", path, w->what);
+                          "%s: has no columns or fields, expected one for the %s", where, w->what);
     if (w->given)
         return siren_fail(err, SIREN_EFORMAT,
-                          "%s:1: no column '%.60s' for the %s (--%s-column); there are: %.300s",
-                          path, w->given, w->what, w->what, buf_text(have));
+                          "%s: no column '%.60s' for the %s (--%s-column); there are: %.300s",
+                          where, w->given, w->what, w->what, buf_text(have));
     return siren_fail(err, SIREN_EFORMAT,
-                      "%s:1: which column is the %s? Name it with --%s-column; there are: %.300s",
-                      path, w->what, w->what, buf_text(have));
+                      "%s: which column is the %s? Name it with --%s-column; there are: %.300s",
+                      where, w->what, w->what, buf_text(have));
 }
 
 static struct buf names_of(const struct fields *header)
@@ -55,13 +57,13 @@ static struct buf names_of(const struct fields *header)
     return have;
 }
 
-static int no_column(const char *path, const struct fields *header, const struct wanted *w,
+static int no_column(const char *where, const struct fields *header, const struct wanted *w,
                      struct siren_error *err)
 {
     struct buf have = names_of(header);
     const char *other = header->n == 1 ? strpbrk(header->at[0], ";|") : NULL;
     if (other) buf_printf(&have, " (one column: does --separator '%c' part it?)", *other);
-    int code = fail_name(path, w, &have, err);
+    int code = fail_name(where, w, &have, err);
     buf_free(&have);
     return code;
 }
@@ -83,18 +85,18 @@ static int find_column(const struct fields *header, const struct wanted *w)
     return -1;
 }
 
-static int find_all(const char *path, const struct fields *header, const struct wanted *wanted,
+static int find_all(const char *where, const struct fields *header, const struct wanted *wanted,
                     size_t n, struct siren_error *err)
 {
     for (const struct wanted *w = wanted; w < wanted + n; w++) {
         int at = *w->at = find_column(header, w);
-        if (at < 0 && w->given) return no_column(path, header, w, err);
+        if (at < 0 && w->given) return no_column(where, header, w, err);
         for (size_t i = (size_t)at + 1; at >= 0 && i < header->n; i++)
             if (!strcmp(header->at[i], header->at[at]))
                 return siren_fail(err, SIREN_EFORMAT,
-                                  "%s:1: columns %d and %zu are both '%.60s', expected one for the "
+                                  "%s: columns %d and %zu are both '%.60s', expected one for the "
                                   "%s",
-                                  path, at + 1, i + 1, header->at[at], w->what);
+                                  where, at + 1, i + 1, header->at[at], w->what);
     }
     return SIREN_OK;
 }
@@ -146,14 +148,15 @@ static void want_ratings(struct source *s, struct wanted wanted[4])
     wanted[3] = (struct wanted){"time", c->time, time_names, &l->time_at, &l->time};
 }
 
-static int columns_by_name(struct source *s, struct fields *f, struct siren_error *err)
+static int columns_by_name(struct source *s, struct fields *f, const char *where,
+                           struct siren_error *err)
 {
     struct wanted wanted[4];
     want_ratings(s, wanted);
     s->layout.header = f->n;
-    int code = find_all(s->path, f, wanted, 4, err);
+    int code = find_all(where, f, wanted, 4, err);
     for (int i = 0; !code && i < 3; i++)
-        if (*wanted[i].at < 0) code = no_column(s->path, f, wanted + i, err);
+        if (*wanted[i].at < 0) code = no_column(where, f, wanted + i, err);
     return code;
 }
 
@@ -173,31 +176,41 @@ static void name_columns(struct source *s, const struct fields *f, const int at[
     }
 }
 
+/* The names in a first line, and where it is: "FILE:LINE", or the file where it has none. */
+static int split_header(struct fields *f, const char *path, struct text_line *line,
+                        const char *separator, int quotes, struct buf *where,
+                        struct siren_error *err)
+{
+    buf_puts(where, path);
+    if (line->length) buf_printf(where, ":%" PRIu64, line->number);
+    if (buf_failed(where)) return siren_fail_memory(err, "a path", strlen(path));
+    int code = fields_split(f, line->text, line->length, separator, quotes, err);
+    return code ? siren_fail_prefix(err, code, "%s", buf_text(where)) : SIREN_OK;
+}
+
 static int find_columns(struct source *s, const char *separator, int quotes,
                         struct siren_error *err)
 {
     struct layout *l = &s->layout;
     strcpy(l->separator, s->options->separator ? s->options->separator : separator);
     l->quotes = quotes;
-    char *line;
-    size_t length;
+    struct text_line line;
     struct fields f = {0};
-    int code = first_line(s->path, s->encoding, &line, &length, err);
+    struct buf where = {0};
+    int code = first_line(s->path, s->encoding, &line, err);
     if (code) return code;
     if (columns_by_number(l, &s->options->columns)) {
         code = SIREN_OK;
     } else {
-        code = fields_split(&f, line, length, l->separator, quotes, err);
-        if (code)
-            siren_fail_prefix(err, code, "%s:1", s->path);
-        else
-            code = columns_by_name(s, &f, err);
+        code = split_header(&f, s->path, &line, l->separator, quotes, &where, err);
+        if (!code) code = columns_by_name(s, &f, buf_text(&where), err);
     }
     int at[] = {l->user_at, l->item_at, l->rating_at, l->time_at};
     l->n_columns = largest(at, 3);
     if (!code) name_columns(s, &f, at);
+    buf_free(&where);
     fields_free(&f);
-    free(line);
+    free(line.text);
     return code;
 }
 
@@ -323,11 +336,20 @@ static char *find_metadata(const char *path, const char *folder)
     return found ? found : find_file(folder, "meta.jsonl");
 }
 
+/* The last ".inter" that ends a name or a part of it; NULL: there is none. */
+static const char *inter_ending(const char *name)
+{
+    const char *last = NULL;
+    for (const char *at = name; (at = strstr(at, ".inter")); at += 6)
+        if (!at[6] || at[6] == '.') last = at;
+    return last;
+}
+
 /* data.inter has its items in data.item, and so has data.part1.inter. */
 static char *find_item_file(const char *path, const char *folder)
 {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    const char *end = strstr(name, ".inter");
+    const char *end = inter_ending(name);
     if (!end) return find_ending(folder, ".item");
     char *found = NULL;
     for (size_t n = (size_t)(end - name); !found && n;) {
@@ -379,14 +401,15 @@ static void want_items(struct source *s, struct wanted wanted[ITEM_PARTS])
     wanted[5] = (struct wanted){"year", c->year, year_names, &l->year_at, &l->year};
 }
 
-static int item_columns(struct source *s, struct fields *f, struct siren_error *err)
+static int item_columns(struct source *s, struct fields *f, const char *where,
+                        struct siren_error *err)
 {
     struct wanted wanted[ITEM_PARTS];
     want_items(s, wanted);
     s->items.header = f->n;
     if (wanted->given && find_column(f, wanted) < 0) wanted->given = NULL;
-    int code = find_all(s->items_path, f, wanted, ITEM_PARTS, err);
-    if (!code && s->items.id_at < 0) code = no_column(s->items_path, f, wanted, err);
+    int code = find_all(where, f, wanted, ITEM_PARTS, err);
+    if (!code && s->items.id_at < 0) code = no_column(where, f, wanted, err);
     if (code || s->items.title_at >= 0) return code;
     struct buf have = names_of(f);
     source_note(s,
@@ -417,27 +440,27 @@ static int item_fields(struct source *s, struct siren_error *err)
 static int look_at_items(struct source *s, struct siren_error *err)
 {
     struct items_layout *l = &s->items;
-    char *line;
-    size_t length;
+    struct text_line line;
     struct fields f = {0};
-    int code = first_line(s->items_path, s->encoding, &line, &length, err);
+    struct buf where = {0};
+    int code = first_line(s->items_path, s->encoding, &line, err);
     if (code) return code;
     l->kind = ITEMS_COLUMNS;
-    if (*line == '{') {
+    if (*line.text == '{') {
         code = item_fields(s, err);
     } else {
         const char *own = s->options->separator; /* of the ratings, and perhaps of the items */
-        const char *separator = own && strstr(line, own) ? own : strchr(line, '\t') ? "\t" : ",";
+        const char *separator = own && strstr(line.text, own) ? own
+                                : strchr(line.text, '\t')     ? "\t"
+                                                              : ",";
         l->quotes = s->format != FORMAT_RECBOLE;
         strcpy(l->separator, separator);
-        code = fields_split(&f, line, length, separator, l->quotes, err);
-        if (code)
-            siren_fail_prefix(err, code, "%s:1", s->items_path);
-        else
-            code = item_columns(s, &f, err);
+        code = split_header(&f, s->items_path, &line, separator, l->quotes, &where, err);
+        if (!code) code = item_columns(s, &f, buf_text(&where), err);
     }
+    buf_free(&where);
     fields_free(&f);
-    free(line);
+    free(line.text);
     return code;
 }
 

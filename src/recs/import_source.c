@@ -134,7 +134,7 @@ static enum format guess_line(char *line, size_t length)
     return tabs ? FORMAT_TSV : FORMAT_CSV;
 }
 
-int first_line(const char *path, enum siren_encoding encoding, char **line, size_t *length,
+int first_line(const char *path, enum siren_encoding encoding, struct text_line *out,
                struct siren_error *err)
 {
     struct siren_lines *lines;
@@ -142,12 +142,12 @@ int first_line(const char *path, enum siren_encoding encoding, char **line, size
     size_t n = 0;
     int code = siren_lines_open(&lines, path, encoding, err);
     if (code) return code;
-    while ((code = siren_lines_next(lines, &text, &n, err)) == 1 && n == 0) {
-    }
+    for (out->number = 1; (code = siren_lines_next(lines, &text, &n, err)) == 1 && n == 0;)
+        out->number++;
     if (code >= 0) {
-        *length = code == 1 ? n : 0;
-        *line = alloc_string(code == 1 ? text : "", *length);
-        code = *line ? SIREN_OK : siren_fail_memory(err, "a line", n);
+        out->length = code == 1 ? n : 0;
+        out->text = alloc_string(code == 1 ? text : "", out->length);
+        code = out->text ? SIREN_OK : siren_fail_memory(err, "a line", n);
     }
     siren_lines_close(lines);
     return code;
@@ -196,15 +196,14 @@ int detect_format(struct source *s, const char *path, struct siren_error *err)
     if (code) return code;
     if (s->options->format) return named_format(s->options->format, &s->format, err);
     if (folder && s->format != FORMAT_CSV) return SIREN_OK;
-    char *line;
-    size_t length;
+    struct text_line line;
     enum siren_encoding any = SIREN_LATIN1; /* reads whatever it is: only to look */
-    code = first_line(s->path, any, &line, &length, err);
+    code = first_line(s->path, any, &line, err);
     if (code) return code;
     static const char mark[] = "\xc3\xaf\xc2\xbb\xc2\xbf"; /* a UTF-8 byte order mark, as Latin-1 */
-    size_t skip = strncmp(line, mark, 6) ? 0 : 6;
-    s->format = guess_line(line + skip, length - skip);
-    free(line);
+    size_t skip = strncmp(line.text, mark, 6) ? 0 : 6;
+    s->format = guess_line(line.text + skip, line.length - skip);
+    free(line.text);
     if (s->format == FORMAT_MOVIES) { /* one file of the folder was given */
         char *whole = folder_of(s->path);
         free(s->path);

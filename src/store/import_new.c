@@ -1,9 +1,11 @@
 /* A workspace that an import makes: under a temporary name until it is complete. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,35 +39,80 @@ static int is_free(const char *path)
            exists(path, "-journal") == 0;
 }
 
-static int make_temporary(const char *path, char **out, struct siren_error *err)
-{
-    int fd = -1;
-    *out = NULL;
-    for (int attempt = 0; fd < 0 && attempt < 100; attempt++) {
-        char ending[60];
-        snprintf(ending, sizeof ending, ".tmp-%ld-%d", (long)getpid(), attempt);
-        free(*out);
-        *out = join(path, ending);
-        if (!*out) return siren_fail_memory(err, "a path", strlen(path));
-        fd = open(*out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-        if (fd < 0 && errno != EEXIST) break;
-    }
-    if (fd >= 0) return close(fd), SIREN_OK;
-    int code = fail_errno(err, path, "create");
-    free(*out);
-    *out = NULL;
-    return code;
-}
-
-/* No other process knows the name. */
 static void remove_temporary(const char *path)
 {
-    static const char *const endings[] = {"", "-wal", "-shm", "-journal"};
+    static const char *const endings[] = {"-wal", "-shm", "-journal", ""};
     for (int i = 0; i < 4; i++) {
         char *name = join(path, endings[i]);
         if (name) unlink(name);
         free(name);
     }
+}
+
+/* The file under a temporary name, locked while somebody fills it (SQLite's own locks are of
+ * another kind). */
+struct temporary {
+    char *path;
+    int fd;
+};
+
+/* 0: somebody who took it for left over was faster. */
+static int is_locked(int fd)
+{
+    struct stat info;
+    return !flock(fd, LOCK_EX) && !fstat(fd, &info) && info.st_nlink > 0;
+}
+
+static int make_temporary(const char *path, struct temporary *out, struct siren_error *err)
+{
+    *out = (struct temporary){NULL, -1};
+    for (int attempt = 0; out->fd < 0 && attempt < 100; attempt++) {
+        char ending[60];
+        snprintf(ending, sizeof ending, ".tmp-%ld-%d", (long)getpid(), attempt);
+        free(out->path);
+        out->path = join(path, ending);
+        if (!out->path) return siren_fail_memory(err, "a path", strlen(path));
+        out->fd = open(out->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+        if (out->fd < 0 && errno != EEXIST) break;
+        if (out->fd < 0 || is_locked(out->fd)) continue;
+        close(out->fd);
+        out->fd = -1;
+    }
+    if (out->fd >= 0) return SIREN_OK;
+    int code = fail_errno(err, path, "create");
+    free(out->path);
+    return code;
+}
+
+static void remove_if_left(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    struct stat info;
+    if (fd < 0) return;
+    if (!fstat(fd, &info) && S_ISREG(info.st_mode) && !flock(fd, LOCK_EX | LOCK_NB))
+        remove_temporary(path);
+    close(fd);
+}
+
+/* What killed imports into the same workspace left. */
+static void remove_leftovers(const char *workspace)
+{
+    const char *slash = strrchr(workspace, '/'), *base = slash ? slash + 1 : workspace;
+    size_t folder = (size_t)(base - workspace);
+    char *parent = folder ? alloc_string(workspace, folder) : alloc_string(".", 1);
+    DIR *d = parent ? opendir(parent) : NULL;
+    free(parent);
+    if (!d) return;
+    for (const struct dirent *e; (e = readdir(d));) {
+        if (strncmp(e->d_name, base, strlen(base)) != 0) continue;
+        const char *rest = behind_temporary(e->d_name + strlen(base));
+        if (!rest || *rest) continue;
+        struct buf path = {0};
+        buf_printf(&path, "%.*s%s", (int)folder, workspace, e->d_name);
+        if (!buf_failed(&path)) remove_if_left(path.data);
+        buf_free(&path);
+    }
+    closedir(d);
 }
 
 /* Nobody else has the file, and where the import fails it goes: it has no log while it is filled,
@@ -111,13 +158,15 @@ static int import_new(const char *workspace, const char *path,
                       struct siren_import_report *report, const struct siren_progress *progress,
                       struct siren_error *err)
 {
-    char *temporary;
-    int code = make_temporary(workspace, &temporary, err);
+    struct temporary t;
+    remove_leftovers(workspace);
+    int code = make_temporary(workspace, &t, err);
     if (code) return code;
-    code = fill(temporary, workspace, path, options, report, progress, err);
-    if (!code) code = publish(temporary, workspace, err);
-    if (code) remove_temporary(temporary);
-    free(temporary);
+    code = fill(t.path, workspace, path, options, report, progress, err);
+    if (!code) code = publish(t.path, workspace, err);
+    if (code) remove_temporary(t.path);
+    close(t.fd);
+    free(t.path);
     return code;
 }
 

@@ -203,7 +203,8 @@ int trainer_folder_open(struct trainer_folder *f, const struct trainer_options *
     int used = exists(f->checkpoint) || (!fstat(fileno(f->log), &st) && st.st_size > 0);
     if (used && !options->resume)
         return siren_fail(err, SIREN_EEXISTS,
-                          "%s holds a training run already: resume it, or choose another folder",
+                          "%s holds a training run already: go on with it (--resume), or choose "
+                          "another folder",
                           f->path);
     if (exists(f->checkpoint)) return restore(f, params, adamw, state, err);
     rc = cut_log(f, 0, err);
