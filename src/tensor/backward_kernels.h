@@ -47,10 +47,9 @@ static void dx_steps(const float *dy, size_t ldy, int T, const struct packed *w,
     }
 }
 
-/* Over a vocabulary's worth of columns n, of which no block of rows stays in cache: a part of n is
- * taken for all panels at once.  Its rows are laid side by side before: a vocabulary apart, all of
- * them would fall into the same sets of the caches.  dx is at panel0 of the T <= DX_PARTS_ROWS
- * rows. */
+/* A part of n is taken for all panels at once.  Its rows are laid side by side before: a vocabulary
+ * apart, all of them would fall into the same sets of the caches.  dx is at panel0 of the
+ * T <= DX_PARTS_ROWS rows. */
 static void dx_parts(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
                      int panel1, float *dx, const struct gemm_space *space, struct output *out)
 {

@@ -553,8 +553,7 @@ static void bf16_gemm_swiglu_by(const struct bf16_unit *unit, const float *x, si
     }
 }
 
-/* Over a vocabulary's worth of columns n, of which no block of rows stays in cache: a part of n is
- * taken for all panels at once.  dx is at panel0 of the T <= DX_PARTS_ROWS rows. */
+/* A part of n is taken for all panels at once.  dx is at panel0 of the T <= DX_PARTS_ROWS rows. */
 static void bf16_dx_parts(const struct bf16_unit *unit, const float *dy, size_t ldy, int T,
                           const struct packed *w, int panel0, int panel1, float *dx,
                           const struct bf16_space *s, struct output *out)

@@ -469,7 +469,8 @@ static int row_block(int T, int K)
     return (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
 }
 
-/* dX = dY·W sums over a row of W's columns n: a vocabulary's worth goes by parts. */
+/* dX = dY·W sums over W's columns n.  Where they are many, few whole rows of dY stay in cache, and
+ * all weights would be decoded for each few: they go by parts of n. */
 static int dx_by_parts(const struct packed *w)
 {
     return w->n >= DX_PARTS_FROM;

@@ -36,8 +36,9 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 #define GEMM_STEPS 384 /* steps of k in a block of W */
 #define GEMM_SCRATCH (GEMM_ROWS * 32 + GEMM_STEPS * 32 + 16)
 
-/* … for gemm_dx over a vocabulary: a part of a block's rows (mode bf16: as pairs), all sums. */
-#define DX_PARTS_FROM 16384 /* columns n */
+/* … for gemm_dx over so many columns n that it goes by parts of them: such a part of a block's rows
+ * (mode bf16: as pairs), all sums. */
+#define DX_PARTS_FROM 2048
 #define DX_PARTS_ROWS 256
 
 /* … and for attention: the tile's queries (later its outputs), then its scores. */
