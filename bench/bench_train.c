@@ -7,9 +7,10 @@
  *              of its own; cross-entropy over five labels at the last token; AdamW
  *   shared     the same, the prompts' common beginning computed once
  *   align      `shared` with the cross-entropy, then with the alignment of all layers' hidden
- * states at the last token to a teacher's, which are read from a file each time answers    one
- * prompt of 320 tokens with 8 answers of 64, log-probabilities of all their tokens: with the prompt
- * shared, then each answer behind a prompt of its own
+ *              states at the last token to a teacher's, which are read from a file each time
+ *
+ *   answers    one prompt of 320 tokens with 8 answers of 64, log-probabilities of all their
+ *              tokens: with the prompt shared, then each answer behind a prompt of its own
  *
  * Tokens are those that the prompts have, shared or not.  Seconds: record, forward, loss, backward,
  * optimiser; passes of at most --memory-mb (bytes that the recorded pass holds). */

@@ -2,7 +2,7 @@
  *
  *     y = W x + scale · B (A x),    A (r, in), B (out, r),    scale = alpha / r
  *
- * or alpha / √r (rsLoRA, Kalajdzievski 2023).  SPEC 7.3: r = 8, alpha = 16 on k and v of every
+ * or alpha / √r (rsLoRA, Kalajdzievski 2023).  The default: r = 8, alpha = 16 on k and v of every
  * layer.  An adapter belongs to one model and must not outlive it.  Decoders only.  Any number may
  * be used at once: each root of a forest chooses its own (siren_forest_use_adapter), a session has
  * a current one (siren_session_use_adapter).  The factors stay apart from the weights while a model

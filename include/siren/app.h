@@ -188,8 +188,8 @@ struct siren_answer {
     double argmax, mean, median;            /* without distribution: the number read */
     double outside; /* probability mass outside the labels; NAN: no distribution */
     double number;  /* SIREN_COT: mean of the numbers read, the fallback where none; else NAN */
-    int samples, unreadable; /* SIREN_COT: texts, and those of them without a number */
-    int in_format;           /* SIREN_COT: texts with the four tags, once and in order (SPEC 6.1) */
+    int samples, unreadable;  /* SIREN_COT: texts, and those of them without a number */
+    int in_format;            /* SIREN_COT: texts with the four tags, once and in order */
     int faults[SIREN_FAULTS]; /* SIREN_COT: texts with each kind of fault */
     int tokens_in, tokens_out, tokens_cached;
     double latency_ms; /* of its batch, divided by the batch's size */

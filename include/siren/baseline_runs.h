@@ -5,10 +5,10 @@
  * factorisation by SGD and ALS, and the multinomial model over the user's rating habit, fitted on
  * train and on valid, without and with the item's earlier ratings, and on rows of one's choice:
  * what a language model that was trained on few rows is to be held against.  The user's mean and
- * the habit use only what precedes each target (siren_history()), item statistics of the habit model
- * only train ratings with an earlier time; the item's mean and matrix factorisation use
- * all of train, as the paper does.  Where valid is judged, what is fitted on it, and the settings
- * that are chosen on it, are for each half of the users those of the other half's rows. */
+ * the habit use only what precedes each target (siren_history()), item statistics of the habit
+ * model only train ratings with an earlier time; the item's mean and matrix factorisation use all
+ * of train, as the paper does.  Where valid is judged, what is fitted on it, and the settings that
+ * are chosen on it, are for each half of the users those of the other half's rows. */
 #ifndef SIREN_BASELINE_RUNS_H
 #define SIREN_BASELINE_RUNS_H
 

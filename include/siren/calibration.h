@@ -1,4 +1,4 @@
-/* The calibrated read-out (SPEC 5.3): a small convex model over the language model's rating
+/* The calibrated read-out: a small convex model over the language model's rating
  * log-probabilities and what the workspace keeps anyway: the user's rating habit, the ratings in
  * the candidate's topic, the item's train ratings.
  *

@@ -20,8 +20,8 @@ int siren_chat_load(struct siren_chat **out, const char *model_path, struct sire
 /* From a template file of the user's own. */
 int siren_chat_load_file(struct siren_chat **out, const char *path, struct siren_error *err);
 void siren_chat_free(struct siren_chat *chat);
-/* "chatml (SmolLM2)", …; of a template file its own name, or "template file", and a hash of its text:
- * "Mine #0123456789abcdef". */
+/* "ChatML (SmolLM2)", …; of a template file its own name, or "template file", and a hash of its
+ * text: "Mine #0123456789abcdef". */
 const char *siren_chat_name(const struct siren_chat *chat);
 
 struct siren_message {

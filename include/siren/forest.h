@@ -133,11 +133,11 @@ size_t siren_forest_tokens(const struct siren_forest *forest);
  *     siren_forest_backward(f, NULL);                         // siren_param.grad += …
  *
  * Trained are: every adapter of the pass that has gradients (siren_adapter_trainable()), and the
- * weights of a model that has them (siren_model_trainable()).  Frozen weights get no gradient, and
- * nothing below the lowest trained layer is computed.  A token that several prompts share is
- * computed once each way.  Gradients have the same bits whatever the threads and the instruction
- * set, and whatever the memory budget.
- * A recorded pass has no kept segments: what is trained changes after it. */
+ * weights of a model that has them (siren_model_options.trainable).  Frozen weights get no
+ * gradient, and nothing below the lowest trained layer is computed.  A token that several prompts
+ * share is computed once each way.  Gradients have the same bits whatever the threads and the
+ * instruction set, and whatever the memory budget. A recorded pass has no kept segments: what is
+ * trained changes after it. */
 struct siren_training {
     /* Bytes for what the backward pass reads again; 0: no limit.  Layers beyond it are computed a
      * second time from their input (activation checkpointing), which costs one more forward pass of

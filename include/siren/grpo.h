@@ -1,4 +1,4 @@
-/* Terms of GRPO (SPEC 6.1, 6.2): rewards, advantages, the policy's loss for each token.
+/* Terms of GRPO: rewards, advantages, the policy's loss for each token.
  *
  * Pure functions on numbers, computed in f64 in index order. */
 #ifndef SIREN_GRPO_H
@@ -90,7 +90,7 @@ struct siren_policy_options {
     enum siren_aggregation aggregation;
     int constant_length;
 };
-struct siren_policy_options siren_policy_defaults(void); /* SPEC 6.2: k3, token mean */
+struct siren_policy_options siren_policy_defaults(void); /* the paper's: k3, token mean */
 
 /* A (micro-)batch: sequence s has the tokens first[s] … first[s + 1] − 1 of the arrays. */
 struct siren_policy_batch {

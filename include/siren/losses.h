@@ -29,7 +29,7 @@ struct siren_rating_loss {
 double siren_rating_loss(const struct siren_rating_loss *weights, int n, const double *scores,
                          int label, const double *teacher, double *gradient);
 
-/* ---- On hidden states: alignment (SPEC 7.2) ----
+/* ---- On hidden states: alignment ----
  *
  * L = Σ_l w_l (1 − cos(teacher^l, student^l)) / Σ_l w_l,  states (n_layers, d) each.
  * layer_weights (n_layers), >= 0, not all 0; NULL: all 1, the paper's mean.  Where a state is the

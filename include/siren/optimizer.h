@@ -20,7 +20,7 @@ extern "C" {
 /* ---- AdamW (Loshchilov and Hutter), the operations of torch.optim.AdamW's loop on one tensor ----
  *
  * Step t (from 1), for each number, every operation one f32 rounding, scalars computed in f64 and
- * rounded once:
+ * rounded once, g the gradient times siren_adamw_step()'s factor:
  *     p ← p · (1 − lr·decay)
  *     m ← fma(1 − β1, g − m, m)
  *     v ← fma((1 − β2)·g, g, v·β2)

@@ -1,4 +1,4 @@
-/* The teacher's states: what stage 2 is aligned to, computed once and stored (SPEC 7.1, 7.3).
+/* The teacher's states: what stage 2 is aligned to, computed once and stored.
  *
  * For each row the teacher reasoned greedily, and the file holds what it knew at the query token q,
  * the last token of prompt + reasoning + "<answer>": the hidden state after each layer 1 … L (the
@@ -21,10 +21,10 @@
  * rating f32, number f32, reasoning tokens u32, frame length u32, label scores f32 (n_labels), one
  * zstd frame: token ids i32, then the states.  Header and records each end with 16 bytes, the
  * XXH3-128 (canonical) of the 16 bytes that ended the one before (0 before the header) and their
- * own: a chain, so that a record cannot be lost, moved or taken twice.  A last record of kind "END
- * " without content says that the file is whole. States as bf16 (nearest even): low bytes of all
- * numbers, then their high bytes; as int8: a scale f32 per layer (its largest magnitude / 127),
- * then the numbers / scale. */
+ * own: a chain, so that a record cannot be lost, moved or taken twice.  A last record without
+ * content, of kind "END" and a space, says that the file is whole.  States as bf16 (nearest even):
+ * low bytes of all numbers, then their high bytes; as int8: a scale f32 per layer (its largest
+ * magnitude / 127), then the numbers / scale. */
 #ifndef SIREN_TEACHER_H
 #define SIREN_TEACHER_H
 
@@ -81,7 +81,7 @@ int siren_teacher_states(struct siren_teacher *teacher, size_t row, float *state
 int siren_teacher_ids(struct siren_teacher *teacher, size_t row, int32_t *ids,
                       struct siren_error *err);
 
-/* ---- Which rows, with which weight (SPEC 7.3) ---- */
+/* ---- Which rows, with which weight ---- */
 
 struct siren_teacher_filter {
     int any;          /* 1: rows without a valid answer, too; exact and closeness are not read */

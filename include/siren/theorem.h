@@ -1,11 +1,13 @@
-/* Theorem 1, KV adaptation equivalence, tried out (SPEC 7.6): are there low-rank updates of W_K and
+/* Theorem 1, KV adaptation equivalence, tried out: are there low-rank updates of W_K and
  * W_V that make the answer-only state equal the state after reasoning?  They are computed in closed
  * form from the linearised model, applied, and what is left is measured.
  *
  * One layer, one prompt, q its last token, x_j the (normed) input of the layer at token j:
  *
- *     v_j = W_V x_j,   k_j = R_j N(W_K x_j),   a_hj = softmax_j(q_h · k_j / √D),   o_h = Σ_j a_hj
- * v_j u = x + W_O o,   h = u + FFN(norm u)                  N: Qwen3's norm, R_j: RoPE, h: heads
+ *     v_j = W_V x_j,   k_j = R_j N(W_K x_j),   a_hj = softmax_j(q_h · k_j / √D)
+ *     o_h = Σ_j a_hj v_j,   u = x + W_O o,   h = u + FFN(norm u)
+ *
+ * with N Qwen3's norm, R_j RoPE and h the heads.
  *
  * For updates dV of W_V and dK of W_K, to first order at the present weights:
  *

@@ -45,8 +45,7 @@ int siren_topic_prompt(char **prompt, const char *kind, const struct siren_topic
 /* The name in an answer: what follows "Theme:" on its line (the first such line that is of use;
  * without "Theme:" the first line that holds text), free of quotes, markup and a final stop, at
  * most SIREN_TOPIC_WORDS words, valid UTF-8.  Reasoning up to a last "</think>" is passed over.
-  1: *name is set (malloc'ed); 0: of no use; or
- * SIREN_ENOMEM. */
+ * 1: *name is set (malloc'ed); 0: of no use; or SIREN_ENOMEM. */
 int siren_topic_parse(const char *answer, char **name, struct siren_error *err);
 
 /* Names by class-TF-IDF over titles and categories: the words (and word pairs) that are

@@ -271,7 +271,7 @@ int siren_split_time(struct siren_ratings *ratings, int64_t train_until, int64_t
 /* The times that cut the ratings at these shares (0.8, 0.1: 80 % train, 10 % valid, 10 % test). */
 int siren_split_fractions(const struct siren_ratings *ratings, double train, double valid,
                           int64_t *train_until, int64_t *valid_until, struct siren_error *err);
-/* The half that a user's rows belong to when a split is halved by user (SPEC 9.3): 0 is A, 1 is B.
+/* The half that a user's rows belong to when a split is halved by user: 0 is A, 1 is B.
  * A function of the external id alone, so it outlives imports and does not depend on a seed. */
 int siren_user_half(const char *external);
 /* Store the labels (folds = 0) or the folds (folds = 1) of the arrays under a name. */
@@ -369,7 +369,7 @@ int siren_sketch_soft_save(struct siren_workspace *ws, int soft, struct siren_er
 enum siren_run_status { SIREN_RUN_RUNNING, SIREN_RUN_DONE, SIREN_RUN_FAILED, SIREN_RUN_STOPPED };
 struct siren_run {
     int64_t id;
-    char *kind;     /* "eval", "predict", "baseline", "embed", … */
+    char *kind;     /* "eval", "judge", "baseline", "calibration"; "sft", "align", "grpo", "all" */
     char *name;     /* the user's or a made one; not necessarily unique */
     char *command;  /* the command line */
     char *settings; /* JSON: all that determines the result; equal settings may be resumed */

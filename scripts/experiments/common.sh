@@ -17,7 +17,7 @@ mkdir -p "$FOLDER"
 cd "$FOLDER"
 compute=${COMPUTE:-bf16}
 workspace=${workspace:-films.siren}
-# What a prompt says of the user: the paper's, and the counts of the user's ratings (SPEC 4.4), without
+# What a prompt says of the user: the paper's, and the counts of the user's ratings, without
 # which nothing that was trained came near the rating habit (docs/results/internalise.md).
 strategy=${STRATEGY:-recent+sketch+habit}
 
@@ -53,7 +53,7 @@ films() {
     once topics topics films.siren --namer tfidf
 }
 
-# SPEC 6.4: rationales teach the form, and, by --answer-weight, the rating.  Rows are the last train row
+# Rationales teach the form, and, by --answer-weight, the rating.  Rows are the last train row
 # of each user: train's ratings move with a user's position, and these are nearest to valid's.  Anew:
 # 30 minutes.
 warm_start() {

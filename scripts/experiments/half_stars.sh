@@ -3,7 +3,7 @@
 #
 # MovieLens latest-small, ten ratings from 0.5 to 5 as joint probabilities of several tokens: the model
 # as it comes learns to answer at once, by cross-entropy on 1,300 train rows, chosen on half A of valid
-# and judged on half B.  Ten minutes on two cores.
+# and judged on half B.  A quarter of an hour on two cores.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 workspace=half.siren
 . "$(dirname "$0")/common.sh"

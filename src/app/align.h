@@ -1,4 +1,4 @@
-/* Stage 2: reasoning internalised (SPEC 7).  An adapter on the answer-only prompts is trained to
+/* Stage 2: reasoning internalised.  An adapter on the answer-only prompts is trained to
  * be, at the query token, what a teacher was after reasoning; and the rivals of 7.5 on the same
  * rows. */
 #ifndef SIREN_APP_ALIGN_H
@@ -25,7 +25,7 @@ struct align_options {
     int before_norm; /* the last layer's state before the final norm instead of behind it */
     struct siren_rating_loss rating;
     /* [optional] Told before the first step where the states are of another model or adapter than
-     * the one that is trained (SPEC 7.1: the same). */
+     * the one that is trained. */
     void (*other_teacher)(void *context, const char *teacher);
     void *context;
 };

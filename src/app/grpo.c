@@ -225,7 +225,7 @@ int grpo_train(struct training *t, const struct grpo_options *options,
     struct job j = {.training = t, .options = options, .progress = progress};
     int rc;
     t->predict.mode = SIREN_COT;
-    t->loop.dropout = 0; /* the first ratio is 1 (SPEC 6.3) */
+    t->loop.dropout = 0; /* the first ratio is 1 */
     rc = training_rows(t, &j.rows, err);
     if (!rc) rc = training_adapter(t, &j.adapter, err);
     if (!rc) rc = grpo_source_create(&j.source, t, &j.rows, options, err);

@@ -1,4 +1,4 @@
-/* siren train grpo: stage 1 over a workspace (SPEC 6).  What is general about GRPO is
+/* siren train grpo: stage 1 over a workspace.  What is general about GRPO is
  * train/policy.h; here are prompts of rows, rewards of texts, evaluation in flight, texts for a
  * person to read.
  *

@@ -1,4 +1,4 @@
-/* Supervised fine-tuning on rows of a workspace: the warm start on rationales (SPEC 6.4), or the
+/* Supervised fine-tuning on rows of a workspace: the warm start on rationales, or the
  * rating's label behind an answer-only prompt ([7]: CE, with ordinal terms). */
 #ifndef SIREN_APP_SFT_H
 #define SIREN_APP_SFT_H

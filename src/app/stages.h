@@ -1,5 +1,5 @@
 /* Both stages in one go: from a model to an adapter that answers at once what the model would say
- * after reasoning (SPEC 6, 7).  Each step is a job of its own; here is their order, what they hand
+ * after reasoning.  Each step is a job of its own; here is their order, what they hand
  * on, and where a stopped call goes on.
  *
  *     DIR/lock               while a process works here
@@ -45,7 +45,7 @@ struct stages_options {
     void (*begin)(void *context, int stage, const char *name, int done);
     void *begin_context;
 };
-/* SPEC 6.2, 6.4, 7.3: the defaults of the single jobs; the warm start adapts all matrices, at 2e-4,
+/* The defaults of the single jobs; the warm start adapts all matrices, at 2e-4,
  * on 2,000 rows. */
 struct stages_options stages_defaults(void);
 

@@ -1,5 +1,5 @@
 /* The teacher at work: a split's rows reasoned through, greedily, and what it knew at the end of
- * "<answer>" stored (siren/teacher.h; SPEC 7.1, 7.3). */
+ * "<answer>" stored (siren/teacher.h). */
 #ifndef SIREN_APP_TEACH_H
 #define SIREN_APP_TEACH_H
 

@@ -51,7 +51,7 @@ struct training {
     enum training_metric choose_by;
     int64_t run; /* out: of the workspace */
 };
-struct training training_defaults(void); /* SPEC 7.3: r 8, alpha 16, dropout 0.05 on k and v */
+struct training training_defaults(void); /* r 8, alpha 16, dropout 0.05 on k and v */
 
 struct training_rows {
     struct siren_target *train, *valid;

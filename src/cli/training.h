@@ -9,7 +9,7 @@
     CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ADAPTER | CLI_SPLIT | CLI_ISA
 
 /* Options of a command's own, to stand in its table beside PROMPT_OPTIONS; the defaults are those
- * of SPEC 7.3 or the command's, as text. */
+ * of training_defaults() or the command's, as text. */
 #define TRAINING_OPTIONS(epochs_, batch_, lr_, decay_, dropout_, pass_tokens_)                     \
     OPTION_STRING("out", "DIR", NULL,                                                              \
                   "the run's folder: adapter, checkpoint, log, learning curve", .letter = 'o'),    \
@@ -80,7 +80,8 @@ void training_close(struct training_command *t);
 /* For trainer_options.watch, with a training_command: every evaluation, and a step now and then. */
 void training_watch(void *command, const json_t *line);
 
-/* Where nothing is judged (--eval-split none): a usage error for these options, which are about it. */
+/* Where nothing is judged (--eval-split none): a usage error for these options, which are about it.
+ */
 int training_unjudged(struct cli *cli, const char *const *names);
 /* "k,v", "all", "ffn" … to bits; a usage error otherwise. */
 int training_targets(struct cli *cli, const char *text, unsigned *targets);

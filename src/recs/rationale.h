@@ -1,4 +1,4 @@
-/* Rationales for the warm start (SPEC 6.4): reasoned answers that the program
+/* Rationales for the warm start: reasoned answers that the program
  * writes from the sketch, so that a small model learns the format.
  *
  *     <think>

@@ -1,4 +1,4 @@
-/* Stage 1 as a task of the trainer (SPEC 6): groups of sampled texts, their advantages, the
+/* Stage 1 as a task of the trainer: groups of sampled texts, their advantages, the
  * policy's loss.  Private to the library.
  *
  *     source   row -> prompt, n sampled texts with their rewards

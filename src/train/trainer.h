@@ -149,7 +149,7 @@ struct trainer_options {
     double lr;                         /* 1e-4 */
     double lora_plus;                  /* lr of an adapter's B, times that of its A (LoRA+); 1 */
     enum siren_schedule_kind schedule; /* constant */
-    int64_t warmup;                    /* steps; -1: min(100, 10 % of all steps) (SPEC 7.3) */
+    int64_t warmup;                    /* steps; -1: min(100, 10 % of all steps) */
     struct siren_adamw_options adamw;  /* weight decay 0.05 */
     double clip;                       /* largest gradient norm, 1; 0: none */
     size_t pass_tokens;        /* tokens a pass, shared ones once; 1,024: what memory_bytes holds
