@@ -619,6 +619,31 @@ static void each_number_reaches_the_run(void **state)
     json_decref(usual);
 }
 
+/* Rows that are refused before there is a source of texts. */
+static void wrong_rows_are_told(void **state)
+{
+    static const struct {
+        const char *options, *words;
+    } wrong[] = {
+        {"--split test", "test"},
+        {"--eval-split test", "test"},
+        {"--split valid --eval-split valid", "share rows"},
+        {"--split train:last3+valid --eval-split valid", "share rows"},
+        {"--fold 0", "fold"},
+    };
+    char arguments[2048];
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(arguments, sizeof arguments,
+                 "train grpo '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
+                 "--rows 4 --batch 2 --max-steps 1 --max-tokens 3 %s",
+                 siren_workspace_path(app.ws), tiny_model("tiny"), fixture_template(),
+                 scratch_path("refused"), wrong[i].options);
+        int code = run_program("", arguments, NULL);
+        if (code != 1 && code != 2) fail_msg("%s: %d", wrong[i].options, code);
+        expect_output(wrong[i].words);
+    }
+}
+
 static int setup(void **state)
 {
     moments =
@@ -645,6 +670,7 @@ int main(void)
         cmocka_unit_test(each_number_reaches_the_run),
         cmocka_unit_test(without_options_it_is_the_library),
         cmocka_unit_test(dropout_is_refused),
+        cmocka_unit_test(wrong_rows_are_told),
     };
     return cmocka_run_group_tests(tests, setup, tiny_teardown);
 }

@@ -229,9 +229,11 @@ int grpo_train(struct training *t, const struct grpo_options *options,
     rc = training_rows(t, &j.rows, err);
     if (!rc) rc = training_adapter(t, &j.adapter, err);
     if (!rc) rc = grpo_source_create(&j.source, t, &j.rows, options, err);
-    j.source.owner = &j;
-    j.write = grpo_source(&j.source);
-    if (!rc) rc = open_policy(&j, err);
+    if (!rc) {
+        j.source.owner = &j;
+        j.write = grpo_source(&j.source);
+        rc = open_policy(&j, err);
+    }
     if (!rc) rc = run(&j, result, cancel, err);
     policy_free(j.policy);
     grpo_source_clear(&j.source);
