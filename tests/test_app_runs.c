@@ -536,6 +536,14 @@ static void runs_are_compared_on_their_common_rows(void **state)
         json_decref(report);
         free(json);
     }
+    /* The other way round there is nothing to have a share of. */
+    MUST(siren_runs_gain(&app, b, a, a, pool, &json, ERR));
+    report = json_loads(json, 0, NULL);
+    json_t *lost = json_array_get(json_object_get(report, "tests"), 0);
+    assert_true(json_number_value(json_object_get(lost, "gain_low")) > 0);
+    assert_true(json_is_null(json_object_get(lost, "share")));
+    json_decref(report);
+    free(json);
     assert_int_equal(siren_runs_gain(&app, a, b, 999, pool, &json, ERR), SIREN_ENOTFOUND);
     o = train_options();
     MUST(siren_evaluate(&app, &lm, &o, pool, &other, NULL, ERR));

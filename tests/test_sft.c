@@ -606,6 +606,7 @@ static void test_command(void **state)
     char path[300];
     assert_int_equal(siren(TRAIN, "--lora-targets q,ffn"), 0);
     expect_output("4 steps in");
+    expect_output(" rows, ");
     expect_output("best on valid");
     expect_output("use it with --adapter");
     static const char *const files[] = {"adapter/adapter_config.json", "checkpoint", "log.jsonl",
@@ -681,7 +682,8 @@ static void test_command_stopped(void **state)
     struct stat st;
     char curves[300];
     snprintf(curves, sizeof curves, "%s", scratch_path("curves.svg"));
-    assert_int_equal(interrupted(""), 130);
+    assert_int_equal(interrupted("--resume"), 130); /* mistyped, say */
+    expect_output("there is no checkpoint to go on from: the training begins anew");
     expect_output("the same command with --resume goes on");
     assert_int_equal(interrupted("--resume --json --name longer"), 130);
     expect_output("of 4,000 steps are done and kept");

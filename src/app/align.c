@@ -16,7 +16,7 @@ enum { MOST_LAYERS = 1024 }; /* of a configuration */
 /* A row is an example, and an item of the trainer is a row: by its number, or, where rows have
  * weights, by its place in the batch. */
 struct align {
-    const struct training *training;
+    struct training *training;
     const struct align_options *options;
     const struct siren_adapter *adapter;
     struct training_rows rows;

@@ -104,10 +104,11 @@ static int test(struct comparison *c, const char *loss, const char *decoder,
     json_object_set_new(t, three ? "gain_high" : "high", app_real(s.gain.high));
     json_object_set_new(t, "p", app_real(s.gain.p));
     if (three) {
+        int gains = s.gain.high < 0; /* of what a teacher loses there is no share to have */
         json_object_set_new(t, "student", app_real(s.student));
-        json_object_set_new(t, "share", app_real(s.share));
-        json_object_set_new(t, "share_low", app_real(s.low));
-        json_object_set_new(t, "share_high", app_real(s.high));
+        json_object_set_new(t, "share", app_real(gains ? s.share : NAN));
+        json_object_set_new(t, "share_low", app_real(gains ? s.low : NAN));
+        json_object_set_new(t, "share_high", app_real(gains ? s.high : NAN));
     }
     c->p[c->n_tests] = s.gain.p;
     c->tests[c->n_tests++] = t;

@@ -13,7 +13,7 @@
 /* An item is an example: of the train rows first, then of the valid ones (whose losses are the
  * metric of rationales). */
 struct sft {
-    const struct training *training;
+    struct training *training;
     const struct sft_options *options;
     const struct siren_adapter *adapter;
     struct training_rows rows;

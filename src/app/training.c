@@ -172,7 +172,7 @@ static json_t *adapter_json(const struct training *t)
     return j;
 }
 
-json_t *training_settings(const struct training *t, const struct training_rows *rows)
+json_t *training_settings(struct training *t, const struct training_rows *rows)
 {
     const struct siren_app *app = t->app;
     char hash[17];
@@ -189,6 +189,7 @@ json_t *training_settings(const struct training *t, const struct training_rows *
     json_object_set_new(j, "split", json_string(t->split));
     if (t->fold >= 0) json_object_set_new(j, "fold", json_integer(t->fold));
     json_object_set_new(j, "rows", json_integer((json_int_t)rows->n_train));
+    t->n_trained = rows->n_train;
     json_object_set_new(j, "eval_split", json_string(t->eval_split ? t->eval_split : ""));
     json_object_set_new(j, "eval_rows", json_integer((json_int_t)rows->n_valid));
     if (t->choose_by != TRAINING_MAE)

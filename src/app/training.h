@@ -49,7 +49,9 @@ struct training {
     const char *eval_split; /* "valid:A"; NULL: no evaluation */
     size_t n_eval_rows;     /* 0: all */
     enum training_metric choose_by;
-    int64_t run; /* out: of the workspace */
+    /* out: */
+    int64_t run;      /* of the workspace */
+    size_t n_trained; /* rows trained on: all there were, up to n_rows */
 };
 struct training training_defaults(void); /* r 8, alpha 16, dropout 0.05 on k and v */
 
@@ -67,7 +69,7 @@ int training_adapter(const struct training *t, struct siren_adapter **out, struc
 
 /* All that the result depends on besides the loop's options: model, data, rows, prompts, adapter.
  */
-json_t *training_settings(const struct training *t, const struct training_rows *rows);
+json_t *training_settings(struct training *t, const struct training_rows *rows);
 
 /* Answer-only predictions of the valid rows with the adapter (NULL: without): *metric is what
  * t->choose_by says; to fields: "mae" of the median where that is not it, "rmse" of the mean,

@@ -77,8 +77,9 @@ static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
     if (!rc)
         rc = siren_evaluate(app, &lm, &options, cli_pool(cli), &run, cli_progress(cli), &cli->err);
     if (rc == SIREN_ECANCEL && run)
-        cli_note(cli, "%s: what is done is kept as run %lld, and the same command goes on with it",
-                 cli->err.message, (long long)run);
+        cli_note(cli,
+                 "%s: what is done is kept as run %lld, and the same command%s goes on with it",
+                 cli->err.message, (long long)run, options.anew ? " without --anew" : "");
     cli_progress_end(cli);
     siren_lm_close(&lm);
     siren_calibration_free(options.predict.calibration);

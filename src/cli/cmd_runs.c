@@ -168,8 +168,8 @@ static void print_gain(struct cli *cli, const json_t *report)
     cli_table_print(cli, table);
     cli_note(
         cli,
-        "%lld rows in common; lower is better, so a gain below 0 is one; a share is told where "
-        "the gain's interval excludes 0; users resampled",
+        "%lld rows in common; lower is better, so a gain is below 0; a share is told where all of "
+        "its interval is; users resampled",
         (long long)json_integer_value(json_object_get(report, "rows")));
 }
 

@@ -107,7 +107,7 @@ const struct cli_command cmd_train_grpo = {
     .summary = "teach the model to reason, by reinforcement (stage 1)",
     .usage = "WORKSPACE",
     .description =
-        "For each prompt several texts are sampled; each earns +1 or -1 for the format and up to 2 "
+        "For each prompt several texts are sampled; each earns +1 or -1 for the format and 2 to -2 "
         "for a rating near the truth, and the model is moved towards those that earned more than "
         "their group.  Trained is a LoRA adapter; it is kept where the MAE on valid is best, and "
         "`siren eval --adapter` or `siren train align` take it from there.  With --adapter it goes "

@@ -32,7 +32,7 @@ static void print_text(struct cli *cli, const char *path, const struct teach_rep
     cli_print(cli, "  exactly right    %5.1f %%\n", 100 * (double)r->n_exact / n);
     cli_print(cli, "  in the format    %5.1f %%\n", 100 * (double)r->n_format / n);
     if (r->n_valid) cli_print(cli, "  MAE of the valid %5.3f\n", r->mae);
-    cli_print(cli, "  tokens written   %5.1f a row\n", r->tokens);
+    cli_print(cli, "  tokens a text    %5.1f, with what closes it\n", r->tokens);
     cli_note(cli, "%s", cli_seconds(r->seconds));
 }
 

@@ -100,9 +100,10 @@ void report_metrics(struct cli *cli, const json_t *metrics)
     cli_print(cli, "\n");
     stars(cli, list);
     cli_print(cli, "\n");
-    cli_print(cli, "%lld rows, %.2f %% without a readable rating\n",
+    cli_print(cli, "%lld rows, %.2f %% without a readable rating%s\n",
               (long long)json_integer_value(json_object_get(metrics, "n")),
-              share(metrics, "invalid"));
+              share(metrics, "invalid"),
+              share(metrics, "invalid") > 0 ? " (each counts as the highest one)" : "");
     if (json_is_number(json_object_get(metrics, "outside")))
         cli_print(cli, "probability outside the ratings: %.3f %%\n", share(metrics, "outside"));
     if (json_object_get(metrics, "log_loss"))

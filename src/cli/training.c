@@ -1,10 +1,12 @@
 #include "cli/training.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "app/parts.h"
 
@@ -197,6 +199,18 @@ void training_watch(void *context, const json_t *line)
     }
 }
 
+/* A mistyped folder would begin anew without a word. */
+static void note_nothing_to_resume(struct cli *cli, const struct trainer_options *loop)
+{
+    char path[4096];
+    if (!loop->resume ||
+        snprintf(path, sizeof path, "%s/checkpoint", loop->folder) >= (int)sizeof path)
+        return;
+    if (access(path, F_OK) && errno == ENOENT)
+        cli_note(cli, "%s: there is no checkpoint to go on from: the training begins anew",
+                 loop->folder);
+}
+
 int training_open(struct cli *cli, struct training_command *out, const char *kind)
 {
     *out = (struct training_command){.training = training_defaults()};
@@ -216,6 +230,7 @@ int training_open(struct cli *cli, struct training_command *out, const char *kin
             .last_layer = t->lora.last_layer < 0 ? INT32_MAX : t->lora.last_layer};
     if (!rc) rc = answering_open_trainable(cli, &out->lm, 0, t->full ? &weights : NULL);
     if (!rc) rc = check_layers(cli, t, &out->lm);
+    if (!rc) note_nothing_to_resume(cli, &t->loop);
     if (!rc) t->pool = cli_pool(cli);
     t->app = &out->app;
     t->lm = &out->lm;
@@ -240,8 +255,9 @@ void training_close(struct training_command *t)
 static json_t *result_json(const struct training_command *t, const struct trainer_result *r)
 {
     json_t *j =
-        json_pack("{s:I,s:o,s:I,s:I,s:b,s:b,s:I,s:f}", "run", (json_int_t)t->training.run, "folder",
-                  app_text(t->training.loop.folder), "steps", (json_int_t)r->steps, "total_steps",
+        json_pack("{s:I,s:o,s:I,s:I,s:I,s:b,s:b,s:I,s:f}", "run", (json_int_t)t->training.run,
+                  "folder", app_text(t->training.loop.folder), "rows",
+                  (json_int_t)t->training.n_trained, "steps", (json_int_t)r->steps, "total_steps",
                   (json_int_t)r->total_steps, "stopped_early", r->stopped_early, "resumed",
                   r->resumed, "tokens", (json_int_t)r->tokens, "seconds", r->seconds);
     if (isfinite(r->loss)) json_object_set_new(j, "loss", json_real(r->loss));
@@ -256,8 +272,9 @@ static void print_result(struct cli *cli, const struct training_command *t,
                          const struct trainer_result *r)
 {
     const char *folder = t->training.loop.folder;
-    cli_print(cli, "%s steps in %s, %s tokens (%s a second)\n", cli_number(r->steps),
-              cli_seconds(r->seconds), cli_number(r->tokens),
+    char path[4096];
+    cli_print(cli, "%s steps in %s on %s rows, %s tokens (%s a second)\n", cli_number(r->steps),
+              cli_seconds(r->seconds), cli_number(t->training.n_trained), cli_number(r->tokens),
               cli_number((uint64_t)(r->seconds > 0 ? (double)r->tokens / r->seconds : 0)));
     if (isfinite(r->loss)) cli_print(cli, "loss of the last step: %.4f\n", r->loss);
     if (isfinite(r->best))
@@ -265,9 +282,10 @@ static void print_result(struct cli *cli, const struct training_command *t,
                   cli_number(r->best_step),
                   r->stopped_early ? "; stopped since it did not get better" : "");
     const char *what = t->training.full ? "model" : "adapter";
-    cli_print(cli, "%s/%s\n", folder, what);
-    cli_note(cli, "stored as run %lld; use it with --%s %s/%s", (long long)t->training.run, what,
-             folder, what);
+    snprintf(path, sizeof path, "%s/%s", folder, what);
+    cli_print(cli, "%s\n", path);
+    cli_note(cli, "stored as run %lld; use it with --%s %s", (long long)t->training.run, what,
+             cli_word(path));
 }
 
 int training_report(struct cli *cli, const struct training_command *t,
