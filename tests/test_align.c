@@ -639,6 +639,9 @@ static void the_commands(void **state)
         fail_msg("%s", program_output);
     assert_non_null(strstr(program_output, "r = 3"));
     assert_int_equal(access(svg, F_OK), 0);
+    assert_int_equal(
+        siren("theorem %s %s --teacher %s --any --ranks 3 --out %s", ws, with, out, folder), 1);
+    assert_non_null(strstr(program_output, "/r3 is there already"));
     if (siren("theorem %s %s --teacher %s --any -n 1 --ranks 1 --only values --steps 2 --json -q",
               ws, with, out))
         fail_msg("%s", program_output);

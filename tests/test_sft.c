@@ -638,6 +638,7 @@ static void test_command(void **state)
     char arguments[400];
     snprintf(arguments, sizeof arguments, "runs '%s'", the_workspace());
     assert_int_equal(run_program("", arguments, NULL), 0);
+    expect_output("train, judged on valid");
     expect_output("sft");
     expect_output("trained");
     expect_output("again");

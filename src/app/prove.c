@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/parts.h"
 #include "base/alloc.h"
@@ -79,6 +80,21 @@ static int divergence(struct job *j, const struct siren_adapter *adapter, double
     return rc;
 }
 
+/* Before the hours, not after them: adapters of another run there are not written over. */
+static int check_out(const struct prove_options *o, struct siren_error *err)
+{
+    int rc = siren_folder_make(o->out, err);
+    for (int i = 0; i < o->theorem.n_ranks && !rc; i++) {
+        struct buf folder = {0};
+        buf_printf(&folder, "%s/r%d", o->out, o->theorem.ranks[i]);
+        if (!access(buf_text(&folder), F_OK))
+            rc = siren_fail(err, SIREN_EEXISTS, "%s is there already: choose another folder",
+                            buf_text(&folder));
+        buf_free(&folder);
+    }
+    return rc;
+}
+
 static int save(const struct job *j, int i, struct siren_error *err)
 {
     struct buf folder = {0};
@@ -136,7 +152,7 @@ int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_opt
         rc = siren_fail(err, SIREN_EUNSUPPORTED,
                         "updates beside an adapter cannot be computed: merge it into the model "
                         "first (`siren model export`)");
-    if (!rc && options->out) rc = siren_folder_make(options->out, err);
+    if (!rc && options->out) rc = check_out(options, err);
     if (!rc) rc = taught_open(&j.taught, app, lm, options->teacher, &filter, err);
     if (!rc) rc = taught_draw(&j.taught, options->n_rows, options->seed, err);
     j.n = j.taught.n;

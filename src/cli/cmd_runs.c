@@ -35,6 +35,23 @@ static int run_ids(struct cli *cli, int64_t *ids, size_t *n)
 
 /* ---- list ---- */
 
+/* A training's numbers are of the rows that it was judged on, not of its own. */
+static void split_and_rows(struct cli_table *table, const struct siren_run *run, int judged)
+{
+    json_t *settings = judged ? json_loads(run->settings, 0, NULL) : NULL;
+    const json_t *own = json_object_get(settings, "run");
+    if (!own) own = settings;
+    const char *on = json_string_value(json_object_get(own, "eval_split"));
+    if (on && *on)
+        cli_table_cell(table, "%s, judged on %s", run->split, on);
+    else
+        cli_table_cell(table, "%s", run->split);
+    cli_table_cell(table, "%s", siren_run_status_name(run->status));
+    int64_t rows = on && *on ? json_integer_value(json_object_get(own, "eval_rows")) : 0;
+    cli_table_cell(table, "%s", cli_number(rows ? (uint64_t)rows : run->n_predictions));
+    json_decref(settings);
+}
+
 static void list_cells(struct cli_table *table, const struct siren_run *run)
 {
     json_t *metrics = run->metrics && *run->metrics ? json_loads(run->metrics, 0, NULL) : NULL;
@@ -44,9 +61,9 @@ static void list_cells(struct cli_table *table, const struct siren_run *run)
     cli_table_cell(table, "%lld", (long long)run->id);
     cli_table_cell(table, "%s", run->kind);
     cli_table_cell(table, "%s", *run->name ? run->name : run->model);
-    cli_table_cell(table, "%s", run->split);
-    cli_table_cell(table, "%s", siren_run_status_name(run->status));
-    cli_table_cell(table, "%s", cli_number(run->n_predictions));
+    split_and_rows(table, run,
+                   json_is_object(json_object_get(metrics, "training")) ||
+                       !strcmp(run->kind, "all"));
     cli_table_cell(table, "%s", report_real(median, "mae"));
     cli_table_cell(table, "%s", report_real(mean, "rmse"));
     json_decref(metrics);

@@ -188,6 +188,7 @@ static int prove(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
         print_text(cli, &report);
     if (!rc && svg) rc = plot(cli, &report, svg);
     if (!rc && svg) cli_note(cli, "%s: the chart", svg);
+    if (!rc && o.out) cli_note(cli, "%s/r…: an adapter of each rank", o.out);
     prove_report_clear(&report);
     return rc;
 }
