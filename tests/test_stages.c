@@ -412,6 +412,7 @@ static void the_command(void **state)
         train(from, "it's good", "--warm-epochs 1 --max-tokens 200 --resume --json -q"), 0);
     json_t *report = json_loads(program_output, 0, NULL);
     check_report(report);
+    assert_int_equal(json_integer_value(json_object_get(report, "run")), run);
     json_decref(report);
     snprintf(from, sizeof from, "runs '%s'", workspace);
     assert_int_equal(run_program("", from, NULL), 0);

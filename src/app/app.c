@@ -145,6 +145,21 @@ int app_run_start(const struct siren_app *app, struct siren_run *run, struct sir
     return siren_workspace_end(app->ws, rc, err);
 }
 
+int app_run_done(struct siren_app *app, const char *kind, const char *settings, int64_t *run,
+                 struct siren_error *err)
+{
+    struct siren_run *runs;
+    size_t n;
+    int rc = siren_runs_load(&runs, &n, app->ws, kind, err);
+    *run = 0;
+    if (rc) return rc;
+    for (size_t i = 0; i < n; i++)
+        if (runs[i].status == SIREN_RUN_DONE && !strcmp(runs[i].settings, settings))
+            *run = runs[i].id;
+    siren_runs_free(runs, n);
+    return 0;
+}
+
 static void free_strings(char **strings, int n)
 {
     for (int i = 0; strings && i < n; i++) free(strings[i]);

@@ -81,6 +81,9 @@ char *app_reasoning_json(const struct siren_answer *answer);
 /* siren_run_start(), unless another import has replaced what the app was loaded from: the run's
  * rows would be about others. */
 int app_run_start(const struct siren_app *app, struct siren_run *run, struct siren_error *err);
+/* The last run of these settings that is done; *run 0: there is none. */
+int app_run_done(struct siren_app *app, const char *kind, const char *settings, int64_t *run,
+                 struct siren_error *err);
 
 /* json_dumps of *object (taken over, NULL is out of memory) to *text. */
 int app_json_text(json_t *object, size_t flags, char **text, struct siren_error *err);

@@ -42,9 +42,9 @@ struct chain {
     int done[STAGES]; /* before this call */
     double seconds[STAGES];
     json_t *settings;
-    char identity[256]; /* of the model */
-    int64_t run;
-    int stage; /* at work, from 0 */
+    char identity[256];    /* of the model */
+    int64_t run, recorded; /* of the workspace: the one at hand, or the one of what is done */
+    int stage;             /* at work, from 0 */
     const struct siren_progress *progress;
     const volatile int *cancel;
     struct siren_progress inner;
@@ -495,7 +495,8 @@ static json_t *report_json(const struct chain *c)
         json_array_append_new(list, json_pack("{s:s,s:o,s:f,s:b}", "name", steps[i].name, "path",
                                               app_text(c->paths[steps[i].path]), "seconds",
                                               c->seconds[i], "skipped", c->done[i]));
-    return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o}", "run", (json_int_t)c->run, "folder",
+    return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o}", "run",
+                     (json_int_t)(c->run ? c->run : c->recorded), "folder",
                      app_text(c->options->folder), "model", app_text(c->paths[AT_MODEL]), "adapter",
                      app_text(c->paths[AT_ANSWER_ADAPTER]), "stages", list, "valid", valid_json(c));
 }
@@ -512,14 +513,17 @@ static char *record_of(const struct chain *c)
     return text;
 }
 
-/* Where all is done and recorded there is nothing to record. */
+/* Where all is done and recorded there is nothing to record once more. */
 static int start_run(struct chain *c, struct siren_error *err)
 {
     const struct stages_options *o = c->options;
     char *text = record_of(c);
     int rc = text ? siren_run_find_unfinished(o->app->ws, "all", text, &c->run, err)
                   : siren_fail_memory(err, "settings", 0);
-    if (!rc && c->run && o->name) rc = siren_run_rename(o->app->ws, c->run, o->name, err);
+    if (!rc && !c->run && c->done[STAGES - 1])
+        rc = app_run_done(o->app, "all", text, &c->recorded, err);
+    int64_t known = c->run ? c->run : c->recorded;
+    if (!rc && known && o->name) rc = siren_run_rename(o->app->ws, known, o->name, err);
     if (!rc && c->run)
         rc = siren_run_finish(o->app->ws, c->run, SIREN_RUN_RUNNING, NULL, NULL, err);
     else if (!rc && !c->done[STAGES - 1]) {

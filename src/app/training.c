@@ -307,17 +307,10 @@ static char *record_of(const struct training *t, const struct trainer_task *task
 static int find_done(struct training *t, const char *settings, int64_t *run,
                      struct siren_error *err)
 {
-    struct siren_run *runs;
-    size_t n;
-    int done = 0, rc = siren_runs_load(&runs, &n, t->app->ws, t->kind, err);
-    int64_t last = 0;
+    int64_t last;
+    int done = 0, rc = app_run_done(t->app, t->kind, settings, &last, err);
     *run = 0;
-    if (rc) return rc;
-    for (size_t i = 0; i < n; i++)
-        if (runs[i].status == SIREN_RUN_DONE && !strcmp(runs[i].settings, settings))
-            last = runs[i].id;
-    siren_runs_free(runs, n);
-    if (last) rc = trainer_is_done(t->loop.folder, &done, err);
+    if (!rc && last) rc = trainer_is_done(t->loop.folder, &done, err);
     if (!rc && done) *run = last;
     return rc;
 }
