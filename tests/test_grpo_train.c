@@ -578,6 +578,12 @@ static void dropout_is_refused(void **state)
 {
     assert_int_equal(run_program("", "train grpo x.siren -m x -o y --dropout 0.1", NULL), 2);
     expect_output("--dropout 0.1: reinforcement goes without");
+    assert_int_equal(run_program("", "train grpo x.siren -m x -o y --top-p 0", NULL), 2);
+    expect_output("--top-p: found \"0\", expected a number above 0");
+    assert_int_equal(run_program("", "train grpo x.siren -m x -o y --dual-clip 0.5", NULL), 2);
+    expect_output("dual clip at 0.5, expected more than");
+    assert_int_equal(run_program("", "train grpo x.siren -m x -o y --kl 0 --kl-kind k1", NULL), 2);
+    expect_output("--kl-kind: --kl is 0");
 }
 
 static void each_number_reaches_the_run(void **state)

@@ -97,11 +97,11 @@ static void print_ratings(struct cli *cli, const struct prove_report *r)
     const struct siren_theorem *t = &r->theorem;
     struct cli_table *table = cli_table_create("Updates|KL|size, mean", "lrr");
     cli_table_cell(table, "none");
-    cli_table_cell(table, "%.4f", r->kl_before);
+    cli_table_cell(table, "%.2g", r->kl_before);
     cli_table_cell(table, "%d", 0);
     for (int i = 0; i < t->n_ranks; i++) {
         cli_table_cell(table, "r = %d", t->ranks[i]);
-        cli_table_cell(table, "%.4f", r->kl_after[i]);
+        cli_table_cell(table, "%.2g", r->kl_after[i]);
         cli_table_cell(table, "%.4f", mean(t->size + i * t->n_layers, t->n_layers));
     }
     cli_table_print(cli, table);

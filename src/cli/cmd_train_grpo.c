@@ -27,6 +27,18 @@ static void read_options(const struct cli *cli, struct grpo_options *o)
     o->texts_every = (uint64_t)cli_int(cli, "texts-every");
 }
 
+/* Before a model is loaded. */
+static int check_options(struct cli *cli, const struct grpo_options *o)
+{
+    static const char *const of_kl[] = {"kl-kind", NULL};
+    if (!(o->sampling.top_p > 0))
+        return cli_usage(cli, "--top-p: found \"%s\", expected a number above 0, up to 1",
+                         cli_string(cli, "top-p"));
+    int rc = siren_policy_check(&o->policy.loss, &cli->err);
+    if (rc) return cli_options_given(cli, rc);
+    return o->policy.loss.kl == 0 ? cli_refuse(cli, of_kl, "--kl is 0") : 0;
+}
+
 static void warn(void *context, const char *text)
 {
     cli_progress_note(context, "%s", text);
@@ -44,10 +56,11 @@ static int run(struct cli *cli)
                          "--dropout %g: reinforcement goes without, so that the first ratio of "
                          "a text's probabilities is 1",
                          cli_float(cli, "dropout"));
-    rc = training_unjudged(cli, of_judging);
+    read_options(cli, &o);
+    rc = check_options(cli, &o);
+    if (!rc) rc = training_unjudged(cli, of_judging);
     if (!rc) rc = training_open(cli, &t, "grpo");
     if (rc) return rc;
-    read_options(cli, &o);
     o.warn = warn;
     o.warn_context = cli;
     t.training.loop.repeats = (unsigned)cli_int(cli, "updates");
