@@ -77,7 +77,7 @@ selected() { # the programs' names, all or those that were asked for
 names=$(selected "$*")
 for name in $names; do run "$folder/tests/test_$name" "test_$name" 1; done
 for name in $names; do
-    if grep -qE "SIREN_ISA|engine_fixture.h" "tests/test_$name.c"; then
+    if grep -qE "SIREN_ISA|engine_fixture.h|backward_case.h" "tests/test_$name.c"; then
         run "$folder/tests/test_$name" "test_$name (portable kernels)" 0 \
             -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K SIREN_ISA=portable
     fi
