@@ -608,6 +608,7 @@ static void test_command(void **state)
     expect_output("4 steps in");
     expect_output(" rows, ");
     expect_output("best on valid");
+    expect_output(": mae ");
     expect_output("use it with --adapter");
     static const char *const files[] = {"adapter/adapter_config.json", "checkpoint", "log.jsonl",
                                         "settings.json", "curve.svg"};

@@ -449,6 +449,7 @@ int training_run(struct training *t, const struct trainer_task *task, struct sir
                                            .save = save_weights,
                                            .context = t};
     enum before before;
+    t->metric = task->metric;
     *result = (struct trainer_result){.loss = NAN, .best = NAN};
     int rc = start(t, task, settings, &before, err);
     if (!rc) {

@@ -50,8 +50,9 @@ struct training {
     size_t n_eval_rows;     /* 0: all */
     enum training_metric choose_by;
     /* out: */
-    int64_t run;      /* of the workspace */
-    size_t n_trained; /* rows trained on: all there were, up to n_rows */
+    int64_t run;        /* of the workspace */
+    size_t n_trained;   /* rows trained on: all there were, up to n_rows */
+    const char *metric; /* by which the best was chosen */
 };
 struct training training_defaults(void); /* r 8, alpha 16, dropout 0.05 on k and v */
 

@@ -264,6 +264,8 @@ static json_t *result_json(const struct training_command *t, const struct traine
     if (isfinite(r->best)) {
         json_object_set_new(j, "best", json_real(r->best));
         json_object_set_new(j, "best_step", json_integer((json_int_t)r->best_step));
+        json_object_set_new(j, "metric", json_string(t->training.metric));
+        json_object_set_new(j, "eval_split", json_string(t->training.eval_split));
     }
     return j;
 }
@@ -278,8 +280,8 @@ static void print_result(struct cli *cli, const struct training_command *t,
               cli_number((uint64_t)(r->seconds > 0 ? (double)r->tokens / r->seconds : 0)));
     if (isfinite(r->loss)) cli_print(cli, "loss of the last step: %.4f\n", r->loss);
     if (isfinite(r->best))
-        cli_print(cli, "best on %s: %.4f, after step %s%s\n", t->training.eval_split, r->best,
-                  cli_number(r->best_step),
+        cli_print(cli, "best on %s: %s %.4f, after step %s%s\n", t->training.eval_split,
+                  t->training.metric, r->best, cli_number(r->best_step),
                   r->stopped_early ? "; stopped since it did not get better" : "");
     const char *what = t->training.full ? "model" : "adapter";
     snprintf(path, sizeof path, "%s/%s", folder, what);
