@@ -8,6 +8,7 @@
 #include "adapter_fixture.h"
 #include "model/backward.h"
 #include "model/pass.h"
+#include "siren/optimizer.h"
 
 enum { STREAMS = 6, LONGEST = 64, ACTIVE_OUTPUTS = 512 };
 static const size_t lengths[STREAMS] = {0, 45, 9, 21, 1, 38};
@@ -132,9 +133,7 @@ static inline float *gradients_of(struct fixture *f, struct siren_adapter *adapt
     run_recorded(&p, f, adapter, training);
     assert_true(siren_forest_training_memory(p.forest) > 0);
     loss_of(&p, 1);
-    for (size_t i = 0; i < params.n; i++)
-        memset(params.list[i].grad, 0,
-               (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
+    siren_gradients_zero(params, NULL);
     if (before_backward) before_backward(p.forest);
     assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
     assert_int_equal(siren_forest_backward(p.forest, NULL), SIREN_EINVAL); /* once a run */
@@ -223,9 +222,7 @@ static inline void backward_weights(struct fixture *f, const struct siren_traini
     assert_int_equal(siren_forest_create(&p.forest, f->engine, NULL), 0);
     run_recorded(&p, f, NULL, training);
     loss_of(&p, 1);
-    for (size_t i = 0; i < params.n; i++)
-        memset(params.list[i].grad, 0,
-               (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
+    siren_gradients_zero(params, NULL);
     if (before_backward) before_backward(p.forest);
     assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
     siren_forest_free(p.forest);

@@ -24,6 +24,10 @@ int fail_errno(struct siren_error *err, const char *path, const char *verb);
 /* What stands behind ".tmp-PID-N", as files are called until they are whole, at the beginning of a
  * text; NULL: it does not begin so. */
 const char *behind_temporary(const char *text);
+/* Calls found() for each name beside `path` that is path's, then ".tmp-PID-N", then `rest`;
+ * `folder` is open while it is called. */
+typedef void leftover_fn(int folder, const char *name, const char *rest, void *context);
+void each_leftover(const char *path, leftover_fn *found, void *context);
 /* A rename to `path` is durable only when the folder that holds the name is synced, too. */
 int sync_folder(const char *path, struct siren_error *err);
 

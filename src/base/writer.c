@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -155,6 +156,21 @@ const char *behind_temporary(const char *text)
     text += n + 1;
     n = strspn(text, digits);
     return n ? text + n : NULL;
+}
+
+void each_leftover(const char *path, leftover_fn *found, void *context)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    char *parent = slash ? alloc_string(path, (size_t)(base - path)) : alloc_string(".", 1);
+    DIR *d = parent ? opendir(parent) : NULL;
+    free(parent);
+    if (!d) return;
+    for (const struct dirent *e; (e = readdir(d));) {
+        size_t n = strlen(base);
+        const char *rest = strncmp(e->d_name, base, n) ? NULL : behind_temporary(e->d_name + n);
+        if (rest) found(dirfd(d), e->d_name, rest, context);
+    }
+    closedir(d);
 }
 
 int sync_folder(const char *path, struct siren_error *err)

@@ -83,20 +83,10 @@ static void remove_if_left(int parent, const char *name)
 
 /* What killed exports to the same place left.  An old folder that was to be replaced (".old") is
  * garbage only where another one has its place. */
-static void remove_leftovers(const struct export_folder *f)
+static void remove_leftover(int parent, const char *name, const char *rest, void *context)
 {
-    const char *slash = strrchr(f->path, '/'), *base = slash ? slash + 1 : f->path;
-    char *parent = files_folder_of(f->path);
-    DIR *d = parent ? opendir(parent) : NULL;
-    free(parent);
-    if (!d) return;
-    for (const struct dirent *e; (e = readdir(d));) {
-        if (strncmp(e->d_name, base, strlen(base)) != 0) continue;
-        const char *rest = behind_temporary(e->d_name + strlen(base));
-        if (rest && (!*rest || (f->replaces && !strcmp(rest, ".old"))))
-            remove_if_left(dirfd(d), e->d_name);
-    }
-    closedir(d);
+    const struct export_folder *f = context;
+    if (!*rest || (f->replaces && !strcmp(rest, ".old"))) remove_if_left(parent, name);
 }
 
 /* ---- making ---- */
@@ -159,7 +149,7 @@ int export_folder_begin(struct export_folder *f, const char *path, int replace,
     if (!f->path) return siren_fail_memory(err, "a path", n);
     int rc = check_free(f, replace, err);
     if (rc) return rc;
-    remove_leftovers(f);
+    each_leftover(f->path, remove_leftover, f);
     if (!make_temporary(f)) return SIREN_OK;
     rc = siren_fail(err, SIREN_EIO, "%s: cannot be made: %m", f->path);
     free(f->temporary);

@@ -1,5 +1,4 @@
 /* A workspace that an import makes: under a temporary name until it is complete. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -39,13 +38,13 @@ static int is_free(const char *path)
            exists(path, "-journal") == 0;
 }
 
-static void remove_temporary(const char *path)
+static void remove_temporary(int folder, const char *name)
 {
     static const char *const endings[] = {"-wal", "-shm", "-journal", ""};
     for (int i = 0; i < 4; i++) {
-        char *name = join(path, endings[i]);
-        if (name) unlink(name);
-        free(name);
+        char *whole = join(name, endings[i]);
+        if (whole) unlinkat(folder, whole, 0);
+        free(whole);
     }
 }
 
@@ -84,35 +83,16 @@ static int make_temporary(const char *path, struct temporary *out, struct siren_
     return code;
 }
 
-static void remove_if_left(const char *path)
+/* What killed imports into the same workspace left. */
+static void remove_leftover(int folder, const char *name, const char *rest, void *context)
 {
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    (void)context;
     struct stat info;
+    int fd = *rest ? -1 : openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) return;
     if (!fstat(fd, &info) && S_ISREG(info.st_mode) && !flock(fd, LOCK_EX | LOCK_NB))
-        remove_temporary(path);
+        remove_temporary(folder, name);
     close(fd);
-}
-
-/* What killed imports into the same workspace left. */
-static void remove_leftovers(const char *workspace)
-{
-    const char *slash = strrchr(workspace, '/'), *base = slash ? slash + 1 : workspace;
-    size_t folder = (size_t)(base - workspace);
-    char *parent = folder ? alloc_string(workspace, folder) : alloc_string(".", 1);
-    DIR *d = parent ? opendir(parent) : NULL;
-    free(parent);
-    if (!d) return;
-    for (const struct dirent *e; (e = readdir(d));) {
-        if (strncmp(e->d_name, base, strlen(base)) != 0) continue;
-        const char *rest = behind_temporary(e->d_name + strlen(base));
-        if (!rest || *rest) continue;
-        struct buf path = {0};
-        buf_printf(&path, "%.*s%s", (int)folder, workspace, e->d_name);
-        if (!buf_failed(&path)) remove_if_left(path.data);
-        buf_free(&path);
-    }
-    closedir(d);
 }
 
 /* Nobody else has the file, and where the import fails it goes: it has no log while it is filled,
@@ -159,12 +139,12 @@ static int import_new(const char *workspace, const char *path,
                       struct siren_error *err)
 {
     struct temporary t;
-    remove_leftovers(workspace);
+    each_leftover(workspace, remove_leftover, NULL);
     int code = make_temporary(workspace, &t, err);
     if (code) return code;
     code = fill(t.path, workspace, path, options, report, progress, err);
     if (!code) code = publish(t.path, workspace, err);
-    if (code) remove_temporary(t.path);
+    if (code) remove_temporary(AT_FDCWD, t.path);
     close(t.fd);
     free(t.path);
     return code;
