@@ -53,6 +53,29 @@ static inline struct siren_adapter *adapter_make(const struct siren_model *model
     return a;
 }
 
+/* All numbers of a file, n of them; free() them. */
+static inline float *floats_read(const char *path, size_t *n)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file) fail_msg("%s", path);
+    fseek(file, 0, SEEK_END);
+    size_t bytes = (size_t)ftell(file);
+    rewind(file);
+    float *x = malloc(bytes);
+    assert_int_equal(fread(x, 1, bytes, file), bytes);
+    fclose(file);
+    *n = bytes / sizeof *x;
+    return x;
+}
+
+/* tests/fixtures/adapters/NAME-WHAT.f32 */
+static inline float *floats_open(const char *name, const char *what, size_t *n)
+{
+    char path[256];
+    snprintf(path, sizeof path, "tests/fixtures/adapters/%s-%s.f32", name, what);
+    return floats_read(path, n);
+}
+
 static inline void adapter_drop(struct siren_adapter *a)
 {
     for (int i = 0; i < a->n_layers * SIREN_LORA_TARGETS; i++) {

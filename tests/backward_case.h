@@ -152,22 +152,6 @@ static inline float *gradients_of(struct fixture *f, struct siren_adapter *adapt
 
 /* ---- files of PyTorch's ---- */
 
-static inline float *floats_open(const char *name, const char *what, size_t *n)
-{
-    char path[256];
-    snprintf(path, sizeof path, "tests/fixtures/adapters/%s-%s.f32", name, what);
-    FILE *file = fopen(path, "rb");
-    if (!file) fail_msg("%s", path);
-    fseek(file, 0, SEEK_END);
-    size_t bytes = (size_t)ftell(file);
-    rewind(file);
-    float *x = malloc(bytes);
-    assert_int_equal(fread(x, 1, bytes, file), bytes);
-    fclose(file);
-    *n = bytes / sizeof *x;
-    return x;
-}
-
 /* An adapter of the library's own with the factors of a file. */
 static inline struct siren_adapter *adapter_of(struct fixture *f, const char *name)
 {

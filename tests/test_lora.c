@@ -20,21 +20,6 @@ static json_t *json_open(const char *format, const char *name)
     return j;
 }
 
-static float *floats_open(const char *format, const char *name)
-{
-    char path[256];
-    snprintf(path, sizeof path, format, name);
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    fseek(file, 0, SEEK_END);
-    size_t bytes = (size_t)ftell(file);
-    rewind(file);
-    float *x = malloc(bytes);
-    assert_int_equal(fread(x, 1, bytes, file), bytes);
-    fclose(file);
-    return x;
-}
-
 static struct siren_adapter *peft_adapter(const struct siren_model *model, const char *name)
 {
     json_t *j = json_open("tests/fixtures/adapters/%s-factors.json", name);
@@ -43,7 +28,8 @@ static struct siren_adapter *peft_adapter(const struct siren_model *model, const
     int rslora = json_is_true(json_object_get(j, "rslora"));
     json_decref(j);
     struct siren_adapter *a = adapter_make(model, ALL_TARGETS, 0, r, 1);
-    float *values = floats_open("tests/fixtures/adapters/%s-factors.f32", name), *at = values;
+    size_t n_values;
+    float *values = floats_open(name, "factors", &n_values), *at = values;
     for (int i = 0; i < a->n_layers * SIREN_LORA_TARGETS; i++) {
         struct lora_factors *f = &a->factors[i];
         memcpy(f->a, at, (size_t)(r * f->in) * sizeof *at);
@@ -108,7 +94,8 @@ static void compare_all(struct fixture *f, const struct siren_adapter *a, const 
     snprintf(index_path, sizeof index_path, "tests/fixtures/adapters/%s.json", name);
     snprintf(values_path, sizeof values_path, "tests/fixtures/adapters/%s.f32", name);
     json_t *index = json_open("%s", index_path);
-    float *values = floats_open("%s", values_path);
+    size_t n_values;
+    float *values = floats_read(values_path, &n_values);
     const json_t *sequences = json_object_get(index, "sequences");
     assert_int_equal(json_array_size(sequences), expected);
     for (size_t i = 0; i < expected; i++)

@@ -99,16 +99,20 @@ int answering_prompt(struct cli *cli, const struct siren_app *app,
     return 0;
 }
 
+int answering_top_p(struct cli *cli)
+{
+    if ((float)cli_float(cli, "top-p") > 0) return 0; /* as it is sampled with */
+    return cli_usage(cli, "--top-p: found \"%s\", expected a number above 0, up to 1",
+                     cli_string(cli, "top-p"));
+}
+
 int answering_chance(struct cli *cli)
 {
     static const char *const of_chance[] = {"top-p", "top-k", NULL};
     long long samples = cli_int(cli, "samples");
     struct siren_sampling sampling = answering_sampling(cli);
     int rc = 0;
-    if (sampling.temperature > 0 && !(sampling.top_p > 0))
-        return cli_usage(cli, "--top-p: found \"%s\", expected a number above 0, up to 1",
-                         cli_string(cli, "top-p"));
-    if (sampling.temperature > 0) return 0;
+    if (sampling.temperature > 0) return answering_top_p(cli);
     rc = cli_refuse(cli, of_chance, "nothing is left to chance without a --temperature");
     if (!rc && samples > 1)
         return cli_usage(cli, "--samples %lld needs a --temperature: without one all are equal",

@@ -82,6 +82,8 @@ int answering_chance(struct cli *cli);
 /* A usage error for the first option given that chooses a model or says how it answers: of
  * CLI_MODEL, CLI_ADAPTER, CLI_ISA, and those above but FOLD and ROW. */
 int answering_unasked(struct cli *cli, const char *why);
+/* A usage error where --top-p leaves nothing to sample from. */
+int answering_top_p(struct cli *cli);
 /* A usage error where this option's text is no split (siren_eval_options). */
 int answering_split(struct cli *cli, const char *option);
 /* The PROMPT_OPTIONS; the mode stays answer only. */

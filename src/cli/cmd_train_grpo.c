@@ -31,10 +31,9 @@ static void read_options(const struct cli *cli, struct grpo_options *o)
 static int check_options(struct cli *cli, const struct grpo_options *o)
 {
     static const char *const of_kl[] = {"kl-kind", NULL};
-    if (!(o->sampling.top_p > 0))
-        return cli_usage(cli, "--top-p: found \"%s\", expected a number above 0, up to 1",
-                         cli_string(cli, "top-p"));
-    int rc = siren_policy_check(&o->policy.loss, &cli->err);
+    int rc = answering_top_p(cli);
+    if (rc) return rc;
+    rc = siren_policy_check(&o->policy.loss, &cli->err);
     if (rc) return cli_options_given(cli, rc);
     return o->policy.loss.kl == 0 ? cli_refuse(cli, of_kl, "--kl is 0") : 0;
 }
