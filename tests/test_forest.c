@@ -408,34 +408,43 @@ static void test_cancel(void **state)
 
 /* Blocks hold all rows once, are as many and as large for each thread, and no larger than their
  * memory; all but the last ones are whole tiles. */
+static void check_row_blocks(const struct siren_engine *of, int threads, int tile, int wanted)
+{
+    struct kernels kernels = *of->kernels;
+    struct siren_engine engine = *of;
+    kernels.tile_rows = tile;
+    kernels.block_rows = wanted;
+    engine.kernels = &kernels;
+    for (int rows = 1; rows <= 2000; rows++) {
+        struct siren_forest forest = {.engine = &engine};
+        int most = rows_most(&forest), next = 0, n = 0, size = 0;
+        forest.block = rows < most ? rows : most;
+        atomic_long cursor = 0;
+        int blocks = row_blocks(&forest, rows), many = rows >= 4 * wanted + 16;
+        for (struct row_block b; claim_rows(&forest, rows, &cursor, &b); next += b.n, n++) {
+            assert_int_equal(b.first, next);
+            assert_true(b.n >= 1 && b.n <= forest.block);
+            if (!many) continue;
+            if (n % threads == 0) size = b.n;
+            assert_true(abs(b.n - size) <= 1);
+            assert_true(b.n % tile == 0 || n >= blocks - threads);
+        }
+        assert_int_equal(n, blocks);
+        assert_int_equal(next, rows);
+        if (rows >= 16 * threads && rows < wanted * threads) assert_int_equal(n, threads);
+        if (many) assert_true(n % threads == 0 && rows <= n * most);
+    }
+}
+
 static void test_row_blocks(void **state)
 {
+    /* portable, AVX2, AVX-512, AMX, and one that no machine has */
+    static const int tiles[][2] = {{4, 96}, {6, 96}, {12, 96}, {32, 192}, {8, 128}};
     for (int threads = 1; threads <= 5; threads++) {
         struct fixture f;
         fixture_open(&f, DECODER, NULL, threads);
-        for (int tile = 4, rows = 1; tile <= 12; rows >= 2000 ? (tile += 4, rows = 1) : rows++) {
-            struct kernels kernels = *f.engine->kernels;
-            struct siren_engine engine = *f.engine;
-            kernels.tile_rows = tile;
-            engine.kernels = &kernels;
-            struct siren_forest forest = {.engine = &engine};
-            forest.block = rows < ROWS_MOST ? rows : ROWS_MOST;
-            atomic_long cursor = 0;
-            struct row_block b;
-            int next = 0, n = 0, size = 0, blocks = row_blocks(&forest, rows);
-            for (; claim_rows(&forest, rows, &cursor, &b); next += b.n, n++) {
-                assert_int_equal(b.first, next);
-                assert_true(b.n >= 1 && b.n <= forest.block);
-                if (rows < 400) continue;
-                if (n % threads == 0) size = b.n;
-                assert_true(abs(b.n - size) <= 1);
-                assert_true(b.n % tile == 0 || n >= blocks - threads);
-            }
-            assert_int_equal(n, blocks);
-            assert_int_equal(next, rows);
-            if (rows >= 16 * threads && rows < 96 * threads) assert_int_equal(n, threads);
-            if (rows >= 400) assert_true(n % threads == 0 && rows <= n * ROWS_MOST);
-        }
+        for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
+            check_row_blocks(f.engine, threads, tiles[i][0], tiles[i][1]);
         fixture_close(&f);
     }
 }

@@ -454,7 +454,8 @@ enum { NARROW_ROWS = 64 };
 static void choose_schedule(struct siren_forest *f)
 {
     f->narrow = f->T <= NARROW_ROWS && !f->tape;
-    f->block = f->narrow || f->T < ROWS_MOST ? f->T : ROWS_MOST;
+    int most = rows_most(f);
+    f->block = f->narrow || f->T < most ? f->T : most;
 }
 
 static int allocate_plan(struct siren_forest *f, size_t n_destinations, struct siren_error *err)

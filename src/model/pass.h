@@ -229,20 +229,26 @@ static inline struct rows active_rows(const struct siren_forest *f)
     return (struct rows){.list = f->active, .n = f->n_active, .x = f->x_active, .q = f->q_active};
 }
 
-/* Of a block: what is best for the second cache, and what its memory holds. */
-enum { ROWS_WANTED = 96, ROWS_MOST = 124 };
+/* Rows that a thread's memory holds for a block: those it is best given, and some for equal sizes.
+ */
+static inline int rows_most(const struct siren_forest *f)
+{
+    return f->engine->kernels->block_rows * 13 / 10;
+}
 /* Rows first … first + n - 1 of those that a phase works on, for one thread. */
 struct row_block {
     int first, n;
 };
-/* Blocks of nearly equal size, about ROWS_WANTED and at most f->block, and as many for each thread
- * as for the others, if that does not make them small: each block decodes all weights. */
+/* Blocks of nearly equal size, about block_rows of the kernels and at most f->block, and as many
+ * for each thread as for the others, if that does not make them small: each block decodes all
+ * weights. */
 static inline int row_blocks(const struct siren_forest *f, int rows)
 {
     enum { SMALL = 16 };
     int most = rows > f->block ? f->block - f->engine->kernels->tile_rows : f->block;
     int threads = siren_pool_threads(f->engine->pool), least = (rows + most - 1) / most;
-    int even = (rows + ROWS_WANTED * threads / 2) / (ROWS_WANTED * threads) * threads;
+    int wanted = f->engine->kernels->block_rows * threads;
+    int even = (rows + wanted / 2) / wanted * threads;
     if (even < least) even = (least + threads - 1) / threads * threads;
     if (even < threads) even = threads;
     if (even > rows / SMALL) even = rows / SMALL;

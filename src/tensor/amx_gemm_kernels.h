@@ -150,5 +150,13 @@ AMX_TARGET static float amx_loop(long turns)
     return sums[0];
 }
 
-const struct bf16_kernels ISA_AMX_PRODUCTS = {amx_gemm,    amx_gemm_swiglu, amx_gemm_dx,
-                                              amx_gemm_dw, amx_loop,        4 * 2 * 16 * 16 * 32};
+/* A core's tiles multiply 96 rows in about the time that it takes to decode their weights, and its
+ * second cache is twice as large as that of the other sets' machines: twice the rows. */
+const struct bf16_kernels ISA_AMX_PRODUCTS = {.tile_rows = AMX_ROWS,
+                                              .block_rows = 192,
+                                              .gemm = amx_gemm,
+                                              .gemm_swiglu = amx_gemm_swiglu,
+                                              .gemm_dx = amx_gemm_dx,
+                                              .gemm_dw = amx_gemm_dw,
+                                              .fma_loop = amx_loop,
+                                              .fma_loop_flops = 4 * 2 * 16 * 16 * 32};

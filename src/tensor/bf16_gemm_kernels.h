@@ -478,6 +478,12 @@ struct bf16_unit {
     int few;   /* up to so many rows weights are decoded in registers */
 };
 
+/* Rows a block: their pairs are half as large as floats. */
+static int bf16_row_block(int T, int K)
+{
+    return T > 0 ? row_block(T, (K + 1) / 2) : 1;
+}
+
 /* P <= 2 panels of W or of Wᵀ. */
 static void bf16_group_many(const struct bf16_unit *unit, int T, const struct packed *w, int panel,
                             int P, int transposed, const struct bf16_space *s,
@@ -514,7 +520,7 @@ static void bf16_gemm_by(const struct bf16_unit *unit, const float *x, size_t ld
 {
     int group = T <= unit->few ? 8 : 2;
     struct bf16_space space = bf16_space(scratch);
-    int block = T > 0 ? row_block(T, w->k) : 1;
+    int block = bf16_row_block(T, w->k);
     struct output out = {.sums = space.sums, .ldy = ldy, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
@@ -537,7 +543,7 @@ static void bf16_gemm_swiglu_by(const struct bf16_unit *unit, const float *x, si
 {
     int group = T <= unit->few ? 4 : 1;
     struct bf16_space space = bf16_space(scratch);
-    int block = T > 0 ? row_block(T, w->k) : 1;
+    int block = bf16_row_block(T, w->k);
     struct output out = {.sums = space.sums, .ldy = ldh, .ldg = ldg, .gated = 1};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
@@ -582,7 +588,7 @@ static void bf16_gemm_dx_by(const struct bf16_unit *unit, const float *dy, size_
                             int add, float *scratch)
 {
     struct bf16_space space = bf16_space(scratch);
-    int block = dx_block(w, T);
+    int block = dx_by_parts(w) ? DX_PARTS_ROWS : bf16_row_block(T, w->n);
     struct output out = {.sums = space.sums, .ldy = ldx, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
@@ -725,5 +731,11 @@ BF16_TARGET static float bf16_loop(long turns)
     return sum;
 }
 
-const struct bf16_kernels ISA_BF16 = {bf16_gemm,    bf16_gemm_swiglu, bf16_gemm_dx,
-                                      bf16_gemm_dw, bf16_loop,        4 * 16 * FMA_CHAINS};
+const struct bf16_kernels ISA_BF16 = {.tile_rows = TILE_ROWS,
+                                      .block_rows = 96,
+                                      .gemm = bf16_gemm,
+                                      .gemm_swiglu = bf16_gemm_swiglu,
+                                      .gemm_dx = bf16_gemm_dx,
+                                      .gemm_dw = bf16_gemm_dw,
+                                      .fma_loop = bf16_loop,
+                                      .fma_loop_flops = 4 * 16 * FMA_CHAINS};

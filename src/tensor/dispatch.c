@@ -112,6 +112,8 @@ static void join_bf16(struct kernels *k, const struct bf16_kernels *products,
                       const struct bf16_attention *attention)
 {
     k->compute = COMPUTE_BF16;
+    k->tile_rows = products->tile_rows;
+    k->block_rows = products->block_rows;
     k->page_store = attention->page_store;
     k->attention = attention->attention;
     k->page_mirror = attention->page_mirror;
@@ -257,7 +259,7 @@ int isa_parse(const char *name, enum isa *out, struct siren_error *err)
 static size_t product_scratch(size_t K)
 {
     size_t rows = GEMM_ROWS, pairs = (K + 31) / 32 * 16;
-    if (rows > 200 * 1024 / K) rows = 200 * 1024 / K;
+    if (rows > 400 * 1024 / K) rows = 400 * 1024 / K;
     if (rows < 96) rows = 96;
     rows = (rows + 15) / 16 * 16;
     return GEMM_SCRATCH + rows * pairs;

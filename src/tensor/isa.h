@@ -6,6 +6,7 @@
 
 /* What mode bf16 replaces in the table of a set; dispatch.c takes the rest from that of f32. */
 struct bf16_kernels {
+    int tile_rows, block_rows;
     gemm_fn *gemm;
     gemm_swiglu_fn *gemm_swiglu;
     gemm_dx_fn *gemm_dx;

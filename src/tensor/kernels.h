@@ -132,6 +132,9 @@ struct kernels {
     enum compute compute;
     const char *name; /* "portable", "avx2", "avx512", "amx" */
     int tile_rows;    /* that products take at a time */
+    /* Rows of a pass that one thread is best given at a time: enough to pay for decoding all
+     * weights once more, and few enough to stay in the second cache. */
+    int block_rows;
 
     /* Decode k0 … k1-1 (multiples of 32; k1 may be K) of one panel into out[(k1-k0)][16]. */
     void (*panel_decode)(const struct packed *w, int panel, int k0, int k1, float *out);

@@ -19,6 +19,7 @@ const struct kernels ISA_TABLE = {
     .isa = ISA_THIS,
     .name = ISA_NAME,
     .tile_rows = TILE_ROWS,
+    .block_rows = 96,
     .panel_decode = decode_panel,
     .gemm = gemm,
     .gemm_swiglu = gemm_swiglu,
