@@ -446,11 +446,11 @@ static void run(const struct kernels *kernels, const struct pages *p, const floa
     free(scratch);
 }
 
-/* The contract for one row; exp from the kernels under test.  dk, dv: (positions, D). */
+/* The contract for one row; exp from the kernels under test.  s, dp: P and dS, by position. */
 static void model_row(const struct kernels *kernels, const struct pages *p, const float *q,
-                      const float *dout, int count, float scale, float *dq, float *dk, float *dv)
+                      const float *dout, int count, float scale, float *dq, float *s, float *dp)
 {
-    float *s = floats((size_t)count), *dp = floats((size_t)count), *keys = floats((size_t)count);
+    float *keys = floats((size_t)count);
     float sums[16] = {0}, deltas[16] = {0}, highest = -INFINITY;
     for (int j = 0; j < count; j++) {
         s[j] = attention_chain(kernels, q, p->k + j * p->D, p->D) * scale;
@@ -466,20 +466,30 @@ static void model_row(const struct kernels *kernels, const struct pages *p, cons
         deltas[j % 16] = fmaf(s[j], dp[j], deltas[j % 16]);
     }
     float delta = tree(deltas);
-    for (int j = 0; j < count; j++) {
-        dp[j] = s[j] * (dp[j] - delta) * scale;
-        for (int d = 0; d < p->D; d++) {
-            dk[j * p->D + d] = fmaf(dp[j], q[d], dk[j * p->D + d]);
-            dv[j * p->D + d] = fmaf(s[j], dout[d], dv[j * p->D + d]);
-        }
-    }
+    for (int j = 0; j < count; j++) dp[j] = s[j] * (dp[j] - delta) * scale;
     for (int d = 0; d < p->D; d++) {
         for (int j = 0; j < count; j++) keys[j] = p->k[j * p->D + d];
         dq[d] = attention_chain(kernels, dp, keys, count) + 0.0f;
     }
-    free(s);
-    free(dp);
     free(keys);
+}
+
+/* … and for the sums over R rows: x (R, positions) of P or dS, y rows at offsets; out (positions,
+ * D). */
+static void model_sums(const struct kernels *kernels, const float *x, int positions, const float *y,
+                       const size_t *offsets, int R, int D, float *out)
+{
+    float *column = floats((size_t)R), *other = floats((size_t)R);
+    for (int j = 0; j < positions; j++)
+        for (int d = 0; d < D; d++) {
+            for (int r = 0; r < R; r++) {
+                column[r] = x[r * positions + j];
+                other[r] = y[offsets[r] + (size_t)d];
+            }
+            out[j * D + d] = attention_chain(kernels, column, other, R) + 0.0f;
+        }
+    free(column);
+    free(other);
 }
 
 static void assert_pages(const struct pages *p, const float *dk, const float *dv, int positions,
@@ -508,11 +518,15 @@ static void check_attention(const struct kernels *kernels, int D, int positions,
     }
     float *q = normals(rows, 52), *dout = normals(rows, 53), *got = normals(rows, 54);
     float *added = normals(rows, 54), *dq = floats(rows);
-    float *dk = alloc_zeroed(all, sizeof *dk), *dv = alloc_zeroed(all, sizeof *dv);
+    float *dk = floats(all), *dv = floats(all);
+    float *P = alloc_zeroed((size_t)(R * positions), sizeof *P);
+    float *dS = alloc_zeroed((size_t)(R * positions), sizeof *dS);
     struct pages p = make_pages(kernels, positions, D, k, v);
     for (int r = 0; r < R; r++)
         model_row(kernels, &p, q + offsets[r], dout + offsets[r], counts[r], scale, dq + offsets[r],
-                  dk, dv);
+                  P + r * positions, dS + r * positions);
+    model_sums(kernels, dS, positions, q, offsets, R, D, dk);
+    model_sums(kernels, P, positions, dout, offsets, R, D, dv);
     for (size_t i = 0; i < rows; i++) added[i] = added[i] + dq[i];
     run(kernels, &p, q, dout, offsets, counts, R, scale, got, 1);
     assert_same(got, added, rows, kernels->name);
@@ -524,7 +538,7 @@ static void check_attention(const struct kernels *kernels, int D, int positions,
     }
     free_pages(&p);
     free(k), free(v), free(offsets), free(counts), free(q), free(dout), free(got);
-    free(dq), free(added), free(dk), free(dv);
+    free(dq), free(added), free(dk), free(dv), free(P), free(dS);
 }
 
 static void test_attention_model(void **state)
@@ -536,8 +550,8 @@ static void test_attention_model(void **state)
             check_attention(modes[i], sizes[c][0], sizes[c][1], sizes[c][2], c % 2 == 0);
 }
 
-/* Cuts of the run into calls, more pages behind, other numbers in masked positions: no bit moves.
- */
+/* Cuts of the run into calls (mode bf16: at even rows), more pages behind, other numbers in masked
+ * positions: no bit moves. */
 static void test_attention_cuts(void **state)
 {
     enum { R = 120, POSITIONS = 140, D = 32, SIZE = POSITIONS * D };
@@ -552,7 +566,9 @@ static void test_attention_cuts(void **state)
         run(modes[i], &all, q, dout, offsets, counts, R, 0.2f, got, 0);
         if (modes[i]->isa == ISA_PORTABLE) memcpy(first, got, R * D * sizeof *got);
         assert_same(got, first, R * D, modes[i]->name);
-        for (int step = 1; step < R; step += step < 14 ? 3 : 17) {
+        int even = modes[i]->compute == COMPUTE_BF16;
+        for (int part = 1, step; part < R; part += part < 14 ? 3 : 17) {
+            step = part + (even && part % 2);
             struct pages p = make_pages(modes[i], POSITIONS, D, k, v);
             for (int j = counts[R - 1]; j < POSITIONS; j++) {
                 float huge[D];

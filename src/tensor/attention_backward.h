@@ -1,9 +1,9 @@
 /* The gradient of attention, generic in the instruction set and the mode.
  *
  * Rows go in blocks of BACK_ROWS.  Within a block, tiles of rows give P (the forward's scores and
- * softmax), dP (scores of dout against the mirrored values) and dS; then, page by page, dK and dV
- * take the block's rows as steps of the tile's `across` shape, sums over rows that are f32 in both
- * modes; last, dQ is the forward's weighted sum over the mirrored keys. */
+ * softmax), dP (scores of dout against the mirrored values), dS and dQ, the forward's weighted sum
+ * over the mirrored keys; then, page by page, dK and dV take the block's rows as steps of the
+ * tile's `across` shape. */
 
 static void page_mirror(const float *page_k, const float *page_v, int D, float *mirror_k,
                         float *mirror_v)
@@ -17,12 +17,15 @@ static void page_mirror(const float *page_k, const float *page_v, int D, float *
         }
 }
 
-/* A block of rows in the caller's scratch. */
+/* A block of rows, and what the caller's scratch holds of it. */
 struct back_block {
     const struct attention_products *products;
-    float *q, *dout; /* (rows, D) */
-    float *p, *ds;   /* (rows, ld): by position */
+    const float *from_q, *from_dout;
+    const size_t *offset;
+    float *q, *dout; /* (rows, D), in words over rows */
+    float *p, *ds;   /* (rows, ld): by position; for dK and dV in words over rows */
     float *words;    /* of a tile's queries and dout, or of its dS */
+    float *out;      /* of a tile: dQ */
     size_t ld;
     const int *counts;
     int rows, n_pages; /* that any of the rows sees */
@@ -49,43 +52,46 @@ static void softmax_row_backward(float *p, float *ds, int count, int padded, flo
     for (; i < padded; i += 16) v16_store(ds + i, v16_zero());
 }
 
-/* P and dS of the block. */
-static void back_scores(const struct back_block *b, const struct attention_pages *pages,
-                        float scale)
+/* Scores of n rows with some pages: of `rows` (in words over rows), which are those of `from`. */
+static void back_products(const struct back_block *b, const float *from, const float *rows, int row,
+                          int n, const float *const *pages, int used, float *s)
 {
     const struct attention_products *m = b->products;
-    int n_tiles = (b->rows + TILE_ROWS - 1) / TILE_ROWS, row = 0, D = b->D,
-        padded = b->n_pages * ATTENTION_PAGE;
-    for (int i = 0; i < n_tiles; i++) {
-        int n = (b->rows - row) / (n_tiles - i), used = most_of(b->counts + row, n);
-        float *p = b->p + (size_t)row * b->ld, *ds = b->ds + (size_t)row * b->ld;
-        size_t ld;
-        const float *q = attention_words(m, b->q + row * D, (size_t)D, n, D, b->words, &ld);
-        m->scores(q, ld, n, pages->k, used, D, p, b->ld);
-        const float *dout = attention_words(m, b->dout + row * D, (size_t)D, n, D, b->words, &ld);
-        m->scores(dout, ld, n, pages->mirror_v, used, D, ds, b->ld);
-        for (int r = 0; r < n; r++, p += b->ld, ds += b->ld) {
-            int count = b->counts[row + r];
-            float inverse = 1.0f / softmax_row(p, count, padded, scale);
-            softmax_row_backward(p, ds, count, padded, inverse, scale);
-        }
-        row += n;
+    size_t ld = (size_t)b->D;
+    const float *x = rows + row * b->D;
+    if (m->gather) x = m->gather(from, b->offset + row, n, b->D, b->words, &ld);
+    m->scores(x, ld, n, pages, used, b->D, s, b->ld);
+}
+
+/* P and dS of n rows. */
+static void back_scores(const struct back_block *b, const struct attention_pages *pages,
+                        float scale, int row, int n, int used)
+{
+    float *p = b->p + (size_t)row * b->ld, *ds = b->ds + (size_t)row * b->ld;
+    int padded = b->n_pages * ATTENTION_PAGE;
+    back_products(b, b->from_q, b->q, row, n, pages->k, used, p);
+    back_products(b, b->from_dout, b->dout, row, n, pages->mirror_v, used, ds);
+    for (int r = 0; r < n; r++, p += b->ld, ds += b->ld) {
+        int count = b->counts[row + r];
+        float inverse = 1.0f / softmax_row(p, count, padded, scale);
+        softmax_row_backward(p, ds, count, padded, inverse, scale);
     }
 }
 
-/* grad (32, D) of a page += xᵀ·y over rows first … last-1: x (rows, ld) at the page's positions. */
+/* grad (32, D) of a page += xᵀ·y over words of rows first … last-1: x at the page's positions. */
 static void back_page(const struct back_block *b, const float *x, const float *y, int first,
                       int last, float *grad)
 {
     const int n_tiles = (ATTENTION_PAGE + TILE_ROWS - 1) / TILE_ROWS, panels = b->D / 16;
-    x += (size_t)first * b->ld;
+    const size_t ld = b->ld * (size_t)b->products->per_word;
+    x += (size_t)first * ld;
     y += first * b->D;
     for (int i = 0; i < panels;) {
         int n = panels - i < TILE_PANELS ? panels - i : TILE_PANELS, at = 0;
         for (int t = 0; t < n_tiles; t++) {
             int height = (ATTENTION_PAGE - at) / (n_tiles - t);
-            across[height][n - 1](x + at, b->ld, y + 16 * i, (size_t)b->D, last - first, 0,
-                                  grad + at * b->D + 16 * i, (size_t)b->D);
+            b->products->over_rows(height, n, x + at, ld, y + 16 * i, (size_t)b->D, last - first,
+                                   grad + at * b->D + 16 * i, (size_t)b->D);
             at += height;
         }
         i += n;
@@ -95,26 +101,19 @@ static void back_page(const struct back_block *b, const float *x, const float *y
 /* dK and dV: each page takes the rows from the first to the last that see any of it. */
 static void back_pages(const struct back_block *b, const struct attention_pages *pages)
 {
+    const int per_word = b->products->per_word, padded = b->n_pages * ATTENTION_PAGE;
+    if (b->products->join_rows) {
+        b->products->join_rows(b->p, b->ld, b->rows, padded);
+        b->products->join_rows(b->ds, b->ld, b->rows, padded);
+    }
     for (int page = 0; page < b->n_pages; page++) {
         int first = 0, last = b->rows, before = page * ATTENTION_PAGE;
         while (b->counts[first] <= before) first++; /* one does: n_pages */
         while (b->counts[last - 1] <= before) last--;
+        first /= per_word;
+        last = (last + per_word - 1) / per_word;
         back_page(b, b->p + before, b->dout, first, last, pages->dv[page]);
         back_page(b, b->ds + before, b->q, first, last, pages->dk[page]);
-    }
-}
-
-/* dQ of the block, into q. */
-static void back_queries(const struct back_block *b, const struct attention_pages *pages)
-{
-    int n_tiles = (b->rows + TILE_ROWS - 1) / TILE_ROWS, row = 0;
-    for (int i = 0; i < n_tiles; i++) {
-        int n = (b->rows - row) / (n_tiles - i), used = most_of(b->counts + row, n);
-        size_t ld;
-        const float *ds = attention_words(b->products, b->ds + (size_t)row * b->ld, b->ld, n, used,
-                                          b->words, &ld);
-        b->products->values(ds, ld, n, pages->mirror_k, used, b->D, 0, b->q + row * b->D);
-        row += n;
     }
 }
 
@@ -126,29 +125,57 @@ static void back_store(const float *from, int D, int add, float *dq)
     }
 }
 
+/* dQ of n rows. */
+static void back_queries(const struct back_block *b, const struct attention_pages *pages, int row,
+                         int n, int used, int add, float *dq)
+{
+    size_t ld;
+    const float *ds =
+        attention_words(b->products, b->ds + (size_t)row * b->ld, b->ld, n, used, b->words, &ld);
+    b->products->values(ds, ld, n, pages->mirror_k, used, b->D, 0, b->out);
+    for (int r = 0; r < n; r++) back_store(b->out + r * b->D, b->D, add, dq + b->offset[row + r]);
+}
+
+/* dq may be q or dout, so their words over rows come first; a tile's dQ only writes rows of which
+ * the other tiles take nothing. */
+static void back_rows(const struct back_block *b, const struct attention_pages *pages, float scale,
+                      float *dq, int add)
+{
+    const struct attention_products *m = b->products;
+    int n_tiles = (b->rows + TILE_ROWS - 1) / TILE_ROWS, row = 0;
+    m->gather_rows(b->from_q, b->offset, b->rows, b->D, b->q);
+    m->gather_rows(b->from_dout, b->offset, b->rows, b->D, b->dout);
+    for (int i = 0; i < n_tiles; i++) {
+        int n = (b->rows - row) / (n_tiles - i), used = most_of(b->counts + row, n);
+        back_scores(b, pages, scale, row, n, used);
+        back_queries(b, pages, row, n, used, add, dq);
+        row += n;
+    }
+    back_pages(b, pages);
+}
+
 static void attention_backward_by(const struct attention_products *m, const float *q,
                                   const float *dout, const size_t *q_offset, const int *counts,
                                   int R, const struct attention_pages *pages, int n_pages, int D,
                                   float scale, float *dq, int add, float *scratch)
 {
-    struct back_block b = {.products = m, .D = D, .ld = (size_t)n_pages * ATTENTION_PAGE + 16};
+    struct back_block b = {.products = m,
+                           .from_q = q,
+                           .from_dout = dout,
+                           .D = D,
+                           .ld = (size_t)n_pages * ATTENTION_PAGE + 16};
     b.q = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
     b.dout = b.q + BACK_ROWS * D;
-    b.p = b.dout + BACK_ROWS * D;
+    b.out = b.dout + BACK_ROWS * D;
+    b.p = b.out + ATTENTION_TILE * D;
     b.ds = b.p + BACK_ROWS * b.ld;
     b.words = b.ds + BACK_ROWS * b.ld;
     for (int row = 0; row < R; row += BACK_ROWS) {
         b.rows = R - row < BACK_ROWS ? R - row : BACK_ROWS;
         b.counts = counts + row;
+        b.offset = q_offset + row;
         b.n_pages = (most_of(b.counts, b.rows) + ATTENTION_PAGE - 1) / ATTENTION_PAGE;
-        for (int r = 0; r < b.rows; r++) {
-            memcpy(b.q + r * D, q + q_offset[row + r], (size_t)D * sizeof(float));
-            memcpy(b.dout + r * D, dout + q_offset[row + r], (size_t)D * sizeof(float));
-        }
-        back_scores(&b, pages, scale);
-        back_pages(&b, pages);
-        back_queries(&b, pages);
-        for (int r = 0; r < b.rows; r++) back_store(b.q + r * D, D, add, dq + q_offset[row + r]);
+        back_rows(&b, pages, scale, dq, add);
     }
 }
 

@@ -8,9 +8,15 @@
 /* How a mode multiplies.  What it multiplies is words of four bytes: floats, or pairs of bf16. */
 struct attention_products {
     int per_word; /* numbers in a word */
-    /* Rows of n numbers as words, each with zeros behind it up to a multiple of 32 numbers; NULL:
-     * floats they stay. */
-    void (*round)(const float *x, size_t ldx, int R, int n, uint32_t *words);
+    /* Rows of n numbers as words, *ld apart, each with zeros behind it up to a multiple of 32
+     * numbers; NULL: floats they stay.  Rows lie ldx apart, or (`gather`) at offsets. */
+    const float *(*round)(const float *x, size_t ldx, int R, int n, float *words, size_t *ld);
+    const float *(*gather)(const float *x, const size_t *offset, int R, int n, float *words,
+                           size_t *ld);
+    /* Rows at offsets, then rows of a matrix in their own place, as words that hold per_word rows
+     * each: number j of rows i·per_word … is word j of row i·per_word.  NULL: floats. */
+    void (*gather_rows)(const float *x, const size_t *offset, int R, int n, float *words);
+    void (*join_rows)(float *x, size_t ldx, int R, int n);
     /* Dot products of R rows of words with the first `positions` of some pages; half pages whole.
      */
     void (*scores)(const float *q, size_t ldq, int R, const float *const *pages, int positions,
@@ -19,6 +25,10 @@ struct attention_products {
      * last one. */
     void (*values)(const float *p, size_t ldp, int R, const float *const *pages, int positions,
                    int D, int more, float *o);
+    /* c[i][16p …] += sum over such words of rows, `rows` of them: x[row][i]·y[row][16p …]; R
+     * columns of x, P panels of y. */
+    void (*over_rows)(int R, int P, const float *x, size_t ldx, const float *y, size_t ldy,
+                      int rows, float *c, size_t ldc);
 };
 
 /* R rows of n numbers as the mode's words, ld apart; `space` takes them where they are no floats.
@@ -26,11 +36,9 @@ struct attention_products {
 static const float *attention_words(const struct attention_products *m, const float *x, size_t ldx,
                                     int R, int n, float *space, size_t *ld)
 {
+    if (m->round) return m->round(x, ldx, R, n, space, ld);
     *ld = ldx;
-    if (!m->round) return x;
-    *ld = ((size_t)n + 31) / 32 * 16;
-    m->round(x, ldx, R, n, (uint32_t *)(void *)space);
-    return space;
+    return x;
 }
 
 static void page_store(float *page_k, float *page_v, int D, int slot, const float *k,
@@ -92,8 +100,22 @@ static float softmax_row(float *s, int count, int padded, float scale)
 #undef product_begin
 #undef product_end
 
-static const struct attention_products attention_f32 = {
-    .per_word = 1, .scores = f32_scores, .values = f32_values};
+static void f32_gather_rows(const float *x, const size_t *offset, int R, int n, float *rows)
+{
+    for (int r = 0; r < R; r++, rows += n) memcpy(rows, x + offset[r], (size_t)n * sizeof(float));
+}
+
+static void f32_over_rows(int R, int P, const float *x, size_t ldx, const float *y, size_t ldy,
+                          int rows, float *c, size_t ldc)
+{
+    across[R][P - 1](x, ldx, y, ldy, rows, 0, c, ldc);
+}
+
+static const struct attention_products attention_f32 = {.per_word = 1,
+                                                        .gather_rows = f32_gather_rows,
+                                                        .scores = f32_scores,
+                                                        .values = f32_values,
+                                                        .over_rows = f32_over_rows};
 
 /* Rows row … row+n-1 of the call, and where they stand among the branches. */
 struct attention_part {
@@ -128,17 +150,17 @@ static int attention_parts(const struct attention_branch *branches, int n_branch
     return n_parts;
 }
 
-/* The caller's scratch: rows (R, D) of the tile, scores or probabilities (R, ld), and either of
- * them as the mode's words. */
+/* The caller's scratch: outputs (R, D) of the tile, scores or probabilities (R, ld), and queries or
+ * probabilities as the mode's words. */
 struct attention_space {
     float *rows, *s, *words;
     size_t ld;
 };
 
-/* One tile: rows (n, D) holds the queries, then the outputs. */
+/* One tile of n rows at offsets of q: rows (n, D) takes the outputs. */
 static void attention_tile(const struct attention_products *m, const struct attention_space *space,
-                           const int *counts, int n, const float *const *pages_k,
-                           const float *const *pages_v, int n_shared,
+                           const float *from, const size_t *offset, const int *counts, int n,
+                           const float *const *pages_k, const float *const *pages_v, int n_shared,
                            const struct attention_part *parts, int n_parts, int D, float scale,
                            float *inverse)
 {
@@ -146,7 +168,12 @@ static void attention_tile(const struct attention_products *m, const struct atte
     size_t lds = space->ld, ld;
     int shared = most_of(counts, n), all = n_shared * ATTENTION_PAGE, most;
     if (shared > all) shared = all;
-    const float *q = attention_words(m, rows, (size_t)D, n, D, space->words, &ld);
+    const float *q = rows;
+    ld = (size_t)D;
+    if (m->gather)
+        q = m->gather(from, offset, n, D, space->words, &ld);
+    else
+        m->gather_rows(from, offset, n, D, rows);
     m->scores(q, ld, n, pages_k, shared, D, s, lds);
     most = shared;
     for (int i = 0; i < n_parts; i++) {
@@ -183,11 +210,9 @@ static void attention_by(const struct attention_products *m, const float *q, con
     space.words = space.s + ATTENTION_TILE * space.ld;
     for (int tile_index = 0; tile_index < n_tiles; tile_index++) {
         int n = (R - row) / (n_tiles - tile_index);
-        for (int r = 0; r < n; r++)
-            memcpy(space.rows + r * D, q + q_offset[row + r], (size_t)D * sizeof(float));
         int n_parts = attention_parts(branches, n_branches, counts, row, n, n_shared, parts);
-        attention_tile(m, &space, counts + row, n, pages_k, pages_v, n_shared, parts, n_parts, D,
-                       scale, inverse);
+        attention_tile(m, &space, q, q_offset + row, counts + row, n, pages_k, pages_v, n_shared,
+                       parts, n_parts, D, scale, inverse);
         for (int r = 0; r < n; r++)
             for (int d = 0; d < D; d += 16) {
                 v16 o = v16_mul(v16_load(space.rows + r * D + d), v16_set1(inverse[r]));

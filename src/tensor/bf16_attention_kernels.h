@@ -23,8 +23,59 @@ static const uint32_t *bf16_words(const float *words)
     return (const uint32_t *)(const void *)words;
 }
 
-static const struct attention_products attention_bf16 = {
-    .per_word = 2, .round = bf16_rows, .scores = bf16_scores, .values = bf16_values};
+static const float *bf16_round_words(const float *x, size_t ldx, int R, int n, float *words,
+                                     size_t *ld)
+{
+    *ld = bf16_row_pairs(n);
+    bf16_rows(x, ldx, R, n, (uint32_t *)(void *)words);
+    return words;
+}
+
+static const float *bf16_gather(const float *x, const size_t *offset, int R, int n, float *words,
+                                size_t *ld)
+{
+    uint32_t *out = (uint32_t *)(void *)words;
+    *ld = bf16_row_pairs(n);
+    for (int r = 0; r < R; r++, out += *ld) bf16_rows(x + offset[r], 0, 1, n, out);
+    return words;
+}
+
+/* Rows `even` and `odd` (NULL: zeros) in pairs, to where the even one may be. */
+BF16_TARGET static void bf16_two_rows(const float *even, const float *odd, int n, float *words)
+{
+    for (int i = 0; i < n; i += 16)
+        v16i_store(words + i,
+                   bf16_round_pairs(v16_load(even + i), odd ? v16_load(odd + i) : v16_zero()));
+}
+
+static void bf16_gather_rows(const float *x, const size_t *offset, int R, int n, float *words)
+{
+    for (int r = 0; r < R; r += 2, words += n)
+        bf16_two_rows(x + offset[r], r + 1 < R ? x + offset[r + 1] : NULL, n, words);
+}
+
+static void bf16_join_rows(float *x, size_t ldx, int R, int n)
+{
+    for (int r = 0; r < R; r += 2, x += 2 * ldx) bf16_two_rows(x, r + 1 < R ? x + ldx : NULL, n, x);
+}
+
+static void bf16_over_rows(int R, int P, const float *x, size_t ldx, const float *y, size_t ldy,
+                           int rows, float *c, size_t ldc)
+{
+    unsigned state = bf16_begin();
+    bf16_across[R][P - 1]((const uint32_t *)(const void *)x, ldx, (const uint32_t *)(const void *)y,
+                          ldy, rows, 0, c, ldc);
+    bf16_end(state);
+}
+
+static const struct attention_products attention_bf16 = {.per_word = 2,
+                                                         .round = bf16_round_words,
+                                                         .gather = bf16_gather,
+                                                         .gather_rows = bf16_gather_rows,
+                                                         .join_rows = bf16_join_rows,
+                                                         .scores = bf16_scores,
+                                                         .values = bf16_values,
+                                                         .over_rows = bf16_over_rows};
 
 static void bf16_page_store(float *page_k, float *page_v, int D, int slot, const float *k,
                             const float *v)

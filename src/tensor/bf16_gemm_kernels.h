@@ -17,12 +17,14 @@
  * other bf16_begin(), bf16_end()      around the products: the state in which denormals are zeros
  */
 
+/* In two shapes, as tile_fn. */
 typedef void bf16_tile_fn(const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride,
                           int pairs, int first, float *c, size_t ldc);
 
+/* x[r·xr + k·xk], w[k·wk + p·wp] of pair k; settle as in mode f32. */
 BF16_TARGET static inline __attribute__((always_inline)) void
-bf16_tile(const int R, const int P, const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride,
-          int pairs, int first, float *c, size_t ldc)
+bf16_tile(const int R, const int P, const uint32_t *x, size_t xr, size_t xk, const uint32_t *w,
+          size_t wk, size_t wp, int pairs, int first, const int settle, float *c, size_t ldc)
 {
     v16 acc[TILE_ROWS * 2];
     if (first) {
@@ -31,17 +33,20 @@ bf16_tile(const int R, const int P, const uint32_t *x, size_t ldx, const uint32_
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++) acc[r * P + p] =
             v16_load(c + (size_t)r * ldc + 16 * p);
     }
-    for (int k = 0; k < pairs; k++, w += 16) {
+    for (int k = 0; k < pairs; k++, w += wk) {
         v16i b[2];
-        UNROLL for (int p = 0; p < P; p++) b[p] = v16i_load(w + (size_t)p * stride);
+        UNROLL for (int p = 0; p < P; p++) b[p] = v16i_load(w + (size_t)p * wp);
         UNROLL for (int r = 0; r < R; r++)
         {
-            v16i a = v16i_set1(x[(size_t)r * ldx + (size_t)k]);
+            v16i a = v16i_set1(x[(size_t)r * xr + (size_t)k * xk]);
             UNROLL for (int p = 0; p < P; p++) acc[r * P + p] = v16_dot2(acc[r * P + p], a, b[p]);
         }
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int p = 0; p < P; p++)
-        v16_store(c + (size_t)r * ldc + 16 * p, acc[r * P + p]);
+    {
+        v16 sum = acc[r * P + p];
+        v16_store(c + (size_t)r * ldc + 16 * p, settle ? v16_add(sum, v16_zero()) : sum);
+    }
 }
 
 #define BF16_TILE(R, P)                                                                            \
@@ -49,12 +54,22 @@ bf16_tile(const int R, const int P, const uint32_t *x, size_t ldx, const uint32_
                                                 size_t stride, int pairs, int first, float *c,     \
                                                 size_t ldc)                                        \
     {                                                                                              \
-        bf16_tile(R, P, x, ldx, w, stride, pairs, first, c, ldc);                                  \
+        bf16_tile(R, P, x, ldx, 1, w, 16, stride, pairs, first, 0, c, ldc);                        \
+    }                                                                                              \
+    BF16_TARGET static void bf16_across_##R##_##P(const uint32_t *x, size_t ldx,                   \
+                                                  const uint32_t *w, size_t stride, int pairs,     \
+                                                  int first, float *c, size_t ldc)                 \
+    {                                                                                              \
+        bf16_tile(R, P, x, 1, ldx, w, stride, 16, pairs, first, 1, c, ldc);                        \
     }
 #define BF16_TILES(R) BF16_TILE(R, 1) BF16_TILE(R, 2)
 #define BF16_ENTRY(R)                                                                              \
     {                                                                                              \
         bf16_tile_##R##_1, bf16_tile_##R##_2                                                       \
+    }
+#define BF16_ACROSS_ENTRY(R)                                                                       \
+    {                                                                                              \
+        bf16_across_##R##_1, bf16_across_##R##_2                                                   \
     }
 
 /* clang-format off */
@@ -73,6 +88,16 @@ static bf16_tile_fn *const bf16_tiles[TILE_ROWS + 1][2] = {
 #endif
 #if TILE_ROWS >= 12
     BF16_ENTRY(7), BF16_ENTRY(8), BF16_ENTRY(9), BF16_ENTRY(10), BF16_ENTRY(11), BF16_ENTRY(12),
+#endif
+};
+static bf16_tile_fn *const bf16_across[TILE_ROWS + 1][2] = {
+    {NULL, NULL}, BF16_ACROSS_ENTRY(1), BF16_ACROSS_ENTRY(2), BF16_ACROSS_ENTRY(3), BF16_ACROSS_ENTRY(4),
+#if TILE_ROWS >= 6
+    BF16_ACROSS_ENTRY(5), BF16_ACROSS_ENTRY(6),
+#endif
+#if TILE_ROWS >= 12
+    BF16_ACROSS_ENTRY(7), BF16_ACROSS_ENTRY(8), BF16_ACROSS_ENTRY(9), BF16_ACROSS_ENTRY(10),
+    BF16_ACROSS_ENTRY(11), BF16_ACROSS_ENTRY(12),
 #endif
 };
 /* clang-format on */
@@ -172,8 +197,8 @@ BF16_TARGET static void bf16_decode(const struct packed *w, int panel, int k0, i
 
 /* Steps k0 … k0+31 of a panel without blocks as a 16 × 16 matrix of words, row i: the eight pairs
  * of neighbouring columns of step k0 + i, then those of step k0 + i + 16. */
-BF16_TARGET V16 void bf16_across_plain(const int kind, const unsigned char *panel, int k0,
-                                       uint32_t *words)
+BF16_TARGET V16 void bf16_words_plain(const int kind, const unsigned char *panel, int k0,
+                                      uint32_t *words)
 {
     for (int i = 0, k = k0; i < 16; i++, k++) {
         v16i two =
@@ -183,7 +208,7 @@ BF16_TARGET V16 void bf16_across_plain(const int kind, const unsigned char *pane
         v16i_store(words + 16 * i, two);
     }
 }
-BF16_TARGET V16 void bf16_across_q4(const int kind, const struct q4_block *b, uint32_t *words)
+BF16_TARGET V16 void bf16_words_q4(const int kind, const struct q4_block *b, uint32_t *words)
 {
     v16 d = v16_load(b->d), m = v16_load(b->m);
     for (int g = 0; g < 2; g++, words += 128) {
@@ -193,7 +218,7 @@ BF16_TARGET V16 void bf16_across_q4(const int kind, const struct q4_block *b, ui
                        bf16_round_two(decode_q4(kind, q, j, d, m), decode_q4(kind, q16, j, d, m)));
     }
 }
-BF16_TARGET V16 void bf16_across_q8(const struct q8_block *b, uint32_t *words)
+BF16_TARGET V16 void bf16_words_q8(const struct q8_block *b, uint32_t *words)
 {
     v16 d = v16_load(b[0].d), m = v16_load(b[0].m), d16 = v16_load(b[1].d), m16 = v16_load(b[1].m);
     for (int i = 0; i < 16; i++)
@@ -202,20 +227,20 @@ BF16_TARGET V16 void bf16_across_q8(const struct q8_block *b, uint32_t *words)
 }
 
 /* That matrix of any panel; steps beyond K are zeros. */
-BF16_TARGET V16 void bf16_across(const int kind, const struct packed *w, int panel, int k0,
-                                 uint32_t *words)
+BF16_TARGET V16 void bf16_words_of(const int kind, const struct packed *w, int panel, int k0,
+                                   uint32_t *words)
 {
     const unsigned char *data = packed_panel(w, panel);
     if (k0 + 32 > w->k) { /* no blocks: their K is a multiple of 32 */
         float part[32 * 16] __attribute__((aligned(64))) = {0};
         decode_panel(w, panel, k0, w->k, part);
-        bf16_across_plain(PACKED_F32, (const unsigned char *)part, 0, words);
+        bf16_words_plain(PACKED_F32, (const unsigned char *)part, 0, words);
     } else if (kind == PACKED_Q8) {
-        bf16_across_q8((const struct q8_block *)(const void *)data + k0 / Q8_STEPS, words);
+        bf16_words_q8((const struct q8_block *)(const void *)data + k0 / Q8_STEPS, words);
     } else if (kind == PACKED_Q4 || kind == PACKED_Q4S) {
-        bf16_across_q4(kind, (const struct q4_block *)(const void *)data + k0 / Q4_STEPS, words);
+        bf16_words_q4(kind, (const struct q4_block *)(const void *)data + k0 / Q4_STEPS, words);
     } else {
-        bf16_across_plain(kind, data, k0, words);
+        bf16_words_plain(kind, data, k0, words);
     }
 }
 
@@ -228,7 +253,7 @@ BF16_TARGET V16 void bf16_turn(const int kind, const struct packed *w, int panel
     for (int n = 0; n < steps; n += 16, out += 128) {
         uint32_t *even = panel % 2 ? spare : out;
         uint32_t *odd = panel % 2 ? out : P == 2 ? out + stride : spare;
-        bf16_across(kind, w, (n0 + n) / 16, panel / 2 * 32, words);
+        bf16_words_of(kind, w, (n0 + n) / 16, panel / 2 * 32, words);
         v16_transpose_apart((const float *)(const void *)words, 16, (float *)(void *)even,
                             (float *)(void *)odd, 16);
     }

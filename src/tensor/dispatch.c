@@ -294,7 +294,7 @@ size_t attention_backward_scratch(int D, int n_pages)
 {
     size_t row = (size_t)n_pages * ATTENTION_PAGE + 16;
     size_t words = row > (size_t)D ? row : (size_t)D;
-    return 2 * BACK_ROWS * ((size_t)D + row) + ATTENTION_TILE * (words / 2 + 16) + 16;
+    return 2 * BACK_ROWS * ((size_t)D + row) + ATTENTION_TILE * ((size_t)D + words / 2 + 16) + 16;
 }
 
 static double seconds_now(void)

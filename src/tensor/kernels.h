@@ -270,10 +270,10 @@ struct kernels {
      *   dP_rj = Σ_d dout_rd·v_jd,  delta_r = Σ_j P_rj·dP_rj,  dS_rj = P_rj·(dP_rj - delta_r)·scale
      *   dq_r (+)= Σ_j dS_rj·k_j,  dk_j += Σ_r dS_rj·q_r,  dv_j += Σ_r P_rj·dout_r
      * dk_pages[p] and dv_pages[p] are [32][D], a row a position of page p; their chains over rows
-     * go on from what they hold, so a run of rows may be cut into calls anywhere: the bits are
-     * those of one call.  Positions that a row does not see take nothing from it.  Rows are taken
-     * in their order: one task owns the pages' gradients.  dq may be q or dout.
-     * Mode bf16 rounds q and dout in the scores and dS in dq; dk and dv are as in mode f32.
+     * go on from what they hold, so a run of rows may be cut into calls anywhere (mode bf16: at
+     * even rows): the bits are those of one call.  Positions that a row does not see take nothing
+     * from it.  Rows are taken in their order: one task owns the pages' gradients.  dq may be q or
+     * dout. Mode bf16 rounds q, dout, P and dS, and takes the chains over rows in pairs, too.
      * scratch: attention_backward_scratch(D, n_pages) floats. */
     attention_backward_fn *attention_backward;
 
