@@ -77,7 +77,7 @@ static void test_open_errors(void **state)
 static void test_missing_tables(void **state)
 {
     make_database(scratch_path("hollow"),
-                  "PRAGMA application_id = 0x5349524e; PRAGMA user_version = 2; CREATE TABLE t(x)");
+                  "PRAGMA application_id = 0x5349524e; PRAGMA user_version = 3; CREATE TABLE t(x)");
     struct siren_workspace *ws;
     struct siren_ratings ratings;
     struct siren_items items;
@@ -87,17 +87,21 @@ static void test_missing_tables(void **state)
     siren_workspace_close(ws);
 }
 
-/* A file of version 1: read by none, migrated by the first that writes. */
+/* A file of version 1 is migrated by whoever opens it, a reader, too. */
 static void test_migration(void **state)
 {
-    struct siren_workspace *ws = create_workspace("old.siren");
-    sql(ws, "ALTER TABLE predictions DROP COLUMN reasoning; PRAGMA user_version = 1");
-    siren_workspace_close(ws);
-    expect_open(scratch_path("old.siren"), SIREN_WORKSPACE_READ, SIREN_EUNSUPPORTED, "version 1");
-    ok(siren_workspace_open(&ws, scratch_path("old.siren"), SIREN_WORKSPACE_WRITE, &err));
-    assert_int_equal(number(ws, "PRAGMA user_version"), SIREN_SCHEMA_VERSION);
-    assert_int_equal(number(ws, "SELECT count(reasoning) FROM predictions"), 0);
-    siren_workspace_close(ws);
+    for (int mode = SIREN_WORKSPACE_READ; mode <= SIREN_WORKSPACE_WRITE; mode++) {
+        const char *name = mode == SIREN_WORKSPACE_READ ? "read.siren" : "written.siren";
+        struct siren_workspace *ws = create_workspace(name);
+        sql(ws, "ALTER TABLE predictions DROP COLUMN reasoning;"
+                "ALTER TABLE runs DROP COLUMN process; PRAGMA user_version = 1");
+        siren_workspace_close(ws);
+        ok(siren_workspace_open(&ws, scratch_path(name), (enum siren_workspace_mode)mode, &err));
+        assert_int_equal(number(ws, "PRAGMA user_version"), SIREN_SCHEMA_VERSION);
+        assert_int_equal(number(ws, "SELECT count(reasoning) FROM predictions"), 0);
+        assert_int_equal(number(ws, "SELECT count(process) FROM runs"), 0);
+        siren_workspace_close(ws);
+    }
 }
 
 static void wait_byte(int fd)
@@ -150,6 +154,27 @@ static void test_read_only_file(void **state)
     chmod(locked_path, 0444);
     chmod(scratch_folder, 0555);
     int status = as_nobody(read_but_not_write);
+    chmod(scratch_folder, 0755);
+    chmod(locked_path, 0644);
+    assert_int_equal(status, 0);
+}
+
+static void neither_read_nor_migrated(void)
+{
+    struct siren_workspace *ws;
+    int rc = siren_workspace_open(&ws, locked_path, SIREN_WORKSPACE_READ, &err);
+    _exit(rc == SIREN_EUNSUPPORTED && strstr(err.message, "version 1, this SIREN reads") ? 0 : 1);
+}
+
+static void test_read_only_old_file(void **state)
+{
+    struct siren_workspace *ws = create_workspace("old and read-only.siren");
+    sql(ws, "PRAGMA user_version = 1");
+    siren_workspace_close(ws);
+    strcpy(locked_path, scratch_path("old and read-only.siren"));
+    chmod(locked_path, 0444);
+    chmod(scratch_folder, 0555);
+    int status = as_nobody(neither_read_nor_migrated);
     chmod(scratch_folder, 0755);
     chmod(locked_path, 0644);
     assert_int_equal(status, 0);
@@ -440,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_read_only_and_a_writer_comes),
         cmocka_unit_test(test_read_only_beside_a_writer),
         cmocka_unit_test(test_read_only_file),
+        cmocka_unit_test(test_read_only_old_file),
         cmocka_unit_test(test_transactions),
         cmocka_unit_test(test_busy_names_the_writer),
         cmocka_unit_test(test_busy_in_this_process),

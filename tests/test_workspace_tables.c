@@ -5,6 +5,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "workspace_fixture.h"
 
@@ -356,6 +358,51 @@ static void test_sketch_rows(void **state)
 }
 
 /* ---- runs ---- */
+
+static int loaded_status(struct siren_workspace *ws, int64_t id, const char *message)
+{
+    struct siren_run run;
+    ok(siren_run_load(&run, ws, id, &err));
+    int status = run.status;
+    assert_non_null(strstr(run.message, message));
+    siren_run_clear(&run);
+    return status;
+}
+
+/* A run whose process was killed is no longer running, whatever is stored; who takes it up is. */
+static void test_killed_run(void **state)
+{
+    struct siren_workspace *ws = create_workspace("killed.siren");
+    siren_workspace_close(ws);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct siren_run run = {.kind = "sft"};
+        _exit(
+            siren_workspace_open(&ws, scratch_path("killed.siren"), SIREN_WORKSPACE_WRITE, &err) ||
+            siren_run_start(ws, &run, &err));
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    ok(siren_workspace_open(&ws, scratch_path("killed.siren"), SIREN_WORKSPACE_WRITE, &err));
+    assert_int_equal(number(ws, "SELECT count(*) FROM runs WHERE status = 'running'"), 1);
+    assert_int_equal(loaded_status(ws, 1, "without a word"), SIREN_RUN_STOPPED);
+    ok(siren_run_finish(ws, 1, SIREN_RUN_RUNNING, NULL, "resumed", &err));
+    assert_int_equal(loaded_status(ws, 1, "resumed"), SIREN_RUN_RUNNING);
+    /* the number that another process had before, another boot, another namespace, an older file */
+    sql(ws, "UPDATE runs SET process = process || '0'");
+    assert_int_equal(loaded_status(ws, 1, "without a word"), SIREN_RUN_STOPPED);
+    ok(siren_run_finish(ws, 1, SIREN_RUN_RUNNING, NULL, NULL, &err));
+    sql(ws, "UPDATE runs SET process = 'x' || process");
+    assert_int_equal(loaded_status(ws, 1, "without a word"), SIREN_RUN_STOPPED);
+    ok(siren_run_finish(ws, 1, SIREN_RUN_RUNNING, NULL, NULL, &err));
+    sql(ws, "UPDATE runs SET process = replace(process, 'pid:[', 'pid:[9') || '0'");
+    assert_int_equal(loaded_status(ws, 1, ""), SIREN_RUN_RUNNING);
+    sql(ws, "UPDATE runs SET process = ''");
+    assert_int_equal(loaded_status(ws, 1, ""), SIREN_RUN_RUNNING);
+    siren_workspace_close(ws);
+}
 
 static void test_runs(void **state)
 {
@@ -782,6 +829,7 @@ int main(void)
         cmocka_unit_test(test_topics),
         cmocka_unit_test(test_sketch_rows),
         cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_killed_run),
         cmocka_unit_test(test_predictions),
         cmocka_unit_test(test_forget),
         cmocka_unit_test(test_forgotten_while_a_run_goes_on),

@@ -46,18 +46,18 @@ struct siren_workspace;
 
 enum siren_workspace_mode {
     SIREN_WORKSPACE_READ,   /* must exist; nothing is written */
-    SIREN_WORKSPACE_WRITE,  /* must exist; an older schema is migrated */
+    SIREN_WORKSPACE_WRITE,  /* must exist */
     SIREN_WORKSPACE_CREATE, /* as WRITE; made if there is none */
 };
 
 /* The schema this library writes; kept in PRAGMA user_version.  Older files are
- * migrated when opened for writing (reading one says so); newer ones are refused. */
-#define SIREN_SCHEMA_VERSION 2
+ * migrated when they are opened, in whatever mode; newer ones are refused. */
+#define SIREN_SCHEMA_VERSION 3
 #define SIREN_APPLICATION_ID 0x5349524e /* "SIRN", PRAGMA application_id */
 
 /* SIREN_ENOTFOUND: no file.  SIREN_EFORMAT: not an SQLite database, damaged, or the
  * database of another program.  SIREN_EUNSUPPORTED: made by a newer SIREN, or older and
- * opened for reading only.  SIREN_EIO: no permission, a read-only file opened for
+ * not to be written.  SIREN_EIO: no permission, a read-only file opened for
  * writing.  SIREN_EBUSY: locked for longer than the timeout. */
 int siren_workspace_open(struct siren_workspace **out, const char *path,
                          enum siren_workspace_mode mode, struct siren_error *err);
@@ -396,6 +396,8 @@ int siren_run_find_unfinished(struct siren_workspace *ws, const char *kind, cons
 int siren_run_load(struct siren_run *out, struct siren_workspace *ws, int64_t id,
                    struct siren_error *err);
 void siren_run_clear(struct siren_run *run);
+/* A run that is stored as running but whose process has ended without a word (killed, or the machine
+ * with it) is loaded as stopped, and its message says so. */
 /* All runs, oldest first (kind NULL: of every kind). */
 int siren_runs_load(struct siren_run **runs, size_t *n, struct siren_workspace *ws,
                     const char *kind, struct siren_error *err);

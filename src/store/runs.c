@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/process.h"
 #include "store/store.h"
 
 static const char *const statuses[] = {"running", "done", "failed", "stopped"};
@@ -27,9 +28,11 @@ static void bind_text(sqlite3_stmt *q, int index, const char *text)
 int siren_run_start(struct siren_workspace *ws, struct siren_run *run, struct siren_error *err)
 {
     sqlite3_stmt *q;
+    char process[PROCESS_NAME];
     int code = store_prepare(ws, &q,
                              "INSERT INTO runs(kind, name, status, started, command, settings,"
-                             " model, seed, split) VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?)",
+                             " model, seed, split, process)"
+                             " VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)",
                              err);
     if (code) return code;
     run->started = store_now();
@@ -43,6 +46,8 @@ int siren_run_start(struct siren_workspace *ws, struct siren_run *run, struct si
     bind_text(q, 6, run->model);
     sqlite3_bind_int64(q, 7, (int64_t)run->seed);
     bind_text(q, 8, run->split);
+    process_name(process);
+    bind_text(q, 9, process);
     code = store_run(ws, q, "start a run", err);
     if (!code) run->id = sqlite3_last_insert_rowid(ws->db);
     sqlite3_finalize(q);
@@ -68,10 +73,12 @@ int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const c
                      const char *message, struct siren_error *err)
 {
     sqlite3_stmt *q;
+    char process[PROCESS_NAME] = "";
     if (status < 0 || status > 3) return siren_fail(err, SIREN_EINVAL, "run status %d", status);
     int code = store_prepare(ws, &q,
                              "UPDATE runs SET status = ?, finished = ?,"
-                             " metrics = coalesce(?, metrics), message = ? WHERE id = ?",
+                             " metrics = coalesce(?, metrics), message = ?, process = ?"
+                             " WHERE id = ?",
                              err);
     if (code) return code;
     bind_text(q, 1, statuses[status]);
@@ -81,7 +88,9 @@ int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const c
         sqlite3_bind_int64(q, 2, store_now());
     if (metrics) bind_text(q, 3, metrics);
     bind_text(q, 4, message);
-    sqlite3_bind_int64(q, 5, id);
+    if (status == SIREN_RUN_RUNNING) process_name(process); /* it goes on */
+    bind_text(q, 5, process);
+    sqlite3_bind_int64(q, 6, id);
     code = store_run(ws, q, "finish a run", err);
     if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
     sqlite3_finalize(q);
@@ -124,7 +133,18 @@ int siren_run_find_unfinished(struct siren_workspace *ws, const char *kind, cons
 
 #define RUN_COLUMNS                                                                                \
     "SELECT id, kind, name, status, started, finished, command, settings, model, seed, split,"     \
-    " metrics, message, (SELECT count(*) FROM predictions WHERE run = runs.id) FROM runs "
+    " metrics, message, (SELECT count(*) FROM predictions WHERE run = runs.id), process FROM "     \
+    "runs "
+
+/* Of a run that says that it is running. */
+static int ended_without_a_word(sqlite3_stmt *q)
+{
+    const char *process = (const char *)sqlite3_column_text(q, 14);
+    return process && process_ended(process);
+}
+
+/* The end that nobody could store. */
+static const char killed[] = "its process ended without a word: killed, perhaps";
 
 static int read_run(sqlite3_stmt *q, struct siren_run *run, struct siren_error *err)
 {
@@ -144,6 +164,11 @@ static int read_run(sqlite3_stmt *q, struct siren_run *run, struct siren_error *
         .status = parse_status((const char *)sqlite3_column_text(q, 3)),
         .n_predictions = (size_t)sqlite3_column_int64(q, 13),
     };
+    if (run->status == SIREN_RUN_RUNNING && ended_without_a_word(q)) {
+        run->status = SIREN_RUN_STOPPED;
+        free(run->message);
+        run->message = alloc_string(killed, sizeof killed - 1);
+    }
     if (run->kind && run->name && run->command && run->settings && run->model && run->split &&
         run->metrics && run->message)
         return SIREN_OK;

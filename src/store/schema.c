@@ -140,5 +140,8 @@ static const char schema_1[] =
 /* Version 2: what the texts of a reasoned prediction were like. */
 static const char schema_2[] = "ALTER TABLE predictions ADD COLUMN reasoning TEXT;\n";
 
+/* Version 3: the process of a run that is running (base/process.h). */
+static const char schema_3[] = "ALTER TABLE runs ADD COLUMN process TEXT NOT NULL DEFAULT '';\n";
+
 /* Step i brings a file of version i to i + 1; version 0 is an empty file. */
-const char *const schema_steps[SIREN_SCHEMA_VERSION] = {schema_1, schema_2};
+const char *const schema_steps[SIREN_SCHEMA_VERSION] = {schema_1, schema_2, schema_3};

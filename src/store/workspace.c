@@ -288,8 +288,8 @@ static int check_identity(struct siren_workspace *ws, const struct identity *id,
                           (long long)id->version);
     if (id->version < SIREN_SCHEMA_VERSION && ws->mode == SIREN_WORKSPACE_READ)
         return siren_fail(err, SIREN_EUNSUPPORTED,
-                          "%s: has schema version %lld, this SIREN reads %d; a command that writes "
-                          "(such as `siren rate`) migrates it",
+                          "%s: has schema version %lld, this SIREN reads %d; whoever may write to "
+                          "it migrates it by opening it",
                           ws->path, (long long)id->version, SIREN_SCHEMA_VERSION);
     return SIREN_OK;
 }
@@ -341,8 +341,8 @@ static int prepare_file(struct siren_workspace *ws, struct siren_error *err)
     return code;
 }
 
-int siren_workspace_open(struct siren_workspace **out, const char *path,
-                         enum siren_workspace_mode mode, struct siren_error *err)
+static int open_workspace(struct siren_workspace **out, const char *path,
+                          enum siren_workspace_mode mode, struct siren_error *err)
 {
     *out = NULL;
     int code = check_file(path, mode, err);
@@ -359,6 +359,18 @@ int siren_workspace_open(struct siren_workspace **out, const char *path,
     }
     *out = ws;
     return SIREN_OK;
+}
+
+int siren_workspace_open(struct siren_workspace **out, const char *path,
+                         enum siren_workspace_mode mode, struct siren_error *err)
+{
+    struct siren_workspace *writer;
+    int code = open_workspace(out, path, mode, err);
+    if (code != SIREN_EUNSUPPORTED || mode != SIREN_WORKSPACE_READ) return code;
+    /* Older, or newer, which a writer refuses, too. */
+    if (open_workspace(&writer, path, SIREN_WORKSPACE_WRITE, NULL)) return code;
+    siren_workspace_close(writer);
+    return open_workspace(out, path, mode, err);
 }
 
 void siren_workspace_close(struct siren_workspace *ws)
