@@ -649,6 +649,10 @@ static void the_commands(void **state)
     assert_int_equal(siren("theorem %s %s --teacher %s -q", ws, with, out), 1);
     assert_non_null(strstr(program_output, "none of its 3 rows"));
     assert_int_equal(siren("theorem %s %s --teacher %s --ranks 1,x", ws, with, out), 2);
+    assert_int_equal(siren("theorem %s %s --teacher %s --ranks 2,3,2", ws, with, out), 2);
+    assert_int_equal(siren("theorem %s %s --teacher %s --svg %s/no/a.svg", ws, with, out, folder),
+                     1);
+    assert_non_null(strstr(program_output, "/no/a.svg: cannot create"));
     /* States of test are for the theorem: told before hours are spent on them. */
     snprintf(of_test, sizeof of_test, "%s", scratch_path("of test.bin"));
     if (siren("train teach %s %s --strategy recent --out '%s' -n 2 --max-tokens 5 --split test", ws,

@@ -7,6 +7,7 @@
 #include "app/prove.h"
 #include "base/buf.h"
 #include "cli/answering.h"
+#include "siren/file.h"
 #include "siren/plot.h"
 
 enum { MOST_RANKS = 16 };
@@ -21,6 +22,8 @@ static int read_ranks(struct cli *cli, int ranks[MOST_RANKS], int *n)
         if (end == text || rank < 1 || rank > 65536 || (*end && *end != ','))
             return cli_usage(cli, "--ranks: expected numbers like 1,2,4, found \"%s\"", text);
         if (*n == MOST_RANKS) return cli_usage(cli, "--ranks: at most %d of them", MOST_RANKS);
+        for (int i = 0; i < *n; i++)
+            if (ranks[i] == rank) return cli_usage(cli, "--ranks: %ld is there twice", rank);
         ranks[(*n)++] = (int)rank;
     }
     return *n ? 0 : cli_usage(cli, "--ranks: expected at least one");
@@ -156,10 +159,20 @@ static int plot(struct cli *cli, const struct prove_report *r, const char *path)
 
 /* ---- the command ---- */
 
-static int prove(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
+/* What could not be written is said before the hours of work, not after them. */
+static int check_file(struct cli *cli, const char *path)
+{
+    struct siren_writer *w;
+    int rc = path ? siren_writer_open(&w, path, &cli->err) : 0;
+    if (path && !rc) siren_writer_abort(w);
+    return rc;
+}
+
+static int prove(struct cli *cli, struct siren_app *app, struct siren_lm *lm, const int *ranks,
+                 int n)
 {
     const char *only = cli_string(cli, "only"), *svg = cli_string(cli, "svg");
-    int ranks[MOST_RANKS], n = 0, rc = read_ranks(cli, ranks, &n);
+    int rc;
     char name[SIREN_LM_NAME];
     struct prove_report report;
     struct prove_options o = {.teacher = cli_string(cli, "teacher"),
@@ -168,7 +181,6 @@ static int prove(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
                               .seed = (uint64_t)cli_int(cli, "seed"),
                               .theorem = siren_theorem_defaults(),
                               .out = cli_string(cli, "out")};
-    if (rc) return rc;
     o.theorem.ranks = ranks;
     o.theorem.n_ranks = n;
     o.theorem.keys = !only || strcmp(only, "values") != 0;
@@ -198,16 +210,18 @@ static int run(struct cli *cli)
     struct siren_app app;
     struct siren_lm lm = {0};
     static const char *const beside[] = {"adapter", NULL};
-    int rc;
+    int ranks[MOST_RANKS], n = 0, rc;
     if (!cli_need(cli, "teacher")) return cli->err.code;
     rc = cli_refuse(cli, beside,
                     "updates beside an adapter cannot be computed: merge it into the model first "
                     "(`siren model export`)");
+    if (!rc) rc = read_ranks(cli, ranks, &n);
+    if (!rc) rc = check_file(cli, cli_string(cli, "svg"));
     if (rc) return rc;
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = answering_open(cli, &lm, 0);
-    if (!rc) rc = prove(cli, &app, &lm);
+    if (!rc) rc = prove(cli, &app, &lm, ranks, n);
     siren_lm_close(&lm);
     siren_app_close(&app);
     return rc;

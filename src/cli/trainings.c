@@ -59,8 +59,10 @@ static int add_named(struct trainings *t, const struct siren_workspace *ws, cons
         int named = 0;
         for (size_t k = 0; k < n; k++) named |= ids[k] == t->runs[i].id;
         if (named && !add(t, &t->runs[i]))
-            return siren_fail(err, SIREN_EINVAL, "%s: run %lld (%s) is no training", path,
-                              (long long)t->runs[i].id, t->runs[i].kind);
+            return siren_fail(err, SIREN_EINVAL, "%s: run %lld (%s) is no training%s", path,
+                              (long long)t->runs[i].id, t->runs[i].kind,
+                              strcmp(t->runs[i].kind, "all") ? ""
+                                                             : " but several: each is a run, too");
     }
     return 0;
 }
@@ -94,6 +96,11 @@ static uint64_t count(const json_t *object, const char *key)
     return (uint64_t)json_integer_value(json_object_get(object, key));
 }
 
+static const char *number_or_blank(const json_t *object, const char *key)
+{
+    return json_object_get(object, key) ? cli_number(count(object, key)) : "";
+}
+
 static void print_results(struct cli *cli, const struct trainings *t)
 {
     struct cli_table *table = cli_table_create(
@@ -101,34 +108,32 @@ static void print_results(struct cli *cli, const struct trainings *t)
     for (size_t i = 0; i < t->n; i++) {
         const struct entry *e = &t->list[i];
         const char *metric = json_string_value(json_object_get(e->training, "metric"));
+        const json_t *seconds = json_object_get(e->training, "seconds");
         cli_table_cell(table, "%lld", (long long)e->run->id);
         cli_table_cell(table, "%s", e->run->kind);
         cli_table_cell(table, "%s", e->run->name);
         cli_table_cell(table, "%s", siren_run_status_name(e->run->status));
-        cli_table_cell(table, "%s", cli_number(count(e->training, "steps")));
+        cli_table_cell(table, "%s", number_or_blank(e->training, "steps"));
         cli_table_cell(table, "%s", report_real(e->training, "loss"));
         cli_table_cell(table, "%s", metric ? metric : "");
         cli_table_cell(table, "%s", report_real(e->training, "best"));
         cli_table_cell(table, "%s", metric ? cli_number(count(e->training, "best_step")) : "");
-        cli_table_cell(table, "%s", cli_number(count(e->training, "tokens")));
+        cli_table_cell(table, "%s", number_or_blank(e->training, "tokens"));
         cli_table_cell(table, "%s",
-                       cli_seconds(json_number_value(json_object_get(e->training, "seconds"))));
+                       json_is_number(seconds) ? cli_seconds(json_number_value(seconds)) : "");
     }
     cli_table_print(cli, table);
 }
 
 /* ---- settings that differ ---- */
 
-/* Each leaf of a settings object as "path" -> text, into flat. */
+/* Each leaf of a settings object as "path" -> value, into flat. */
 static void flatten(json_t *flat, const char *path, json_t *value)
 {
     const char *key;
     json_t *member;
-    char *text;
     if (!json_is_object(value)) {
-        text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        json_object_set_new(flat, path, json_string(text ? text : ""));
-        free(text);
+        json_object_set(flat, path, value);
         return;
     }
     json_object_foreach(value, key, member)
@@ -140,7 +145,7 @@ static void flatten(json_t *flat, const char *path, json_t *value)
     }
 }
 
-/* {"training.lr": ["0.0001", "0.001"], …} in the order of the runs; null: a run has none. */
+/* {"training.lr": [0.0001, 0.001], …} in the order of the runs; null: a run has none. */
 static json_t *differences(const struct trainings *t)
 {
     json_t *all = json_object(), *flat = json_array(), *out = json_object(), *value;
@@ -184,8 +189,11 @@ static void print_differences(struct cli *cli, const struct trainings *t, const 
     {
         cli_table_cell(table, "%s", path);
         for (size_t i = 0; i < t->n; i++) {
-            const char *text = json_string_value(json_array_get(values, i));
+            const json_t *value = json_array_get(values, i);
+            char *text =
+                json_is_null(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
             cli_table_cell(table, "%s", text ? text : "");
+            free(text);
         }
     }
     cli_print(cli, "\n");
