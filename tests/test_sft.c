@@ -688,7 +688,7 @@ static void test_command_stopped(void **state)
     expect_output("there is no checkpoint to go on from: the training begins anew");
     expect_output("the same command with --resume goes on");
     assert_int_equal(interrupted("--resume --json --name longer"), 130);
-    expect_output("of 4,000 steps are done and kept");
+    expect_output("of 4,000 steps done and kept");
     snprintf(arguments, sizeof arguments, "runs '%s' trainings --json", the_workspace());
     assert_int_equal(run_program("", arguments, NULL), 0);
     expect_output("\"status\": \"stopped\"");

@@ -309,7 +309,7 @@ static json_t *training_json(const struct stages_options *o, const struct traini
     json_t *j = json_incref(json_object_get(all, "training"));
     json_decref(all);
     if (!adapter) return j;
-    json_object_set_new(j, "targets", json_integer(given->lora.targets));
+    json_object_set_new(j, "targets", training_targets_json(given->lora.targets));
     json_object_set_new(j, "r", json_integer(given->lora.r));
     json_object_set_new(j, "alpha", json_real((double)given->lora.alpha));
     json_object_set_new(j, "lora_dropout", json_real((double)given->lora.dropout));

@@ -149,21 +149,26 @@ static json_t *shown(float share)
     return json_real(rint((double)share * 1e6) / 1e6);
 }
 
+json_t *training_targets_json(unsigned targets)
+{
+    json_t *names = json_array();
+    for (int i = 0; i < SIREN_LORA_TARGETS; i++)
+        if (targets >> i & 1)
+            json_array_append_new(names,
+                                  json_string(siren_lora_target_name((enum siren_lora_target)i)));
+    return names;
+}
+
 static json_t *adapter_json(const struct training *t)
 {
     const struct siren_adapter_config *c = &t->lora;
-    json_t *j = json_object(), *targets = json_array();
+    json_t *j = json_object();
     if (*t->lm->adapter_identity) {
         json_object_set_new(j, "start", json_string(t->lm->adapter_identity));
         if (c->dropout >= 0) json_object_set_new(j, "dropout", shown(c->dropout));
-        json_decref(targets);
         return j;
     }
-    for (int i = 0; i < SIREN_LORA_TARGETS; i++)
-        if (c->targets >> i & 1)
-            json_array_append_new(targets,
-                                  json_string(siren_lora_target_name((enum siren_lora_target)i)));
-    json_object_set_new(j, "targets", targets);
+    json_object_set_new(j, "targets", training_targets_json(c->targets));
     json_object_set_new(j, "r", json_integer(c->r));
     json_object_set_new(j, "alpha", json_real((double)c->alpha));
     json_object_set_new(j, "dropout", shown(c->dropout));

@@ -71,6 +71,8 @@ int training_adapter(const struct training *t, struct siren_adapter **out, struc
 /* All that the result depends on besides the loop's options: model, data, rows, prompts, adapter.
  */
 json_t *training_settings(struct training *t, const struct training_rows *rows);
+/* Targets of LoRA (bits of enum siren_lora_target) by their names: ["k_proj", "v_proj"]. */
+json_t *training_targets_json(unsigned targets);
 
 /* Answer-only predictions of the valid rows with the adapter (NULL: without): *metric is what
  * t->choose_by says; to fields: "mae" of the median where that is not it, "rmse" of the mean,

@@ -49,7 +49,7 @@ static void tell(struct cli *cli, const struct siren_baseline *rows, size_t n)
         cell(t, rows[i].rps);
     }
     cli_table_print(cli, t);
-    if (n) cli_note(cli, "%s rows each.", cli_number(rows[0].n));
+    if (n) cli_note(cli, "%s each.", cli_counted(rows[0].n, "row"));
 }
 
 static int run(struct cli *cli)

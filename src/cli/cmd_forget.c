@@ -16,7 +16,7 @@ static int run(struct cli *cli)
     if (rc) return rc;
     if (cli->json)
         return cli_print_json(cli, json_pack("{s:s, s:I}", "user", user, "rows", (json_int_t)rows));
-    cli_print(cli, "Erased user %s: %s rows, and their bytes.\n", user, cli_number(rows));
+    cli_print(cli, "Erased user %s: %s, and the bytes.\n", user, cli_counted(rows, "row"));
     return 0;
 }
 

@@ -28,7 +28,8 @@ static int run_ids(struct cli *cli, int64_t *ids, size_t *n)
     int rc = 0;
     *n = 0;
     if (cli_n_args(cli) > 2 + MAX_RUNS)
-        return cli_usage(cli, "found %zu runs, expected at most %d", cli_n_args(cli) - 2, MAX_RUNS);
+        return cli_usage(cli, "found %s, expected at most %d",
+                         cli_counted(cli_n_args(cli) - 2, "run"), MAX_RUNS);
     for (size_t i = 2; i < cli_n_args(cli) && !rc; i++) rc = run_id(cli, i, &ids[(*n)++]);
     return rc;
 }
@@ -304,7 +305,8 @@ static int check_count(struct cli *cli, const char *action)
     size_t n = cli_n_args(cli) > 2 ? cli_n_args(cli) - 2 : 0;
     for (size_t i = 0; action && i < sizeof counts / sizeof *counts; i++)
         if (!strcmp(action, counts[i].action) && n > counts[i].most)
-            return cli_usage(cli, "%s: found %zu runs, expected %zu", action, n, counts[i].most);
+            return cli_usage(cli, "%s: found %s, expected %s", action, cli_counted(n, "run"),
+                             counts[i].most ? cli_number(counts[i].most) : "none");
     return 0;
 }
 

@@ -53,8 +53,8 @@ static int show(struct cli *cli, const struct siren_sketch *s, size_t n_ratings,
                                         cli_string(cli, "user"), "ratings", (json_int_t)n_ratings,
                                         "theta", theta, "liked", entries_json(s->liked, s->n_liked),
                                         "disliked", entries_json(s->disliked, s->n_disliked)));
-    cli_print(cli, "User %s, %s ratings; liked from %g.\n", cli_string(cli, "user"),
-              cli_number(n_ratings), theta);
+    cli_print(cli, "User %s, %s; liked from %g.\n", cli_string(cli, "user"),
+              cli_counted(n_ratings, "rating"), theta);
     if (s->n_liked + s->n_disliked == 0) {
         print_none(cli, s, n_ratings);
         return 0;

@@ -27,7 +27,7 @@ static int print_json(struct cli *cli, const char *path, const struct teach_repo
 static void print_text(struct cli *cli, const char *path, const struct teach_report *r)
 {
     double n = r->n ? (double)r->n : 1;
-    cli_print(cli, "%s: %s rows of states, %s\n", path, cli_number(r->n), cli_bytes(r->bytes));
+    cli_print(cli, "%s: %s of states, %s\n", path, cli_counted(r->n, "row"), cli_bytes(r->bytes));
     cli_print(cli, "  valid answers    %5.1f %%\n", 100 * (double)r->n_valid / n);
     cli_print(cli, "  exactly right    %5.1f %%\n", 100 * (double)r->n_exact / n);
     cli_print(cli, "  in the format    %5.1f %%\n", 100 * (double)r->n_format / n);
@@ -45,16 +45,15 @@ static const char *split_text(const struct cli *cli)
 /* Now, not after hours. */
 static int check_split(struct cli *cli)
 {
-    struct siren_error wrong;
     struct split split;
     const char *text = split_text(cli);
-    if (split_parse(text, &split, &wrong)) return cli_usage(cli, "--split: %s", wrong.message);
-    if (split_has(&split, SIREN_LABEL_TEST))
+    int rc = answering_split(cli, "split");
+    if (!rc && !split_parse(text, &split, NULL) && split_has(&split, SIREN_LABEL_TEST))
         cli_note(cli,
                  "rows of \"%s\" are not trained on: these states can serve `siren theorem`, and "
                  "`siren train align` will refuse them",
                  text);
-    return 0;
+    return rc;
 }
 
 static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
@@ -79,7 +78,7 @@ static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
         cli_note(cli, "what is done is kept in %s.partial, and the same command goes on with it",
                  path);
     if (rc) return rc;
-    if (report.n_before) cli_note(cli, "%s rows were there already", cli_number(report.n_before));
+    if (report.n_before) cli_note(cli, "%s there already", cli_counted(report.n_before, "row"));
     if (cli->json) return print_json(cli, path, &report);
     print_text(cli, path, &report);
     return 0;

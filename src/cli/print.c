@@ -105,6 +105,14 @@ const char *cli_number(uint64_t n)
     return out;
 }
 
+const char *cli_counted(uint64_t n, const char *one)
+{
+    const char *number = cli_number(n);
+    char *out = rotating();
+    snprintf(out, NUMBER_SIZE, "%s %s%s", number, one, n == 1 ? "" : "s");
+    return out;
+}
+
 const char *cli_bytes(uint64_t n)
 {
     static const char *units[] = {"kB", "MB", "GB", "TB", "PB", "EB"};

@@ -93,6 +93,11 @@ static void reasoning(struct cli *cli, const json_t *r)
     cli_print(cli, "\n");
 }
 
+static uint64_t count(const json_t *object, const char *key)
+{
+    return (uint64_t)json_integer_value(json_object_get(object, key));
+}
+
 void report_metrics(struct cli *cli, const json_t *metrics)
 {
     const json_t *list = json_object_get(metrics, "decoders");
@@ -100,9 +105,8 @@ void report_metrics(struct cli *cli, const json_t *metrics)
     cli_print(cli, "\n");
     stars(cli, list);
     cli_print(cli, "\n");
-    cli_print(cli, "%lld rows, %.2f %% without a readable rating%s\n",
-              (long long)json_integer_value(json_object_get(metrics, "n")),
-              share(metrics, "invalid"),
+    cli_print(cli, "%s, %.2f %% without a readable rating%s\n",
+              cli_counted(count(metrics, "n"), "row"), share(metrics, "invalid"),
               share(metrics, "invalid") > 0 ? " (each counts as the highest one)" : "");
     if (json_is_number(json_object_get(metrics, "outside")))
         cli_print(cli, "probability outside the ratings: %.3f %%\n", share(metrics, "outside"));
@@ -174,20 +178,15 @@ static void field(struct cli *cli, const char *name, const char *value)
     if (value && *value) cli_print(cli, "%-10s %s\n", name, value);
 }
 
-static uint64_t count(const json_t *object, const char *key)
-{
-    return (uint64_t)json_integer_value(json_object_get(object, key));
-}
-
 /* Of a training: how far it came, and what its choice was made by. */
 static void report_training(struct cli *cli, const json_t *t)
 {
     const char *metric = json_string_value(json_object_get(t, "metric")), *name;
     double seconds = json_number_value(json_object_get(t, "seconds"));
     json_t *value;
-    cli_print(cli, "%s of %s steps in %s, %s tokens\n", cli_number(count(t, "steps")),
-              cli_number(count(t, "total_steps")), cli_seconds(seconds),
-              cli_number(count(t, "tokens")));
+    cli_print(cli, "%s of %s in %s, %s\n", cli_number(count(t, "steps")),
+              cli_counted(count(t, "total_steps"), "step"), cli_seconds(seconds),
+              cli_counted(count(t, "tokens"), "token"));
     if (json_is_number(json_object_get(t, "loss")))
         cli_print(cli, "loss of the last step: %s\n", report_real(t, "loss"));
     if (metric)

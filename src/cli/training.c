@@ -275,8 +275,9 @@ static void print_result(struct cli *cli, const struct training_command *t,
 {
     const char *folder = t->training.loop.folder;
     char path[4096];
-    cli_print(cli, "%s steps in %s on %s rows, %s tokens (%s a second)\n", cli_number(r->steps),
-              cli_seconds(r->seconds), cli_number(t->training.n_trained), cli_number(r->tokens),
+    cli_print(cli, "%s in %s on %s, %s (%s a second)\n", cli_counted(r->steps, "step"),
+              cli_seconds(r->seconds), cli_counted(t->training.n_trained, "row"),
+              cli_counted(r->tokens, "token"),
               cli_number((uint64_t)(r->seconds > 0 ? (double)r->tokens / r->seconds : 0)));
     if (isfinite(r->loss)) cli_print(cli, "loss of the last step: %.4f\n", r->loss);
     if (isfinite(r->best))
@@ -295,9 +296,9 @@ int training_report(struct cli *cli, const struct training_command *t,
 {
     cli_progress_end(cli);
     if (rc == SIREN_ECANCEL)
-        cli_note(
-            cli, "%s of %s steps are done and kept in %s: the same command with --resume goes on",
-            cli_number(result->steps), cli_number(result->total_steps), t->training.loop.folder);
+        cli_note(cli, "%s of %s done and kept in %s: the same command with --resume goes on",
+                 cli_number(result->steps), cli_counted(result->total_steps, "step"),
+                 t->training.loop.folder);
     if (rc) return rc;
     if (cli->json) return cli_print_json(cli, result_json(t, result));
     print_result(cli, t, result);
