@@ -234,8 +234,17 @@ void attention_tasks(struct siren_forest *f, struct back_scratch *b, int layer,
 
 /* ---- the sums put together ---- */
 
+static void put(const struct kernels *k, float *to, const float *from, size_t n, int add)
+{
+    if (add)
+        k->add(to, from, n);
+    else
+        memcpy(to, from, n * sizeof *to);
+}
+
 void gather_keys(const struct siren_forest *f, int r, float *dk, float *dv)
 {
+    const struct kernels *kernels = f->engine->kernels;
     const struct siren_config *c = &f->engine->model->config;
     const int *page_first = f->back->parts.page_first;
     size_t D = (size_t)c->head_dim, at = (size_t)(f->row_position[r] % ATTENTION_PAGE) * D;
@@ -245,11 +254,8 @@ void gather_keys(const struct siren_forest *f, int r, float *dk, float *dv)
         for (int slot = page_first[page]; slot < page_first[page + 1]; slot++, begun = 1)
             for (int h = 0; h < c->n_kv_heads; h++) {
                 const float *k = slot_gradient(f, slot, h) + at, *v = k + ATTENTION_PAGE * D;
-                float *to_k = dk + (size_t)h * D, *to_v = dv + (size_t)h * D;
-                for (size_t e = 0; e < D; e++) {
-                    to_k[e] = begun ? to_k[e] + k[e] : k[e];
-                    to_v[e] = begun ? to_v[e] + v[e] : v[e];
-                }
+                put(kernels, dk + (size_t)h * D, k, D, begun);
+                put(kernels, dv + (size_t)h * D, v, D, begun);
             }
     }
 }
