@@ -132,6 +132,17 @@ static int as_nobody(void (*body)(void))
 
 static char locked_path[300];
 
+/* The body, as somebody who may only read the file at locked_path, ends with 0. */
+static void without_permission(void (*body)(void))
+{
+    chmod(locked_path, 0444);
+    chmod(scratch_folder, 0555);
+    int status = as_nobody(body);
+    chmod(scratch_folder, 0755);
+    chmod(locked_path, 0644);
+    assert_int_equal(status, 0);
+}
+
 static void read_but_not_write(void)
 {
     struct siren_workspace *ws;
@@ -151,12 +162,7 @@ static void test_read_only_file(void **state)
     ok(siren_user_add(ws, "anna", &id, &err));
     siren_workspace_close(ws);
     strcpy(locked_path, scratch_path("a%20?#b.siren"));
-    chmod(locked_path, 0444);
-    chmod(scratch_folder, 0555);
-    int status = as_nobody(read_but_not_write);
-    chmod(scratch_folder, 0755);
-    chmod(locked_path, 0644);
-    assert_int_equal(status, 0);
+    without_permission(read_but_not_write);
 }
 
 static void neither_read_nor_migrated(void)
@@ -172,12 +178,7 @@ static void test_read_only_old_file(void **state)
     sql(ws, "PRAGMA user_version = 1");
     siren_workspace_close(ws);
     strcpy(locked_path, scratch_path("old and read-only.siren"));
-    chmod(locked_path, 0444);
-    chmod(scratch_folder, 0555);
-    int status = as_nobody(neither_read_nor_migrated);
-    chmod(scratch_folder, 0755);
-    chmod(locked_path, 0644);
-    assert_int_equal(status, 0);
+    without_permission(neither_read_nor_migrated);
 }
 
 /* Pipes between a reader who may not write and the writer. */
