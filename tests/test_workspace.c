@@ -181,6 +181,21 @@ static void test_read_only_old_file(void **state)
     without_permission(neither_read_nor_migrated);
 }
 
+/* Another process writes: busy, not old. */
+static void test_busy_old_file(void **state)
+{
+    struct siren_workspace *ws = create_workspace("busy.siren"), *reader;
+    sql(ws, "ALTER TABLE runs DROP COLUMN process; PRAGMA user_version = 2");
+    ok(siren_workspace_begin(ws, &err));
+    expect_error(
+        siren_workspace_open(&reader, scratch_path("busy.siren"), SIREN_WORKSPACE_READ, &err),
+        SIREN_EBUSY, "busy.siren");
+    ok(siren_workspace_commit(ws, &err));
+    ok(siren_workspace_open(&reader, scratch_path("busy.siren"), SIREN_WORKSPACE_READ, &err));
+    siren_workspace_close(reader);
+    siren_workspace_close(ws);
+}
+
 /* Pipes between a reader who may not write and the writer. */
 static int to_reader[2], to_writer[2];
 
@@ -467,6 +482,7 @@ int main(void)
         cmocka_unit_test(test_read_only_beside_a_writer),
         cmocka_unit_test(test_read_only_file),
         cmocka_unit_test(test_read_only_old_file),
+        cmocka_unit_test(test_busy_old_file),
         cmocka_unit_test(test_transactions),
         cmocka_unit_test(test_busy_names_the_writer),
         cmocka_unit_test(test_busy_in_this_process),

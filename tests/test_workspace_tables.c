@@ -390,16 +390,25 @@ static void test_killed_run(void **state)
     assert_int_equal(loaded_status(ws, 1, "without a word"), SIREN_RUN_STOPPED);
     ok(siren_run_finish(ws, 1, SIREN_RUN_RUNNING, NULL, "resumed", &err));
     assert_int_equal(loaded_status(ws, 1, "resumed"), SIREN_RUN_RUNNING);
-    /* the number that another process had before, another boot, another namespace, an older file */
-    sql(ws, "UPDATE runs SET process = process || '0'");
-    assert_int_equal(loaded_status(ws, 1, "without a word"), SIREN_RUN_STOPPED);
-    ok(siren_run_finish(ws, 1, SIREN_RUN_RUNNING, NULL, NULL, &err));
-    sql(ws, "UPDATE runs SET process = 'x' || process");
-    assert_int_equal(loaded_status(ws, 1, "without a word"), SIREN_RUN_STOPPED);
-    ok(siren_run_finish(ws, 1, SIREN_RUN_RUNNING, NULL, NULL, &err));
-    sql(ws, "UPDATE runs SET process = replace(process, 'pid:[', 'pid:[9') || '0'");
-    assert_int_equal(loaded_status(ws, 1, ""), SIREN_RUN_RUNNING);
-    sql(ws, "UPDATE runs SET process = ''");
+    siren_workspace_close(ws);
+}
+
+/* Who cannot take up a run that another process is at leaves it to that one. */
+static void test_run_of_another_process(void **state)
+{
+    struct siren_workspace *ws = create_workspace("two.siren");
+    struct siren_run run = {.kind = "sft"};
+    ok(siren_run_start(ws, &run, &err));
+    siren_workspace_close(ws);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(siren_workspace_open(&ws, scratch_path("two.siren"), SIREN_WORKSPACE_WRITE, &err) ||
+              siren_run_finish(ws, 1, SIREN_RUN_RUNNING, NULL, NULL, &err));
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    ok(siren_workspace_open(&ws, scratch_path("two.siren"), SIREN_WORKSPACE_WRITE, &err));
     assert_int_equal(loaded_status(ws, 1, ""), SIREN_RUN_RUNNING);
     siren_workspace_close(ws);
 }
@@ -830,6 +839,7 @@ int main(void)
         cmocka_unit_test(test_sketch_rows),
         cmocka_unit_test(test_runs),
         cmocka_unit_test(test_killed_run),
+        cmocka_unit_test(test_run_of_another_process),
         cmocka_unit_test(test_predictions),
         cmocka_unit_test(test_forget),
         cmocka_unit_test(test_forgotten_while_a_run_goes_on),

@@ -45,7 +45,7 @@ struct sqlite3;
 struct siren_workspace;
 
 enum siren_workspace_mode {
-    SIREN_WORKSPACE_READ,   /* must exist; nothing is written */
+    SIREN_WORKSPACE_READ,   /* must exist; only an older schema is migrated, nothing else written */
     SIREN_WORKSPACE_WRITE,  /* must exist */
     SIREN_WORKSPACE_CREATE, /* as WRITE; made if there is none */
 };
@@ -378,7 +378,7 @@ struct siren_run {
     char *metrics;  /* JSON; "" until there are any */
     char *message;  /* why it failed or stopped */
     uint64_t seed;
-    int64_t started, finished; /* ms; SIREN_NO_TIME while it runs */
+    int64_t started, finished; /* ms; SIREN_NO_TIME: it runs, or nobody saw its end */
     int status;                /* enum siren_run_status */
     size_t n_predictions;
 };
@@ -393,11 +393,11 @@ int siren_run_rename(struct siren_workspace *ws, int64_t id, const char *name,
 /* The last unfinished run with this kind and equal settings: *id, or 0 if there is none. */
 int siren_run_find_unfinished(struct siren_workspace *ws, const char *kind, const char *settings,
                               int64_t *id, struct siren_error *err);
+/* A run that is stored as running but whose process has ended without a word (killed, or the
+ * machine with it) is loaded as stopped, and its message says so. */
 int siren_run_load(struct siren_run *out, struct siren_workspace *ws, int64_t id,
                    struct siren_error *err);
 void siren_run_clear(struct siren_run *run);
-/* A run that is stored as running but whose process has ended without a word (killed, or the machine
- * with it) is loaded as stopped, and its message says so. */
 /* All runs, oldest first (kind NULL: of every kind). */
 int siren_runs_load(struct siren_run **runs, size_t *n, struct siren_workspace *ws,
                     const char *kind, struct siren_error *err);

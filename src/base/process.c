@@ -1,69 +1,80 @@
 #include "base/process.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { BOOT = 64, SPACE = 48 };
+enum { WORD = 64 };
 
-/* The first word of a file; "" where there is none. */
-static void first_word(const char *path, char *word, int size)
+/* Where a process runs, each "" where nothing tells. */
+struct place {
+    char machine[WORD], boot[WORD], space[WORD];
+};
+
+/* The first word of a file. */
+static void first_word(const char *path, char word[WORD])
 {
-    char format[16];
     FILE *f = fopen(path, "r");
-    snprintf(format, sizeof format, "%%%ds", size - 1);
-    if (!f || fscanf(f, format, word) != 1) *word = 0;
+    if (!f || fscanf(f, "%63s", word) != 1) *word = 0;
     if (f) fclose(f);
 }
 
-/* "pid:[4026531836]" */
-static void own_namespace(char space[SPACE])
+static void find_place(struct place *p)
 {
-    ssize_t n = readlink("/proc/self/ns/pid", space, SPACE - 1);
-    space[n > 0 ? n : 0] = 0;
+    first_word("/etc/machine-id", p->machine);
+    first_word("/proc/sys/kernel/random/boot_id", p->boot);
+    ssize_t n = readlink("/proc/self/ns/pid", p->space, WORD - 1); /* "pid:[4026531836]" */
+    p->space[n > 0 ? n : 0] = 0;
 }
 
-/* Clock ticks from boot to the beginning of a process; 0: there is none, or only what its parent has
- * not asked about yet. */
-static unsigned long long process_start(long pid)
+/* RUNS: *start is the clock's ticks from boot to the process's beginning.  One that has ended and
+ * of which its parent has not heard yet has ended. */
+static enum process_state find_process(long pid, unsigned long long *start)
 {
     char path[40], text[1024];
-    unsigned long long start = 0;
     snprintf(path, sizeof path, "/proc/%ld/stat", pid);
     FILE *f = fopen(path, "r");
-    if (!f) return 0;
+    if (!f) return kill((pid_t)pid, 0) && errno == ESRCH ? PROCESS_ENDED : PROCESS_UNKNOWN;
     size_t n = fread(text, 1, sizeof text - 1, f);
     fclose(f);
     text[n] = 0;
     char *at = strrchr(text, ')'); /* the program's name may hold anything */
-    if (at && (at[1] != ' ' || at[2] == 'Z' || at[2] == 'X')) return 0;
+    if (!at || at[1] != ' ') return PROCESS_UNKNOWN;
+    if (at[2] == 'Z' || at[2] == 'X') return PROCESS_ENDED;
     for (int field = 2; at && field < 22; field++) at = strchr(at + 1, ' ');
-    if (at) start = strtoull(at, NULL, 10);
-    return start;
+    if (!at) return PROCESS_UNKNOWN;
+    *start = strtoull(at, NULL, 10);
+    return PROCESS_RUNS;
 }
 
 void process_name(char name[PROCESS_NAME])
 {
-    char boot[BOOT], space[SPACE];
-    first_word("/proc/sys/kernel/random/boot_id", boot, BOOT);
-    own_namespace(space);
-    unsigned long long start = process_start((long)getpid());
-    if (*boot && *space && start)
-        snprintf(name, PROCESS_NAME, "%s %s %ld %llu", boot, space, (long)getpid(), start);
-    else
-        *name = 0;
+    struct place here;
+    unsigned long long start = 0;
+    find_place(&here);
+    *name = 0;
+    if (!*here.boot || !*here.space) return;
+    if (find_process((long)getpid(), &start) != PROCESS_RUNS) return;
+    snprintf(name, PROCESS_NAME, "%s %s %s %ld %llu", *here.machine ? here.machine : "-", here.boot,
+             here.space, (long)getpid(), start);
 }
 
-int process_ended(const char *name)
+enum process_state process_state(const char *name)
 {
-    char boot[BOOT], space[SPACE], boot_now[BOOT], space_now[SPACE];
+    struct place then, here;
     long pid;
-    unsigned long long start;
-    if (sscanf(name, "%63s %47s %ld %llu", boot, space, &pid, &start) != 4) return 0;
-    first_word("/proc/sys/kernel/random/boot_id", boot_now, BOOT);
-    own_namespace(space_now);
-    if (!*boot_now || !*space_now) return 0;
-    if (strcmp(boot, boot_now)) return 1;
-    return !strcmp(space, space_now) && process_start(pid) != start;
+    unsigned long long began, start = 0;
+    if (sscanf(name, "%63s %63s %63s %ld %llu", then.machine, then.boot, then.space, &pid,
+               &began) != 5)
+        return PROCESS_UNKNOWN;
+    find_place(&here);
+    if (strcmp(then.boot,
+               here.boot)) /* containers and virtual machines may have boots of their own */
+        return *here.boot && !strcmp(then.machine, here.machine) ? PROCESS_ENDED : PROCESS_UNKNOWN;
+    if (strcmp(then.space, here.space)) return PROCESS_UNKNOWN;
+    enum process_state state = find_process(pid, &start);
+    return state == PROCESS_RUNS && start != began ? PROCESS_ENDED : state;
 }

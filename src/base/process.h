@@ -2,13 +2,14 @@
 #ifndef SIREN_BASE_PROCESS_H
 #define SIREN_BASE_PROCESS_H
 
-/* "BOOT SPACE PID START": the system's boot, the process's namespace, its number and when it began,
- * so that a number that is used again is another process.  Empty where /proc tells nothing. */
-enum { PROCESS_NAME = 160 };
+/* "MACHINE BOOT SPACE PID START": the machine's id ("-": it has none), its boot, the process's
+ * namespace, its number and when it began, so that a number that is used again is another process.
+ * Empty where /proc tells nothing. */
+enum { PROCESS_NAME = 256 };
 void process_name(char name[PROCESS_NAME]);
 
-/* 1 where the process of that name has surely ended: this boot is another one, or its namespace is
- * ours and has no such process.  0 where it runs, or nobody can tell. */
-int process_ended(const char *name);
+/* UNKNOWN: on another machine, in another namespace, or hidden from this user; no name. */
+enum process_state { PROCESS_UNKNOWN, PROCESS_RUNS, PROCESS_ENDED };
+enum process_state process_state(const char *name);
 
 #endif

@@ -13,7 +13,8 @@
 
 struct entry {
     const struct siren_run *run;
-    json_t *settings, *training; /* of the run; training: NULL until it has ended or was stopped */
+    json_t *settings,
+        *training; /* of the run; training: NULL before its end, or where it was killed */
 };
 
 struct trainings {
@@ -133,7 +134,7 @@ static void flatten(json_t *flat, const char *path, json_t *value)
     const char *key;
     json_t *member;
     if (!json_is_object(value)) {
-        json_object_set(flat, path, value);
+        if (!json_is_null(value)) json_object_set(flat, path, value);
         return;
     }
     json_object_foreach(value, key, member)

@@ -1,4 +1,5 @@
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,17 +70,38 @@ int store_run_exists(struct siren_workspace *ws, int64_t id, struct siren_error 
     return code || found ? code : no_run(ws, id, err);
 }
 
+/* The process of a run that goes on: ours, unless the one that it had still runs, which then has
+ * not let go of it. */
+static int running_process(struct siren_workspace *ws, int64_t id, char name[PROCESS_NAME],
+                           struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    int code = store_prepare(ws, &q, "SELECT process FROM runs WHERE id = ?", err);
+    if (code) return code;
+    sqlite3_bind_int64(q, 1, id);
+    code = store_step(ws, q, "read a run", err);
+    const char *before = code == 1 ? (const char *)sqlite3_column_text(q, 0) : NULL;
+    if (before && process_state(before) == PROCESS_RUNS)
+        snprintf(name, PROCESS_NAME, "%s", before);
+    else
+        process_name(name);
+    sqlite3_finalize(q);
+    return code < 0 ? code : SIREN_OK;
+}
+
 int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const char *metrics,
                      const char *message, struct siren_error *err)
 {
     sqlite3_stmt *q;
     char process[PROCESS_NAME] = "";
     if (status < 0 || status > 3) return siren_fail(err, SIREN_EINVAL, "run status %d", status);
-    int code = store_prepare(ws, &q,
-                             "UPDATE runs SET status = ?, finished = ?,"
-                             " metrics = coalesce(?, metrics), message = ?, process = ?"
-                             " WHERE id = ?",
-                             err);
+    int code = status == SIREN_RUN_RUNNING ? running_process(ws, id, process, err) : SIREN_OK;
+    if (code) return code;
+    code = store_prepare(ws, &q,
+                         "UPDATE runs SET status = ?, finished = ?,"
+                         " metrics = coalesce(?, metrics), message = ?, process = ?"
+                         " WHERE id = ?",
+                         err);
     if (code) return code;
     bind_text(q, 1, statuses[status]);
     if (status == SIREN_RUN_RUNNING)
@@ -88,7 +110,6 @@ int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const c
         sqlite3_bind_int64(q, 2, store_now());
     if (metrics) bind_text(q, 3, metrics);
     bind_text(q, 4, message);
-    if (status == SIREN_RUN_RUNNING) process_name(process); /* it goes on */
     bind_text(q, 5, process);
     sqlite3_bind_int64(q, 6, id);
     code = store_run(ws, q, "finish a run", err);
@@ -140,7 +161,7 @@ int siren_run_find_unfinished(struct siren_workspace *ws, const char *kind, cons
 static int ended_without_a_word(sqlite3_stmt *q)
 {
     const char *process = (const char *)sqlite3_column_text(q, 14);
-    return process && process_ended(process);
+    return process && process_state(process) == PROCESS_ENDED;
 }
 
 /* The end that nobody could store. */

@@ -365,12 +365,15 @@ int siren_workspace_open(struct siren_workspace **out, const char *path,
                          enum siren_workspace_mode mode, struct siren_error *err)
 {
     struct siren_workspace *writer;
+    struct siren_error why;
     int code = open_workspace(out, path, mode, err);
     if (code != SIREN_EUNSUPPORTED || mode != SIREN_WORKSPACE_READ) return code;
     /* Older, or newer, which a writer refuses, too. */
-    if (open_workspace(&writer, path, SIREN_WORKSPACE_WRITE, NULL)) return code;
-    siren_workspace_close(writer);
-    return open_workspace(out, path, mode, err);
+    int migrated = open_workspace(&writer, path, SIREN_WORKSPACE_WRITE, &why);
+    siren_workspace_close(migrated ? NULL : writer);
+    if (!migrated) return open_workspace(out, path, mode, err);
+    if (migrated == SIREN_EIO || migrated == SIREN_EUNSUPPORTED) return code;
+    return siren_fail(err, migrated, "%s", why.message);
 }
 
 void siren_workspace_close(struct siren_workspace *ws)
