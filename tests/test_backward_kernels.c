@@ -10,13 +10,17 @@ static int n_sets, n_modes;
 /* ---- products --------------------------------------------------------------- */
 
 static const struct product_case cases[] = {
-    {TENSOR_F32, 1, 16, 1},      {TENSOR_F32, 1, 200, 77},    {TENSOR_F32, 2, 31, 100},
-    {TENSOR_F32, 5, 33, 257},    {TENSOR_F32, 13, 600, 48},   {TENSOR_F32, 37, 97, 15},
-    {TENSOR_F32, 300, 17, 40},   {TENSOR_F16, 7, 40, 290},    {TENSOR_F16, 3, 17, 33},
-    {TENSOR_BF16, 19, 50, 65},   {TENSOR_Q4_0, 9, 50, 96},    {TENSOR_Q4_1, 1, 130, 64},
-    {TENSOR_Q4_1, 25, 70, 96},   {TENSOR_Q8_0, 12, 50, 96},   {TENSOR_Q8_0, 3, 70, 288},
-    {TENSOR_Q6_K, 6, 64, 256},   {TENSOR_Q5_1, 4, 430, 64},   {TENSOR_Q4_K, 14, 20, 256},
-    {TENSOR_BF16, 30, 600, 96},  {TENSOR_BF16, 40, 17, 33},   {TENSOR_BF16, 14, 33, 16},
+    {TENSOR_F32, 1, 16, 1},      {TENSOR_F32, 1, 200, 77},
+    {TENSOR_F32, 2, 31, 100},    {TENSOR_F32, 5, 33, 257},
+    {TENSOR_F32, 13, 600, 48},   {TENSOR_F32, 37, 97, 15},
+    {TENSOR_F32, 300, 17, 40},   {TENSOR_F16, 7, 40, 290},
+    {TENSOR_F16, 3, 17, 33},     {TENSOR_BF16, 19, 50, 65},
+    {TENSOR_Q4_0, 9, 50, 96},    {TENSOR_Q4_1, 1, 130, 64},
+    {TENSOR_Q4_1, 25, 70, 96},   {TENSOR_Q8_0, 12, 50, 96},
+    {TENSOR_Q8_0, 3, 70, 288},   {TENSOR_Q6_K, 6, 64, 256},
+    {TENSOR_Q5_1, 4, 430, 64},   {TENSOR_Q4_K, 14, 20, 256},
+    {TENSOR_BF16, 30, 600, 96},  {TENSOR_BF16, 40, 17, 33},
+    {TENSOR_BF16, 14, 33, 16},   {TENSOR_F32, 217, 1900, 3},
     {TENSOR_Q4_1, 5, 52000, 32}, {TENSOR_BF16, 3, 16401, 47}, /* vocabularies: by parts of n */
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
@@ -532,9 +536,13 @@ static void check_attention(const struct kernels *kernels, int D, int positions,
     assert_same(got, added, rows, kernels->name);
     assert_pages(&p, dk, dv, positions, kernels->name);
     for (int way = 0; way < 2; way++) { /* in place */
+        for (int page = 0; page < p.n; page++)
+            for (int side = 4; side < 6; side++)
+                memset(p.list[side][page], 0, (size_t)(D * ATTENTION_PAGE) * sizeof(float));
         memcpy(got, way ? dout : q, rows * sizeof *got);
         run(kernels, &p, way ? q : got, way ? got : dout, offsets, counts, R, scale, got, 0);
         assert_same(got, dq, rows, "in place");
+        assert_pages(&p, dk, dv, positions, "in place");
     }
     free_pages(&p);
     free(k), free(v), free(offsets), free(counts), free(q), free(dout), free(got);
@@ -543,10 +551,11 @@ static void check_attention(const struct kernels *kernels, int D, int positions,
 
 static void test_attention_model(void **state)
 {
-    static const int sizes[][3] = {{16, 1, 1},    {16, 40, 5},  {32, 33, 50},  {48, 96, 13},
-                                   {64, 130, 97}, {80, 65, 49}, {128, 70, 20}, {96, 32, 144}};
+    static const int sizes[][3] = {{16, 1, 1},    {16, 40, 5},   {32, 33, 50},
+                                   {48, 96, 13},  {64, 130, 97}, {80, 65, 49},
+                                   {128, 70, 20}, {96, 32, 144}, {512, 3, 50}};
     for (int i = 0; i < n_modes; i++)
-        for (int c = 0; c < 8; c++)
+        for (int c = 0; c < 9; c++)
             check_attention(modes[i], sizes[c][0], sizes[c][1], sizes[c][2], c % 2 == 0);
 }
 

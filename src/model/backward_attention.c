@@ -202,6 +202,7 @@ static void piece_attention(struct siren_forest *f, struct back_scratch *b, int 
     const struct siren_config *c = &f->engine->model->config;
     int group = c->n_heads / c->n_kv_heads, from, to, most = BACK_ATTENTION_ROWS / group;
     size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c);
+    if (most > 1) most -= most % 2; /* in pairs of rows, whatever this number is */
     if (most < 1) most = 1;
     list_pages(f, b, layer, head, piece);
     const struct attention_pages pages = {b->k, b->v, b->mirror_k, b->mirror_v, b->dk, b->dv};

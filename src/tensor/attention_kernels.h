@@ -13,8 +13,9 @@ struct attention_products {
     const float *(*round)(const float *x, size_t ldx, int R, int n, float *words, size_t *ld);
     const float *(*gather)(const float *x, const size_t *offset, int R, int n, float *words,
                            size_t *ld);
-    /* Rows at offsets, then rows of a matrix in their own place, as words that hold per_word rows
-     * each: number j of rows i·per_word … is word j of row i·per_word.  NULL: floats. */
+    /* Rows at offsets side by side, in words that hold per_word rows each; and the rows of a matrix
+     * in their own place, where number j of rows i·per_word … becomes word j of row i·per_word
+     * (NULL: floats they stay). */
     void (*gather_rows)(const float *x, const size_t *offset, int R, int n, float *words);
     void (*join_rows)(float *x, size_t ldx, int R, int n);
     /* Dot products of R rows of words with the first `positions` of some pages; half pages whole.

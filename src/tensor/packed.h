@@ -59,7 +59,8 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 _Static_assert(DW_SCRATCH >= DW_ROWS * DW_COLUMNS + DW_STEPS * DW_ROWS + 16 + DW_STEPS * 32 + 16,
                "mode f32 needs less");
 
-/* … and for attention's gradient: the rows of a block, queries and dout, then P and dS. */
+/* … and for attention's gradient: the rows of a block, queries and dout, a tile's dQ, then P and dS
+ * of the block. */
 #define BACK_ROWS 48
 
 #endif
