@@ -10,7 +10,7 @@ static const struct product_case cases[] = {
     {TENSOR_Q4_1, 1, 130, 64},  {TENSOR_Q4_1, 2, 70, 288},  {TENSOR_Q4_1, 3, 70, 288},
     {TENSOR_Q4_1, 4, 70, 288},  {TENSOR_Q4_1, 25, 70, 544}, {TENSOR_Q8_0, 1, 140, 96},
     {TENSOR_Q8_0, 3, 70, 288},  {TENSOR_Q8_0, 12, 50, 320}, {TENSOR_Q6_K, 1, 64, 512},
-    {TENSOR_Q6_K, 6, 64, 512},  {TENSOR_Q5_1, 4, 64, 64},
+    {TENSOR_Q6_K, 6, 64, 512},  {TENSOR_Q5_1, 4, 64, 64},   {TENSOR_F32, 217, 3, 1900},
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
 

@@ -499,14 +499,15 @@ static void bf16_group_few(int T, const struct packed *w, int panel, int P,
 /* What multiplies: a set's vectors, or AMX's tiles. */
 struct bf16_unit {
     bf16_rows_fn *rows;
+    int tile_rows;
     int steps; /* of k in a block, at most; two panels of 2·GEMM_STEPS fill the scratch */
     int few;   /* up to so many rows weights are decoded in registers */
 };
 
 /* Rows a block: their pairs are half as large as floats. */
-static int bf16_row_block(int T, int K)
+static int bf16_row_block(const struct bf16_unit *unit, int T, int K)
 {
-    return T > 0 ? row_block(T, (K + 1) / 2) : 1;
+    return T > 0 ? row_block(T, (K + 1) / 2, unit->tile_rows) : 1;
 }
 
 /* P <= 2 panels of W or of Wᵀ. */
@@ -545,7 +546,7 @@ static void bf16_gemm_by(const struct bf16_unit *unit, const float *x, size_t ld
 {
     int group = T <= unit->few ? 8 : 2;
     struct bf16_space space = bf16_space(scratch);
-    int block = bf16_row_block(T, w->k);
+    int block = bf16_row_block(unit, T, w->k);
     struct output out = {.sums = space.sums, .ldy = ldy, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
@@ -568,7 +569,7 @@ static void bf16_gemm_swiglu_by(const struct bf16_unit *unit, const float *x, si
 {
     int group = T <= unit->few ? 4 : 1;
     struct bf16_space space = bf16_space(scratch);
-    int block = bf16_row_block(T, w->k);
+    int block = bf16_row_block(unit, T, w->k);
     struct output out = {.sums = space.sums, .ldy = ldh, .ldg = ldg, .gated = 1};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
@@ -613,7 +614,7 @@ static void bf16_gemm_dx_by(const struct bf16_unit *unit, const float *dy, size_
                             int add, float *scratch)
 {
     struct bf16_space space = bf16_space(scratch);
-    int block = dx_by_parts(w) ? DX_PARTS_ROWS : bf16_row_block(T, w->n);
+    int block = dx_by_parts(w) ? DX_PARTS_ROWS : bf16_row_block(unit, T, w->n);
     struct output out = {.sums = space.sums, .ldy = ldx, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
@@ -711,7 +712,7 @@ static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_
 
 /* ---- by the set's vectors ----------------------------------------------------------- */
 
-static const struct bf16_unit bf16_vectors = {bf16_tile_rows, GEMM_STEPS, BF16_FEW};
+static const struct bf16_unit bf16_vectors = {bf16_tile_rows, TILE_ROWS, GEMM_STEPS, BF16_FEW};
 
 static void bf16_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
                       int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
