@@ -198,7 +198,7 @@ size_t cli_print_text(struct cli *cli, const char *text, size_t length, int unfi
  * NULL (jansson could not allocate) is reported: returns 0 or SIREN_ENOMEM. */
 int cli_print_json(struct cli *cli, json_t *value);
 
-/* "1,234,567", "1 row", "1,234 rows", "93.8 MB", "3 min 20 s", "12.3 ms"; each in one of eight
+/* "1,234,567", "1 row", "1,234 rows", "93.8 MB", "3 min 20 s", "12.3 ms"; each in one of sixteen
  * rotating buffers. */
 const char *cli_number(uint64_t n);
 const char *cli_counted(uint64_t n, const char *one); /* with the plural in s */

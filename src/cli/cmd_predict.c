@@ -123,8 +123,8 @@ static void print_table(struct cli *cli, const struct predict *p)
         cached += (size_t)a->tokens_cached;
     }
     cli_table_print(cli, table);
-    cli_note(cli, "%s tokens (%s computed) in %s", cli_number(tokens), cli_number(tokens - cached),
-             cli_seconds(ms / 1e3));
+    cli_note(cli, "%s (%s computed) in %s", cli_counted(tokens, "token"),
+             cli_number(tokens - cached), cli_seconds(ms / 1e3));
 }
 
 static int print_json(struct cli *cli, const struct predict *p)

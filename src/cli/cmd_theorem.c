@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "app/parts.h"
 #include "app/prove.h"
@@ -119,9 +120,8 @@ static void print_text(struct cli *cli, const struct prove_report *r)
     cli_print(cli, "\nRatings: KL from the teacher's distribution, in nats; and the updates beside "
                    "the weights:\n");
     print_ratings(cli, r);
-    cli_note(cli, "%s prompt%s of %s, %s tokens, in %s", cli_number(r->n_rows),
-             r->n_rows == 1 ? "" : "s", r->teacher, cli_number(r->n_tokens),
-             cli_seconds(r->seconds));
+    cli_note(cli, "%s of %s, %s, in %s", cli_counted(r->n_rows, "prompt"), r->teacher,
+             cli_counted(r->n_tokens, "token"), cli_seconds(r->seconds));
 }
 
 static int plot(struct cli *cli, const struct prove_report *r, const char *path)
@@ -163,8 +163,10 @@ static int plot(struct cli *cli, const struct prove_report *r, const char *path)
 static int check_file(struct cli *cli, const char *path)
 {
     struct siren_writer *w;
-    int rc = path ? siren_writer_open(&w, path, &cli->err) : 0;
-    if (path && !rc) siren_writer_abort(w);
+    struct stat st;
+    if (!path || (!stat(path, &st) && !S_ISREG(st.st_mode))) return 0;
+    int rc = siren_writer_open(&w, path, &cli->err);
+    if (!rc) siren_writer_abort(w);
     return rc;
 }
 

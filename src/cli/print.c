@@ -84,13 +84,13 @@ int cli_print_json(struct cli *cli, json_t *value)
     return rc;
 }
 
-enum { NUMBER_SIZE = 40 };
+enum { NUMBER_SIZE = 40, ROTATING = 16 };
 
 static char *rotating(void)
 {
-    static char buffers[8][NUMBER_SIZE];
+    static char buffers[ROTATING][NUMBER_SIZE];
     static unsigned next;
-    return buffers[next++ % 8];
+    return buffers[next++ % ROTATING];
 }
 
 const char *cli_number(uint64_t n)

@@ -225,7 +225,7 @@ int report_run(struct cli *cli, const struct siren_run *run)
     else if (json_object_get(metrics, "decoders"))
         report_metrics(cli, metrics);
     else
-        cli_print(cli, "%s predictions stored\n", cli_number(run->n_predictions));
+        cli_print(cli, "%s stored\n", cli_counted(run->n_predictions, "prediction"));
     json_decref(metrics);
     return 0;
 }

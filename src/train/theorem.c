@@ -375,7 +375,8 @@ static int adapt(struct job *j, int rank_index, const struct siren_progress *pro
         solve_layer(j, l, rank);
         set_factors(j, l, rank, j->wanted);
         out->size[at] = size_of_update(j) / size_of_weights(j, l);
-        if (siren_progress_update(progress, "layers of all ranks", at + 1, (uint64_t)(L * out->n_ranks)))
+        if (siren_progress_update(progress, "layers of all ranks", at + 1,
+                                  (uint64_t)(L * out->n_ranks)))
             rc = siren_fail(err, SIREN_ECANCEL, "stopped after layer %d of rank %d", l + 1, rank);
     }
     if (!rc) rc = run_passes(j, -1, err);
