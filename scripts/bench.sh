@@ -6,8 +6,8 @@
 #   ROUNDS=3 LIMIT=32   alternating rounds, and prompts a round
 #   OUTPUT=FILE    the peers' table, too; TRAIN_OUTPUT=FILE, GRPO_OUTPUT=FILE those of training
 #   PLOTS=DIR      where the charts go
-#   ISA=avx2       all programs keep to AVX2, as on a processor that has no more (but onnxruntime,
-#                  which has no switch for it)
+#   ISA=avx2       all programs keep to AVX2, as on a processor that has no more (but onnxruntime and
+#                  OpenVINO, whose products of f32, MLAS's, have no switch for it)
 #
 # Prompts: the paper's Movies split where SIREN_DATA has it, MovieLens 100K otherwise.
 set -eu
