@@ -38,8 +38,8 @@ static void states_of(struct bench *b, int prompt, size_t first, int layer, floa
     siren_forest_free(forest);
 }
 
-/* Room for the products both ways, whatever the FFN's width: in mode bf16 a gradient's rows are kept
- * there as pairs. */
+/* Room for the products both ways, whatever the FFN's width: in mode bf16 a gradient's rows are
+ * kept there as pairs. */
 static void the_scratch_holds_gradients_of_wide_layers(void **state)
 {
     struct fixture f;

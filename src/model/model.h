@@ -38,7 +38,7 @@ struct siren_model {
     const struct tensor *head_tensor; /* decoder (n_vocab, d_model); the embedding where tied */
     struct packed head;
     struct packed_arena arena; /* the memory of all packed weights */
-    struct master *masters;    /* weights.h: [layer · MODEL_TENSORS + role]; NULL: none is trained */
+    struct master *masters; /* weights.h: [layer · MODEL_TENSORS + role]; NULL: none is trained */
     struct siren_params params;
     int rounded;      /* packed for mode bf16 alone */
     uint64_t version; /* of the trained weights' values; 0: nothing is trained */

@@ -35,7 +35,7 @@ int tensors_add(struct tensors *ts, const char *name, size_t length, const struc
 int tensor_size(enum tensor_type type, int n_dims, const int64_t *shape, size_t *bytes);
 
 int gguf_open(struct tensors *ts, const char *path, struct siren_error *err);
-void gguf_free(struct tensors *ts); /* the metadata */
+void gguf_free(struct tensors *ts);        /* the metadata */
 void safetensors_free(struct tensors *ts); /* the metadata */
 int safetensors_open(struct tensors *ts, const char *path, struct siren_error *err);
 int safetensors_open_folder(struct tensors *ts, const char *path, struct siren_error *err);

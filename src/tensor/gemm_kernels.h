@@ -81,7 +81,8 @@ TILES(7)
 TILES(8)
 TILES(9)
 TILES(10)
-TILES(11) TILES(12)
+TILES(11)
+TILES(12)
 #endif
 
     static tile_fn *const tiles[TILE_ROWS + 1][2] = {

@@ -16,8 +16,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int bad = 0; bad < 100;) {
         rc = siren_lines_next(lines, &text, &length, &err);
         if (rc == 0) break;
-        if (rc < 0) bad++;
-        else if (text[length]) abort();
+        if (rc < 0)
+            bad++;
+        else if (text[length])
+            abort();
     }
     siren_lines_close(lines);
     return 0;
