@@ -320,6 +320,8 @@ static void what_is_refused(void **state)
     assert_int_equal(rename(to, from), 0);
     other.model = "nowhere";
     refused(&other, SIREN_ENOTFOUND, "nowhere");
+    other.model = "tests/fixtures/models/bert";
+    refused(&other, SIREN_EINVAL, "is a sentence encoder (bert)");
     other = options_in("other", 1);
     other.split = "test";
     refused(&other, SIREN_EINVAL, "to be reported on only");

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "base/alloc.h"
+#include "model/config.h"
 #include "siren/app.h"
 
 static int engine_score(struct siren_lm *lm, struct siren_score *scores, size_t n,
@@ -34,6 +36,24 @@ static int open_chat(struct siren_lm *lm, const char *path, const struct siren_l
     return rc;
 }
 
+static int refuse_encoder(const struct siren_config *c, const char *path, struct siren_error *err)
+{
+    if (!siren_is_encoder(c)) return 0;
+    return siren_fail(err, SIREN_EINVAL, "%s is a sentence encoder (%s); expected a language model",
+                      path, siren_arch_name(c->arch));
+}
+
+int app_need_lm(const char *path, struct siren_error *err)
+{
+    struct siren_config config;
+    struct tensors *ts;
+    int rc = tensors_open(&ts, path, err);
+    if (rc) return rc;
+    rc = model_config_read(&config, ts, path, err);
+    tensors_close(ts);
+    return rc ? rc : refuse_encoder(&config, path, err);
+}
+
 static int open_adapter(struct siren_lm *lm, const char *path, struct siren_error *err)
 {
     int rc = siren_adapter_load(&lm->adapter, path, lm->model, err);
@@ -50,10 +70,7 @@ static int open_parts(struct siren_lm *lm, const char *path, const struct siren_
     struct siren_session_options session_options = {.cache_bytes = options->cache_bytes};
     int rc = siren_model_identity(path, lm->identity, err);
     if (!rc) rc = siren_model_load(&lm->model, path, &model_options, pool, err);
-    if (!rc && siren_is_encoder(siren_model_config(lm->model)))
-        rc = siren_fail(err, SIREN_EINVAL,
-                        "%s is a sentence encoder (%s); expected a language model", path,
-                        siren_arch_name(siren_model_config(lm->model)->arch));
+    if (!rc) rc = refuse_encoder(siren_model_config(lm->model), path, err);
     if (!rc && options->adapter) rc = open_adapter(lm, options->adapter, err);
     if (!rc) rc = siren_tokenizer_load(&lm->tokenizer, path, err);
     if (!rc) rc = open_chat(lm, path, options, err);

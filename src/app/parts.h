@@ -55,6 +55,10 @@ int app_index_items(const struct siren_app *app, struct siren_error *err);
  * all that train), one with each call from *at = 0 on; SIREN_NO_ROW behind the last. */
 size_t app_item_rows(const struct siren_app *app, const struct siren_target *target, size_t *at);
 
+/* What siren_lm_open() would refuse about a model, before it is loaded: SIREN_EINVAL for a sentence
+ * encoder. */
+int app_need_lm(const char *path, struct siren_error *err);
+
 /* What of a language model determines an answer: "model", "chat_template", "adapter", "compute". */
 json_t *app_lm_json(const struct siren_lm *lm);
 /* What bits depend on (docs/numerics.md), into a JSON object: "compute", the mode, "f32", "bf16",

@@ -336,7 +336,8 @@ static int make_settings(struct chain *c, struct siren_error *err)
     const struct stages_options *o = c->options;
     json_t *j = c->settings = json_object();
     char hash[17];
-    int rc = j ? chat_name(o, j, err) : siren_fail_memory(err, "settings", 0);
+    int rc = j ? app_need_lm(o->model, err) : siren_fail_memory(err, "settings", 0);
+    if (!rc) rc = chat_name(o, j, err);
     if (!rc) rc = siren_model_identity(o->model, c->identity, err);
     if (rc) return rc;
     app_data_hash(o->app, hash);

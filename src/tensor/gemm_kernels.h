@@ -85,13 +85,13 @@ TILES(11)
 TILES(12)
 #endif
 
-    static tile_fn *const tiles[TILE_ROWS + 1][2] = {
-        {NULL, NULL},  TILE_ENTRY(1), TILE_ENTRY(2), TILE_ENTRY(3),  TILE_ENTRY(4),
+static tile_fn *const tiles[TILE_ROWS + 1][2] = {
+    {NULL, NULL},  TILE_ENTRY(1), TILE_ENTRY(2), TILE_ENTRY(3),  TILE_ENTRY(4),
 #if TILE_ROWS >= 6
-        TILE_ENTRY(5), TILE_ENTRY(6),
+    TILE_ENTRY(5), TILE_ENTRY(6),
 #endif
 #if TILE_ROWS >= 12
-        TILE_ENTRY(7), TILE_ENTRY(8), TILE_ENTRY(9), TILE_ENTRY(10), TILE_ENTRY(11), TILE_ENTRY(12),
+    TILE_ENTRY(7), TILE_ENTRY(8), TILE_ENTRY(9), TILE_ENTRY(10), TILE_ENTRY(11), TILE_ENTRY(12),
 #endif
 };
 static tile_fn *const across[TILE_ROWS + 1][2] = {
