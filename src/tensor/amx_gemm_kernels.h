@@ -154,7 +154,7 @@ AMX_TARGET static float amx_loop(long turns)
  * time that it takes to decode their weights, and its second cache is twice as large as that of the
  * other sets' machines: twice the rows. */
 const struct bf16_kernels ISA_AMX_PRODUCTS = {.tile_rows = AMX_ROWS,
-                                              .block_rows = 192,
+                                              .block_rows = 2 * BLOCK_ROWS,
                                               .gemm = amx_gemm,
                                               .gemm_swiglu = amx_gemm_swiglu,
                                               .gemm_dx = amx_gemm_dx,

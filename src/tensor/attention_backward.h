@@ -52,14 +52,15 @@ static void softmax_row_backward(float *p, float *ds, int count, int padded, flo
     for (; i < padded; i += 16) v16_store(ds + i, v16_zero());
 }
 
-/* Scores of n rows with some pages: of `rows` (in words over rows), which are those of `from`. */
+/* Scores of n rows with some pages: of `from`, or of the block's words over rows where such a word
+ * is a row's own. */
 static void back_products(const struct back_block *b, const float *from, const float *rows, int row,
                           int n, const float *const *pages, int used, float *s)
 {
     const struct attention_products *m = b->products;
     size_t ld = (size_t)b->D;
     const float *x = rows + row * b->D;
-    if (m->gather) x = m->gather(from, b->offset + row, n, b->D, b->words, &ld);
+    if (m->per_word > 1) x = m->gather(from, b->offset + row, n, b->D, b->words, &ld);
     m->scores(x, ld, n, pages, used, b->D, s, b->ld);
 }
 

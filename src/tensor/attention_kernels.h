@@ -8,10 +8,11 @@
 /* How a mode multiplies.  What it multiplies is words of four bytes: floats, or pairs of bf16. */
 struct attention_products {
     int per_word; /* numbers in a word */
-    /* Rows of n numbers as words, *ld apart, each with zeros behind it up to a multiple of 32
-     * numbers; NULL: floats they stay.  Rows lie ldx apart, or (`gather`) at offsets. */
+    /* Rows of n numbers, ldx apart, as words, *ld apart, each with zeros behind it up to a multiple
+     * of 32 numbers; NULL: floats they stay. */
     const float *(*round)(const float *x, size_t ldx, int R, int n, float *words, size_t *ld);
-    const float *(*gather)(const float *x, const size_t *offset, int R, int n, float *words,
+    /* The same of rows at offsets; at most D words each. */
+    const float *(*gather)(const float *x, const size_t *offset, int R, int D, float *words,
                            size_t *ld);
     /* Rows at offsets side by side, in words that hold per_word rows each; and the rows of a matrix
      * in their own place, where number j of rows i·per_word … becomes word j of row i·per_word
@@ -106,6 +107,14 @@ static void f32_gather_rows(const float *x, const size_t *offset, int R, int n, 
     for (int r = 0; r < R; r++, rows += n) memcpy(rows, x + offset[r], (size_t)n * sizeof(float));
 }
 
+static const float *f32_gather(const float *x, const size_t *offset, int R, int D, float *words,
+                               size_t *ld)
+{
+    f32_gather_rows(x, offset, R, D, words);
+    *ld = (size_t)D;
+    return words;
+}
+
 static void f32_over_rows(int R, int P, const float *x, size_t ldx, const float *y, size_t ldy,
                           int rows, float *c, size_t ldc)
 {
@@ -113,6 +122,7 @@ static void f32_over_rows(int R, int P, const float *x, size_t ldx, const float 
 }
 
 static const struct attention_products attention_f32 = {.per_word = 1,
+                                                        .gather = f32_gather,
                                                         .gather_rows = f32_gather_rows,
                                                         .scores = f32_scores,
                                                         .values = f32_values,
@@ -151,14 +161,14 @@ static int attention_parts(const struct attention_branch *branches, int n_branch
     return n_parts;
 }
 
-/* The caller's scratch: outputs (R, D) of the tile, scores or probabilities (R, ld), and queries or
- * probabilities as the mode's words. */
+/* The caller's scratch: rows (R, D) of the tile, scores or probabilities (R, ld), and those as the
+ * mode's words. */
 struct attention_space {
     float *rows, *s, *words;
     size_t ld;
 };
 
-/* One tile of n rows at offsets of q: rows (n, D) takes the outputs. */
+/* One tile of n rows at offsets of q: rows (n, D) holds them as words, then the outputs. */
 static void attention_tile(const struct attention_products *m, const struct attention_space *space,
                            const float *from, const size_t *offset, const int *counts, int n,
                            const float *const *pages_k, const float *const *pages_v, int n_shared,
@@ -169,12 +179,7 @@ static void attention_tile(const struct attention_products *m, const struct atte
     size_t lds = space->ld, ld;
     int shared = most_of(counts, n), all = n_shared * ATTENTION_PAGE, most;
     if (shared > all) shared = all;
-    const float *q = rows;
-    ld = (size_t)D;
-    if (m->gather)
-        q = m->gather(from, offset, n, D, space->words, &ld);
-    else
-        m->gather_rows(from, offset, n, D, rows);
+    const float *q = m->gather(from, offset, n, D, rows, &ld);
     m->scores(q, ld, n, pages_k, shared, D, s, lds);
     most = shared;
     for (int i = 0; i < n_parts; i++) {

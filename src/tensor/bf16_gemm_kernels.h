@@ -507,7 +507,7 @@ struct bf16_unit {
 /* Rows a block: their pairs are half as large as floats. */
 static int bf16_row_block(const struct bf16_unit *unit, int T, int K)
 {
-    return T > 0 ? row_block(T, (K + 1) / 2, unit->tile_rows) : 1;
+    return row_block(T, (K + 1) / 2, unit->tile_rows);
 }
 
 /* P <= 2 panels of W or of Wᵀ. */
@@ -758,7 +758,7 @@ BF16_TARGET static float bf16_loop(long turns)
 }
 
 const struct bf16_kernels ISA_BF16 = {.tile_rows = TILE_ROWS,
-                                      .block_rows = 96,
+                                      .block_rows = BLOCK_ROWS,
                                       .gemm = bf16_gemm,
                                       .gemm_swiglu = bf16_gemm_swiglu,
                                       .gemm_dx = bf16_gemm_dx,

@@ -259,7 +259,7 @@ int isa_parse(const char *name, enum isa *out, struct siren_error *err)
 static size_t product_scratch(size_t K)
 {
     size_t rows = GEMM_ROWS, pairs = (K + 31) / 32 * 16;
-    if (rows > 400 * 1024 / K) rows = 400 * 1024 / K;
+    if (rows > 2 * GEMM_NUMBERS / K) rows = 2 * GEMM_NUMBERS / K;
     if (rows < 96) rows = 96;
     rows = (rows + 15) / 16 * 16;
     return GEMM_SCRATCH + rows * pairs;

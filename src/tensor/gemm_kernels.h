@@ -461,10 +461,13 @@ static void group_gemm(const float *x, size_t ldx, int T, const struct packed *w
     finish(output, 0, T);
 }
 
-/* Rows a block so that X stays in the second cache, in nearly equal blocks of whole tiles. */
+/* Rows a block so that X stays in the second cache, in nearly equal blocks of whole tiles; at
+ * least 1.
+ */
 static int row_block(int T, int K, int tile)
 {
-    int most = 200 * 1024 / K;
+    if (T <= 0) return 1;
+    int most = GEMM_NUMBERS / K;
     if (most > GEMM_ROWS) most = GEMM_ROWS;
     most = (most < 8 * TILE_ROWS ? 8 * TILE_ROWS : most) / tile * tile;
     int blocks = (T + most - 1) / most, rows = (T + blocks - 1) / blocks;
@@ -480,7 +483,7 @@ static int dx_by_parts(const struct packed *w)
 
 static int dx_block(const struct packed *w, int T)
 {
-    return dx_by_parts(w) ? DX_PARTS_ROWS : T > 0 ? row_block(T, w->n, TILE_ROWS) : 1;
+    return dx_by_parts(w) ? DX_PARTS_ROWS : row_block(T, w->n, TILE_ROWS);
 }
 
 /* The next panels of X: two that begin at an even one, or one.  `out` is told their columns. */
@@ -496,8 +499,7 @@ static void gemm(const float *x, size_t ldx, int T, const struct packed *w, int 
                  const float *bias, float *y, size_t ldy, int add, float *scratch)
 {
     struct gemm_space space = gemm_space(scratch);
-    int block = T > 0 ? row_block(T, w->k, TILE_ROWS) : 1,
-        group = T <= few_most(w) ? 8 : TILE_PANELS;
+    int block = row_block(T, w->k, TILE_ROWS), group = T <= few_most(w) ? 8 : TILE_PANELS;
     struct output out = {.sums = space.sums, .ldy = ldy, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
@@ -517,7 +519,7 @@ static void gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *
                         int pair1, float *h, size_t ldh, float *gates, size_t ldg, float *scratch)
 {
     struct gemm_space space = gemm_space(scratch);
-    int block = T > 0 ? row_block(T, w->k, TILE_ROWS) : 1, group = T <= few_most(w) ? 4 : 1;
+    int block = row_block(T, w->k, TILE_ROWS), group = T <= few_most(w) ? 4 : 1;
     struct output out = {.sums = space.sums, .ldy = ldh, .ldg = ldg, .gated = 1};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;

@@ -32,9 +32,13 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 }
 
 /* The caller's scratch for gemm: sums of a block of rows and two panels, decoded weights. */
-#define GEMM_ROWS 384  /* rows of X in a block, at most */
-#define GEMM_STEPS 384 /* steps of k in a block of W */
+#define GEMM_ROWS 384             /* rows of X in a block, at most */
+#define GEMM_NUMBERS (200 * 1024) /* of X in a block, at most; mode bf16, half as large: twice */
+#define GEMM_STEPS 384            /* steps of k in a block of W */
 #define GEMM_SCRATCH (GEMM_ROWS * 32 + GEMM_STEPS * 32 + 16)
+
+/* Rows of a pass that a thread is best given at a time (kernels.block_rows), but for AMX. */
+#define BLOCK_ROWS 96
 
 /* … for gemm_dx over so many columns n that it goes by parts of them: such a part of a block's rows
  * (mode bf16: as pairs), all sums. */
