@@ -71,8 +71,8 @@ enum process_state process_state(const char *name)
                &began) != 5)
         return PROCESS_UNKNOWN;
     find_place(&here);
-    if (strcmp(then.boot,
-               here.boot)) /* containers and virtual machines may have boots of their own */
+    /* Containers and virtual machines may have boots of their own. */
+    if (strcmp(then.boot, here.boot))
         return *here.boot && !strcmp(then.machine, here.machine) ? PROCESS_ENDED : PROCESS_UNKNOWN;
     if (strcmp(then.space, here.space)) return PROCESS_UNKNOWN;
     enum process_state state = find_process(pid, &start);

@@ -93,7 +93,7 @@ static void reasoning(struct cli *cli, const json_t *r)
     cli_print(cli, "\n");
 }
 
-static uint64_t count(const json_t *object, const char *key)
+uint64_t report_count(const json_t *object, const char *key)
 {
     return (uint64_t)json_integer_value(json_object_get(object, key));
 }
@@ -106,7 +106,7 @@ void report_metrics(struct cli *cli, const json_t *metrics)
     stars(cli, list);
     cli_print(cli, "\n");
     cli_print(cli, "%s, %.2f %% without a readable rating%s\n",
-              cli_counted(count(metrics, "n"), "row"), share(metrics, "invalid"),
+              cli_counted(report_count(metrics, "n"), "row"), share(metrics, "invalid"),
               share(metrics, "invalid") > 0 ? " (each counts as the highest one)" : "");
     if (json_is_number(json_object_get(metrics, "outside")))
         cli_print(cli, "probability outside the ratings: %.3f %%\n", share(metrics, "outside"));
@@ -184,14 +184,14 @@ static void report_training(struct cli *cli, const json_t *t)
     const char *metric = json_string_value(json_object_get(t, "metric")), *name;
     double seconds = json_number_value(json_object_get(t, "seconds"));
     json_t *value;
-    cli_print(cli, "%s of %s in %s, %s\n", cli_number(count(t, "steps")),
-              cli_counted(count(t, "total_steps"), "step"), cli_seconds(seconds),
-              cli_counted(count(t, "tokens"), "token"));
+    cli_print(cli, "%s of %s in %s, %s\n", cli_number(report_count(t, "steps")),
+              cli_counted(report_count(t, "total_steps"), "step"), cli_seconds(seconds),
+              cli_counted(report_count(t, "tokens"), "token"));
     if (json_is_number(json_object_get(t, "loss")))
         cli_print(cli, "loss of the last step: %s\n", report_real(t, "loss"));
     if (metric)
         cli_print(cli, "best %s on valid: %s, after step %s\n", metric, report_real(t, "best"),
-                  cli_number(count(t, "best_step")));
+                  cli_number(report_count(t, "best_step")));
     json_object_foreach(json_object_get(t, "valid"), name, value)
     {
         if (metric && strcmp(name, metric) && json_is_real(value))

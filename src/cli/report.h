@@ -13,6 +13,8 @@ void report_stages(struct cli *cli, const json_t *valid);
 int report_run(struct cli *cli, const struct siren_run *run);
 /* {"id", "kind", "name", …, "settings": {…}, "metrics": {…}} */
 json_t *report_run_json(const struct siren_run *run);
+/* A count of an object; 0 where it is missing. */
+uint64_t report_count(const json_t *object, const char *key);
 /* "0.812", or "" where the value is missing. */
 const char *report_real(const json_t *object, const char *key);
 

@@ -13,8 +13,8 @@
 
 struct entry {
     const struct siren_run *run;
-    json_t *settings,
-        *training; /* of the run; training: NULL before its end, or where it was killed */
+    json_t *settings; /* of the run */
+    json_t *training; /* … its results; NULL before its end, or where it was killed */
 };
 
 struct trainings {
@@ -92,14 +92,9 @@ static void clear(struct trainings *t)
 
 /* ---- results ---- */
 
-static uint64_t count(const json_t *object, const char *key)
-{
-    return (uint64_t)json_integer_value(json_object_get(object, key));
-}
-
 static const char *number_or_blank(const json_t *object, const char *key)
 {
-    return json_object_get(object, key) ? cli_number(count(object, key)) : "";
+    return json_object_get(object, key) ? cli_number(report_count(object, key)) : "";
 }
 
 static void print_results(struct cli *cli, const struct trainings *t)
@@ -118,7 +113,8 @@ static void print_results(struct cli *cli, const struct trainings *t)
         cli_table_cell(table, "%s", report_real(e->training, "loss"));
         cli_table_cell(table, "%s", metric ? metric : "");
         cli_table_cell(table, "%s", report_real(e->training, "best"));
-        cli_table_cell(table, "%s", metric ? cli_number(count(e->training, "best_step")) : "");
+        cli_table_cell(table, "%s",
+                       metric ? cli_number(report_count(e->training, "best_step")) : "");
         cli_table_cell(table, "%s", number_or_blank(e->training, "tokens"));
         cli_table_cell(table, "%s",
                        json_is_number(seconds) ? cli_seconds(json_number_value(seconds)) : "");

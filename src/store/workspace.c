@@ -370,7 +370,7 @@ int siren_workspace_open(struct siren_workspace **out, const char *path,
     if (code != SIREN_EUNSUPPORTED || mode != SIREN_WORKSPACE_READ) return code;
     /* Older, or newer, which a writer refuses, too. */
     int migrated = open_workspace(&writer, path, SIREN_WORKSPACE_WRITE, &why);
-    siren_workspace_close(migrated ? NULL : writer);
+    siren_workspace_close(writer);
     if (!migrated) return open_workspace(out, path, mode, err);
     if (migrated == SIREN_EIO || migrated == SIREN_EUNSUPPORTED) return code;
     return siren_fail(err, migrated, "%s", why.message);
