@@ -337,6 +337,25 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
     fails(arguments, 1, "no run 1");
 }
 
+/* Before the model is opened, which is not there; a name that will do gets as far as that. */
+static void names_of_runs_are_checked_first(void **state)
+{
+    static const char *const commands[] = {
+        "eval %s -m none.gguf", "eval %s --predictions none.gguf",
+        "train sft %s -m none.gguf -o none", "train all %s -m none.gguf -o none"};
+    const char *path = fixture_workspace("named.siren", SIREN_PROTOCOL_FULL);
+    char command[512], arguments[1024];
+    for (int i = 0; i < 4; i++) {
+        snprintf(command, sizeof command, commands[i], path);
+        snprintf(arguments, sizeof arguments, "%s --name \"$(printf 'a\\nb')\"", command);
+        fails(arguments, 2, "--name: a run's name: found a newline");
+        snprintf(arguments, sizeof arguments, "%s --name $(printf '%%0201d' 7)", command);
+        fails(arguments, 2, "--name: a run's name: found 201 bytes, expected at most 200");
+        snprintf(arguments, sizeof arguments, "%s --name $(printf '%%0200d' 7)", command);
+        fails(arguments, 1, "none.gguf");
+    }
+}
+
 /* The answer of one row judged, with further options. */
 static void judging_fails(const char *path, const char *more, int code, const char *says)
 {
@@ -735,6 +754,7 @@ int main(void)
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_strategy_is_part_of_the_command_line),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
+        cmocka_unit_test(names_of_runs_are_checked_first),
         cmocka_unit_test(only_what_judges_goes_with_predictions),
         cmocka_unit_test(prediction_refuses_what_it_would_ignore),
         cmocka_unit_test(an_empty_sketch_says_why),

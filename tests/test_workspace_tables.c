@@ -465,6 +465,30 @@ static void test_runs(void **state)
     siren_workspace_close(ws);
 }
 
+static void test_run_names(void **state)
+{
+    struct siren_workspace *ws = create_workspace("names.siren");
+    struct siren_run start = {.kind = "eval", .name = ""};
+    char name[SIREN_RUN_NAME + 2];
+    memset(name, 'n', sizeof name);
+    name[SIREN_RUN_NAME + 1] = '\0';
+    ok(siren_run_start(ws, &start, &err));
+    start.name = name;
+    expect_error(siren_run_start(ws, &start, &err), SIREN_EINVAL,
+                 "found 201 bytes, expected at most 200");
+    expect_error(siren_run_rename(ws, start.id, name, &err), SIREN_EINVAL, "201 bytes");
+    name[SIREN_RUN_NAME] = '\0';
+    ok(siren_run_rename(ws, start.id, name, &err));
+    ok(siren_run_rename(ws, start.id, "Überlänge 日本", &err));
+    start.name = "two\nlines";
+    expect_error(siren_run_start(ws, &start, &err), SIREN_EINVAL, "at byte 3");
+    expect_error(siren_run_rename(ws, start.id, "\033[31m", &err), SIREN_EINVAL, "at byte 0");
+    expect_error(siren_run_rename(ws, start.id, "C1 \302\233", &err), SIREN_EINVAL, "at byte 3");
+    expect_error(siren_run_rename(ws, start.id, "no \377", &err), SIREN_EINVAL, "at byte 3");
+    assert_int_equal(number(ws, "SELECT count(*) FROM runs"), 1);
+    siren_workspace_close(ws);
+}
+
 static void test_predictions(void **state)
 {
     struct siren_workspace *ws = create_workspace("predictions.siren");
@@ -838,6 +862,7 @@ int main(void)
         cmocka_unit_test(test_topics),
         cmocka_unit_test(test_sketch_rows),
         cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_run_names),
         cmocka_unit_test(test_killed_run),
         cmocka_unit_test(test_run_of_another_process),
         cmocka_unit_test(test_predictions),

@@ -383,6 +383,10 @@ struct siren_run {
     size_t n_predictions;
 };
 const char *siren_run_status_name(int status);
+/* A name stands in a line of a list: it is UTF-8 of at most SIREN_RUN_NAME bytes, without newlines
+ * and other control characters.  Empty: no name. */
+enum { SIREN_RUN_NAME = 200 };
+int siren_run_name_check(const char *name, struct siren_error *err);
 /* Stores run's kind, name, command, settings, model, split, seed (NULL is ""); sets id, started. */
 int siren_run_start(struct siren_workspace *ws, struct siren_run *run, struct siren_error *err);
 /* status, metrics (NULL: as they were) and message (NULL: ""). */

@@ -56,6 +56,14 @@ int answering_split(struct cli *cli, const char *option)
     return cli_usage(cli, "--%s: %s", option, wrong.message);
 }
 
+int answering_name(struct cli *cli)
+{
+    struct siren_error wrong;
+    const char *name = cli_string(cli, "name");
+    if (!name || !siren_run_name_check(name, &wrong)) return 0;
+    return cli_usage(cli, "--name: %s", wrong.message);
+}
+
 /* What would change no prompt is a mistake. */
 static int check_prompt(struct cli *cli, const struct siren_app *app, unsigned flags)
 {

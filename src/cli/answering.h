@@ -14,6 +14,11 @@
     FOLD_OPTION,                                                                                   \
         OPTION_INT("limit", "N", "0", 0, 1e12, "rows, drawn with --seed; 0: all", .letter = 'n')
 
+/* Of a run; explanation: a literal, to which the rule is added. */
+#define NAME_OPTION(explanation)                                                                   \
+    OPTION_STRING("name", "TEXT", NULL,                                                            \
+                  explanation "; at most 200 bytes, without control characters")
+
 #define TEMPLATE_OPTION                                                                            \
     OPTION_STRING("chat-template", "FILE", NULL,                                                   \
                   "a chat template of your own instead of the model's")
@@ -86,6 +91,8 @@ int answering_unasked(struct cli *cli, const char *why);
 int answering_top_p(struct cli *cli);
 /* A usage error where this option's text is no split (siren_eval_options). */
 int answering_split(struct cli *cli, const char *option);
+/* A usage error where --name is none for a run (siren_run_name_check). */
+int answering_name(struct cli *cli);
 /* The PROMPT_OPTIONS; the mode stays answer only. */
 int answering_prompt(struct cli *cli, const struct siren_app *app,
                      struct siren_predict_options *out);

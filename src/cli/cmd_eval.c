@@ -92,6 +92,7 @@ static int run(struct cli *cli)
     char *command = answering_command(cli);
     int rc = cli_given(cli, "predictions") ? check_judged(cli) : 0;
     if (!rc) rc = answering_split(cli, "split");
+    if (!rc) rc = answering_name(cli);
     if (!rc) rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (!rc) {
         rc = cli_given(cli, "predictions") ? judge(cli, &app, command)
@@ -124,10 +125,7 @@ const struct cli_command cmd_eval = {
     .options =
         (const struct cli_option[]){
             ROW_OPTIONS,
-            {.name = "name",
-             .type = CLI_STRING,
-             .argument = "TEXT",
-             .help = "a name for the run, also for a stopped one that goes on"},
+            NAME_OPTION("a name for the run, also for a stopped one that goes on"),
             {.name = "anew", .type = CLI_FLAG, .help = "do not go on with a stopped run"},
             {.name = "predictions",
              .type = CLI_STRING,

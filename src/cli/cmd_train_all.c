@@ -62,6 +62,7 @@ static int read_options(struct cli *cli, struct stages_options *o)
     o->grpo.sampling.max_tokens = o->grpo.policy.loss.constant_length =
         (int)cli_int(cli, "max-tokens");
     o->grpo.sampling.seed = o->seed;
+    if (!rc) rc = answering_name(cli);
     if (!rc) rc = answering_split(cli, "split");
     if (!rc && o->eval_split) rc = answering_split(cli, "eval-split");
     return rc ? rc : training_unjudged(cli, of_judging);
@@ -174,7 +175,7 @@ static int run(struct cli *cli)
 static const struct cli_option options[] = {
     OPTION_STRING("out", "DIR", NULL, "the folder of all that is made", .letter = 'o'),
     OPTION_FLAG("resume", "go on with what is in --out: the same bits as if it had never stopped"),
-    OPTION_STRING("name", "TEXT", NULL, "a name for the runs"),
+    NAME_OPTION("a name for the runs"),
     OPTION_INT("rows", "N", "0", 0, 1e12,
                "rows of --split (train) for stages without a number of their own; 0: all",
                .letter = 'n'),

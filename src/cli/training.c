@@ -146,6 +146,7 @@ static int read_options(struct cli *cli, struct training *t)
     t->full = !strcmp(cli_string(cli, "weights"), "all");
     if (!rc) rc = check_adapter_options(cli, t);
     if (!rc) rc = read_layers(cli, &t->lora);
+    if (!rc) rc = answering_name(cli);
     t->name = cli_string(cli, "name");
     if (cli_string(cli, "split")) t->split = cli_string(cli, "split");
     t->fold = (int)cli_int(cli, "fold");

@@ -15,7 +15,7 @@
                   "the run's folder: adapter, checkpoint, log, learning curve", .letter = 'o'),    \
         OPTION_FLAG("resume",                                                                      \
                     "go on with the run in --out: the same bits as if it had never stopped"),      \
-        OPTION_STRING("name", "TEXT", NULL, "a name for the run, also for one that goes on"),      \
+        NAME_OPTION("a name for the run, also for one that goes on"),                              \
         OPTION_INT("rows", "N", "0", 0, 1e12,                                                      \
                    "rows to train on, drawn with --seed; 0: all of --split (train)",               \
                    .letter = 'n'),                                                                 \

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/process.h"
+#include "base/visible.h"
 #include "store/store.h"
 
 static const char *const statuses[] = {"running", "done", "failed", "stopped"};
@@ -26,15 +27,36 @@ static void bind_text(sqlite3_stmt *q, int index, const char *text)
     sqlite3_bind_text(q, index, text ? text : "", -1, SQLITE_STATIC);
 }
 
+int siren_run_name_check(const char *name, struct siren_error *err)
+{
+    struct buf seen = {0};
+    size_t n = strlen(name), at = 0;
+    if (n > SIREN_RUN_NAME)
+        return siren_fail(err, SIREN_EINVAL, "a run's name: found %zu bytes, expected at most %d",
+                          n, SIREN_RUN_NAME);
+    visible_append(&seen, name, n, 0);
+    int failed = buf_failed(&seen);
+    while (!failed && name[at] && name[at] == seen.data[at]) at++;
+    buf_free(&seen);
+    if (failed) return siren_fail_memory(err, "a run's name", n);
+    if (at == n) return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL,
+                      "a run's name: found a newline, another control character or no UTF-8 at "
+                      "byte %zu, expected a text of one line",
+                      at);
+}
+
 int siren_run_start(struct siren_workspace *ws, struct siren_run *run, struct siren_error *err)
 {
     sqlite3_stmt *q;
     char process[PROCESS_NAME];
-    int code = store_prepare(ws, &q,
-                             "INSERT INTO runs(kind, name, status, started, command, settings,"
-                             " model, seed, split, process)"
-                             " VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)",
-                             err);
+    int code = run->name ? siren_run_name_check(run->name, err) : SIREN_OK;
+    if (code) return code;
+    code = store_prepare(ws, &q,
+                         "INSERT INTO runs(kind, name, status, started, command, settings,"
+                         " model, seed, split, process)"
+                         " VALUES (?, ?, 'running', ?, ?, ?, ?, ?, ?, ?)",
+                         err);
     if (code) return code;
     run->started = store_now();
     run->finished = SIREN_NO_TIME;
@@ -122,7 +144,9 @@ int siren_run_rename(struct siren_workspace *ws, int64_t id, const char *name,
                      struct siren_error *err)
 {
     sqlite3_stmt *q;
-    int code = store_prepare(ws, &q, "UPDATE runs SET name = ? WHERE id = ?", err);
+    int code = name ? siren_run_name_check(name, err) : SIREN_OK;
+    if (code) return code;
+    code = store_prepare(ws, &q, "UPDATE runs SET name = ? WHERE id = ?", err);
     if (code) return code;
     bind_text(q, 1, name);
     sqlite3_bind_int64(q, 2, id);
