@@ -106,6 +106,54 @@ static void a_stopped_evaluation_goes_on(void **state)
     siren_app_close(&app);
 }
 
+static int fails_to_score(struct siren_lm *model, struct siren_score *scores, size_t n,
+                          const struct siren_progress *progress, struct siren_error *err)
+{
+    return siren_fail(err, SIREN_ENUMERIC, "not a number");
+}
+
+static size_t count_runs(struct siren_app *app)
+{
+    struct siren_run *runs;
+    size_t n;
+    MUST(siren_runs_load(&runs, &n, app->ws, NULL, ERR));
+    siren_runs_free(runs, n);
+    return n;
+}
+
+/* A run that was refused never began; one that fails later keeps what it has, and says why. */
+static void what_is_refused_is_no_run(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = train_options();
+    struct siren_run stored;
+    int64_t run;
+    MUST(siren_app_open(&app, fixture_workspace("refused.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    o.predict.prompt_limit = 3;
+    assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_EINVAL);
+    assert_non_null(strstr(ERR->message, "and 3 are allowed"));
+    assert_int_equal(run, 0);
+    assert_int_equal(count_runs(&app), 0);
+    o.predict.prompt_limit = 0;
+    fake.n_calls = 0;
+    fake.cancel_after = 2;
+    assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_ECANCEL);
+    fake.cancel_after = 0;
+    const struct siren_lm_calls *calls = lm.calls;
+    const struct siren_lm_calls broken = {fails_to_score, lm.calls->generate};
+    lm.calls = &broken;
+    assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_ENUMERIC);
+    lm.calls = calls;
+    assert_int_equal(count_runs(&app), 1);
+    MUST(siren_run_load(&stored, app.ws, run, ERR));
+    assert_int_equal(stored.status, SIREN_RUN_FAILED);
+    assert_int_equal(stored.n_predictions, 16);
+    assert_string_equal(stored.message, "not a number");
+    siren_run_clear(&stored);
+    siren_app_close(&app);
+}
+
 /* Another import of the workspace, between the loading of an app and what it stores. */
 static void import_again(const char *path)
 {
@@ -696,6 +744,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_evaluation_is_stored_as_a_run),
         cmocka_unit_test(a_stopped_evaluation_goes_on),
+        cmocka_unit_test(what_is_refused_is_no_run),
         cmocka_unit_test(rows_of_another_import_are_not_stored),
         cmocka_unit_test(an_evaluation_waits_for_a_writer),
         cmocka_unit_test(two_do_not_write_one_run),

@@ -442,7 +442,8 @@ static void the_command_stopped(void **state)
     expect_output("the same command with --resume goes on");
 }
 
-/* A split that is misspelt does not use the folder up, nor does it leave a run behind. */
+/* A split that is misspelt, or a prompt without room, does not use the folder up, nor does it leave
+ * a run behind. */
 static void a_mistake_can_be_corrected(void **state)
 {
     size_t before, after;
@@ -451,6 +452,12 @@ static void a_mistake_can_be_corrected(void **state)
     siren_runs_free(runs, before);
     assert_int_equal(train(model, "corrected", "--split foo"), 2);
     expect_output("'foo' is no split");
+    assert_int_not_equal(access(scratch_path("corrected"), F_OK), 0);
+    MUST(siren_runs_load(&runs, &after, app.ws, NULL, ERR));
+    siren_runs_free(runs, after);
+    assert_int_equal(before, after);
+    assert_int_equal(train(model, "corrected", "--prompt-limit 64"), 1);
+    expect_output("and 64 are allowed");
     assert_int_not_equal(access(scratch_path("corrected"), F_OK), 0);
     MUST(siren_runs_load(&runs, &after, app.ws, NULL, ERR));
     siren_runs_free(runs, after);

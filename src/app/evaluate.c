@@ -83,6 +83,7 @@ struct evaluation {
     size_t n, n_done;
     uint8_t *done; /* (n) */
     int64_t run;
+    int is_new;       /* the run began with this call */
     int n_busy;       /* attempts in a row that found another writer */
     struct lock lock; /* of these settings, by which a run is found again */
 };
@@ -140,6 +141,7 @@ static int start_new(struct evaluation *e, char *text, struct siren_error *err)
                             .seed = o->seed};
     int rc = app_run_start(e->app, &run, err);
     e->run = run.id;
+    e->is_new = !rc;
     return rc;
 }
 
@@ -251,6 +253,18 @@ static int finish(struct evaluation *e, struct siren_pool *pool,
     return rc;
 }
 
+/* What was refused before the first row was stored never began, and is no run. */
+static void fail(struct evaluation *e, int rc, const char *message)
+{
+    if (rc != SIREN_ECANCEL && e->is_new && !e->n_done) {
+        siren_run_delete(e->app->ws, e->run, NULL);
+        e->run = 0;
+        return;
+    }
+    siren_run_finish(e->app->ws, e->run, rc == SIREN_ECANCEL ? SIREN_RUN_STOPPED : SIREN_RUN_FAILED,
+                     NULL, message, NULL);
+}
+
 static int evaluate(struct evaluation *e, struct siren_pool *pool,
                     const struct siren_progress *progress, struct siren_error *err)
 {
@@ -265,10 +279,7 @@ static int evaluate(struct evaluation *e, struct siren_pool *pool,
     }
     if (!rc) rc = finish(e, pool, progress, err);
     if (!rc) siren_progress_update(progress, "predictions", e->n, e->n);
-    if (rc)
-        siren_run_finish(e->app->ws, e->run,
-                         rc == SIREN_ECANCEL ? SIREN_RUN_STOPPED : SIREN_RUN_FAILED, NULL,
-                         err ? err->message : NULL, NULL);
+    if (rc) fail(e, rc, err ? err->message : NULL);
     return rc;
 }
 
@@ -282,8 +293,8 @@ int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
     if (rc) return rc;
     e.done = alloc_zeroed(e.n, 1);
     rc = e.done ? start(&e, err) : siren_fail_memory(err, "the rows of a split", e.n);
-    *run = e.run;
     if (!rc) rc = evaluate(&e, pool, progress, err);
+    *run = e.run;
     lock_release(&e.lock);
     free(e.done);
     free(e.targets);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "app/align.h"
 #include "app/parts.h"
@@ -39,7 +40,8 @@ struct chain {
     const struct stages_options *options;
     char *paths[N_PATHS];
     struct lock lock; /* of the folder, for the whole: some stages have none of their own */
-    int done[STAGES]; /* before this call */
+    int made_folder, made_settings, made_run; /* by this call */
+    int done[STAGES];                         /* before it */
     double seconds[STAGES];
     json_t *settings;
     char identity[256];    /* of the model */
@@ -432,6 +434,7 @@ static int open_folder(struct chain *c, struct siren_error *err)
             folder);
     rc = make_settings(c, err);
     if (!rc) rc = used ? check_settings(c, err) : check_rows(c, err);
+    c->made_folder = !rc && !used && !is_there(folder);
     if (!rc && !used) rc = siren_folder_make(folder, err);
     if (!rc) rc = lock_folder(c, err);
     if (!rc) rc = find_done(c, err);
@@ -439,6 +442,7 @@ static int open_folder(struct chain *c, struct siren_error *err)
         rc = siren_fail(err, SIREN_EEXISTS, "%s is there already: choose another folder",
                         c->paths[AT_WARM]);
     if (!rc && !used) rc = write_json(c->paths[AT_SETTINGS], c->settings, err);
+    c->made_settings = !rc && !used;
     return rc;
 }
 
@@ -537,6 +541,7 @@ static int start_run(struct chain *c, struct siren_error *err)
                                 .seed = o->seed};
         rc = app_run_start(o->app, &run, err);
         c->run = run.id;
+        c->made_run = !rc;
     }
     free(text);
     return rc;
@@ -572,6 +577,22 @@ static int finish_run(const struct chain *c, const json_t *report, int rc, struc
                                   rc && err ? err->message : NULL, mine);
     free(metrics);
     return rc ? rc : failed;
+}
+
+/* What was refused before anything was made of it never began: the folder can be begun with other
+ * options, and there is no run. */
+static int never_began(const struct chain *c, int rc)
+{
+    return rc && rc != SIREN_ECANCEL && c->made_settings && !is_there(c->paths[AT_BASE]) &&
+           !is_there(c->paths[AT_WARM]);
+}
+
+static void take_back(struct chain *c)
+{
+    if (c->made_run) siren_run_delete(c->options->app->ws, c->run, NULL);
+    unlink(c->paths[AT_SETTINGS]);
+    lock_release(&c->lock);
+    if (c->made_folder) rmdir(c->options->folder);
 }
 
 /* ---- in order ---- */
@@ -612,8 +633,9 @@ int stages_run(const struct stages_options *options, json_t **report,
         rc = run_steps(&c, err);
         made = report_json(&c);
         if (!rc && !made) rc = siren_fail_memory(err, "a report", 0);
-        rc = finish_run(&c, made, rc, err);
+        if (!c.made_run || !never_began(&c, rc)) rc = finish_run(&c, made, rc, err);
     }
+    if (never_began(&c, rc)) take_back(&c);
     if (rc)
         json_decref(made);
     else
