@@ -253,6 +253,24 @@ static void what_is_not_valid_is_not_read(void **state)
     siren_app_close(&app);
 }
 
+/* A penalty that is given needs no users to be chosen by. */
+static void too_little_is_not_fitted(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options few = siren_eval_defaults();
+    int64_t run;
+    open_app(&app, "little.siren");
+    few.split = "valid";
+    few.limit = 9;
+    MUST(siren_evaluate(&app, &lm, &few, pool, &run, NULL, ERR));
+    no_fit(&app, run, SIREN_ENOTFOUND, "users of half A; expected 5 or more");
+    siren_calibration_free(fit(&app, run, NULL));
+    for (size_t i = 0; i < app.ratings.n; i++) app.ratings.rating[i] = 4;
+    run = evaluate(&app, "valid", NULL);
+    no_fit(&app, run, SIREN_ENOTFOUND, "are all 4; expected two different ones");
+    siren_app_close(&app);
+}
+
 /* A stopped one has the rows of the users that came first. */
 static void an_unfinished_run_is_not_read(void **state)
 {
@@ -370,6 +388,7 @@ int main(void)
         cmocka_unit_test(a_file_gives_it_back),
         cmocka_unit_test(damaged_files),
         cmocka_unit_test(what_is_not_valid_is_not_read),
+        cmocka_unit_test(too_little_is_not_fitted),
         cmocka_unit_test(an_unfinished_run_is_not_read),
         cmocka_unit_test(runs_and_file_or_none),
         cmocka_unit_test(it_is_fitted_before_the_lock),

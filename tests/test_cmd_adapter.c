@@ -218,7 +218,7 @@ static void other_scales(void **state)
         snprintf(adapter, sizeof adapter, "%s", scratch_path("first"));
         json_decref(json_of("eval %s --split valid --chat-template %s -m %s -a %s --json", path,
                             chat, model, adapter));
-        json_decref(json_of("calibrate %s --run 1 --out %s --json", path, calibration));
+        json_decref(json_of("calibrate %s --run 1 --l2 0.01 --out %s --json", path, calibration));
         const char *const with[3] = {"", "-a ", "-a "};
         json_t *all[3];
         for (int k = 0; k < 3; k++) {

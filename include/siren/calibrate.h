@@ -44,10 +44,11 @@ enum siren_logistic_kind {
     SIREN_MULTINOMIAL, /* softmax: one weight vector a label */
     SIREN_ORDINAL      /* proportional odds: one weight vector, labels - 1 ordered thresholds */
 };
+enum { SIREN_LOGISTIC_FOLDS = 5 };
 struct siren_logistic_options {
     enum siren_logistic_kind kind;
     double l2; /* penalty l2/2 · |w|² on the standardised features' weights, of the mean loss;
-                  0: chosen from 1e-4 … 1 by 5-fold cross-validation, folds by user */
+                  0: chosen from 1e-4 … 1 by cross-validation in SIREN_LOGISTIC_FOLDS, by user */
     int iterations; /* 0: 500 */
     uint64_t seed;  /* of the folds */
 };

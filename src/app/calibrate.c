@@ -105,6 +105,37 @@ static int add_row(struct job *j, const struct siren_prediction *p)
     return 0;
 }
 
+static size_t count_users(const struct half *h)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < h->n; i++) n += !i || h->user[i] != h->user[i - 1];
+    return n;
+}
+
+/* Without another rating there is nothing to tell apart, and without users to hold out any penalty
+ * is as good as another. */
+static int check_fitted(const struct job *j)
+{
+    const struct half *a = &j->half[0];
+    long long run = (long long)j->options->run;
+    size_t users = count_users(a), same = 0;
+    char rating[32];
+    while (same < a->n && a->label[same] == a->label[0]) same++;
+    if (same == a->n) {
+        siren_scale_text(&j->app->meta.scale, a->label[0], rating);
+        return siren_fail(
+            j->err, SIREN_ENOTFOUND,
+            "run %lld: the ratings of half A (%zu) are all %s; expected two different "
+            "ones to learn from",
+            run, a->n, rating);
+    }
+    if (j->options->l2 > 0 || users >= SIREN_LOGISTIC_FOLDS) return 0;
+    return siren_fail(j->err, SIREN_ENOTFOUND,
+                      "run %lld has rows of %zu users of half A; expected %d or more, to choose "
+                      "the penalty by cross-validation, or a penalty (--l2)",
+                      run, users, SIREN_LOGISTIC_FOLDS);
+}
+
 static int split_rows(struct job *j)
 {
     size_t n = j->predictions.n;
@@ -117,7 +148,7 @@ static int split_rows(struct job *j)
                        "run %lld has %zu rows of half A and %zu of half B: both are needed, one to "
                        "fit and one to report",
                        (long long)j->options->run, j->half[0].n, j->half[1].n);
-    return rc;
+    return rc ? rc : check_fitted(j);
 }
 
 /* ---- fitting ---- */
@@ -258,13 +289,6 @@ static json_t *settings_of(const struct job *j, unsigned groups, json_t *calibra
 }
 
 /* ---- all of it ---- */
-
-static size_t count_users(const struct half *h)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < h->n; i++) n += !i || h->user[i] != h->user[i - 1];
-    return n;
-}
 
 static int raw_row(struct job *j, json_t *rows)
 {

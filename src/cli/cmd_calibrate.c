@@ -97,6 +97,9 @@ const struct cli_command cmd_calibrate = {
         "of half A, and reported on those of half B: beside the answers as they were, and beside "
         "the same model without the language model's part.  No model is asked, and test is not "
         "read.\n\n"
+        "Half A must hold two different ratings and, unless --l2 says how strong the penalty is, "
+        "five users, to choose it by; that is the least that can be fitted, some hundred rows are "
+        "the least that is worth it.\n\n"
         "The two fitted rows are stored as runs, for `siren runs compare` and `table`.  The file "
         "of --out is for the --calibration of predict, rank and eval; it belongs to the model, "
         "adapter and prompts of the run, and is refused with others.",

@@ -172,7 +172,7 @@ static int fit_rows(struct siren_logistic *m, const struct rows *rows, int itera
 /* ---- choosing the penalty ---- */
 
 static const double strengths[] = {1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 1e-4};
-enum { N_STRENGTHS = sizeof strengths / sizeof *strengths, FOLDS = 5 };
+enum { N_STRENGTHS = sizeof strengths / sizeof *strengths };
 
 int siren_user_fold(uint64_t seed, int32_t user, int folds)
 {
@@ -210,7 +210,7 @@ static int fold_losses(const struct siren_logistic *like, const int32_t *user,
                        size_t *index, double *losses, struct siren_error *err)
 {
     struct siren_logistic *m;
-    size_t n = split(user, all, seed, FOLDS, fold, index);
+    size_t n = split(user, all, seed, SIREN_LOGISTIC_FOLDS, fold, index);
     struct rows in = *all, out = *all;
     in.index = index, in.n = n;
     out.index = index + n, out.n = all->n - n;
@@ -238,7 +238,7 @@ static int choose_strength(struct siren_logistic *m, const int32_t *user, const 
     double losses[N_STRENGTHS] = {0};
     size_t *index = alloc_array(all->n, sizeof *index);
     int code = index ? 0 : siren_fail_memory(err, "folds", all->n * sizeof *index);
-    for (int fold = 0; fold < FOLDS && !code; fold++)
+    for (int fold = 0; fold < SIREN_LOGISTIC_FOLDS && !code; fold++)
         code = fold_losses(m, user, all, seed, fold, iterations, index, losses, err);
     free(index);
     int best = 0;
