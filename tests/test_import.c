@@ -416,8 +416,21 @@ static void test_not_utf8(void **state)
     options.noun = NULL;
     put("r\xff.csv", "user,item,rating\na,x,3\n");
     struct siren_workspace *ws = import_path("r\xff.csv");
-    expect_text(ws, "SELECT value FROM meta WHERE key = 'source'", "csv: r?.csv");
+    expect_text(ws, "SELECT value FROM meta WHERE key = 'source'", "csv: r\uFFFD.csv");
     siren_workspace_close(ws);
+    char name[120];
+    memset(name, 0xff, sizeof name);
+    strcpy(name + sizeof name - 5, ".csv");
+    put(name, "user,item,rating\na,x,3\n");
+    ws = import_path(name); /* cut between two characters */
+    expect_text(ws, "SELECT trim(value, '\uFFFD') || length(value) FROM meta WHERE key = 'source'",
+                "csv: 88");
+    siren_workspace_close(ws);
+    char *json;
+    strcpy(report.detected, "r\xff.csv");
+    ok(siren_import_report_json(&report, &json, &err));
+    assert_non_null(strstr(json, "\"detected\":\"r\uFFFD.csv\""));
+    free(json);
 }
 
 /* ---- reduction ---- */

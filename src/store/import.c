@@ -272,23 +272,30 @@ static int clear_tables(struct import *im, struct siren_error *err)
                       "empty the workspace", err);
 }
 
-/* '?' for each byte that is not UTF-8: a file's name may have any, and was perhaps cut. */
-static void clean_text(char *text)
+/* "csv: ratings.csv", cut between characters; a file's name may have any bytes. */
+static int name_source(const struct import *im, char *text, size_t size, struct siren_error *err)
 {
-    size_t n = strlen(text);
-    for (size_t i = 0; (i += utf8_valid_prefix(text + i, n - i)) < n;) text[i] = '?';
+    const char *path = im->source.path, *slash = strrchr(path, '/');
+    struct buf b = {0};
+    buf_printf(&b, "%s: ", im->source.report->format);
+    if (slash && slash[1]) path = slash + 1;
+    utf8_repair(&b, path, strlen(path));
+    int failed = buf_failed(&b);
+    if (!failed) {
+        snprintf(text, size, "%s", b.data);
+        text[utf8_valid_prefix(text, strlen(text))] = '\0';
+    }
+    buf_free(&b);
+    return failed ? siren_fail_memory(err, "the source's name", strlen(path)) : SIREN_OK;
 }
 
 static int write_meta(struct import *im, struct siren_error *err)
 {
     struct siren_meta meta = {.scale = im->source.scale,
                               .protocol = (enum siren_protocol)im->source.protocol};
-    const char *slash = strrchr(im->source.path, '/');
     snprintf(meta.noun, sizeof meta.noun, "%s", im->source.noun);
-    snprintf(meta.source, sizeof meta.source, "%s: %s", im->source.report->format,
-             slash && slash[1] ? slash + 1 : im->source.path);
-    clean_text(meta.source);
-    return siren_meta_save(im->ws, &meta, err);
+    int code = name_source(im, meta.source, sizeof meta.source, err);
+    return code ? code : siren_meta_save(im->ws, &meta, err);
 }
 
 static int write_all(struct import *im, struct siren_error *err)
@@ -486,10 +493,10 @@ static json_t *integer(uint64_t value)
 /* A message may have been cut within a character, a path need not be UTF-8 at all. */
 static json_t *text(const char *bytes)
 {
-    char *copy = alloc_string(bytes, strlen(bytes));
-    if (copy) clean_text(copy);
-    json_t *string = copy ? json_string(copy) : NULL;
-    free(copy);
+    struct buf b = {0};
+    utf8_repair(&b, bytes, strlen(bytes));
+    json_t *string = buf_failed(&b) ? NULL : json_string(buf_text(&b));
+    buf_free(&b);
     return string;
 }
 
