@@ -211,6 +211,55 @@ static void test_rating_equals_rebuilding(void **state)
     siren_workspace_close(ws);
 }
 
+enum { MANY = 1500 };
+
+static int count_savepoints(unsigned event, void *count, void *statement, void *text)
+{
+    *(size_t *)count += !strncmp(text, "SAVEPOINT", 9);
+    return 0;
+}
+
+/* More than are stored at a time, and not each user's by themselves. */
+static void test_sketches_of_many(void **state)
+{
+    struct siren_workspace *ws;
+    struct siren_import_options o;
+    struct siren_sketch_row *rows;
+    struct siren_topics t;
+    char path[256], *text = malloc(MANY * GROUPS * 24), *at = text;
+    size_t n, n_savepoints = 0;
+    at += sprintf(at, "user,item,rating\n");
+    for (int u = 0; u < MANY; u++)
+        for (int g = 0; g < GROUPS; g++)
+            at += sprintf(at, "u%d,i%d,%d\n", u, u % 10 * GROUPS + g, 1 + (u + g) % 5);
+    make_workspace(path, "few.siren"); /* writes items.csv */
+    siren_import_defaults(&o);
+    o.items = scratch_path("items.csv");
+    o.k_core = 0;
+    snprintf(path, sizeof path, "%s", scratch_write("many.csv", text, (size_t)(at - text)));
+    free(text);
+    check(siren_workspace_open(&ws, scratch_path("many.siren"), SIREN_WORKSPACE_CREATE, &err));
+    check(siren_import(ws, path, &o, NULL, NULL, &err));
+    save_vectors(ws, 1);
+    sqlite3_trace_v2(siren_workspace_db(ws), SQLITE_TRACE_STMT, count_savepoints, &n_savepoints);
+    assert_int_equal(make_topics(ws, 1).n_users, MANY);
+    assert_true(n_savepoints < 20);
+    check(siren_topics_load(&t, ws, &err));
+    check(siren_sketch_rows_load(ws, -1, &rows, &n, &err));
+    assert_int_equal(n, MANY * GROUPS);
+    for (size_t i = 0; i < n; i++) {
+        int item = rows[i].user % 10 * GROUPS, g = 0;
+        assert_int_equal(rows[i].user, i / GROUPS);
+        while (g < GROUPS && t.topic[item + g] != rows[i].topic) g++;
+        assert_true(g < GROUPS);
+        assert_true(rows[i].state.weight == 1);
+        assert_true(rows[i].state.sum == 1 + (rows[i].user + g) % 5);
+    }
+    free(rows);
+    siren_topics_clear(&t);
+    siren_workspace_close(ws);
+}
+
 static void test_user_sketch(void **state)
 {
     char path[256];
@@ -653,11 +702,17 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_topics_and_names), cmocka_unit_test(test_rating_equals_rebuilding),
-        cmocka_unit_test(test_user_sketch),      cmocka_unit_test(test_embed),
-        cmocka_unit_test(test_embed_meanwhile),  cmocka_unit_test(test_topics_meanwhile),
-        cmocka_unit_test(test_names_meanwhile),  cmocka_unit_test(test_local_namer),
-        cmocka_unit_test(test_endpoint_namer),   cmocka_unit_test(test_ignored_options),
+        cmocka_unit_test(test_topics_and_names),
+        cmocka_unit_test(test_rating_equals_rebuilding),
+        cmocka_unit_test(test_sketches_of_many),
+        cmocka_unit_test(test_user_sketch),
+        cmocka_unit_test(test_embed),
+        cmocka_unit_test(test_embed_meanwhile),
+        cmocka_unit_test(test_topics_meanwhile),
+        cmocka_unit_test(test_names_meanwhile),
+        cmocka_unit_test(test_local_namer),
+        cmocka_unit_test(test_endpoint_namer),
+        cmocka_unit_test(test_ignored_options),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -21,30 +21,37 @@ static void user_states(const struct siren_app *app, int user, double theta,
     }
 }
 
-static int store_user(struct siren_workspace *ws, int user, const struct siren_topic_state *states,
-                      int k, struct siren_sketch_row *rows, struct siren_error *err)
+/* Each call that stores prepares its statements and begins a savepoint: many users share one. */
+enum { ROWS_AT_ONCE = 4096 };
+
+static size_t add_rows(int user, const struct siren_topic_state *states, int k,
+                       struct siren_sketch_row *rows)
 {
     size_t n = 0;
     for (int c = 0; c < k; c++)
         if (states[c].weight > 0) rows[n++] = (struct siren_sketch_row){user, c, states[c]};
-    return siren_sketch_rows_save(ws, rows, n, err);
+    return n;
 }
 
 static int store_all(struct siren_workspace *ws, const struct siren_app *view, int *n_users,
                      struct siren_error *err)
 {
     const struct siren_ratings *r = &view->ratings;
-    int k = view->topics.k;
+    size_t k = (size_t)view->topics.k, n = 0, room = ROWS_AT_ONCE + k;
     double theta = siren_scale_theta(&r->scale);
-    struct siren_topic_state *states = alloc_array((size_t)k, sizeof *states);
-    struct siren_sketch_row *rows = alloc_array((size_t)k, sizeof *rows);
-    int rc = states && rows ? 0 : siren_fail_memory(err, "sketches", (size_t)k * sizeof *rows);
+    struct siren_topic_state *states = alloc_array(k, sizeof *states);
+    struct siren_sketch_row *rows = alloc_array(room, sizeof *rows);
+    int rc = states && rows ? 0 : siren_fail_memory(err, "sketches", room * sizeof *rows);
     for (int user = 0; user < r->n_users && !rc; user++) {
         if (r->user_start[user] == r->user_start[user + 1]) continue;
         user_states(view, user, theta, states);
-        rc = store_user(ws, user, states, k, rows, err);
+        n += add_rows(user, states, view->topics.k, rows + n);
         ++*n_users;
+        if (n < ROWS_AT_ONCE) continue;
+        rc = siren_sketch_rows_save(ws, rows, n, err);
+        n = 0;
     }
+    if (!rc && n) rc = siren_sketch_rows_save(ws, rows, n, err);
     free(states);
     free(rows);
     return rc;
