@@ -297,6 +297,49 @@ static void other_settings_are_another_run(void **state)
     siren_app_close(&app);
 }
 
+/* The tokenizer of the fake model with another end of text, as its folder may name one. */
+static struct siren_tokenizer *tokenizer_that_ends(const char *token)
+{
+    struct siren_tokenizer *tokenizer;
+    char config[100], path[256], *text;
+    size_t size;
+    MUST(siren_file_read(&text, &size, "tests/fixtures/models/smol/tokenizer.json", 1 << 24, ERR));
+    snprintf(path, sizeof path, "%s", scratch_write("tokenizer.json", text, size));
+    free(text);
+    snprintf(config, sizeof config, "{\"eos_token\": \"%s\"}", token);
+    scratch_write("tokenizer_config.json", config, strlen(config));
+    MUST(siren_tokenizer_load(&tokenizer, path, ERR));
+    return tokenizer;
+}
+
+/* The model's identity does not cover the file that names its end of text.  Runs that were begun
+ * before it was a setting go on: it is none where the template ends turns with the same. */
+static void another_end_of_text_is_another_run(void **state)
+{
+    struct siren_app app;
+    struct siren_eval_options o = train_options();
+    struct siren_tokenizer *usual = lm.tokenizer;
+    struct siren_run stored[2];
+    int64_t run[2];
+    MUST(siren_app_open(&app, fixture_workspace("end.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    fake.cancel_after = 1;
+    for (int i = 0; i < 2; i++) {
+        lm.tokenizer = tokenizer_that_ends(i ? "<|endoftext|>" : "<|im_end|>");
+        fake.n_calls = 0;
+        assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run[i], NULL, ERR), SIREN_ECANCEL);
+        MUST(siren_run_load(&stored[i], app.ws, run[i], ERR));
+        siren_tokenizer_free(lm.tokenizer);
+    }
+    fake.cancel_after = 0;
+    lm.tokenizer = usual;
+    assert_true(run[0] != run[1]);
+    assert_null(strstr(stored[0].settings, "end_of_text"));
+    assert_non_null(strstr(stored[1].settings, "\"end_of_text\":0"));
+    for (int i = 0; i < 2; i++) siren_run_clear(&stored[i]);
+    siren_app_close(&app);
+}
+
 /* Whatever enters a prompt is in the hash by which runs, states and checkpoints know their data. */
 static void the_data_are_all_that_prompts_say(void **state)
 {
@@ -749,6 +792,7 @@ int main(void)
         cmocka_unit_test(an_evaluation_waits_for_a_writer),
         cmocka_unit_test(two_do_not_write_one_run),
         cmocka_unit_test(other_settings_are_another_run),
+        cmocka_unit_test(another_end_of_text_is_another_run),
         cmocka_unit_test(the_data_are_all_that_prompts_say),
         cmocka_unit_test(a_limit_draws_rows_with_the_seed),
         cmocka_unit_test(a_fold_is_the_test_set),

@@ -59,11 +59,22 @@ int app_json_text(json_t *object, size_t flags, char **text, struct siren_error 
 
 /* ---- settings ---- */
 
+void app_chat_json(json_t *object, const struct siren_lm *lm)
+{
+    const char *const *stops = lm->chat ? siren_chat_stops(lm->chat) : NULL;
+    int32_t end = siren_tokenizer_eos(lm->tokenizer);
+    json_object_set_new(object, "chat_template",
+                        json_string(lm->chat ? siren_chat_name(lm->chat) : ""));
+    for (; end >= 0 && stops && *stops; stops++)
+        if (siren_tokenizer_id(lm->tokenizer, *stops) == end) return;
+    if (end >= 0) json_object_set_new(object, "end_of_text", json_integer(end));
+}
+
 json_t *app_lm_json(const struct siren_lm *lm)
 {
     json_t *j = json_object();
     json_object_set_new(j, "model", json_string(lm->identity));
-    json_object_set_new(j, "chat_template", json_string(lm->chat ? siren_chat_name(lm->chat) : ""));
+    app_chat_json(j, lm);
     /* f32 and no adapter are not named: runs that were begun before there was a choice go on. */
     if (*lm->adapter_identity) json_object_set_new(j, "adapter", json_string(lm->adapter_identity));
     if (lm->engine && strcmp(siren_engine_compute(lm->engine), "f32") != 0)

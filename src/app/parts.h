@@ -59,7 +59,11 @@ size_t app_item_rows(const struct siren_app *app, const struct siren_target *tar
  * encoder. */
 int app_need_lm(const char *path, struct siren_error *err);
 
-/* What of a language model determines an answer: "model", "chat_template", "adapter", "compute". */
+/* What determines a dialogue's text and its end beside the model's identity, which does not cover
+ * the files that name them, into a JSON object: "chat_template", and "end_of_text", the tokenizer's
+ * own, where it is none of the template's (what knows the template knows those). */
+void app_chat_json(json_t *object, const struct siren_lm *lm);
+/* What of a language model determines an answer: "model", app_chat_json(), "adapter", "compute". */
 json_t *app_lm_json(const struct siren_lm *lm);
 /* What bits depend on (docs/numerics.md), into a JSON object: "compute", the mode, "f32", "bf16",
  * or "bf16 on AMX", whose sums have an order of their own, and "numerics", the contract's number.

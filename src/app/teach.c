@@ -43,7 +43,7 @@ static char *description(const struct job *j)
     json_object_set_new(d, "adapter",
                         *j->lm->adapter_identity ? json_string(j->lm->adapter_identity)
                                                  : json_null());
-    json_object_set_new(d, "chat_template", json_string(siren_chat_name(j->lm->chat)));
+    app_chat_json(d, j->lm);
     json_object_set_new(d, "data", json_string(hash));
     json_object_set_new(
         d, "protocol",

@@ -185,8 +185,7 @@ json_t *training_settings(struct training *t, const struct training_rows *rows)
     app_data_hash(app, hash);
     json_object_set_new(j, "kind", json_string(t->kind));
     json_object_set_new(j, "model", json_string(t->lm->identity));
-    json_object_set_new(j, "chat_template",
-                        json_string(t->lm->chat ? siren_chat_name(t->lm->chat) : ""));
+    app_chat_json(j, t->lm);
     if (t->lm->engine) app_numerics_json(j, t->lm->engine);
     json_object_set_new(j, "data", json_string(hash));
     json_object_set_new(j, "protocol",
