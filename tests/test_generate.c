@@ -315,6 +315,41 @@ static void test_stops(void **state)
     fixture_close(&f);
 }
 
+static int stop_after(void *left, const char *what, uint64_t done, uint64_t total)
+{
+    return !--*(int *)left;
+}
+
+/* What had ended when the others were stopped is what it is in a whole call. */
+static void test_stopped(void **state)
+{
+    struct fixture f;
+    struct siren_session *session;
+    struct siren_sampling s = {.temperature = 1, .top_p = 1, .max_tokens = LENGTH, .seed = 3};
+    int left = 12;
+    const struct siren_progress progress = {stop_after, &left};
+    fixture_open(&f, DECODER, NULL, 2);
+    struct texts *t = texts_make(&f), *u = texts_make(&f);
+    t->all[1].on_token = u->all[1].on_token = stop_at_five;
+    t->all[4].on_token = u->all[4].on_token = stop_at_five;
+    generate(&f, t, &s, 4);
+    for (int i = 0; i < TEXTS; i++) assert_true(t->all[i].whole);
+    assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+    assert_int_equal(siren_generate_many(session, u->all, TEXTS, &s, 4, &progress, NULL),
+                     SIREN_ECANCEL);
+    for (int i = 0; i < TEXTS; i++) {
+        assert_int_equal(u->all[i].whole, i == 1 || i == 4);
+        if (!u->all[i].whole) continue;
+        assert_int_equal(u->all[i].n_ids, 5);
+        assert_memory_equal(u->all[i].ids, t->all[i].ids, 5 * sizeof(int32_t));
+        assert_memory_equal(u->all[i].logprobs, t->all[i].logprobs, 5 * sizeof(float));
+    }
+    siren_session_free(session);
+    texts_free(t);
+    texts_free(u);
+    fixture_close(&f);
+}
+
 static void test_errors(void **state)
 {
     struct fixture f;
@@ -350,6 +385,7 @@ int main(void)
         cmocka_unit_test(test_greedy),
         cmocka_unit_test(test_distribution),
         cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

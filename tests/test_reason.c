@@ -384,6 +384,78 @@ static json_t *evaluated(struct siren_app *with, struct siren_pool *pool, int64_
     return metrics;
 }
 
+/* Stopped where every other text is at its end. */
+static int stopped_script(struct siren_lm *model, struct siren_generation *all, size_t n,
+                          const struct siren_sampling *sampling, int batch,
+                          const struct siren_progress *progress, struct siren_error *err)
+{
+    script(model, all, n, sampling, batch, progress, err);
+    for (size_t i = 0; i < n; i++) {
+        all[i].whole = i % 2;
+        if (!all[i].whole) all[i].n_ids = 1;
+    }
+    return siren_fail(err, SIREN_ECANCEL, "stopped");
+}
+
+static int64_t evaluate_all(struct siren_app *with, struct siren_pool *pool, int samples, int code)
+{
+    struct siren_eval_options o = siren_eval_defaults();
+    int64_t run;
+    o.predict = sampled(samples);
+    o.split = "train";
+    o.limit = 70;
+    o.anew = code != 0;
+    if (siren_evaluate(with, &lm, &o, pool, &run, NULL, ERR) != code) fail_msg("%s", ERR->message);
+    return run;
+}
+
+static void same_answers(struct siren_app *with, int64_t a, int64_t b)
+{
+    struct siren_predictions p, q;
+    MUST(siren_predictions_load(&p, with->ws, a, ERR));
+    MUST(siren_predictions_load(&q, with->ws, b, ERR));
+    assert_int_equal(p.n, 70);
+    assert_int_equal(q.n, 70);
+    for (size_t i = 0; i < p.n; i++) {
+        const struct siren_prediction *x = &p.prediction[i], *y = &q.prediction[i];
+        assert_true(x->row == y->row && x->user == y->user && x->item == y->item);
+        assert_true(x->mean == y->mean && x->tokens_out == y->tokens_out);
+        assert_string_equal(x->text, y->text);
+        assert_string_equal(x->reasoning, y->reasoning);
+    }
+    siren_predictions_clear(&p);
+    siren_predictions_clear(&q);
+}
+
+/* Texts take long: those that are there when others are stopped are stored, and not written again.
+ * Where labels are scored, which is behind all texts, there are none. */
+static void what_is_whole_at_a_stop_is_kept(void **state)
+{
+    static const struct siren_lm_calls stopped = {score, stopped_script};
+    struct siren_app with;
+    struct siren_pool *pool;
+    struct siren_run run;
+    MUST(siren_pool_create(&pool, 1, ERR));
+    MUST(siren_app_open(&with, fixture_workspace("stopped.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    say(mixed, 4);
+    int64_t whole = evaluate_all(&with, pool, 0, 0);
+    for (int samples = 0; samples < 2; samples++) {
+        lm.calls = &stopped;
+        int64_t id = evaluate_all(&with, pool, samples, SIREN_ECANCEL);
+        lm.calls = &calls;
+        assert_non_null(strstr(ERR->message, samples ? "after 0 of 70" : "after 32 of 70"));
+        MUST(siren_run_load(&run, with.ws, id, ERR));
+        assert_int_equal(run.n_predictions, samples ? 0 : 32);
+        assert_int_equal(run.status, SIREN_RUN_STOPPED);
+        siren_run_clear(&run);
+        assert_int_equal(evaluate_all(&with, pool, samples, 0), id);
+        if (!samples) same_answers(&with, whole, id);
+    }
+    siren_app_close(&with);
+    siren_pool_free(pool);
+}
+
 static double at(const json_t *j, const char *a, const char *b, const char *c)
 {
     const json_t *x = json_object_get(json_object_get(j, a), b);
@@ -459,6 +531,7 @@ int main(void)
         cmocka_unit_test(the_mean_is_of_distributions),
         cmocka_unit_test(alone_or_in_a_batch_the_answers_are_equal),
         cmocka_unit_test(wrong_options_are_errors),
+        cmocka_unit_test(what_is_whole_at_a_stop_is_kept),
         cmocka_unit_test(an_evaluation_reports_its_texts),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -90,6 +90,7 @@ struct siren_generation {
     float *logprobs; /* of each token under the model (temperature 1, no truncation) */
     size_t n_ids;
     int stopped; /* 1: by a stop id or on_token; 0: max_tokens */
+    int whole;   /* 1: at its end; 0: a call that failed, or was stopped, left it before that */
 };
 void siren_generation_clear(struct siren_generation *g);
 

@@ -15,7 +15,8 @@
 #include "siren/random.h"
 
 /* Rows asked and stored at a time: about a pass of the engine, so that little is lost when it is
- * stopped; reasoning takes long, and its sequences fill each other's gaps. */
+ * stopped; reasoning takes long, and its sequences fill each other's gaps: of these, what is whole
+ * at a stop is stored. */
 enum { ANSWER_BATCH = 8, REASON_BATCH = SIREN_GENERATION_BATCH };
 
 struct siren_eval_options siren_eval_defaults(void)
@@ -215,6 +216,20 @@ static size_t rows_at_a_time(const struct siren_predict_options *o)
                                         : (size_t)(REASON_BATCH / o->samples);
 }
 
+/* Those that were answered before a stop come first; returns how many they are. */
+static size_t gather_whole(struct siren_answer *answers, size_t *rows, size_t n)
+{
+    size_t whole = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (!answers[i].text) continue;
+        struct siren_answer none = answers[whole];
+        answers[whole] = answers[i];
+        answers[i] = none;
+        rows[whole++] = rows[i];
+    }
+    return whole;
+}
+
 /* Predict and store the next rows that are missing, from *at on. */
 static int step(struct evaluation *e, size_t *at, const struct siren_progress *progress,
                 struct siren_error *err)
@@ -233,10 +248,14 @@ static int step(struct evaluation *e, size_t *at, const struct siren_progress *p
     }
     part = (struct app_part){progress, "predictions", e->n_done, n, e->n};
     inner = app_part_progress(&part);
-    rc = siren_predict(e->app, e->lm, targets, n, &e->options->predict, answers, &inner, err);
-    if (!rc) rc = store(e, rows, answers, n, progress, err);
+    rc = app_predict(e->app, e->lm, targets, n, &e->options->predict, answers, &inner, err);
+    size_t n_whole = !rc ? n : rc == SIREN_ECANCEL ? gather_whole(answers, rows, n) : 0;
+    int failed = n_whole ? store(e, rows, answers, n_whole, progress, err) : 0;
+    if (failed)
+        rc = failed;
+    else
+        e->n_done += n_whole;
     for (size_t i = 0; i < n; i++) siren_answer_clear(&answers[i]);
-    if (!rc) e->n_done += n;
     return rc == SIREN_ECANCEL ? stopped(e, err) : rc;
 }
 

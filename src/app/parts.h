@@ -21,7 +21,13 @@ int app_profiles(struct siren_app *app, struct siren_lm *lm, const struct siren_
                  size_t n, const struct siren_predict_options *options, char **profiles,
                  struct siren_error *err);
 
-/* The targets' answers by reasoning, from their prompts (SIREN_COT). */
+/* siren_predict(), but after SIREN_ECANCEL the answers with a text are whole, and the caller's. */
+int app_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,
+                size_t n, const struct siren_predict_options *options, struct siren_answer *answers,
+                const struct siren_progress *progress, struct siren_error *err);
+
+/* The targets' answers by reasoning, from their prompts (SIREN_COT); after SIREN_ECANCEL, those
+ * whose texts are whole. */
 int app_reason(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,
                size_t n, const struct siren_predict_options *options,
                const struct siren_prompt_ids *prompts, struct siren_answer *answers,

@@ -133,10 +133,9 @@ static int run(struct job *j, const struct siren_progress *progress, struct sire
                       err);
 }
 
-int siren_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,
-                  size_t n, const struct siren_predict_options *options,
-                  struct siren_answer *answers, const struct siren_progress *progress,
-                  struct siren_error *err)
+int app_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,
+                size_t n, const struct siren_predict_options *options, struct siren_answer *answers,
+                const struct siren_progress *progress, struct siren_error *err)
 {
     struct job j = {app, lm, targets, n, options, answers, NULL, NULL, {0}};
     double start = app_milliseconds();
@@ -146,16 +145,28 @@ int siren_predict(struct siren_app *app, struct siren_lm *lm, const struct siren
     if (options->calibration)
         rc = siren_calibration_check(options->calibration, app, lm, options, err);
     if (!rc) rc = run(&j, progress, err);
-    if (!rc && options->calibration)
-        rc = siren_calibration_apply(options->calibration, app, targets, answers, n, err);
+    if (options->calibration && (!rc || rc == SIREN_ECANCEL)) {
+        int failed = siren_calibration_apply(options->calibration, app, targets, answers, n, err);
+        if (failed) rc = failed;
+    }
     for (size_t i = 0; i < n; i++) {
         answers[i].latency_ms = (app_milliseconds() - start) / (double)n;
         if (j.prompts) siren_prompt_ids_clear(&j.prompts[i]);
         if (j.profiles) free(j.profiles[i]);
-        if (rc) siren_answer_clear(&answers[i]);
+        if (rc && (rc != SIREN_ECANCEL || !answers[i].text)) siren_answer_clear(&answers[i]);
     }
     free(j.prompts);
     free(j.profiles);
     siren_readout_clear(&j.readout);
+    return rc;
+}
+
+int siren_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,
+                  size_t n, const struct siren_predict_options *options,
+                  struct siren_answer *answers, const struct siren_progress *progress,
+                  struct siren_error *err)
+{
+    int rc = app_predict(app, lm, targets, n, options, answers, progress, err);
+    for (size_t i = 0; i < n && rc; i++) siren_answer_clear(&answers[i]);
     return rc;
 }

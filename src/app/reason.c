@@ -104,6 +104,13 @@ static int write_rollouts(struct job *j, struct siren_error *err)
     return rc;
 }
 
+static int is_whole(const struct job *j, size_t i)
+{
+    for (int s = 0; s < j->samples; s++)
+        if (!j->rollouts[i * (size_t)j->samples + (size_t)s].text) return 0;
+    return 1;
+}
+
 static int run(struct job *j, struct siren_error *err)
 {
     size_t total = j->n * (size_t)j->samples;
@@ -113,7 +120,10 @@ static int run(struct job *j, struct siren_error *err)
     if (j->options->samples)
         rc = siren_readout_create(&j->readout, j->lm->tokenizer, &j->app->meta.scale, err);
     if (!rc) rc = write_rollouts(j, err);
-    for (size_t i = 0; i < j->n && !rc; i++) rc = read_answer(j, i, err);
+    for (size_t i = 0; i < j->n && (!rc || rc == SIREN_ECANCEL); i++) {
+        int failed = is_whole(j, i) ? read_answer(j, i, err) : 0;
+        if (failed) rc = failed;
+    }
     for (size_t i = 0; i < total; i++) rollout_clear(&j->rollouts[i]);
     free(j->rollouts);
     siren_readout_clear(&j->readout);

@@ -20,6 +20,7 @@ struct text {
     int opens;               /* 1: end at "<answer>", too */
     int limit;               /* tokens of this call; 0: the sampling's */
     int at_opening, is_full; /* ended there; ended by `limit` */
+    int is_whole;            /* by the last call */
     int32_t *ids;            /* prompt, then the text so far */
     size_t n_prompt;
     int32_t *query; /* what the labels are scored after */
@@ -123,8 +124,12 @@ static int write_texts(struct writer *w, int go_on, struct siren_error *err)
                                            .keep = t->opens};
     }
     if (n) rc = w->lm->calls->generate(w->lm, g, n, &o->sampling, o->batch, &progress, err);
+    const int all = !rc;
     for (size_t i = 0; i < n; i++) {
-        if (!rc) rc = append(w, &g[i], err);
+        struct text *t = g[i].context;
+        t->is_whole = all || g[i].whole;
+        int failed = t->is_whole ? append(w, &g[i], err) : 0;
+        if (failed) rc = failed;
         siren_generation_clear(&g[i]);
     }
     free(g);
@@ -309,7 +314,13 @@ static int write_window(struct siren_lm *lm, const struct siren_scale *scale,
         rc = score_texts(&w, err);
         if (!rc) rc = write_texts(&w, 1, err);
     }
-    for (size_t i = 0; i < w.n && !rc; i++) rc = read_text(&w, &w.texts[i], err);
+    const int all = !rc;
+    for (size_t i = 0; w.texts && i < w.n; i++) {
+        /* Of those that were stopped, what is whole without labels. */
+        if (!all && (options->readout || !w.texts[i].is_whole)) continue;
+        int failed = read_text(&w, &w.texts[i], err);
+        if (failed) rc = failed;
+    }
     for (size_t i = 0; w.texts && i < w.n; i++) {
         free(w.texts[i].ids);
         free(w.texts[i].query);

@@ -43,7 +43,8 @@ struct rollout {
     int32_t *query; /* (n_query) */
     size_t n_query;
 };
-/* out: (n, samples), zeroed or cleared; the caller clears them, after a failure, too. */
+/* out: (n, samples), zeroed or cleared; the caller clears them, after a failure, too.
+ * SIREN_ECANCEL: those with a text are whole. */
 int rollouts_write(struct siren_lm *lm, const struct siren_scale *scale,
                    const struct rollout_prompt *prompts, size_t n,
                    const struct rollout_options *options, struct rollout *out,

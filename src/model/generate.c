@@ -230,6 +230,7 @@ static int step(struct generator *g, struct runner *r, struct siren_error *err)
     if (gen->stopped || (int)gen->n_ids >= g->sampling->max_tokens || !room) {
         if (gen->keep) rc = keep_text(g, r, computed, err);
         if (rc) return rc;
+        gen->whole = 1;
         release(r);
         g->finished++;
     }
@@ -350,7 +351,7 @@ int siren_generate_many(struct siren_session *session, struct siren_generation *
         generations[i].ids = NULL;
         generations[i].logprobs = NULL;
         generations[i].n_ids = 0;
-        generations[i].stopped = 0;
+        generations[i].stopped = generations[i].whole = 0;
     }
     g.runners = alloc_zeroed((size_t)g.batch, sizeof *g.runners);
     if (!g.runners) return siren_fail_memory(err, "generation", sizeof *g.runners);
