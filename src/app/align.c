@@ -86,7 +86,7 @@ static int want(void *context, size_t item, struct siren_forest *forest,
         hidden[l] = siren_forest_want_hidden(forest, segment, token, l + 1);
         if (hidden[l] < 0) return siren_fail_memory(err, "the outputs of a pass", 0);
     }
-    return has_rating_loss(a->options) ? labels_want(&a->labels, row, forest, place, err) : 0;
+    return has_rating_loss(a->options) ? labels_want(&a->labels, row, forest, place, 0, err) : 0;
 }
 
 /* Of the last layer: behind the final norm to the direction before it, and back. */
@@ -324,7 +324,7 @@ static int make_rows(struct align *a, struct training *t, struct siren_error *er
         rc = examples_create(&a->examples, t->app, t->lm, a->rows.train, a->rows.n_train,
                              &t->predict, t->loop.seed, err);
     if (!rc && has_rating_loss(a->options))
-        rc = labels_create(&a->labels, t->app, t->lm, &a->examples, err);
+        rc = labels_of_examples(&a->labels, t->app, t->lm, &a->examples, err);
     if (!rc) rc = make_states(a, err);
     if (!rc) rc = make_weights(a, err);
     return rc;

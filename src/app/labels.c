@@ -5,71 +5,101 @@
 
 #include "base/alloc.h"
 
-static const struct example *example_of(const struct labels *l, size_t item)
+/* ---- set-up ---- */
+
+int labels_create(struct labels *out, const struct siren_app *app, const struct siren_lm *lm,
+                  struct siren_error *err)
 {
-    return &l->examples->list[item];
+    int rc;
+    *out = (struct labels){.one_token = 1};
+    rc = siren_readout_create(&out->readout, lm->tokenizer, &app->meta.scale, err);
+    if (rc) return rc;
+    for (int k = 0; k < out->readout.n; k++) {
+        out->one_token &= out->readout.tokens[k].n_ids == 1;
+        out->n_outputs += out->readout.tokens[k].n_ids;
+    }
+    if (!out->one_token) return 0;
+    out->n_outputs = 1;
+    out->ids = alloc_array((size_t)out->readout.n, sizeof *out->ids);
+    if (!out->ids) {
+        labels_clear(out);
+        return siren_fail_memory(err, "the labels", SIREN_MAX_LABELS * sizeof *out->ids);
+    }
+    for (int k = 0; k < out->readout.n; k++) out->ids[k] = out->readout.tokens[k].ids[0];
+    return 0;
 }
 
-/* ---- set-up ---- */
+static void take_prompts(struct labels *l)
+{
+    free(l->prompts);
+    free(l->joined);
+    free(l->joined_at);
+    free(l->outputs);
+    l->prompts = NULL;
+    l->joined = NULL;
+    l->joined_at = NULL;
+    l->outputs = NULL;
+    l->n = 0;
+}
 
 static int join(struct labels *l, struct siren_error *err)
 {
-    size_t n = l->examples->n, n_labels = (size_t)l->readout.n, total = 0, i = 0;
-    for (size_t item = 0; item < n; item++)
+    size_t n_labels = (size_t)l->readout.n, total = 0, i = 0;
+    for (size_t item = 0; item < l->n; item++)
         for (size_t k = 0; k < n_labels; k++)
-            total += example_of(l, item)->n_prompt + l->readout.tokens[k].n_ids - 1;
+            total += l->prompts[item].n_ids + l->readout.tokens[k].n_ids - 1;
     l->joined = alloc_array(total + 1, sizeof *l->joined);
-    l->joined_at = alloc_array(n * n_labels + 1, sizeof *l->joined_at);
+    l->joined_at = alloc_array(l->n * n_labels + 1, sizeof *l->joined_at);
     if (!l->joined || !l->joined_at)
         return siren_fail_memory(err, "the labels of the rows", total * sizeof *l->joined);
     l->joined_at[0] = 0;
-    for (size_t item = 0; item < n; item++)
+    for (size_t item = 0; item < l->n; item++)
         for (size_t k = 0; k < n_labels; k++, i++) {
-            const struct example *e = example_of(l, item);
-            const struct siren_tokens *label = &l->readout.tokens[k];
+            const struct siren_tokens *prompt = &l->prompts[item], *label = &l->readout.tokens[k];
             int32_t *ids = l->joined + l->joined_at[i];
-            memcpy(ids, e->ids, e->n_prompt * sizeof *ids);
-            memcpy(ids + e->n_prompt, label->ids, (label->n_ids - 1) * sizeof *ids);
-            l->joined_at[i + 1] = l->joined_at[i] + e->n_prompt + label->n_ids - 1;
+            memcpy(ids, prompt->ids, prompt->n_ids * sizeof *ids);
+            memcpy(ids + prompt->n_ids, label->ids, (label->n_ids - 1) * sizeof *ids);
+            l->joined_at[i + 1] = l->joined_at[i] + prompt->n_ids + label->n_ids - 1;
         }
     return 0;
 }
 
-static int make_sequences(struct labels *l, struct siren_error *err)
+int labels_put(struct labels *l, const struct siren_tokens *prompts, size_t n,
+               struct siren_error *err)
 {
-    l->one_token = 1;
-    for (int k = 0; k < l->readout.n; k++) {
-        l->one_token &= l->readout.tokens[k].n_ids == 1;
-        l->n_outputs += l->readout.tokens[k].n_ids;
-    }
-    if (l->one_token) l->n_outputs = 1;
-    l->outputs = alloc_array(l->examples->n * l->n_outputs + 1, sizeof *l->outputs);
-    if (!l->outputs) return siren_fail_memory(err, "the outputs of a training", l->examples->n);
-    if (!l->one_token) return join(l, err);
-    l->ids = alloc_array((size_t)l->readout.n, sizeof *l->ids);
-    if (!l->ids) return siren_fail_memory(err, "the labels", (size_t)l->readout.n);
-    for (int k = 0; k < l->readout.n; k++) l->ids[k] = l->readout.tokens[k].ids[0];
-    return 0;
+    int rc = 0;
+    take_prompts(l);
+    l->prompts = alloc_array(n + 1, sizeof *l->prompts);
+    l->outputs = alloc_array(n * l->n_outputs + 1, sizeof *l->outputs);
+    if (!l->prompts || !l->outputs) rc = siren_fail_memory(err, "the outputs of a training", n);
+    if (!rc && n) memcpy(l->prompts, prompts, n * sizeof *prompts);
+    l->n = n;
+    if (!rc && !l->one_token) rc = join(l, err);
+    if (rc) take_prompts(l);
+    return rc;
 }
 
-int labels_create(struct labels *out, const struct siren_app *app, const struct siren_lm *lm,
-                  const struct examples *examples, struct siren_error *err)
+int labels_of_examples(struct labels *out, const struct siren_app *app, const struct siren_lm *lm,
+                       const struct examples *examples, struct siren_error *err)
 {
+    struct siren_tokens *prompts = alloc_array(examples->n + 1, sizeof *prompts);
     int rc;
-    *out = (struct labels){.examples = examples};
-    rc = siren_readout_create(&out->readout, lm->tokenizer, &app->meta.scale, err);
-    if (!rc) rc = make_sequences(out, err);
+    *out = (struct labels){0};
+    if (!prompts) return siren_fail_memory(err, "prompts", examples->n * sizeof *prompts);
+    for (size_t i = 0; i < examples->n; i++)
+        prompts[i] = (struct siren_tokens){examples->list[i].ids, examples->list[i].n_prompt};
+    rc = labels_create(out, app, lm, err);
+    if (!rc) rc = labels_put(out, prompts, examples->n, err);
     if (rc) labels_clear(out);
+    free(prompts);
     return rc;
 }
 
 void labels_clear(struct labels *l)
 {
+    take_prompts(l);
     siren_readout_clear(&l->readout);
     free(l->ids);
-    free(l->joined);
-    free(l->joined_at);
-    free(l->outputs);
     *l = (struct labels){0};
 }
 
@@ -82,21 +112,20 @@ size_t labels_n_sequences(const struct labels *l)
 
 struct siren_tokens labels_sequence(const struct labels *l, size_t item, size_t k)
 {
-    const struct example *e = example_of(l, item);
     size_t at = item * (size_t)l->readout.n + k;
-    if (l->one_token) return (struct siren_tokens){e->ids, e->n_prompt};
+    if (l->one_token) return l->prompts[item];
     return (struct siren_tokens){l->joined + l->joined_at[at],
                                  l->joined_at[at + 1] - l->joined_at[at]};
 }
 
 static int want_label(struct labels *l, size_t item, size_t k, int **outputs,
-                      struct siren_forest *forest, const struct trainer_item *place)
+                      struct siren_forest *forest, const struct trainer_item *place, size_t first)
 {
     const struct siren_tokens *label = &l->readout.tokens[k];
     for (size_t i = 0; i < label->n_ids; i++) {
         int segment;
         size_t token;
-        trainer_place(place, k, example_of(l, item)->n_prompt - 1 + i, &segment, &token);
+        trainer_place(place, first + k, l->prompts[item].n_ids - 1 + i, &segment, &token);
         **outputs = siren_forest_want_logprob(forest, segment, token, label->ids[i], 1);
         if (*(*outputs)++ < 0) return SIREN_ENOMEM;
     }
@@ -104,18 +133,18 @@ static int want_label(struct labels *l, size_t item, size_t k, int **outputs,
 }
 
 int labels_want(struct labels *l, size_t item, struct siren_forest *forest,
-                const struct trainer_item *place, struct siren_error *err)
+                const struct trainer_item *place, size_t first, struct siren_error *err)
 {
     int *outputs = l->outputs + item * l->n_outputs, rc = 0;
     if (l->one_token) {
         int segment;
         size_t token;
-        trainer_place(place, 0, example_of(l, item)->n_prompt - 1, &segment, &token);
+        trainer_place(place, first, l->prompts[item].n_ids - 1, &segment, &token);
         *outputs = siren_forest_want_logits(forest, segment, token, l->ids, (size_t)l->readout.n);
         rc = *outputs < 0;
     }
     for (size_t k = 0; k < (size_t)l->readout.n && !l->one_token && !rc; k++)
-        rc = want_label(l, item, k, &outputs, forest, place);
+        rc = want_label(l, item, k, &outputs, forest, place, first);
     return rc ? siren_fail_memory(err, "the outputs of a pass", 0) : 0;
 }
 

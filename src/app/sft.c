@@ -92,7 +92,7 @@ static int ao_want(void *context, size_t item, struct siren_forest *forest,
                    const struct trainer_item *place, struct siren_error *err)
 {
     struct sft *s = context;
-    return labels_want(&s->labels, item, forest, place, err);
+    return labels_want(&s->labels, item, forest, place, 0, err);
 }
 
 static int ao_read(void *context, size_t item, struct siren_forest *forest, double coefficient,
@@ -261,7 +261,8 @@ int sft_train(struct training *training, const struct sft_options *options,
     if (!rc) rc = make_examples(&s, err);
     if (!rc) rc = check_answers(&s, err);
     if (!rc && cot) rc = place_outputs(&s, err);
-    if (!rc && !cot) rc = labels_create(&s.labels, training->app, training->lm, &s.examples, err);
+    if (!rc && !cot)
+        rc = labels_of_examples(&s.labels, training->app, training->lm, &s.examples, err);
     if (!rc) rc = training_adapter(training, &adapter, err);
     if (!rc) {
         s.adapter = adapter;
