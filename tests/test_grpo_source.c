@@ -111,6 +111,32 @@ static void texts_earn_their_rewards(void **state)
     json_decref(line);
 }
 
+/* A loss on answers needs a label to be learnt. */
+static void a_rating_between_labels_is_refused(void **state)
+{
+    struct grpo_options o = grpo_defaults();
+    struct grpo_source source;
+    struct policy_group group = {.row = 0, .texts = calloc(N_TEXTS, sizeof *group.texts)};
+    float *rating = &app.ratings.rating[targets[0].row], whole = *rating;
+    *rating = 3.25F;
+    for (int with = 0; with < 2; with++) {
+        o.policy.samples = N_TEXTS;
+        o.policy.source_weight = with;
+        o.answer.ce = 1;
+        MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
+        struct policy_source s = grpo_source(&source);
+        assert_int_equal(s.write(s.context, 1, &group, 1, NULL, ERR), with ? SIREN_EINVAL : 0);
+        if (with) assert_non_null(strstr(must_error.message, "3.25 is no label of the scale"));
+        for (int k = 0; k < N_TEXTS; k++) {
+            free(group.texts[k].ids);
+            free(group.texts[k].old);
+        }
+        grpo_source_clear(&source);
+    }
+    *rating = whole;
+    free(group.texts);
+}
+
 /* The same for every label. */
 static int even_score(struct siren_lm *model, struct siren_score *scores, size_t n,
                       const struct siren_progress *progress, struct siren_error *err)
@@ -318,6 +344,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_earn_their_rewards),
+        cmocka_unit_test(a_rating_between_labels_is_refused),
         cmocka_unit_test(other_rewards),
         cmocka_unit_test(draws_repeat),
         cmocka_unit_test(texts_are_written_to_be_read),

@@ -476,6 +476,55 @@ static void other_temperatures_begin_at_ratio_1_too(void **state)
 
 /* ---- the command ---- */
 
+/* ---- the loss on answers ---- */
+
+static double first_and_last(const char *folder, const char *name, double *last)
+{
+    json_t *lines = log_of(folder);
+    double first = field(json_array_get(lines, 0), name);
+    *last = field(json_array_get(lines, json_array_size(lines) - 1), name);
+    json_decref(lines);
+    return first;
+}
+
+/* Two texts in four have a number.  The rating behind their reasoning is learnt, on labels of one
+ * token and of several; before the first step the training pass's score of it is the one that the
+ * reward of these texts was made of. */
+static void ratings_are_learnt_behind_the_reasoning(void **state)
+{
+    static const char *const texts[] = {"A.\n</think>\n<answer>2</answer>",
+                                        "B.\n</think>\n<answer>5</answer>", "C.</think>",
+                                        "D and so on"};
+    const struct siren_scale scale = app.meta.scale;
+    const struct siren_lm_calls *calls = lm.calls;
+    tiny_lm_say(&lm, texts, 4);
+    for (int halves = 0; halves < 2; halves++) {
+        struct training t = training_in(halves ? "answers in halves" : "answers");
+        struct grpo_options o = options();
+        struct trainer_result r;
+        double last, first, format, reward, none;
+        if (halves) app.meta.scale.step = 0.5;
+        o.sampling.max_tokens = 60;
+        o.reward = SIREN_REWARD_RPS;
+        o.answer.rps = 1;
+        o.policy.source_weight = 100;
+        t.n_rows = 3; /* the same in each step */
+        t.loop.max_steps = 12;
+        t.loop.epochs = 12;
+        t.loop.lr = 5e-3;
+        t.eval_split = NULL;
+        MUST(grpo_train(&t, &o, &r, NULL, NULL, ERR));
+        first = first_and_last(t.loop.folder, "answer_loss", &last);
+        format = first_and_last(t.loop.folder, "in_format", &none);
+        reward = first_and_last(t.loop.folder, "reward", &none);
+        assert_true(format > 0 && format < 1);
+        assert_float_equal(reward, format * (1 + 2 - 4 * first) - 3 * (1 - format), 1e-4);
+        if (!(last < 0.8 * first)) fail_msg("%g after 12 steps, %g before", last, first);
+        app.meta.scale = scale;
+    }
+    lm.calls = calls;
+}
+
 /* settings.json of `siren train grpo … OPTIONS`, one step of a few tokens, in scratch/NAME. */
 static json_t *settings_of(const char *name, const char *more)
 {
@@ -586,6 +635,28 @@ static void dropout_is_refused(void **state)
     expect_output("--kl-kind: --kl is 0");
 }
 
+static void the_answers_loss_reaches_the_run(void **state)
+{
+    static const char *const none[] = {"answer_weight", "answer_ce", "answer_rps"};
+    json_t *ce = settings_of("answer ce", "--answer-loss ce"),
+           *rps = settings_of("answer rps", "--answer-loss rps --answer-weight 0.25"),
+           *usual = settings_of("answer none", "");
+    const json_t *a = json_object_get(json_object_get(ce, "run"), "grpo"),
+                 *b = json_object_get(json_object_get(rps, "run"), "grpo"),
+                 *c = json_object_get(json_object_get(usual, "run"), "grpo");
+    assert_true(field(a, "answer_weight") == 1 && field(a, "answer_ce") == 1);
+    assert_true(field(a, "answer_rps") == 0);
+    assert_true(field(b, "answer_weight") == 0.25 && field(b, "answer_ce") == 0);
+    assert_true(field(b, "answer_rps") == 1);
+    for (int i = 0; i < 3; i++) assert_null(json_object_get(c, none[i]));
+    json_decref(ce);
+    json_decref(rps);
+    json_decref(usual);
+    assert_int_equal(
+        run_program("", "train grpo x.siren --model m --out o --answer-weight 2", NULL), 2);
+    expect_output("--answer-weight: --answer-loss is none");
+}
+
 static void each_number_reaches_the_run(void **state)
 {
     static const struct {
@@ -671,9 +742,11 @@ int main(void)
         cmocka_unit_test(all_weights_are_the_policy),
         cmocka_unit_test(a_vanished_model_is_named),
         cmocka_unit_test(other_temperatures_begin_at_ratio_1_too),
+        cmocka_unit_test(ratings_are_learnt_behind_the_reasoning),
         cmocka_unit_test(each_choice_reaches_the_run),
         cmocka_unit_test(settings_name_what_the_enums_mean),
         cmocka_unit_test(each_number_reaches_the_run),
+        cmocka_unit_test(the_answers_loss_reaches_the_run),
         cmocka_unit_test(without_options_it_is_the_library),
         cmocka_unit_test(dropout_is_refused),
         cmocka_unit_test(wrong_rows_are_told),

@@ -2,6 +2,7 @@
  */
 #include "policy_fixture.h"
 #include "scratch.h"
+#include "train/trainer_parts.h"
 
 #define DECODER "tests/fixtures/models/llama"
 enum { ROWS = 6, SAMPLES = 4, LENGTH = 9, ALL = (1 << SIREN_LORA_TARGETS) - 1 };
@@ -309,6 +310,189 @@ static void a_step_is_the_loss_of_its_batch(void **state)
     texts.end = 0;
 }
 
+/* ---- a loss of the source's own ---- */
+
+enum { QUERY = PROMPT + 2, OWN_ROWS = 2 };
+
+/* (x − y)² / 10 of two logits behind the prompt and the first two tokens of two texts in three. */
+static int32_t queries[ROWS * SAMPLES][QUERY];
+static int own_outputs[ROWS * SAMPLES];
+
+static int has_own(size_t text)
+{
+    return text % 3 != 0;
+}
+
+static size_t own_n(void *context, size_t text)
+{
+    return has_own(text);
+}
+
+static struct siren_tokens own_sequence(void *context, size_t text, size_t k)
+{
+    const struct policy_group *g = &texts.last[text / SAMPLES];
+    assert_int_equal(k, 0);
+    memcpy(queries[text], g->prompt.ids, sizeof(int32_t[PROMPT]));
+    memcpy(queries[text] + PROMPT, g->texts[text % SAMPLES].ids, sizeof(int32_t[2]));
+    return (struct siren_tokens){queries[text], QUERY};
+}
+
+static int own_want(void *context, size_t text, struct siren_forest *forest,
+                    const struct trainer_item *place, struct siren_error *err)
+{
+    static const int32_t vocabulary[OWN_ROWS] = {3, 7};
+    int segment;
+    size_t token;
+    if (!has_own(text)) return 0;
+    trainer_place(place, 1, QUERY - 1, &segment, &token);
+    own_outputs[text] = siren_forest_want_logits(forest, segment, token, vocabulary, OWN_ROWS);
+    return 0;
+}
+
+static int own_read(void *context, size_t text, struct siren_forest *forest, double coefficient,
+                    double *loss, struct siren_error *err)
+{
+    *loss = 0;
+    if (!has_own(text)) return 0;
+    const float *x = siren_forest_output(forest, own_outputs[text]);
+    double d = (double)x[0] - (double)x[1];
+    *loss = d * d / 10;
+    if (coefficient == 0) return 0;
+    float *g = siren_forest_gradient(forest, own_outputs[text]);
+    g[0] = (float)(coefficient * d / 5);
+    g[1] = -g[0];
+    return 0;
+}
+
+/* Of the step's items: Σ weight · loss / Σ weight. */
+static double loss_of_step(const struct trainer_task *task, const struct trainer_batch *b)
+{
+    struct trainer_options loop = trainer_defaults();
+    size_t items[ROWS * SAMPLES];
+    double losses[ROWS * SAMPLES], sum = 0, total = 0;
+    struct siren_error err;
+    for (size_t i = 0; i < b->n_items; i++) items[i] = i;
+    if (trainer_losses(task, f.engine, adapter, &loop, items, b->n_items, losses, NULL, &err))
+        fail_msg("%s", err.message);
+    for (size_t i = 0; i < b->n_items; i++) {
+        double weight = b->weights ? b->weights[i] : 1;
+        sum += weight * losses[i];
+        total += weight;
+    }
+    return sum / total;
+}
+
+/* The adapter's gradient of the step's loss, in its parameters' own places. */
+static void gradient_of_step(const struct trainer_task *task, const struct trainer_batch *b)
+{
+    struct passes p = {.task = task, .engine = f.engine, .adapter = adapter, .pass_tokens = 100};
+    size_t items[ROWS * SAMPLES];
+    double coefficients[ROWS * SAMPLES], losses[ROWS * SAMPLES], total = 0;
+    struct siren_params params = siren_adapter_params(adapter);
+    struct siren_error err;
+    for (size_t i = 0; i < b->n_items; i++) total += b->weights ? b->weights[i] : 1;
+    for (size_t i = 0; i < b->n_items; i++) {
+        items[i] = i;
+        coefficients[i] = (b->weights ? b->weights[i] : 1) / total;
+    }
+    for (size_t i = 0; i < params.n; i++)
+        memset(params.list[i].grad, 0,
+               (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
+    assert_int_equal(passes_fill(&p, items, coefficients, b->n_items, &err), 0);
+    for (size_t from = 0, to; from < b->n_items; from = to) {
+        to = passes_cut(&p, from);
+        if (passes_run(&p, from, to, 0, losses, NULL, &err)) fail_msg("%s", err.message);
+    }
+    passes_free(&p);
+}
+
+/* The parameters, `by` along their gradient; returns the gradient's squared norm. */
+static double walk(double by)
+{
+    struct siren_params p = siren_adapter_params(adapter);
+    double square = 0;
+    for (size_t i = 0; i < p.n; i++)
+        for (int k = 0; k < p.list[i].rows * p.list[i].columns; k++) {
+            double g = (double)p.list[i].grad[k];
+            p.list[i].value[k] += (float)(by * g);
+            square += g * g;
+        }
+    siren_adapter_changed(adapter);
+    return square;
+}
+
+/* Along the gradient the loss changes by its square. */
+static void check_gradient(const struct trainer_task *task, const struct trainer_batch *b)
+{
+    gradient_of_step(task, b);
+    double square = walk(0), step = 1e-3 / sqrt(square), above, below;
+    walk(step);
+    above = loss_of_step(task, b);
+    walk(-2 * step);
+    below = loss_of_step(task, b);
+    if (fabs((above - below) / (2 * step * square) - 1) > 0.01)
+        fail_msg("%g along a gradient of %g", (above - below) / (2 * step), square);
+}
+
+/* By hand: a mean over all texts, whatever the policy's mean is over, and the policy's loss beside
+ * it; and its gradient is that of finite differences (mode bf16 rounds these away). */
+static void texts_have_a_loss_of_the_sources_own(void **state)
+{
+    const struct policy_source usual = source;
+    struct siren_adapter *usual_adapter = adapter;
+    source.n_sequences = own_n;
+    source.sequence = own_sequence;
+    source.want = own_want;
+    source.read = own_read;
+    let_some_end();
+    for (int kind = 0; kind < 3; kind++) {
+        struct policy_options o = policy_defaults();
+        double with, without, own = 0;
+        o.loss.aggregation = (enum siren_aggregation)kind;
+        o.loss.constant_length = LENGTH;
+        adapter = make_adapter();
+        move(adapter, 0.05);
+        assert_int_equal(siren_adapter_trainable(adapter, NULL), 0);
+        siren_session_use_adapter(texts.session, adapter);
+        struct policy *p = open_policy(&o, usual_adapter);
+        struct trainer_task task = policy_task(p);
+        struct trainer_batch b = begin(p, 3, 0);
+        assert_int_equal(task.n_sequences(task.context, 1), 1);
+        without = loss_of_step(&task, &b);
+        policy_free(p);
+        o.source_weight = 0.5;
+        p = open_policy(&o, usual_adapter);
+        task = policy_task(p);
+        b = begin(p, 3, 0);
+        with = loss_of_step(&task, &b);
+        for (size_t i = 0; i < ROWS * SAMPLES; i++) { /* item i is text i here */
+            struct siren_forest *forest;
+            double loss;
+            if (!has_own(i)) continue;
+            static const int32_t vocabulary[OWN_ROWS] = {3, 7};
+            assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+            int segment = siren_forest_add(forest, SIREN_ROOT, queries[i], QUERY, 0);
+            siren_forest_use_adapter(forest, segment, adapter);
+            own_outputs[i] =
+                siren_forest_want_logits(forest, segment, QUERY - 1, vocabulary, OWN_ROWS);
+            assert_int_equal(siren_forest_plan(forest, NULL), 0);
+            assert_int_equal(siren_forest_run(forest, NULL), 0);
+            own_read(NULL, i, forest, 0, &loss, NULL);
+            own += loss / (ROWS * SAMPLES);
+            siren_forest_free(forest);
+        }
+        assert_true(own > 0.001);
+        assert_float_equal(with, without + 0.5 * own, 1e-6);
+        if (!strcmp(siren_engine_compute(f.engine), "f32")) check_gradient(&task, &b);
+        policy_free(p);
+        siren_adapter_free(adapter);
+    }
+    adapter = usual_adapter;
+    siren_session_use_adapter(texts.session, adapter);
+    texts.end = 0;
+    source = usual;
+}
+
 static const char *warning_after(const struct policy_options *with)
 {
     struct policy_options o = *with;
@@ -516,6 +700,10 @@ static void what_cannot_work_is_refused(void **state)
     assert_int_equal(policy_create(&p, &o, &source, &models, &err), SIREN_EINVAL);
     assert_non_null(strstr(err.message, "dual clip at 3"));
     o = policy_defaults();
+    o.source_weight = -1;
+    assert_int_equal(policy_create(&p, &o, &source, &models, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "answers' loss"));
+    o = policy_defaults();
     o.temperature = 0;
     assert_int_equal(policy_create(&p, &o, &source, &models, &err), SIREN_EINVAL);
     assert_null(p);
@@ -560,6 +748,7 @@ int main(void)
         cmocka_unit_test(truncated_texts_can_be_masked),
         cmocka_unit_test(truncated_texts_count_for_the_others),
         cmocka_unit_test(a_step_is_the_loss_of_its_batch),
+        cmocka_unit_test(texts_have_a_loss_of_the_sources_own),
         cmocka_unit_test(nothing_learnt_is_said),
         cmocka_unit_test(a_number_that_is_none_is_named),
         cmocka_unit_test(running_away_is_said),

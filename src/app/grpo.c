@@ -138,6 +138,11 @@ json_t *grpo_settings(const struct grpo_options *o)
     json_object_set_new(j, "reward", json_string(reward_names[o->reward]));
     json_object_set_new(j, "length_cost", json_real(o->length_cost));
     json_object_set_new(j, "outside", json_string(o->refuse_outside ? "refuse" : "clamp"));
+    if (o->policy.source_weight != 0) {
+        json_object_set_new(j, "answer_weight", json_real(o->policy.source_weight));
+        json_object_set_new(j, "answer_ce", json_real(o->answer.ce));
+        json_object_set_new(j, "answer_rps", json_real(o->answer.rps));
+    }
     json_object_set_new(j, "advantage", json_string(advantage_names[o->policy.advantage]));
     json_object_set_new(j, "advantage_eps", json_real(o->policy.advantage_eps));
     json_object_set_new(j, "clip_low", json_real(l->clip_low));

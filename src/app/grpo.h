@@ -5,19 +5,25 @@
  * Beside what the trainer writes, the run's folder holds
  *     texts/step-000100.txt   ten of the texts that were sampled in that step, with what they
  * earned and a line of log.jsonl has, besides the policy's figures, "in_format", "mae" (of the
- * numbers that were read), "faults": {KIND: share of the texts}. */
+ * numbers that were read), "faults": {KIND: share of the texts}, "answer_loss" (mean over the texts
+ * that have one). */
 #ifndef SIREN_APP_GRPO_H
 #define SIREN_APP_GRPO_H
 
+#include "app/labels.h"
 #include "app/training.h"
+#include "siren/losses.h"
 #include "train/policy.h"
 
 struct grpo_options {
     struct policy_options policy;   /* temperature and seed: from `sampling` and the loop */
     struct siren_sampling sampling; /* temperature 1, at most 512 tokens; seed: the loop's */
     enum siren_reward_kind reward;
-    double length_cost;   /* for a text at the limit */
-    int refuse_outside;   /* a number outside the scale earns what none does */
+    double length_cost; /* for a text at the limit */
+    int refuse_outside; /* a number outside the scale earns what none does */
+    /* On the distribution over the ratings behind each text's reasoning; policy.source_weight is
+     * its weight.  A text without a readable number has none, as it has no reward for one. */
+    struct siren_rating_loss answer;
     int batch;            /* sequences sampled at once; 0: the engine's default */
     int eval_samples;     /* texts of a row in evaluation: 0: one, greedy; n: the mean over n */
     uint64_t texts_every; /* steps, and the first; 0: never */
@@ -46,14 +52,17 @@ struct grpo_text {
     size_t n_tokens;
     struct siren_reading reading;
     char *text;
+    int32_t *query; /* (n_query) prompt and text up to "<answer>"; NULL where none is scored */
+    size_t n_query;
+    int label; /* the truth's */
 };
 struct grpo_source {
     const struct training *training;
     const struct training_rows *rows;
     const struct grpo_options *options;
     struct siren_reward reward;
-    struct siren_readout readout; /* for SIREN_REWARD_RPS */
-    int has_readout;
+    struct labels labels;             /* behind the step's texts */
+    int has_labels;                   /* for SIREN_REWARD_RPS, and for a loss on answers */
     struct siren_prompt_ids *prompts; /* of the step */
     size_t n_prompts, prompts_capacity;
     struct grpo_text *texts; /* of the step */
@@ -62,6 +71,8 @@ struct grpo_source {
     const char *warned; /* by the last step; NULL: it was well */
     void *owner;
     double in_format, mae; /* of the step; mae NAN: no number was read */
+    double answer_loss;    /* sum over the step's n_answers; each update anew */
+    size_t n_answers;
 };
 int grpo_source_create(struct grpo_source *out, const struct training *t,
                        const struct training_rows *rows, const struct grpo_options *options,

@@ -17,7 +17,10 @@ enum { TEXTS_SHOWN = 10 };
 static void forget_step(struct grpo_source *s)
 {
     for (size_t i = 0; i < s->n_prompts; i++) siren_prompt_ids_clear(&s->prompts[i]);
-    for (size_t i = 0; i < s->n_texts; i++) free(s->texts[i].text);
+    for (size_t i = 0; i < s->n_texts; i++) {
+        free(s->texts[i].text);
+        free(s->texts[i].query);
+    }
     s->n_prompts = s->n_texts = 0;
     s->ended = 0;
 }
@@ -59,8 +62,8 @@ static int encode_all(struct grpo_source *s, struct policy_group *groups, size_t
 static double reward_of(const struct grpo_source *s, const struct rollout *r, double truth)
 {
     double distribution[SIREN_MAX_LABELS], rps = -1;
-    if (s->has_readout && r->reading.has_number) {
-        siren_readout_distribution(&s->readout, r->labels, distribution);
+    if (s->options->reward == SIREN_REWARD_RPS && r->reading.has_number) {
+        siren_readout_distribution(&s->labels.readout, r->labels, distribution);
         rps = siren_rps(&s->training->app->meta.scale, distribution, truth);
     }
     return siren_reward(&s->reward, &r->reading, truth, rps, (int)r->n);
@@ -76,13 +79,17 @@ static void take(struct grpo_source *s, const struct policy_group *g, struct pol
     t->n = r->n;
     t->truncated = r->truncated;
     t->reward = reward_of(s, r, truth);
-    s->texts[s->n_texts++] = (struct grpo_text){.row = g->row,
-                                                .truth = truth,
-                                                .reward = t->reward,
-                                                .n_tokens = r->n,
-                                                .reading = r->reading,
-                                                .text = r->text};
-    r->ids = NULL; /* taken; the rest goes with the rollout */
+    s->texts[s->n_texts++] =
+        (struct grpo_text){.row = g->row,
+                           .truth = truth,
+                           .reward = t->reward,
+                           .n_tokens = r->n,
+                           .reading = r->reading,
+                           .text = r->text,
+                           .query = r->query,
+                           .n_query = r->n_query,
+                           .label = siren_scale_label(&with->app->meta.scale, truth)};
+    r->ids = r->query = NULL; /* taken; the rest goes with the rollout */
     r->logprobs = NULL;
     r->text = NULL;
 }
@@ -100,7 +107,7 @@ static int sample(struct grpo_source *s, uint64_t draw, struct policy_group *gro
     const struct training *t = s->training;
     struct rollout_options o = {.sampling = s->options->sampling,
                                 .samples = s->options->policy.samples,
-                                .readout = s->has_readout ? &s->readout : NULL,
+                                .readout = s->has_labels ? &s->labels.readout : NULL,
                                 .batch = s->options->batch};
     struct rollout_prompt *prompts = alloc_array(n, sizeof *prompts);
     int rc;
@@ -111,6 +118,28 @@ static int sample(struct grpo_source *s, uint64_t draw, struct policy_group *gro
     o.sampling.seed = t->loop.seed;
     rc = rollouts_write(t->lm, &t->app->meta.scale, prompts, n, &o, rollouts, progress, err);
     free(prompts);
+    return rc;
+}
+
+static int has_answer_loss(const struct grpo_source *s)
+{
+    return s->options->policy.source_weight != 0;
+}
+
+/* The labels behind the step's texts, for the update. */
+static int put_labels(struct grpo_source *s, struct siren_error *err)
+{
+    struct siren_tokens *queries = alloc_array(s->n_texts + 1, sizeof *queries);
+    int rc = 0;
+    if (!queries) return siren_fail_memory(err, "answers", s->n_texts * sizeof *queries);
+    for (size_t i = 0; i < s->n_texts && !rc; i++) {
+        const struct grpo_text *t = &s->texts[i];
+        queries[i] = (struct siren_tokens){t->query, t->n_query};
+        if (t->label < 0 || fabs(s->labels.readout.values[t->label] - t->truth) > 1e-6)
+            rc = siren_fail(err, SIREN_EINVAL, "a rating of %g is no label of the scale", t->truth);
+    }
+    if (!rc) rc = labels_put(&s->labels, queries, s->n_texts, err);
+    free(queries);
     return rc;
 }
 
@@ -130,7 +159,45 @@ static int write_groups(void *context, uint64_t draw, struct policy_group *group
         take(s, &groups[i / samples], &groups[i / samples].texts[i % samples], &rollouts[i]);
     for (size_t i = 0; rollouts && i < total; i++) rollout_clear(&rollouts[i]);
     free(rollouts);
-    return rc;
+    return !rc && has_answer_loss(s) ? put_labels(s, err) : rc;
+}
+
+/* ---- the loss on answers ---- */
+
+static size_t n_sequences(void *context, size_t text)
+{
+    const struct grpo_source *s = context;
+    return s->texts[text].reading.has_number ? labels_n_sequences(&s->labels) : 0;
+}
+
+static struct siren_tokens sequence(void *context, size_t text, size_t k)
+{
+    const struct grpo_source *s = context;
+    return labels_sequence(&s->labels, text, k);
+}
+
+static int want(void *context, size_t text, struct siren_forest *forest,
+                const struct trainer_item *place, struct siren_error *err)
+{
+    struct grpo_source *s = context;
+    if (!s->texts[text].reading.has_number) return 0;
+    return labels_want(&s->labels, text, forest, place, 1, err);
+}
+
+static int read_answer(void *context, size_t text, struct siren_forest *forest, double coefficient,
+                       double *loss, struct siren_error *err)
+{
+    struct grpo_source *s = context;
+    double scores[SIREN_MAX_LABELS], gradient[SIREN_MAX_LABELS];
+    *loss = 0;
+    if (!s->texts[text].reading.has_number) return 0;
+    labels_scores(&s->labels, text, forest, scores);
+    *loss = siren_rating_loss(&s->options->answer, s->labels.readout.n, scores,
+                              s->texts[text].label, NULL, gradient);
+    if (coefficient != 0) labels_gradient(&s->labels, text, forest, coefficient, gradient);
+    s->answer_loss += *loss;
+    s->n_answers++;
+    return 0;
 }
 
 /* ---- what a step's texts were like ---- */
@@ -156,6 +223,10 @@ static void count(struct grpo_source *s, json_t *line)
     json_object_set_new(line, "in_format", json_real(s->in_format));
     json_object_set_new(line, "mae", app_real(s->mae));
     json_object_set_new(line, "faults", shares);
+    if (s->n_answers)
+        json_object_set_new(line, "answer_loss", json_real(s->answer_loss / (double)s->n_answers));
+    s->answer_loss = 0;
+    s->n_answers = 0;
 }
 
 static int show(const struct grpo_source *s, struct siren_writer *w, const struct grpo_text *x,
@@ -231,9 +302,8 @@ int grpo_source_create(struct grpo_source *out, const struct training *t,
     if (!(options->length_cost >= 0))
         return siren_fail(err, SIREN_EINVAL, "a length cost of %g, expected 0 or more",
                           options->length_cost);
-    if (options->reward != SIREN_REWARD_RPS) return 0;
-    out->has_readout = 1;
-    return siren_readout_create(&out->readout, t->lm->tokenizer, scale, err);
+    out->has_labels = options->reward == SIREN_REWARD_RPS || has_answer_loss(out);
+    return out->has_labels ? labels_create(&out->labels, t->app, t->lm, err) : 0;
 }
 
 void grpo_source_clear(struct grpo_source *s)
@@ -241,7 +311,7 @@ void grpo_source_clear(struct grpo_source *s)
     forget_step(s);
     free(s->prompts);
     free(s->texts);
-    siren_readout_clear(&s->readout);
+    labels_clear(&s->labels);
     *s = (struct grpo_source){0};
 }
 
@@ -256,6 +326,10 @@ struct policy_source grpo_source(struct grpo_source *s)
     return (struct policy_source){.context = s,
                                   .n_rows = s->rows->n_train,
                                   .write = write_groups,
+                                  .n_sequences = n_sequences,
+                                  .sequence = sequence,
+                                  .want = want,
+                                  .read = read_answer,
                                   .end = end,
                                   .describe = describe};
 }

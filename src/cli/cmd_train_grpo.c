@@ -3,6 +3,8 @@
 #include "app/grpo.h"
 #include "cli/training.h"
 
+enum answer_loss { ANSWER_NONE, ANSWER_CE, ANSWER_RPS }; /* --answer-loss */
+
 /* Choices stand in the order of their enums. */
 static void read_options(const struct cli *cli, struct grpo_options *o)
 {
@@ -23,6 +25,10 @@ static void read_options(const struct cli *cli, struct grpo_options *o)
     o->reward = (enum siren_reward_kind)cli_choice(cli, "reward");
     o->length_cost = cli_float(cli, "length-cost");
     o->refuse_outside = cli_choice(cli, "outside");
+    if (cli_choice(cli, "answer-loss") != ANSWER_NONE)
+        o->policy.source_weight = cli_float(cli, "answer-weight");
+    o->answer.ce = cli_choice(cli, "answer-loss") == ANSWER_CE;
+    o->answer.rps = cli_choice(cli, "answer-loss") == ANSWER_RPS;
     o->eval_samples = (int)cli_int(cli, "eval-samples");
     o->texts_every = (uint64_t)cli_int(cli, "texts-every");
 }
@@ -30,8 +36,11 @@ static void read_options(const struct cli *cli, struct grpo_options *o)
 /* Before a model is loaded. */
 static int check_options(struct cli *cli, const struct grpo_options *o)
 {
-    static const char *const of_kl[] = {"kl-kind", NULL};
+    static const char *const of_kl[] = {"kl-kind", NULL}, *const of_answers[] = {"answer-weight",
+                                                                                 NULL};
     int rc = answering_top_p(cli);
+    if (!rc && cli_choice(cli, "answer-loss") == ANSWER_NONE)
+        rc = cli_refuse(cli, of_answers, "--answer-loss is none");
     if (rc) return rc;
     rc = siren_policy_check(&o->policy.loss, &cli->err);
     if (rc) return cli_options_given(cli, rc);
@@ -79,6 +88,10 @@ static const struct cli_option options[] = {
     OPTION_CHOICE(
         "outside", "WHAT", "clamp", "clamp|refuse",
         "a number outside the scale: earns as the nearest rating (the paper), or as none"),
+    OPTION_CHOICE("answer-loss", "KIND", "none", "none|ce|rps",
+                  "learn the rating itself, too, behind each text's reasoning: cross-entropy or "
+                  "ranked probability score of the distribution there"),
+    OPTION_FLOAT("answer-weight", "X", "1", 1e-6, 1e6, "weight of that loss, a mean over texts"),
     OPTION_FLOAT("length-cost", "X", "0", 0, 100,
                  "taken from the reward of a text of "
                  "--max-tokens; of shorter ones in proportion"),

@@ -27,9 +27,9 @@ struct policy {
     struct policy_group *groups; /* of the step: those of its rows, then those drawn in addition */
     size_t n_groups, capacity;
     struct item *items;
-    double *weights;
-    size_t n_items, longest; /* longest: tokens of a text */
-    float *numbers;          /* (4, longest): logprob, entropy and their gradients */
+    double *weights, mean_weight; /* of the items */
+    size_t n_items, longest;      /* longest: tokens of a text */
+    float *numbers;               /* (4, longest): logprob, entropy and their gradients */
     struct policy_figures figures, last;
     struct siren_policy_result sum; /* of the step's items, times their tokens */
     int with_reference;             /* of this step the reference was scored */
@@ -69,6 +69,7 @@ static void drop_groups(struct policy *p)
         free(texts);
     }
     p->n_groups = p->n_items = 0;
+    p->mean_weight = 0;
 }
 
 /* The list has room already. */
@@ -198,6 +199,7 @@ static int make_items(struct policy *p, struct siren_error *err)
                 rc = make_item(p, g, &g->texts[k], err);
     }
     if (rc) return rc;
+    for (size_t i = 0; i < p->n_items; i++) p->mean_weight += p->weights[i] / (double)p->n_items;
     p->numbers = alloc_array(4 * (p->longest + 1), sizeof *p->numbers);
     return p->numbers ? 0 : siren_fail_memory(err, "an answer", 4 * p->longest * sizeof(float));
 }
@@ -282,9 +284,26 @@ static int begin(void *context, struct trainer_batch *batch, const struct siren_
     return 0;
 }
 
+/* Its number among the texts of the step, as the source wrote them. */
+static size_t text_of(const struct policy *p, size_t item)
+{
+    const struct item *i = &p->items[item];
+    return (size_t)(i->group - p->groups) * (size_t)p->options.samples +
+           (size_t)(i->text - i->group->texts);
+}
+
+static size_t n_sequences(void *context, size_t item)
+{
+    const struct policy *p = context;
+    if (p->options.source_weight == 0) return 1;
+    return 1 + p->source->n_sequences(p->source->context, text_of(p, item));
+}
+
 static struct siren_tokens sequence(void *context, size_t item, size_t k)
 {
-    const struct item *i = &((struct policy *)context)->items[item];
+    const struct policy *p = context;
+    const struct item *i = &p->items[item];
+    if (k) return p->source->sequence(p->source->context, text_of(p, item), k - 1);
     return (struct siren_tokens){i->text->sequence, i->group->prompt.n_ids + i->text->n - 1};
 }
 
@@ -302,7 +321,8 @@ static int want(void *context, size_t item, struct siren_forest *forest,
             siren_forest_want_logprob(forest, segment, token, t->ids[k], p->options.temperature);
         if (t->outputs[k] < 0) return siren_fail_memory(err, "outputs", t->n * sizeof(int));
     }
-    return 0;
+    if (p->options.source_weight == 0) return 0;
+    return p->source->want(p->source->context, text_of(p, item), forest, place, err);
 }
 
 static void add_result(struct siren_policy_result *sum, const struct siren_policy_result *r)
@@ -316,6 +336,19 @@ static void add_result(struct siren_policy_result *sum, const struct siren_polic
     sum->old_kl += n * r->old_kl;
     sum->kl += n * r->kl;
     sum->entropy += n * r->entropy;
+}
+
+/* The source's loss, as a mean over texts whatever the mean of the policy's is over. */
+static int read_source(struct policy *p, size_t item, struct siren_forest *forest,
+                       double coefficient, double *loss, struct siren_error *err)
+{
+    double scale = p->options.source_weight, own = 0;
+    int rc;
+    if (p->options.loss.aggregation == SIREN_TOKEN_MEAN) scale *= p->mean_weight / p->weights[item];
+    rc = p->source->read(p->source->context, text_of(p, item), forest, coefficient * scale, &own,
+                         err);
+    *loss += scale * own;
+    return rc;
 }
 
 /* One text is a batch of one sequence: with the weights that begin() gives, the mean over a step's
@@ -351,7 +384,8 @@ static int read_item(void *context, size_t item, struct siren_forest *forest, do
     }
     *loss = result.loss;
     add_result(&p->sum, &result);
-    return 0;
+    if (p->options.source_weight == 0) return 0;
+    return read_source(p, item, forest, coefficient, loss, err);
 }
 
 static const char *warning_of(const struct policy *p)
@@ -457,6 +491,11 @@ static int check(const struct policy_options *o, struct siren_error *err)
                           "temperature %g: the answers of a group would all be equal",
                           (double)o->temperature);
     if (siren_policy_check(&o->loss, err)) return SIREN_EINVAL;
+    if (!(o->source_weight >= 0) || !isfinite(o->source_weight))
+        return siren_fail(err, SIREN_EINVAL,
+                          "a weight of %g for the answers' loss: expected 0 or "
+                          "more",
+                          o->source_weight);
     if (o->rounds < 0 || o->rounds > 100)
         return siren_fail(err, SIREN_EINVAL, "%d rounds of further prompts, expected 0 to 100",
                           o->rounds);
@@ -494,6 +533,7 @@ struct trainer_task policy_task(struct policy *policy)
     return (struct trainer_task){.context = policy,
                                  .n_rows = policy->source->n_rows,
                                  .begin = begin,
+                                 .n_sequences = n_sequences,
                                  .sequence = sequence,
                                  .want = want,
                                  .read = read_item,

@@ -62,6 +62,17 @@ struct policy_source {
      * group).  Prompts of earlier calls with the same step stay valid. */
     int (*write)(void *context, uint64_t draw, struct policy_group *groups, size_t n,
                  const struct siren_progress *progress, struct siren_error *err);
+    /* [optional] A loss of the source's own on each text, beside the policy's: what the text is
+     * worth is then a function of the parameters, too, and this is where its gradient goes.  `text`
+     * counts the texts of a step in the order in which they were written; the rest is as in struct
+     * trainer_task, but that sequence 0 is the text's own: the first of these is 1.  A text without
+     * such a loss has no sequences here. */
+    size_t (*n_sequences)(void *context, size_t text);
+    struct siren_tokens (*sequence)(void *context, size_t text, size_t k);
+    int (*want)(void *context, size_t text, struct siren_forest *forest,
+                const struct trainer_item *place, struct siren_error *err);
+    int (*read)(void *context, size_t text, struct siren_forest *forest, double coefficient,
+                double *loss, struct siren_error *err);
     /* [optional] After write() calls of a step and before the next step: the prompts are not needed
      * any more.  Fields of one's own for the step's line of the log. */
     void (*end)(void *context, const struct policy_figures *figures, json_t *line);
@@ -84,9 +95,11 @@ struct policy_options {
     struct siren_policy_options loss; /* siren_policy_defaults() */
     enum policy_flat flat;            /* keep */
     int rounds; /* of further prompts for POLICY_RESAMPLE_FLAT; 3; flat ones are left out then */
-    int mask_truncated; /* 1: truncated texts count in their group's advantages only */
-    uint64_t seed;      /* of the prompts that are drawn */
-    size_t pass_tokens; /* of scoring passes; 4,096 */
+    double source_weight; /* of the source's own losses, a mean over the texts that count; 0: none
+                           */
+    int mask_truncated;   /* 1: truncated texts count in their group's advantages only */
+    uint64_t seed;        /* of the prompts that are drawn */
+    size_t pass_tokens;   /* of scoring passes; 4,096 */
 };
 struct policy_options policy_defaults(void);
 
