@@ -19,8 +19,10 @@ static struct pages make_pages(const struct kernels *kernels, int positions, int
     p.k = alloc_zeroed((size_t)p.n, sizeof *p.k);
     p.v = alloc_zeroed((size_t)p.n, sizeof *p.v);
     for (int i = 0; i < p.n; i++) {
-        p.k[i] = alloc_zeroed(size, sizeof(float));
-        p.v[i] = alloc_zeroed(size, sizeof(float));
+        p.k[i] = floats(size); /* NaN where nothing is stored: a page may hold an older pass's */
+        p.v[i] = floats(size);
+        memset(p.k[i], 0xff, size * sizeof(float));
+        memset(p.v[i], 0xff, size * sizeof(float));
     }
     float *k = normals((size_t)(positions * D), 50), *v = normals((size_t)(positions * D), 51);
     for (int j = 0; j < positions; j++) {

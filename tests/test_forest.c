@@ -1,8 +1,11 @@
 /* The forest: the same bits alone, in a batch, cut anywhere, after a kept prefix,
  * grown token by token, with any number of threads and any instruction set; and
  * its errors.  Correctness of the numbers themselves: test_parity.c. */
+#include <math.h>
+
 #include "engine_fixture.h"
 #include "model/pass.h"
+#include "siren/adapter.h"
 
 #define DECODER "tests/fixtures/models/llama"
 #define ENCODER "tests/fixtures/models/bert"
@@ -76,6 +79,52 @@ static void test_batch(void **state)
         reference_free(&r[i]);
     }
     siren_forest_free(forest);
+    fixture_close(&f);
+}
+
+/* An adapter whose every number is none. */
+static struct siren_adapter *broken_adapter(const struct siren_model *model)
+{
+    struct siren_adapter_config config = {.targets = (1 << SIREN_LORA_TARGETS) - 1,
+                                          .last_layer = siren_model_config(model)->n_layers - 1,
+                                          .r = 2,
+                                          .alpha = 2};
+    struct siren_adapter *a;
+    assert_int_equal(siren_adapter_create(&a, model, &config, NULL), 0);
+    struct siren_params p = siren_adapter_params(a);
+    for (size_t i = 0; i < p.n; i++)
+        for (int k = 0; k < p.list[i].rows * p.list[i].columns; k++) p.list[i].value[k] = NAN;
+    siren_adapter_changed(a);
+    return a;
+}
+
+/* What one pass computed without numbers is not there in the next, wherever its pages lay. */
+static void test_after_nan(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct siren_adapter *broken = broken_adapter(f.model);
+    struct reference r;
+    reference_make(&r, &f, 1, N);
+    for (size_t n = 1; n <= 67; n += 2) {
+        struct siren_forest *forest;
+        assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+        for (int pass = 0; pass < 2; pass++) {
+            siren_forest_clear(forest);
+            size_t length = pass ? n : N;
+            int s = siren_forest_add(forest, SIREN_ROOT, r.ids, length, 0);
+            int out = siren_forest_want_logits(forest, s, length - 1, NULL, 0);
+            siren_forest_use_adapter(forest, s, pass ? NULL : broken);
+            fixture_run(forest);
+            if (pass)
+                expect(&r, n - 1, forest, -1, out);
+            else
+                assert_true(isnan(*siren_forest_output(forest, out)));
+        }
+        siren_forest_free(forest);
+    }
+    reference_free(&r);
+    siren_adapter_free(broken);
     fixture_close(&f);
 }
 
@@ -452,12 +501,19 @@ static void test_row_blocks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch),      cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_cuts),       cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_extend),     cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_row_blocks), cmocka_unit_test(test_isas),
-        cmocka_unit_test(test_modes),      cmocka_unit_test(test_encoder),
-        cmocka_unit_test(test_errors),     cmocka_unit_test(test_shared_extension_is_refused),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_after_nan),
+        cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_extend),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_row_blocks),
+        cmocka_unit_test(test_isas),
+        cmocka_unit_test(test_modes),
+        cmocka_unit_test(test_encoder),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_shared_extension_is_refused),
         cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,6 +86,7 @@ static float softmax_row(float *s, int count, int padded, float scale)
 #define product_load v16_load
 #define product_all v16_set1
 #define product_step(sums, a, b) v16_fma(a, b, sums)
+#define product_first(b) (b)
 #define product_tiles tiles
 #define product_begin() 0
 #define product_end(state) (void)(state)
@@ -98,6 +99,7 @@ static float softmax_row(float *s, int count, int padded, float scale)
 #undef product_load
 #undef product_all
 #undef product_step
+#undef product_first
 #undef product_tiles
 #undef product_begin
 #undef product_end

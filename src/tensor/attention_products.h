@@ -7,6 +7,7 @@
  *   product_word, product_vector            its type, and that of sixteen
  *   product_load(p), product_all(word)      sixteen words; one word sixteen times
  *   product_step(sums, a, b)                sums + a·b
+ *   product_first(b)         words with their first number alone
  *   product_tiles                           the GEMM's tiles for these words
  *   product_begin(), product_end(state)     around the products
  * and the instruction set
@@ -39,6 +40,24 @@ PRODUCT_TARGET V16 void PRODUCT(scores_tile)(const int R, const product_word *q,
         v16_store(s + (size_t)r * lds + 16 * i, acc[r * 4 + i]);
 }
 
+/* acc[r] += p[r] · v: R rows, P panels of 16 dimensions of one word of positions. */
+PRODUCT_TARGET V16 void PRODUCT(values_step)(const int R, const int P, const product_word *p,
+                                             size_t ldp, const product_word *v, const int part,
+                                             v16 *acc)
+{
+    product_vector b[4];
+    UNROLL for (int i = 0; i < P; i++)
+    {
+        b[i] = product_load(v + i * 16 * PRODUCT(PAGE));
+        if (part) b[i] = product_first(b[i]);
+    }
+    UNROLL for (int r = 0; r < R; r++)
+    {
+        product_vector a = product_all(p[(size_t)r * ldp]);
+        UNROLL for (int i = 0; i < P; i++) acc[r * P + i] = product_step(acc[r * P + i], a, b[i]);
+    }
+}
+
 /* o[r] = (o[r] if more) + sum over positions of p[r][j]·v[j], P panels of 16 dimensions from
  * `first` words of a page on; the sums stay in registers over all pages. */
 PRODUCT_TARGET V16 void PRODUCT(values_tile)(const int R, const int P, const product_word *p,
@@ -52,20 +71,17 @@ PRODUCT_TARGET V16 void PRODUCT(values_tile)(const int R, const int P, const pro
     } else {
         UNROLL for (int i = 0; i < R * P; i++) acc[i] = v16_zero();
     }
-    for (int left = (positions + PRODUCT_WORDS - 1) / PRODUCT_WORDS; left > 0;
-         left -= PRODUCT(PAGE), p += PRODUCT(PAGE)) {
-        const product_word *v = (const product_word *)(const void *)*pages++ + first;
+    int words = positions / PRODUCT_WORDS;
+    for (int left = words, page = 0; left > 0; left -= PRODUCT(PAGE), page++) {
+        const product_word *v = (const product_word *)(const void *)pages[page] + first;
         int n = left < PRODUCT(PAGE) ? left : PRODUCT(PAGE);
-        for (int j = 0; j < n; j++, v += 16) {
-            product_vector b[4];
-            UNROLL for (int i = 0; i < P; i++) b[i] = product_load(v + i * 16 * PRODUCT(PAGE));
-            UNROLL for (int r = 0; r < R; r++)
-            {
-                product_vector a = product_all(p[(size_t)r * ldp + (size_t)j]);
-                UNROLL for (int i = 0; i < P; i++) acc[r * P + i] =
-                    product_step(acc[r * P + i], a, b[i]);
-            }
-        }
+        for (int j = 0; j < n; j++, v += 16) PRODUCT(values_step)(R, P, p++, ldp, v, 0, acc);
+    }
+    /* What lies behind the last position is nobody's, and may be no number. */
+    if (positions % PRODUCT_WORDS) {
+        const float *page = pages[words / PRODUCT(PAGE)];
+        const product_word *v = (const product_word *)(const void *)page + first;
+        PRODUCT(values_step)(R, P, p, ldp, v + words % PRODUCT(PAGE) * 16, 1, acc);
     }
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int i = 0; i < P; i++)
         v16_store(o + (size_t)r * ldo + 16 * i, acc[r * P + i]);
@@ -164,8 +180,7 @@ static void PRODUCT(scores)(const float *rows, size_t ldq, int R, const float *c
     product_end(state);
 }
 
-/* attention_products.values.  The last word of positions may reach behind the last one: its p is
- * zero there. */
+/* attention_products.values. */
 static void PRODUCT(values)(const float *rows, size_t ldp, int R, const float *const *pages,
                             int positions, int D, int more, float *o)
 {

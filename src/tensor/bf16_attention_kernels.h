@@ -13,6 +13,7 @@
 #define product_load v16i_load
 #define product_all v16i_set1
 #define product_step v16_dot2
+#define product_first bf16_first
 #define product_tiles bf16_tiles
 #define product_begin bf16_begin
 #define product_end bf16_end

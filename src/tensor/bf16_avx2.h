@@ -26,6 +26,13 @@ V16 __m256 bf16_even(__m256i v)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
 }
+/* The even elements, and zeros for the odd ones. */
+V16 v16i bf16_first(v16i v)
+{
+    const __m256i even = _mm256_set1_epi32(0xffff);
+    v16i w = {_mm256_and_si256(v.a, even), _mm256_and_si256(v.b, even)};
+    return w;
+}
 V16 v16 v16_dot2(v16 s, v16i a, v16i b)
 {
     s.a = _mm256_fmadd_ps(bf16_odd(a.a), bf16_odd(b.a), s.a);

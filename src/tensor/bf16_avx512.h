@@ -15,6 +15,11 @@ V16 void v16i_store(void *p, v16i v)
 {
     _mm512_storeu_si512(p, v);
 }
+/* The even elements, and zeros for the odd ones. */
+V16 v16i bf16_first(v16i v)
+{
+    return _mm512_and_si512(v, _mm512_set1_epi32(0xffff));
+}
 BF16_TARGET V16 v16 v16_dot2(v16 s, v16i a, v16i b)
 {
     return _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)b);

@@ -11,6 +11,7 @@
  *   BF16_FEW, BF16_WIDE(R)   up to so many rows weights are decoded in registers, so many panels
  *                            side by side
  *   v16_dot2(s, a, b)     the step above for 16 columns; pairs are uint32, odd element high
+ *   bf16_first(pairs)     the even elements, with zeros for the odd ones
  *   bf16_round_pairs(even, odd)   two vectors rounded and joined
  *   bf16_load_pairs(p)            … of a panel that is bf16 already
  *   bf16_round_two(first, second), bf16_load_two(p, q)   as pairs of neighbours, one behind the

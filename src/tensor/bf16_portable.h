@@ -36,6 +36,12 @@ static inline float bf16_fma(float a, float b, float c)
     return bf16_flush(s);
 }
 
+/* The even elements, and zeros for the odd ones. */
+V16 v16i bf16_first(v16i v)
+{
+    V16_EACH v.u[i] &= 0xffff;
+    return v;
+}
 V16 v16 v16_dot2(v16 s, v16i a, v16i b)
 {
     V16_EACH
