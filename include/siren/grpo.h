@@ -37,7 +37,7 @@ struct siren_reading {
 /* Uses siren_answer_parse (siren/readout.h), so both agree. */
 struct siren_reading siren_answer_read(const char *text, double low, double high, int truncated);
 
-/* ---- Rewards (6.1) ----
+/* ---- Rewards ----
  *
  * R = s_format + s_rate − length_cost · n_tokens / max_tokens;  s_format = ±1; with
  * x = |rating − truth| / (high − low), in [0, 1] on every scale:
@@ -71,7 +71,7 @@ enum siren_advantage_kind {
 int siren_advantages(enum siren_advantage_kind kind, int n, const double *rewards, double eps,
                      double *advantages);
 
-/* ---- The policy's loss (6.2) ----
+/* ---- The policy's loss ----
  *
  * For token t of sequence s with advantage A, ratio ρ = exp(logprob − old):
  *   policy  = max(−A ρ, −A clamp(ρ, 1 − clip_low, 1 + clip_high));  A < 0: at most −A · dual_clip
