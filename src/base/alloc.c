@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "siren/error.h"
 
@@ -25,11 +26,27 @@ void *alloc_resize(void *old, size_t count, size_t size)
     return realloc(old, bytes ? bytes : 1);
 }
 
+#define CACHE_LINE ((size_t)64)
+#define HUGE_PAGE ((size_t)2 << 20)
+
+size_t alloc_aligned_size(size_t bytes)
+{
+    size_t unit = bytes >= HUGE_PAGE ? HUGE_PAGE : CACHE_LINE;
+    if (bytes > SIZE_MAX - unit) return bytes;
+    return bytes ? (bytes + unit - 1) / unit * unit : unit;
+}
+
+/* What is large is read and written from end to end, step after step: large pages spare the address
+ * cache, and one is zeroed at a time when memory is touched first, not five hundred small ones. */
 void *alloc_aligned(size_t count, size_t size)
 {
     size_t bytes;
-    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - 64) return NULL;
-    return aligned_alloc(64, bytes ? (bytes + 63) / 64 * 64 : 64);
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > SIZE_MAX - HUGE_PAGE) return NULL;
+    int huge = bytes >= HUGE_PAGE;
+    bytes = alloc_aligned_size(bytes);
+    void *data = aligned_alloc(huge ? HUGE_PAGE : CACHE_LINE, bytes);
+    if (data && huge) madvise(data, bytes, MADV_HUGEPAGE);
+    return data;
 }
 
 int alloc_grow(void *array_pointer, size_t *capacity, size_t need, size_t size)

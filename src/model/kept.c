@@ -67,22 +67,23 @@ static int grow_table(struct siren_kept *kept, int need, struct siren_error *err
 static struct kept_chunk *add_chunk(struct siren_kept *kept, int n_pages, struct siren_error *err)
 {
     const struct siren_config *c = &kept->model->config;
-    size_t heads = (size_t)c->n_layers * (size_t)c->n_kv_heads, floats;
+    size_t page =
+        (size_t)c->n_layers * (size_t)c->n_kv_heads * page_total(kept->kernels, c) * sizeof(float);
     struct kept_chunk *chunk = calloc(1, sizeof *chunk);
-    if (chunk &&
-        !__builtin_mul_overflow(heads * page_total(kept->kernels, c), (size_t)n_pages, &floats)) {
-        chunk->data = alloc_aligned(floats, sizeof(float));
-        chunk->bytes = floats * sizeof(float);
+    size_t bytes;
+    if (chunk && !__builtin_mul_overflow(page, (size_t)n_pages, &bytes)) {
+        /* What memory is taken for them holds more pages, perhaps. */
+        chunk->bytes = alloc_aligned_size(bytes);
+        chunk->n_pages = (int)(chunk->bytes / page);
+        chunk->data = alloc_aligned(chunk->bytes, 1);
     }
     if (!chunk || !chunk->data) {
         free(chunk);
-        siren_fail_memory(err, "keys and values",
-                          heads * page_total(kept->kernels, c) * sizeof(float));
+        siren_fail_memory(err, "keys and values", page);
         return NULL;
     }
     /* Unused positions must hold finite numbers: masked ones are multiplied by 0. */
     memset(chunk->data, 0, chunk->bytes);
-    chunk->n_pages = n_pages;
     chunk->next = kept->chunks;
     kept->chunks = chunk;
     kept->bytes += chunk->bytes;

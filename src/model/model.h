@@ -39,6 +39,7 @@ struct siren_model {
     struct packed head;
     struct packed_arena arena; /* the memory of all packed weights */
     struct master *masters; /* weights.h: [layer · MODEL_TENSORS + role]; NULL: none is trained */
+    float *master_values, *master_grads; /* of all of them, one behind the other */
     struct siren_params params;
     int rounded;      /* packed for mode bf16 alone */
     uint64_t version; /* of the trained weights' values; 0: nothing is trained */

@@ -48,28 +48,48 @@ static void fill(struct master *to, const struct siren_model *m, const struct te
                           to->value + r * columns);
 }
 
-static int load_one(struct siren_model *m, int layer, enum model_tensor which,
+/* Name and shape; returns the floats that it takes, whole cache lines. */
+static size_t describe(const struct siren_model *m, int layer, enum model_tensor which)
+{
+    struct master *to = slot(m, layer, which);
+    size_t n = 1;
+    to->tensor.n_dims = model_tensor_shape(&m->config, which, to->tensor.shape);
+    for (int i = 0; i < to->tensor.n_dims; i++) n *= (size_t)to->tensor.shape[i];
+    model_tensor_name(to->name, sizeof to->name, &m->config, layer, which);
+    to->tensor.name = to->name;
+    to->tensor.type = TENSOR_F32;
+    to->tensor.bytes = n * sizeof *to->value;
+    return (n + 15) / 16 * 16;
+}
+
+static int load_one(struct siren_model *m, int layer, enum model_tensor which, size_t at,
                     struct siren_error *err)
 {
     const struct tensor *from = model_tensor(m->tensors, &m->config, layer, which, err);
     struct master *to = slot(m, layer, which);
     if (!from) return err->code;
-    to->tensor.n_dims = model_tensor_shape(&m->config, which, to->tensor.shape);
-    size_t n = 1;
-    for (int i = 0; i < to->tensor.n_dims; i++) n *= (size_t)to->tensor.shape[i];
-    to->value = alloc_aligned(n, sizeof *to->value);
-    to->grad = alloc_aligned(n, sizeof *to->grad);
-    if (!to->value || !to->grad) return siren_fail_memory(err, from->name, 2 * n * sizeof(float));
-    memset(to->grad, 0, n * sizeof *to->grad);
-    model_tensor_name(to->name, sizeof to->name, &m->config, layer, which);
-    to->tensor.name = to->name;
-    to->tensor.type = TENSOR_F32;
+    to->value = m->master_values + at;
+    to->grad = m->master_grads + at;
     to->tensor.data = to->value;
-    to->tensor.bytes = n * sizeof *to->value;
-    m->memory += 2 * to->tensor.bytes;
     fill(to, m, from, which);
     m->params.n++;
     return SIREN_OK;
+}
+
+/* All that is wanted: described, then, with memory for so many floats, loaded. */
+static int load_all(struct siren_model *m, const struct siren_trainable *what, size_t *total,
+                    struct siren_error *err)
+{
+    int load = m->master_values != NULL, rc = SIREN_OK;
+    *total = 0;
+    for (int layer = 0; layer < m->config.n_layers; layer++)
+        for (int i = 0; i < MODEL_TENSORS && !rc; i++) {
+            enum model_tensor which = (enum model_tensor)i;
+            if (!wanted(m, what, layer, which)) continue;
+            if (load) rc = load_one(m, layer, which, *total, err);
+            *total += describe(m, layer, which);
+        }
+    return rc;
 }
 
 /* Of the whole model first, then layer by layer, in the order of the roles. */
@@ -104,25 +124,27 @@ int masters_load(struct siren_model *m, const struct siren_trainable *what, stru
                           m->path, what->first_layer, m->config.n_layers - 1);
     m->masters = alloc_zeroed((size_t)m->config.n_layers * MODEL_TENSORS, sizeof *m->masters);
     if (!m->masters) return siren_fail_memory(err, "a list of weights", sizeof *m->masters);
-    int rc = SIREN_OK;
-    for (int layer = 0; layer < m->config.n_layers; layer++)
-        for (int which = 0; !rc && which < MODEL_TENSORS; which++)
-            if (wanted(m, what, layer, (enum model_tensor)which))
-                rc = load_one(m, layer, (enum model_tensor)which, err);
-    if (!rc && !m->params.n)
-        rc = siren_fail(err, SIREN_EINVAL,
-                        "%s: no weights to train in layers %d to %d: the model has layers 0 to %d",
-                        m->path, what->first_layer, what->last_layer, m->config.n_layers - 1);
-    if (!rc) rc = list_params(m, err);
-    return rc;
+    size_t n;
+    load_all(m, what, &n, err);
+    if (!n)
+        return siren_fail(
+            err, SIREN_EINVAL,
+            "%s: no weights to train in layers %d to %d: the model has layers 0 to %d", m->path,
+            what->first_layer, what->last_layer, m->config.n_layers - 1);
+    m->master_values = alloc_aligned(n, sizeof(float));
+    m->master_grads = alloc_aligned(n, sizeof(float));
+    if (!m->master_values || !m->master_grads)
+        return siren_fail_memory(err, "weights and their gradients", 2 * n * sizeof(float));
+    memset(m->master_grads, 0, n * sizeof(float));
+    m->memory += 2 * n * sizeof(float);
+    int rc = load_all(m, what, &n, err);
+    return rc ? rc : list_params(m, err);
 }
 
 void masters_free(struct siren_model *m)
 {
-    for (int i = 0; m->masters && i < m->config.n_layers * MODEL_TENSORS; i++) {
-        free(m->masters[i].value);
-        free(m->masters[i].grad);
-    }
+    free(m->master_values);
+    free(m->master_grads);
     free(m->masters);
     free(m->params.list);
 }

@@ -1,7 +1,6 @@
 /* Packing: rows of a tensor become 16-column panels (layout: packed.h). */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/alloc.h"
 #include "tensor/half.h"
@@ -55,19 +54,7 @@ static size_t panel_size(enum packed_kind kind, int k)
     return 0;
 }
 
-#define HUGE_PAGE ((size_t)2 << 20)
 #define ARENA_CHUNK ((size_t)32 << 20)
-
-/* Weights are read from end to end at every step: large pages spare the address cache. */
-static void *alloc_weights(size_t bytes)
-{
-    if (bytes < 2 * HUGE_PAGE) return alloc_aligned(bytes, 1);
-    if (bytes > SIZE_MAX - HUGE_PAGE) return NULL;
-    size_t rounded = (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    void *data = aligned_alloc(HUGE_PAGE, rounded);
-    if (data) madvise(data, rounded, MADV_HUGEPAGE);
-    return data;
-}
 
 /* What is left of the last chunk is untouched memory: it costs addresses only. */
 static void *arena_take(struct packed_arena *a, size_t bytes)
@@ -75,7 +62,7 @@ static void *arena_take(struct packed_arena *a, size_t bytes)
     if (!a->n_chunks || bytes > a->size - a->used) {
         size_t size = bytes > ARENA_CHUNK ? bytes : ARENA_CHUNK;
         if (alloc_grow(&a->chunks, &a->capacity, a->n_chunks + 1, sizeof *a->chunks)) return NULL;
-        void *chunk = alloc_weights(size);
+        void *chunk = alloc_aligned(size, 1);
         if (!chunk) return NULL;
         a->chunks[a->n_chunks++] = chunk;
         a->size = size;
@@ -110,7 +97,7 @@ int packed_alloc_in(struct packed_arena *arena, struct packed *out, enum packed_
     if (arena)
         w.data = arena_take(arena, bytes);
     else
-        w.owned = w.data = alloc_weights(bytes);
+        w.owned = w.data = alloc_aligned(bytes, 1);
     if (!w.data) return siren_fail_memory(err, "packed weights", bytes);
     if (n % 16) memset(w.data + (size_t)(w.n_panels - 1) * w.panel_bytes, 0, w.panel_bytes);
     *out = w;

@@ -17,6 +17,7 @@ struct siren_adamw {
     struct siren_params params;
     struct siren_adamw_options options;
     struct moments *moments; /* one for each parameter */
+    float *numbers;          /* theirs, m of all and then v of all */
     const struct kernels *kernels;
     uint64_t steps;
 };
@@ -63,21 +64,34 @@ static int apply_group(struct siren_adamw *a, const struct siren_param_group *g,
     return 0;
 }
 
+/* In whole cache lines. */
+static size_t room_of(const struct siren_param *p)
+{
+    return (count_of(p) + 15) / 16 * 16;
+}
+
 static int allocate_moments(struct siren_adamw *a, struct siren_error *err)
 {
-    a->moments = alloc_zeroed(a->params.n ? a->params.n : 1, sizeof *a->moments);
-    if (!a->moments) return siren_fail_memory(err, "the optimiser", a->params.n);
+    size_t total = 0, at = 0;
     for (size_t i = 0; i < a->params.n; i++) {
         const struct siren_param *p = &a->params.list[i];
-        struct moments *s = &a->moments[i];
         if (p->rows < 0 || p->columns < 0)
             return siren_fail(err, SIREN_EINVAL, "%s: shape (%d, %d)", p->name, p->rows,
                               p->columns);
-        s->m = alloc_zeroed(count_of(p) + 1, sizeof(float));
-        s->v = alloc_zeroed(count_of(p) + 1, sizeof(float));
-        if (!s->m || !s->v) return siren_fail_memory(err, "the moments", 8ull * count_of(p));
-        s->lr_factor = 1;
-        s->weight_decay = p->no_decay ? 0 : a->options.weight_decay;
+        total += room_of(p);
+    }
+    a->moments = alloc_zeroed(a->params.n, sizeof *a->moments);
+    a->numbers = alloc_aligned(2 * total, sizeof *a->numbers);
+    if (!a->moments || !a->numbers)
+        return siren_fail_memory(err, "the moments", 2 * total * sizeof *a->numbers);
+    memset(a->numbers, 0, 2 * total * sizeof *a->numbers);
+    for (size_t i = 0; i < a->params.n; i++) {
+        const struct siren_param *p = &a->params.list[i];
+        a->moments[i] = (struct moments){.m = a->numbers + at,
+                                         .v = a->numbers + total + at,
+                                         .lr_factor = 1,
+                                         .weight_decay = p->no_decay ? 0 : a->options.weight_decay};
+        at += room_of(p);
     }
     return 0;
 }
@@ -108,10 +122,7 @@ int siren_adamw_create(struct siren_adamw **out, struct siren_params params,
 void siren_adamw_free(struct siren_adamw *a)
 {
     if (!a) return;
-    for (size_t i = 0; a->moments && i < a->params.n; i++) {
-        free(a->moments[i].m);
-        free(a->moments[i].v);
-    }
+    free(a->numbers);
     free(a->moments);
     free(a);
 }
