@@ -252,6 +252,42 @@ static void test_add(void **state)
         }
 }
 
+static void test_interleave(void **state)
+{
+    const struct kernels *list[ISA_COUNT];
+    int n_isa = machine_kernels(list);
+    enum { LD = 103 };
+    float *rows = normals(16 * LD, 70);
+    for (int isa = 0; isa < n_isa; isa++)
+        for (int n = 0; n <= 99; n += n < 34 ? 1 : 13) {
+            float *out = floats(16 * 100), *expected = floats(16 * 100);
+            memset(expected, 0, sizeof(float[16 * 100]));
+            memset(out, 0, sizeof(float[16 * 100]));
+            for (int k = 0; k < n; k++)
+                for (int c = 0; c < 16; c++) expected[k * 16 + c] = rows[c * LD + k];
+            list[isa]->interleave(rows, LD, n, out);
+            assert_same(out, expected, 16 * 100, list[isa]->name); /* and nothing behind */
+            free(out);
+            free(expected);
+        }
+    free(rows);
+}
+
+/* By hand: number i goes to sum i mod 8, in f64. */
+static void test_squares(void **state)
+{
+    const struct kernels *list[ISA_COUNT];
+    int n_isa = machine_kernels(list);
+    float *x = normals(MOST, 71);
+    for (size_t n = 0; n < MOST; n += n < 40 ? 1 : 61) {
+        double part[8] = {0}, sum = 0;
+        for (size_t i = 0; i < n; i++) part[i % 8] += (double)x[i] * (double)x[i];
+        for (int j = 0; j < 8; j++) sum += part[j];
+        for (int isa = 0; isa < n_isa; isa++) assert_true(list[isa]->squares(x, n) == sum);
+    }
+    free(x);
+}
+
 static void test_logsumexp(void **state)
 {
     const struct kernels *list[ISA_COUNT];
@@ -301,11 +337,12 @@ static void test_dispatch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exp),       cmocka_unit_test(test_exp_edges),
-        cmocka_unit_test(test_gelu),      cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_sum_order), cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_add),       cmocka_unit_test(test_logsumexp),
-        cmocka_unit_test(test_dropout),   cmocka_unit_test(test_entropy),
+        cmocka_unit_test(test_exp),        cmocka_unit_test(test_exp_edges),
+        cmocka_unit_test(test_gelu),       cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_sum_order),  cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_add),        cmocka_unit_test(test_logsumexp),
+        cmocka_unit_test(test_dropout),    cmocka_unit_test(test_entropy),
+        cmocka_unit_test(test_interleave), cmocka_unit_test(test_squares),
         cmocka_unit_test(test_dispatch),
     };
     return cmocka_run_group_tests_name("elementwise", tests, NULL, NULL);

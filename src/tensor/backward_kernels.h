@@ -260,6 +260,17 @@ static void adamw(float *value, float *grad, float *m, float *v, size_t n,
     if (n) adamw16(value, grad, m, v, (int)n, k);
 }
 
+static double squares(const float *x, size_t n)
+{
+    double part[8] = {0}, sum = 0;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t j = 0; j < 8; j++) part[j] += (double)x[i + j] * (double)x[i + j];
+    for (size_t j = 0; i + j < n; j++) part[j] += (double)x[i + j] * (double)x[i + j];
+    for (size_t j = 0; j < 8; j++) sum += part[j];
+    return sum;
+}
+
 /* ---- the softmax's ----------------------------------------------------------- */
 
 V16 v16 softmax_backward16(v16 x, v16 lse, v16 a, const int with_entropy, v16 entropy, v16 b)

@@ -169,6 +169,8 @@ struct kernels {
     void (*gelu)(float *x, size_t n);
     /* y[i] += x[i] */
     void (*add)(float *y, const float *x, size_t n);
+    /* Sixteen rows of n numbers as a panel: out[k·16 + c] = rows[c·ld + k]. */
+    void (*interleave)(const float *rows, size_t ld, int n, float *out);
     /* out[i] = 0 where number i of the key's stream is below the threshold of 65536, else x[i] ·
      * keep; out may be x.  The numbers are the sixteen-bit parts, low ones first, of mix(key +
      * 4·floor(i / 4)), one step of SplitMix64 (Steele et al. 2014) from that state. */
@@ -259,6 +261,8 @@ struct kernels {
     /* One step of n numbers, in the operations of siren/optimizer.h; the gradients become 0. */
     void (*adamw)(float *value, float *grad, float *m, float *v, size_t n,
                   const struct adamw_scalars *scalars);
+    /* Their sum in f64: eight partial sums, of every eighth number each, then these in order. */
+    double (*squares)(const float *x, size_t n);
 
     /* A page's mirror, which the backward pass reads beside it: the page's keys in the layout of
      * values and its values in the layout of keys. */

@@ -331,39 +331,58 @@ static void read_rows(const struct packed *w, const struct source *s, int i, int
             tensor_dequantize(s->t, source_row(s, i + c) * w->k + k0, steps, rows[c]);
 }
 
+static void round_all(const float *from, uint16_t *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++) to[i] = float_to_bfloat(from[i]);
+}
+
+/* All sixteen lanes of `steps` steps, from rows of f32. */
+static void fill_whole(const struct packed *w, const struct kernels *kernels,
+                       float (*rows)[FILL_STEPS], int steps, unsigned char *panel)
+{
+    float turned[16 * FILL_STEPS];
+    if (w->kind == PACKED_F32) {
+        kernels->interleave(rows[0], FILL_STEPS, steps, (float *)(void *)panel);
+        return;
+    }
+    kernels->interleave(rows[0], FILL_STEPS, steps, turned);
+    round_all(turned, (uint16_t *)(void *)panel, (size_t)steps * 16);
+}
+
 /* Lanes lane0 … lane0+n-1 of an f32 panel, or of one of bf16, from source rows i, i+1, … of any
  * type. */
-static void fill_plain(const struct packed *w, unsigned char *panel, int lane0, int n,
-                       const struct source *s, int i)
+static void fill_plain(const struct packed *w, const struct kernels *kernels, unsigned char *panel,
+                       int lane0, int n, const struct source *s, int i)
 {
-    float rows[16][FILL_STEPS];
-    uint16_t halves[16][FILL_STEPS];
-    for (int k0 = 0; k0 < w->k; k0 += FILL_STEPS) {
+    float rows[16][FILL_STEPS] __attribute__((aligned(64)));
+    size_t number = w->kind == PACKED_F32 ? sizeof(float) : sizeof(uint16_t);
+    for (int k0 = 0; k0 < w->k; k0 += FILL_STEPS, panel += FILL_STEPS * 16 * number) {
         int steps = w->k - k0 < FILL_STEPS ? w->k - k0 : FILL_STEPS;
-        size_t at = (size_t)k0 * 16 + (size_t)lane0;
         read_rows(w, s, i, n, k0, steps, rows);
-        if (w->kind == PACKED_F32) {
-            float *out = (float *)(void *)panel + at;
-            for (int k = 0; k < steps; k++)
-                for (int c = 0; c < n; c++) out[k * 16 + c] = rows[c][k];
+        if (n == 16) {
+            fill_whole(w, kernels, rows, steps, panel);
             continue;
         }
-        uint16_t *out = (uint16_t *)(void *)panel + at;
         for (int c = 0; c < n; c++)
-            for (int k = 0; k < steps; k++) halves[c][k] = float_to_bfloat(rows[c][k]);
-        for (int k = 0; k < steps; k++)
-            for (int c = 0; c < n; c++) out[k * 16 + c] = halves[c][k];
+            for (int k = 0; k < steps; k++) {
+                size_t at = (size_t)(k * 16 + lane0 + c);
+                if (w->kind == PACKED_F32)
+                    ((float *)(void *)panel)[at] = rows[c][k];
+                else
+                    ((uint16_t *)(void *)panel)[at] = float_to_bfloat(rows[c][k]);
+            }
     }
 }
 
 static void fill(struct packed *w, int column, const struct source *s, int n)
 {
+    const struct kernels *kernels = kernels_select(isa_best(), NULL); /* one set's bits are all's */
     for (int i = 0; i < n;) {
         int panel = (column + i) / 16, lane = (column + i) % 16;
         int lanes = n - i < 16 - lane ? n - i : 16 - lane;
         unsigned char *data = w->data + (size_t)panel * w->panel_bytes;
         int plain = w->kind == PACKED_F32 || (w->kind == PACKED_BF16 && s->t->type != TENSOR_BF16);
-        if (plain) fill_plain(w, data, lane, lanes, s, i);
+        if (plain) fill_plain(w, kernels, data, lane, lanes, s, i);
         for (int c = 0; c < lanes && !plain; c++) {
             if (w->kind == PACKED_Q8)
                 fill_q8(w, data, lane + c, s, i + c);

@@ -8,6 +8,14 @@ static void rows_exps(const float *x, float *y, size_t n)
     if (rest) v16_store_n(y + i, v16_exp(v16_load_n(x + i, rest)), rest);
 }
 
+static void rows_interleave(const float *rows, size_t ld, int n, float *out)
+{
+    int k = 0;
+    for (; k + 16 <= n; k += 16, out += 256) v16_transpose(rows + k, ld, out, 16);
+    for (; k < n; k++, out += 16)
+        for (size_t c = 0; c < 16; c++) out[c] = rows[c * ld + (size_t)k];
+}
+
 static void rows_add(float *y, const float *x, size_t n)
 {
     size_t i = 0;

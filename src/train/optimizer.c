@@ -241,7 +241,8 @@ void siren_adamw_set_steps(struct siren_adamw *a, uint64_t steps)
 
 struct gradient_job {
     struct siren_params params;
-    double *squares; /* of each chunk */
+    const struct kernels *kernels; /* the bits are those of every set */
+    double *squares;               /* of each chunk */
 };
 
 static float *gradients_of(const struct gradient_job *job, const struct chunk *c)
@@ -264,14 +265,7 @@ void siren_gradients_zero(struct siren_params params, struct siren_pool *pool)
 static void square_chunk(const struct chunk *c, void *context)
 {
     const struct gradient_job *job = context;
-    const float *grad = gradients_of(job, c);
-    double part[8] = {0}, sum = 0;
-    size_t i = 0;
-    for (; i + 8 <= c->n; i += 8)
-        for (size_t j = 0; j < 8; j++) part[j] += (double)grad[i + j] * grad[i + j];
-    for (size_t j = 0; i + j < c->n; j++) part[j] += (double)grad[i + j] * grad[i + j];
-    for (size_t j = 0; j < 8; j++) sum += part[j];
-    job->squares[c->index] = sum;
+    job->squares[c->index] = job->kernels->squares(gradients_of(job, c), c->n);
 }
 
 /* Where the first number is that is not finite: there is one. */
@@ -290,7 +284,9 @@ int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, do
                          struct siren_error *err)
 {
     size_t n = count_chunks(params);
-    struct gradient_job job = {.params = params, .squares = alloc_array(n, sizeof(double))};
+    struct gradient_job job = {.params = params,
+                               .kernels = kernels_select(isa_best(), err),
+                               .squares = alloc_array(n, sizeof(double))};
     double sum = 0;
     if (!job.squares) return siren_fail_memory(err, "the gradients' norm", n * sizeof(double));
     for_chunks(params, pool, square_chunk, &job);
