@@ -92,7 +92,7 @@ static void a_run_leaves_what_it_promises(void **state)
     assert_true(has_file(t.loop.folder, "texts/step-000002.txt"));
     assert_true(has_file(t.loop.folder, "settings.json"));
     assert_true(has_file(t.loop.folder, "curve.svg") && has_file(t.loop.folder, "length.svg") &&
-                has_file(t.loop.folder, "policy.svg"));
+                has_file(t.loop.folder, "policy.svg") && has_file(t.loop.folder, "ratings.svg"));
     lines = log_of(t.loop.folder);
     json_array_foreach(lines, i, line)
     {

@@ -202,6 +202,10 @@ static const struct trainer_chart charts[] = {
     {"policy.svg",
      "The policy",
      {{"kl", "KL to the start, a token"}, {"entropy", "entropy, a token"}}},
+    {"ratings.svg",
+     "The distribution over the ratings",
+     {{"answer_loss", "loss behind a step's texts"},
+      {"valid.answer_only.rps", "RPS on valid, answered at once"}}},
 };
 
 static int run(struct job *j, struct trainer_result *result, const volatile int *cancel,
