@@ -1,0 +1,31 @@
+#!/bin/bash
+# Stage 1 with a loss on the answers (docs/results/grpo.md): scripts/experiments/answers.sh FOLDER
+#
+# From the warm start, with the ranked probability score of the distribution behind a text as its
+# reward and, as what that reward's gradient has besides, as a loss: 114 steps at the rate of
+# grpo.sh's run, 80 at a higher one.  Both judged on 1,000 rows of half B.  Some two hours on two
+# cores.
+FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
+. "$(dirname "$0")/common.sh"
+films
+warm_start
+
+learn() { # NAME OPTIONS…
+    local name=$1
+    shift
+    training "$name" grpo -m stage0 --split train:last --strategy "$strategy" --answers 8 --batch 8 \
+        --flat-groups skip --warmup 5 --lora-targets q,v --max-tokens 160 --epochs 2 \
+        --texts-every 10 --checkpoint-every 10 --seed 1 --reward rps --outside refuse \
+        --answer-loss rps --answer-weight 4 "$@"
+}
+judge() { # NAME ADAPTER
+    local judged=(eval films.siren -m stage0 --adapter "$2" --split valid:B --strategy "$strategy"
+        --compute "$compute" -n 1000)
+    once "$1-reasoning" "${judged[@]}" --reasoning --samples 1 --max-tokens 200 --name "$1 CoT"
+    once "$1-answer" "${judged[@]}" --name "$1 AO"
+}
+learn answers --lr 4e-4 --max-steps 114 --eval-rows 150 --eval-every 57 --eval-first
+judge answers answers/last
+learn answers-fast --lr 1e-3 --max-steps 80 --eval-split none
+judge answers-fast answers-fast/adapter
+"$siren" runs films.siren
