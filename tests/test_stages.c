@@ -442,26 +442,31 @@ static void the_command_stopped(void **state)
     expect_output("the same command with --resume goes on");
 }
 
+static size_t count_runs(void)
+{
+    struct siren_run *runs;
+    size_t n;
+    MUST(siren_runs_load(&runs, &n, app.ws, NULL, ERR));
+    siren_runs_free(runs, n);
+    return n;
+}
+
 /* A split that is misspelt, or a prompt without room, does not use the folder up, nor does it leave
  * a run behind. */
 static void a_mistake_can_be_corrected(void **state)
 {
-    size_t before, after;
-    struct siren_run *runs;
-    MUST(siren_runs_load(&runs, &before, app.ws, NULL, ERR));
-    siren_runs_free(runs, before);
-    assert_int_equal(train(model, "corrected", "--split foo"), 2);
-    expect_output("'foo' is no split");
-    assert_int_not_equal(access(scratch_path("corrected"), F_OK), 0);
-    MUST(siren_runs_load(&runs, &after, app.ws, NULL, ERR));
-    siren_runs_free(runs, after);
-    assert_int_equal(before, after);
-    assert_int_equal(train(model, "corrected", "--prompt-limit 64"), 1);
-    expect_output("and 64 are allowed");
-    assert_int_not_equal(access(scratch_path("corrected"), F_OK), 0);
-    MUST(siren_runs_load(&runs, &after, app.ws, NULL, ERR));
-    siren_runs_free(runs, after);
-    assert_int_equal(before, after);
+    static const struct {
+        const char *options, *words;
+        int status;
+    } mistakes[] = {{"--split foo", "'foo' is no split", 2},
+                    {"--prompt-limit 64", "and 64 are allowed", 1}};
+    size_t before = count_runs();
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(train(model, "corrected", mistakes[i].options), mistakes[i].status);
+        expect_output(mistakes[i].words);
+        assert_int_not_equal(access(scratch_path("corrected"), F_OK), 0);
+        assert_int_equal(count_runs(), before);
+    }
     assert_int_equal(train(model, "corrected", "--warm-epochs 1 --max-tokens 8"), 1);
     expect_output("none of its 4 rows with a rating");
 }

@@ -132,13 +132,11 @@ static void read_rating(struct align *a, size_t row, struct siren_forest *forest
                         double coefficient, double *loss)
 {
     const struct siren_rating_loss *w = &a->options->rating;
-    double scores[SIREN_MAX_LABELS], teacher[SIREN_MAX_LABELS], gradient[SIREN_MAX_LABELS];
+    double teacher[SIREN_MAX_LABELS];
     for (int k = 0; k < a->n_labels && w->kd != 0; k++)
         teacher[k] = (double)siren_teacher_row(a->taught.teacher, a->taught.rows[row])->scores[k];
-    labels_scores(&a->labels, row, forest, scores);
     *loss +=
-        siren_rating_loss(w, a->n_labels, scores, a->examples.list[row].label, teacher, gradient);
-    if (coefficient != 0) labels_gradient(&a->labels, row, forest, coefficient, gradient);
+        labels_loss(&a->labels, row, forest, w, a->examples.list[row].label, teacher, coefficient);
 }
 
 static int read(void *context, size_t item, struct siren_forest *forest, double coefficient,

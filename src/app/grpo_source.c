@@ -188,13 +188,10 @@ static int read_answer(void *context, size_t text, struct siren_forest *forest, 
                        double *loss, struct siren_error *err)
 {
     struct grpo_source *s = context;
-    double scores[SIREN_MAX_LABELS], gradient[SIREN_MAX_LABELS];
     *loss = 0;
     if (!s->texts[text].reading.has_number) return 0;
-    labels_scores(&s->labels, text, forest, scores);
-    *loss = siren_rating_loss(&s->options->answer, s->labels.readout.n, scores,
-                              s->texts[text].label, NULL, gradient);
-    if (coefficient != 0) labels_gradient(&s->labels, text, forest, coefficient, gradient);
+    *loss = labels_loss(&s->labels, text, forest, &s->options->answer, s->texts[text].label, NULL,
+                        coefficient);
     s->answer_loss += *loss;
     s->n_answers++;
     return 0;

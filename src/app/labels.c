@@ -148,7 +148,8 @@ int labels_want(struct labels *l, size_t item, struct siren_forest *forest,
     return rc ? siren_fail_memory(err, "the outputs of a pass", 0) : 0;
 }
 
-void labels_scores(const struct labels *l, size_t item, struct siren_forest *forest, double *scores)
+static void read_scores(const struct labels *l, size_t item, struct siren_forest *forest,
+                        double *scores)
 {
     const int *outputs = l->outputs + item * l->n_outputs;
     for (int k = 0; k < l->readout.n; k++) {
@@ -159,8 +160,8 @@ void labels_scores(const struct labels *l, size_t item, struct siren_forest *for
     }
 }
 
-void labels_gradient(const struct labels *l, size_t item, struct siren_forest *forest,
-                     double coefficient, const double *gradient)
+static void write_gradient(const struct labels *l, size_t item, struct siren_forest *forest,
+                           double coefficient, const double *gradient)
 {
     const int *outputs = l->outputs + item * l->n_outputs;
     for (int k = 0; k < l->readout.n; k++) {
@@ -169,4 +170,15 @@ void labels_gradient(const struct labels *l, size_t item, struct siren_forest *f
         for (size_t i = 0; i < l->readout.tokens[k].n_ids && !l->one_token; i++)
             *siren_forest_gradient(forest, *outputs++) = g;
     }
+}
+
+double labels_loss(const struct labels *l, size_t item, struct siren_forest *forest,
+                   const struct siren_rating_loss *loss, int label, const double *teacher,
+                   double coefficient)
+{
+    double scores[SIREN_MAX_LABELS], gradient[SIREN_MAX_LABELS], value;
+    read_scores(l, item, forest, scores);
+    value = siren_rating_loss(loss, l->readout.n, scores, label, teacher, gradient);
+    if (coefficient != 0) write_gradient(l, item, forest, coefficient, gradient);
+    return value;
 }

@@ -7,6 +7,7 @@
 #define SIREN_APP_LABELS_H
 
 #include "app/examples.h"
+#include "siren/losses.h"
 #include "train/trainer.h"
 
 struct labels {
@@ -37,11 +38,10 @@ size_t labels_n_sequences(const struct labels *l);
 struct siren_tokens labels_sequence(const struct labels *l, size_t item, size_t k);
 int labels_want(struct labels *l, size_t item, struct siren_forest *forest,
                 const struct trainer_item *place, size_t first, struct siren_error *err);
-/* scores: (readout.n). */
-void labels_scores(const struct labels *l, size_t item, struct siren_forest *forest,
-                   double *scores);
-/* coefficient · gradient (readout.n) with respect to the scores, to the outputs. */
-void labels_gradient(const struct labels *l, size_t item, struct siren_forest *forest,
-                     double coefficient, const double *gradient);
+/* The loss on an item's scores, whose label is the truth's; `teacher` (readout.n) scores for its
+ * distillation, or NULL.  coefficient · gradient goes to the outputs; 0: only the loss. */
+double labels_loss(const struct labels *l, size_t item, struct siren_forest *forest,
+                   const struct siren_rating_loss *loss, int label, const double *teacher,
+                   double coefficient);
 
 #endif

@@ -99,11 +99,8 @@ static int ao_read(void *context, size_t item, struct siren_forest *forest, doub
                    double *loss, struct siren_error *err)
 {
     const struct sft *s = context;
-    double scores[SIREN_MAX_LABELS], gradient[SIREN_MAX_LABELS];
-    labels_scores(&s->labels, item, forest, scores);
-    *loss = siren_rating_loss(&s->options->loss, s->labels.readout.n, scores,
-                              example_of(s, item)->label, NULL, gradient);
-    if (coefficient != 0) labels_gradient(&s->labels, item, forest, coefficient, gradient);
+    *loss = labels_loss(&s->labels, item, forest, &s->options->loss, example_of(s, item)->label,
+                        NULL, coefficient);
     return 0;
 }
 
