@@ -3,8 +3,8 @@
 #
 # From the warm start, with the ranked probability score of the distribution behind a text as its
 # reward and, as what that reward's gradient has besides, as a loss: 114 steps at the rate of
-# grpo.sh's run, 80 at a higher one.  Both judged on 1,000 rows of half B.  Some two hours on two
-# cores.
+# grpo.sh's run, 80 at a higher one.  Both judged on 1,000 rows of half B: ten minutes.  Both adapters
+# are kept in docs/results; ANEW=1 makes them anew, an hour and a half on two cores.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 . "$(dirname "$0")/common.sh"
 films
@@ -16,16 +16,15 @@ learn() { # NAME OPTIONS…
     training "$name" grpo -m stage0 --split train:last --strategy "$strategy" --answers 8 --batch 8 \
         --flat-groups skip --warmup 5 --lora-targets q,v --max-tokens 160 --epochs 2 \
         --texts-every 10 --checkpoint-every 10 --seed 1 --reward rps --outside refuse \
-        --answer-loss rps --answer-weight 4 "$@"
+        --answer-loss rps --answer-weight 4 --eval-split none "$@"
 }
-judge() { # NAME ADAPTER
-    local judged=(eval films.siren -m stage0 --adapter "$2" --split valid:B --strategy "$strategy"
-        --compute "$compute" -n 1000)
+judge() { # NAME
+    local judged=(eval films.siren -m stage0 --adapter "$1/adapter" --split valid:B
+        --strategy "$strategy" --compute "$compute" -n 1000)
     once "$1-reasoning" "${judged[@]}" --reasoning --samples 1 --max-tokens 200 --name "$1 CoT"
     once "$1-answer" "${judged[@]}" --name "$1 AO"
 }
-learn answers --lr 4e-4 --max-steps 114 --eval-rows 150 --eval-every 57 --eval-first
-judge answers answers/last
-learn answers-fast --lr 1e-3 --max-steps 80 --eval-split none
-judge answers-fast answers-fast/adapter
+learn answers --lr 4e-4 --max-steps 114
+learn answers-fast --lr 1e-3 --max-steps 80
+for name in answers answers-fast; do judge $name; done
 "$siren" runs films.siren
