@@ -25,6 +25,12 @@ static void test_scale(void **state)
     assert_int_equal(siren_scale_label(&stars, 0.5), -1);
     assert_int_equal(siren_scale_label(&stars, 5.5), -1);
     assert_int_equal(siren_scale_label(&stars, NAN), -1);
+    assert_int_equal(siren_scale_exact_label(&half, 3.5), 6);
+    assert_int_equal(siren_scale_exact_label(&half, 3.5 + 2e-6), -1);
+    assert_int_equal(siren_scale_exact_label(&half, (double)4.5F + 5e-7), 8);
+    assert_int_equal(siren_scale_exact_label(&stars, 3.4), -1);
+    assert_int_equal(siren_scale_exact_label(&stars, 5.5), -1);
+    assert_int_equal(siren_scale_exact_label(&stars, NAN), -1);
     siren_scale_text(&half, 6, text);
     assert_string_equal(text, "3.5");
     siren_scale_text(&stars, 4, text);

@@ -1,6 +1,5 @@
 #include "app/examples.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,8 +102,8 @@ static int read_truth(const struct maker *m, struct example *e, struct siren_err
     if (e->target.row >= ratings->n)
         return siren_fail(err, SIREN_EINVAL, "a training example needs a row of the ratings");
     e->rating = ratings->rating[e->target.row];
-    e->label = siren_scale_label(&m->app->meta.scale, e->rating);
-    if (e->label < 0 || fabs(m->readout.values[e->label] - e->rating) > 1e-6)
+    e->label = siren_scale_exact_label(&m->app->meta.scale, e->rating);
+    if (e->label < 0)
         return siren_fail(err, SIREN_EINVAL, "row %zu: a rating of %g is no label of the scale",
                           e->target.row, e->rating);
     return 0;

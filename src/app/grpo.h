@@ -54,7 +54,7 @@ struct grpo_text {
     char *text;
     int32_t *query; /* (n_query) prompt and text up to "<answer>"; NULL where none is scored */
     size_t n_query;
-    int label; /* the truth's */
+    int label; /* the truth's; -1: it is none */
 };
 struct grpo_source {
     const struct training *training;

@@ -88,7 +88,7 @@ static void take(struct grpo_source *s, const struct policy_group *g, struct pol
                            .text = r->text,
                            .query = r->query,
                            .n_query = r->n_query,
-                           .label = siren_scale_label(&with->app->meta.scale, truth)};
+                           .label = siren_scale_exact_label(&with->app->meta.scale, truth)};
     r->ids = r->query = NULL; /* taken; the rest goes with the rollout */
     r->logprobs = NULL;
     r->text = NULL;
@@ -135,7 +135,7 @@ static int put_labels(struct grpo_source *s, struct siren_error *err)
     for (size_t i = 0; i < s->n_texts && !rc; i++) {
         const struct grpo_text *t = &s->texts[i];
         queries[i] = (struct siren_tokens){t->query, t->n_query};
-        if (t->label < 0 || fabs(s->labels.readout.values[t->label] - t->truth) > 1e-6)
+        if (t->label < 0)
             rc = siren_fail(err, SIREN_EINVAL, "a rating of %g is no label of the scale", t->truth);
     }
     if (!rc) rc = labels_put(&s->labels, queries, s->n_texts, err);

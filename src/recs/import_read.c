@@ -143,17 +143,11 @@ int siren_scale_parse(const char *text, struct siren_scale *scale, struct siren_
     return siren_scale_check(scale, err);
 }
 
-static int on_scale(const struct siren_scale *scale, double rating)
-{
-    int label = siren_scale_label(scale, rating);
-    return label >= 0 && fabs(siren_scale_value(scale, label) - rating) < 1e-6;
-}
-
 int scale_check(const struct siren_scale *scale, struct scale_watch *w, double rating,
                 uint64_t line, struct siren_error *err)
 {
     if (scale->step > 0) {
-        if (on_scale(scale, rating)) return SIREN_OK;
+        if (siren_scale_exact_label(scale, rating) >= 0) return SIREN_OK;
         return siren_fail(err, SIREN_EFORMAT, "rating %g: expected %g to %g in steps of %g", rating,
                           scale->min, scale->max, scale->step);
     }
@@ -180,7 +174,7 @@ int scale_detect(struct source *s, const struct scale_watch *w, struct siren_err
     int culprit = 0;
     for (size_t k = 0; k < n_scales; k++) {
         int i = 0;
-        while (i < w->n && on_scale(usual_scales + k, w->value[i])) i++;
+        while (i < w->n && siren_scale_exact_label(usual_scales + k, w->value[i]) >= 0) i++;
         if (i == w->n && !w->overflow) {
             s->scale = usual_scales[k];
             return SIREN_OK;

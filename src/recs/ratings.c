@@ -41,6 +41,12 @@ int siren_scale_label(const struct siren_scale *scale, double rating)
     return (int)round(place);
 }
 
+int siren_scale_exact_label(const struct siren_scale *scale, double rating)
+{
+    int label = siren_scale_label(scale, rating);
+    return label >= 0 && fabs(siren_scale_value(scale, label) - rating) < 1e-6 ? label : -1;
+}
+
 double siren_scale_value(const struct siren_scale *scale, int label)
 {
     return scale->min + scale->step * label;

@@ -3,7 +3,6 @@
  * No wording depends on the target's rating. */
 #include "recs/rationale.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,8 +209,7 @@ static void say_all(struct writer *w, const struct rationale_input *in)
 static int check(const struct rationale_input *in, struct siren_error *err)
 {
     const struct siren_scale *s = &in->prompt->scale;
-    int label = siren_scale_label(s, in->rating);
-    if (label < 0 || fabs(siren_scale_value(s, label) - in->rating) > 1e-6)
+    if (siren_scale_exact_label(s, in->rating) < 0)
         return siren_fail(err, SIREN_EINVAL,
                           "a rating of %g is no label of the scale from %g to %g in steps of %g",
                           in->rating, s->min, s->max, s->step);

@@ -269,8 +269,7 @@ static int find_topic(struct siren_workspace *ws, int item, int *topic, struct s
 
 static int check_rating(const struct siren_scale *scale, double rating, struct siren_error *err)
 {
-    int label = siren_scale_label(scale, rating);
-    if (label >= 0 && fabs(siren_scale_value(scale, label) - rating) < 1e-6) return SIREN_OK;
+    if (siren_scale_exact_label(scale, rating) >= 0) return SIREN_OK;
     return siren_fail(err, SIREN_EINVAL, "rating %g: expected %g to %g in steps of %g", rating,
                       scale->min, scale->max, scale->step);
 }
