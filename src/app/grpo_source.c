@@ -180,7 +180,6 @@ static int want(void *context, size_t text, struct siren_forest *forest,
                 const struct trainer_item *place, struct siren_error *err)
 {
     struct grpo_source *s = context;
-    if (!s->texts[text].reading.has_number) return 0;
     return labels_want(&s->labels, text, forest, place, 1, err);
 }
 
@@ -188,8 +187,6 @@ static int read_answer(void *context, size_t text, struct siren_forest *forest, 
                        double *loss, struct siren_error *err)
 {
     struct grpo_source *s = context;
-    *loss = 0;
-    if (!s->texts[text].reading.has_number) return 0;
     *loss = labels_loss(&s->labels, text, forest, &s->options->answer, s->texts[text].label, NULL,
                         coefficient);
     s->answer_loss += *loss;

@@ -69,7 +69,6 @@ static void drop_groups(struct policy *p)
         free(texts);
     }
     p->n_groups = p->n_items = 0;
-    p->mean_weight = 0;
 }
 
 /* The list has room already. */
@@ -184,6 +183,7 @@ static int make_items(struct policy *p, struct siren_error *err)
     size_t n = p->n_groups * (size_t)p->options.samples;
     int rc = 0;
     p->longest = 0;
+    p->mean_weight = 0;
     free(p->items);
     free(p->weights);
     free(p->numbers);
@@ -292,11 +292,16 @@ static size_t text_of(const struct policy *p, size_t item)
            (size_t)(i->text - i->group->texts);
 }
 
+/* Sequences of the source's own loss on this text; 0: it has none. */
+static size_t n_own(const struct policy *p, size_t item)
+{
+    if (p->options.source_weight == 0) return 0;
+    return p->source->n_sequences(p->source->context, text_of(p, item));
+}
+
 static size_t n_sequences(void *context, size_t item)
 {
-    const struct policy *p = context;
-    if (p->options.source_weight == 0) return 1;
-    return 1 + p->source->n_sequences(p->source->context, text_of(p, item));
+    return 1 + n_own(context, item);
 }
 
 static struct siren_tokens sequence(void *context, size_t item, size_t k)
@@ -321,7 +326,7 @@ static int want(void *context, size_t item, struct siren_forest *forest,
             siren_forest_want_logprob(forest, segment, token, t->ids[k], p->options.temperature);
         if (t->outputs[k] < 0) return siren_fail_memory(err, "outputs", t->n * sizeof(int));
     }
-    if (p->options.source_weight == 0) return 0;
+    if (!n_own(p, item)) return 0;
     return p->source->want(p->source->context, text_of(p, item), forest, place, err);
 }
 
@@ -384,8 +389,7 @@ static int read_item(void *context, size_t item, struct siren_forest *forest, do
     }
     *loss = result.loss;
     add_result(&p->sum, &result);
-    if (p->options.source_weight == 0) return 0;
-    return read_source(p, item, forest, coefficient, loss, err);
+    return n_own(p, item) ? read_source(p, item, forest, coefficient, loss, err) : 0;
 }
 
 static const char *warning_of(const struct policy *p)
@@ -493,8 +497,7 @@ static int check(const struct policy_options *o, struct siren_error *err)
     if (siren_policy_check(&o->loss, err)) return SIREN_EINVAL;
     if (!(o->source_weight >= 0) || !isfinite(o->source_weight))
         return siren_fail(err, SIREN_EINVAL,
-                          "a weight of %g for the answers' loss: expected 0 or "
-                          "more",
+                          "a weight of %g for the answers' loss: expected 0 or more",
                           o->source_weight);
     if (o->rounds < 0 || o->rounds > 100)
         return siren_fail(err, SIREN_EINVAL, "%d rounds of further prompts, expected 0 to 100",

@@ -66,7 +66,7 @@ struct policy_source {
      * worth is then a function of the parameters, too, and this is where its gradient goes.  `text`
      * counts the texts of a step in the order in which they were written; the rest is as in struct
      * trainer_task, but that sequence 0 is the text's own: the first of these is 1.  A text without
-     * such a loss has no sequences here. */
+     * such a loss has no sequences here, and is not asked further. */
     size_t (*n_sequences)(void *context, size_t text);
     struct siren_tokens (*sequence)(void *context, size_t text, size_t k);
     int (*want)(void *context, size_t text, struct siren_forest *forest,
