@@ -137,7 +137,14 @@ size_t siren_forest_tokens(const struct siren_forest *forest);
  * gradient, and nothing below the lowest trained layer is computed.  A token that several prompts
  * share is computed once each way.  Gradients have the same bits whatever the threads and the
  * instruction set, and whatever the memory budget. A recorded pass has no kept segments: what is
- * trained changes after it. */
+ * trained changes after it.
+ *
+ * Layer-local learning (siren_training.layer_local) stops the gradient at each layer's input: a
+ * layer learns from what was asked of its own output (of the last layer: from logits, too) as if
+ * the layers below were fixed.  What reaches a layer is then the gradient of the tokens that were
+ * asked for, so FFN, output projection and queries go back for these rows only, and keys and values
+ * to the factors without the products that would take them to the layer's input: where few tokens
+ * are asked for, the whole costs little more than the forward pass. */
 struct siren_training {
     /* Bytes for what the backward pass reads again; 0: no limit.  Layers beyond it are computed a
      * second time from their input (activation checkpointing), which costs one more forward pass of
@@ -148,9 +155,11 @@ struct siren_training {
      * the column. */
     int dropout;
     uint64_t dropout_step;
+    int layer_local; /* 1: as above; LoRA only */
 };
 /* Before the plan, until the forest is cleared.  At the plan, SIREN_EINVAL: a kept or extended
- * segment, or nothing that is trained; SIREN_EUNSUPPORTED: an encoder. */
+ * segment, or nothing that is trained (layer-local: no layer that is trained and asked for);
+ * SIREN_EUNSUPPORTED: an encoder; layer-local training of weights. */
 int siren_forest_record(struct siren_forest *forest, const struct siren_training *training);
 /* After the run: dL/d output, as many floats as the output has, all 0 until the caller fills it.
  * For siren_forest_want_logprob(): of the log-probability and of the entropy. */

@@ -19,21 +19,25 @@ static float *gradient_of(const struct siren_forest *f, const struct rows *v)
     return v->list ? f->back->dx_active : f->back->dx;
 }
 
-/* What was asked of the state after `layer` layers, rows [r0, r1). */
-static void add_hidden(struct siren_forest *f, int layer, int r0, int r1)
+/* What was asked of the state after `layer` layers, view rows [i0, i0 + n): added to what comes from
+ * above, which is nothing where layers learn locally. */
+static void add_hidden(struct siren_forest *f, int layer, const struct rows *v, int i0, int n)
 {
     size_t d = (size_t)f->engine->model->config.d_model;
-    for (int i = f->hidden_start[layer]; i < f->hidden_start[layer + 1]; i++) {
-        const struct request *q = &f->requests[f->hidden_order[i]];
-        if (q->row >= r0 && q->row < r1)
-            f->engine->kernels->add(f->back->dx + (size_t)q->row * d,
-                                    f->back->gradients + q->offset, d);
+    float *dx = gradient_of(f, v);
+    if (f->training.layer_local) memset(dx + (size_t)i0 * d, 0, (size_t)n * d * sizeof(float));
+    for (int j = f->hidden_start[layer]; j < f->hidden_start[layer + 1]; j++) {
+        const struct request *q = &f->requests[f->hidden_order[j]];
+        int i = v->list ? q->compact : q->row;
+        if (i >= i0 && i < i0 + n)
+            f->engine->kernels->add(dx + (size_t)i * d, f->back->gradients + q->offset, d);
     }
 }
 
 /* How far this layer goes. */
 static enum back_depth depth_at(const struct siren_forest *f, int layer)
 {
+    if (f->training.layer_local) return trained_depth(f, layer);
     return layer > f->back->lowest ? BACK_WHOLE : f->back->depth;
 }
 
@@ -120,7 +124,7 @@ static void phase_blocks(struct siren_forest *f, int thread, int layer, const st
     struct back_scratch *b = &f->back->scratch[thread];
     int last = layer == f->engine->model->config.n_layers - 1;
     for (struct row_block r; claim_rows(f, v->n, cursor, &r);) {
-        if (!last) add_hidden(f, layer + 1, r.first, r.first + r.n);
+        if (!last) add_hidden(f, layer + 1, v, r.first, r.n);
         block_ffn_back(f, t, b, layer, v, r.first, r.n);
         if (depth_at(f, layer) >= BACK_O) block_out_back(f, t, b, layer, v, r.first, r.n);
     }
@@ -221,23 +225,38 @@ static void phase_qkv(struct siren_forest *f, int thread, int layer, const struc
 
 /* ---- the whole ---- */
 
+/* The rows of a layer whose outputs' gradients are not 0. */
+static struct rows rows_at(const struct siren_forest *f, int layer)
+{
+    int last = layer == f->engine->model->config.n_layers - 1;
+    return last || f->training.layer_local ? active_rows(f) : all_rows(f);
+}
+
+/* Where what is computed again goes; what is saved stays. */
+static void lend_tape(struct siren_forest *f, int layer)
+{
+    struct tape_layer again = f->back->again, *tape = &f->tape[layer];
+    int last = layer == f->engine->model->config.n_layers - 1;
+    tape->attended = again.attended;
+    tape->mid = again.mid;
+    tape->gates = again.gates;
+    if (tape->saved) return;
+    tape->raw = again.raw;
+    tape->q = last || f->training.layer_local ? NULL : again.q;
+}
+
 static void layer_again(struct siren_forest *f, int thread, int layer, const struct rows *v,
                         atomic_long *cursors)
 {
     struct thread_scratch *t = &f->scratch[thread];
-    struct tape_layer *tape = &f->tape[layer];
     struct siren_pool *pool = f->engine->pool;
-    if (thread == 0) {
-        struct tape_layer again = f->back->again;
-        if (layer == f->engine->model->config.n_layers - 1) again.q = NULL;
-        again.x = tape->x;
-        again.saved = 0;
-        *tape = again;
+    if (thread == 0) lend_tape(f, layer);
+    siren_pool_barrier(pool);
+    if (!f->tape[layer].saved) {
+        for (struct row_block r; claim_rows(f, f->T, &cursors[0], &r);)
+            pass_qkv_again(f, t, layer, r.first, r.n);
+        siren_pool_barrier(pool);
     }
-    siren_pool_barrier(pool);
-    for (struct row_block r; claim_rows(f, f->T, &cursors[0], &r);)
-        pass_qkv_again(f, t, layer, r.first, r.n);
-    siren_pool_barrier(pool);
     for (struct row_block r; claim_rows(f, v->n, &cursors[1], &r);)
         pass_layer_again(f, t, layer, v, r.first, r.n);
     siren_pool_barrier(pool);
@@ -292,15 +311,15 @@ static void backward_thread(void *context, int thread, int n_threads)
     int n_layers = f->engine->model->config.n_layers;
     back_outputs(f, thread, n_threads, &cursor);
     for (int layer = n_layers - 1; layer >= b->lowest; layer--, cursor += LAYER_PHASES) {
-        struct rows v = layer == n_layers - 1 ? active_rows(f) : all_rows(f);
-        int saved = f->tape[layer].saved; /* read before another thread may write beside it */
+        struct rows v = rows_at(f, layer);
+        int local = f->training.layer_local, trained = depth_at(f, layer) != BACK_NONE;
         if (begin_layer(run, thread, layer)) return;
-        if (!saved) layer_again(f, thread, layer, &v, cursor);
-        if (layer < n_layers - 1 && f->tape[layer].q) v.q = f->tape[layer].q;
-        phase_blocks(f, thread, layer, &v, &cursor[2]);
+        if (trained && (local || !f->tape[layer].saved)) layer_again(f, thread, layer, &v, cursor);
+        if (!local && layer < n_layers - 1 && f->tape[layer].q) v.q = f->tape[layer].q;
+        if (trained) phase_blocks(f, thread, layer, &v, &cursor[2]);
         siren_pool_barrier(pool);
         phase_tasks(f, thread, layer, &v, &cursor[3]);
-        if (depth_at(f, layer) < BACK_ATTENTION) return; /* the lowest: nothing is left to sum */
+        if (depth_at(f, layer) < BACK_ATTENTION) continue;
         siren_pool_barrier(pool);
         phase_qkv(f, thread, layer, &v, &cursor[4]);
     }

@@ -8,6 +8,9 @@
  * rows with one adapter, added to those before it: no gradient depends on the threads, or on where
  * blocks are cut.
  *
+ * Layer-local: every layer is as the last one, with the rows that are asked for as its view, whose
+ * part of the forward pass is computed again; and as the lowest, as nothing goes below it.
+ *
  * T, d, Q, F as in pass.h; W the widest A x of the pass's adapters. */
 #ifndef SIREN_MODEL_BACKWARD_H
 #define SIREN_MODEL_BACKWARD_H
@@ -134,6 +137,9 @@ int lora_trains(const struct siren_forest *f, int layer, enum lora_group group);
 
 /* 1: something needs the group's input in this layer. */
 int input_wanted(const struct siren_forest *f, int layer, enum lora_group group);
+
+/* How far a layer's backward goes for its own factors. */
+enum back_depth trained_depth(const struct siren_forest *f, int layer);
 
 /* ---- backward_attention.c ---- */
 

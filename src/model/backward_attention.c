@@ -182,6 +182,15 @@ static void list_pages(struct siren_forest *f, struct back_scratch *b, int layer
     }
 }
 
+/* … where none of the piece's rows is in the view: only what others of its part add to. */
+static void clear_slots(struct siren_forest *f, int head, const struct back_piece *piece)
+{
+    size_t size = 2 * ATTENTION_PAGE * (size_t)f->engine->model->config.head_dim;
+    const int *slots = f->back->parts.slots + piece->slots;
+    for (int p = 0; p < piece->n_pages; p++)
+        if (slots[p] < 0) memset(slot_gradient(f, ~slots[p], head), 0, size * sizeof(float));
+}
+
 /* The piece's rows of the view. */
 static void view_range(const struct rows *v, const struct segment *s,
                        const struct back_piece *piece, int *from, int *to)
@@ -204,9 +213,13 @@ static void piece_attention(struct siren_forest *f, struct back_scratch *b, int 
     size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c);
     if (most > 1) most -= most % 2; /* in pairs of rows, whatever this number is */
     if (most < 1) most = 1;
+    view_range(v, &f->segments[piece->segment], piece, &from, &to);
+    if (from == to) {
+        clear_slots(f, head, piece);
+        return;
+    }
     list_pages(f, b, layer, head, piece);
     const struct attention_pages pages = {b->k, b->v, b->mirror_k, b->mirror_v, b->dk, b->dv};
-    view_range(v, &f->segments[piece->segment], piece, &from, &to);
     for (int i = from, n; i < to; i += n) {
         n = to - i < most ? to - i : most;
         for (int j = 0; j < n * group; j++) {

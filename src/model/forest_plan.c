@@ -387,9 +387,11 @@ static int by_row(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int wants_last_layer(const struct siren_forest *f, const struct request *r)
+/* Whether its row is one of the few that the last layer runs on.  Layer-local training goes back in
+ * every layer from the rows that are asked for, of whatever layer: there all of them are. */
+static int is_active(const struct siren_forest *f, const struct request *r)
 {
-    return r->layer < 0 || r->layer == f->engine->model->config.n_layers;
+    return r->layer < 0 || r->layer == f->engine->model->config.n_layers || trains_locally(f);
 }
 
 static void order_outputs(struct siren_forest *f)
@@ -404,7 +406,7 @@ static void order_outputs(struct siren_forest *f)
 
     f->n_active = 0;
     for (size_t i = 0; i < f->n_requests; i++)
-        if (wants_last_layer(f, &f->requests[i])) f->active[f->n_active++] = f->requests[i].row;
+        if (is_active(f, &f->requests[i])) f->active[f->n_active++] = f->requests[i].row;
     qsort(f->active, (size_t)f->n_active, sizeof *f->active, by_row);
     int unique = 0;
     for (int i = 0; i < f->n_active; i++)
@@ -412,7 +414,7 @@ static void order_outputs(struct siren_forest *f)
     f->n_active = unique;
     for (size_t i = 0; i < f->n_requests; i++) {
         struct request *r = &f->requests[i];
-        if (!wants_last_layer(f, r)) continue;
+        if (!is_active(f, r)) continue;
         int low = 0, high = f->n_active - 1;
         while (low < high) {
             int middle = (low + high) / 2;

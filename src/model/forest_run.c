@@ -304,16 +304,18 @@ static void block_layer(const struct siren_forest *f, struct thread_scratch *t, 
     post_norm(f, x, n, w->ffn_norm, w->ffn_norm_bias);
 }
 
-/* Active rows of x and q side by side, where the last layer runs on a few rows only. */
-static void gather_active(struct siren_forest *f, const struct rows *v, int i0, int n)
+/* View rows [i0, i0 + n) of x (T, d) and q (T, Q) side by side, where a layer runs on a few rows
+ * only, or its input is on the tape. */
+static void gather_active(struct siren_forest *f, const float *x, const float *q,
+                          const struct rows *v, int i0, int n)
 {
     const struct siren_config *c = &f->engine->model->config;
     size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c);
-    if (!v->list) return;
+    if (x == v->x) return;
     for (int i = i0; i < i0 + n; i++) {
-        size_t r = (size_t)v->list[i];
-        memcpy(f->x_active + (size_t)i * d, f->x + r * d, d * sizeof(float));
-        memcpy(f->q_active + (size_t)i * Q, f->q + r * Q, Q * sizeof(float));
+        size_t r = (size_t)row_of(v, i);
+        memcpy(f->x_active + (size_t)i * d, x + r * d, d * sizeof(float));
+        memcpy(f->q_active + (size_t)i * Q, q + r * Q, Q * sizeof(float));
     }
 }
 
@@ -329,7 +331,11 @@ void pass_qkv_again(struct siren_forest *f, struct thread_scratch *t, int layer,
 void pass_layer_again(struct siren_forest *f, struct thread_scratch *t, int layer,
                       const struct rows *v, int i0, int n)
 {
-    gather_active(f, v, i0, n);
+    const struct tape_layer *tape = &f->tape[layer];
+    if (tape->saved)
+        gather_active(f, tape->x, tape->q, v, i0, n);
+    else
+        gather_active(f, f->x, f->q, v, i0, n);
     block_attention(f, t, layer, v, i0, n);
     block_ffn_input(f, t, layer, v, i0, n);
 }
@@ -449,7 +455,7 @@ static int wide_pass(struct pass_run *run, int thread, int n_threads)
         struct rows v = last ? active_rows(f) : all_rows(f);
         if (!last) copy_kept_pages(f, l + 1, thread, n_threads);
         for (struct row_block b; claim_rows(f, v.n, &run->cursors[l + 1], &b);) {
-            if (last) gather_active(f, &v, b.first, b.n);
+            if (last) gather_active(f, f->x, f->q, &v, b.first, b.n);
             block_layer(f, t, l, &v, b.first, b.n);
             if (last) {
                 final_norm(f, &v, b.first, b.n);
@@ -564,7 +570,7 @@ static void narrow_layer(struct pass_run *run, int layer, const struct rows *v, 
     size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c);
     int p0, p1;
     if (v->list) {
-        if (thread == 0) gather_active(f, v, 0, v->n);
+        if (thread == 0) gather_active(f, f->x, f->q, v, 0, v->n);
         siren_pool_barrier(f->engine->pool);
     }
     narrow_attention(run, layer, v, thread);

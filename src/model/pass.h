@@ -73,7 +73,7 @@ struct request {
     int32_t target;
     float temperature;
     int row;     /* planned: row of x */
-    int compact; /* planned: index into `active`, for layer n_layers and logits */
+    int compact; /* planned: index into `active`, where its row is */
     size_t n_floats;
     size_t offset; /* planned: into outputs */
 };
@@ -81,12 +81,13 @@ struct request {
 /* What a recorded pass leaves behind of one layer, n rows of the layer's view (all T, or the active
  * rows of the last layer).  Where `saved` is 0 only x stays: the rest is computed again, into
  * memory that such layers share, before the layer's backward.  All NULL below the lowest trained
- * layer. */
+ * layer.  Layer-local: the view is the active rows in every layer; attended, mid and gates are
+ * computed again in all of them, the rest where `saved` is 0. */
 struct tape_layer {
     int saved;
     float *x;        /* (T, d) its input */
     float *raw;      /* (T, qkv width) before the norms of queries and keys; NULL: it has none */
-    float *q;        /* (T, Q) after RoPE; NULL in the last layer: active_rows().q */
+    float *q;        /* (T, Q) after RoPE; NULL where active_rows().q has them */
     float *attended; /* (n, Q) */
     float *mid;      /* (n, d) after attention was added */
     float *gates;    /* (n, 2·F) gate and up panels in turn, before the activation */
@@ -145,7 +146,7 @@ struct siren_forest {
     int T, max_pages;
     int narrow;        /* few rows: threads share the columns, else they share the rows */
     int block;         /* rows a task, at most */
-    int n_active;      /* rows whose last layer is wanted */
+    int n_active;      /* rows whose last layer is wanted; layer-local: that are asked for */
     int *active;       /* (n_active) rows of x, ascending; NULL: all */
     int *row_segment;  /* (T) */
     int *row_position; /* (T) */
@@ -217,6 +218,12 @@ struct pass_run {
 
 /* Floats of scratch that the products of any layer need; backward: their gradients, too. */
 size_t layers_scratch(const struct siren_model *m, int backward);
+
+/* siren_training.layer_local of a recorded pass. */
+static inline int trains_locally(const struct siren_forest *f)
+{
+    return f->recorded && f->training.layer_local;
+}
 
 static inline struct rows all_rows(const struct siren_forest *f)
 {

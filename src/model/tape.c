@@ -59,6 +59,23 @@ int input_wanted(const struct siren_forest *f, int layer, enum lora_group group)
            (f->back->weights && master_find(f->engine->model, layer, MODEL_Q));
 }
 
+enum back_depth trained_depth(const struct siren_forest *f, int layer)
+{
+    enum back_depth deepest = BACK_NONE;
+    for (int g = 0; g < LORA_GROUPS; g++)
+        if (lora_trains(f, layer, (enum lora_group)g) && depth_of((enum lora_group)g) > deepest)
+            deepest = depth_of((enum lora_group)g);
+    return deepest;
+}
+
+/* Whether the state after the layer is asked for; the last layer's is what logits are of. */
+static int is_asked(const struct siren_forest *f, int layer)
+{
+    int n_layers = f->engine->model->config.n_layers;
+    if (layer == n_layers - 1 && f->n_requests > (size_t)f->hidden_start[n_layers + 1]) return 1;
+    return f->hidden_start[layer + 2] > f->hidden_start[layer + 1];
+}
+
 static int adapter_with_gradients(const struct siren_forest *f)
 {
     for (size_t i = 0; f->adapted && i < f->n_segments; i++)
@@ -74,6 +91,9 @@ static int find_lowest_weights(struct siren_forest *f, struct siren_error *err)
     if (adapter_with_gradients(f))
         return siren_fail(err, SIREN_EUNSUPPORTED,
                           "a recorded pass that trains both weights and an adapter");
+    if (f->training.layer_local)
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "layer-local training of all weights: it trains LoRA adapters only");
     b->weights = 1;
     b->depth = BACK_WHOLE;
     while (b->lowest < m->config.n_layers && !master_find(m, b->lowest, MODEL_Q)) b->lowest++;
@@ -84,16 +104,17 @@ static int find_lowest_weights(struct siren_forest *f, struct siren_error *err)
 static int find_lowest(struct siren_forest *f, struct siren_error *err)
 {
     struct backward *b = f->back;
-    int n_layers = f->engine->model->config.n_layers;
-    b->depth = BACK_NONE;
+    int n_layers = f->engine->model->config.n_layers, trained = 0;
     if (f->engine->model->masters) return find_lowest_weights(f, err);
     for (b->lowest = 0; b->lowest < n_layers; b->lowest++) {
-        for (int g = 0; g < LORA_GROUPS; g++)
-            if (lora_trains(f, b->lowest, (enum lora_group)g) &&
-                depth_of((enum lora_group)g) > b->depth)
-                b->depth = depth_of((enum lora_group)g);
-        if (b->depth) return SIREN_OK;
+        b->depth = trained_depth(f, b->lowest);
+        trained |= b->depth != BACK_NONE;
+        if (b->depth && (!f->training.layer_local || is_asked(f, b->lowest))) return SIREN_OK;
     }
+    if (trained)
+        return siren_fail(err, SIREN_EINVAL,
+                          "a layer-local pass that learns nothing: no output of a layer that is "
+                          "trained is asked for");
     return siren_fail(err, SIREN_EINVAL,
                       "a recorded pass in which nothing is trained: neither an adapter of the pass "
                       "nor the model has gradients");
@@ -104,22 +125,33 @@ static int find_lowest(struct siren_forest *f, struct siren_error *err)
 static size_t rows_in(const struct siren_forest *f, int layer)
 {
     int last = layer == f->engine->model->config.n_layers - 1;
-    return (size_t)(last ? f->n_active : f->T);
+    return (size_t)(last || f->training.layer_local ? f->n_active : f->T);
 }
 
-/* One layer's part but for its input. */
-static void lay_out_layer(struct siren_forest *f, struct arena *a, int layer, struct tape_layer *t)
+/* What the rows of a layer's view leave. */
+static void lay_out_rows(const struct siren_forest *f, struct arena *a, int layer,
+                         struct tape_layer *t)
 {
     const struct siren_config *c = &f->engine->model->config;
-    size_t T = (size_t)f->T, n = rows_in(f, layer), Q = (size_t)config_q_width(c);
-    if (c->qk_norm) t->raw = take_floats(a, T * (size_t)config_qkv_width(c));
-    if (layer < c->n_layers - 1) t->q = take_floats(a, T * Q);
-    t->attended = take_floats(a, n * Q);
+    size_t n = rows_in(f, layer);
+    t->attended = take_floats(a, n * (size_t)config_q_width(c));
     t->mid = take_floats(a, n * (size_t)c->d_model);
     t->gates = take_floats(a, n * 2 * (size_t)config_ffn_stride(c));
 }
 
-static size_t layer_bytes(struct siren_forest *f, int layer)
+/* One layer's part but for its input. */
+static void lay_out_layer(const struct siren_forest *f, struct arena *a, int layer,
+                          struct tape_layer *t)
+{
+    const struct siren_config *c = &f->engine->model->config;
+    size_t T = (size_t)f->T;
+    if (c->qk_norm) t->raw = take_floats(a, T * (size_t)config_qkv_width(c));
+    if (layer < c->n_layers - 1 || f->training.layer_local)
+        t->q = take_floats(a, T * (size_t)config_q_width(c));
+    if (!f->training.layer_local) lay_out_rows(f, a, layer, t);
+}
+
+static size_t layer_bytes(const struct siren_forest *f, int layer)
 {
     struct arena measure = {0};
     struct tape_layer t = {0};
@@ -128,12 +160,16 @@ static size_t layer_bytes(struct siren_forest *f, int layer)
 }
 
 /* From the last layer down as many as the budget holds, beside the inputs of all. */
-static int choose_saved(struct siren_forest *f)
+static int choose_saved(const struct siren_forest *f)
 {
     const struct siren_config *c = &f->engine->model->config;
     size_t budget = f->training.memory_bytes, used = 0, n = 0;
     int lowest = f->back->lowest, layers = c->n_layers - lowest;
-    used = (size_t)layers * aligned((size_t)f->T * (size_t)c->d_model * sizeof(float));
+    struct arena shared = {0};
+    struct tape_layer rows;
+    if (f->training.layer_local) lay_out_rows(f, &shared, lowest, &rows);
+    used = shared.used +
+           (size_t)layers * aligned((size_t)f->T * (size_t)c->d_model * sizeof(float));
     for (int l = c->n_layers - 1; l >= lowest; l--, n++) {
         size_t bytes = layer_bytes(f, l);
         /* Where one layer is left out, its memory is needed once for computing it again. */
@@ -192,6 +228,7 @@ static void lay_out_tape(struct siren_forest *f, struct arena *a)
     /* One layer at a time is computed again; the last has no more rows than the others. */
     if (f->back->lowest < c->n_layers && !f->tape[f->back->lowest].saved)
         lay_out_layer(f, a, f->back->lowest, &f->back->again);
+    if (f->training.layer_local) lay_out_rows(f, a, f->back->lowest, &f->back->again);
     f->back->last = take_floats(a, (size_t)f->n_active * d);
 }
 
