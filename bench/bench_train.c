@@ -7,7 +7,8 @@
  *              of its own; cross-entropy over five labels at the last token; AdamW
  *   shared     the same, the prompts' common beginning computed once
  *   align      `shared` with the cross-entropy, then with the alignment of all layers' hidden
- *              states at the last token to a teacher's, which are read from a file each time
+ *              states at the last token to a teacher's, which are read from a file each time, then
+ *              (LoRA) with that where each layer learns from its own state alone
  *
  *   answers    one prompt of 320 tokens with 8 answers of 64, log-probabilities of all their
  *              tokens: with the prompt shared, then each answer behind a prompt of its own
@@ -35,7 +36,8 @@ struct training {
     struct siren_forest *forest;
     int32_t *stream; /* answers: PROMPT ids, then ANSWERS times ANSWER */
     int32_t labels[LABELS];
-    int shared, align; /* of the prompts: their beginning once; hidden states instead of labels */
+    int shared; /* of the prompts: their beginning once */
+    enum { LABELS_LOSS, STATES_LOSS, LOCAL_STATES_LOSS } align;
     struct siren_teacher *teacher;
     int n_layers, d;
     float *states[3]; /* (n_layers, d) each: the model's, the teacher's, the gradient */
@@ -114,7 +116,9 @@ static void begin(struct training *t, uint64_t step)
 {
     siren_forest_clear(t->forest);
     siren_forest_record(t->forest,
-                        &(struct siren_training){.dropout = !t->b.full, .dropout_step = step});
+                        &(struct siren_training){.dropout = !t->b.full,
+                                                 .dropout_step = step,
+                                                 .layer_local = t->align == LOCAL_STATES_LOSS});
 }
 
 static int add_root(struct training *t, const int32_t *ids, size_t n)
@@ -172,7 +176,8 @@ static size_t common(const struct training *t, size_t from, size_t to)
 /* What the loss reads at a token; the first output. */
 static int want(struct training *t, int segment, size_t token)
 {
-    if (!t->align) return siren_forest_want_logits(t->forest, segment, token, t->labels, LABELS);
+    if (t->align == LABELS_LOSS)
+        return siren_forest_want_logits(t->forest, segment, token, t->labels, LABELS);
     int first = siren_forest_want_hidden(t->forest, segment, token, 1);
     for (int l = 2; l <= t->n_layers; l++) siren_forest_want_hidden(t->forest, segment, token, l);
     return first;
@@ -325,9 +330,13 @@ static void measure_prompts(struct training *t)
         measure(t, t->b.task, step_prompts, tokens);
         return;
     }
+    static const char *const names[] = {"align cross-entropy", "align hidden states",
+                                        "align each layer's own"};
     make_teacher(t);
-    for (t->align = 0; t->align < 2; t->align++)
-        measure(t, t->align ? "align hidden states" : "align cross-entropy", step_prompts, tokens);
+    for (int i = LABELS_LOSS; i <= (t->b.full ? STATES_LOSS : LOCAL_STATES_LOSS); i++) {
+        t->align = i;
+        measure(t, names[i], step_prompts, tokens);
+    }
 }
 
 static void measure_answers(struct training *t)

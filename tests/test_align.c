@@ -186,6 +186,37 @@ static void it_learns(void **state)
     }
 }
 
+/* Each layer on its own: the first step is one of the same loss with other gradients, it learns, the
+ * same bits in parts; and whoever goes on with it has to go on so. */
+static void each_layer_on_its_own(void **state)
+{
+    struct bench whole = make("local", states_path, "ha"), other = make("not", states_path, "ha");
+    double cosine[64], loss[2], norm[2];
+    size_t n;
+    other.training.loop.max_steps = whole.training.loop.max_steps = 12;
+    other.training.loop.epochs = whole.training.loop.epochs = 12;
+    other.training.loop.batch = whole.training.loop.batch = 64; /* all rows */
+    whole.options.layer_local = 1;
+    MUST(run(&whole));
+    MUST(run(&other));
+    n = field(&whole, "cosine", cosine, 64);
+    assert_int_equal(n, 12);
+    assert_true(cosine[n - 1] > cosine[0]);
+    for (int i = 0; i < 2; i++) {
+        loss[i] = first(i ? &other : &whole, "loss");
+        norm[i] = first(i ? &other : &whole, "norm");
+    }
+    assert_true(loss[0] == loss[1] && norm[0] > 0 && norm[0] != norm[1]);
+    whole.options.layer_local = 0;
+    assert_int_equal(run(&whole), SIREN_EINVAL);
+    assert_non_null(strstr(must_error.message, "layer_local"));
+    whole.options.layer_local = 1;
+    whole.options.ha = 0;
+    whole.options.rating.ce = 1;
+    assert_int_equal(run(&whole), SIREN_EINVAL);
+    assert_non_null(strstr(must_error.message, "needs a loss on the layers' states"));
+}
+
 /* Rows without an answer are left out; the loss of a step is the mean by weight. */
 static void rows_and_weights(void **state)
 {
@@ -391,13 +422,15 @@ static void *bytes_of(const struct bench *b, size_t *size)
     return data;
 }
 
-static void stopped_and_resumed(void **state)
+static void in_parts(int layer_local)
 {
-    struct bench a = make("whole", states_path, "ha+ce"), b = make("parts", states_path, "ha+ce");
+    struct bench a = make(layer_local ? "local whole" : "whole", states_path, "ha+ce");
+    struct bench b = make(layer_local ? "local parts" : "parts", states_path, "ha+ce");
     struct siren_progress progress = {stop_after_a_while, NULL};
     size_t n, m;
     int calls = 0, rc = SIREN_ECANCEL;
     void *x, *y;
+    a.options.layer_local = b.options.layer_local = layer_local;
     a.training.eval_split = b.training.eval_split = "valid:A";
     a.training.loop.epochs = b.training.loop.epochs = 3;
     a.training.lora.dropout = b.training.lora.dropout = 0.1f;
@@ -419,6 +452,12 @@ static void stopped_and_resumed(void **state)
     assert_true(a.result.best == b.result.best);
     free(x);
     free(y);
+}
+
+static void stopped_and_resumed(void **state)
+{
+    in_parts(0);
+    in_parts(1);
 }
 
 /* All weights towards states before the norm, which is trained with them: gone on with, it divides
@@ -686,6 +725,8 @@ static void options_that_would_do_nothing(void **state)
         {"--loss ce --closeness", "--closeness: it is about a teacher's answers"},
         {"--loss ce --layers last", "--layers: it is about ha, which is not in --loss"},
         {"--loss ce+rps --before-norm", "--before-norm: it is about ha"},
+        {"--teacher x.bin --loss kd+ce --layer-local", "--layer-local: it is about ha"},
+        {"--teacher x.bin --layer-local --weights all", "not --weights all"},
         {"--loss ce --kd-temperature 2", "--kd-temperature: it is about kd"},
         {"--loss rps --smoothing 0.1", "--smoothing: it is about ce"},
         {"--teacher x.bin --loss kd --layers last", "--layers: it is about ha"},
@@ -700,6 +741,7 @@ static void options_that_would_do_nothing(void **state)
     /* What they are about is there: the workspace is not. */
     assert_int_equal(siren("train align x.siren -m x --out x --loss ha+kd+ce --teacher x.bin "
                            "--layers last --before-norm --kd-temperature 2 --smoothing 0.1 --exact "
+                           "--layer-local "
                            "--share 0.5 --closeness"),
                      1);
     expect_output("x.siren");
@@ -724,6 +766,7 @@ int main(void)
         cmocka_unit_test(a_weighted_mean_by_hand),
         cmocka_unit_test(the_gradient_is_that_of_the_loss),
         cmocka_unit_test(a_teacher_of_a_fold),
+        cmocka_unit_test(each_layer_on_its_own),
         cmocka_unit_test(stopped_and_resumed),
         cmocka_unit_test(all_weights_before_the_norm),
         cmocka_unit_test(chosen_by_what_is_asked),

@@ -5,7 +5,8 @@
 
 static const struct siren_training local = {.layer_local = 1};
 
-/* Outputs of the state after `layer` layers; of the last layer, logits and log-probabilities too. */
+/* Outputs of the state after `layer` layers; of the last layer, logits and log-probabilities too.
+ */
 static int is_of_layer(const struct output *o, int layer, int n_layers)
 {
     return o->shift > 0 ? o->shift == layer : layer == n_layers;
@@ -168,8 +169,8 @@ static float *gradients_in(const char *isa, const char *compute, int threads, si
 
 static void the_bits_are_the_same(void **state)
 {
-    static const char *const sets[] = {"portable", "avx2", "avx512"},
-                            *const modes[] = {"f32", "bf16"};
+    static const char *const sets[] = {"portable", "avx2", "avx512"}, *const modes[] = {"f32",
+                                                                                        "bf16"};
     for (int mode = 0; mode < 2; mode++) {
         size_t n, n_again, most, least, held;
         float *expected = gradients_in("portable", modes[mode], 1, 0, &n, &most);
@@ -229,7 +230,8 @@ static void train_one(struct siren_adapter *a, int layer, int target)
     }
 }
 
-/* What else is trained changes nothing of a target's gradient, and what is not trained gets none. */
+/* What else is trained changes nothing of a target's gradient, and what is not trained gets none.
+ */
 static void parts_are_those_of_the_whole(void **state)
 {
     struct fixture f;

@@ -51,6 +51,8 @@ for targets in q,k,v q,v ffn all; do align "ha-$targets" ha $targets 1; done
 # Beyond the paper: neighbours of the true rating get a part of the target; the upper layers count more.
 align ce-smooth-1 ce k,v 1 --smoothing 0.1
 align ha-linear-1 ha k,v 1 --layers linear
+# … and each layer learns on its own, at half the cost.
+for seed in 1 2 3; do align "ha-local-$seed" ha k,v "$seed" --layer-local; done
 # Beyond the table's budget: all linear layers and a second epoch, at a rate that falls.
 align ce-all-2 ce all 1 --epochs 2 --lr 5e-4 --schedule cosine --eval-rows 300
 # … and the users' last three rows, once each, chosen by the ranked probability score.

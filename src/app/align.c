@@ -256,6 +256,12 @@ static int check(const struct training *t, const struct align_options *o, struct
     if (!(sum > 0)) return siren_fail(err, SIREN_EINVAL, "a loss without terms");
     if ((o->ha != 0 || r->kd != 0) && !o->teacher)
         return siren_fail(err, SIREN_EINVAL, "alignment and distillation need a teacher's states");
+    if (o->layer_local && o->ha == 0)
+        return siren_fail(err, SIREN_EINVAL,
+                          "layer-local learning needs a loss on the layers' states (ha)");
+    if (o->layer_local && t->full)
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "layer-local training of all weights: it trains LoRA adapters only");
     if (r->kd != 0 && !(r->temperature > 0 && isfinite(r->temperature)))
         return siren_fail(err, SIREN_EINVAL, "temperature %g: expected above 0", r->temperature);
     if (!(r->smoothing >= 0 && r->smoothing < 1))
@@ -277,6 +283,7 @@ static json_t *loss_json(const struct align_options *o)
         json_object_set_new(j, "ha", json_real(o->ha));
         json_object_set_new(j, "layers", json_string(layer_names[o->layers]));
         json_object_set_new(j, "before_norm", json_boolean(o->before_norm));
+        if (o->layer_local) json_object_set_new(j, "layer_local", json_true());
     }
     if (r->ce != 0) {
         json_object_set_new(j, "ce", json_real(r->ce));
@@ -352,6 +359,7 @@ int align_train(struct training *training, const struct align_options *options,
     struct align a = {.training = &mine, .options = options};
     struct siren_adapter *adapter = NULL;
     int rc = check(&mine, options, err);
+    mine.loop.layer_local = options->layer_local;
     *result = (struct trainer_result){.loss = NAN, .best = NAN};
     if (!rc) rc = make_rows(&a, &mine, err);
     if (!rc) rc = training_adapter(&mine, &adapter, err);

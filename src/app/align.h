@@ -23,6 +23,9 @@ struct align_options {
     double ha;
     enum align_layers layers;
     int before_norm; /* the last layer's state before the final norm instead of behind it */
+    /* 1: a layer learns from its own state alone (siren_training.layer_local), the last one from
+     * the rating loss, too: some half of the time.  Needs ha; for adapters only. */
+    int layer_local;
     struct siren_rating_loss rating;
     /* [optional] Told before the first step where the states are of another model or adapter than
      * the one that is trained. */

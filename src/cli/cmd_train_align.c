@@ -1,4 +1,6 @@
 /* siren train align: reasoning internalised. */
+#include <string.h>
+
 #include "app/align.h"
 #include "cli/training.h"
 
@@ -8,7 +10,7 @@ static int check_given(struct cli *cli, const struct align_options *o)
     static const char *const told[] = {"split",    "fold",  "strategy",     "recent", "more",
                                        "majority", "decay", "prompt-limit", NULL};
     static const char *const choosing[] = {"exact", "share", "closeness", NULL};
-    static const char *const of_ha[] = {"layers", "before-norm", NULL};
+    static const char *const of_ha[] = {"layers", "before-norm", "layer-local", NULL};
     static const char *const of_kd[] = {"kd-temperature", NULL};
     static const char *const of_ce[] = {"smoothing", NULL};
     int rc = 0;
@@ -31,6 +33,7 @@ static int read_options(struct cli *cli, struct align_options *o)
                                            .share = cli_float(cli, "share"),
                                            .closeness = cli_flag(cli, "closeness")},
                                 .before_norm = cli_flag(cli, "before-norm"),
+                                .layer_local = cli_flag(cli, "layer-local"),
                                 .rating = {.smoothing = cli_float(cli, "smoothing"),
                                            .temperature = cli_float(cli, "kd-temperature")}};
     int rc = align_parse_loss(o, cli_string(cli, "loss"), &cli->err);
@@ -42,6 +45,8 @@ static int read_options(struct cli *cli, struct align_options *o)
     if ((o->ha > 0 || o->rating.kd > 0) && !o->teacher)
         return cli_usage(cli, "--loss %s needs a --teacher (`siren train teach` makes one)",
                          cli_string(cli, "loss"));
+    if (o->layer_local && o->ha > 0 && !strcmp(cli_string(cli, "weights"), "all"))
+        return cli_usage(cli, "--layer-local trains a LoRA adapter, not --weights all");
     return check_given(cli, o);
 }
 
@@ -105,6 +110,10 @@ const struct cli_command cmd_train_align = {
                           "the last one"),
             OPTION_FLAG("before-norm",
                         "in ha the last layer's state before the final norm, not behind it"),
+            OPTION_FLAG("layer-local",
+                        "a layer learns from its own state in ha alone, and no gradient goes from "
+                        "it to the one below (ce, kd and rps: to the last layer only): some "
+                        "half of the time"),
             OPTION_FLOAT("kd-temperature", "T", "1", 0.01, 100, "of both distributions in kd"),
             OPTION_FLOAT("smoothing", "S", "0", 0, 0.99,
                          "part of the target in ce that the neighbouring ratings get"),
@@ -126,6 +135,9 @@ const struct cli_command cmd_train_align = {
             {"siren train align films.siren --model smollm2.gguf --teacher states.bin --out "
              "runs/ha",
              "Alignment of all layers, LoRA on keys and values."},
+            {"siren train align films.siren -m smollm2.gguf --teacher states.bin -o runs/local "
+             "--layer-local",
+             "The same, each layer on its own: some half of the time."},
             {"siren train align films.siren -m smollm2.gguf --teacher states.bin -o runs/kd --loss "
              "kd+ce --kd-temperature 2",
              "Distillation with the true ratings, on the same rows."},

@@ -19,8 +19,8 @@ static float *gradient_of(const struct siren_forest *f, const struct rows *v)
     return v->list ? f->back->dx_active : f->back->dx;
 }
 
-/* What was asked of the state after `layer` layers, view rows [i0, i0 + n): added to what comes from
- * above, which is nothing where layers learn locally. */
+/* What was asked of the state after `layer` layers, view rows [i0, i0 + n): added to what comes
+ * from above, which is nothing where layers learn locally. */
 static void add_hidden(struct siren_forest *f, int layer, const struct rows *v, int i0, int n)
 {
     size_t d = (size_t)f->engine->model->config.d_model;

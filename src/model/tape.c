@@ -168,8 +168,8 @@ static int choose_saved(const struct siren_forest *f)
     struct arena shared = {0};
     struct tape_layer rows;
     if (f->training.layer_local) lay_out_rows(f, &shared, lowest, &rows);
-    used = shared.used +
-           (size_t)layers * aligned((size_t)f->T * (size_t)c->d_model * sizeof(float));
+    used =
+        shared.used + (size_t)layers * aligned((size_t)f->T * (size_t)c->d_model * sizeof(float));
     for (int l = c->n_layers - 1; l >= lowest; l--, n++) {
         size_t bytes = layer_bytes(f, l);
         /* Where one layer is left out, its memory is needed once for computing it again. */

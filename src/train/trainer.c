@@ -202,12 +202,13 @@ static int set_up(struct trainer *t, struct siren_engine *engine, const json_t *
     int rc = check_options(t->task, o, engine, err);
     if (rc) return rc;
     count_steps(t);
-    t->passes =
-        (struct passes){.task = t->task,
-                        .engine = engine,
-                        .adapter = t->subject->adapter,
-                        .pass_tokens = o->pass_tokens,
-                        .training = {.memory_bytes = o->memory_bytes, .dropout = o->dropout}};
+    t->passes = (struct passes){.task = t->task,
+                                .engine = engine,
+                                .adapter = t->subject->adapter,
+                                .pass_tokens = o->pass_tokens,
+                                .training = {.memory_bytes = o->memory_bytes,
+                                             .dropout = o->dropout,
+                                             .layer_local = o->layer_local}};
     t->params = t->subject->params;
     if (t->subject->adapter) {
         rc = siren_adapter_trainable(t->subject->adapter, err);

@@ -39,6 +39,7 @@ static json_t *options_json(const struct trainer_task *task, const struct traine
                         json_integer((json_int_t)trainer_pass_most(o->pass_tokens)));
     json_object_set_new(j, "cuts", json_string("fewest tokens")); /* passes_fill(): bits */
     json_object_set_new(j, "dropout", json_boolean(o->dropout));
+    if (o->layer_local) json_object_set_new(j, "layer_local", json_true());
     json_object_set_new(j, "eval_every", json_integer((json_int_t)o->eval_every));
     json_object_set_new(j, "eval_first", json_boolean(o->eval_first));
     json_object_set_new(j, "patience", json_integer(o->patience));
