@@ -143,12 +143,13 @@ PARITY(qwen3)
 PARITY(bert)
 PARITY(xlmr)
 
-/* The same through GGUF: rows of q and k reordered by its converter, quantised blocks. */
+/* The same through GGUF: rows of q and k (and their biases) reordered by its converter, quantised
+ * blocks. */
 static void test_gguf(void **state)
 {
-    static const char *const names[] = {"llama3",    "qwen3",     "kquants",
-                                        "smol-bf16", "smol-q4_0", "smol-q4_1",
-                                        "smol-q5_0", "smol-q5_1", "smol-q8_0"};
+    static const char *const names[] = {"llama3",    "llama-bias", "qwen3",     "kquants",
+                                        "smol-bf16", "smol-q4_0",  "smol-q4_1", "smol-q5_0",
+                                        "smol-q5_1", "smol-q8_0"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char model[256], stem[256];
         snprintf(model, sizeof model, MODELS "gguf/%s.gguf", names[i]);

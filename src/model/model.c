@@ -174,6 +174,17 @@ static void load_gate_up(struct loader *l, struct layer_weights *w, int layer)
 
 /* ---- layers ---- */
 
+/* A bias to its columns; rows of q and k in the order that their weights have (load_qkv). */
+static void place_bias(const struct loader *l, float *to, const float *from, size_t n, int layer,
+                       enum model_tensor role)
+{
+    const struct siren_model *m = l->model;
+    int reordered = role != MODEL_V_BIAS && model_rope_permuted(m->tensors, &m->config) &&
+                    !master_find(m, layer, role);
+    for (size_t i = 0; i < n; i++)
+        to[i] = from[reordered ? (size_t)model_rope_row(&m->config, (int64_t)i) : i];
+}
+
 /* q, k and v biases one after the other, in the order of the packed columns. */
 static void load_qkv_bias(struct loader *l, float **all, int layer)
 {
@@ -191,7 +202,7 @@ static void load_qkv_bias(struct loader *l, float **all, int layer)
     to = *all;
     for (int i = 0; i < 3; i++) {
         size_t n = i ? n_k : n_q;
-        if (!l->rc) memcpy(to, parts[i], n * sizeof *to);
+        if (!l->rc) place_bias(l, to, parts[i], n, layer, roles[i]);
         to = l->rc ? NULL : to + n;
         free(parts[i]);
     }

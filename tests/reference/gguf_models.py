@@ -7,6 +7,7 @@ smol-TYPE.gguf   the matrices in TYPE, the embedding in Q8_0 (BF16: in the same 
                  the weights are those of the folder); rows of q and k in the order of llama.cpp's
                  converter; smol's tokenizer in three of them
 llama3.gguf      the folder `llama3`, scaled to Llama 3's own 8192 positions: rope_freqs.weight
+llama-bias.gguf  a layer with biases of q, k, v and o, those of q and k reordered as well
 qwen3.gguf       the folder `qwen3`: norms of q and k, not reordered
 kquants.gguf     random Q4_K, Q5_K and Q6_K blocks, width 256
 bert.gguf, xlmr.gguf   the folders of these names, with bert's tokenizer; XLM-RoBERTa's positions
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 import transformers as tf
 from gguf import GGMLQuantizationType as Q
-from tiny import OUT, expected
+from tiny import OUT, expected, randomise
 from tokenizers import Tokenizer
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
@@ -175,6 +176,19 @@ def llama3():
     expected(model, path, 21, lengths=(1, 70))
 
 
+def llama_bias():
+    config = tf.LlamaConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, head_dim=16,
+                            num_key_value_heads=2, intermediate_size=48, vocab_size=64,
+                            max_position_embeddings=128, attention_bias=True,
+                            tie_word_embeddings=True)
+    model = tf.LlamaForCausalLM._from_config(config, attn_implementation="eager")
+    randomise(model, 24)
+    path = FOLDER / "llama-bias.gguf"
+    write(model, path, lambda n: Q.F16)
+    check_against_transformers(model, path)
+    expected(model, path, 24, lengths=(1, 40))
+
+
 def qwen3():
     model, path = load("qwen3"), FOLDER / "qwen3.gguf"
     write(model, path, lambda n: Q.Q8_0)
@@ -284,6 +298,7 @@ def main():
     for qtype in (Q.BF16, Q.Q8_0, Q.Q4_0, Q.Q4_1, Q.Q5_0, Q.Q5_1):
         smol(qtype)
     llama3()
+    llama_bias()
     qwen3()
     kquants()
     encoder("bert", gguf.PoolingType.MEAN, Q.F32)
