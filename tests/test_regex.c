@@ -45,6 +45,8 @@ static void classes(void **state)
     assert_matches("[^\\s\\d]+", "ab1 c", "<ab><c>");
     assert_matches("\\w+", "a\xC2\xB2-\xC3\xA9_1", "<a\xC2\xB2><\xC3\xA9_1>");
     assert_matches("[\\w-]+", "a-b c", "<a-b><c>");
+    assert_matches("[\\w]|-", "a\xC2\xB2\xC2\xBD-", "<a><->"); /* not those of \w by itself */
+    assert_matches("[^\\w]", "a\xC2\xB2", "<\xC2\xB2>");
     assert_matches("\\W", "a b", "< >");
     assert_matches("\\d+", "1\xD9\xA1", "<1\xD9\xA1>");
     assert_matches("\\S\\D", "ab1", "<ab>");
@@ -71,6 +73,22 @@ static void young_characters(void **state)
                    "<a\xF0\xB1\x8D\x90\xF0\x90\xB5\x8A>");
     assert_matches("\\p{Han}", "\xF0\xB1\x8D\x90", "<\xF0\xB1\x8D\x90>");
     assert_matches("[^\\p{L}]", "\xF0\xB1\x8D\x90", "");
+}
+
+/* \p{Han} is what the script has, not what it is written with: U+3002, U+300C, U+3003 are common.
+ */
+static void scripts(void **state)
+{
+    static const char text[] = "\xE4\xB8\xAD\xE3\x80\x82\xE3\x80\x8C\xE3\x80\x83"
+                               "\xE3\x82\xA2\xE3\x83\xBC";
+    assert_matches("\\p{Han}", text, "<\xE4\xB8\xAD>");
+    assert_matches("\\p{^Han}+", text,
+                   "<\xE3\x80\x82\xE3\x80\x8C\xE3\x80\x83\xE3\x82\xA2\xE3\x83\xBC>");
+    assert_matches("[^\\P{Katakana}]+", text, "<\xE3\x82\xA2>");
+    assert_matches("\\p{Common}+", text, "<\xE3\x80\x82\xE3\x80\x8C\xE3\x80\x83><\xE3\x83\xBC>");
+    assert_matches("\\p{Cyrillic}", "\xE1\xB2\x89", "<\xE1\xB2\x89>"); /* of Unicode 16 */
+    assert_matches("\\p{Latin}", "\xE1\xB2\x89", "");
+    assert_matches("\\p{Hiragana}", "\xF0\x9B\x84\xB2", "<\xF0\x9B\x84\xB2>"); /* of 15 */
 }
 
 static void refused(const char *pattern, int expected, const char *named)
@@ -108,9 +126,9 @@ static void what_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(classes),         cmocka_unit_test(anchors_are_those_of_lines),
-        cmocka_unit_test(options),         cmocka_unit_test(young_characters),
-        cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(classes), cmocka_unit_test(anchors_are_those_of_lines),
+        cmocka_unit_test(options), cmocka_unit_test(young_characters),
+        cmocka_unit_test(scripts), cmocka_unit_test(what_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

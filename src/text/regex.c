@@ -12,8 +12,10 @@ struct regex {
     pcre2_code *code;
 };
 
-/* Oniguruma's \w: with the superscript digits and fractions of Latin-1, without joiners. */
-#define WORD_SET "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
+/* Oniguruma's \w, without joiners: in a class; outside of one it has the superscript digits and
+ * fractions of Latin-1 as well. */
+#define WORD_SET "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define MORE_WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 
 struct translation {
     const char *pattern;
@@ -35,8 +37,8 @@ static const struct {
 } escapes[] = {
     {'s', "\\p{White_Space}", "\\p{White_Space}"},
     {'S', "\\P{White_Space}", "\\P{White_Space}"},
-    {'w', "[" WORD_SET "]", WORD_SET},
-    {'W', "[^" WORD_SET "]", NULL},
+    {'w', "[" WORD_SET MORE_WORD "]", WORD_SET},
+    {'W', "[^" WORD_SET MORE_WORD "]", NULL},
     {'d', "\\p{Nd}", "\\p{Nd}"},
     {'D', "\\P{Nd}", "\\P{Nd}"},
     {'n', "\\n", "\\n"},
@@ -47,6 +49,21 @@ static const struct {
     {'x', "\\x", "\\x"},
 };
 
+/* Oniguruma's \p{Han} has the characters of the script Han.  PCRE2's, from version 10.40 on, has
+ * all that it is written with, which are more; there the script is \p{sc:Han}.  Returns whether the
+ * name is a script's that has to be written so. */
+static int is_script(const char *name, size_t length)
+{
+    char pattern[80];
+    int number;
+    PCRE2_SIZE where;
+    snprintf(pattern, sizeof pattern, "\\p{sc:%.*s}", length < 64 ? (int)length : 64, name);
+    pcre2_code *code =
+        pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &number, &where, NULL);
+    pcre2_code_free(code);
+    return code != NULL;
+}
+
 /* \p{Name}, \P{Name}, \p{^Name}; t->at is behind the letter. */
 static int translate_property(struct translation *t, struct siren_error *err)
 {
@@ -55,8 +72,11 @@ static int translate_property(struct translation *t, struct siren_error *err)
                             : NULL;
     if (!close) return refuse(t, "expected {name} after \\p", err);
     size_t end = (size_t)(close - t->pattern) + 1;
-    buf_putc(&t->out, '\\');
-    buf_append(&t->out, t->pattern + t->at - 1, end - t->at + 1);
+    const char *name = t->pattern + t->at + 1;
+    int negated = *name == '^';
+    name += negated;
+    buf_printf(&t->out, "\\%c{%s%s%.*s}", t->pattern[t->at - 1], negated ? "^" : "",
+               is_script(name, (size_t)(close - name)) ? "sc:" : "", (int)(close - name), name);
     t->at = end;
     return 0;
 }

@@ -72,33 +72,58 @@ def lower_exceptions():
         assert c == 0x130 or len(theirs) == 1, hex(c)
 
 
-# A character of the same category and the same length in UTF-8 that PCRE2 knows.
-STAND_INS = {
-    3: dict(Lu=0x1E00, Ll=0x1E01, Lm=0x1D2C, Lo=0x0904, Mn=0x0900, Mc=0x0903, Nd=0x0966, No=0x09F4,
-            Po=0x2016, Pd=0x2010, Ps=0x2045, Pe=0x2046, So=0x2100, Sc=0x20A0, Sk=0x1FBD, Sm=0x2044, Cf=0x200B,
-            Nl=0x2160),
-    4: dict(Lu=0x10400, Ll=0x10428, Lm=0x16B40, Lo=0x10000, Mn=0x101FD, Mc=0x11000, Nd=0x104A0,
-            Nl=0x10140, No=0x10107, Po=0x10100, Pd=0x10EAD, Ps=0, Pe=0, So=0x1F300, Sc=0x1E2FF, Sm=0x1D6C1,
-            Sk=0x1F3FB, Cf=0x110BD),
-}
+CATEGORIES = "Lu Ll Lm Lo Lt Mn Mc Me Nd Nl No Po Pd Ps Pe Pi Pf Pc So Sc Sk Sm Cf".split()
+# All of Unicode 14: a younger script's name is one that PCRE2 10.42 refuses.
+SCRIPTS = """Adlam Ahom Anatolian_Hieroglyphs Arabic Armenian Avestan Balinese Bamum Bassa_Vah Batak
+Bengali Bhaiksuki Bopomofo Brahmi Braille Buginese Buhid Canadian_Aboriginal Carian
+Caucasian_Albanian Chakma Cham Cherokee Chorasmian Common Coptic Cuneiform Cypriot Cypro_Minoan
+Cyrillic Deseret Devanagari Dives_Akuru Dogra Duployan Egyptian_Hieroglyphs Elbasan Elymaic Ethiopic
+Georgian Glagolitic Gothic Grantha Greek Gujarati Gunjala_Gondi Gurmukhi Han Hangul Hanifi_Rohingya
+Hanunoo Hatran Hebrew Hiragana Imperial_Aramaic Inherited Inscriptional_Pahlavi
+Inscriptional_Parthian Javanese Kaithi Kannada Katakana Kayah_Li Kharoshthi Khitan_Small_Script Khmer
+Khojki Khudawadi Lao Latin Lepcha Limbu Linear_A Linear_B Lisu Lycian Lydian Mahajani Makasar
+Malayalam Mandaic Manichaean Marchen Masaram_Gondi Medefaidrin Meetei_Mayek Mende_Kikakui
+Meroitic_Cursive Meroitic_Hieroglyphs Miao Modi Mongolian Mro Multani Myanmar Nabataean Nandinagari
+New_Tai_Lue Newa Nko Nushu Nyiakeng_Puachue_Hmong Ogham Ol_Chiki Old_Hungarian Old_Italic
+Old_North_Arabian Old_Permic Old_Persian Old_Sogdian Old_South_Arabian Old_Turkic Old_Uyghur Oriya
+Osage Osmanya Pahawh_Hmong Palmyrene Pau_Cin_Hau Phags_Pa Phoenician Psalter_Pahlavi Rejang Runic
+Samaritan Saurashtra Sharada Shavian Siddham SignWriting Sinhala Sogdian Sora_Sompeng Soyombo
+Sundanese Syloti_Nagri Syriac Tagalog Tagbanwa Tai_Le Tai_Tham Tai_Viet Takri Tamil Tangsa Tangut
+Telugu Thaana Thai Tibetan Tifinagh Tirhuta Toto Ugaritic Vai Vithkuqi Wancho Warang_Citi Yezidi Yi
+Zanabazar_Square""".split()
+# Of younger scripts: a character of the category, from scripts that no expression asks for.
+OTHER = dict(Lu=0x10400, Ll=0x10428, Lm=0x16B40, Lo=0x10000, Mn=0x11C92, Mc=0x11CA9, Nd=0x104A0,
+             Nl=0x103D1, No=0x10858, Pd=0x10EAD, Po=0x10857, So=0x16B3C, Sm=0x1D6C1)
+
+
+def with_property(name, code_points):
+    """Those that the library's \\p{name} matches."""
+    probe = P.Split(Regex(rf"\p{{{name}}}"), "removed")
+    return [c for c in code_points if not probe.pre_tokenize_str(chr(c))]
 
 
 def stand_ins():
-    """Characters that the regular expressions know and Unicode 14 does not."""
-    probes = {k: P.Split(Regex(rf"\p{{{k}}}"), "removed") for k in STAND_INS[3]}
-    han = P.Split(Regex(r"\p{Han}"), "removed")
-    for c in CODE_POINTS:
-        if unicodedata.category(chr(c)) != "Cn":
-            continue
-        for category, probe in probes.items():
-            if not probe.pre_tokenize_str(chr(c)):
-                stand_in = STAND_INS[len(chr(c).encode())][category]
-                if not han.pre_tokenize_str(chr(c)):
-                    stand_in = 0x20000 if c > 0xFFFF else {"Lo": 0x4E00, "So": 0x2E80}.get(category)
-                assert stand_in, (hex(c), category)
-                assert len(chr(stand_in).encode()) == len(chr(c).encode())
-                yield c, stand_in
-                break
+    """Characters that the regular expressions know and Unicode 14 does not, and others of the same
+    category, script and length in UTF-8 that it does."""
+    young = [c for c in CODE_POINTS if unicodedata.category(chr(c)) == "Cn"]
+    category = {c: name for name in CATEGORIES for c in with_property(name, young)}
+    old = [c for c in CODE_POINTS if unicodedata.category(chr(c)) not in ("Cn", "Co")]
+    found, length = {}, lambda c: len(chr(c).encode())
+    for script in SCRIPTS:
+        mine = with_property(script, category)
+        known = {}
+        for c in with_property(script, old) if mine else []:
+            known.setdefault((unicodedata.category(chr(c)), length(c)), c)
+        for c in mine:
+            to = known.get((category[c], length(c)))
+            if not to:
+                print(f"U+{c:04X} ({script}, {category[c]}): none of its script", file=sys.stderr)
+                to = OTHER[category[c]]
+            found[c] = to
+    for c in category:
+        to = found.setdefault(c, OTHER.get(category[c]))
+        assert to and length(to) == length(c), (hex(c), category[c])
+    return sorted(found.items())
 
 
 def emit_map(name, what, pairs, constant):
@@ -137,5 +162,5 @@ emit("frozen", "have a compatibility decomposition that the library does not kno
      sorted(set(frozen("NFKD", "NFKD")) | set(range(0x1E030, 0x1E06E))))
 emit_map("lower", "lower case: where Rust's tables are newer than utf8proc's",
          [(c, t) for c, t in lower_exceptions() if unicodedata.category(chr(c)) == "Cn" or c > 0x24F and chr(c).lower() == chr(c)], False)
-emit_map("stand_in", "unknown to PCRE2 10.42: a character of the same category and length instead",
+emit_map("stand_in", "unknown to PCRE2 10.42: a character of the same category, script and length instead",
          stand_ins(), True)
