@@ -241,6 +241,7 @@ static void test_extend(void **state)
         siren_forest_clear(forest);
         s = siren_forest_add(forest, siren_forest_add_kept(forest, kept), r.ids + i, 1,
                              SIREN_EXTEND);
+        if (i == 4) assert_int_equal(siren_forest_plan(forest, &f.err), 0); /* and once more */
         int hidden = siren_forest_want_hidden(forest, s, 0, 1);
         int logits = siren_forest_want_logits(forest, s, 0, NULL, 0);
         fixture_run(forest);

@@ -1,6 +1,8 @@
 /* Generation: samples depend on (seed, sequence, position) only, and what is reported is what
  * the forest computes. */
 #include "engine_fixture.h"
+#include "model/kept.h"
+#include "model/session.h"
 
 #define DECODER "tests/fixtures/models/llama"
 enum { TEXTS = 7, LENGTH = 40 };
@@ -179,6 +181,72 @@ static void test_shared_beginning(void **state)
     fixture_close(&f);
 }
 
+/* Prompts that differ in their last token alone: what they share is computed once, by one of them.
+ */
+static void test_heads(void **state)
+{
+    enum { ALL = 40 };
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct texts *together = texts_make(&f), *apart = texts_make(&f);
+    struct siren_sampling s = {.temperature = 1, .top_p = 1, .max_tokens = 2, .seed = 3};
+    struct siren_session *session;
+    for (int i = 0; i < TEXTS; i++)
+        for (int k = 0; k < 2; k++) {
+            struct texts *t = k ? apart : together;
+            fixture_ids(&f, 80, t->ids[i], ALL);
+            t->ids[i][ALL - 1] = i;
+            t->all[i].prompt.n_ids = ALL;
+        }
+    for (int i = 0; i < TEXTS; i++) {
+        assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+        assert_int_equal(siren_generate_many(session, &apart->all[i], 1, &s, 1, NULL, NULL), 0);
+        siren_session_free(session);
+    }
+    assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+    assert_int_equal(siren_generate_many(session, together->all, TEXTS, &s, TEXTS, NULL, NULL), 0);
+    struct siren_cache_stats stats = siren_session_stats(session);
+    assert_int_equal(stats.computed_tokens, ALL - 1 + TEXTS * 2);
+    assert_int_equal(stats.cached_tokens, (TEXTS - 1) * (ALL - 1));
+    assert_int_equal(stats.entries, 1);
+    for (int i = 0; i < TEXTS; i++) {
+        assert_memory_equal(together->all[i].ids, apart->all[i].ids, 2 * sizeof(int32_t));
+        assert_memory_equal(together->all[i].logprobs, apart->all[i].logprobs, 2 * sizeof(float));
+    }
+    siren_session_free(session);
+    texts_free(together);
+    texts_free(apart);
+    fixture_close(&f);
+}
+
+/* Texts of a prompt that the cache has go on from what it has: nothing is held beside the entries,
+ * so that their bytes are the cache's. */
+static void test_one_copy(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct siren_session *session;
+    assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        struct siren_sampling s = {
+            .temperature = 1, .top_p = 1, .max_tokens = LENGTH, .seed = seed};
+        struct texts *t = texts_make(&f);
+        for (int i = 0; i < TEXTS; i++) t->all[i].keep = 1;
+        assert_int_equal(siren_generate_many(session, t->all, TEXTS, &s, 4, NULL, NULL), 0);
+        texts_free(t);
+    }
+    size_t bytes = 0;
+    for (size_t i = 0; i < session->n_entries; i++) {
+        const struct siren_kept *kept = session->entries[i].kept;
+        bytes += siren_kept_bytes(kept);
+        assert_int_equal(kept->cached, 1);
+        if (kept->parent) assert_int_equal(kept->parent->cached, 1);
+    }
+    assert_int_equal(siren_session_stats(session).bytes, bytes);
+    siren_session_free(session);
+    fixture_close(&f);
+}
+
 /* A cache that is too small keeps all while it is held, and not longer. */
 static void test_held_cache(void **state)
 {
@@ -238,6 +306,29 @@ static void test_greedy(void **state)
     }
     siren_forest_free(forest);
     texts_free(t);
+    fixture_close(&f);
+}
+
+/* However cold: the most likely token, not what an overflow leaves. */
+static void test_cold(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct texts *greedy = texts_make(&f);
+    struct siren_sampling s = {.top_p = 1, .max_tokens = LENGTH};
+    generate(&f, greedy, &s, 0);
+    static const float cold[] = {1e-4f, 1e-30f, 1e-38f, 1e-45f};
+    for (size_t i = 0; i < sizeof cold / sizeof *cold; i++)
+        for (int cut = 0; cut < 2; cut++) {
+            struct texts *t = texts_make(&f);
+            s.temperature = cold[i];
+            s.top_p = cut ? 0.9f : 1;
+            generate(&f, t, &s, 0);
+            for (int k = 0; k < TEXTS; k++)
+                assert_memory_equal(t->all[k].ids, greedy->all[k].ids, LENGTH * sizeof(int32_t));
+            texts_free(t);
+        }
+    texts_free(greedy);
     fixture_close(&f);
 }
 
@@ -381,8 +472,11 @@ int main(void)
         cmocka_unit_test(test_kept_texts),
         cmocka_unit_test(test_repeated_prompts),
         cmocka_unit_test(test_shared_beginning),
+        cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_one_copy),
         cmocka_unit_test(test_held_cache),
         cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_cold),
         cmocka_unit_test(test_distribution),
         cmocka_unit_test(test_stops),
         cmocka_unit_test(test_stopped),

@@ -403,6 +403,36 @@ static void continue_kept(struct siren_forest *forest, struct siren_kept *kept,
     expect_refusal(forest, words);
 }
 
+/* A pass that was planned before its adapter was chosen, or got other values: what it keeps is of
+ * the adapter that it ran with. */
+static void test_kept_is_of_the_run(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 1);
+    struct siren_adapter *a = adapter_make(f.model, ALL_TARGETS, 0, 4, 5);
+    int32_t ids[4] = {1, 2, 3, 4};
+    struct siren_forest *forest, *next;
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    assert_int_equal(siren_forest_create(&next, f.engine, NULL), 0);
+    int s = siren_forest_add(forest, SIREN_ROOT, ids, 4, SIREN_KEEP);
+    assert_int_equal(siren_forest_plan(forest, &f.err), 0);
+    siren_forest_use_adapter(forest, s, a);
+    assert_int_equal(siren_forest_plan(forest, &f.err), 0);
+    siren_adapter_changed(a);
+    fixture_run(forest);
+    struct siren_kept *kept = siren_forest_take(forest, s);
+    continue_kept(next, kept, NULL, "used without");
+    int root = siren_forest_add_kept(next, kept);
+    siren_forest_add(next, root, ids, 1, 0);
+    siren_forest_use_adapter(next, root, a);
+    fixture_run(next);
+    siren_kept_unref(kept);
+    siren_forest_free(next);
+    siren_forest_free(forest);
+    adapter_drop(a);
+    fixture_close(&f);
+}
+
 static void test_errors(void **state)
 {
     struct fixture f, other, encoder;
@@ -460,7 +490,8 @@ int main(void)
         cmocka_unit_test(test_several),    cmocka_unit_test(test_kept),
         cmocka_unit_test(test_threads),    cmocka_unit_test(test_isas),
         cmocka_unit_test(test_swiglu),     cmocka_unit_test(test_session),
-        cmocka_unit_test(test_generation), cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_generation), cmocka_unit_test(test_kept_is_of_the_run),
+        cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

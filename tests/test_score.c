@@ -198,9 +198,12 @@ static void test_errors(void **state)
     fixture_open(&f, DECODER, NULL, 1);
     struct prompts *p = prompts_make(&f);
     struct siren_session *s = session_make(&f, 0, 64);
+    p->scores[0].tokens_cached = 77;
     p->scores[1].prompt.n_ids = 0;
     assert_int_equal(siren_score_many(s, p->scores, 2, NULL, &err), SIREN_EINVAL);
     assert_non_null(strstr(err.message, "prompt 1"));
+    assert_int_equal(siren_session_stats(s).prompt_tokens, 0); /* none was begun */
+    assert_int_equal(siren_session_stats(s).cached_tokens, 0);
     p->scores[1].prompt.n_ids = p->n[1];
     static const int32_t bad[] = {1 << 29};
     struct siren_tokens wrong[] = {{bad, 1}};

@@ -71,9 +71,9 @@ static int check_parent(struct siren_forest *f, int index, const struct segment 
         if (!p->ancestor || (s->flags & SIREN_KEEP))
             return siren_fail(err, SIREN_EINVAL, "segment %d: only a kept parent can be extended",
                               index);
-        /* The caller and this forest hold one reference each; any other holder relies on its
-         * length. */
-        if (atomic_load(&p->kept->references) > 2)
+        /* The caller and this forest's two segments (the second from an earlier plan on) hold one
+         * reference each; any other holder relies on its length. */
+        if (atomic_load(&p->kept->references) > 2 + (s->kept == p->kept))
             return siren_fail(err, SIREN_EINVAL,
                               "segment %d: the kept parent %d is shared and cannot be extended",
                               index, s->parent);
@@ -232,7 +232,6 @@ static int reserve_kept(struct siren_forest *f, size_t *n_scratch, struct siren_
             struct siren_kept *parent =
                 s->parent == SIREN_ROOT ? NULL : f->segments[s->parent].kept;
             rc = kept_create(&s->kept, f->engine->model, f->engine->kernels, parent, s->start, err);
-            if (!rc) s->kept->adapter_version = s->adapter ? s->adapter->version : 0;
         }
         if (!rc && s->kept) rc = kept_reserve(s->kept, s->end, err);
         if (rc) return rc;

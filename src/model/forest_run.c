@@ -632,7 +632,11 @@ int siren_forest_run(struct siren_forest *f, const volatile int *cancel)
     if (atomic_load(&run.cancel_layer) >= 0) return SIREN_ECANCEL;
     for (size_t i = 0; i < f->n_segments; i++) {
         struct segment *s = &f->segments[i];
-        if (!s->ancestor && s->kept) s->kept->end = s->end;
+        if (s->ancestor || !s->kept) continue;
+        /* What it was planned with first may have been changed since. */
+        s->kept->end = s->end;
+        s->kept->adapter_version = s->adapter ? s->adapter->version : 0;
+        s->kept->model_version = f->engine->model->version;
     }
     if (f->tape) memset(f->back->gradients, 0, f->back->n_gradients * sizeof(float));
     f->planned = 0; /* a second run would append kept tokens twice */

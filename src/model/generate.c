@@ -69,6 +69,19 @@ static int add_beginning(struct generator *g, const int32_t *ids, size_t n, size
     return *end < 0 ? *end : SIREN_OK;
 }
 
+/* The segment in which an earlier slot of this pass computes the same n ids, all of its prompt but
+ * the last; -1: none. */
+static int find_head(const struct generator *g, int slot, const int32_t *ids, size_t n)
+{
+    for (int i = 0; i < slot; i++) {
+        const struct runner *other = &g->runners[i];
+        if (other->generation && other->head >= 0 && other->generation->prompt.n_ids == n + 1 &&
+            !memcmp(other->generation->prompt.ids, ids, n * sizeof *ids))
+            return other->head;
+    }
+    return -1;
+}
+
 /* A new sequence: its prompt, or the segment of a running start with the same prompt.  The last
  * token is computed in any case, since its logits are the first to be sampled; it is a segment of
  * its own, so that the cache can give all before it to the next text of the same prompt. */
@@ -86,10 +99,13 @@ static int add_prompt(struct generator *g, int slot)
         r->output = other->output;
         return SIREN_OK;
     }
-    size_t known, last = p->n_ids - 1;
-    int parent, rc = add_beginning(g, p->ids, last, &known, &parent);
-    if (rc) return rc;
-    if (known < last) r->head = parent;
+    size_t last = p->n_ids - 1, known = last;
+    int parent = find_head(g, slot, p->ids, last), rc;
+    if (parent < 0) {
+        rc = add_beginning(g, p->ids, last, &known, &parent);
+        if (rc) return rc;
+        if (known < last) r->head = parent;
+    }
     r->segment = session_add(g->session, parent, p->ids + last, 1, SIREN_KEEP);
     if (r->segment < 0) return r->segment;
     g->session->stats.prompt_tokens += p->n_ids;
@@ -158,7 +174,7 @@ static int cache_prompt(struct generator *g, const int32_t *ids, size_t n, int s
                         struct siren_error *err)
 {
     struct siren_kept *kept = siren_forest_take(g->session->forest, segment);
-    int rc = cache_insert(g->session, ids, n, kept, err);
+    int rc = cache_insert(g->session, ids, n, &kept, err);
     siren_kept_unref(kept);
     return rc;
 }
@@ -178,7 +194,7 @@ static int take_kept(struct generator *g, struct runner *r, struct siren_error *
     }
     r->prompt = kept;
     int rc = r->head >= 0 ? cache_prompt(g, gen->prompt.ids, n - 1, r->head, err) : SIREN_OK;
-    if (!rc && gen->keep) rc = cache_insert(g->session, gen->prompt.ids, n, kept, err);
+    if (!rc && gen->keep) rc = cache_insert(g->session, gen->prompt.ids, n, &r->prompt, err);
     return rc;
 }
 
@@ -197,7 +213,7 @@ static void draw_job(void *context, int thread, int n_threads)
 }
 
 /* The first n own tokens of a finished text are computed: let the cache have them. */
-static int keep_text(struct generator *g, const struct runner *r, size_t n, struct siren_error *err)
+static int keep_text(struct generator *g, struct runner *r, size_t n, struct siren_error *err)
 {
     const struct siren_generation *gen = r->generation;
     size_t prompt = gen->prompt.n_ids;
@@ -208,7 +224,7 @@ static int keep_text(struct generator *g, const struct runner *r, size_t n, stru
     if (!ids) return siren_fail_memory(err, "prefix cache", (prompt + n) * sizeof *ids);
     memcpy(ids, gen->prompt.ids, prompt * sizeof *ids);
     memcpy(ids + prompt, gen->ids, n * sizeof *ids);
-    rc = cache_insert(g->session, ids, prompt + n, r->own, err);
+    rc = cache_insert(g->session, ids, prompt + n, &r->own, err);
     free(ids);
     return rc;
 }

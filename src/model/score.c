@@ -285,8 +285,8 @@ static int remember(struct builder *b, struct siren_error *err)
     for (size_t i = 0; i < b->n_keeps; i++) {
         const struct kept_segment *k = &b->keeps[i];
         struct siren_kept *kept = siren_forest_take(session->forest, k->segment);
-        int rc = cache_insert(session, b->batch->sequences[k->sequence].tokens.ids, k->length, kept,
-                              err);
+        int rc = cache_insert(session, b->batch->sequences[k->sequence].tokens.ids, k->length,
+                              &kept, err);
         siren_kept_unref(kept);
         if (rc) return rc;
     }
@@ -364,7 +364,7 @@ int siren_score_many(struct siren_session *session, struct siren_score *scores, 
     int rc = build_sequences(&b, scores, n_scores, err);
     if (!rc) rc = check_targets(&b, err);
     if (!rc) rc = run_passes(&b, progress, err);
-    for (size_t i = 0; i < n_scores; i++) {
+    for (size_t i = 0; i < n_scores && !rc; i++) {
         session->stats.prompt_tokens += scores[i].prompt.n_ids;
         session->stats.cached_tokens += scores[i].tokens_cached;
     }

@@ -27,12 +27,16 @@ int siren_session_create(struct siren_session **out, struct siren_engine *engine
     return rc;
 }
 
+static void drop_entry(struct cache_entry *e)
+{
+    e->kept->cached--;
+    siren_kept_unref(e->kept);
+    free(e->ids);
+}
+
 void siren_session_drop_cache(struct siren_session *s)
 {
-    for (size_t i = 0; i < s->n_entries; i++) {
-        siren_kept_unref(s->entries[i].kept);
-        free(s->entries[i].ids);
-    }
+    for (size_t i = 0; i < s->n_entries; i++) drop_entry(&s->entries[i]);
     s->n_entries = 0;
 }
 
@@ -77,10 +81,19 @@ struct siren_engine *siren_session_engine(struct siren_session *s)
     return s->engine;
 }
 
+/* Its own, and those of ancestors that it alone keeps: no entry lists them. */
+static size_t entry_bytes(const struct cache_entry *e)
+{
+    size_t bytes = siren_kept_bytes(e->kept);
+    for (const struct siren_kept *k = e->kept->parent; k && !k->cached; k = k->parent)
+        bytes += siren_kept_bytes(k);
+    return bytes;
+}
+
 static size_t bytes_held(const struct siren_session *s)
 {
     size_t bytes = 0;
-    for (size_t i = 0; i < s->n_entries; i++) bytes += siren_kept_bytes(s->entries[i].kept);
+    for (size_t i = 0; i < s->n_entries; i++) bytes += entry_bytes(&s->entries[i]);
     return bytes;
 }
 
@@ -108,17 +121,21 @@ struct siren_kept *cache_find(struct siren_session *s, const int32_t *ids, size_
     return best->kept;
 }
 
-int cache_insert(struct siren_session *s, const int32_t *ids, size_t n, struct siren_kept *kept,
+int cache_insert(struct siren_session *s, const int32_t *ids, size_t n, struct siren_kept **kept,
                  struct siren_error *err)
 {
-    for (size_t i = 0; i < s->n_entries; i++)
-        if (s->entries[i].n_ids == n &&
-            s->entries[i].kept->adapter_version == kept->adapter_version &&
-            s->entries[i].kept->model_version == kept->model_version &&
-            !memcmp(s->entries[i].ids, ids, n * sizeof *ids)) {
-            s->entries[i].used = ++s->clock;
-            return SIREN_OK;
-        }
+    for (size_t i = 0; i < s->n_entries; i++) {
+        struct cache_entry *e = &s->entries[i];
+        if (e->n_ids != n || e->kept->adapter_version != (*kept)->adapter_version ||
+            e->kept->model_version != (*kept)->model_version ||
+            memcmp(e->ids, ids, n * sizeof *ids) != 0)
+            continue;
+        e->used = ++s->clock;
+        siren_kept_ref(e->kept);
+        siren_kept_unref(*kept);
+        *kept = e->kept;
+        return SIREN_OK;
+    }
     int32_t *copy = alloc_array(n, sizeof *ids);
     if (!copy || alloc_grow(&s->entries, &s->capacity, s->n_entries + 1, sizeof *s->entries)) {
         free(copy);
@@ -126,7 +143,8 @@ int cache_insert(struct siren_session *s, const int32_t *ids, size_t n, struct s
     }
     memcpy(copy, ids, n * sizeof *ids);
     s->entries[s->n_entries++] = (struct cache_entry){
-        .ids = copy, .n_ids = n, .kept = siren_kept_ref(kept), .used = ++s->clock};
+        .ids = copy, .n_ids = n, .kept = siren_kept_ref(*kept), .used = ++s->clock};
+    (*kept)->cached++;
     return SIREN_OK;
 }
 
@@ -153,9 +171,8 @@ void cache_trim(struct siren_session *s)
             if (oldest == s->n_entries || s->entries[i].used < s->entries[oldest].used) oldest = i;
         }
         if (oldest == s->n_entries) return;
-        bytes -= siren_kept_bytes(s->entries[oldest].kept);
-        siren_kept_unref(s->entries[oldest].kept);
-        free(s->entries[oldest].ids);
+        bytes -= entry_bytes(&s->entries[oldest]);
+        drop_entry(&s->entries[oldest]);
         s->entries[oldest] = s->entries[--s->n_entries];
     }
 }

@@ -34,10 +34,11 @@ int session_add_kept(struct siren_session *session, struct siren_kept *kept);
  * tokens; NULL: none.  A borrowed handle: the caller takes a reference (or adds it to a forest)
  * before anything is inserted. */
 struct siren_kept *cache_find(struct siren_session *session, const int32_t *ids, size_t most);
-/* Remember kept (reference taken) as the keys and values of ids[0 .. n) with the current adapter.
- */
+/* Remember *kept (reference taken) as the keys and values of ids[0 .. n).  Where the cache has
+ * these already, the caller's reference is exchanged for one to what it has, so that what goes on
+ * from it does not hold a second copy. */
 int cache_insert(struct siren_session *session, const int32_t *ids, size_t n,
-                 struct siren_kept *kept, struct siren_error *err);
+                 struct siren_kept **kept, struct siren_error *err);
 /* Drop the least recently used entries until the budget holds. */
 void cache_trim(struct siren_session *session);
 /* Bytes that n tokens take. */
