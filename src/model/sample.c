@@ -161,13 +161,19 @@ static size_t nucleus(struct sampler *s, size_t n, double mass, float top_p)
     }
 }
 
+/* The logits at a temperature, less the largest: none overflows, however cold. */
+static void scale(struct sampler *s, const float *logits, float temperature)
+{
+    float top = logits[largest(logits, s->n_vocab)];
+    for (size_t i = 0; i < s->n_vocab; i++) s->weights[i] = (logits[i] - top) / temperature;
+}
+
 /* From what top_k and top_p leave. */
 static int32_t draw_from_best(struct sampler *s, const float *logits,
                               const struct siren_sampling *sampling, double u)
 {
     size_t n = s->n_vocab, k = n;
-    float top = logits[largest(logits, n)], inverse = 1.0f / sampling->temperature;
-    for (size_t i = 0; i < n; i++) s->weights[i] = (logits[i] - top) * inverse;
+    scale(s, logits, sampling->temperature);
     s->kernels->exps(s->weights, s->weights, n);
     for (size_t i = 0; i < n; i++) s->order[i] = (int32_t)i;
     if (sampling->top_k > 0 && (size_t)sampling->top_k < n) {
@@ -194,7 +200,7 @@ int32_t sampler_draw(struct sampler *s, const float *logits, const struct siren_
     } else if (sampling->temperature == 1) {
         id = draw_from_all(s, logits, log_sum, u);
     } else {
-        for (size_t i = 0; i < n; i++) s->weights[i] = logits[i] / sampling->temperature;
+        scale(s, logits, sampling->temperature);
         id = draw_from_all(s, s->weights, s->kernels->logsumexp(s->weights, n), u);
     }
     *logprob = logits[id] - log_sum;
