@@ -44,7 +44,10 @@ static int open_temporary(struct siren_writer *w, const struct stat *old)
     for (int attempt = 0; attempt < 100; attempt++) {
         buf_clear(&name);
         buf_printf(&name, "%s.tmp-%ld-%d", w->target, (long)getpid(), attempt);
-        if (buf_failed(&name)) break;
+        if (buf_failed(&name)) {
+            errno = ENOMEM;
+            break;
+        }
         w->fd = open(name.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (w->fd >= 0 || errno != EEXIST) break;
     }

@@ -166,12 +166,14 @@ int siren_tokenizer_decode(const struct siren_tokenizer *t, const int32_t *ids, 
         buf_append(&a.bytes, token, n);
         texts_end(&a);
     }
+    if (!code && (a.failed || buf_failed(&a.bytes)))
+        code = siren_fail_memory(err, "decoded text", n_ids);
     if (!code) code = decode_texts(t->decoders, t->n_decoders, &a, &b, err);
     if (!code) {
         join(t, &a, &out);
         buf_append(&out, "", 0); /* never NULL */
         size_t size = out.size;
-        *text = a.failed || buf_failed(&a.bytes) ? NULL : buf_take(&out);
+        *text = buf_take(&out);
         if (!*text)
             code = siren_fail_memory(err, "decoded text", n_ids);
         else if (length)
