@@ -121,7 +121,36 @@ static size_t most_rows;
 /* Called between a pass and its backward pass; NULL: nothing is. */
 static void (*before_backward)(struct siren_forest *forest);
 
-/* All gradients of one recorded pass, one after the other; n of them. */
+/* All gradients, one after the other; n of them. */
+static inline float *gradients_copy(struct siren_params params, size_t *n)
+{
+    *n = 0;
+    for (size_t i = 0; i < params.n; i++)
+        *n += (size_t)(params.list[i].rows * params.list[i].columns);
+    float *all = malloc(*n * sizeof *all), *at = all;
+    for (size_t i = 0; i < params.n; i++) {
+        size_t m = (size_t)(params.list[i].rows * params.list[i].columns);
+        memcpy(at, params.list[i].grad, m * sizeof *at);
+        at += m;
+    }
+    return all;
+}
+
+/* The gradients of what the adapter trains are those in `all`, to the bit; no other has any. */
+static inline void expect_gradients(const struct siren_adapter *adapter, const float *all)
+{
+    struct siren_params params = siren_adapter_params((struct siren_adapter *)adapter);
+    for (size_t i = 0; i < params.n; i++) {
+        size_t m = (size_t)(params.list[i].rows * params.list[i].columns);
+        if (adapter->factors[i / 2].da)
+            assert_memory_equal(params.list[i].grad, all, m * sizeof *all);
+        else
+            for (size_t j = 0; j < m; j++) assert_true(params.list[i].grad[j] == 0);
+        all += m;
+    }
+}
+
+/* All gradients of one recorded pass, as gradients_copy() has them. */
 static inline float *gradients_of(struct fixture *f, struct siren_adapter *adapter,
                                   const struct siren_training *training, size_t *n)
 {
@@ -138,16 +167,7 @@ static inline float *gradients_of(struct fixture *f, struct siren_adapter *adapt
     assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
     assert_int_equal(siren_forest_backward(p.forest, NULL), SIREN_EINVAL); /* once a run */
     siren_forest_free(p.forest);
-    *n = 0;
-    for (size_t i = 0; i < params.n; i++)
-        *n += (size_t)(params.list[i].rows * params.list[i].columns);
-    float *all = malloc(*n * sizeof *all), *at = all;
-    for (size_t i = 0; i < params.n; i++) {
-        size_t m = (size_t)(params.list[i].rows * params.list[i].columns);
-        memcpy(at, params.list[i].grad, m * sizeof *at);
-        at += m;
-    }
-    return all;
+    return gradients_copy(params, n);
 }
 
 /* ---- files of PyTorch's ---- */

@@ -212,20 +212,10 @@ static void test_parts(void **state)
             assert_true(!first || siren_forest_training_memory(p.forest) < memory);
             memory = siren_forest_training_memory(p.forest);
             loss_of(&p, 1);
-            for (size_t i = 0; i < params.n; i++)
-                memset(params.list[i].grad, 0,
-                       (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
+            siren_gradients_zero(params, NULL);
             assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
             siren_forest_free(p.forest);
-            const float *at = all;
-            for (size_t i = 0; i < params.n; i++) {
-                size_t m = (size_t)(params.list[i].rows * params.list[i].columns);
-                if (whole->factors[i / 2].da)
-                    assert_memory_equal(params.list[i].grad, at, m * sizeof *at);
-                else
-                    for (size_t j = 0; j < m; j++) assert_true(params.list[i].grad[j] == 0);
-                at += m;
-            }
+            expect_gradients(whole, all);
         }
     free(all);
     siren_adapter_free(whole);

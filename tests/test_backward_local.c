@@ -29,16 +29,7 @@ static float *of_one_layer(struct fixture *f, struct siren_adapter *a, int layer
     siren_gradients_zero(params, NULL);
     assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
     siren_forest_free(p.forest);
-    *n = 0;
-    for (size_t i = 0; i < params.n; i++)
-        *n += (size_t)(params.list[i].rows * params.list[i].columns);
-    float *all = malloc(*n * sizeof *all), *at = all;
-    for (size_t i = 0; i < params.n; i++) {
-        size_t m = (size_t)(params.list[i].rows * params.list[i].columns);
-        memcpy(at, params.list[i].grad, m * sizeof *at);
-        at += m;
-    }
-    return all;
+    return gradients_copy(params, n);
 }
 
 /* Parameters lie by layer and target, each as A and B. */
@@ -251,15 +242,7 @@ static void parts_are_those_of_the_whole(void **state)
             siren_gradients_zero(params, NULL);
             assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
             siren_forest_free(p.forest);
-            const float *at = all;
-            for (size_t i = 0; i < params.n; i++) {
-                size_t m = (size_t)(params.list[i].rows * params.list[i].columns);
-                if (a->factors[i / 2].da)
-                    assert_memory_equal(params.list[i].grad, at, m * sizeof *at);
-                else
-                    for (size_t j = 0; j < m; j++) assert_true(params.list[i].grad[j] == 0);
-                at += m;
-            }
+            expect_gradients(a, all);
         }
     free(all);
     siren_adapter_free(a);

@@ -59,7 +59,7 @@ static void block_gates(struct siren_forest *f, struct thread_scratch *t, struct
     const struct packed *w = &f->engine->model->layers[layer].ffn_out;
     size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
     const float *gates = f->tape[layer].gates + (size_t)i0 * 2 * F;
-    int panels = (w->k + 15) / 16, pairs = (int)(F / 16),
+    int panels = input_panels(w), pairs = (int)(F / 16),
         trained = input_wanted(f, layer, LORA_DOWN_INPUT);
     if ((size_t)w->k < F) /* padding columns of the last panel */
         memset(b->dffn, 0, (size_t)n * F * sizeof(float));
@@ -93,7 +93,8 @@ static void block_ffn_back(struct siren_forest *f, struct thread_scratch *t, str
         keep_rows(f, LORA_FFN_INPUT, i0, n, t->normed);
         in = t->normed;
     }
-    k->gemm_dx(dgates, 2 * F, n, &w->ffn_in, 0, (w->ffn_in.k + 15) / 16, b->dnormed, d, 0, t->gemm);
+    k->gemm_dx(dgates, 2 * F, n, &w->ffn_in, 0, input_panels(&w->ffn_in), b->dnormed, d, 0,
+               t->gemm);
     lora_back(f, t, b, layer, LORA_FFN_INPUT, v, i0, n, in, d, dgates, 2 * F, b->dnormed, d);
     if (depth == BACK_FFN) return;
     if (f->back->weights)
@@ -113,7 +114,7 @@ static void block_out_back(struct siren_forest *f, struct thread_scratch *t, str
     float *dattended = f->back->dattended + (size_t)i0 * Q;
     const float *in =
         lora_trains(f, layer, LORA_O_INPUT) ? f->tape[layer].attended + (size_t)i0 * Q : NULL;
-    f->engine->kernels->gemm_dx(dy, d, n, w, 0, (w->k + 15) / 16, dattended, Q, 0, t->gemm);
+    f->engine->kernels->gemm_dx(dy, d, n, w, 0, input_panels(w), dattended, Q, 0, t->gemm);
     lora_back(f, t, b, layer, LORA_O_INPUT, v, i0, n, in, Q, dy, d, dattended, Q);
 }
 
@@ -203,7 +204,7 @@ static void block_qkv_back(struct siren_forest *f, struct thread_scratch *t, str
         in = t->normed;
     }
     if (whole)
-        k->gemm_dx(dqkv, width, n, &w->qkv, 0, (w->qkv.k + 15) / 16, b->dnormed, d, 0, t->gemm);
+        k->gemm_dx(dqkv, width, n, &w->qkv, 0, input_panels(&w->qkv), b->dnormed, d, 0, t->gemm);
     lora_back(f, t, b, layer, LORA_ATTENTION_INPUT, &all, r0, n, in, d, dqkv, width,
               whole ? b->dnormed : NULL, d);
     if (!whole) return;

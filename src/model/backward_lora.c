@@ -36,7 +36,7 @@ static void target_dlow(const struct siren_forest *f, struct thread_scratch *t,
         dy = b->plain;
         ldy = panels * 16;
     }
-    f->engine->kernels->gemm_dx(dy, ldy, n, w, 0, (w->k + 15) / 16, dlow + adapter->packed->low[at],
+    f->engine->kernels->gemm_dx(dy, ldy, n, w, 0, input_panels(w), dlow + adapter->packed->low[at],
                                 width, 0, t->gemm);
 }
 
@@ -70,7 +70,7 @@ static void add_dx(struct siren_forest *f, struct thread_scratch *t, struct back
     const struct kernels *k = f->engine->kernels;
     const struct packed *a = &adapter->packed->a[layer * LORA_GROUPS + (int)group];
     size_t width = f->back->low_width, K = (size_t)a->k;
-    int panels = (a->k + 15) / 16;
+    int panels = input_panels(a);
     if (!lora_drops(f, adapter)) {
         k->gemm_dx(dlow, width, n, a, 0, panels, dx, lddx, 1, t->gemm);
         return;

@@ -60,7 +60,7 @@ static void plain_outputs(struct siren_forest *f, int thread, atomic_long *curso
 {
     size_t d = (size_t)f->engine->model->config.d_model;
     struct backward *b = f->back;
-    int n_panels = ((int)d + 15) / 16, tasks = (n_panels + OUTPUT_PANELS - 1) / OUTPUT_PANELS;
+    int n_panels = (int)panels_for(d), tasks = (n_panels + OUTPUT_PANELS - 1) / OUTPUT_PANELS;
     for (long task; (task = siren_claim(cursor, tasks)) >= 0;) {
         int p0 = (int)task * OUTPUT_PANELS, p1 = p0 + OUTPUT_PANELS;
         if (p1 > n_panels) p1 = n_panels;

@@ -36,7 +36,7 @@ struct siren_kept {
     uint64_t model_version;        /* of the weights' values */
     struct siren_kept *parent;     /* reference held; NULL at a root */
     int start, end;                /* positions [start, end) are its own */
-    int cached; /* entries of a session's cache that list it */
+    int cached;                    /* entries of a session's cache that list it */
     int n_pages, page_capacity;
     struct page_ref *pages;
     struct kept_chunk *chunks;

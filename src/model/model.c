@@ -40,12 +40,12 @@ static void load_vector(struct loader *l, float **v, int layer, enum model_tenso
     size_t n = 1;
     for (int i = 0; i < t->n_dims; i++) n *= (size_t)t->shape[i];
     if (!*v) {
-        *v = alloc_aligned((n + 15) / 16 * 16, sizeof **v);
+        *v = alloc_aligned(whole_panels(n), sizeof **v);
         if (!*v) {
             l->rc = siren_fail_memory(l->err, t->name, n * sizeof **v);
             return;
         }
-        memset(*v, 0, (n + 15) / 16 * 16 * sizeof **v);
+        memset(*v, 0, whole_panels(n) * sizeof **v);
         l->model->memory += n * sizeof **v;
     }
     tensor_dequantize(t, 0, (int64_t)n, *v);
@@ -155,7 +155,7 @@ static void load_gate_up(struct loader *l, struct layer_weights *w, int layer)
 {
     const struct tensor *gate = find(l, layer, MODEL_GATE), *up = find(l, layer, MODEL_UP);
     if (l->rc) return;
-    int n = (int)gate->shape[0], pairs = (n + 15) / 16;
+    int n = (int)gate->shape[0], pairs = (int)panels_for((size_t)n);
     struct piece *pieces = alloc_array((size_t)pairs * 2, sizeof *pieces);
     int32_t *rows = alloc_array((size_t)pairs * 16, sizeof *rows);
     if (!pieces || !rows) {
@@ -196,7 +196,7 @@ static void load_qkv_bias(struct loader *l, float **all, int layer)
     for (int i = 0; i < 3; i++) load_vector(l, &parts[i], layer, roles[i]);
     l->model->memory = before; /* the parts are for the moment */
     if (!l->rc && !*all) {
-        *all = alloc_aligned((n_q + 2 * n_k + 15) / 16 * 16, sizeof **all);
+        *all = alloc_aligned(whole_panels(n_q + 2 * n_k), sizeof **all);
         if (!*all) l->rc = siren_fail_memory(l->err, "bias", n_q * sizeof **all);
     }
     to = *all;

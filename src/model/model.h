@@ -62,7 +62,7 @@ static inline int config_qkv_width(const struct siren_config *c)
 /* Columns of the FFN's inner activations: the gated product writes whole panels. */
 static inline int config_ffn_stride(const struct siren_config *c)
 {
-    return siren_is_encoder(c) ? c->d_ffn : (c->d_ffn + 15) / 16 * 16;
+    return siren_is_encoder(c) ? c->d_ffn : (int)whole_panels((size_t)c->d_ffn);
 }
 
 #endif

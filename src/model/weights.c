@@ -59,7 +59,7 @@ static size_t describe(const struct siren_model *m, int layer, enum model_tensor
     to->tensor.name = to->name;
     to->tensor.type = TENSOR_F32;
     to->tensor.bytes = n * sizeof *to->value;
-    return (n + 15) / 16 * 16;
+    return whole_panels(n);
 }
 
 static int load_one(struct siren_model *m, int layer, enum model_tensor which, size_t at,

@@ -261,7 +261,7 @@ static size_t product_scratch(size_t K)
     size_t rows = GEMM_ROWS, pairs = (K + 31) / 32 * 16;
     if (rows > 2 * GEMM_NUMBERS / K) rows = 2 * GEMM_NUMBERS / K;
     if (rows < 96) rows = 96;
-    rows = (rows + 15) / 16 * 16;
+    rows = whole_panels(rows);
     return GEMM_SCRATCH + rows * pairs;
 }
 

@@ -55,6 +55,22 @@ struct packed {
     void *owned;         /* what packed_free frees: data, or NULL for memory of an arena */
 };
 
+/* Panels of 16 that hold n numbers, and the numbers that they hold: whole cache lines of floats. */
+static inline size_t panels_for(size_t n)
+{
+    return n / 16 + (n % 16 != 0);
+}
+static inline size_t whole_panels(size_t n)
+{
+    return 16 * panels_for(n);
+}
+
+/* Panels of inputs, which are gemm_dx's outputs. */
+static inline int input_panels(const struct packed *w)
+{
+    return (int)panels_for((size_t)w->k);
+}
+
 /* Memory of many matrices side by side, so that the large pages of the machine serve small
  * matrices, too.  Starts as all zeros; one thread at a time. */
 struct packed_arena {

@@ -67,7 +67,7 @@ static int apply_group(struct siren_adamw *a, const struct siren_param_group *g,
 /* In whole cache lines. */
 static size_t room_of(const struct siren_param *p)
 {
-    return (count_of(p) + 15) / 16 * 16;
+    return whole_panels(count_of(p));
 }
 
 static int allocate_moments(struct siren_adamw *a, struct siren_error *err)

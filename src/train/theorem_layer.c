@@ -35,14 +35,14 @@ int linear_prompt_create(struct linear_prompt *p, const struct siren_engine *e, 
     float **at[] = {&p->x,  &p->xt, &p->values, &p->p,      &p->weights, &p->mixed, &p->o,
                     &p->jt, &p->j,  &p->output, &p->hidden, &p->qkv,     &p->dk};
     size_t total = 0, n = sizeof parts / sizeof *parts;
-    for (size_t i = 0; i < n; i++) total += (parts[i] + 15) / 16 * 16;
+    for (size_t i = 0; i < n; i++) total += whole_panels(parts[i]);
     *p = (struct linear_prompt){.T = T, .memory = alloc_aligned(total, sizeof(float))};
     if (!p->memory) return siren_fail_memory(err, "a linearised prompt", total * sizeof(float));
     memset(p->memory, 0, total * sizeof(float));
     total = 0;
     for (size_t i = 0; i < n; i++) {
         *at[i] = p->memory + total;
-        total += (parts[i] + 15) / 16 * 16;
+        total += whole_panels(parts[i]);
     }
     return 0;
 }
@@ -57,14 +57,14 @@ static size_t largest_scratch(const struct siren_engine *e)
 {
     size_t most = layers_scratch(e->model, 1);
     if (gemm_dw_scratch() > most) most = gemm_dw_scratch();
-    return (most + 15) / 16 * 16;
+    return whole_panels(most);
 }
 
 int linear_scratch_create(struct linear_scratch *s, const struct siren_engine *e,
                           struct siren_error *err)
 {
     struct sizes z = sizes_of(e);
-    size_t gemm = largest_scratch(e), rows = (2 * z.d * z.d + 15) / 16 * 16;
+    size_t gemm = largest_scratch(e), rows = whole_panels(2 * z.d * z.d);
     size_t total = gemm + rows + z.d * 3 * z.F + 3 * z.F + 2 * z.d;
     s->memory = alloc_aligned(total, sizeof(float));
     if (!s->memory) return siren_fail_memory(err, "a Jacobian", total * sizeof(float));
@@ -239,11 +239,11 @@ static void backward_tail(struct linear_prompt *p, const struct siren_engine *e,
         k->rmsnorm_backward(t->h, 0, du, z.d, n, n, e->model->final_norm, c->norm_eps, du, z.d, 0,
                             NULL);
     memset(dffn, 0, z.d * z.F * sizeof *dffn);
-    k->gemm_dx(du, z.d, n, &w->ffn_out, 0, (w->ffn_out.k + 15) / 16, dffn, z.F, 0, s->gemm);
+    k->gemm_dx(du, z.d, n, &w->ffn_out, 0, input_panels(&w->ffn_out), dffn, z.F, 0, s->gemm);
     k->swiglu_backward(t->gates, 0, dffn, z.F, n, w->ffn_in.n_panels / 2, dgates, 2 * z.F, NULL, 0);
-    k->gemm_dx(dgates, 2 * z.F, n, &w->ffn_in, 0, (w->ffn_in.k + 15) / 16, dn, z.d, 0, s->gemm);
+    k->gemm_dx(dgates, 2 * z.F, n, &w->ffn_in, 0, input_panels(&w->ffn_in), dn, z.d, 0, s->gemm);
     k->rmsnorm_backward(t->u, 0, dn, z.d, n, n, w->ffn_norm, c->norm_eps, du, z.d, 1, NULL);
-    k->gemm_dx(du, z.d, n, &w->out, 0, (w->out.k + 15) / 16, p->j, z.Q, 0, s->gemm);
+    k->gemm_dx(du, z.d, n, &w->out, 0, input_panels(&w->out), p->j, z.Q, 0, s->gemm);
     transpose(p->j, z.d, z.Q, p->jt);
 }
 
