@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -453,6 +454,34 @@ static void test_writer_limit(void **state)
     assert_int_equal(count_files("*.tmp-*"), 0);
 }
 
+/* What a killed writer left is removed by the next one of that file; what another one is still
+ * writing is not, nor a file that only looks alike. */
+static void test_writer_leftovers(void **state)
+{
+    char path[256], alike[300], left[300];
+    struct siren_writer *w, *other;
+    strcpy(path, scratch_path("swept"));
+    snprintf(alike, sizeof alike, "%s.tmp-1-0.old", path);
+    strcpy(alike, scratch_write("swept.tmp-1-0.old", "mine", 4));
+    pid_t child = fork();
+    if (!child) {
+        if (siren_writer_open(&w, path, &err)) _exit(1);
+        raise(SIGKILL);
+    }
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    snprintf(left, sizeof left, "%s.tmp-%ld-0", path, (long)child);
+    assert_int_equal(access(left, F_OK), 0);
+    assert_int_equal(siren_writer_open(&other, path, &err), 0);
+    assert_int_not_equal(access(left, F_OK), 0);
+    assert_int_equal(siren_writer_write(other, "first", 5, &err), 0);
+    assert_int_equal(siren_file_write(path, "second", 6, &err), 0);
+    expect_content(path, "second");
+    assert_int_equal(siren_writer_commit(other, &err), 0);
+    expect_content(path, "first");
+    expect_content(alike, "mine");
+    assert_int_equal(count_files("swept.tmp-*"), 1);
+}
+
 static void folders_are_made_with_those_above(void **state)
 {
     char path[300];
@@ -489,6 +518,7 @@ int main(void)
         cmocka_unit_test(test_writer_large),
         cmocka_unit_test(test_writer_errors),
         cmocka_unit_test(test_writer_limit),
+        cmocka_unit_test(test_writer_leftovers),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,8 +19,9 @@ enum { BUFFER = 1 << 16 };
 
 struct siren_writer {
     int fd;
-    char *path;      /* as the caller named it, for messages */
-    char *target;    /* where the file goes: path with symbolic links resolved */
+    int lock;     /* the same open file, whose lock says that somebody writes: until it is named */
+    char *path;   /* as the caller named it, for messages */
+    char *target; /* where the file goes: path with symbolic links resolved */
     char *temporary; /* NULL when the target is a device or pipe, written in place */
     uint64_t written;
     size_t used;
@@ -30,10 +32,32 @@ struct siren_writer {
 static void free_writer(struct siren_writer *w)
 {
     if (w->fd >= 0) close(w->fd);
+    if (w->lock >= 0) close(w->lock);
     free(w->path);
     free(w->target);
     free(w->temporary);
     free(w);
+}
+
+/* A file that a killed writer left: nobody has its lock.  What cannot be locked stays. */
+static void remove_if_left(int folder, const char *name, const char *rest, void *context)
+{
+    struct stat st;
+    int fd = *rest ? -1 : openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) return;
+    if (!fstat(fd, &st) && S_ISREG(st.st_mode) && !flock(fd, LOCK_EX | LOCK_NB))
+        unlinkat(folder, name, 0);
+    close(fd);
+}
+
+/* 0: another writer took the new file for one that was left, before it was locked. */
+static int lock_temporary(struct siren_writer *w)
+{
+    struct stat st;
+    int taken = flock(w->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+    if (taken || fstat(w->fd, &st) || !st.st_nlink) return 0;
+    w->lock = fcntl(w->fd, F_DUPFD_CLOEXEC, 0);
+    return w->lock >= 0;
 }
 
 /* Create the temporary beside the target with the mode that the target has, or
@@ -49,7 +73,10 @@ static int open_temporary(struct siren_writer *w, const struct stat *old)
             break;
         }
         w->fd = open(name.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (w->fd >= 0 || errno != EEXIST) break;
+        if (w->fd < 0 && errno == EEXIST) continue;
+        if (w->fd < 0 || lock_temporary(w)) break;
+        close(w->fd);
+        w->fd = -1;
     }
     if (w->fd >= 0 && old) (void)!fchmod(w->fd, old->st_mode & 07777);
     w->temporary = w->fd >= 0 ? buf_take(&name) : NULL;
@@ -64,7 +91,7 @@ int siren_writer_open(struct siren_writer **out, const char *path, struct siren_
     *out = NULL;
     struct siren_writer *w = calloc(1, sizeof *w);
     if (!w) return siren_fail_memory(err, "file writer", sizeof *w);
-    w->fd = -1;
+    w->fd = w->lock = -1;
     struct stat st;
     int exists = stat(path, &st) == 0;
     w->path = alloc_string(path, strlen(path));
@@ -78,10 +105,12 @@ int siren_writer_open(struct siren_writer **out, const char *path, struct siren_
         return siren_fail(err, SIREN_EINVAL, "%s: this is a folder, expected a file to write",
                           path);
     }
-    if (exists && !S_ISREG(st.st_mode))
+    if (exists && !S_ISREG(st.st_mode)) {
         w->fd = open(path, O_WRONLY | O_CLOEXEC);
-    else
+    } else {
+        each_leftover(w->target, remove_if_left, NULL);
         open_temporary(w, exists ? &st : NULL);
+    }
     if (w->fd < 0) {
         int rc = fail_errno(err, path, "create");
         free_writer(w);
