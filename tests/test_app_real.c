@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "app/rollout.h"
 #include "app_fixture.h"
 
 static struct siren_pool *pool;
@@ -126,12 +127,63 @@ static int teardown(void **state)
     return scratch_delete(state);
 }
 
+/* SmolLM2 has a token "></", so that an empty answer ends in tokens of which the first belongs to
+ * "<answer>": the text is the same whether labels are scored behind that tag or not. */
+static const struct siren_lm_calls *engine;
+static int say_nothing(struct siren_lm *lm, struct siren_generation *all, size_t n,
+                       const struct siren_sampling *sampling, int batch,
+                       const struct siren_progress *progress, struct siren_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        fixture_say(lm, &all[i], "Hm.\n</think>\n<answer></answer> and so on, and so on",
+                    sampling->max_tokens);
+    return 0;
+}
+
+static int score(struct siren_lm *lm, struct siren_score *scores, size_t n,
+                 const struct siren_progress *progress, struct siren_error *err)
+{
+    return engine->score(lm, scores, n, progress, err);
+}
+
+static void an_empty_answer_ends_the_text(void **state)
+{
+    static const struct siren_lm_calls calls = {score, say_nothing};
+    static const int32_t prompt[] = {1, 100, 200, 300};
+    const struct siren_scale scale = {1, 5, 1};
+    const struct rollout_prompt p = {prompt, 4, 7};
+    struct siren_readout readout;
+    struct siren_lm lm;
+    struct rollout r[2] = {0};
+    if (!have_models()) skip();
+    MUST(siren_lm_open(&lm, model, NULL, pool, ERR));
+    engine = lm.calls;
+    lm.calls = &calls;
+    MUST(siren_readout_create(&readout, lm.tokenizer, &scale, ERR));
+    for (int labels = 0; labels < 2; labels++) {
+        struct rollout_options o = {.sampling = {.temperature = 1, .top_p = 1, .max_tokens = 60},
+                                    .samples = 1,
+                                    .readout = labels ? &readout : NULL};
+        MUST(rollouts_write(&lm, &scale, &p, 1, &o, &r[labels], NULL, ERR));
+        assert_non_null(strstr(r[labels].text, "<answer></answer>"));
+        assert_true(r[labels].reading.format);
+    }
+    assert_string_equal(r[0].text, r[1].text);
+    assert_int_equal(r[0].n, r[1].n);
+    assert_memory_equal(r[0].ids, r[1].ids, r[0].n * sizeof *r[0].ids);
+    rollout_clear(&r[0]);
+    rollout_clear(&r[1]);
+    siren_readout_clear(&readout);
+    siren_lm_close(&lm);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranking_shares_the_users_part_and_changes_no_bit),
         cmocka_unit_test(the_model_is_sure_that_a_rating_follows),
         cmocka_unit_test(models_are_told_apart),
+        cmocka_unit_test(an_empty_answer_ends_the_text),
         cmocka_unit_test(texts_are_embedded_and_cut),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -164,6 +164,42 @@ static void stopped_and_gone_on_with(void **state)
     assert_int_equal(app_teach(&app, &lm, &o, path, &report, NULL, ERR), SIREN_EEXISTS);
 }
 
+/* With a second "<answer>" the number is not that of the states: the row has none. */
+static void two_answers(void **state)
+{
+    static const char *const said[] = {"Hm.\n</think>\n<answer>4 or rather <answer>2</answer>"};
+    struct teach_options o = options();
+    struct teach_report report;
+    struct siren_teacher *t;
+    const char *path = path_of("two.bin");
+    o.rows.limit = 3;
+    tiny_lm_say(&lm, said, 1);
+    MUST(app_teach(&app, &lm, &o, path, &report, NULL, ERR));
+    tiny_lm_say(&lm, texts, sizeof texts / sizeof *texts);
+    MUST(siren_teacher_open(&t, path, ERR));
+    assert_int_equal(report.n, 3);
+    assert_int_equal(report.n_valid, 0);
+    for (size_t i = 0; i < report.n; i++)
+        assert_false(siren_teacher_row(t, i)->flags & SIREN_TEACHER_NUMBER);
+    siren_teacher_close(t);
+}
+
+/* That a prompt leaves no room is found before the first row, and names its row. */
+static void a_prompt_too_long(void **state)
+{
+    struct teach_options o = options();
+    struct teach_report report;
+    struct siren_config *c = (struct siren_config *)siren_model_config(lm.model);
+    int positions = c->max_positions;
+    c->max_positions = 60;
+    const char *path = path_of("long");
+    assert_int_equal(app_teach(&app, &lm, &o, path, &report, NULL, ERR), SIREN_EINVAL);
+    c->max_positions = positions;
+    assert_non_null(strstr(ERR->message, "user "));
+    assert_non_null(strstr(ERR->message, "--prompt-limit"));
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
 static void what_cannot_be_taught(void **state)
 {
     struct teach_options o = options();
@@ -193,6 +229,8 @@ int main(void)
         cmocka_unit_test(what_is_stored_is_what_the_model_knows),
         cmocka_unit_test(states_alone_and_beside_others),
         cmocka_unit_test(stopped_and_gone_on_with),
+        cmocka_unit_test(two_answers),
+        cmocka_unit_test(a_prompt_too_long),
         cmocka_unit_test(what_cannot_be_taught),
     };
     return cmocka_run_group_tests(tests, setup, tiny_teardown);

@@ -87,7 +87,7 @@ static inline void tiny_lm_say(struct siren_lm *lm, const char *const *texts, si
     static const struct siren_lm_calls calls = {tiny_score, tiny_generate};
     tiny_texts = texts;
     tiny_n_texts = n;
-    tiny_engine = lm->calls;
+    if (lm->calls != &calls) tiny_engine = lm->calls;
     lm->calls = &calls;
 }
 

@@ -109,6 +109,22 @@ static int read_truth(const struct maker *m, struct example *e, struct siren_err
     return 0;
 }
 
+/* All but the last token take a position. */
+static int check_length(const struct maker *m, const struct example *e, struct siren_error *err)
+{
+    size_t most = (size_t)siren_model_config(m->lm->model)->max_positions, n = e->n_ids;
+    char row[256];
+    for (int k = 0; k < m->readout.n && m->options->mode == SIREN_AO; k++)
+        if (e->n_prompt + m->readout.tokens[k].n_ids > n)
+            n = e->n_prompt + m->readout.tokens[k].n_ids;
+    if (n <= most + 1) return 0;
+    app_describe_target(m->app, &e->target, row, sizeof row);
+    return siren_fail(err, SIREN_EINVAL,
+                      "%s: a prompt of %zu tokens and an answer of %zu, but the model was made for "
+                      "%zu; expected a lower --prompt-limit",
+                      row, e->n_prompt, n - e->n_prompt, most);
+}
+
 static int make(const struct maker *m, struct example *e, struct siren_error *err)
 {
     const struct siren_predict_options *o = m->options;
@@ -124,6 +140,7 @@ static int make(const struct maker *m, struct example *e, struct siren_error *er
         const struct siren_tokens *label = &m->readout.tokens[e->label];
         rc = join(e, &prompt, label->ids, label->n_ids, -1, err);
     }
+    if (!rc && m->lm->model) rc = check_length(m, e, err);
     siren_prompt_ids_clear(&prompt);
     siren_target_input_clear(&in);
     return rc;

@@ -56,13 +56,18 @@ static void append_piece(struct buf *b, const struct siren_tokenizer *tokenizer,
 
 /* ---- writing ---- */
 
-/* Stop once a tag stands at the end: whatever follows "</answer>" would only break the format. */
+/* Stop once a tag stands at the end: whatever follows "</answer>" would only break the format.  A
+ * text that goes on may have begun the tag before: one token can hold "></". */
 static int is_ended(void *context, const int32_t *ids, size_t n)
 {
+    enum { WINDOW = 12 };
     struct text *t = context;
     struct buf b = {0};
+    const int32_t *before = t->ids + t->n_prompt;
+    size_t n_before = t->out->n, all = n_before + n;
     int found;
-    for (size_t i = n > 12 ? n - 12 : 0; i < n; i++) append_piece(&b, t->tokenizer, ids[i]);
+    for (size_t i = all > WINDOW ? all - WINDOW : 0; i < all; i++)
+        append_piece(&b, t->tokenizer, i < n_before ? before[i] : ids[i - n_before]);
     found = strstr(buf_text(&b), closing) != NULL;
     t->at_opening = !found && t->opens && strstr(buf_text(&b), opening) != NULL;
     buf_free(&b);
@@ -235,31 +240,30 @@ static int read_text(const struct writer *w, struct text *t, struct siren_error 
 
 /* ---- all ---- */
 
-/* A text that fills the model's positions would leave none for the tag and the labels. */
-static int leave_room(struct writer *w, const struct rollout_prompt *prompts, size_t n,
-                      struct siren_error *err)
+int rollout_room_find(struct rollout_room *room, const struct siren_lm *lm,
+                      const struct siren_readout *readout, struct siren_error *err)
 {
-    const struct siren_readout *readout = w->options->readout;
-    size_t all, reserved = 0, label = 0;
+    size_t label = 0;
     int32_t *ids = NULL;
-    int rc;
-    if (!readout || !w->lm->model) return 0;
-    all = (size_t)siren_model_config(w->lm->model)->max_positions;
-    rc = siren_tokenizer_encode(w->lm->tokenizer, rest_of_thought, strlen(rest_of_thought),
-                                SIREN_ENCODE_NO_SPECIAL, &ids, &reserved, err);
+    *room = (struct rollout_room){0};
+    if (!readout || !lm->model) return 0;
+    room->positions = (size_t)siren_model_config(lm->model)->max_positions;
+    int rc = siren_tokenizer_encode(lm->tokenizer, rest_of_thought, strlen(rest_of_thought),
+                                    SIREN_ENCODE_NO_SPECIAL, &ids, &room->reserved, err);
     free(ids);
     for (int k = 0; k < readout->n; k++)
         if (readout->tokens[k].n_ids > label) label = readout->tokens[k].n_ids;
-    reserved += label;
-    for (size_t i = 0; i < n && !rc; i++)
-        if (prompts[i].n_ids + reserved >= all)
-            rc = siren_fail(err, SIREN_EINVAL,
-                            "a prompt of %zu tokens leaves no room for reasoning: the model was "
-                            "made for %zu, and %zu are kept for the answer; expected a lower "
-                            "--prompt-limit",
-                            prompts[i].n_ids, all, reserved);
-    if (!rc) w->positions = all - reserved;
+    room->reserved += label;
     return rc;
+}
+
+int rollout_room_check(const struct rollout_room *room, size_t n_prompt, struct siren_error *err)
+{
+    if (!room->positions || n_prompt + room->reserved < room->positions) return 0;
+    return siren_fail(err, SIREN_EINVAL,
+                      "a prompt of %zu tokens leaves no room for reasoning: the model was made for "
+                      "%zu, and %zu are kept for the answer; expected a lower --prompt-limit",
+                      n_prompt, room->positions, room->reserved);
 }
 
 static int begin(struct writer *w, const struct rollout_prompt *prompts, struct rollout *out,
@@ -305,9 +309,12 @@ static int write_window(struct siren_lm *lm, const struct siren_scale *scale,
                        .options = options,
                        .progress = progress,
                        .n = n * (size_t)options->samples};
+    struct rollout_room room;
     int held = options->readout && lm->session, rc;
     if (held) siren_session_hold(lm->session);
-    rc = leave_room(&w, prompts, n, err);
+    rc = rollout_room_find(&room, lm, options->readout, err);
+    for (size_t i = 0; i < n && !rc; i++) rc = rollout_room_check(&room, prompts[i].n_ids, err);
+    w.positions = room.positions - room.reserved;
     if (!rc) rc = begin(&w, prompts, out, err);
     if (!rc) rc = write_texts(&w, 0, err);
     if (!rc && options->readout) {

@@ -51,4 +51,14 @@ int rollouts_write(struct siren_lm *lm, const struct siren_scale *scale,
                    const struct siren_progress *progress, struct siren_error *err);
 void rollout_clear(struct rollout *rollout);
 
+/* Positions of the model, and those of them that are kept for the tag and the labels behind a text;
+ * 0: no labels are scored, or the model is not ours.  What rollouts_write() checks of the prompts
+ * of each call can be asked before the first. */
+struct rollout_room {
+    size_t positions, reserved;
+};
+int rollout_room_find(struct rollout_room *room, const struct siren_lm *lm,
+                      const struct siren_readout *readout, struct siren_error *err);
+int rollout_room_check(const struct rollout_room *room, size_t n_prompt, struct siren_error *err);
+
 #endif

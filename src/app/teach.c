@@ -90,6 +90,36 @@ static void clear_rows(struct rows *r)
     free(r->values);
 }
 
+static int make_prompt(const struct job *j, const struct siren_target *target,
+                       struct siren_prompt_ids *out, struct siren_error *err)
+{
+    struct siren_target_input in;
+    int rc = siren_target_input(j->app, target, &j->predict, &in, err);
+    if (rc) return rc;
+    rc = siren_prompt_encode(out, j->lm->tokenizer, j->lm->chat, &in.input, &j->predict.strategy,
+                             SIREN_COT, j->predict.prompt_limit, err);
+    siren_target_input_clear(&in);
+    return rc;
+}
+
+/* A row that cannot be taught is found now, and not behind hours of others. */
+static int check_prompts(const struct job *j, struct siren_error *err)
+{
+    struct rollout_room room;
+    char row[256];
+    int rc = rollout_room_find(&room, j->lm, &j->readout, err);
+    for (size_t i = 0; i < j->n && !rc; i++) {
+        struct siren_prompt_ids prompt = {0};
+        rc = make_prompt(j, &j->targets[i], &prompt, err);
+        if (!rc) rc = rollout_room_check(&room, prompt.n_ids, err);
+        siren_prompt_ids_clear(&prompt);
+        if (!rc) continue;
+        app_describe_target(j->app, &j->targets[i], row, sizeof row);
+        siren_fail_prefix(err, rc, "%s", row);
+    }
+    return rc;
+}
+
 static int make_rows(const struct job *j, struct rows *r, size_t from, size_t n,
                      struct siren_error *err)
 {
@@ -103,12 +133,7 @@ static int make_rows(const struct job *j, struct rows *r, size_t from, size_t n,
     if (!r->prompts || !r->starts || !r->rollouts || !r->states || !r->values)
         return siren_fail_memory(err, "the rows of a batch", n * j->state_floats * sizeof(float));
     for (size_t i = 0; i < n; i++) {
-        struct siren_target_input in;
-        int rc = siren_target_input(j->app, &r->targets[i], &j->predict, &in, err);
-        if (rc) return rc;
-        rc = siren_prompt_encode(&r->prompts[i], j->lm->tokenizer, j->lm->chat, &in.input,
-                                 &j->predict.strategy, SIREN_COT, j->predict.prompt_limit, err);
-        siren_target_input_clear(&in);
+        int rc = make_prompt(j, &r->targets[i], &r->prompts[i], err);
         if (rc) return rc;
         r->starts[i] = (struct rollout_prompt){r->prompts[i].ids, r->prompts[i].n_ids,
                                                app_stream(&r->targets[i])};
@@ -134,6 +159,15 @@ static int read_states(const struct job *j, struct rows *r, struct siren_error *
     return siren_states_many(j->lm->session, r->states, r->n, NULL, err);
 }
 
+/* The states are those behind the first "<answer>", the number is the last one's: with several
+ * they are not of one answer. */
+static int answers_once(const struct rollout *t)
+{
+    static const char opening[] = "<answer>";
+    const char *first = strstr(t->text, opening);
+    return first && !strstr(first + 1, opening);
+}
+
 static int write_row(const struct job *j, const struct rows *r, size_t i, struct siren_error *err)
 {
     const struct rollout *t = &r->rollouts[i];
@@ -147,7 +181,7 @@ static int write_row(const struct job *j, const struct rows *r, size_t i, struct
                                     .scores = scores,
                                     .n_ids = t->n_query - n_prompt};
     for (int k = 0; k < j->readout.n; k++) scores[k] = (float)t->labels[k];
-    if (t->reading.has_number) row.flags |= SIREN_TEACHER_NUMBER;
+    if (t->reading.has_number && answers_once(t)) row.flags |= SIREN_TEACHER_NUMBER;
     if (t->reading.format) row.flags |= SIREN_TEACHER_FORMAT;
     return siren_teacher_write(j->writer, &row, t->query + n_prompt,
                                r->values + i * j->state_floats, err);
@@ -235,6 +269,7 @@ int app_teach(struct siren_app *app, struct siren_lm *lm, const struct teach_opt
     j.predict.sampling.temperature = 0;
     rc = siren_readout_create(&j.readout, lm->tokenizer, &app->meta.scale, err);
     if (!rc) rc = siren_eval_targets(app, &options->rows, &j.targets, &j.n, err);
+    if (!rc) rc = check_prompts(&j, err);
     if (!rc) rc = open_writer(&j, path, err);
     if (!rc) {
         rc = teach_all(&j, progress, err);
