@@ -181,6 +181,14 @@ static void flat_groups_are_kept_left_out_or_replaced(void **state)
     p = open_policy(&o, NULL);
     assert_int_equal(begin(p, 3, 0).n_items, 0);
     assert_int_equal(policy_figures(p)->n_resampled, 3 * ROWS);
+    struct trainer_task task = policy_task(p); /* and no figure says that anything was */
+    json_t *line = json_object();
+    task.end(task.context, &(struct trainer_batch){.step = 3}, line);
+    assert_true(isnan(policy_figures(p)->entropy) && isnan(policy_figures(p)->kl) &&
+                isnan(policy_figures(p)->ratio));
+    assert_null(json_object_get(line, "entropy"));
+    assert_non_null(json_object_get(line, "warning"));
+    json_decref(line);
     policy_free(p);
     texts.reward = share_of_low;
 }

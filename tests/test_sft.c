@@ -731,6 +731,51 @@ static void test_dropout_of_a_given_adapter(void **state)
     }
 }
 
+/* The masks of an adapter that is gone on with are the seed's, not those of its first training. */
+static void test_seed_of_a_given_adapter(void **state)
+{
+    char start[400];
+    for (int seed = 0; seed < 3; seed++) {
+        static struct bench b;
+        bench_open(&b, seed == 0 ? "seed" : seed == 1 ? "seed-1" : "seed-2", SIREN_AO, 2);
+        b.training.loop.seed = (uint64_t)seed;
+        b.training.loop.batch = 1000; /* all rows: their order is no matter */
+        b.training.loop.max_steps = 1;
+        b.training.lora.dropout = 0.5f;
+        b.training.eval_split = NULL;
+        b.training.start = seed ? start : NULL;
+        MUST(bench_run(&b, 1000000));
+        if (!seed) snprintf(start, sizeof start, "%s/adapter", b.folder);
+        bench_close(&b);
+    }
+    char path[2][400];
+    char *data[2];
+    size_t size[2];
+    for (int i = 0; i < 2; i++) {
+        snprintf(path[i], sizeof path[i], "%s/adapter/adapter_model.safetensors",
+                 scratch_path(i ? "seed-2" : "seed-1"));
+        MUST(siren_file_read(&data[i], &size[i], path[i], 1 << 24, ERR));
+    }
+    assert_int_equal(size[0], size[1]);
+    assert_int_not_equal(memcmp(data[0], data[1], size[0]), 0);
+    free(data[0]);
+    free(data[1]);
+}
+
+/* An example that the model has no positions for is named before the first step. */
+static void test_too_long(void **state)
+{
+    for (int cot = 0; cot < 2; cot++) {
+        static struct bench b;
+        bench_open(&b, cot ? "long cot" : "long ao", cot ? SIREN_COT : SIREN_AO, 2);
+        struct siren_config *c = (struct siren_config *)siren_model_config(b.lm.model);
+        c->max_positions = 60;
+        refused(&b, "expected a lower --prompt-limit");
+        assert_non_null(strstr(ERR->message, "user "));
+        bench_close(&b);
+    }
+}
+
 static int siren_to(const char *out, const char *more)
 {
     char arguments[2048];
@@ -939,6 +984,8 @@ int main(void)
         cmocka_unit_test(options_that_would_do_nothing),
         cmocka_unit_test(test_command_stopped),
         cmocka_unit_test(test_dropout_of_a_given_adapter),
+        cmocka_unit_test(test_seed_of_a_given_adapter),
+        cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_chosen_layers),
         cmocka_unit_test(test_all_layers),
         cmocka_unit_test(test_trainings_that_are_not_there),

@@ -256,6 +256,10 @@ static int check(const struct training *t, const struct align_options *o, struct
     if (!(sum > 0)) return siren_fail(err, SIREN_EINVAL, "a loss without terms");
     if ((o->ha != 0 || r->kd != 0) && !o->teacher)
         return siren_fail(err, SIREN_EINVAL, "alignment and distillation need a teacher's states");
+    if (o->before_norm && t->full)
+        return siren_fail(err, SIREN_EINVAL,
+                          "the state before the final norm is found by that norm's weights, which "
+                          "must not be trained: --before-norm goes with an adapter");
     if (o->layer_local && o->ha == 0)
         return siren_fail(err, SIREN_EINVAL,
                           "layer-local learning needs a loss on the layers' states (ha)");

@@ -136,8 +136,10 @@ int training_adapter(const struct training *t, struct siren_adapter **out, struc
     if (t->full) return 0;
     if (t->start) {
         int rc = siren_adapter_load(out, t->start, t->lm->model, err);
-        if (!rc && config.dropout >= 0) (*out)->config.dropout = config.dropout;
-        return rc;
+        if (rc) return rc;
+        if (config.dropout >= 0) (*out)->config.dropout = config.dropout;
+        (*out)->config.seed = t->loop.seed; /* of its dropout from here on */
+        return SIREN_OK;
     }
     config.seed = t->loop.seed;
     config.last_layer = last_layer(t);
@@ -165,6 +167,7 @@ static json_t *adapter_json(const struct training *t)
     json_t *j = json_object();
     if (*t->lm->adapter_identity) {
         json_object_set_new(j, "start", json_string(t->lm->adapter_identity));
+        json_object_set_new(j, "dropout_seed", json_integer((json_int_t)t->loop.seed));
         if (c->dropout >= 0) json_object_set_new(j, "dropout", shown(c->dropout));
         return j;
     }

@@ -403,7 +403,7 @@ static const char *warning_of(const struct policy *p)
     if (f->kl > 1)
         return "the KL to the start is above 1 a token: the policy is running away (a lower rate, "
                "or a higher KL coefficient?)";
-    if (p->sum.n_tokens && f->entropy < 0.01)
+    if (f->entropy < 0.01)
         return "the entropy is below 0.01 a token: all samples will be alike (a lower rate, or an "
                "entropy coefficient?)";
     return NULL;
@@ -412,7 +412,7 @@ static const char *warning_of(const struct policy *p)
 static void figures_of_update(struct policy *p)
 {
     struct policy_figures *f = &p->figures;
-    double n = p->sum.n_tokens ? (double)p->sum.n_tokens : 1;
+    double n = p->sum.n_tokens ? (double)p->sum.n_tokens : NAN; /* no token: nothing to tell */
     f->kl = p->with_reference ? p->sum.kl / n : NAN;
     f->entropy = p->sum.entropy / n;
     f->ratio = p->sum.ratio / n;

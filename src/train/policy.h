@@ -44,10 +44,11 @@ struct policy_figures {
     size_t n_groups, n_texts, n_flat, n_resampled, n_truncated, n_items;
     double reward, reward_sd; /* over all texts that were sampled */
     double length;            /* tokens a text */
-    /* a token, NAN where the start was not asked: with a KL coefficient of 0 it is every tenth
-     * step that begins a batch, or never where all weights are trained and it is not in memory */
+    /* a token, NAN where there was none to learn from, or the start was not asked: with a KL
+     * coefficient of 0 it is every tenth step that begins a batch, or never where all weights are
+     * trained and it is not in memory */
     double kl;
-    double entropy, ratio, old_kl, clipped_low, clipped_high, clipped_dual; /* a token */
+    double entropy, ratio, old_kl, clipped_low, clipped_high, clipped_dual; /* a token, or NAN */
     double rollout, scoring, update;                                        /* seconds */
     /* Why nothing may be being learnt: all texts cut, all groups flat, the KL running away, the
      * entropy gone; NULL where all is well. */
