@@ -308,6 +308,29 @@ static void test_items_without_titles(void **state)
     assert_int_equal(report.n_notes, 0);
 }
 
+/* The items have their own name for what the ratings call item_id: "id", or one that is given. */
+static void test_item_ids_elsewhere(void **state)
+{
+    put("e/ratings.csv", "user_id,item_id,rating\na,x,3\n");
+    put("e/items.csv", "id,title,genres\nx,Ex,Drama\n");
+    for (int given = 0; given < 2; given++) {
+        options.columns.item = given ? "id" : NULL;
+        struct siren_workspace *ws = import_path("e/ratings.csv");
+        expect_text(ws, "SELECT external || ': ' || title FROM items", "x: Ex");
+        siren_workspace_close(ws);
+    }
+    put("e/items.csv", "id,sku,title\n7,x,Ex\n");
+    options.columns.item = "sku";
+    struct siren_workspace *ws = import_path("e/ratings.csv");
+    expect_text(ws, "SELECT external || ': ' || title FROM items", "x: Ex");
+    siren_workspace_close(ws);
+    options.columns.item = "nope";
+    import_fails("e/ratings.csv", SIREN_EFORMAT, "no column 'nope' for the item (--item-column)");
+    options.items = "";
+    options.columns.item = "sku";
+    import_fails("e/ratings.csv", SIREN_EFORMAT, "no column 'sku' for the item (--item-column)");
+}
+
 /* Fields of the items are those of any object's top, not of the first line's text. */
 static void test_item_fields(void **state)
 {
@@ -605,6 +628,13 @@ static void test_bad_lines(void **state)
     assert_int_equal(report.ratings, 2);
     assert_non_null(strstr(report.bad[1], "bad.csv:4: column 2: byte 0xff"));
     siren_workspace_close(ws);
+    /* What is left out says nothing of the scale, nor of the times. */
+    put("scale.csv", "user,item,rating,time\na,w,3,1\na,x,7,2020-01-01\na,v,1,1\na,u,5,9\n"
+                     "b,u,99999,x\n");
+    ws = import_path("scale.csv");
+    assert_int_equal(report.bad_lines, 2);
+    assert_true(report.scale.min == 1 && report.scale.max == 5);
+    siren_workspace_close(ws);
     put("nul.csv", "user,item,rating\na,w,3\n");
     FILE *f = fopen(scratch_path("nul.csv"), "ab");
     fwrite("b\0c,w,3\n", 1, 8, f);
@@ -853,6 +883,7 @@ int main(void)
         TEST(test_separator_of_items),
         TEST(test_items_without_titles),
         TEST(test_item_fields),
+        TEST(test_item_ids_elsewhere),
         TEST(test_options_without_effect),
         TEST(test_empty_lines),
         TEST(test_compressed_and_latin1),

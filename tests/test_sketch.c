@@ -190,6 +190,13 @@ static void test_decay_is_read_at_one_moment(void **state)
     }
 }
 
+/* Ratings come from floats, theta is a double. */
+static void test_liked(void **state)
+{
+    assert_true(siren_is_liked(4, 4) && siren_is_liked(3.8f, 3.8) && siren_is_liked(0.7f, 0.7));
+    assert_false(siren_is_liked(3.6f, 3.8) || siren_is_liked(3.5, 4));
+}
+
 /* Thirds of a tenth: a mean that is theta on paper counts as liked. */
 static void test_theta_is_reached(void **state)
 {
@@ -250,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_majority_rule),
         cmocka_unit_test(test_decay_option),
         cmocka_unit_test(test_decay_is_read_at_one_moment),
+        cmocka_unit_test(test_liked),
         cmocka_unit_test(test_theta_is_reached),
         cmocka_unit_test(test_soft_weights),
         cmocka_unit_test(test_theta_of_scales),

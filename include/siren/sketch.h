@@ -20,6 +20,8 @@ struct siren_scale; /* siren/workspace.h */
 
 /* Where liking begins: min + 3/4 (max - min), 4 on 1..5. */
 double siren_scale_theta(const struct siren_scale *scale);
+/* rating >= theta, both to the nearest 2^-20: ratings are stored as floats. */
+int siren_is_liked(double rating, double theta);
 
 /* One topic of one user.  All zero (time SIREN_NO_TIME): no rating. */
 struct siren_topic_state {

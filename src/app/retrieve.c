@@ -49,7 +49,7 @@ static int find_centre(struct retrieval *r, struct siren_error *err)
     if (!sum) return siren_fail_memory(err, "a mean embedding", (size_t)e->d * sizeof *sum);
     for (size_t i = ratings->user_start[r->user]; i < ratings->user_start[r->user + 1]; i++) {
         int item = ratings->item[i];
-        if (ratings->rating[i] < theta || item >= e->n || !e->has[item]) continue;
+        if (!siren_is_liked(ratings->rating[i], theta) || item >= e->n || !e->has[item]) continue;
         for (int k = 0; k < e->d; k++) sum[k] += e->vector[(size_t)item * (size_t)e->d + (size_t)k];
         n_liked++;
     }

@@ -118,6 +118,9 @@ struct layout {
     int quotes;
     size_t header;    /* columns of the first line that is not empty; 0: it is none */
     size_t n_columns; /* least number of columns of a line */
+    /* The name that is given for the item is not here, so it has to be the items': else this. */
+    int item_elsewhere;
+    struct siren_error no_item;
 };
 
 /* The same for the items file. */

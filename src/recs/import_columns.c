@@ -14,6 +14,7 @@ static const char *const user_names[] = {"user_id", "userId",  "user",       "us
 static const char *const item_names[] = {
     "item_id", "itemId",  "movieId", "movie_id", "parent_asin", "asin", "item",
     "itemid",  "book_id", "iid",     "MovieID",  "product_id",  "ISBN", NULL};
+static const char *const plain_id[] = {"id", NULL}; /* of an items file that has none of these */
 static const char *const rating_names[] = {"rating", "Rating", "score",       "overall",
                                            "stars",  "label",  "Book-Rating", NULL};
 static const char *const time_names[] = {"timestamp",  "time", "Timestamp", "unixReviewTime",
@@ -154,6 +155,13 @@ static int columns_by_name(struct source *s, struct fields *f, const char *where
     struct wanted wanted[4];
     want_ratings(s, wanted);
     s->layout.header = f->n;
+    /* The items may have another name for it: find_items() looks. */
+    struct wanted usual = wanted[1];
+    usual.given = NULL;
+    if (wanted[1].given && find_column(f, &wanted[1]) < 0 && find_column(f, &usual) >= 0) {
+        s->layout.item_elsewhere = no_column(where, f, &wanted[1], &s->layout.no_item);
+        wanted[1] = usual;
+    }
     int code = find_all(where, f, wanted, 4, err);
     for (int i = 0; !code && i < 3; i++)
         if (*wanted[i].at < 0) code = no_column(where, f, wanted + i, err);
@@ -407,7 +415,11 @@ static int item_columns(struct source *s, struct fields *f, const char *where,
     struct wanted wanted[ITEM_PARTS];
     want_items(s, wanted);
     s->items.header = f->n;
-    if (wanted->given && find_column(f, wanted) < 0) wanted->given = NULL;
+    if (wanted->given && find_column(f, wanted) >= 0)
+        s->layout.item_elsewhere = 0;
+    else
+        wanted->given = NULL;
+    if (!wanted->given && find_column(f, wanted) < 0) wanted->usual = plain_id;
     int code = find_all(where, f, wanted, ITEM_PARTS, err);
     if (!code && s->items.id_at < 0) code = no_column(where, f, wanted, err);
     if (code || s->items.title_at >= 0) return code;
@@ -429,9 +441,15 @@ static int item_fields(struct source *s, struct siren_error *err)
     if (s->format == FORMAT_AMAZON) wanted->usual = amazon;
     s->items.kind = ITEMS_JSON;
     int code = field_names(s->items_path, s->encoding, &names, err);
-    if (wanted->given && idmap_find(&names, wanted->given, strlen(wanted->given)) < 0)
+    if (wanted->given && idmap_find(&names, wanted->given, strlen(wanted->given)) >= 0)
+        s->layout.item_elsewhere = 0;
+    else
         wanted->given = NULL;
     for (int i = 0; !code && i < ITEM_PARTS; i++) find_field(&names, wanted + i);
+    if (!code && !s->items.id) {
+        wanted->usual = plain_id;
+        find_field(&names, wanted);
+    }
     if (!code && !s->items.id) code = no_field(s->items_path, &names, wanted, err);
     idmap_free(&names);
     return code;
@@ -464,7 +482,7 @@ static int look_at_items(struct source *s, struct siren_error *err)
     return code;
 }
 
-int find_items(struct source *s, struct siren_error *err)
+static int find_items_file(struct source *s, struct siren_error *err)
 {
     struct items_layout *l = &s->items;
     const char *given = s->options->items;
@@ -498,6 +516,14 @@ int find_items(struct source *s, struct siren_error *err)
                                .separator = "::"};
     strcpy(l->list_separator, list);
     return SIREN_OK;
+}
+
+int find_items(struct source *s, struct siren_error *err)
+{
+    int code = find_items_file(s, err);
+    if (code || !s->layout.item_elsewhere) return code;
+    if (err) *err = s->layout.no_item;
+    return s->layout.item_elsewhere;
 }
 
 /* ---- options without effect ---- */

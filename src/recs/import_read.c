@@ -247,9 +247,10 @@ static int check_ids(const struct record *r, struct siren_error *err)
 {
     if (!r->user_length) return siren_fail(err, SIREN_EFORMAT, "no user");
     if (!r->item_length) return siren_fail(err, SIREN_EFORMAT, "no item");
-    if (r->user_length > 1000 || r->item_length > 1000)
-        return siren_fail(err, SIREN_EFORMAT, "an id of %zu bytes (at most 1,000)",
-                          r->user_length > 1000 ? r->user_length : r->item_length);
+    if (r->user_length > SIREN_ID_BYTES || r->item_length > SIREN_ID_BYTES)
+        return siren_fail(err, SIREN_EFORMAT, "an id of %zu bytes (at most %d)",
+                          r->user_length > SIREN_ID_BYTES ? r->user_length : r->item_length,
+                          SIREN_ID_BYTES);
     return SIREN_OK;
 }
 
@@ -326,15 +327,23 @@ static int parse_json(const struct layout *l, char *line, size_t length, struct 
 }
 
 /* Dates and numbers do not mix: there would be no telling the unit. */
-static int check_time_kind(struct raw_table *t, const struct record *r, struct siren_error *err)
+static int check_time_kind(const struct raw_table *t, const struct record *r,
+                           struct siren_error *err)
 {
-    if (isnan(r->time)) return SIREN_OK;
-    int kind = r->is_date ? 2 : 1;
-    if (t->time_kind && t->time_kind != kind)
-        return siren_fail(err, SIREN_EFORMAT, "time: a %s after %s", r->is_date ? "date" : "number",
-                          r->is_date ? "numbers" : "dates");
-    t->time_kind = kind;
-    return SIREN_OK;
+    if (isnan(r->time) || !t->time_kind || t->time_kind == (r->is_date ? 2 : 1)) return SIREN_OK;
+    return siren_fail(err, SIREN_EFORMAT, "time: a %s after %s", r->is_date ? "date" : "number",
+                      r->is_date ? "numbers" : "dates");
+}
+
+/* What a row that is taken says of all: of the scale and of the times.  One that is refused says
+ * nothing. */
+static int check_with_others(struct source *s, struct raw_table *t, struct scale_watch *watch,
+                             const struct record *r, uint64_t line, struct siren_error *err)
+{
+    int code = check_time_kind(t, r, err);
+    if (!code) code = scale_check(&s->scale, watch, r->rating, line, err);
+    if (!code && !isnan(r->time)) t->time_kind = r->is_date ? 2 : 1;
+    return code;
 }
 
 int read_ratings(struct source *s, struct raw_table *t, struct siren_error *err)
@@ -354,8 +363,7 @@ int read_ratings(struct source *s, struct raw_table *t, struct siren_error *err)
         struct record record;
         code = s->layout.json ? parse_json(&s->layout, line, length, &record, err)
                               : parse_columns(&s->layout, &f, line, length, &record, err);
-        if (!code) code = scale_check(&s->scale, watch, record.rating, r.first, err);
-        if (!code) code = check_time_kind(t, &record, err);
+        if (!code) code = check_with_others(s, t, watch, &record, r.first, err);
         if (!code) {
             code = raw_add(t, &record, 0, err);
             timed |= record.timed;

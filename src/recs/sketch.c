@@ -23,6 +23,11 @@ static double exact_rating(double rating)
     return ldexp(rint(ldexp(rating, 20)), -20);
 }
 
+int siren_is_liked(double rating, double theta)
+{
+    return exact_rating(rating) >= exact_rating(theta);
+}
+
 static double exact_weight(double weight)
 {
     return ldexp(rint(ldexp(weight, 10)), -10);
@@ -69,7 +74,7 @@ void siren_topic_state_add(struct siren_topic_state *state, double rating, doubl
         state->time = SIREN_NO_TIME;
     state->weight += weight;
     state->sum += weight * rating;
-    if (rating >= exact_rating(theta))
+    if (siren_is_liked(rating, theta))
         state->liked++;
     else
         state->disliked++;
@@ -82,7 +87,7 @@ void siren_topic_state_remove(struct siren_topic_state *state, double rating, do
     weight = exact_weight(weight);
     state->weight -= weight;
     state->sum -= weight * rating;
-    if (rating >= exact_rating(theta))
+    if (siren_is_liked(rating, theta))
         state->liked--;
     else
         state->disliked--;
