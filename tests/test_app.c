@@ -511,6 +511,41 @@ static void ranking_asks_once_and_sorts(void **state)
     siren_app_close(&app);
 }
 
+/* What cannot be read has the fallback's rating, the best: it comes last all the same. */
+static int says_little(struct siren_lm *to, struct siren_generation *all, size_t n,
+                       const struct siren_sampling *sampling, int batch,
+                       const struct siren_progress *progress, struct siren_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        fixture_say(to, &all[i],
+                    i % 2 ? "Well.\n</think>\n<answer>3</answer>" : "I cannot say.</think>",
+                    sampling->max_tokens);
+    return 0;
+}
+
+static void what_cannot_be_read_is_ranked_last(void **state)
+{
+    const struct siren_lm_calls *before = lm.calls;
+    struct siren_lm_calls calls = *before;
+    struct siren_app app;
+    struct siren_ranking r;
+    struct siren_rank_options o = {.predict = siren_predict_defaults(), .n_candidates = 10};
+    o.predict.mode = SIREN_COT;
+    calls.generate = says_little;
+    lm.calls = &calls;
+    MUST(siren_app_open(&app, fixture_workspace("unread.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_rank(&app, &lm, 4, &o, &r, NULL, ERR));
+    assert_int_equal(r.n, 10);
+    for (size_t i = 0; i < r.n; i++) {
+        assert_int_equal(siren_answer_is_unread(&r.ranked[i].answer), i >= 5);
+        assert_true(r.ranked[i].answer.mean == (i < 5 ? 3 : app.meta.scale.max));
+    }
+    lm.calls = before;
+    siren_ranking_clear(&r);
+    siren_app_close(&app);
+}
+
 /* The whole input of a target's prompt as text: its topics. */
 static void topics_text(const struct siren_app *app, const struct siren_target *t,
                         const struct siren_predict_options *o, char *text, size_t size)
@@ -657,6 +692,7 @@ int main(void)
         cmocka_unit_test(a_profile_is_written_once_for_all_candidates),
         cmocka_unit_test(retrieval_prefers_what_is_near_the_liked),
         cmocka_unit_test(ranking_asks_once_and_sorts),
+        cmocka_unit_test(what_cannot_be_read_is_ranked_last),
         cmocka_unit_test(a_swapped_sketch_is_another_users),
         cmocka_unit_test(a_prediction_for_now_has_decayed),
         cmocka_unit_test(a_sketch_without_topics_is_an_error_that_helps),

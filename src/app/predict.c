@@ -27,6 +27,11 @@ void siren_answer_clear(struct siren_answer *answer)
     *answer = (struct siren_answer){0};
 }
 
+int siren_answer_is_unread(const struct siren_answer *answer)
+{
+    return answer->invalid && !answer->n_labels;
+}
+
 void siren_answers_free(struct siren_answer *answers, size_t n)
 {
     for (size_t i = 0; answers && i < n; i++) siren_answer_clear(&answers[i]);

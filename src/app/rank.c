@@ -20,9 +20,13 @@ struct place {
     size_t retrieved; /* its place before re-ranking */
 };
 
+/* What could not be read has the fallback's rating, which says nothing: behind all others. */
 static int by_mean(const void *x, const void *y)
 {
     const struct place *a = x, *b = y;
+    int unread =
+        siren_answer_is_unread(&a->ranked.answer) - siren_answer_is_unread(&b->ranked.answer);
+    if (unread) return unread;
     if (a->ranked.answer.mean != b->ranked.answer.mean)
         return a->ranked.answer.mean > b->ranked.answer.mean ? -1 : 1;
     return (a->retrieved > b->retrieved) - (a->retrieved < b->retrieved);

@@ -35,6 +35,17 @@ static int print_json(struct cli *cli, const struct siren_app *app, const struct
     return cli_print_json(cli, out);
 }
 
+static void rating_cells(struct cli_table *table, const struct siren_answer *a)
+{
+    if (siren_answer_is_unread(a)) {
+        cli_table_cell(table, "–");
+        cli_table_cell(table, "–");
+        return;
+    }
+    cli_table_cell(table, "%.2f", a->mean);
+    cli_table_cell(table, "%g", a->argmax);
+}
+
 static void print_table(struct cli *cli, const struct siren_app *app, const struct siren_ranking *r,
                         size_t top, int answered)
 {
@@ -54,8 +65,7 @@ static void print_table(struct cli *cli, const struct siren_app *app, const stru
         cli_table_cell(table, "%s", app->items.item[x->target.item].title);
         if (answered) {
             answering_cells(app, table, &x->answer);
-            cli_table_cell(table, "%.2f", x->answer.mean);
-            cli_table_cell(table, "%g", x->answer.argmax);
+            rating_cells(table, &x->answer);
         }
         if (r->by_popularity)
             cli_table_cell(table, "%d", x->n_ratings);
@@ -67,14 +77,18 @@ static void print_table(struct cli *cli, const struct siren_app *app, const stru
 
 static void print_costs(struct cli *cli, const struct siren_ranking *r)
 {
-    size_t tokens = 0, cached = 0;
+    size_t tokens = 0, cached = 0, unread = 0;
     for (size_t i = 0; i < r->n; i++) {
+        unread += (size_t)siren_answer_is_unread(&r->ranked[i].answer);
         tokens += (size_t)r->ranked[i].answer.tokens_in;
         cached += (size_t)r->ranked[i].answer.tokens_cached;
     }
     cli_note(cli, "%zu candidates, retrieved by %s, in %s", r->n,
              r->by_popularity ? "popularity" : "similarity to what the user liked",
              cli_seconds(r->seconds));
+    if (unread)
+        cli_note(cli, "%zu %s no number that could be read, and %s last", unread,
+                 unread == 1 ? "answer has" : "answers have", unread == 1 ? "is" : "are");
     if (tokens)
         cli_note(cli, "%s prompt tokens, of which %s were computed and the others shared",
                  cli_number(tokens), cli_number(tokens - cached));
