@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -455,6 +456,21 @@ static void test_runs(void **state)
     ok(siren_runs_load(&list, &n, ws, "predict", &err));
     assert_int_equal(n, 0);
     siren_runs_free(list, n);
+    /* A run of ours, though it runs, but none that another process is at. */
+    pid_t other = fork();
+    if (!other) {
+        struct siren_workspace *its;
+        struct siren_run run_of_other = {.kind = "eval"};
+        int rc = siren_workspace_open(&its, siren_workspace_path(ws), SIREN_WORKSPACE_WRITE, NULL);
+        if (!rc) rc = siren_run_start(its, &run_of_other, NULL);
+        if (rc) _exit(1);
+        for (;;) pause();
+    }
+    while (number(ws, "SELECT count(*) FROM runs") < 3) usleep(10000);
+    expect_error(siren_run_delete(ws, start.id + 1, &err), SIREN_EBUSY, "is at it");
+    kill(other, SIGKILL);
+    waitpid(other, NULL, 0);
+    ok(siren_run_delete(ws, start.id + 1, &err));
     ok(siren_run_delete(ws, start.id, &err));
     expect_error(siren_run_delete(ws, start.id, &err), SIREN_ENOTFOUND, "siren runs");
     expect_error(siren_run_load(&run, ws, start.id, &err), SIREN_ENOTFOUND, "no run 2");
@@ -592,6 +608,8 @@ static void test_forget(void **state)
     ok(siren_run_start(ws, &run, &err));
     struct siren_prediction p = {.row = 1, .user = id, .text = "carla-thinks", .truth = 4};
     ok(siren_predictions_save(ws, run.id, &p, 1, &err));
+    ok(siren_run_set_metrics(ws, run.id, "{\"mae\":1}", &err));
+    expect_error(siren_run_set_metrics(ws, 99, "{}", &err), SIREN_ENOTFOUND, "no run 99");
     sql(ws, "CREATE TABLE profiles(user INTEGER, text TEXT);"
             "INSERT INTO profiles VALUES (1, 'carla-profile')");
     assert_true(file_holds(path, "carla-") || file_holds(log, "carla-"));
@@ -609,6 +627,7 @@ static void test_forget(void **state)
     ok(siren_run_load(&left, ws, run.id, &err));
     assert_string_equal(left.command, "siren predict w --user (forgotten) --user=carla-secret2");
     assert_string_equal(left.settings, "{\"users\":[\"(forgotten)\",\"a\"],\"n\":1}");
+    assert_string_equal(left.metrics, ""); /* they told of the row that is gone */
     siren_run_clear(&left);
     sql(ws, "UPDATE runs SET command = ''");
     assert_int_equal(number(ws, "SELECT count(*) FROM meta WHERE key = 'erase_pending'"), 0);

@@ -164,6 +164,7 @@ struct siren_users {
 };
 int siren_users_load(struct siren_users *out, struct siren_workspace *ws, struct siren_error *err);
 void siren_users_clear(struct siren_users *users);
+enum { SIREN_ID_BYTES = 1000 }; /* an id, of a user or an item, has at most so many */
 int siren_user_find(struct siren_workspace *ws, const char *external, int *id,
                     struct siren_error *err);
 int siren_user_add(struct siren_workspace *ws, const char *external, int *id,
@@ -408,6 +409,10 @@ void siren_run_clear(struct siren_run *run);
 int siren_runs_load(struct siren_run **runs, size_t *n, struct siren_workspace *ws,
                     const char *kind, struct siren_error *err);
 void siren_runs_free(struct siren_run *runs, size_t n);
+/* In place of those that it has; nothing else is changed. */
+int siren_run_set_metrics(struct siren_workspace *ws, int64_t id, const char *metrics,
+                          struct siren_error *err);
+/* SIREN_EBUSY: another process is at it. */
 int siren_run_delete(struct siren_workspace *ws, int64_t id, struct siren_error *err);
 
 struct siren_prediction {

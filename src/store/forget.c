@@ -135,6 +135,17 @@ static int retire_id(struct siren_workspace *ws, struct siren_error *err)
     return code ? code : siren_meta_set(ws, STORE_NEXT_USER, text, err);
 }
 
+/* Metrics tell of the rows that they were computed from, of a single row even its rating. */
+static int clear_metrics(struct siren_workspace *ws, int user, struct siren_error *err)
+{
+    char sql[160];
+    sqlite3_snprintf(sizeof sql, sql,
+                     "UPDATE runs SET metrics = '' WHERE id IN"
+                     " (SELECT run FROM predictions WHERE user = %d)",
+                     user);
+    return store_exec(ws, sql, "erase a user", err);
+}
+
 static int delete_user(struct siren_workspace *ws, const char *external, size_t *rows,
                        struct siren_error *err)
 {
@@ -144,6 +155,7 @@ static int delete_user(struct siren_workspace *ws, const char *external, size_t 
     if (!code) code = retire_id(ws, err);
     /* other programs' tables may refer to each other: their order does not matter */
     if (!code) code = store_exec(ws, "PRAGMA defer_foreign_keys = 1", "erase a user", err);
+    if (!code) code = clear_metrics(ws, user, err);
     if (!code) code = delete_everywhere(ws, user, rows, err);
     sqlite3_snprintf(sizeof sql, sql, "DELETE FROM users WHERE id = %d", code ? -1 : user);
     if (!code) code = store_exec(ws, sql, "erase a user", err);

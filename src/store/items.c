@@ -189,7 +189,11 @@ int store_item_insert(struct siren_workspace *ws, sqlite3_stmt *insert, int64_t 
 
 static int check_id(const char *what, const char *external, struct siren_error *err)
 {
-    if (*external) return store_check_text(what, external, err);
+    size_t n = strlen(external);
+    if (n > SIREN_ID_BYTES)
+        return siren_fail(err, SIREN_EINVAL, "%s: has %zu bytes (at most %d)", what, n,
+                          SIREN_ID_BYTES);
+    if (n) return store_check_text(what, external, err);
     return siren_fail(err, SIREN_EINVAL, "%s: is empty", what);
 }
 

@@ -283,6 +283,44 @@ void siren_runs_free(struct siren_run *runs, size_t n)
     free(runs);
 }
 
+int siren_run_set_metrics(struct siren_workspace *ws, int64_t id, const char *metrics,
+                          struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    int code = store_prepare(ws, &q, "UPDATE runs SET metrics = ? WHERE id = ?", err);
+    if (code) return code;
+    bind_text(q, 1, metrics);
+    sqlite3_bind_int64(q, 2, id);
+    code = store_run(ws, q, "store a run's metrics", err);
+    if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
+    sqlite3_finalize(q);
+    return code;
+}
+
+/* What another process works on is its own until it ends. */
+static int check_let_go(struct siren_workspace *ws, int64_t id, struct siren_error *err)
+{
+    sqlite3_stmt *q;
+    char mine[PROCESS_NAME], *pid = NULL;
+    int code =
+        store_prepare(ws, &q, "SELECT process FROM runs WHERE id = ? AND status = 'running'", err);
+    if (code) return code;
+    sqlite3_bind_int64(q, 1, id);
+    code = store_step(ws, q, "read a run", err);
+    const char *process = code == 1 ? (const char *)sqlite3_column_text(q, 0) : NULL;
+    process_name(mine);
+    if (code > 0) code = SIREN_OK;
+    if (process && strcmp(process, mine) != 0 && process_state(process) == PROCESS_RUNS) {
+        long number = sscanf(process, "%*s %*s %*s %ms", &pid) == 1 ? strtol(pid, NULL, 10) : 0;
+        code = siren_fail(err, SIREN_EBUSY,
+                          "%s: run %lld is not done: process %ld is at it; stop that first",
+                          ws->path, (long long)id, number);
+    }
+    free(pid);
+    sqlite3_finalize(q);
+    return code;
+}
+
 int siren_run_delete(struct siren_workspace *ws, int64_t id, struct siren_error *err)
 {
     char sql[160];
@@ -292,7 +330,8 @@ int siren_run_delete(struct siren_workspace *ws, int64_t id, struct siren_error 
                      "DELETE FROM predictions WHERE run = %lld; "
                      "DELETE FROM runs WHERE id = %lld",
                      (long long)id, (long long)id);
-    code = store_exec(ws, sql, "delete a run", err);
+    code = check_let_go(ws, id, err);
+    if (!code) code = store_exec(ws, sql, "delete a run", err);
     if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
     return siren_workspace_end(ws, code, err);
 }

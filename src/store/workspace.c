@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -162,11 +163,19 @@ static int may(const char *path, int what)
     return faccessat(AT_FDCWD, path, what, AT_EACCESS) == 0;
 }
 
+/* SQLite's log and its shared memory have to lie beside the file, though it is only read. */
+static int has_room(const char *path)
+{
+    enum { BESIDE = 64 << 10 };
+    struct statvfs fs;
+    return statvfs(path, &fs) || (uint64_t)fs.f_bavail * fs.f_frsize >= BESIDE;
+}
+
 static int can_write(const char *path)
 {
     const char *slash = strrchr(path, '/');
     char *folder = slash ? alloc_string(path, (size_t)(slash - path) + 1) : alloc_string(".", 1);
-    int yes = folder && may(path, W_OK) && may(folder, W_OK);
+    int yes = folder && may(path, W_OK) && may(folder, W_OK) && has_room(path);
     free(folder);
     return yes;
 }
@@ -198,9 +207,9 @@ int store_check_unchanged(struct siren_workspace *ws, struct siren_error *err)
                       ws->path);
 }
 
-/* A file that may be read but not written (or a folder that may not) has no place for SQLite's
- * shared memory.  Where nobody else has it open (there is no -shm file) and no log waits, it is
- * read as one that does not change, and every result is taken only if it has not. */
+/* A file that may be read but not written (or a folder that may not, or a full disk) has no place
+ * for SQLite's shared memory.  Where nobody else has it open (there is no -shm file) and no log
+ * waits, it is read as one that does not change, and every result is taken only if it has not. */
 static int open_connection(struct siren_workspace *ws, struct siren_error *err)
 {
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE;
