@@ -248,6 +248,25 @@ static void a_streamed_text_is_stopped(void **state)
     free(said);
 }
 
+/* Ctrl-C while it waits for lines: at once, and the exit code says that there may be more. */
+static void embedding_of_lines_is_stopped(void **state)
+{
+    char command[8192], line[1 << 16];
+    long pid = 0;
+    snprintf(command, sizeof command,
+             "mkfifo '%s'; exec 3<>'%s'; echo one >&3; echo $$; exec '%s' embed-text -e "
+             "tests/fixtures/models/bert 2>/dev/null <&3",
+             scratch_path("lines"), scratch_path("lines"), program);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    assert_int_equal(fscanf(pipe, "%ld\n", &pid), 1);
+    assert_non_null(fgets(line, sizeof line, pipe));
+    assert_int_equal(kill((pid_t)pid, SIGINT), 0);
+    int status = pclose(pipe);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 130);
+}
+
 static void mistakes_are_told(void **state)
 {
     fails("logprobs --prompt a --continuations 1", 2, "--model");
@@ -259,6 +278,7 @@ static void mistakes_are_told(void **state)
     fails("embed-text -e tests/fixtures/models/smol </dev/null", 1, "language model");
     fails("predict /nonexistent.siren --user 1 --item 2", 1, "/nonexistent.siren");
     fails("rank /nonexistent.siren", 2, "--user");
+    fails("rate /nonexistent.siren -u 1 -i 2 -r 0x3", 2, "--rating: found \"0x3\"");
     fails("sketch /nonexistent.siren -u 1 --at soon", 2, "--at: time 'soon': expected YYYY-MM-DD");
     fails("sketch /nonexistent.siren -u 1 --at 2000 --before-item 2", 2, "--at or --before-item");
     fails("rate /nonexistent.siren -u 1 -i 2 -r 3 --time soon", 2, "--time: time 'soon'");
@@ -751,6 +771,7 @@ int main(void)
         cmocka_unit_test(the_prompt_is_part_of_json),
         cmocka_unit_test(a_prompt_is_taken_whole_or_not),
         cmocka_unit_test(a_streamed_text_is_stopped),
+        cmocka_unit_test(embedding_of_lines_is_stopped),
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_strategy_is_part_of_the_command_line),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),

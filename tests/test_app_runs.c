@@ -494,6 +494,19 @@ static void answers_from_elsewhere_are_judged(void **state)
     assert_true(fabs(json_number_value(json_object_get(metrics, "invalid")) - 1.0 / N_USERS) <
                 1e-9);
     json_decref(metrics);
+    /* Costs are counts and times. */
+    static const char *const costs[] = {"\"tokens_in\":9223372036854775807", "\"tokens_out\":-1",
+                                        "\"latency_ms\":-5", "\"latency_ms\":1e300",
+                                        "\"tokens_in\":\"3\""};
+    for (size_t i = 0; i < sizeof costs / sizeof *costs; i++) {
+        snprintf(text, sizeof text, "{\"row\":[\"%s\",\"%s\"],\"rating\":3,%s}\n",
+                 app.users.external[targets[0].user], app.items.item[targets[0].item].external,
+                 costs[i]);
+        judged(&app, text, &rc);
+        assert_int_equal(rc, SIREN_EFORMAT);
+        assert_non_null(strstr(must_error.message, "answers.jsonl:1"));
+        assert_non_null(strstr(must_error.message, "expected a number of 0 to"));
+    }
     free(targets);
     siren_app_close(&app);
 }

@@ -111,6 +111,9 @@ static void test_chosen_rows(void **state)
     free(rows);
     o.fit_split = "train:last";
     o.fit_rows = 30;
+    o.only = "nobody's";
+    assert_int_equal(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err), SIREN_EINVAL);
+    assert_non_null(strstr(err.message, "\"rating habit (chosen rows)\""));
     o.only = "chosen";
     check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
     assert_int_equal(n, 3);

@@ -220,15 +220,33 @@ static void test_cut_model(void **state)
     expect_output("the file was cut to 4096 bytes while it was in use");
 }
 
+/* A file's name may hold spaces; choices are parted at them. */
+static void test_completion_in_bash(void **state)
+{
+    static const char text[] = "source <(\"$1\" completion bash)\n"
+                               "COMP_WORDS=(siren predict x --pairs my); COMP_CWORD=4; _siren\n"
+                               "printf '[%s]' \"${COMPREPLY[@]}\"\n"
+                               "COMP_WORDS=(siren topics x --namer ''); COMP_CWORD=4; _siren\n"
+                               "printf '<%s>' \"${COMPREPLY[@]}\"\n";
+    char script[600], command[PATH_MAX + 1400];
+    scratch_write("my file.csv", "", 0);
+    snprintf(script, sizeof script, "%s", scratch_write("complete.sh", text, strlen(text)));
+    snprintf(command, sizeof command, "cd '%s' && bash '%s' '%s'; :", scratch_folder, script,
+             program);
+    run_program(command, "--version", NULL);
+    expect_output("[my file.csv]");
+    expect_output("<tfidf>");
+}
+
 int main(void)
 {
     if (find_program()) return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overview),       cmocka_unit_test(test_help_of_every_command),
         cmocka_unit_test(test_examples_parse), cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_grammar),        cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_completion),     cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_cut_model),
+        cmocka_unit_test(test_grammar),        cmocka_unit_test(test_completion_in_bash),
+        cmocka_unit_test(test_texts),          cmocka_unit_test(test_completion),
+        cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_cut_model),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

@@ -6,6 +6,7 @@
 #include "app/baseline_job.h"
 #include "app/parts.h"
 #include "base/alloc.h"
+#include "base/buf.h"
 #include "siren/metrics.h"
 
 /* ---- points ---- */
@@ -314,6 +315,22 @@ static int one(struct baseline_job *job, int index, struct siren_baseline *row, 
     return rc;
 }
 
+/* A part of a name that none has would give an empty table. */
+static int check_only(const char *only, struct siren_error *err)
+{
+    struct buf names = {0};
+    int fits = !only;
+    for (int i = 0; i < N_BASELINES && !fits; i++) {
+        fits = strstr(baselines[i].name, only) != NULL;
+        buf_printf(&names, "%s\"%s\"", i ? ", " : "", baselines[i].name);
+    }
+    int rc = fits ? 0
+                  : siren_fail(err, SIREN_EINVAL, "no baseline has \"%.60s\" in its name: %s", only,
+                               buf_text(&names));
+    buf_free(&names);
+    return rc;
+}
+
 int siren_baselines(struct siren_app *app, const struct siren_baseline_options *options,
                     struct siren_pool *pool, struct siren_baseline **rows, size_t *n_rows,
                     const struct siren_progress *progress, struct siren_error *err)
@@ -321,7 +338,9 @@ int siren_baselines(struct siren_app *app, const struct siren_baseline_options *
     struct baseline_job job;
     *n_rows = 0;
     *rows = NULL;
-    int rc = baseline_open(&job, app, options, pool, err);
+    int rc = check_only(options->only, err);
+    if (rc) return rc;
+    rc = baseline_open(&job, app, options, pool, err);
     if (rc) return rc;
     *rows = alloc_zeroed(N_BASELINES, sizeof **rows);
     if (!*rows) rc = siren_fail_memory(err, "a table", N_BASELINES * sizeof **rows);

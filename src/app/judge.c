@@ -93,6 +93,32 @@ static int read_probabilities(const struct judge *j, const json_t *list, struct 
     return 0;
 }
 
+/* A count or a time, 0 where there is none. */
+static int read_cost(const struct judge *j, const json_t *object, const char *name, double most,
+                     double *cost, struct siren_error *err)
+{
+    const json_t *value = json_object_get(object, name);
+    char what[100];
+    *cost = json_number_value(value);
+    if (!value || json_is_null(value)) return 0;
+    if (json_is_number(value) && *cost >= 0 && *cost <= most) return 0;
+    snprintf(what, sizeof what, "\"%s\": expected a number of 0 to %.0f", name, most);
+    return bad(j, err, what);
+}
+
+static int read_costs(const struct judge *j, const json_t *object, struct siren_answer *a,
+                      struct siren_error *err)
+{
+    double in, out;
+    int rc = read_cost(j, object, "tokens_in", 1e9, &in, err);
+    if (!rc) rc = read_cost(j, object, "tokens_out", 1e9, &out, err);
+    if (!rc) rc = read_cost(j, object, "latency_ms", 1e12, &a->latency_ms, err);
+    if (rc) return rc;
+    a->tokens_in = (int)in;
+    a->tokens_out = (int)out;
+    return 0;
+}
+
 static int read_answer(const struct judge *j, const json_t *object, struct siren_answer *a,
                        struct siren_error *err)
 {
@@ -102,9 +128,8 @@ static int read_answer(const struct judge *j, const json_t *object, struct siren
     const char *text = json_string_value(json_object_get(object, "text"));
     double fallback = isnan(j->options->fallback) ? scale->max : j->options->fallback;
     a->outside = NAN;
-    a->tokens_in = (int)json_integer_value(json_object_get(object, "tokens_in"));
-    a->tokens_out = (int)json_integer_value(json_object_get(object, "tokens_out"));
-    a->latency_ms = json_number_value(json_object_get(object, "latency_ms"));
+    int rc = read_costs(j, object, a, err);
+    if (rc) return rc;
     if (list) return read_probabilities(j, list, a, err);
     if (json_is_number(rating)) {
         a->mean = fmin(fmax(json_number_value(rating), scale->min), scale->max);

@@ -25,8 +25,7 @@ static void value_case(struct buf *b, const struct cli_command *c, const struct 
         for (const char *p = o->choices; *p; p++) buf_putc(b, *p == '|' ? ' ' : *p);
         buf_puts(b, "' -- \"$cur\"))");
     } else if (cli_is_path(o->argument)) {
-        buf_printf(b, "COMPREPLY=($(compgen -%c -- \"$cur\"))",
-                   strcmp(o->argument, "DIR") == 0 ? 'd' : 'f');
+        buf_printf(b, "_siren_paths -%c", strcmp(o->argument, "DIR") == 0 ? 'd' : 'f');
     } else {
         buf_puts(b, "COMPREPLY=()");
     }
@@ -67,6 +66,10 @@ static void family_cases(struct buf *b)
 static void bash_script(struct buf *b)
 {
     buf_puts(b, "# bash completion of siren; load with: source <(siren completion bash)\n"
+                "_siren_paths() { # one a line: a name may hold spaces\n"
+                "    local IFS=$'\\n'\n"
+                "    COMPREPLY=($(compgen \"$1\" -- \"$cur\"))\n"
+                "}\n"
                 "_siren() {\n"
                 "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
                 "    local command=${COMP_WORDS[1]} sub=''\n"
@@ -91,7 +94,7 @@ static void bash_script(struct buf *b)
         buf_puts(b, "' -- \"$cur\"));;\n");
     }
     buf_puts(b, "        esac\n        return\n    fi\n"
-                "    COMPREPLY=($(compgen -f -- \"$cur\"))\n"
+                "    _siren_paths -f\n"
                 "}\n"
                 "complete -o filenames -F _siren siren\n");
 }

@@ -1,5 +1,6 @@
 /* siren embed-text: a line in, a vector out. */
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -64,6 +65,14 @@ static int take_lines(struct job *j, struct buf *b, int at_end)
     return rc;
 }
 
+/* Waits for input; 0: it was stopped instead.  A read() that waits would not be. */
+static int wait_for_input(struct job *j)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    while (!*cli_cancel(j->cli) && poll(&input, 1, 100) == 0) continue;
+    return !*cli_cancel(j->cli);
+}
+
 /* What a read() gave is answered at once, so that a program can ask line by line. */
 static int embed_all(struct job *j)
 {
@@ -71,13 +80,15 @@ static int embed_all(struct job *j)
     char *chunk = alloc_array(CHUNK, 1);
     ssize_t n = 1;
     int rc = chunk ? 0 : siren_fail_memory(&j->cli->err, "input", CHUNK);
-    while (!rc && n > 0 && !*cli_cancel(j->cli)) {
+    while (!rc && n > 0) {
+        if (!wait_for_input(j)) {
+            rc = siren_fail(&j->cli->err, SIREN_ECANCEL, "stopped");
+            break;
+        }
         do n = read(STDIN_FILENO, chunk, CHUNK);
-        while (n < 0 && errno == EINTR && !*cli_cancel(j->cli));
+        while (n < 0 && errno == EINTR);
         if (n < 0) {
-            rc = *cli_cancel(j->cli)
-                     ? siren_fail(&j->cli->err, SIREN_ECANCEL, "stopped")
-                     : siren_fail(&j->cli->err, SIREN_EIO, "standard input: %s", strerror(errno));
+            rc = siren_fail(&j->cli->err, SIREN_EIO, "standard input: %s", strerror(errno));
             break;
         }
         buf_append(&b, chunk, (size_t)n);
