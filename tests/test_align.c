@@ -710,6 +710,8 @@ static void the_commands(void **state)
               states_path, folder))
         fail_msg("%s", program_output);
     assert_non_null(strstr(program_output, "2 steps"));
+    assert_null(strstr(program_output, "on 0 rows"));
+    assert_non_null(strstr(program_output, "best on valid:A: mae "));
     assert_int_equal(siren("runs %s", ws), 0);
     assert_non_null(strstr(program_output, "align"));
     assert_int_equal(siren("train align %s %s --out %s/none", ws, with, folder), 2);

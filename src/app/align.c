@@ -383,6 +383,8 @@ int align_train(struct training *training, const struct align_options *options,
         rc = training_run(&mine, &task, adapter, settings_of(&a), result, progress, cancel, err);
     }
     training->run = mine.run;
+    training->n_trained = mine.n_trained;
+    training->metric = mine.metric;
     siren_adapter_free(adapter);
     clear(&a);
     return rc;
