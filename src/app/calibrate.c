@@ -7,6 +7,7 @@
 #include "app/calibration.h"
 #include "app/parts.h"
 #include "app/split.h"
+#include "app/trained.h"
 #include "base/alloc.h"
 
 /* One half of the run's rows. */
@@ -136,6 +137,26 @@ static int check_fitted(const struct job *j)
                       run, users, SIREN_LOGISTIC_FOLDS);
 }
 
+/* Of rows that were trained on the model is surer than of others: what is fitted on these answers
+ * is wrong for others, and what is reported on them says nothing. */
+static int check_unseen(const struct job *j)
+{
+    struct trained trained;
+    size_t n = 0;
+    int rc = trained_find(&trained, j->app, j->run.settings, j->err);
+    for (int k = 0; k < 2 && !rc; k++)
+        for (size_t i = 0; i < j->half[k].n; i++)
+            n += (size_t)trained_on(&trained, j->app, j->half[k].target[i].user,
+                                    j->half[k].target[i].item);
+    if (n)
+        rc = siren_fail(j->err, SIREN_EINVAL,
+                        "run %lld: %zu of its rows were trained on (run %lld); expected answers "
+                        "for rows that the model has not seen: train on others",
+                        (long long)j->options->run, n, (long long)trained.run);
+    trained_clear(&trained);
+    return rc;
+}
+
 static int split_rows(struct job *j)
 {
     size_t n = j->predictions.n;
@@ -148,6 +169,7 @@ static int split_rows(struct job *j)
                        "run %lld has %zu rows of half A and %zu of half B: both are needed, one to "
                        "fit and one to report",
                        (long long)j->options->run, j->half[0].n, j->half[1].n);
+    if (!rc) rc = check_unseen(j);
     return rc ? rc : check_fitted(j);
 }
 

@@ -4,6 +4,7 @@
 
 #include "app/losses.h"
 #include "app/parts.h"
+#include "app/trained.h"
 #include "base/alloc.h"
 
 enum { RESAMPLES = 2000 };
@@ -105,6 +106,30 @@ static json_t *reasoning(const struct columns *c)
     return out;
 }
 
+/* How many of the rows its model was trained on, if any; and by which run. */
+static int add_trained(json_t *report, struct siren_app *app, int64_t id, struct siren_error *err)
+{
+    struct siren_predictions p;
+    struct trained trained;
+    struct siren_run run;
+    size_t n = 0;
+    int rc = siren_run_load(&run, app->ws, id, err);
+    if (rc) return rc;
+    rc = trained_find(&trained, app, run.settings, err);
+    siren_run_clear(&run);
+    if (rc || !trained.row) return rc;
+    rc = siren_predictions_load(&p, app->ws, id, err);
+    for (size_t i = 0; !rc && i < p.n; i++)
+        n += (size_t)trained_on(&trained, app, p.prediction[i].user, p.prediction[i].item);
+    if (n)
+        json_object_set_new(
+            report, "trained_on",
+            json_pack("{s:I,s:I}", "rows", (json_int_t)n, "run", (json_int_t)trained.run));
+    if (!rc) siren_predictions_clear(&p);
+    trained_clear(&trained);
+    return rc;
+}
+
 int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
                       struct siren_error *err)
 {
@@ -126,6 +151,7 @@ int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *poo
     costs(report, &c);
     if (c.n_texts) json_object_set_new(report, "reasoning", reasoning(&c));
     columns_clear(&c);
+    if (!rc) rc = add_trained(report, app, run, err);
     if (!rc) return app_json_text(report, JSON_COMPACT, json, err);
     json_decref(report);
     return rc;

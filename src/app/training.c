@@ -7,6 +7,7 @@
 
 #include "app/parts.h"
 #include "app/split.h"
+#include "app/trained.h"
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "model/adapter.h"
@@ -389,6 +390,7 @@ static json_t *metrics_of(const struct training *t, const struct trainer_task *t
                          "total_steps", (json_int_t)r->total_steps, "loss", app_real(r->loss),
                          "stopped_early", r->stopped_early, "tokens", (json_int_t)r->tokens,
                          "seconds", r->seconds, "folder", app_text(t->loop.folder));
+    json_object_set_new(training, "made", trained_made(t->loop.folder, t->full, t->lm->model));
     if (isfinite(r->best)) {
         json_object_set_new(training, "metric", json_string(task->metric ? task->metric : ""));
         json_object_set_new(training, "best", json_real(r->best));

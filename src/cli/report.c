@@ -108,6 +108,12 @@ void report_metrics(struct cli *cli, const json_t *metrics)
     cli_print(cli, "%s, %.2f %% without a readable rating%s\n",
               cli_counted(report_count(metrics, "n"), "row"), share(metrics, "invalid"),
               share(metrics, "invalid") > 0 ? " (each counts as the highest one)" : "");
+    if (at(metrics, "trained_on", "rows") > 0)
+        cli_print(cli,
+                  "%s of these were trained on (run %.0f): the numbers do not say how well other "
+                  "rows are predicted\n",
+                  cli_number(report_count(json_object_get(metrics, "trained_on"), "rows")),
+                  at(metrics, "trained_on", "run"));
     if (json_is_number(json_object_get(metrics, "outside")))
         cli_print(cli, "probability outside the ratings: %.3f %%\n", share(metrics, "outside"));
     if (json_object_get(metrics, "log_loss"))

@@ -1,0 +1,167 @@
+#include "app/trained.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "app/parts.h"
+#include "base/alloc.h"
+#include "base/buf.h"
+#include "siren/adapter.h"
+#include "siren/model.h"
+
+enum { MOST = 64 }; /* identities: of a model, of adapters that went on from one another */
+
+struct search {
+    struct siren_app *app;
+    struct trained *out;
+    struct siren_run *runs;
+    size_t n_runs;
+    uint8_t *used; /* (n_runs) */
+    char identity[MOST][256];
+    int n;
+};
+
+static void look_for(struct search *s, const char *identity)
+{
+    if (!identity || !*identity) return;
+    for (int i = 0; i < s->n; i++)
+        if (siren_identity_same(s->identity[i], identity)) return;
+    if (s->n < MOST) snprintf(s->identity[s->n++], sizeof *s->identity, "%s", identity);
+}
+
+static int made_one(const struct search *s, const struct siren_run *run)
+{
+    json_t *metrics = json_loads(run->metrics, 0, NULL), *name;
+    const json_t *made = json_object_get(json_object_get(metrics, "training"), "made");
+    size_t i;
+    int found = 0;
+    json_array_foreach(made, i, name)
+    {
+        for (int k = 0; k < s->n; k++)
+            found |= siren_identity_same(json_string_value(name), s->identity[k]);
+    }
+    json_decref(metrics);
+    return found;
+}
+
+/* The rows as they were drawn; those of a teacher's file were chosen otherwise: all that it could
+ * have. */
+static int mark(struct search *s, const struct siren_run *run, const json_t *settings,
+                struct siren_error *err)
+{
+    const json_t *rows = json_object_get(settings, "rows");
+    const char *split = json_string_value(json_object_get(settings, "split"));
+    struct siren_eval_options o = siren_eval_defaults();
+    struct siren_target *targets;
+    size_t n;
+    if (!split || json_object_get(settings, "fold")) return 0;
+    o.split = split;
+    o.seed = run->seed;
+    o.limit = json_object_get(settings, "teacher") ? 0 : (size_t)json_integer_value(rows);
+    int rc = siren_eval_targets(s->app, &o, &targets, &n, err);
+    if (rc) return rc == SIREN_ENOTFOUND ? 0 : rc; /* forgotten since */
+    if (!s->out->row) s->out->row = alloc_zeroed(s->app->ratings.n + 1, 1);
+    if (!s->out->row) rc = siren_fail_memory(err, "the rows of a training", s->app->ratings.n);
+    for (size_t i = 0; i < n && !rc; i++) s->out->row[targets[i].row] = 1;
+    if (run->id > s->out->run) s->out->run = run->id;
+    free(targets);
+    return rc;
+}
+
+/* 1: the run made something of what is looked for. */
+static int follow(struct search *s, size_t i, struct siren_error *err)
+{
+    const struct siren_run *run = &s->runs[i];
+    if (s->used[i] || !*run->metrics || !made_one(s, run)) return 0;
+    json_t *whole = json_loads(run->settings, 0, NULL), *settings = json_object_get(whole, "run");
+    s->used[i] = 1;
+    look_for(s, json_string_value(json_object_get(settings, "model")));
+    look_for(s, json_string_value(json_object_get(json_object_get(settings, "adapter"), "start")));
+    int rc = mark(s, run, settings, err);
+    json_decref(whole);
+    return rc ? rc : 1;
+}
+
+static int follow_all(struct search *s, struct siren_error *err)
+{
+    int more = 1;
+    while (more > 0) {
+        more = 0;
+        for (size_t i = s->n_runs; i-- > 0;) {
+            int found = follow(s, i, err);
+            if (found < 0) return found;
+            more |= found;
+        }
+    }
+    return 0;
+}
+
+int trained_find(struct trained *out, struct siren_app *app, const char *settings,
+                 struct siren_error *err)
+{
+    struct search s = {.app = app, .out = out};
+    json_t *j = json_loads(settings, 0, NULL);
+    *out = (struct trained){0};
+    look_for(&s, json_string_value(json_object_get(j, "model")));
+    look_for(&s, json_string_value(json_object_get(j, "adapter")));
+    int known = !json_object_get(j, "fold") && s.n;
+    json_decref(j);
+    if (!known) return 0;
+    int rc = siren_runs_load(&s.runs, &s.n_runs, app->ws, NULL, err);
+    if (rc) return rc;
+    s.used = alloc_zeroed(s.n_runs + 1, 1);
+    rc = s.used ? follow_all(&s, err) : siren_fail_memory(err, "runs", s.n_runs);
+    free(s.used);
+    siren_runs_free(s.runs, s.n_runs);
+    if (rc) trained_clear(out);
+    return rc;
+}
+
+void trained_clear(struct trained *trained)
+{
+    free(trained->row);
+    *trained = (struct trained){0};
+}
+
+int trained_on(const struct trained *trained, const struct siren_app *app, int user, int item)
+{
+    size_t row = trained->row ? siren_ratings_row(&app->ratings, user, item) : SIZE_MAX;
+    return row != SIZE_MAX && trained->row[row];
+}
+
+/* ---- what a training made ---- */
+
+static void add_adapter(json_t *list, const char *path, const struct siren_model *model)
+{
+    struct siren_adapter *adapter;
+    char identity[256];
+    if (siren_adapter_load(&adapter, path, model, NULL)) return; /* there is none */
+    siren_adapter_identity(adapter, path, identity);
+    siren_adapter_free(adapter);
+    json_array_append_new(list, app_text(identity));
+}
+
+static void add_model(json_t *list, const char *path)
+{
+    char identity[256];
+    if (!siren_model_identity(path, identity, NULL))
+        json_array_append_new(list, app_text(identity));
+}
+
+json_t *trained_made(const char *folder, int full, const struct siren_model *model)
+{
+    static const char *const names[] = {"adapter", "last"};
+    json_t *list = json_array();
+    struct buf path = {0};
+    for (int i = 0; i < (full ? 1 : 2); i++) {
+        buf_clear(&path);
+        buf_printf(&path, "%s/%s", folder, full ? "model" : names[i]);
+        if (buf_failed(&path)) break;
+        if (full)
+            add_model(list, buf_text(&path));
+        else
+            add_adapter(list, buf_text(&path), model);
+    }
+    buf_free(&path);
+    return list;
+}

@@ -1,0 +1,146 @@
+/* Rows that a model was trained on are found by the workspace's runs, and told of. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "app/sft.h"
+#include "app/trained.h"
+#include "siren/calibration.h"
+#include "tiny_setup.h"
+
+/* A training on the split, from an adapter or a new one; its adapter's folder. */
+static const char *train(const char *name, const char *split, const char *start)
+{
+    static char adapter[3][300];
+    static int next;
+    char folder[256], *out = adapter[next++ % 3];
+    struct siren_lm own;
+    struct siren_lm_options with = tiny_options();
+    struct training t = training_defaults();
+    struct sft_options options = {.loss = {.ce = 1}};
+    struct trainer_result result;
+    with.adapter = start;
+    MUST(siren_lm_open(&own, siren_model_path(lm.model), &with, pool, ERR));
+    snprintf(folder, sizeof folder, "%s", scratch_path(name));
+    t.app = &app;
+    t.lm = &own;
+    t.pool = pool;
+    t.start = start;
+    t.split = split;
+    t.eval_split = NULL;
+    t.loop.folder = folder;
+    t.loop.batch = 4;
+    t.loop.max_steps = 2;
+    t.predict.mode = SIREN_AO;
+    MUST(siren_strategy_parse(&t.predict.strategy, "recent", ERR));
+    t.predict.strategy.n_recent = 2;
+    MUST(sft_train(&t, &options, &result, NULL, NULL, ERR));
+    siren_lm_close(&own);
+    snprintf(out, sizeof *adapter, "%s/adapter", folder);
+    return out;
+}
+
+/* Evaluated with the adapter: how many rows its training had; the run in *run. */
+static long long judged(const char *adapter, const char *split, int64_t *run)
+{
+    struct siren_lm own;
+    struct siren_lm_options with = tiny_options();
+    struct siren_eval_options o = siren_eval_defaults();
+    struct siren_run stored;
+    with.adapter = adapter;
+    o.split = split;
+    MUST(siren_strategy_parse(&o.predict.strategy, "recent", ERR));
+    o.predict.strategy.n_recent = 2;
+    MUST(siren_lm_open(&own, siren_model_path(lm.model), &with, pool, ERR));
+    MUST(siren_evaluate(&app, &own, &o, pool, run, NULL, ERR));
+    siren_lm_close(&own);
+    MUST(siren_run_load(&stored, app.ws, *run, ERR));
+    json_t *metrics = json_loads(stored.metrics, 0, NULL),
+           *found = json_object_get(metrics, "trained_on");
+    long long rows = json_integer_value(json_object_get(found, "rows"));
+    assert_true(!found == !rows);
+    json_decref(metrics);
+    siren_run_clear(&stored);
+    return rows;
+}
+
+static long long rows_of(const char *split)
+{
+    struct siren_eval_options o = siren_eval_defaults();
+    struct siren_target *targets;
+    size_t n;
+    o.split = split;
+    MUST(siren_eval_targets(&app, &o, &targets, &n, ERR));
+    free(targets);
+    return (long long)n;
+}
+
+static void rows_are_found(void **state)
+{
+    const char *of_train = train("train", "train", NULL);
+    const char *of_a = train("a", "valid:A", of_train);
+    const char *later = train("later", "train:last", of_a);
+    int64_t run;
+    assert_int_equal(judged(NULL, "valid", &run), 0);
+    assert_int_equal(judged(of_train, "valid", &run), 0);
+    assert_int_equal(judged(of_a, "valid:B", &run), 0);
+    assert_int_equal(judged(of_a, "valid", &run), rows_of("valid:A"));
+    assert_int_equal(judged(later, "valid", &run), rows_of("valid:A")); /* through its start */
+    assert_int_equal(judged(of_a, "train", &run), rows_of("train"));
+}
+
+/* A calibration is fitted on answers for rows that the model has not seen. */
+static void no_calibration_on_them(void **state)
+{
+    const struct siren_calibrate_options o = {.run = 0, .l2 = 0.01};
+    struct siren_calibrate_options on = o;
+    struct siren_calibration *c;
+    char *text;
+    judged(train("b", "valid:B", NULL), "valid", &on.run);
+    assert_int_equal(siren_calibrate(&c, &app, &on, pool, &text, ERR), SIREN_EINVAL);
+    assert_non_null(strstr(ERR->message, "of its rows were trained on (run "));
+    judged(train("c", "train", NULL), "valid", &on.run);
+    MUST(siren_calibrate(&c, &app, &on, pool, &text, ERR));
+    siren_calibration_free(c);
+    free(text);
+}
+
+/* What runs say is data: of other programs, too. */
+static void strange_runs_are_passed_over(void **state)
+{
+    static const char *const metrics[] = {
+        "[]", "{\"training\":3}", "{\"training\":{\"made\":\"x#1\"}}",
+        "{\"training\":{\"made\":[1,null,\"tiny#0000000000000001\"]}}", "no json"};
+    static const char *const settings[] = {"{}", "{\"run\":[]}", "{\"run\":{\"split\":7}}",
+                                           "{\"run\":{\"split\":\"train\",\"rows\":\"x\"}}"};
+    for (size_t i = 0; i < 5 * 4; i++) {
+        struct siren_run run = {.kind = "sft", .settings = (char *)settings[i % 4]};
+        MUST(siren_run_start(app.ws, &run, ERR));
+        MUST(siren_run_finish(app.ws, run.id, SIREN_RUN_DONE, metrics[i / 4], NULL, ERR));
+    }
+    struct trained t;
+    MUST(trained_find(&t, &app, "{\"model\":\"tiny#0000000000000001\"}", ERR));
+    assert_non_null(t.row); /* the last of the settings */
+    trained_clear(&t);
+    MUST(trained_find(&t, &app, "{\"model\":\"tiny#0000000000000002\"}", ERR));
+    assert_null(t.row);
+    assert_false(trained_on(&t, &app, 0, 0));
+    MUST(trained_find(&t, &app, "no json", ERR));
+    assert_null(t.row);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_are_found),
+        cmocka_unit_test(no_calibration_on_them),
+        cmocka_unit_test(strange_runs_are_passed_over),
+    };
+    return cmocka_run_group_tests(tests, tiny_setup, tiny_teardown);
+}
