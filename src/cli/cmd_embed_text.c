@@ -96,6 +96,7 @@ static int embed_all(struct job *j)
             rc = siren_fail_memory(&j->cli->err, "input", b.size);
         else
             rc = take_lines(j, &b, n == 0);
+        fflush(stdout); /* that it failed is found at the end */
     }
     free(chunk);
     buf_free(&b);
