@@ -3,8 +3,9 @@
 #
 # From the warm start, with the ranked probability score of the distribution behind a text as its
 # reward and, as what that reward's gradient has besides, as a loss: 114 steps at the rate of
-# grpo.sh's run, 80 at a higher one.  Both judged on 1,000 rows of half B: ten minutes.  Both adapters
-# are kept in docs/results; ANEW=1 makes them anew, an hour and a half on two cores.
+# grpo.sh's run, 80 at a higher one.  To tell apart what each of the two does: that reward alone, and
+# that loss beside the paper's reward, 114 steps each: an hour each on two cores.  All judged on 1,000
+# rows of half B: twenty minutes.  The first two adapters are kept in docs/results; ANEW=1 makes all.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 . "$(dirname "$0")/common.sh"
 films
@@ -15,8 +16,7 @@ learn() { # NAME OPTIONS…
     shift
     training "$name" grpo -m stage0 --split train:last --strategy "$strategy" --answers 8 --batch 8 \
         --flat-groups skip --warmup 5 --lora-targets q,v --max-tokens 160 --epochs 2 \
-        --texts-every 10 --checkpoint-every 10 --seed 1 --reward rps --outside refuse \
-        --answer-loss rps --answer-weight 4 --eval-split none "$@"
+        --texts-every 10 --checkpoint-every 10 --seed 1 --outside refuse --eval-split none "$@"
 }
 judge() { # NAME
     local judged=(eval films.siren -m stage0 --adapter "$1/adapter" --split valid:B
@@ -24,7 +24,10 @@ judge() { # NAME
     once "$1-reasoning" "${judged[@]}" --reasoning --samples 1 --max-tokens 200 --name "$1 CoT"
     once "$1-answer" "${judged[@]}" --name "$1 AO"
 }
-learn answers --lr 4e-4 --max-steps 114
-learn answers-fast --lr 1e-3 --max-steps 80
-for name in answers answers-fast; do judge $name; done
+loss=(--answer-loss rps --answer-weight 4)
+learn answers --reward rps "${loss[@]}" --lr 4e-4 --max-steps 114
+learn answers-fast --reward rps "${loss[@]}" --lr 1e-3 --max-steps 80
+learn reward-alone --reward rps --lr 4e-4 --max-steps 114
+learn loss-linear --reward linear "${loss[@]}" --lr 4e-4 --max-steps 114
+for name in answers answers-fast reward-alone loss-linear; do judge $name; done
 "$siren" runs films.siren
