@@ -70,11 +70,9 @@ static int add_piece(struct export *e, enum model_tensor which, int layer, size_
     if (alloc_grow(&e->pieces, capacity, e->n + 1, sizeof *e->pieces))
         return siren_fail_memory(e->err, "a list of tensors", e->n * sizeof *e->pieces);
     struct piece *p = &e->pieces[e->n++];
-    int rotated =
-        which == MODEL_Q || which == MODEL_K || which == MODEL_Q_BIAS || which == MODEL_K_BIAS;
     *p = (struct piece){.tensor = t,
                         .factors = factors_of(e, which, layer),
-                        .permuted = rotated && !present && model_rope_permuted(e->ts, c)};
+                        .permuted = !present && model_rope_reorders(e->ts, c, which)};
     model_tensor_name(p->name, sizeof p->name, c, layer, which);
     e->report->n_parameters += (uint64_t)tensor_elements(t);
     e->report->exact &= e->type == TENSOR_F32 || e->type == t->type;

@@ -130,7 +130,8 @@ static void load_qkv(struct loader *l, struct layer_weights *w, int layer)
     if (l->rc) return;
     int n_q = config_q_width(c), n_k = config_kv_width(c);
     int32_t *order = NULL;
-    if (model_rope_permuted(l->model->tensors, c) && !master_find(l->model, layer, MODEL_Q)) {
+    if (model_rope_reorders(l->model->tensors, c, MODEL_Q) &&
+        !master_find(l->model, layer, MODEL_Q)) {
         order = alloc_array((size_t)(n_q + n_k), sizeof *order);
         if (!order) {
             l->rc = siren_fail_memory(l->err, "row order", (size_t)n_q * sizeof *order);
@@ -179,8 +180,8 @@ static void place_bias(const struct loader *l, float *to, const float *from, siz
                        enum model_tensor role)
 {
     const struct siren_model *m = l->model;
-    int reordered = role != MODEL_V_BIAS && model_rope_permuted(m->tensors, &m->config) &&
-                    !master_find(m, layer, role);
+    int reordered =
+        model_rope_reorders(m->tensors, &m->config, role) && !master_find(m, layer, role);
     for (size_t i = 0; i < n; i++)
         to[i] = from[reordered ? (size_t)model_rope_row(&m->config, (int64_t)i) : i];
 }

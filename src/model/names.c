@@ -312,3 +312,11 @@ int model_rope_permuted(const struct tensors *ts, const struct siren_config *c)
 {
     return tensors_is_gguf(ts) && c->arch == SIREN_LLAMA;
 }
+
+int model_rope_reorders(const struct tensors *ts, const struct siren_config *c,
+                        enum model_tensor which)
+{
+    int rotated =
+        which == MODEL_Q || which == MODEL_K || which == MODEL_Q_BIAS || which == MODEL_K_BIAS;
+    return rotated && model_rope_permuted(ts, c);
+}

@@ -63,9 +63,11 @@ int model_check_tensors(const struct tensors *ts, const struct siren_config *c,
 
 /* RoPE here rotates halves: pairs (i, i + D/2) of a head.  llama.cpp's converter reorders the rows
  * of q and k (and their biases) of the llama architecture for neighbouring pairs (2i, 2i + 1);
- * other architectures are left as they are.  If this says 1, row r of MODEL_Q, MODEL_K, … is
- * row model_rope_row(c, r) of the file's tensor. */
+ * other architectures are left as they are. */
 int model_rope_permuted(const struct tensors *ts, const struct siren_config *c);
+/* Whether that holds for this tensor: its row r is row model_rope_row(c, r) of the file's. */
+int model_rope_reorders(const struct tensors *ts, const struct siren_config *c,
+                        enum model_tensor which);
 static inline int64_t model_rope_row(const struct siren_config *c, int64_t row)
 {
     int64_t within = row % c->head_dim, half = c->head_dim / 2;

@@ -37,9 +37,7 @@ static void fill(struct master *to, const struct siren_model *m, const struct te
                  enum model_tensor which)
 {
     int64_t rows = to->tensor.shape[0], columns = to->tensor.n_dims == 2 ? to->tensor.shape[1] : 1;
-    int rotated =
-        which == MODEL_Q || which == MODEL_K || which == MODEL_Q_BIAS || which == MODEL_K_BIAS;
-    if (!rotated || !model_rope_permuted(m->tensors, &m->config)) {
+    if (!model_rope_reorders(m->tensors, &m->config, which)) {
         tensor_dequantize(from, 0, rows * columns, to->value);
         return;
     }
