@@ -62,6 +62,12 @@ void process_name(char name[PROCESS_NAME])
              here.space, (long)getpid(), start);
 }
 
+long process_number(const char *name)
+{
+    long pid;
+    return sscanf(name, "%*s %*s %*s %ld", &pid) == 1 ? pid : 0;
+}
+
 enum process_state process_state(const char *name)
 {
     struct place then, here;

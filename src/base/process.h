@@ -7,6 +7,7 @@
  * Empty where /proc tells nothing. */
 enum { PROCESS_NAME = 256 };
 void process_name(char name[PROCESS_NAME]);
+long process_number(const char *name); /* PID; 0: no name */
 
 /* UNKNOWN: on another machine, in another namespace, or hidden from this user; no name. */
 enum process_state { PROCESS_UNKNOWN, PROCESS_RUNS, PROCESS_ENDED };

@@ -3,22 +3,33 @@
 #include "cli/cli.h"
 #include "siren/app.h"
 
-/* Runs that lost rows have no metrics any more: those of the rows that are left. */
-static int measure_again(struct cli *cli, struct siren_app *app)
+/* A run that lost rows has no metrics any more. */
+static int lacks_metrics(const struct siren_run *run)
 {
-    struct siren_run *runs;
-    size_t n;
-    int rc = siren_runs_load(&runs, &n, app->ws, NULL, &cli->err);
-    for (size_t i = 0; i < n && !rc; i++) {
-        char *metrics = NULL;
-        if (runs[i].status != SIREN_RUN_DONE || *runs[i].metrics || !runs[i].n_predictions)
-            continue;
-        rc = siren_run_metrics(app, runs[i].id, cli_pool(cli), &metrics, &cli->err);
-        if (!rc) rc = siren_run_set_metrics(app->ws, runs[i].id, metrics, &cli->err);
-        if (rc == SIREN_ENOTFOUND) rc = SIREN_OK; /* no rating of those rows is left */
-        free(metrics);
-    }
-    siren_runs_free(runs, n);
+    return run->status == SIREN_RUN_DONE && !*run->metrics && run->n_predictions;
+}
+
+static int measure(struct cli *cli, struct siren_app *app, int64_t run)
+{
+    char *metrics = NULL;
+    int rc = siren_run_metrics(app, run, cli_pool(cli), &metrics, &cli->err);
+    if (!rc) rc = siren_run_set_metrics(app->ws, run, metrics, &cli->err);
+    free(metrics);
+    return rc == SIREN_ENOTFOUND ? SIREN_OK : rc; /* no rating of its rows is left */
+}
+
+/* Those of the rows that are left.  Without such a run the ratings are not even read. */
+static int measure_again(struct cli *cli, const struct siren_run *runs, size_t n)
+{
+    struct siren_app app;
+    size_t i = 0;
+    while (i < n && !lacks_metrics(&runs[i])) i++;
+    if (i == n) return SIREN_OK;
+    int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
+    if (rc) return rc;
+    for (; i < n && !rc; i++)
+        if (lacks_metrics(&runs[i])) rc = measure(cli, &app, runs[i].id);
+    siren_app_close(&app);
     return rc;
 }
 
@@ -33,13 +44,17 @@ static int run(struct cli *cli)
     int rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (rc) return rc;
     rc = siren_forget(ws, user, &rows, &cli->err);
+    if (rc) {
+        siren_workspace_close(ws);
+        return rc;
+    }
+    struct siren_run *runs;
+    size_t n;
+    rc = siren_runs_load(&runs, &n, ws, NULL, &cli->err);
     siren_workspace_close(ws);
-    if (rc) return rc;
-    struct siren_app app;
-    rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (!rc) {
-        rc = measure_again(cli, &app);
-        siren_app_close(&app);
+        rc = measure_again(cli, runs, n);
+        siren_runs_free(runs, n);
     }
     if (rc)
         return siren_fail_prefix(

@@ -92,23 +92,29 @@ int store_run_exists(struct siren_workspace *ws, int64_t id, struct siren_error 
     return code || found ? code : no_run(ws, id, err);
 }
 
-/* The process of a run that goes on: ours, unless the one that it had still runs, which then has
- * not let go of it. */
-static int running_process(struct siren_workspace *ws, int64_t id, char name[PROCESS_NAME],
-                           struct siren_error *err)
+/* The process that a run was last said to be of; "": none, or there is no such run. */
+static int process_of(struct siren_workspace *ws, int64_t id, char name[PROCESS_NAME],
+                      struct siren_error *err)
 {
     sqlite3_stmt *q;
+    *name = 0;
     int code = store_prepare(ws, &q, "SELECT process FROM runs WHERE id = ?", err);
     if (code) return code;
     sqlite3_bind_int64(q, 1, id);
     code = store_step(ws, q, "read a run", err);
-    const char *before = code == 1 ? (const char *)sqlite3_column_text(q, 0) : NULL;
-    if (before && process_state(before) == PROCESS_RUNS)
-        snprintf(name, PROCESS_NAME, "%s", before);
-    else
-        process_name(name);
+    const char *text = code == 1 ? (const char *)sqlite3_column_text(q, 0) : NULL;
+    if (text) snprintf(name, PROCESS_NAME, "%s", text);
     sqlite3_finalize(q);
     return code < 0 ? code : SIREN_OK;
+}
+
+/* Of a run that goes on: ours, unless the one that it had still runs, which then has not let go. */
+static int running_process(struct siren_workspace *ws, int64_t id, char name[PROCESS_NAME],
+                           struct siren_error *err)
+{
+    int code = process_of(ws, id, name, err);
+    if (!code && process_state(name) != PROCESS_RUNS) process_name(name);
+    return code;
 }
 
 int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const char *metrics,
@@ -140,20 +146,34 @@ int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const c
     return code;
 }
 
-int siren_run_rename(struct siren_workspace *ws, int64_t id, const char *name,
-                     struct siren_error *err)
+static int set_text(struct siren_workspace *ws, int64_t id, const char *sql, const char *text,
+                    const char *what, struct siren_error *err)
 {
     sqlite3_stmt *q;
-    int code = name ? siren_run_name_check(name, err) : SIREN_OK;
+    int code = store_prepare(ws, &q, sql, err);
     if (code) return code;
-    code = store_prepare(ws, &q, "UPDATE runs SET name = ? WHERE id = ?", err);
-    if (code) return code;
-    bind_text(q, 1, name);
+    bind_text(q, 1, text);
     sqlite3_bind_int64(q, 2, id);
-    code = store_run(ws, q, "rename a run", err);
+    code = store_run(ws, q, what, err);
     if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
     sqlite3_finalize(q);
     return code;
+}
+
+int siren_run_rename(struct siren_workspace *ws, int64_t id, const char *name,
+                     struct siren_error *err)
+{
+    int code = name ? siren_run_name_check(name, err) : SIREN_OK;
+    return code ? code
+                : set_text(ws, id, "UPDATE runs SET name = ? WHERE id = ?", name, "rename a run",
+                           err);
+}
+
+int siren_run_set_metrics(struct siren_workspace *ws, int64_t id, const char *metrics,
+                          struct siren_error *err)
+{
+    return set_text(ws, id, "UPDATE runs SET metrics = ? WHERE id = ?", metrics,
+                    "store a run's metrics", err);
 }
 
 int siren_run_find_unfinished(struct siren_workspace *ws, const char *kind, const char *settings,
@@ -283,42 +303,16 @@ void siren_runs_free(struct siren_run *runs, size_t n)
     free(runs);
 }
 
-int siren_run_set_metrics(struct siren_workspace *ws, int64_t id, const char *metrics,
-                          struct siren_error *err)
-{
-    sqlite3_stmt *q;
-    int code = store_prepare(ws, &q, "UPDATE runs SET metrics = ? WHERE id = ?", err);
-    if (code) return code;
-    bind_text(q, 1, metrics);
-    sqlite3_bind_int64(q, 2, id);
-    code = store_run(ws, q, "store a run's metrics", err);
-    if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
-    sqlite3_finalize(q);
-    return code;
-}
-
-/* What another process works on is its own until it ends. */
+/* What another process works on is its own until it ends.  A run that is done has none. */
 static int check_let_go(struct siren_workspace *ws, int64_t id, struct siren_error *err)
 {
-    sqlite3_stmt *q;
-    char mine[PROCESS_NAME], *pid = NULL;
-    int code =
-        store_prepare(ws, &q, "SELECT process FROM runs WHERE id = ? AND status = 'running'", err);
-    if (code) return code;
-    sqlite3_bind_int64(q, 1, id);
-    code = store_step(ws, q, "read a run", err);
-    const char *process = code == 1 ? (const char *)sqlite3_column_text(q, 0) : NULL;
+    char mine[PROCESS_NAME], process[PROCESS_NAME];
+    int code = process_of(ws, id, process, err);
     process_name(mine);
-    if (code > 0) code = SIREN_OK;
-    if (process && strcmp(process, mine) != 0 && process_state(process) == PROCESS_RUNS) {
-        long number = sscanf(process, "%*s %*s %*s %ms", &pid) == 1 ? strtol(pid, NULL, 10) : 0;
-        code = siren_fail(err, SIREN_EBUSY,
-                          "%s: run %lld is not done: process %ld is at it; stop that first",
-                          ws->path, (long long)id, number);
-    }
-    free(pid);
-    sqlite3_finalize(q);
-    return code;
+    if (code || !strcmp(process, mine) || process_state(process) != PROCESS_RUNS) return code;
+    return siren_fail(err, SIREN_EBUSY,
+                      "%s: run %lld is not done: process %ld is at it; stop that first", ws->path,
+                      (long long)id, process_number(process));
 }
 
 int siren_run_delete(struct siren_workspace *ws, int64_t id, struct siren_error *err)
