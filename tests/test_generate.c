@@ -40,6 +40,17 @@ static void generate(struct fixture *f, struct texts *t, const struct siren_samp
     siren_session_free(session);
 }
 
+/* Each in a session of its own. */
+static void generate_apart(struct fixture *f, struct texts *t, const struct siren_sampling *s)
+{
+    struct siren_session *session;
+    for (int i = 0; i < TEXTS; i++) {
+        assert_int_equal(siren_session_create(&session, f->engine, NULL, NULL), 0);
+        assert_int_equal(siren_generate_many(session, &t->all[i], 1, s, 1, NULL, NULL), 0);
+        siren_session_free(session);
+    }
+}
+
 static void test_batch_does_not_matter(void **state)
 {
     static const struct siren_sampling ways[] = {
@@ -156,11 +167,7 @@ static void test_shared_beginning(void **state)
             fixture_ids(&f, 80, t->ids[i], SHARED);
             t->all[i].prompt.n_ids = ALL;
         }
-    for (int i = 0; i < TEXTS; i++) {
-        assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
-        assert_int_equal(siren_generate_many(session, &apart->all[i], 1, &s, 1, NULL, NULL), 0);
-        siren_session_free(session);
-    }
+    generate_apart(&f, apart, &s);
     assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
     for (int call = 0; call < 2; call++) {
         struct texts *t = call ? again : together;
@@ -198,11 +205,7 @@ static void test_heads(void **state)
             t->ids[i][ALL - 1] = i;
             t->all[i].prompt.n_ids = ALL;
         }
-    for (int i = 0; i < TEXTS; i++) {
-        assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
-        assert_int_equal(siren_generate_many(session, &apart->all[i], 1, &s, 1, NULL, NULL), 0);
-        siren_session_free(session);
-    }
+    generate_apart(&f, apart, &s);
     assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
     assert_int_equal(siren_generate_many(session, together->all, TEXTS, &s, TEXTS, NULL, NULL), 0);
     struct siren_cache_stats stats = siren_session_stats(session);

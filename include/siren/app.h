@@ -199,8 +199,8 @@ struct siren_answer {
                           after the other, each from its "<think>" on */
 };
 void siren_answer_clear(struct siren_answer *answer);
-/* No number and no distribution: mean, median and argmax are the fallback's.  siren_rank() puts such
- * an answer behind all others. */
+/* No number and no distribution: mean, median and argmax are the fallback's.  siren_rank() puts
+ * such an answer behind all others. */
 int siren_answer_is_unread(const struct siren_answer *answer);
 void siren_answers_free(struct siren_answer *answers, size_t n);
 

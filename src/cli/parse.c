@@ -53,9 +53,9 @@ static int check_value(struct cli *cli, const struct cli_option *o, const char *
     errno = 0;
     if (o->type == CLI_INT) value = (double)strtoll(text, &end, 10);
     if (o->type == CLI_FLOAT) value = strtod(text, &end);
-    if (o->type == CLI_FLOAT && strpbrk(text, "xXpP")) end = NULL; /* no hexadecimal: as in files */
+    int hexadecimal = o->type == CLI_FLOAT && strpbrk(text, "xXpP"); /* in no file either */
     int number = o->type == CLI_INT || o->type == CLI_FLOAT;
-    int bad = number && (errno || !end || end == text || *end || value != value ||
+    int bad = number && (errno || hexadecimal || end == text || *end || value != value ||
                          (o->min < o->max && (value < o->min || value > o->max)));
     range_text(o, range, sizeof range);
     if (bad)

@@ -29,8 +29,8 @@ uint32_t unicode_of_byte(unsigned char byte);
 int unicode_to_byte(uint32_t c);
 
 /* The text as PCRE2's older Unicode should see it: characters that it does not know are
- * exchanged for known ones of the same category, script and length.  NULL if none has to be: the text
- * itself will do. */
+ * exchanged for known ones of the same category, script and length.  NULL if none has to be: the
+ * text itself will do. */
 const char *unicode_for_regex(struct buf *scratch, const char *text, size_t length);
 
 #endif
