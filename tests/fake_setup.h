@@ -20,4 +20,19 @@ static inline int fake_teardown(void **state)
     return scratch_delete(state);
 }
 
+/* The tokenizer of the fake model with another end of text, as its folder may name one. */
+static inline struct siren_tokenizer *fake_tokenizer_that_ends(const char *token)
+{
+    struct siren_tokenizer *tokenizer;
+    char config[100], path[256], *text;
+    size_t size;
+    MUST(siren_file_read(&text, &size, "tests/fixtures/models/smol/tokenizer.json", 1 << 24, ERR));
+    snprintf(path, sizeof path, "%s", scratch_write("tokenizer.json", text, size));
+    free(text);
+    snprintf(config, sizeof config, "{\"eos_token\": \"%s\"}", token);
+    scratch_write("tokenizer_config.json", config, strlen(config));
+    MUST(siren_tokenizer_load(&tokenizer, path, ERR));
+    return tokenizer;
+}
+
 #endif

@@ -297,21 +297,6 @@ static void other_settings_are_another_run(void **state)
     siren_app_close(&app);
 }
 
-/* The tokenizer of the fake model with another end of text, as its folder may name one. */
-static struct siren_tokenizer *tokenizer_that_ends(const char *token)
-{
-    struct siren_tokenizer *tokenizer;
-    char config[100], path[256], *text;
-    size_t size;
-    MUST(siren_file_read(&text, &size, "tests/fixtures/models/smol/tokenizer.json", 1 << 24, ERR));
-    snprintf(path, sizeof path, "%s", scratch_write("tokenizer.json", text, size));
-    free(text);
-    snprintf(config, sizeof config, "{\"eos_token\": \"%s\"}", token);
-    scratch_write("tokenizer_config.json", config, strlen(config));
-    MUST(siren_tokenizer_load(&tokenizer, path, ERR));
-    return tokenizer;
-}
-
 /* The model's identity does not cover the file that names its end of text.  Runs that were begun
  * before it was a setting go on: it is none where the template ends turns with the same. */
 static void another_end_of_text_is_another_run(void **state)
@@ -325,7 +310,7 @@ static void another_end_of_text_is_another_run(void **state)
                         SIREN_WORKSPACE_WRITE, ERR));
     fake.cancel_after = 1;
     for (int i = 0; i < 2; i++) {
-        lm.tokenizer = tokenizer_that_ends(i ? "<|endoftext|>" : "<|im_end|>");
+        lm.tokenizer = fake_tokenizer_that_ends(i ? "<|endoftext|>" : "<|im_end|>");
         fake.n_calls = 0;
         assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run[i], NULL, ERR), SIREN_ECANCEL);
         MUST(siren_run_load(&stored[i], app.ws, run[i], ERR));

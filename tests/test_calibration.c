@@ -354,6 +354,10 @@ static void it_belongs_to_its_model_and_prompts(void **state)
     other = lm;
     strcpy(other.adapter_identity, "films#7");
     another(c, &app, &other, &o, "another adapter: none, and this is \"films#7\"");
+    other = lm;
+    other.tokenizer = fake_tokenizer_that_ends("<|endoftext|>");
+    another(c, &app, &other, &o, "another end_of_text: none, and this is 0");
+    siren_tokenizer_free(other.tokenizer);
     MUST(siren_strategy_parse(&o.strategy, "recent", ERR));
     another(c, &app, &lm, &o, "another strategy: \"recent+sketch\", and this is \"recent\"");
     struct siren_target t = {.user = 1, .item = 2, .row = SIREN_NO_ROW};

@@ -106,16 +106,20 @@ int siren_calibration_load(struct siren_calibration **out, const char *path,
 
 /* ---- what it belongs to ---- */
 
+/* Of a run's settings, those that determine an answer (app_lm_json()). */
+static const char *const answer_keys[] = {"model",         "adapter",     "compute",
+                                          "chat_template", "end_of_text", "predict"};
+enum { ANSWER_KEYS = sizeof answer_keys / sizeof *answer_keys };
+
 json_t *calibration_belongs(const struct siren_app *app, const json_t *settings)
 {
-    static const char *const keys[] = {"model", "adapter", "compute", "chat_template", "predict"};
     const struct siren_scale *s = &app->meta.scale;
     /* A run in f32 does not name its mode. */
     json_t *all =
         json_pack("{s:[f, f, f], s:s}", "scale", s->min, s->max, s->step, "compute", "f32");
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (json_object_get(settings, keys[i]))
-            json_object_set(all, keys[i], json_object_get(settings, keys[i]));
+    for (size_t i = 0; i < ANSWER_KEYS; i++)
+        if (json_object_get(settings, answer_keys[i]))
+            json_object_set(all, answer_keys[i], json_object_get(settings, answer_keys[i]));
     return all;
 }
 
@@ -159,18 +163,20 @@ static int refuse(const char *key, const json_t *a, const json_t *b, struct sire
     return SIREN_EINVAL;
 }
 
+static int check_key(const struct siren_calibration *c, const json_t *now, const char *key,
+                     struct siren_error *err)
+{
+    const json_t *a = json_object_get(c->belongs, key), *b = json_object_get(now, key);
+    return same(key, a, b) ? 0 : refuse(key, a, b, err);
+}
+
 int siren_calibration_check(const struct siren_calibration *c, const struct siren_app *app,
                             const struct siren_lm *lm, const struct siren_predict_options *options,
                             struct siren_error *err)
 {
-    static const char *const keys[] = {"scale",   "model",         "adapter",
-                                       "compute", "chat_template", "predict"};
     json_t *now = belongs_now(app, lm, options);
-    int rc = 0;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys && !rc; i++) {
-        const json_t *a = json_object_get(c->belongs, keys[i]), *b = json_object_get(now, keys[i]);
-        if (!same(keys[i], a, b)) rc = refuse(keys[i], a, b, err);
-    }
+    int rc = check_key(c, now, "scale", err);
+    for (size_t i = 0; i < ANSWER_KEYS && !rc; i++) rc = check_key(c, now, answer_keys[i], err);
     json_decref(now);
     return rc;
 }

@@ -10,8 +10,7 @@
 struct siren_calibration {
     unsigned groups;
     struct siren_logistic *model;
-    json_t
-        *belongs; /* scale, model, adapter, compute, chat_template, predict: as a run's settings */
+    json_t *belongs; /* "scale", and what of a run's settings determines an answer */
 };
 
 /* What a run's settings say of the answers. */

@@ -107,9 +107,9 @@ static json_t *reasoning(const struct columns *c)
 }
 
 /* How many of the rows its model was trained on, if any; and by which run. */
-static int add_trained(json_t *report, struct siren_app *app, int64_t id, struct siren_error *err)
+static int add_trained(json_t *report, struct siren_app *app, int64_t id, const struct columns *c,
+                       struct siren_error *err)
 {
-    struct siren_predictions p;
     struct trained trained;
     struct siren_run run;
     size_t n = 0;
@@ -118,16 +118,14 @@ static int add_trained(json_t *report, struct siren_app *app, int64_t id, struct
     rc = trained_find(&trained, app, run.settings, err);
     siren_run_clear(&run);
     if (rc || !trained.row) return rc;
-    rc = siren_predictions_load(&p, app->ws, id, err);
-    for (size_t i = 0; !rc && i < p.n; i++)
-        n += (size_t)trained_on(&trained, app, p.prediction[i].user, p.prediction[i].item);
+    for (size_t i = 0; i < c->n; i++)
+        n += (size_t)trained_on(&trained, app, c->user[i], c->item[i]);
     if (n)
         json_object_set_new(
             report, "trained_on",
             json_pack("{s:I,s:I}", "rows", (json_int_t)n, "run", (json_int_t)trained.run));
-    if (!rc) siren_predictions_clear(&p);
     trained_clear(&trained);
-    return rc;
+    return 0;
 }
 
 int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
@@ -150,8 +148,8 @@ int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *poo
     json_object_set_new(report, "decoders", decoders);
     costs(report, &c);
     if (c.n_texts) json_object_set_new(report, "reasoning", reasoning(&c));
+    if (!rc) rc = add_trained(report, app, run, &c, err);
     columns_clear(&c);
-    if (!rc) rc = add_trained(report, app, run, err);
     if (!rc) return app_json_text(report, JSON_COMPACT, json, err);
     json_decref(report);
     return rc;
