@@ -144,6 +144,35 @@ static void test_grammar(void **state)
 }
 
 /* Texts are UTF-8; a path may have any bytes. */
+/* A workspace would be gone, with all its runs. */
+static void test_output_that_is_read(void **state)
+{
+    char arguments[2000], link[256];
+    const char *file = scratch_write("read.siren", "all", 3);
+    snprintf(link, sizeof link, "%s", scratch_path("link"));
+    assert_int_equal(symlink(file, link), 0);
+    static const char *const commands[] = {
+        "calibrate %s --run 1 --out %s",
+        "export prompts %s -o %s",
+        "runs %s trainings --curves %s",
+        "theorem %s -m x --teacher y --svg %s",
+        "train teach %s -m x -o %s",
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        snprintf(arguments, sizeof arguments, commands[i], file, link);
+        assert_int_equal(siren(arguments), 2);
+        expect_output("is what the command reads");
+    }
+    snprintf(arguments, sizeof arguments, "predict x -m y --pairs %s -o %s", file, link);
+    assert_int_equal(siren(arguments), 2);
+    expect_output("is the file of --pairs, too");
+    snprintf(arguments, sizeof arguments, "predict x --pairs z -o %s", file);
+    setenv("SIREN_MODEL", link, 1);
+    assert_int_equal(siren(arguments), 2);
+    unsetenv("SIREN_MODEL");
+    expect_output("is the file of --model, too");
+}
+
 static void test_texts(void **state)
 {
 #define BAD "\"$(printf 'a\\377')\""
@@ -245,6 +274,7 @@ int main(void)
         cmocka_unit_test(test_overview),       cmocka_unit_test(test_help_of_every_command),
         cmocka_unit_test(test_examples_parse), cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_grammar),        cmocka_unit_test(test_completion_in_bash),
+        cmocka_unit_test(test_output_that_is_read),
         cmocka_unit_test(test_texts),          cmocka_unit_test(test_completion),
         cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_cut_model),
     };

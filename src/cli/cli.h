@@ -48,6 +48,7 @@ struct cli_option {
     const char *choices;     /* CLI_CHOICE: "mean|median|argmax" */
     double min, max;         /* CLI_INT, CLI_FLOAT: the range, checked when min < max */
     const char *environment; /* a variable that replaces `initial` when it is set */
+    int writes; /* 1: the file of this name is made anew; one that is given besides is refused */
 };
 
 /* Rows of a table with many of them, a call each; what follows the help are further fields, such

@@ -359,7 +359,8 @@ const struct cli_command cmd_runs = {
                                             .type = CLI_STRING,
                                             .argument = "FILE",
                                             .help = "with trainings: their learning curves, as "
-                                                    "an SVG"},
+                                                    "an SVG",
+                                            .writes = 1},
                                            {0}},
     .examples =
         (const struct cli_example[]){

@@ -130,7 +130,7 @@ const struct cli_command cmd_train_teach = {
     .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA | CLI_ADAPTER,
     .options =
         (const struct cli_option[]){
-            OPTION_STRING("out", "FILE", NULL, "where the states go", .letter = 'o'),
+            OPTION_STRING("out", "FILE", NULL, "where the states go", .letter = 'o', .writes = 1),
             OPTION_INT("rows", "N", "0", 0, 1e9,
                        "rows, drawn with --seed; 0: all of --split (train)", .letter = 'n'),
             FOLD_OPTION,

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/utf8.h"
 #include "cli/frame.h"
@@ -274,6 +275,40 @@ static int check_args(struct cli *cli)
     return SIREN_OK;
 }
 
+/* ---- Files that are made anew ---- */
+
+static int same_file(const struct stat *a, const char *path)
+{
+    struct stat b;
+    return path && !stat(path, &b) && a->st_dev == b.st_dev && a->st_ino == b.st_ino;
+}
+
+/* What is read is not written over: a workspace would be gone with all its runs. */
+static int check_output(struct cli *cli, const struct cli_option *output)
+{
+    const char *path = cli_string(cli, output->name);
+    const struct cli_option *o;
+    struct stat info;
+    if (!path || stat(path, &info) || !S_ISREG(info.st_mode)) return SIREN_OK;
+    for (size_t i = 0; i < cli->state->n_args; i++)
+        if (same_file(&info, cli->state->args[i]))
+            return cli_usage(cli, "--%s: \"%s\" is what the command reads", output->name, path);
+    for (size_t i = 0; (o = cli_option_at(cli->command, i)); i++)
+        if (o != output && cli_is_path(o->argument) && same_file(&info, cli_string(cli, o->name)))
+            return cli_usage(cli, "--%s: \"%s\" is the file of --%s, too", output->name, path,
+                             o->name);
+    return SIREN_OK;
+}
+
+static int check_outputs(struct cli *cli)
+{
+    const struct cli_option *o;
+    int rc = SIREN_OK;
+    for (size_t i = 0; !rc && (o = cli_option_at(cli->command, i)); i++)
+        if (o->writes) rc = check_output(cli, o);
+    return rc;
+}
+
 static int parse_words(struct cli *cli, int argc, char **argv, int skip, int n_skip)
 {
     int only_args = 0;
@@ -311,5 +346,6 @@ int cli_parse(struct cli *cli, int argc, char **argv)
     if (!cli->command) return cli_usage(cli, "no command given; `siren --help` lists them");
     if (cli->command->common & CLI_JSON) cli->json = cli_flag(cli, "json");
     rc = check_args(cli);
-    return rc ? rc : check_environment(cli);
+    if (!rc) rc = check_environment(cli);
+    return rc ? rc : check_outputs(cli);
 }
