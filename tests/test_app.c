@@ -469,6 +469,36 @@ static void a_profile_is_written_once_for_all_candidates(void **state)
     siren_app_close(&app);
 }
 
+/* Of a user's last four rows two are valid's and two are test's: the second of each may know all
+ * but the other part's, which are two histories of one length, and test's is of later rows. */
+static void a_profile_is_that_of_its_history(void **state)
+{
+    struct siren_app app;
+    struct siren_target targets[2];
+    struct siren_answer answers[2], alone;
+    struct siren_predict_options o = siren_predict_defaults();
+    size_t before = fake.n_generated, last = N_EACH - 1;
+    MUST(siren_strategy_parse(&o.strategy, "profile", ERR));
+    MUST(siren_app_open(&app, fixture_workspace("histories.siren", SIREN_PROTOCOL_PAPER),
+                        SIREN_WORKSPACE_READ, ERR));
+    for (size_t i = last - 3; i <= last; i++)
+        app.ratings.label[i] = i < last - 1 ? SIREN_LABEL_VALID : SIREN_LABEL_TEST;
+    assert_int_equal(siren_history(&app.ratings, last, NULL),
+                     siren_history(&app.ratings, last - 2, NULL));
+    for (size_t i = 0; i < 2; i++) {
+        size_t row = last - 2 * i;
+        targets[i] =
+            (struct siren_target){app.ratings.user[row], app.ratings.item[row], .row = row};
+    }
+    MUST(siren_predict(&app, &lm, targets, 2, &o, answers, NULL, ERR));
+    assert_int_equal(fake.n_generated - before, 2);
+    MUST(siren_predict(&app, &lm, targets + 1, 1, &o, &alone, NULL, ERR));
+    assert_true(answers[1].mean == alone.mean);
+    for (int i = 0; i < 2; i++) siren_answer_clear(&answers[i]);
+    siren_answer_clear(&alone);
+    siren_app_close(&app);
+}
+
 /* ---- ranking ---- */
 
 static void retrieval_prefers_what_is_near_the_liked(void **state)
@@ -690,6 +720,7 @@ int main(void)
         cmocka_unit_test(both_endings_begin_alike),
         cmocka_unit_test(reasoning_is_read),
         cmocka_unit_test(a_profile_is_written_once_for_all_candidates),
+        cmocka_unit_test(a_profile_is_that_of_its_history),
         cmocka_unit_test(retrieval_prefers_what_is_near_the_liked),
         cmocka_unit_test(ranking_asks_once_and_sorts),
         cmocka_unit_test(what_cannot_be_read_is_ranked_last),

@@ -11,7 +11,6 @@ struct profiles {
     struct siren_generation *g; /* (n): of the targets that are the first of their kind */
     size_t *of;                 /* (n): target to generation; SIZE_MAX: no history */
     size_t n_generations;
-    size_t *n_history; /* (n) */
 };
 
 static int prompt_ids(struct siren_lm *lm, const struct siren_prompt_input *in,
@@ -33,14 +32,25 @@ static int prompt_ids(struct siren_lm *lm, const struct siren_prompt_input *in,
     return rc;
 }
 
-/* A user's history grows with time: equal length is the same history. */
-static size_t find_same(const struct profiles *p, const struct siren_target *targets, size_t i)
+/* A profile is that of a history: one prompt, one profile.  Two histories of a user may be of one
+ * length and not the same: under the paper's protocol valid's rows are in valid's only. */
+static int same_prompt(const struct siren_tokens *a, const struct siren_tokens *b)
 {
-    for (size_t j = i; j-- > 0;) {
-        if (targets[j].user != targets[i].user) return SIZE_MAX;
-        if (p->n_history[j] == p->n_history[i]) return p->of[j];
-    }
-    return SIZE_MAX;
+    return a->n_ids == b->n_ids && !memcmp(a->ids, b->ids, a->n_ids * sizeof *a->ids);
+}
+
+/* The generation of an equal prompt among those of the targets before, of the same user; or a new
+ * one, which takes the prompt. */
+static size_t find_or_add(struct profiles *p, const struct siren_target *targets, size_t i,
+                          struct siren_tokens prompt)
+{
+    for (size_t j = i; j-- > 0 && targets[j].user == targets[i].user;)
+        if (p->of[j] != SIZE_MAX && same_prompt(&p->g[p->of[j]].prompt, &prompt)) {
+            free((void *)prompt.ids);
+            return p->of[j];
+        }
+    p->g[p->n_generations].prompt = prompt;
+    return p->n_generations++;
 }
 
 static int collect(struct profiles *p, struct siren_app *app, struct siren_lm *lm,
@@ -51,20 +61,18 @@ static int collect(struct profiles *p, struct siren_app *app, struct siren_lm *l
     plain.strategy.flags = SIREN_WITH_RECENT;
     for (size_t i = 0; i < n; i++) {
         struct siren_target_input in;
+        struct siren_tokens prompt;
         int rc = siren_target_input(app, &targets[i], &plain, &in, err);
         if (rc) return rc;
-        p->n_history[i] = in.n_history;
-        p->of[i] = in.n_history ? find_same(p, targets, i) : SIZE_MAX;
-        if (in.n_history && p->of[i] == SIZE_MAX) {
-            struct siren_generation *g = &p->g[p->n_generations];
-            rc = prompt_ids(lm, &in.input, &g->prompt, err);
-            g->sequence = (uint64_t)(uint32_t)targets[i].user << 32 | (uint32_t)in.n_history;
-            g->stop_ids = stops;
-            g->n_stop_ids = n_stops;
-            p->of[i] = p->n_generations++;
-        }
+        p->of[i] = SIZE_MAX;
+        if (in.n_history) rc = prompt_ids(lm, &in.input, &prompt, err);
+        if (!rc && in.n_history) p->of[i] = find_or_add(p, targets, i, prompt);
         siren_target_input_clear(&in);
         if (rc) return rc;
+    }
+    for (size_t i = 0; i < p->n_generations; i++) {
+        p->g[i].stop_ids = stops;
+        p->g[i].n_stop_ids = n_stops;
     }
     return 0;
 }
@@ -89,12 +97,11 @@ int app_profiles(struct siren_app *app, struct siren_lm *lm, const struct siren_
                  size_t n, const struct siren_predict_options *options, char **profiles,
                  struct siren_error *err)
 {
-    struct profiles p = {alloc_zeroed(n, sizeof *p.g), alloc_zeroed(n, sizeof *p.of), 0,
-                         alloc_zeroed(n, sizeof *p.n_history)};
+    struct profiles p = {alloc_zeroed(n, sizeof *p.g), alloc_zeroed(n, sizeof *p.of), 0};
     int32_t stops[SIREN_MAX_STOPS];
     size_t n_stops = siren_lm_stops(lm, stops);
     int rc = 0;
-    if (!p.g || !p.of || !p.n_history) rc = siren_fail_memory(err, "profiles", n * sizeof *p.g);
+    if (!p.g || !p.of) rc = siren_fail_memory(err, "profiles", n * sizeof *p.g);
     if (!rc) rc = collect(&p, app, lm, targets, n, stops, n_stops, err);
     if (!rc) rc = write(&p, lm, options->batch, profiles, n, err);
     for (size_t i = 0; i < p.n_generations; i++) {
@@ -103,6 +110,5 @@ int app_profiles(struct siren_app *app, struct siren_lm *lm, const struct siren_
     }
     free(p.g);
     free(p.of);
-    free(p.n_history);
     return rc;
 }
