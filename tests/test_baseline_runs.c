@@ -24,13 +24,26 @@ static char *plant(char *at, long long time)
     return at;
 }
 
+static void open_csv(struct siren_app *app, const char *name, const char *text, int folds)
+{
+    char path[256];
+    struct siren_workspace *ws;
+    struct siren_import_options o;
+    snprintf(path, sizeof path, "%s", scratch_path(name));
+    siren_import_defaults(&o);
+    o.k_core = 0;
+    o.folds = folds;
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_CREATE, &err));
+    check(siren_import(ws, scratch_write("made-up.csv", text, strlen(text)), &o, NULL, NULL, &err));
+    siren_workspace_close(ws);
+    check(siren_app_open(app, path, SIREN_WORKSPACE_WRITE, &err));
+}
+
 /* Users have habits: user u mostly gives 1 + u % 5, or a star less.  planted: the time of
  * ratings planted behind them in the file, 0: none. */
 static void open_planted(struct siren_app *app, const char *name, int folds, long long planted)
 {
-    char *text = malloc(100000), *at = text, path[256];
-    struct siren_workspace *ws;
-    struct siren_import_options o;
+    char *text = malloc(100000), *at = text;
     at += sprintf(at, "user,item,rating,time\n");
     for (uint64_t u = 0; u < USERS; u++)
         for (uint64_t i = 0; i < ITEMS; i++) {
@@ -41,15 +54,7 @@ static void open_planted(struct siren_app *app, const char *name, int folds, lon
             at += sprintf(at, "u%d,i%d,%d,%lld\n", (int)u, (int)i, rating, time);
         }
     if (planted) at = plant(at, planted);
-    snprintf(path, sizeof path, "%s", scratch_path(name));
-    siren_import_defaults(&o);
-    o.k_core = 0;
-    o.folds = folds;
-    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_CREATE, &err));
-    check(siren_import(ws, scratch_write("made-up.csv", text, (size_t)(at - text)), &o, NULL, NULL,
-                       &err));
-    siren_workspace_close(ws);
-    check(siren_app_open(app, path, SIREN_WORKSPACE_WRITE, &err));
+    open_csv(app, name, text, folds);
     free(text);
 }
 
@@ -297,6 +302,22 @@ static void test_folds_and_choice(void **state)
     siren_app_close(&app);
 }
 
+/* What is fitted on valid has no other user to be fitted on. */
+static void test_one_user(void **state)
+{
+    struct siren_app app;
+    struct siren_baseline *rows;
+    size_t n;
+    open_csv(&app, "one.siren", "user,item,rating,time\nu,a,1,1\nu,b,2,2\nu,c,3,3\nu,d,4,4\n", 0);
+    struct siren_baseline_options o = {.split = "valid", .fold = -1, .seed = 1};
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    row(rows, n, "user's mean");
+    row(rows, n, "rating habit (train)");
+    for (size_t i = 0; i < n; i++) assert_null(strstr(rows[i].name, "(valid)"));
+    free(rows);
+    siren_app_close(&app);
+}
+
 static int stop(void *context, const char *what, uint64_t done, uint64_t total)
 {
     return done >= 500;
@@ -335,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_judged_rows_choose_no_settings),
         cmocka_unit_test(test_later_train_ratings_change_nothing),
         cmocka_unit_test(test_folds_and_choice),
+        cmocka_unit_test(test_one_user),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -205,7 +205,7 @@ static void test_fit_errors(void **state)
 {
     struct siren_logistic *m;
     double x[2] = {1, NAN};
-    int32_t label[2] = {0, 1}, outside[2] = {0, 5};
+    int32_t label[2] = {0, 1}, outside[2] = {0, 5}, one[2] = {3, 3};
     struct siren_logistic_options o = {.l2 = 1};
     assert_int_equal(siren_logistic_fit(&m, x, label, NULL, 2, 1, 5, &o, &err), SIREN_ENUMERIC);
     x[1] = 0;
@@ -215,6 +215,7 @@ static void test_fit_errors(void **state)
     assert_non_null(strstr(err.message, "users"));
     double p[10];
     assert_int_equal(siren_logistic_cross(x, label, NULL, 2, 1, 5, 2, &o, p, &err), SIREN_EINVAL);
+    assert_int_equal(siren_logistic_cross(x, label, one, 2, 1, 5, 2, &o, p, &err), SIREN_ENOTFOUND);
 }
 
 static void test_features(void **state)

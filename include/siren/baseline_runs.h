@@ -44,7 +44,8 @@ struct siren_baseline {
 };
 
 /* *rows is malloc'ed, one entry a baseline; one that the workspace has no rows to fit on (no
- * valid) is left out. */
+ * valid, or valid's users all in one half where valid is judged) is left out.  After a failure or
+ * SIREN_ECANCEL, the runs that were saved before stay. */
 int siren_baselines(struct siren_app *app, const struct siren_baseline_options *options,
                     struct siren_pool *pool, struct siren_baseline **rows, size_t *n_rows,
                     const struct siren_progress *progress, struct siren_error *err);

@@ -71,7 +71,8 @@ int siren_logistic_save(const struct siren_logistic *m, char **json, struct sire
 int siren_logistic_load(struct siren_logistic **out, const char *json, struct siren_error *err);
 
 /* Out-of-fold distributions p (n, n_labels): users are split in `folds` parts (2: halves) by
- * the seed, each part predicted by a model fitted on the others. */
+ * the seed, each part predicted by a model fitted on the others.  SIREN_ENOTFOUND: one part has all
+ * the users. */
 int siren_logistic_cross(const double *x, const int32_t *label, const int32_t *user, size_t n,
                          int d, int n_labels, int folds,
                          const struct siren_logistic_options *options, double *p,

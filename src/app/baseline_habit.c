@@ -71,14 +71,19 @@ static int fit_and_predict(const struct design *fit, const struct design *on, in
 }
 
 /* On the targets' own split: each half of the users is predicted by a model of the other. */
+/* Nothing where one half has all users (one user, two with some seeds): no rows to fit on. */
 static int cross_predict(const struct design *on, int n_labels,
                          const struct siren_logistic_options *o, struct baseline_result *out,
                          struct siren_error *err)
 {
     snprintf(out->row.fitted_on, sizeof out->row.fitted_on, "valid, cross-fitted by user");
     snprintf(out->row.settings, sizeof out->row.settings, "%d features", on->d);
-    return siren_logistic_cross(on->x, on->label, on->user, on->n, on->d, n_labels, 2, o,
-                                out->distributions, err);
+    int rc = siren_logistic_cross(on->x, on->label, on->user, on->n, on->d, n_labels, 2, o,
+                                  out->distributions, err);
+    if (rc != SIREN_ENOTFOUND) return rc;
+    free(out->distributions);
+    out->distributions = NULL;
+    return 0;
 }
 
 /* The rows of job->options->fit_split. */

@@ -73,7 +73,8 @@ static int run(struct cli *cli)
     if (rc) return rc;
     char *command = answering_command(cli);
     o.command = command;
-    rc = siren_baselines(&app, &o, pool, &rows, &n, cli_progress(cli), &cli->err);
+    rc = cli_options_given(
+        cli, siren_baselines(&app, &o, pool, &rows, &n, cli_progress(cli), &cli->err));
     free(command);
     cli_progress_end(cli);
     if (!rc && cli->json)

@@ -359,7 +359,10 @@ int siren_logistic_cross(const double *x, const int32_t *label, const int32_t *u
         if (n_in == n) continue;
         rows.index = index, rows.n = n_in;
         if (!n_in)
-            code = siren_fail(err, SIREN_EINVAL, "cross-fitting: fold %d has all users", fold);
+            code = siren_fail(err, SIREN_ENOTFOUND,
+                              "cross-fitting in %d parts by user: one part has all %zu rows, and "
+                              "no other user is left to fit on",
+                              folds, n);
         if (!code) code = fit_index(&m, &rows, user, d, n_labels, &o, err);
         if (!code) code = predict_rows(m, x, index + n_in, n - n_in, p, err);
         siren_logistic_free(m);
