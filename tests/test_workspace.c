@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -163,6 +164,27 @@ static void test_read_only_file(void **state)
     siren_workspace_close(ws);
     strcpy(locked_path, scratch_path("a%20?#b.siren"));
     without_permission(read_but_not_write);
+}
+
+/* Names that SQLite has a meaning of its own for. */
+static void test_names(void **state)
+{
+    static const char *const names[] = {"file:x.siren", ":memory:", "file::memory:?cache=shared"};
+    int id, before = open(".", O_RDONLY | O_DIRECTORY);
+    assert_int_equal(chdir(scratch_folder), 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct siren_workspace *ws;
+        ok(siren_workspace_open(&ws, names[i], SIREN_WORKSPACE_CREATE, &err));
+        ok(siren_user_add(ws, "anna", &id, &err));
+        siren_workspace_close(ws);
+        assert_int_equal(access(names[i], R_OK), 0);
+        strcpy(locked_path, names[i]);
+        without_permission(read_but_not_write);
+        snprintf(locked_path, sizeof locked_path, "/%s", scratch_path(names[i]));
+        without_permission(read_but_not_write);
+    }
+    assert_int_equal(fchdir(before), 0);
+    close(before);
 }
 
 static void neither_read_nor_migrated(void)
@@ -481,6 +503,7 @@ int main(void)
         cmocka_unit_test(test_read_only_and_a_writer_comes),
         cmocka_unit_test(test_read_only_beside_a_writer),
         cmocka_unit_test(test_read_only_file),
+        cmocka_unit_test(test_names),
         cmocka_unit_test(test_read_only_old_file),
         cmocka_unit_test(test_busy_old_file),
         cmocka_unit_test(test_transactions),

@@ -143,11 +143,21 @@ int siren_workspace_end(struct siren_workspace *ws, int rc, struct siren_error *
 
 /* ---- opening ---- */
 
+/* What SQLite is to be given for a path: names such as "file:x" and ":memory:", which it would not
+ * take for a path, become one. */
+static char *plain_name(const char *path)
+{
+    struct buf b = {0};
+    if (*path != '/') buf_puts(&b, "./");
+    buf_puts(&b, path);
+    return buf_take(&b);
+}
+
 /* "file:PATH?immutable=1", with the characters that mean something in a URI escaped. */
 static char *immutable_uri(const char *path)
 {
     struct buf b = {0};
-    buf_puts(&b, "file:");
+    buf_puts(&b, *path == '/' ? "file://" : "file:./");
     for (const char *p = path; *p; p++)
         if (strchr("%?#", *p))
             buf_printf(&b, "%%%02x", *p);
@@ -213,19 +223,18 @@ int store_check_unchanged(struct siren_workspace *ws, struct siren_error *err)
 static int open_connection(struct siren_workspace *ws, struct siren_error *err)
 {
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READWRITE;
-    char *uri = NULL;
     if (ws->mode == SIREN_WORKSPACE_CREATE) flags |= SQLITE_OPEN_CREATE;
     if (ws->mode == SIREN_WORKSPACE_READ && !can_write(ws->path)) {
         flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_READONLY;
         if (size_beside(ws->path, "-shm") < 0 && size_beside(ws->path, "-wal") <= 0) {
             ws->immutable = stat(ws->path, &ws->state) == 0;
             flags |= SQLITE_OPEN_URI;
-            uri = immutable_uri(ws->path);
-            if (!uri) return siren_fail_memory(err, "a path", strlen(ws->path));
         }
     }
-    int code = sqlite3_open_v2(uri ? uri : ws->path, &ws->db, flags, NULL);
-    free(uri);
+    char *name = ws->immutable ? immutable_uri(ws->path) : plain_name(ws->path);
+    if (!name) return siren_fail_memory(err, "a path", strlen(ws->path));
+    int code = sqlite3_open_v2(name, &ws->db, flags, NULL);
+    free(name);
     if (code != SQLITE_OK) return siren_workspace_fail(ws, "open the workspace", err);
     siren_workspace_timeout(ws, DEFAULT_TIMEOUT_MS);
     sqlite3_extended_result_codes(ws->db, 0);
