@@ -429,6 +429,42 @@ static void test_writer_errors(void **state)
     assert_int_equal(siren_writer_commit(w, &err), 0);
 }
 
+static void write_to_descriptor(int fd, const char *text)
+{
+    struct siren_writer *w;
+    char path[64];
+    snprintf(path, sizeof path, "/dev/fd/%d", fd);
+    assert_int_equal(siren_writer_open(&w, path, &err), 0);
+    assert_int_equal(siren_writer_printf(w, &err, "%s", text), 0);
+    assert_int_equal(siren_writer_commit(w, &err), 0);
+}
+
+/* `siren … -o /dev/stdout >> log`, `-o >(gzip)`: what stands in the file stays, and what the
+ * descriptor writes next goes behind. */
+static void test_writer_descriptors(void **state)
+{
+    int fd = open(scratch_write("log", "first\n", 6), O_WRONLY), ends[2];
+    char text[32], *data;
+    size_t size;
+    assert_int_equal(lseek(fd, 0, SEEK_END), 6);
+    write_to_descriptor(fd, "second\n");
+    assert_int_equal(write(fd, "last\n", 5), 5);
+    close(fd);
+    assert_int_equal(siren_file_read(&data, &size, scratch_path("log"), 100, &err), 0);
+    assert_string_equal(data, "first\nsecond\nlast\n");
+    free(data);
+    assert_int_equal(pipe(ends), 0);
+    write_to_descriptor(ends[1], "through a pipe");
+    close(ends[1]);
+    assert_int_equal(read(ends[0], text, sizeof text), 14);
+    close(ends[0]);
+    struct siren_writer *w;
+    assert_int_equal(siren_writer_open(&w, "/dev/fd/77", &err), SIREN_EIO);
+    assert_int_equal(symlink("nowhere", scratch_path("dangling")), 0);
+    assert_int_equal(siren_writer_open(&w, scratch_path("dangling"), &err), SIREN_EIO);
+    assert_non_null(strstr(err.message, "dangling: is a symbolic link to what does not exist"));
+}
+
 /* A file that hits a limit while it is written leaves the old one in place. */
 static void test_writer_limit(void **state)
 {
@@ -517,6 +553,7 @@ int main(void)
         cmocka_unit_test(test_writer),
         cmocka_unit_test(test_writer_large),
         cmocka_unit_test(test_writer_errors),
+        cmocka_unit_test(test_writer_descriptors),
         cmocka_unit_test(test_writer_limit),
         cmocka_unit_test(test_writer_leftovers),
     };

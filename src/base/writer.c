@@ -21,8 +21,8 @@ struct siren_writer {
     int fd;
     int lock;     /* the same open file, whose lock says that somebody writes: until it is named */
     char *path;   /* as the caller named it, for messages */
-    char *target; /* where the file goes: path with symbolic links resolved */
-    char *temporary; /* NULL when the target is a device or pipe, written in place */
+    char *target; /* where the file goes: path with symbolic links resolved; NULL: in place */
+    char *temporary; /* NULL when it is written in place: a device, a pipe, a descriptor */
     uint64_t written;
     size_t used;
     int failed; /* the first failure; later calls repeat it */
@@ -86,38 +86,57 @@ static int open_temporary(struct siren_writer *w, const struct stat *old)
     return w->fd >= 0;
 }
 
+/* The descriptor that /dev/stdout or /dev/fd/3 names, -1: none.  Opened anew it would have a place
+ * of its own in the file, and a file renamed over it is not the one that the descriptor is of. */
+static int own_descriptor(const char *path)
+{
+    static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/"};
+    if (!strcmp(path, "/dev/stdout")) return STDOUT_FILENO;
+    if (!strcmp(path, "/dev/stderr")) return STDERR_FILENO;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        const char *number = path + strlen(folders[i]);
+        if (strncmp(path, folders[i], strlen(folders[i])) || !*number) continue;
+        if (strspn(number, "0123456789") == strlen(number)) return (int)strtoul(number, NULL, 10);
+    }
+    return -1;
+}
+
+static int open_target(struct siren_writer *w, const char *path, struct siren_error *err)
+{
+    struct stat st;
+    int own = own_descriptor(path), exists = own < 0 && stat(path, &st) == 0;
+    if (exists && S_ISDIR(st.st_mode))
+        return siren_fail(err, SIREN_EINVAL, "%s: this is a folder, expected a file to write",
+                          path);
+    if (own < 0 && !exists && !lstat(path, &st))
+        return siren_fail(err, SIREN_EIO, "%s: is a symbolic link to what does not exist", path);
+    if (own >= 0) {
+        w->fd = fcntl(own, F_DUPFD_CLOEXEC, 0);
+    } else if (exists && !S_ISREG(st.st_mode)) {
+        w->fd = open(path, O_WRONLY | O_CLOEXEC);
+    } else {
+        w->target = exists ? realpath(path, NULL) : alloc_string(path, strlen(path));
+        if (!w->target) return fail_errno(err, path, "find");
+        each_leftover(w->target, remove_if_left, NULL);
+        open_temporary(w, exists ? &st : NULL);
+    }
+    return w->fd < 0 ? fail_errno(err, path, "create") : SIREN_OK;
+}
+
 int siren_writer_open(struct siren_writer **out, const char *path, struct siren_error *err)
 {
     *out = NULL;
     struct siren_writer *w = calloc(1, sizeof *w);
     if (!w) return siren_fail_memory(err, "file writer", sizeof *w);
     w->fd = w->lock = -1;
-    struct stat st;
-    int exists = stat(path, &st) == 0;
     w->path = alloc_string(path, strlen(path));
-    w->target = exists ? realpath(path, NULL) : alloc_string(path, strlen(path));
-    if (!w->path || !w->target) {
+    int rc =
+        w->path ? open_target(w, path, err) : siren_fail_memory(err, "file writer", strlen(path));
+    if (rc)
         free_writer(w);
-        return siren_fail_memory(err, "file writer", strlen(path));
-    }
-    if (exists && S_ISDIR(st.st_mode)) {
-        free_writer(w);
-        return siren_fail(err, SIREN_EINVAL, "%s: this is a folder, expected a file to write",
-                          path);
-    }
-    if (exists && !S_ISREG(st.st_mode)) {
-        w->fd = open(path, O_WRONLY | O_CLOEXEC);
-    } else {
-        each_leftover(w->target, remove_if_left, NULL);
-        open_temporary(w, exists ? &st : NULL);
-    }
-    if (w->fd < 0) {
-        int rc = fail_errno(err, path, "create");
-        free_writer(w);
-        return rc;
-    }
-    *out = w;
-    return SIREN_OK;
+    else
+        *out = w;
+    return rc;
 }
 
 static int fail_write(struct siren_writer *w, const char *verb, struct siren_error *err)
