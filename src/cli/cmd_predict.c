@@ -204,11 +204,12 @@ static int predict_pairs(struct cli *cli, struct predict *p)
                            "invalid", (json_int_t)report.n_invalid, "tokens",
                            (json_int_t)report.n_tokens, "tokens_cached",
                            (json_int_t)report.n_tokens_cached, "seconds", report.seconds));
-    cli_print(cli, "%s: %s predictions in %s\n", output, cli_number(report.n),
-              cli_seconds(report.seconds));
+    /* Notes: the output may be /dev/stdout. */
+    cli_note(cli, "%s: %s predictions in %s", output, cli_number(report.n),
+             cli_seconds(report.seconds));
     if (report.n_new_users)
-        cli_print(cli, "%s of them for users that the workspace does not know, without a history\n",
-                  cli_number(report.n_new_users));
+        cli_note(cli, "%s of them for users that the workspace does not know, without a history",
+                 cli_number(report.n_new_users));
     return 0;
 }
 
