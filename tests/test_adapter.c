@@ -485,16 +485,13 @@ static void test_names_of_any_bytes(void **state)
 /* What changes a model's answers changes its identity. */
 static void test_identity_of_parts(void **state)
 {
-    static const char *const parts[] = {"config.json", "tokenizer.json.gz", "modules.json",
-                                        "1_Pooling/config.json"};
+    static const char *const parts[] = {"config.json", "tokenizer.json.gz"};
     struct siren_error err;
     char folder[64], path[200], before[256], after[256];
     folder_make(folder);
-    snprintf(path, sizeof path, "%s/1_Pooling", folder);
-    assert_int_equal(siren_folder_make(path, &err), 0);
     file_write(path, sizeof path, folder, "model.safetensors", "x", 1);
     assert_int_equal(siren_model_identity(folder, before, &err), 0);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 2; i++)
         for (int change = 0; change < 2; change++) { /* it is there, and it is another one */
             file_write(path, sizeof path, folder, parts[i], change ? "{}" : "{ }", 2);
             assert_int_equal(siren_model_identity(folder, after, &err), 0);
@@ -505,6 +502,43 @@ static void test_identity_of_parts(void **state)
     assert_string_equal(before, after);
     snprintf(path, sizeof path, "rm -r %s", folder);
     assert_int_equal(system(path), 0);
+}
+
+/* An encoder's settings are what counts, not in which of its files they stand. */
+static void test_identity_of_encoders(void **state)
+{
+    static const struct {
+        const char *change; /* a command in the folder */
+        int another;
+    } steps[] = {
+        {"mv 1_Pooling pool && sed -i s/1_Pooling/pool/ modules.json", 0},
+        {"sed -i 's/\\(cls_token\": \\)false/\\1true/; s/\\(mean_tokens\": \\)true/\\1false/' "
+         "pool/config.json",
+         1},
+        {"sed -i s/1_Pooling/pool/ modules.json && cp -r pool 1_Pooling", 0},
+        {"rm sentence_bert_config.json", 1},
+        {"sed -i 's/\"model_max_length\": *[0-9]*/\"model_max_length\": 6/' tokenizer_config.json",
+         1},
+        {"printf '{\"max_seq_length\": 6}' > sentence_bert_config.json", 0},
+        {"sed -i '$d' modules.json && printf ',{\"type\":\"x.Normalize\",\"path\":\"2\"}]' >> "
+         "modules.json",
+         1},
+    };
+    struct siren_error err;
+    char folder[64], command[400], before[256], after[256];
+    folder_make(folder);
+    snprintf(command, sizeof command, "cp -r tests/fixtures/models/bert/. %s", folder);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(siren_model_identity(folder, before, &err), 0);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        snprintf(command, sizeof command, "cd %s && %s", folder, steps[i].change);
+        assert_int_equal(system(command), 0);
+        assert_int_equal(siren_model_identity(folder, after, &err), 0);
+        if (steps[i].another != !siren_identity_same(before, after)) fail_msg("%s", command);
+        strcpy(before, after);
+    }
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
 }
 
 static void test_same_identity(void **state)
@@ -520,6 +554,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_of_any_bytes),
         cmocka_unit_test(test_identity_of_parts),
+        cmocka_unit_test(test_identity_of_encoders),
         cmocka_unit_test(test_same_identity),
         cmocka_unit_test(test_initial_values),
         cmocka_unit_test(test_seed_and_targets),

@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "model/adapter.h"
+#include "model/config.h"
 #include "model/export.h"
 #include "model/tensors.h"
 #include "siren/file.h"
@@ -30,8 +31,7 @@ static int hash_file(XXH3_state_t *state, const char *path, struct siren_error *
 
 static int counts(const struct dirent *entry)
 {
-    static const char *const names[] = {"config.json", "tokenizer.json", "tokenizer.json.gz",
-                                        "modules.json", "sentence_bert_config.json"};
+    static const char *const names[] = {"config.json", "tokenizer.json", "tokenizer.json.gz"};
     const char *dot = strrchr(entry->d_name, '.');
     if (dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".gguf"))) return 1;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -44,15 +44,14 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name); /* not the locale's order */
 }
 
-/* An encoder's: of the first token or the mean. */
-static int hash_pooling(XXH3_state_t *state, const char *path, struct siren_error *err)
+/* What an encoder's other files say, in one of several places; of what cannot be read, loading
+ * tells. */
+static void hash_encoder(XXH3_state_t *state, const char *path)
 {
-    struct buf b = {0};
-    buf_printf(&b, "%s/1_Pooling/config.json", path);
-    int rc = buf_failed(&b) ? siren_fail_memory(err, "a path", strlen(path)) : 0;
-    if (!rc && access(buf_text(&b), F_OK) == 0) rc = hash_file(state, buf_text(&b), err);
-    buf_free(&b);
-    return rc;
+    struct siren_config c = {0};
+    if (config_from_folder(&c, path, NULL) || !siren_is_encoder(&c)) return;
+    const int32_t settings[3] = {(int32_t)c.pooling, c.normalize, c.max_tokens};
+    XXH3_64bits_update(state, settings, sizeof settings);
 }
 
 static int hash_folder(XXH3_state_t *state, const char *path, struct siren_error *err)
@@ -69,7 +68,7 @@ static int hash_folder(XXH3_state_t *state, const char *path, struct siren_error
         free(entries[i]);
     }
     free(entries);
-    if (!rc) rc = hash_pooling(state, path, err);
+    if (!rc) hash_encoder(state, path);
     if (!rc && n == 0)
         rc = siren_fail(err, SIREN_ENOTFOUND, "%s: a folder without a model's files", path);
     return rc;
