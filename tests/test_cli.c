@@ -121,6 +121,8 @@ static void test_mistakes(void **state)
     assert_int_equal(siren("completion fish"), 2);
     expect_output("found \"fish\", expected bash or zsh");
     assert_int_equal(siren("man nothing"), 2);
+    assert_int_equal(siren("sketch x -u y --theta inf"), 2);
+    expect_output("--theta: found \"inf\", expected a number");
     assert_int_equal(siren("--quiet"), 2);
     expect_output("no command given");
 }

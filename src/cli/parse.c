@@ -1,5 +1,6 @@
 /* argv → command, option values, positional arguments. */
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,7 @@ static int check_value(struct cli *cli, const struct cli_option *o, const char *
     if (o->type == CLI_FLOAT) value = strtod(text, &end);
     int hexadecimal = o->type == CLI_FLOAT && strpbrk(text, "xXpP"); /* in no file either */
     int number = o->type == CLI_INT || o->type == CLI_FLOAT;
-    int bad = number && (errno || hexadecimal || end == text || *end || value != value ||
+    int bad = number && (errno || hexadecimal || end == text || *end || !isfinite(value) ||
                          (o->min < o->max && (value < o->min || value > o->max)));
     range_text(o, range, sizeof range);
     if (bad)
