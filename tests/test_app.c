@@ -103,6 +103,33 @@ static void the_unknown_are_answered_and_told(void **state)
     siren_app_close(&app);
 }
 
+/* Topics under the names of others. */
+static void a_sketch_is_of_the_topics_that_were_loaded(void **state)
+{
+    static char path[256];
+    struct siren_app app;
+    struct siren_workspace *ws;
+    struct siren_topics t;
+    struct siren_sketch sketch;
+    struct siren_when now = {SIREN_NO_ROW, SIREN_NO_TIME};
+    size_t n;
+    strcpy(path, fixture_workspace("other-topics.siren", SIREN_PROTOCOL_FULL));
+    MUST(siren_app_open(&app, path, SIREN_WORKSPACE_READ, ERR));
+    MUST(siren_user_sketch(&app, 1, &now, NULL, &sketch, &n, ERR));
+    siren_sketch_clear(&sketch);
+    MUST(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, ERR));
+    MUST(siren_topics_load(&t, ws, ERR));
+    for (int i = 0; i < N_ITEMS; i++) t.topic[i] = (i + 1) % N_TOPICS;
+    free(t.name[0]);
+    t.name[0] = strdup("Loud comedies, too");
+    MUST(siren_topics_save(ws, &t, ERR));
+    siren_topics_clear(&t);
+    siren_workspace_close(ws);
+    assert_int_equal(siren_user_sketch(&app, 1, &now, NULL, &sketch, &n, ERR), SIREN_EBUSY);
+    assert_non_null(strstr(must_error.message, "other topics have replaced"));
+    siren_app_close(&app);
+}
+
 /* Users and an item whose ids are behind the arrays that were loaded, or were a forgotten
  * person's. */
 static void what_came_after_loading_is_told(void **state)
@@ -709,6 +736,7 @@ int main(void)
         cmocka_unit_test(alone_or_in_a_batch_the_answers_are_equal),
         cmocka_unit_test(the_unknown_are_answered_and_told),
         cmocka_unit_test(what_came_after_loading_is_told),
+        cmocka_unit_test(a_sketch_is_of_the_topics_that_were_loaded),
         cmocka_unit_test(a_rated_item_is_predicted_from_what_came_before),
         cmocka_unit_test(the_future_changes_no_prompt),
         cmocka_unit_test(others_are_counted_by_star),

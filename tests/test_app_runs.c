@@ -174,6 +174,7 @@ static void rows_of_another_import_are_not_stored(void **state)
     struct siren_eval_options o = siren_eval_defaults();
     struct siren_baseline_options b = {.fold = -1, .save = 1};
     struct siren_baseline *rows;
+    struct siren_ranking ranking;
     struct siren_run *runs;
     int64_t run;
     size_t n;
@@ -183,6 +184,7 @@ static void rows_of_another_import_are_not_stored(void **state)
     assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_EBUSY);
     assert_non_null(strstr(ERR->message, "another import has replaced"));
     assert_int_equal(siren_baselines(&app, &b, pool, &rows, &n, NULL, ERR), SIREN_EBUSY);
+    assert_int_equal(siren_retrieve(&app, 1, 5, &ranking, ERR), SIREN_EBUSY); /* ids of others */
     MUST(siren_runs_load(&runs, &n, app.ws, NULL, ERR));
     assert_int_equal(n, 0);
     siren_runs_free(runs, n);

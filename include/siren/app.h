@@ -126,6 +126,7 @@ struct siren_app {
     int soft;                      /* sketches share a rating between two topics */
     char **categories;             /* (items.n) "a|b|c" */
     char **topic_names;            /* (topics.k) never NULL: "topic 7" while unnamed */
+    uint64_t topics_stamp;         /* siren_topics_stamp() of what was loaded */
     char *import_hash;             /* of the import that this is from; NULL: none */
 };
 int siren_app_open(struct siren_app *out, const char *path, enum siren_workspace_mode mode,
@@ -271,7 +272,8 @@ struct siren_ranking {
     double seconds;
 };
 /* The n items that the user has not rated: nearest to the mean embedding of the liked ones, or the
- * most popular.  In that order, without answers. */
+ * most popular.  In that order, without answers.  SIREN_EBUSY: another import has replaced what the
+ * app holds. */
 int siren_retrieve(struct siren_app *app, int user, int n, struct siren_ranking *out,
                    struct siren_error *err);
 /* Retrieve, then predict all candidates over one shared prefill and sort. lm NULL: no re-ranking.

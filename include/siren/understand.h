@@ -81,7 +81,7 @@ struct siren_when {
 };
 /* options NULL: the mean rule with the scale's theta.  Their `now` is not read: a decayed sketch is
  * as of `when`, and of the user's last rating where that has no time.  *n_ratings: how many it
- * rests on. */
+ * rests on.  SIREN_EBUSY: other topics have replaced those that the app holds. */
 int siren_user_sketch(struct siren_app *app, int user, const struct siren_when *when,
                       const struct siren_sketch_options *options, struct siren_sketch *out,
                       size_t *n_ratings, struct siren_error *err);

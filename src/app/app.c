@@ -105,6 +105,7 @@ static int load(struct siren_app *app, struct siren_error *err)
     if (!rc) rc = siren_users_load(&app->users, app->ws, err);
     if (!rc) rc = siren_ratings_load(&app->ratings, app->ws, err);
     if (!rc) rc = load_topics(app, err);
+    if (!rc) rc = siren_topics_stamp(app->ws, &app->topics_stamp, err);
     rc = siren_workspace_end(app->ws, rc, err);
     if (!rc) rc = prepare_index(app, err);
     return rc ? rc : join_categories(app, err);
@@ -121,26 +122,34 @@ int siren_app_open(struct siren_app *out, const char *path, enum siren_workspace
     return rc;
 }
 
-/* Ids mean what they meant when the tables were loaded. */
-static int check_import(const struct siren_app *app, struct siren_error *err)
+static int replaced(const struct siren_app *app, const char *what, struct siren_error *err)
+{
+    return siren_fail(err, SIREN_EBUSY, "%s: %s replaced what was read from it: run it again",
+                      siren_workspace_path(app->ws), what);
+}
+
+int app_check_topics(const struct siren_app *app, struct siren_error *err)
+{
+    uint64_t now;
+    int rc = siren_topics_stamp(app->ws, &now, err);
+    return rc || now == app->topics_stamp ? rc : replaced(app, "other topics have", err);
+}
+
+int app_check_import(const struct siren_app *app, struct siren_error *err)
 {
     char *now;
     int rc = siren_meta_get(app->ws, "import_hash", &now, err);
     if (rc) return rc;
     int same = now && app->import_hash ? !strcmp(now, app->import_hash) : now == app->import_hash;
     free(now);
-    if (same) return 0;
-    return siren_fail(err, SIREN_EBUSY,
-                      "%s: another import has replaced what was read from it: nothing is stored, "
-                      "run it again",
-                      siren_workspace_path(app->ws));
+    return same ? 0 : replaced(app, "another import has", err);
 }
 
 int app_run_start(const struct siren_app *app, struct siren_run *run, struct siren_error *err)
 {
     int rc = siren_workspace_begin(app->ws, err);
     if (rc) return rc;
-    rc = check_import(app, err);
+    rc = app_check_import(app, err);
     if (!rc) rc = siren_run_start(app->ws, run, err);
     return siren_workspace_end(app->ws, rc, err);
 }

@@ -92,6 +92,11 @@ struct siren_prediction app_prediction(const struct siren_app *app,
  * there is no memory for it. */
 char *app_reasoning_json(const struct siren_answer *answer);
 
+/* For what is read from the workspace beside the loaded tables, within one view of it: ids of items
+ * and users, or those and the topics, mean what they meant when those were loaded.  SIREN_EBUSY. */
+int app_check_import(const struct siren_app *app, struct siren_error *err);
+int app_check_topics(const struct siren_app *app, struct siren_error *err);
+
 /* siren_run_start(), unless another import has replaced what the app was loaded from: the run's
  * rows would be about others. */
 int app_run_start(const struct siren_app *app, struct siren_run *run, struct siren_error *err);

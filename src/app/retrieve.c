@@ -103,6 +103,17 @@ static int fill(struct retrieval *r, int n, struct siren_ranking *out, struct si
     return 0;
 }
 
+/* Without any vectors r->embeddings stay empty. */
+static int load_vectors(struct retrieval *r, struct siren_error *err)
+{
+    struct siren_workspace *ws = r->app->ws;
+    int rc = siren_workspace_begin_read(ws, err);
+    if (rc) return rc;
+    rc = app_check_import(r->app, err);
+    if (!rc) rc = siren_embeddings_load(&r->embeddings, ws, NULL, err);
+    return siren_workspace_end(ws, rc == SIREN_ENOTFOUND ? 0 : rc, err);
+}
+
 int siren_retrieve(struct siren_app *app, int user, int n, struct siren_ranking *out,
                    struct siren_error *err)
 {
@@ -112,11 +123,8 @@ int siren_retrieve(struct siren_app *app, int user, int n, struct siren_ranking 
     rc = count(&r, err);
     if (!rc) {
         count_all_if_none(&r);
-        rc = siren_embeddings_load(&r.embeddings, app->ws, NULL, err);
-        if (rc == SIREN_ENOTFOUND)
-            rc = 0;
-        else if (!rc)
-            rc = find_centre(&r, err);
+        rc = load_vectors(&r, err);
+        if (!rc && r.embeddings.n) rc = find_centre(&r, err);
     }
     if (!rc) rc = fill(&r, n, out, err);
     siren_embeddings_clear(&r.embeddings);

@@ -72,14 +72,24 @@ int app_sketches_store(struct siren_workspace *ws, const struct siren_topics *t,
 
 /* ---- one user's ---- */
 
+static int load_rows(struct siren_app *app, int user, struct siren_sketch_row **rows, size_t *n,
+                     struct siren_error *err)
+{
+    int rc = siren_workspace_begin_read(app->ws, err);
+    if (rc) return rc;
+    rc = app_check_topics(app, err);
+    if (!rc) rc = siren_sketch_rows_load(app->ws, user, rows, n, err);
+    return siren_workspace_end(app->ws, rc, err);
+}
+
 /* As they are stored: kept up to date by every rating.  *latest: see past_states(). */
 static int stored_states(struct siren_app *app, int user, struct siren_topic_state *states,
                          size_t *n_ratings, int64_t *latest, struct siren_error *err)
 {
     const struct siren_ratings *r = &app->ratings;
-    struct siren_sketch_row *rows;
-    size_t n;
-    int rc = siren_sketch_rows_load(app->ws, user, &rows, &n, err);
+    struct siren_sketch_row *rows = NULL;
+    size_t n = 0;
+    int rc = load_rows(app, user, &rows, &n, err);
     for (size_t i = 0; i < n && !rc; i++)
         if (rows[i].topic < app->topics.k) states[rows[i].topic] = rows[i].state;
     free(rows);
