@@ -575,6 +575,41 @@ static void bad_answers_are_refused_with_their_line(void **state)
 
 /* ---- compare ---- */
 
+static size_t rows_in_common(struct siren_app *app, int64_t a, int64_t b, int table)
+{
+    char *json;
+    if (table)
+        MUST(siren_runs_table(app, (const int64_t[]){a, b}, 2, &json, ERR));
+    else
+        MUST(siren_runs_compare(app, a, b, pool, &json, ERR));
+    json_t *report = json_loads(json, 0, NULL);
+    size_t n = (size_t)json_integer_value(json_object_get(report, "rows"));
+    json_decref(report);
+    free(json);
+    return n;
+}
+
+/* The errors of two runs would be about two things, and one system seem better than itself. */
+static void a_corrected_rating_is_not_in_common(struct siren_app *app, const struct siren_target *t)
+{
+    struct siren_baseline_options b = {.fold = -1, .save = 1, .only = "highest"};
+    struct siren_baseline *rows;
+    struct siren_rate_result result;
+    int64_t run[2];
+    size_t n;
+    for (int i = 0; i < 2; i++) {
+        MUST(siren_baselines(app, &b, pool, &rows, &n, NULL, ERR));
+        run[i] = rows[0].run;
+        free(rows);
+        double rating = app->ratings.rating[t->row] == 5 ? 4 : 5;
+        if (i) break;
+        MUST(siren_rate(app->ws, t->user, t->item, rating, SIREN_NOW, &result, ERR));
+        app->ratings.rating[t->row] = (float)rating;
+    }
+    assert_int_equal(rows_in_common(app, run[0], run[1], 0), N_USERS - 1);
+    assert_int_equal(rows_in_common(app, run[0], run[1], 1), N_USERS - 1);
+}
+
 static void runs_are_compared_on_their_common_rows(void **state)
 {
     struct siren_app app;
@@ -636,6 +671,7 @@ static void runs_are_compared_on_their_common_rows(void **state)
     json_decref(report);
     free(json);
     assert_int_equal(siren_runs_gain(&app, a, b, 999, pool, &json, ERR), SIREN_ENOTFOUND);
+    a_corrected_rating_is_not_in_common(&app, &targets[0]);
     o = train_options();
     MUST(siren_evaluate(&app, &lm, &o, pool, &other, NULL, ERR));
     assert_int_equal(siren_runs_table(&app, (const int64_t[]){a, b, other}, 3, &json, ERR),

@@ -339,9 +339,10 @@ int siren_export_prompts(struct siren_app *app, const struct siren_chat *chat,
 int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
                       struct siren_error *err);
 
-/* Run a against run b on the rows (user, item) that both have, as JSON: for each decoder (and,
- * of reasoned runs, the "number" in their texts) and loss both values, the difference, its interval
- * and p (users resampled; Holm over the table). */
+/* Run a against run b on the rows (user, item) that both have, with one true rating (it may have
+ * been corrected in between), as JSON: for each decoder (and, of reasoned runs, the "number" in
+ * their texts) and loss both values, the difference, its interval and p (users resampled; Holm over
+ * the table). */
 int siren_runs_compare(struct siren_app *app, int64_t a, int64_t b, struct siren_pool *pool,
                        char **json, struct siren_error *err);
 

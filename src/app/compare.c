@@ -9,8 +9,11 @@
 
 enum { MAX_TESTS = 2 * (N_DECODERS + 1) + 2 };
 
+/* The truth belongs to the key: where a rating was corrected between two runs, their errors are
+ * about two things. */
 struct pair {
     int32_t user, item;
+    double truth;
     size_t at;
 };
 
@@ -34,13 +37,15 @@ static int by_key(const void *x, const void *y)
 {
     const struct pair *a = x, *b = y;
     if (a->user != b->user) return a->user < b->user ? -1 : 1;
-    return (a->item > b->item) - (a->item < b->item);
+    if (a->item != b->item) return a->item < b->item ? -1 : 1;
+    return (a->truth > b->truth) - (a->truth < b->truth);
 }
 
 static struct pair *sorted_pairs(const struct columns *c)
 {
     struct pair *pairs = alloc_array(c->n + 1, sizeof *pairs);
-    for (size_t i = 0; pairs && i < c->n; i++) pairs[i] = (struct pair){c->user[i], c->item[i], i};
+    for (size_t i = 0; pairs && i < c->n; i++)
+        pairs[i] = (struct pair){c->user[i], c->item[i], c->truth[i], i};
     if (pairs) qsort(pairs, c->n, sizeof *pairs, by_key);
     return pairs;
 }

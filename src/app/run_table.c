@@ -9,6 +9,7 @@
 
 struct key {
     int32_t user, item;
+    double truth; /* a rating corrected between two runs is not the same row */
     size_t at, run;
 };
 
@@ -28,6 +29,7 @@ static int by_key(const void *x, const void *y)
     const struct key *a = x, *b = y;
     if (a->user != b->user) return a->user < b->user ? -1 : 1;
     if (a->item != b->item) return a->item < b->item ? -1 : 1;
+    if (a->truth != b->truth) return a->truth < b->truth ? -1 : 1;
     return (a->run > b->run) - (a->run < b->run);
 }
 
@@ -46,7 +48,8 @@ static int collect(struct table *t, struct siren_error *err)
     if (!t->keys || !t->rows) return siren_fail_memory(err, "rows", all * sizeof *t->keys);
     for (size_t r = 0; r < t->n_runs; r++)
         for (size_t i = 0; i < t->columns[r].n; i++)
-            t->keys[t->n_keys++] = (struct key){t->columns[r].user[i], t->columns[r].item[i], i, r};
+            t->keys[t->n_keys++] = (struct key){t->columns[r].user[i], t->columns[r].item[i],
+                                                t->columns[r].truth[i], i, r};
     qsort(t->keys, t->n_keys, sizeof *t->keys, by_key);
     return 0;
 }
@@ -57,7 +60,8 @@ static int join(struct table *t, struct siren_error *err)
     for (size_t i = 0; i + t->n_runs <= t->n_keys;) {
         size_t same = 1;
         while (i + same < t->n_keys && t->keys[i + same].user == t->keys[i].user &&
-               t->keys[i + same].item == t->keys[i].item)
+               t->keys[i + same].item == t->keys[i].item &&
+               t->keys[i + same].truth == t->keys[i].truth)
             same++;
         if (same == t->n_runs) {
             for (size_t r = 0; r < t->n_runs; r++) t->rows[r * t->most + t->n] = t->keys[i + r].at;
