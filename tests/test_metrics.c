@@ -236,6 +236,22 @@ static void test_bootstrap_share(void **state)
     assert_true(s.gain.low < 0 && s.gain.high > 0);
 }
 
+/* Few users give no certainty, however alike their rows are. */
+static void test_bootstrap_of_few_users(void **state)
+{
+    double a[4] = {2, 2, 2, 2}, b[4] = {1, 1, 1, 1};
+    int32_t user[4] = {7, 7, 8, 9};
+    struct siren_difference d;
+    struct siren_share s;
+    assert_int_equal(siren_bootstrap(&d, a, b, user, 4, SIREN_STAT_MEAN, NULL, NULL, &err), 0);
+    assert_true(d.n_users == 3 && d.p == 0.25 && d.low == 1 && d.high == 1);
+    assert_int_equal(siren_bootstrap(&d, a, b, user, 2, SIREN_STAT_MEAN, NULL, NULL, &err), 0);
+    assert_true(d.difference == 1 && d.p == 1 && isnan(d.low) && isnan(d.high));
+    assert_int_equal(siren_bootstrap_share(&s, a, b, b, user, 2, SIREN_STAT_MEAN, NULL, NULL, &err),
+                     0);
+    assert_true(isnan(s.share));
+}
+
 static void test_bootstrap_errors(void **state)
 {
     struct siren_difference d;
@@ -277,6 +293,7 @@ int main(void)
         cmocka_unit_test(test_bootstrap),
         cmocka_unit_test(test_bootstrap_of_roots),
         cmocka_unit_test(test_bootstrap_share),
+        cmocka_unit_test(test_bootstrap_of_few_users),
         cmocka_unit_test(test_bootstrap_errors),
         cmocka_unit_test(test_holm),
     };

@@ -67,8 +67,9 @@ struct siren_bootstrap_options {
 };
 struct siren_difference {
     double a, b, difference; /* statistic of a, of b, a - b */
-    double low, high;        /* percentile interval of the difference */
-    double p; /* two-sided: twice the smaller share of resamples on one side of 0; never 0 */
+    double low, high;        /* percentile interval of the difference; NAN: there is one user */
+    double p; /* two-sided: twice the smaller share of resamples on one side of 0; never 0, and at
+                 least 2^(1 - n_users), a sign test's least */
     size_t n_users;
 };
 /* Users are resampled with replacement, each with all of its rows.  user: (n) any ids. */

@@ -17,6 +17,19 @@ const char *report_real(const json_t *object, const char *key)
     return text;
 }
 
+const char *report_interval(const json_t *object, const char *low, const char *high, int is_signed)
+{
+    static char texts[4][64];
+    static unsigned next;
+    const json_t *a = json_object_get(object, low), *b = json_object_get(object, high);
+    char *text = texts[next++ % 4];
+    text[0] = '\0';
+    if (json_is_number(a) && json_is_number(b))
+        snprintf(text, sizeof texts[0], is_signed ? "%+.4f – %+.4f" : "%.4f – %.4f",
+                 json_number_value(a), json_number_value(b));
+    return text;
+}
+
 static double share(const json_t *metrics, const char *key)
 {
     return 100 * json_number_value(json_object_get(metrics, key));
@@ -31,9 +44,9 @@ static void decoders(struct cli *cli, const json_t *list)
     {
         cli_table_cell(table, "%s", name);
         cli_table_cell(table, "%s", report_real(d, "mae"));
-        cli_table_cell(table, "%s – %s", report_real(d, "mae_low"), report_real(d, "mae_high"));
+        cli_table_cell(table, "%s", report_interval(d, "mae_low", "mae_high", 0));
         cli_table_cell(table, "%s", report_real(d, "rmse"));
-        cli_table_cell(table, "%s – %s", report_real(d, "rmse_low"), report_real(d, "rmse_high"));
+        cli_table_cell(table, "%s", report_interval(d, "rmse_low", "rmse_high", 0));
     }
     cli_table_print(cli, table);
 }

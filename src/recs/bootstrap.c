@@ -125,9 +125,12 @@ static void summarise(struct siren_difference *out, struct bootstrap *w)
         above += w->differences[i] >= 0;
     }
     interval(w, w->differences, &out->low, &out->high);
-    /* The observed sample counts as one resample: p is never 0. */
+    /* The observed sample counts as one resample: p is never 0.  Nor is it less than the chance
+     * that so many users differ in one direction. */
     double least = (double)(below < above ? below : above) + 1;
-    out->p = fmin(1, 2 * least / ((double)w->resamples + 1));
+    double chance = ldexp(1, 1 - (int)fmin((double)w->n_users, 1000));
+    out->p = fmin(1, fmax(chance, 2 * least / ((double)w->resamples + 1)));
+    if (w->n_users == 1) out->low = out->high = NAN; /* one user's resamples are one sample */
 }
 
 static int begin(struct bootstrap *w, const double *const *losses, const int32_t *user, size_t n,
