@@ -7,8 +7,6 @@
 #include "cli/trainings.h"
 #include "siren/app.h"
 
-enum { MAX_RUNS = 256 };
-
 static int run_id(struct cli *cli, size_t index, int64_t *id)
 {
     const char *text = cli_arg(cli, index);
@@ -22,16 +20,23 @@ static int run_id(struct cli *cli, size_t index, int64_t *id)
     return 0;
 }
 
-/* Those behind the action. */
-static int run_ids(struct cli *cli, int64_t *ids, size_t *n)
+static int64_t *new_ids(struct cli *cli, size_t n)
 {
+    int64_t *ids = calloc(n + 1, sizeof *ids);
+    if (!ids) siren_fail_memory(&cli->err, "runs", n * sizeof *ids);
+    return ids;
+}
+
+/* Those behind the action, malloc'ed; NULL: cli->err. */
+static int64_t *run_ids(struct cli *cli, size_t *n)
+{
+    int64_t *ids = new_ids(cli, cli_n_args(cli));
     int rc = 0;
     *n = 0;
-    if (cli_n_args(cli) > 2 + MAX_RUNS)
-        return cli_usage(cli, "found %s, expected at most %d",
-                         cli_counted(cli_n_args(cli) - 2, "run"), MAX_RUNS);
-    for (size_t i = 2; i < cli_n_args(cli) && !rc; i++) rc = run_id(cli, i, &ids[(*n)++]);
-    return rc;
+    for (size_t i = 2; ids && i < cli_n_args(cli) && !rc; i++) rc = run_id(cli, i, &ids[(*n)++]);
+    if (!rc) return ids;
+    free(ids);
+    return NULL;
 }
 
 /* ---- list ---- */
@@ -136,8 +141,7 @@ static void print_comparison(struct cli *cli, const json_t *report)
         cli_table_cell(table, "%s", report_real(t, "a"));
         cli_table_cell(table, "%s", report_real(t, "b"));
         cli_table_cell(table, "%+.4f", json_number_value(json_object_get(t, "difference")));
-        cli_table_cell(table, "%+.4f – %+.4f", json_number_value(json_object_get(t, "low")),
-                       json_number_value(json_object_get(t, "high")));
+        cli_table_cell(table, "%s", report_interval(t, "low", "high", 1));
         cli_table_cell(table, "%s", report_real(t, "p"));
         cli_table_cell(table, "%s", report_real(t, "p_holm"));
     }
@@ -171,8 +175,7 @@ static void print_gain(struct cli *cli, const json_t *report)
         cli_table_cell(table, "%s", report_real(t, "teacher"));
         cli_table_cell(table, "%s", report_real(t, "student"));
         cli_table_cell(table, "%+.4f", json_number_value(json_object_get(t, "gain")));
-        cli_table_cell(table, "%+.4f – %+.4f", json_number_value(json_object_get(t, "gain_low")),
-                       json_number_value(json_object_get(t, "gain_high")));
+        cli_table_cell(table, "%s", report_interval(t, "gain_low", "gain_high", 1));
         if (!share) {
             cli_table_cell(table, "–");
             cli_table_cell(table, "%s", "");
@@ -246,32 +249,42 @@ static void print_side_by_side(struct cli *cli, const json_t *report)
              (long long)json_integer_value(json_object_get(report, "rows")));
 }
 
-/* The runs that were named, or all that are done. */
-static int chosen(struct cli *cli, struct siren_workspace *ws, int64_t *ids, size_t *n)
+/* All that are done. */
+static int64_t *done_ids(struct cli *cli, struct siren_workspace *ws, size_t *n)
 {
     struct siren_run *runs;
     size_t n_runs;
-    int rc = run_ids(cli, ids, n);
-    if (rc || *n) return rc;
-    rc = siren_runs_load(&runs, &n_runs, ws, NULL, &cli->err);
-    if (rc) return rc;
-    for (size_t i = 0; i < n_runs && *n < MAX_RUNS; i++)
+    if (siren_runs_load(&runs, &n_runs, ws, NULL, &cli->err)) return NULL;
+    int64_t *ids = new_ids(cli, n_runs);
+    for (size_t i = 0; ids && i < n_runs; i++)
         if (runs[i].status == SIREN_RUN_DONE && runs[i].n_predictions) ids[(*n)++] = runs[i].id;
     siren_runs_free(runs, n_runs);
-    return *n ? 0 : siren_fail(&cli->err, SIREN_ENOTFOUND, "no finished runs with predictions yet");
+    if (!ids || *n) return ids;
+    siren_fail(&cli->err, SIREN_ENOTFOUND, "no finished runs with predictions yet");
+    free(ids);
+    return NULL;
+}
+
+/* The runs that were named, or all that are done, malloc'ed; NULL: cli->err. */
+static int64_t *chosen(struct cli *cli, struct siren_workspace *ws, size_t *n)
+{
+    int64_t *ids = run_ids(cli, n);
+    if (!ids || *n) return ids;
+    free(ids);
+    return done_ids(cli, ws, n);
 }
 
 static int side_by_side(struct cli *cli)
 {
     struct siren_app app;
-    int64_t ids[MAX_RUNS];
     size_t n;
     char *text = NULL;
     json_t *report;
     int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
-    rc = chosen(cli, app.ws, ids, &n);
-    if (!rc) rc = siren_runs_table(&app, ids, n, &text, &cli->err);
+    int64_t *ids = chosen(cli, app.ws, &n);
+    rc = ids ? siren_runs_table(&app, ids, n, &text, &cli->err) : cli->err.code;
+    free(ids);
     siren_app_close(&app);
     if (rc) return rc;
     report = json_loads(text, 0, NULL);
@@ -284,14 +297,14 @@ static int side_by_side(struct cli *cli)
 
 static int trainings(struct cli *cli)
 {
-    struct siren_workspace *ws;
-    int64_t ids[MAX_RUNS];
+    struct siren_workspace *ws = NULL;
     size_t n;
-    int rc = run_ids(cli, ids, &n);
-    if (!rc) rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
-    if (rc) return rc;
-    rc = trainings_report(cli, ws, ids, n, cli_string(cli, "curves"));
+    int64_t *ids = run_ids(cli, &n);
+    int rc = ids ? siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err)
+                 : cli->err.code;
+    if (!rc) rc = trainings_report(cli, ws, ids, n, cli_string(cli, "curves"));
     siren_workspace_close(ws);
+    free(ids);
     return rc;
 }
 
