@@ -31,6 +31,12 @@ static void test_scale(void **state)
     assert_int_equal(siren_scale_exact_label(&stars, 3.4), -1);
     assert_int_equal(siren_scale_exact_label(&stars, 5.5), -1);
     assert_int_equal(siren_scale_exact_label(&stars, NAN), -1);
+    static const struct siren_scale fine[] = {{90, 100, 0.1}, {0, 40, 0.4}, {0, 99.9, 0.1}};
+    for (size_t i = 0; i < sizeof fine / sizeof *fine; i++)
+        for (int k = 0; k < siren_scale_labels(&fine[i]); k++) {
+            float rating = (float)siren_scale_value(&fine[i], k);
+            assert_int_equal(siren_scale_exact_label(&fine[i], (double)rating), k);
+        }
     siren_scale_text(&half, 6, text);
     assert_string_equal(text, "3.5");
     siren_scale_text(&stars, 4, text);

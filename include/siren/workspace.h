@@ -96,7 +96,7 @@ int siren_scale_labels(const struct siren_scale *scale);
 int siren_scale_check(const struct siren_scale *scale, struct siren_error *err);
 /* The label's number (0-based) that a rating is nearest to; -1: outside the scale or NaN. */
 int siren_scale_label(const struct siren_scale *scale, double rating);
-/* The same where the rating is that label (within 1e-6: it may have been a float); else -1. */
+/* The same where the rating is that label (within 1e-6, or as near as a float is); else -1. */
 int siren_scale_exact_label(const struct siren_scale *scale, double rating);
 double siren_scale_value(const struct siren_scale *scale, int label);
 /* "1", "3.5": how the label is written in prompts and tables. */

@@ -1,4 +1,5 @@
 /* Ratings as flat arrays: scale, labels, and what may be known when. */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,17 +35,24 @@ int siren_scale_check(const struct siren_scale *scale, struct siren_error *err)
                       scale->min, scale->max, scale->step);
 }
 
+/* How far off a rating may be that was a float. */
+static double as_float(double rating)
+{
+    return fmax(1e-6, fabs(rating) * (double)FLT_EPSILON);
+}
+
 int siren_scale_label(const struct siren_scale *scale, double rating)
 {
-    double place = (rating - scale->min) / scale->step;
-    if (!(place > -1e-6) || !(place < siren_scale_labels(scale) - 1 + 1e-6)) return -1;
+    double place = (rating - scale->min) / scale->step, off = as_float(rating) / scale->step;
+    if (!(place > -off) || !(place < siren_scale_labels(scale) - 1 + off)) return -1;
     return (int)round(place);
 }
 
 int siren_scale_exact_label(const struct siren_scale *scale, double rating)
 {
     int label = siren_scale_label(scale, rating);
-    return label >= 0 && fabs(siren_scale_value(scale, label) - rating) < 1e-6 ? label : -1;
+    int exact = label >= 0 && fabs(siren_scale_value(scale, label) - rating) < as_float(rating);
+    return exact ? label : -1;
 }
 
 double siren_scale_value(const struct siren_scale *scale, int label)
