@@ -119,6 +119,20 @@ static void test_recbole(void **state)
     siren_workspace_close(ws);
 }
 
+/* By the name of the set, and not of a folder above it. */
+static void test_recbole_noun(void **state)
+{
+    static const char inter[] = "user_id:token\titem_id:token\trating:float\nu\t1\t3\n";
+    static const char *const paths[] = {"ml-work/books.inter", "ml-100k/ml-100k.inter",
+                                        "work/ml-1m.inter", "ml-100k", "ml-100k/"};
+    for (size_t i = 0; i < 5; i++) {
+        if (i < 3) put(paths[i], inter);
+        struct siren_workspace *ws = import_path(paths[i]);
+        expect_text(ws, "SELECT value FROM meta WHERE key = 'noun'", i ? "movie" : "item");
+        siren_workspace_close(ws);
+    }
+}
+
 /* The items of another data set lie in the same folder. */
 static void test_recbole_items(void **state)
 {
@@ -874,6 +888,7 @@ int main(void)
         TEST(test_ml1m),
         TEST(test_ml_latest),
         TEST(test_recbole),
+        TEST(test_recbole_noun),
         TEST(test_recbole_items),
         TEST(test_amazon),
         TEST(test_columns_by_flags),

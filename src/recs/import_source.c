@@ -214,13 +214,22 @@ int detect_format(struct source *s, const char *path, struct siren_error *err)
 
 /* ---- all of it ---- */
 
+/* By the name of the file or its folder itself: RecBole's are called as GroupLens' sets. */
+static int is_movielens(const char *path)
+{
+    size_t end = strlen(path);
+    while (end && path[end - 1] == '/') end--;
+    while (end && path[end - 1] != '/') end--;
+    return !strncmp(path + end, "ml-", 3);
+}
+
 static void choose(struct source *s)
 {
     const struct siren_import_options *o = s->options;
     int films = s->format != FORMAT_AMAZON && s->format != FORMAT_CSV && s->format != FORMAT_TSV &&
                 s->format != FORMAT_JSONL;
     int latin = s->format == FORMAT_ML100K || s->format == FORMAT_ML1M;
-    if (s->format == FORMAT_RECBOLE) films = strstr(s->path, "ml-") != NULL;
+    if (s->format == FORMAT_RECBOLE) films = is_movielens(s->path);
     s->noun = o->noun ? o->noun : films ? "movie" : "item";
     s->encoding = o->encoding == SIREN_TEXT_LATIN1 || (latin && o->encoding == SIREN_TEXT_AUTO)
                       ? SIREN_LATIN1
