@@ -12,10 +12,12 @@
 #include "app/sft.h"
 #include "app/trained.h"
 #include "siren/calibration.h"
+#include "siren/export.h"
 #include "tiny_setup.h"
 
-/* A training on the split, from an adapter or a new one; its adapter's folder. */
-static const char *train(const char *name, const char *split, const char *start)
+/* A training on the split, of the model from an adapter or a new one; its adapter's folder. */
+static const char *train_of(const char *model, const char *name, const char *split,
+                            const char *start)
 {
     static char adapter[3][300];
     static int next;
@@ -26,7 +28,7 @@ static const char *train(const char *name, const char *split, const char *start)
     struct sft_options options = {.loss = {.ce = 1}};
     struct trainer_result result;
     with.adapter = start;
-    MUST(siren_lm_open(&own, siren_model_path(lm.model), &with, pool, ERR));
+    MUST(siren_lm_open(&own, model, &with, pool, ERR));
     snprintf(folder, sizeof folder, "%s", scratch_path(name));
     t.app = &app;
     t.lm = &own;
@@ -46,8 +48,13 @@ static const char *train(const char *name, const char *split, const char *start)
     return out;
 }
 
-/* Evaluated with the adapter: how many rows its training had; the run in *run. */
-static long long judged(const char *adapter, const char *split, int64_t *run)
+static const char *train(const char *name, const char *split, const char *start)
+{
+    return train_of(siren_model_path(lm.model), name, split, start);
+}
+
+/* The model evaluated with the adapter: how many rows its training had; the run in *run. */
+static long long judged_of(const char *model, const char *adapter, const char *split, int64_t *run)
 {
     struct siren_lm own;
     struct siren_lm_options with = tiny_options();
@@ -57,7 +64,7 @@ static long long judged(const char *adapter, const char *split, int64_t *run)
     o.split = split;
     MUST(siren_strategy_parse(&o.predict.strategy, "recent", ERR));
     o.predict.strategy.n_recent = 2;
-    MUST(siren_lm_open(&own, siren_model_path(lm.model), &with, pool, ERR));
+    MUST(siren_lm_open(&own, model, &with, pool, ERR));
     MUST(siren_evaluate(&app, &own, &o, pool, run, NULL, ERR));
     siren_lm_close(&own);
     MUST(siren_run_load(&stored, app.ws, *run, ERR));
@@ -68,6 +75,11 @@ static long long judged(const char *adapter, const char *split, int64_t *run)
     json_decref(metrics);
     siren_run_clear(&stored);
     return rows;
+}
+
+static long long judged(const char *adapter, const char *split, int64_t *run)
+{
+    return judged_of(siren_model_path(lm.model), adapter, split, run);
 }
 
 static long long rows_of(const char *split)
@@ -93,6 +105,26 @@ static void rows_are_found(void **state)
     assert_int_equal(judged(of_a, "valid", &run), rows_of("valid:A"));
     assert_int_equal(judged(later, "valid", &run), rows_of("valid:A")); /* through its start */
     assert_int_equal(judged(of_a, "train", &run), rows_of("train"));
+}
+
+/* The adapter's factors are in an exported model, and what is trained on that goes on from them. */
+static void rows_are_found_through_an_export(void **state)
+{
+    struct siren_export_report report;
+    char merged[256];
+    int64_t run;
+    const char *of_a = train("before-export", "valid:A", NULL);
+    snprintf(merged, sizeof merged, "%s", scratch_path("merged"));
+    MUST(siren_model_export(siren_model_path(lm.model), merged,
+                            &(struct siren_export_options){.adapter = of_a}, &report, NULL, ERR));
+    assert_int_equal(judged_of(merged, NULL, "valid", &run), rows_of("valid:A"));
+    const char *later = train_of(merged, "behind-export", "train:last", NULL);
+    assert_int_equal(judged_of(merged, later, "valid", &run), rows_of("valid:A"));
+    assert_int_equal(judged_of(merged, later, "train:last", &run), rows_of("train:last"));
+    snprintf(merged, sizeof merged, "%s", scratch_path("plain"));
+    MUST(siren_model_export(siren_model_path(lm.model), merged,
+                            &(struct siren_export_options){.dtype = "f16"}, &report, NULL, ERR));
+    assert_int_equal(judged_of(merged, NULL, "valid", &run), 0);
 }
 
 /* A calibration is fitted on answers for rows that the model has not seen. */
@@ -139,6 +171,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_found),
+        cmocka_unit_test(rows_are_found_through_an_export),
         cmocka_unit_test(no_calibration_on_them),
         cmocka_unit_test(strange_runs_are_passed_over),
     };

@@ -334,8 +334,7 @@ int siren_export_prompts(struct siren_app *app, const struct siren_chat *chat,
  * also "reasoning": {"texts", "texts_a_row", "tokens_a_text", "in_format", "faults": {KIND: share
  * of the texts, …}}, and where they have distributions the decoder "number", the mean of the
  * numbers in the texts, beside those of the distribution.  "trained_on": {"rows", "run"} where a
- * training that the workspace knows of had rows of these (not found: one under a fold, or whose
- * model was exported since). */
+ * training that the workspace knows of had rows of these (not found: one under a fold). */
 int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
                       struct siren_error *err);
 

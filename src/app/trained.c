@@ -29,18 +29,23 @@ static void look_for(struct search *s, const char *identity)
     if (s->n < MOST) snprintf(s->identity[s->n++], sizeof *s->identity, "%s", identity);
 }
 
-static int made_one(const struct search *s, const struct siren_run *run)
+static void look_for_all(struct search *s, const json_t *list)
 {
-    json_t *metrics = json_loads(run->metrics, 0, NULL), *name;
-    const json_t *made = json_object_get(json_object_get(metrics, "training"), "made");
     size_t i;
+    json_t *name;
+    json_array_foreach((json_t *)list, i, name) look_for(s, json_string_value(name));
+}
+
+static int made_one(const struct search *s, const json_t *made)
+{
+    size_t i;
+    json_t *name;
     int found = 0;
-    json_array_foreach(made, i, name)
+    json_array_foreach((json_t *)made, i, name)
     {
         for (int k = 0; k < s->n; k++)
             found |= siren_identity_same(json_string_value(name), s->identity[k]);
     }
-    json_decref(metrics);
     return found;
 }
 
@@ -72,14 +77,23 @@ static int mark(struct search *s, const struct siren_run *run, const json_t *set
 static int follow(struct search *s, size_t i, struct siren_error *err)
 {
     const struct siren_run *run = &s->runs[i];
-    if (s->used[i] || !*run->metrics || !made_one(s, run)) return 0;
-    json_t *whole = json_loads(run->settings, 0, NULL), *settings = json_object_get(whole, "run");
-    s->used[i] = 1;
-    look_for(s, json_string_value(json_object_get(settings, "model")));
-    look_for(s, json_string_value(json_object_get(json_object_get(settings, "adapter"), "start")));
-    int rc = mark(s, run, settings, err);
+    if (s->used[i] || !*run->metrics) return 0;
+    json_t *metrics = json_loads(run->metrics, 0, NULL), *whole = NULL, *settings;
+    const json_t *training = json_object_get(metrics, "training");
+    int found = made_one(s, json_object_get(training, "made")), rc = 0;
+    if (found) {
+        whole = json_loads(run->settings, 0, NULL);
+        settings = json_object_get(whole, "run");
+        s->used[i] = 1;
+        look_for(s, json_string_value(json_object_get(settings, "model")));
+        look_for(s,
+                 json_string_value(json_object_get(json_object_get(settings, "adapter"), "start")));
+        look_for_all(s, json_object_get(training, "made_of"));
+        rc = mark(s, run, settings, err);
+    }
     json_decref(whole);
-    return rc ? rc : 1;
+    json_decref(metrics);
+    return rc ? rc : found;
 }
 
 static int follow_all(struct search *s, struct siren_error *err)
@@ -104,6 +118,7 @@ int trained_find(struct trained *out, struct siren_app *app, const char *setting
     *out = (struct trained){0};
     look_for(&s, json_string_value(json_object_get(j, "model")));
     look_for(&s, json_string_value(json_object_get(j, "adapter")));
+    look_for_all(&s, json_object_get(j, "made_of"));
     int known = !json_object_get(j, "fold") && s.n;
     json_decref(j);
     if (!known) return 0;
@@ -164,4 +179,15 @@ json_t *trained_made(const char *folder, int full, const struct siren_model *mod
     }
     buf_free(&path);
     return list;
+}
+
+void trained_made_of(json_t *object, const struct siren_lm *lm)
+{
+    char name[2][256];
+    json_t *list = json_array();
+    if (lm->model && !siren_model_made_of(siren_model_path(lm->model), name[0], name[1], NULL))
+        for (int i = 0; i < 2; i++)
+            if (*name[i]) json_array_append_new(list, json_string(name[i]));
+    if (json_array_size(list)) json_object_set(object, "made_of", list);
+    json_decref(list);
 }

@@ -1,9 +1,9 @@
 /* Which rows of the ratings a model has seen in training, as the workspace's own runs tell: a
  * result on such rows says nothing of others (SPEC 9.3).
  *
- * A training's run names the adapters (or the model) that it made; what it went on from is followed
- * to the runs that made that.  Not known are trainings of other workspaces, those whose model was
- * exported in between (another identity), and those under a fold. */
+ * A training's run names the adapters (or the model) that it made, and every run what its model was
+ * exported from; what a training went on from is followed to the runs that made that.  Not known
+ * are trainings of other workspaces and those under a fold. */
 #ifndef SIREN_APP_TRAINED_H
 #define SIREN_APP_TRAINED_H
 
@@ -16,7 +16,8 @@ struct trained {
     int64_t run;  /* the last of the runs that trained on them */
 };
 
-/* settings: of an evaluation's run, JSON with the identities "model" and "adapter". */
+/* settings: of an evaluation's run, JSON with the identities "model" and "adapter", and what
+ * trained_made_of() adds. */
 int trained_find(struct trained *out, struct siren_app *app, const char *settings,
                  struct siren_error *err);
 void trained_clear(struct trained *trained);
@@ -26,5 +27,7 @@ int trained_on(const struct trained *trained, const struct siren_app *app, int u
 /* What a training made, for its run: a list of identities.  folder: the training's; `full`: its
  * folder "model", else the adapters "adapter" and "last", made for `model`. */
 json_t *trained_made(const char *folder, int full, const struct siren_model *model);
+/* "made_of", of an exported model: what it was made of, as identities. */
+void trained_made_of(json_t *object, const struct siren_lm *lm);
 
 #endif

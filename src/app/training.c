@@ -391,6 +391,7 @@ static json_t *metrics_of(const struct training *t, const struct trainer_task *t
                          "stopped_early", r->stopped_early, "tokens", (json_int_t)r->tokens,
                          "seconds", r->seconds, "folder", app_text(t->loop.folder));
     json_object_set_new(training, "made", trained_made(t->loop.folder, t->full, t->lm->model));
+    trained_made_of(training, t->lm);
     if (isfinite(r->best)) {
         json_object_set_new(training, "metric", json_string(task->metric ? task->metric : ""));
         json_object_set_new(training, "best", json_real(r->best));

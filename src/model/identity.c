@@ -128,17 +128,38 @@ int siren_identity_equal(const char *a, const char *b)
     return none ? !b || !*b : siren_identity_same(a, b);
 }
 
+/* *ts NULL: no folder, and so no export. */
+static int open_folder(const char *path, struct tensors **ts, struct siren_error *err)
+{
+    struct stat st;
+    *ts = NULL;
+    return stat(path, &st) || !S_ISDIR(st.st_mode) ? SIREN_OK : tensors_open(ts, path, err);
+}
+
+int siren_model_made_of(const char *path, char source[256], char adapter[256],
+                        struct siren_error *err)
+{
+    struct tensors *ts;
+    source[0] = adapter[0] = 0;
+    int rc = open_folder(path, &ts, err);
+    if (rc || !ts) return rc;
+    const char *from = safetensors_metadata(ts, "siren.source");
+    const char *merged = safetensors_metadata(ts, "siren.adapter");
+    snprintf(source, 256, "%s", from ? from : "");
+    snprintf(adapter, 256, "%s", merged ? merged : "");
+    tensors_close(ts);
+    return SIREN_OK;
+}
+
 /* The tensors of a file that was written so are not suspected: a program that writes other ones
  * writes metadata of its own. */
 int siren_model_source(const char *path, char source[256], struct siren_error *err)
 {
     struct tensors *ts;
-    struct stat st;
     char hash[17];
     source[0] = 0;
-    if (stat(path, &st) || !S_ISDIR(st.st_mode)) return SIREN_OK;
-    int rc = tensors_open(&ts, path, err);
-    if (rc) return rc;
+    int rc = open_folder(path, &ts, err);
+    if (rc || !ts) return rc;
     const char *from = safetensors_metadata(ts, "siren.source");
     const char *exact = safetensors_metadata(ts, "siren.exact");
     const char *texts = safetensors_metadata(ts, "siren.texts");
