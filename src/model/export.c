@@ -1,6 +1,7 @@
 #include "siren/export.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -191,7 +192,10 @@ static int open_source(struct export *e, const struct siren_export_options *o)
                           "%s is a sentence encoder (%s); only language models are exported",
                           e->path, siren_arch_name(e->base.config.arch));
     /* An export of an export is one of the first. */
-    if (*source) memcpy(e->report->source, source, sizeof source);
+    char *name = e->report->source, *hash = strrchr(name, '#');
+    if (*source && hash)
+        snprintf(hash, sizeof e->report->source - (size_t)(hash - name), "%s",
+                 siren_identity_hash(source));
     return o->adapter ? open_adapter(e, o->adapter) : SIREN_OK;
 }
 
@@ -200,10 +204,13 @@ static int open_source(struct export *e, const struct siren_export_options *o)
 static int write_weights(struct export *e, const char *folder, const char *texts)
 {
     char *path = files_join(folder, EXPORT_WEIGHTS);
-    const char *metadata[] = {"format",          "pt",          "siren.source",
-                              e->report->source, "siren.exact", e->report->exact ? "1" : "0",
-                              "siren.texts",     texts,         "siren.adapter",
-                              e->report->adapter};
+    /* Not their names: the same numbers have the same identity, whatever they were made from is
+     * called. */
+    const char *source = siren_identity_hash(e->report->source);
+    const char *adapter = siren_identity_hash(e->report->adapter);
+    const char *exact = e->report->exact ? "1" : "0";
+    const char *metadata[] = {"format",      "pt",  "siren.source",  source, "siren.exact", exact,
+                              "siren.texts", texts, "siren.adapter", adapter};
     struct stat st;
     if (!path) return siren_fail_memory(e->err, "a path", strlen(folder));
     int rc =

@@ -111,7 +111,7 @@ int siren_model_identity(const char *path, char identity[256], struct siren_erro
     return 0;
 }
 
-static const char *hash_of(const char *identity)
+const char *siren_identity_hash(const char *identity)
 {
     const char *hash = strrchr(identity, '#');
     return hash ? hash : identity;
@@ -119,7 +119,7 @@ static const char *hash_of(const char *identity)
 
 int siren_identity_same(const char *a, const char *b)
 {
-    return a && b && *a && *b && !strcmp(hash_of(a), hash_of(b));
+    return a && b && *a && *b && !strcmp(siren_identity_hash(a), siren_identity_hash(b));
 }
 
 int siren_identity_equal(const char *a, const char *b)
