@@ -102,6 +102,26 @@ static void added_tokens(void **state)
     siren_tokenizer_free(t);
 }
 
+/* Else 40 kB of tokenizer.json make a search quadratic; a normaliser may make it long, too. */
+static void long_added_tokens(void **state)
+{
+    char json[2000], name[1026];
+    static const char format[] =
+        "{\"added_tokens\":[{\"id\":6,\"content\":\"%s\"}],%s\"model\":" SMALL_BPE "}";
+    memset(name, 'a', 1024);
+    name[1024] = 0;
+    snprintf(json, sizeof json, format, name, "");
+    struct siren_tokenizer *t = from_json(json);
+    ASSERT_IDS(t, name, 0, 6);
+    siren_tokenizer_free(t);
+    snprintf(json, sizeof json, format, name,
+             "\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"b\"},");
+    assert_refused(json, SIREN_EUNSUPPORTED, "has 1025 bytes, expected at most 1024");
+    strcpy(name + 1024, "b");
+    snprintf(json, sizeof json, format, name, "");
+    assert_refused(json, SIREN_EUNSUPPORTED, "added token 6 (\"aaaaaaaaaaaaaaaaaaaa…\") has 1025");
+}
+
 static void what_is_unknown_is_named(void **state)
 {
     assert_refused("{\"model\":", SIREN_EFORMAT, "line 1");
@@ -180,9 +200,13 @@ static void paths_that_do_not_serve(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(merges_in_both_forms), cmocka_unit_test(long_words_are_quick),
-        cmocka_unit_test(added_tokens),         cmocka_unit_test(what_is_unknown_is_named),
-        cmocka_unit_test(hostile_steps_end),    cmocka_unit_test(paths_that_do_not_serve),
+        cmocka_unit_test(merges_in_both_forms),
+        cmocka_unit_test(long_words_are_quick),
+        cmocka_unit_test(added_tokens),
+        cmocka_unit_test(long_added_tokens),
+        cmocka_unit_test(what_is_unknown_is_named),
+        cmocka_unit_test(hostile_steps_end),
+        cmocka_unit_test(paths_that_do_not_serve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,10 @@
 #include "base/utf8.h"
 #include "text/unicode.h"
 
+/* A search goes on from each byte of a text for as long as a token lasts: a hostile one must not
+ * make that quadratic. */
+enum { LONGEST_TOKEN = 1024 };
+
 int added_add(struct added *a, const struct added_token *token)
 {
     if (alloc_grow(&a->items, &a->capacity, a->n + 1, sizeof *a->items)) return SIREN_ENOMEM;
@@ -29,6 +33,14 @@ static int compare_ids(const void *a, const void *b)
     return (x->id > y->id) - (x->id < y->id);
 }
 
+static int check_length(const struct added_token *t, size_t length, struct siren_error *err)
+{
+    if (length <= LONGEST_TOKEN) return 0;
+    return siren_fail(err, SIREN_EUNSUPPORTED,
+                      "added token %d (\"%.20s…\") has %zu bytes, expected at most %d", (int)t->id,
+                      t->text, length, LONGEST_TOKEN);
+}
+
 static int finish_trie(struct trie *trie, unsigned char first[256], struct trie_entry *entries,
                        size_t n)
 {
@@ -47,6 +59,7 @@ int added_finish(struct added *a, const struct normalizer *steps, size_t n_steps
     if (!code && a->n) qsort(a->items, a->n, sizeof *a->items, compare_ids);
     for (size_t i = 0; !code && i < a->n; i++) {
         struct added_token *t = &a->items[i];
+        if ((code = check_length(t, t->length, err))) break;
         if (!t->normalized) {
             if (t->length) raw[n_raw++] = (struct trie_entry){t->text, t->length, (int32_t)i};
             continue;
@@ -55,6 +68,7 @@ int added_finish(struct added *a, const struct normalizer *steps, size_t n_steps
         size_t length;
         int kept = 1;
         code = normalize(steps, n_steps, &scratch, t->text, t->length, &text, &length, &kept, err);
+        if (!code) code = check_length(t, length, err);
         if (code || !length) continue;
         t->normal = alloc_string(text, length);
         t->n_normal = length;
