@@ -122,6 +122,36 @@ static void long_added_tokens(void **state)
     assert_refused(json, SIREN_EUNSUPPORTED, "added token 6 (\"aaaaaaaaaaaaaaaaaaaa…\") has 1025");
 }
 
+#define ADDED(id, text) "{\"id\":" #id ",\"content\":\"" text "\"}"
+
+/* Ids that the reference would give anew. */
+static void numbers_of_added_tokens(void **state)
+{
+    static const char *const refused[][2] = {
+        {ADDED(6, "<x>") "," ADDED(8, "<y>"), "[1]: \"<y>\" has id 8, expected 7"},
+        {ADDED(7, "<y>") "," ADDED(6, "<x>"), "[0]: \"<y>\" has id 7, expected 6"},
+        {ADDED(6, "<x>") "," ADDED(6, "<y>"), "[1]: \"<y>\" has id 6, expected 7"},
+        {ADDED(6, "<x>") "," ADDED(7, "<x>"), "[1]: \"<x>\" is added_tokens[0], too"},
+        {ADDED(0, "a") "," ADDED(0, "a"), "[1]: \"a\" is added_tokens[0], too"},
+        {ADDED(6, "") "," ADDED(7, "<y>"), "[1]: \"<y>\" has id 7, expected 6"}};
+    char json[600];
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        snprintf(json, sizeof json, "{\"added_tokens\":[%s],\"model\":" SMALL_BPE "}",
+                 refused[i][0]);
+        assert_refused(json, SIREN_EUNSUPPORTED, refused[i][1]);
+    }
+    /* in the vocabulary, an empty one, and the first that is free */
+    struct siren_tokenizer *t = from_json("{\"added_tokens\":[" ADDED(4, "abc") "," ADDED(
+        6, "") "," ADDED(6, "<x>") "],\"model\":" SMALL_BPE "}");
+    ASSERT_IDS(t, "aabc<x>", 0, 0, 4, 6);
+    siren_tokenizer_free(t);
+    /* holes do not count */
+    t = from_json("{\"added_tokens\":[" ADDED(9, "b") "," ADDED(
+        2, "<x>") "],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":9},\"merges\":[]}}");
+    ASSERT_IDS(t, "ab<x>", 0, 0, 9, 2);
+    siren_tokenizer_free(t);
+}
+
 static void what_is_unknown_is_named(void **state)
 {
     assert_refused("{\"model\":", SIREN_EFORMAT, "line 1");
@@ -204,6 +234,7 @@ int main(void)
         cmocka_unit_test(long_words_are_quick),
         cmocka_unit_test(added_tokens),
         cmocka_unit_test(long_added_tokens),
+        cmocka_unit_test(numbers_of_added_tokens),
         cmocka_unit_test(what_is_unknown_is_named),
         cmocka_unit_test(hostile_steps_end),
         cmocka_unit_test(paths_that_do_not_serve),

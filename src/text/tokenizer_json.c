@@ -568,8 +568,39 @@ static int read_model(struct siren_tokenizer *t, const json_t *object, struct si
 
 /* ---- added tokens ---- */
 
-static int read_added_token(struct siren_tokenizer *t, const json_t *object, const struct vocab *v,
-                            struct siren_error *err)
+struct added_reader {
+    const struct vocab *v;
+    struct vocab seen; /* texts of added tokens, by index */
+    int32_t next;
+};
+
+/* The reference numbers tokens outside the vocabulary anew, from `next` in the file's order, and
+ * gives a text that stands twice one id: ids that say otherwise would not be its own. */
+static int check_added(struct added_reader *r, const struct added_token *token,
+                       struct siren_error *err)
+{
+    int32_t known = vocab_find(r->v, token->text, token->length);
+    int32_t twin = vocab_find(&r->seen, token->text, token->length);
+    size_t other;
+    if (known >= 0 && known != token->id)
+        return siren_fail(err, SIREN_EFORMAT, "\"%.100s\" has id %d here and %d in the vocabulary",
+                          token->text, (int)token->id, (int)known);
+    if (known < 0 && vocab_text(r->v, token->id, &other))
+        return siren_fail(err, SIREN_EFORMAT, "\"%.100s\": its id %d is another token's",
+                          token->text, (int)token->id);
+    if (twin >= 0)
+        return siren_fail(err, SIREN_EUNSUPPORTED, "\"%.100s\" is added_tokens[%d], too",
+                          token->text, (int)twin);
+    if (known < 0 && token->id != r->next)
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "\"%.100s\" has id %d, expected %d, the next in the file's order",
+                          token->text, (int)token->id, (int)r->next);
+    r->next += known < 0;
+    return 0;
+}
+
+static int read_added_token(struct siren_tokenizer *t, struct added_reader *r, const json_t *object,
+                            size_t i, struct siren_error *err)
 {
     const json_t *text = json_object_get(object, "content");
     const json_t *id = json_object_get(object, "id");
@@ -583,33 +614,34 @@ static int read_added_token(struct siren_tokenizer *t, const json_t *object, con
     };
     token.normalized = flag(object, "normalized", !token.special);
     if (!token.text || !json_is_integer(id) || json_integer_value(id) < 0 ||
-        json_integer_value(id) > id_limit(v->n_ids))
+        json_integer_value(id) > id_limit(r->v->n_ids))
         return siren_fail(err, SIREN_EFORMAT, "expected \"content\" and a plausible \"id\"");
     token.id = (int32_t)json_integer_value(id);
-    int32_t known = vocab_find(v, token.text, token.length);
-    size_t other;
-    if (known >= 0 && known != token.id)
-        return siren_fail(err, SIREN_EFORMAT, "\"%.100s\" has id %d here and %d in the vocabulary",
-                          token.text, (int)token.id, (int)known);
-    if (known < 0 && vocab_text(v, token.id, &other))
-        return siren_fail(err, SIREN_EFORMAT, "\"%.100s\": its id %d is another token's",
-                          token.text, (int)token.id);
-    return added_add(&t->added, &token) ? siren_fail_memory(err, "added tokens", 1) : 0;
+    if (!token.length) return 0; /* no token for the reference, either */
+    int code = check_added(r, &token, err);
+    if (code) return code;
+    if (vocab_add(&r->seen, token.text, token.length, (int32_t)i) || added_add(&t->added, &token))
+        return siren_fail_memory(err, "added tokens", i);
+    return 0;
 }
 
 static int read_added(struct siren_tokenizer *t, const json_t *list, struct siren_error *err)
 {
-    const struct vocab *v = t->model == TOKENIZER_BPE         ? &t->bpe.vocab
-                            : t->model == TOKENIZER_WORDPIECE ? &t->wordpiece.vocab
-                                                              : &t->unigram.vocab;
+    struct added_reader r = {.v = t->model == TOKENIZER_BPE         ? &t->bpe.vocab
+                                  : t->model == TOKENIZER_WORDPIECE ? &t->wordpiece.vocab
+                                                                    : &t->unigram.vocab};
     size_t i;
     const json_t *item;
+    int code = 0;
+    /* holes do not count; Unigram has none, but may have a text twice */
+    r.next = (int32_t)(t->model == TOKENIZER_UNIGRAM ? r.v->n_ids : r.v->n_texts);
     json_array_foreach(list, i, item)
     {
-        int code = read_added_token(t, item, v, err);
-        if (code) return siren_fail_prefix(err, code, "added_tokens[%zu]", i);
+        code = read_added_token(t, &r, item, i, err);
+        if (code) break;
     }
-    return 0;
+    vocab_free(&r.seen);
+    return code ? siren_fail_prefix(err, code, "added_tokens[%zu]", i) : 0;
 }
 
 /* ---- the file ---- */
