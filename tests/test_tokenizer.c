@@ -152,6 +152,31 @@ static void numbers_of_added_tokens(void **state)
     siren_tokenizer_free(t);
 }
 
+#define TEMPLATE(single)                                                                           \
+    "{\"type\":\"TemplateProcessing\",\"single\":[" single                                         \
+    "],\"special_tokens\":{\"c\":{\"ids\":[2]}}}"
+#define TEMPLATE_TEXT "{\"Sequence\":{}}"
+#define TEMPLATE_TOKEN "{\"SpecialToken\":{\"id\":\"c\"}}"
+#define PROCESSORS(list)                                                                           \
+    "{\"post_processor\":{\"type\":\"Sequence\",\"processors\":[" list "]},\"model\":" SMALL_BPE "}"
+
+/* The order of two processors' tokens is not that of their nesting. */
+static void one_processor_adds_tokens(void **state)
+{
+    struct siren_tokenizer *t = from_json(PROCESSORS(
+        TEMPLATE(TEMPLATE_TEXT) "," TEMPLATE(TEMPLATE_TOKEN "," TEMPLATE_TEXT "," TEMPLATE_TOKEN)));
+    ASSERT_IDS(t, "a", SIREN_ENCODE_ADD_SPECIAL, 2, 0, 2);
+    siren_tokenizer_free(t);
+    assert_refused(PROCESSORS(TEMPLATE(TEMPLATE_TOKEN "," TEMPLATE_TEXT) "," TEMPLATE(
+                       TEMPLATE_TEXT "," TEMPLATE_TOKEN)),
+                   SIREN_EUNSUPPORTED, "processors[1]: a second processor adds tokens");
+    assert_refused(PROCESSORS(TEMPLATE(TEMPLATE_TEXT
+                                       "," TEMPLATE_TOKEN) ","
+                                                           "{\"type\":\"BertProcessing\",\"cls\":["
+                                                           "\"c\",2],\"sep\":[\"c\",2]}"),
+                   SIREN_EUNSUPPORTED, "processors[1]: a second processor adds tokens");
+}
+
 static void what_is_unknown_is_named(void **state)
 {
     assert_refused("{\"model\":", SIREN_EFORMAT, "line 1");
@@ -235,6 +260,7 @@ int main(void)
         cmocka_unit_test(added_tokens),
         cmocka_unit_test(long_added_tokens),
         cmocka_unit_test(numbers_of_added_tokens),
+        cmocka_unit_test(one_processor_adds_tokens),
         cmocka_unit_test(what_is_unknown_is_named),
         cmocka_unit_test(hostile_steps_end),
         cmocka_unit_test(paths_that_do_not_serve),

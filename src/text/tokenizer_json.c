@@ -269,16 +269,18 @@ static int add_special_id(const json_t *id, struct ids *to, struct siren_error *
     return to->failed ? siren_fail_memory(err, "special tokens", to->n) : 0;
 }
 
-/* The outer processor's tokens go around those of the inner ones. */
-static int wrap(struct siren_tokenizer *t, struct ids *before, const struct ids *after,
-                struct siren_error *err)
+/* Of several processors the reference puts the tokens in an order that is not their nesting. */
+static int set_ends(struct siren_tokenizer *t, struct ids *before, struct ids *after,
+                    struct siren_error *err)
 {
-    for (size_t i = 0; i < t->before.n; i++) ids_add(before, t->before.items[i]);
-    free(t->before.items);
+    if (!before->n && !after->n) return 0;
+    if (t->before.n || t->after.n)
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "a second processor adds tokens, expected one at most");
     t->before = *before;
-    *before = (struct ids){0};
-    for (size_t i = 0; i < after->n; i++) ids_add(&t->after, after->items[i]);
-    return t->before.failed || t->after.failed ? siren_fail_memory(err, "special tokens", 1) : 0;
+    t->after = *after;
+    *before = *after = (struct ids){0};
+    return 0;
 }
 
 static int read_template_token(const json_t *object, const char *name, struct ids *to,
@@ -317,7 +319,7 @@ static int read_template(struct siren_tokenizer *t, const json_t *object, struct
         code = siren_fail(err, SIREN_EUNSUPPORTED,
                           "TemplateProcessing: \"single\" has the text %d times, expected once",
                           n_texts);
-    if (!code) code = wrap(t, &before, &after, err);
+    if (!code) code = set_ends(t, &before, &after, err);
     free(before.items);
     free(after.items);
     return code;
@@ -330,7 +332,7 @@ static int read_cls_sep(struct siren_tokenizer *t, const json_t *object, struct 
     int code = add_special_id(json_array_get(json_object_get(object, "cls"), 1), &before, err);
     if (!code)
         code = add_special_id(json_array_get(json_object_get(object, "sep"), 1), &after, err);
-    if (!code) code = wrap(t, &before, &after, err);
+    if (!code) code = set_ends(t, &before, &after, err);
     free(before.items);
     free(after.items);
     return code;
