@@ -205,6 +205,22 @@ static void what_is_unknown_is_named(void **state)
                    SIREN_EFORMAT, "expected an id from 0 to about the size");
     assert_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a a\"]}}",
                    SIREN_EFORMAT, "merges[0]");
+    assert_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":[\"a\",\"b\"],\"merges\":[]}}",
+                   SIREN_EFORMAT, "vocab: expected an object");
+    assert_refused("{\"model\":{\"type\":\"BPE\",\"merges\":[]}}", SIREN_EFORMAT,
+                   "vocab: expected an object");
+    assert_refused("{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":{}}}", SIREN_EFORMAT,
+                   "merges: expected a list");
+    assert_refused("{\"model\":{\"type\":\"WordPiece\",\"vocab\":3}}", SIREN_EFORMAT,
+                   "vocab: expected an object");
+    assert_refused("{\"model\":{\"type\":\"Unigram\",\"vocab\":{}}}", SIREN_EFORMAT,
+                   "vocab: expected a list");
+    assert_refused("{\"version\":\"9.9\",\"model\":" SMALL_BPE "}", SIREN_EUNSUPPORTED,
+                   "version \"9.9\": expected \"1.0\"");
+    assert_refused("{\"version\":1.0,\"model\":" SMALL_BPE "}", SIREN_EUNSUPPORTED,
+                   "version \"(not a text)\": expected \"1.0\"");
+    assert_refused("{\"added_tokens\":{},\"model\":" SMALL_BPE "}", SIREN_EFORMAT,
+                   "added_tokens: expected a list");
     assert_refused("{\"added_tokens\":[{\"id\":0,\"content\":\"b\"}],\"model\":" SMALL_BPE "}",
                    SIREN_EFORMAT, "added_tokens[0]");
 }

@@ -413,6 +413,8 @@ static int read_vocab(struct vocab *v, const json_t *object, struct siren_error 
     const char *key;
     json_t *value;
     json_int_t most = id_limit(json_object_size(object));
+    if (!json_is_object(object))
+        return siren_fail(err, SIREN_EFORMAT, "vocab: expected an object of tokens and their ids");
     json_object_foreach((json_t *)object, key, value)
     {
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
@@ -635,6 +637,8 @@ static int read_added(struct siren_tokenizer *t, const json_t *list, struct sire
     size_t i;
     const json_t *item;
     int code = 0;
+    if (list && !json_is_array(list))
+        return siren_fail(err, SIREN_EFORMAT, "added_tokens: expected a list");
     /* holes do not count; Unigram has none, but may have a text twice */
     r.next = (int32_t)(t->model == TOKENIZER_UNIGRAM ? r.v->n_ids : r.v->n_texts);
     json_array_foreach(list, i, item)
@@ -664,9 +668,20 @@ int tokenizer_read_steps(struct siren_tokenizer *t, const json_t *root, struct s
     return code ? code : read_part(t, root, "decoder", read_decoder, err);
 }
 
+static int check_version(const json_t *root, struct siren_error *err)
+{
+    const json_t *version = json_object_get(root, "version");
+    const char *text = json_string_value(version);
+    if (!version || (text && !strcmp(text, "1.0"))) return 0;
+    return siren_fail(err, SIREN_EUNSUPPORTED, "version \"%.50s\": expected \"1.0\"",
+                      text ? text : "(not a text)");
+}
+
 static int read_root(struct siren_tokenizer *t, const json_t *root, struct siren_error *err)
 {
-    int code = json_is_object(json_object_get(root, "model"))
+    int code = check_version(root, err);
+    if (!code)
+        code = json_is_object(json_object_get(root, "model"))
                    ? read_part(t, root, "model", read_model, err)
                    : siren_fail(err, SIREN_EFORMAT, "expected an object with a \"model\"");
     if (!code) code = tokenizer_read_steps(t, root, err);
