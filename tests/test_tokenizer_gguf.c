@@ -3,13 +3,14 @@
 
 #include "gguf_items.h"
 
-static void put_types(struct gguf_items *f)
+/* Of the first n of the tokens below. */
+static void put_types(struct gguf_items *f, uint32_t item_type, size_t n)
 {
-    static const uint32_t types[] = {3, 1, 1, 1, 1, 1, 1, 4};
+    static const uint32_t types[] = {3, 1, 1, 1, 1, 1, 1, 4, 1};
     put_key(f, "tokenizer.ggml.token_type", GGUF_LIST);
-    put_u32(&f->items, GGUF_I32);
-    put_u64(&f->items, 8);
-    for (int i = 0; i < 8; i++) put_u32(&f->items, types[i]);
+    put_u32(&f->items, item_type);
+    put_u64(&f->items, n);
+    for (size_t i = 0; i < n; i++) put_u32(&f->items, types[i]);
 }
 
 static const char *const tokens[] = {"<s>",
@@ -33,7 +34,9 @@ static void put_tokenizer(struct gguf_items *f, const char *model, const char *p
     if (pre) put_text(f, "tokenizer.ggml.pre", pre);
     if (vocabulary) put_texts(f, "tokenizer.ggml.tokens", vocabulary);
     if (ranks) put_texts(f, "tokenizer.ggml.merges", ranks);
-    put_types(f);
+    size_t n = 0;
+    while (vocabulary && vocabulary[n]) n++;
+    put_types(f, GGUF_I32, n);
 }
 
 static void assert_ids(const struct siren_tokenizer *t, const char *text, unsigned flags,
@@ -136,6 +139,57 @@ static void refused_kind(struct gguf_items *f, int expected, const char *named)
     assert_error(code, &err, expected, "m.gguf", named, NULL);
 }
 
+/* A model of n tokens with scores 0, -1, -2 … */
+static void put_scored(struct gguf_items *f, const char *model, const char *const *texts, int n)
+{
+    *f = (struct gguf_items){0};
+    put_text(f, "tokenizer.ggml.model", model);
+    put_texts(f, "tokenizer.ggml.tokens", texts);
+    put_key(f, "tokenizer.ggml.scores", GGUF_LIST);
+    put_u32(&f->items, GGUF_F32);
+    put_u64(&f->items, (uint64_t)n);
+    for (int i = 0; i < n; i++) buf_append(&f->items, &(float){(float)-i}, sizeof(float));
+}
+
+static void put_untyped(struct gguf_items *f)
+{
+    *f = (struct gguf_items){0};
+    put_text(f, "tokenizer.ggml.model", "gpt2");
+    put_text(f, "tokenizer.ggml.pre", "gpt-2");
+    put_texts(f, "tokenizer.ggml.tokens", tokens);
+    put_texts(f, "tokenizer.ggml.merges", merges);
+}
+
+/* A list that may be left out is not left out by being wrong. */
+static void optional_lists(void **state)
+{
+    struct gguf_items f;
+    struct siren_tokenizer *t;
+    put_untyped(&f);
+    assert_int_equal(gguf_items_load(&f, &t, NULL), 0);
+    assert_false(siren_tokenizer_is_special(t, 0));
+    siren_tokenizer_free(t);
+    put_untyped(&f);
+    put_types(&f, GGUF_F32, 8);
+    refused_kind(&f, SIREN_EFORMAT, "token_type: expected a list of integers");
+    put_untyped(&f);
+    put_number(&f, "tokenizer.ggml.token_type", 3);
+    refused_kind(&f, SIREN_EFORMAT, "token_type: expected a list of integers");
+    for (size_t n = 7; n <= 9; n += 2) {
+        put_untyped(&f);
+        put_types(&f, GGUF_I32, n);
+        refused_kind(&f, SIREN_EFORMAT, "expected one for each of 8 tokens");
+    }
+    static const char *const models[] = {"t5", "llama"};
+    static const char *const named[] = {"precompiled_charsmap: expected a list of bytes",
+                                        "precompiled_charsmap is not supported"};
+    for (int i = 0; i < 2; i++) {
+        put_scored(&f, models[i], tokens, 8);
+        put_text(&f, "tokenizer.ggml.precompiled_charsmap", "text");
+        refused_kind(&f, i ? SIREN_EUNSUPPORTED : SIREN_EFORMAT, named[i]);
+    }
+}
+
 static void wordpiece_and_unigram(void **state)
 {
     static const char *const pieces[] = {"[UNK]",
@@ -202,18 +256,6 @@ static void wordpiece_and_unigram(void **state)
     refused_kind(&f, SIREN_EFORMAT, "scores[3]");
 }
 
-/* A SentencePiece BPE of n tokens with scores 0, -1, -2 … */
-static void put_scored(struct gguf_items *f, const char *const *texts, int n)
-{
-    *f = (struct gguf_items){0};
-    put_text(f, "tokenizer.ggml.model", "llama");
-    put_texts(f, "tokenizer.ggml.tokens", texts);
-    put_key(f, "tokenizer.ggml.scores", GGUF_LIST);
-    put_u32(&f->items, GGUF_F32);
-    put_u64(&f->items, (uint64_t)n);
-    for (int i = 0; i < n; i++) buf_append(&f->items, &(float){(float)-i}, sizeof(float));
-}
-
 static void sentencepiece(void **state)
 {
     static const char *const texts[] = {"<unk>", "\xE2\x96\x81", "a",   "b", "bc",
@@ -221,22 +263,22 @@ static void sentencepiece(void **state)
     struct gguf_items f;
     struct siren_tokenizer *t;
     struct siren_error err = {0};
-    put_scored(&f, texts, 8);
+    put_scored(&f, "llama", texts, 8);
     assert_int_equal(gguf_items_load(&f, &t, &err), 0);
     assert_ids(t, "abc ab", SIREN_ENCODE_PLAIN, "1 7 1 6"); /* b c, then a bc */
     assert_ids(t, "ax", SIREN_ENCODE_ADD_SPECIAL, "1 2 0");
     siren_tokenizer_free(t);
-    put_scored(&f, texts, 8);
+    put_scored(&f, "llama", texts, 8);
     put_flag(&f, "tokenizer.ggml.add_space_prefix", 0);
     put_number(&f, "tokenizer.ggml.eos_token_id", 5);
     put_flag(&f, "tokenizer.ggml.add_eos_token", 1);
     assert_int_equal(gguf_items_load(&f, &t, &err), 0);
     assert_ids(t, "abc", SIREN_ENCODE_ADD_SPECIAL, "7 5");
     siren_tokenizer_free(t);
-    put_scored(&f, texts, 8);
+    put_scored(&f, "llama", texts, 8);
     put_flag(&f, "tokenizer.ggml.remove_extra_whitespaces", 1);
     refused_kind(&f, SIREN_EUNSUPPORTED, "remove_extra_whitespaces");
-    put_scored(&f, texts, 8);
+    put_scored(&f, "llama", texts, 8);
     put_key(&f, "tokenizer.ggml.precompiled_charsmap", GGUF_LIST);
     put_u32(&f.items, GGUF_U8);
     put_u64(&f.items, 1);
@@ -245,7 +287,7 @@ static void sentencepiece(void **state)
     char *huge = calloc(1, 2000);
     memset(huge, 'a', 1999);
     const char *const hostile[] = {"a", huge, NULL};
-    put_scored(&f, hostile, 2);
+    put_scored(&f, "llama", hostile, 2);
     refused_kind(&f, SIREN_EFORMAT, "token 1 has 1999 bytes");
     free(huge);
 }
@@ -287,6 +329,7 @@ int main(void)
         cmocka_unit_test(families),
         cmocka_unit_test(marks_at_the_ends),
         cmocka_unit_test(what_is_refused),
+        cmocka_unit_test(optional_lists),
         cmocka_unit_test(wordpiece_and_unigram),
         cmocka_unit_test(sentencepiece),
         cmocka_unit_test(exported),

@@ -81,12 +81,25 @@ static int add_token(struct siren_tokenizer *t, const struct gguf_value *item, i
     return code;
 }
 
+/* Types may be left out; wrong ones would make control tokens plain text. */
+static int check_types(const struct tensors *ts, uint64_t n_tokens, struct siren_error *err)
+{
+    static const char key[] = "tokenizer.ggml.token_type";
+    const struct gguf_value *types = find_array(ts, key, GGUF_INT);
+    if (types ? types->n_items == n_tokens : !gguf_find(ts, key)) return 0;
+    if (!types) return siren_fail(err, SIREN_EFORMAT, "%s: expected a list of integers", key);
+    return siren_fail(err, SIREN_EFORMAT, "%s: found %llu, expected one for each of %llu tokens",
+                      key, (unsigned long long)types->n_items, (unsigned long long)n_tokens);
+}
+
 static int read_tokens(struct siren_tokenizer *t, const struct tensors *ts, struct siren_error *err)
 {
     const struct gguf_value *tokens = find_array(ts, "tokenizer.ggml.tokens", GGUF_STRING);
     const struct gguf_value *types = find_array(ts, "tokenizer.ggml.token_type", GGUF_INT);
     if (!tokens || !tokens->n_items)
         return siren_fail(err, SIREN_EFORMAT, "tokenizer.ggml.tokens: expected a list of strings");
+    int code = check_types(ts, tokens->n_items, err);
+    if (code) return code;
     for (uint64_t i = 0; i < tokens->n_items; i++) {
         struct gguf_value item;
         if (gguf_item(tokens, i, &item) || utf8_valid_prefix(item.text, item.length) < item.length)
@@ -276,7 +289,10 @@ static int read_scores(struct siren_tokenizer *t, const struct tensors *ts, unsi
 static int read_charsmap(struct siren_tokenizer *t, const struct tensors *ts,
                          struct siren_error *err)
 {
-    const struct gguf_value *map = find_array(ts, "tokenizer.ggml.precompiled_charsmap", GGUF_INT);
+    static const char key[] = "tokenizer.ggml.precompiled_charsmap";
+    const struct gguf_value *map = find_array(ts, key, GGUF_INT);
+    if (!map && gguf_find(ts, key))
+        return siren_fail(err, SIREN_EFORMAT, "%s: expected a list of bytes", key);
     if (!map || !map->n_items) return 0;
     struct normalizer *n = tokenizer_add_normalizer(t);
     unsigned char *bytes = alloc_array(map->n_items, 1);
@@ -337,7 +353,7 @@ static int read_unigram(struct siren_tokenizer *t, const struct tensors *ts,
 static int check_plain(const struct tensors *ts, struct siren_error *err)
 {
     const struct gguf_value *map = gguf_find(ts, "tokenizer.ggml.precompiled_charsmap");
-    if (map && map->kind == GGUF_ARRAY && map->n_items)
+    if (map && (map->kind != GGUF_ARRAY || map->n_items))
         return siren_fail(err, SIREN_EUNSUPPORTED,
                           "tokenizer.ggml.precompiled_charsmap is not supported in the model "
                           "llama");
