@@ -72,6 +72,24 @@ static void test_retries(void **state)
     server_stop(&server);
 }
 
+static void test_time_outs(void **state)
+{
+    struct siren_http_response r;
+    struct siren_http_options o = {.retries = 1, .wait_ms = 1, .timeout_ms = 500};
+    start((const char *[]){SERVER_SILENT, OK("late"), SERVER_SILENT, SERVER_SILENT, NULL});
+    assert_int_equal(siren_http_post_json(&r, url, "{}", &o, &err), 0);
+    assert_string_equal(r.body, "late");
+    siren_http_response_clear(&r);
+    assert_int_equal(siren_http_post_json(&r, url, "{}", &o, &err), SIREN_ENETWORK);
+    expect_message("(attempt 2 of 2)");
+    server_stop(&server);
+    assert_int_equal(server.n_requests, 4);
+
+    start((const char *[]){SERVER_SILENT, OK("late"), NULL}); /* a second without a byte */
+    assert_int_equal(siren_http_download(url, scratch_path("late"), &o, &err), 0);
+    server_stop(&server);
+}
+
 static void test_transport_errors(void **state)
 {
     struct siren_http_response r;
@@ -233,13 +251,10 @@ int main(void)
     unsetenv("all_proxy");
     unsetenv("ALL_PROXY");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_post),
-        cmocka_unit_test(test_retries),
-        cmocka_unit_test(test_transport_errors),
-        cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_download),
-        cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_chat_errors),
+        cmocka_unit_test(test_post),      cmocka_unit_test(test_retries),
+        cmocka_unit_test(test_time_outs), cmocka_unit_test(test_transport_errors),
+        cmocka_unit_test(test_cancel),    cmocka_unit_test(test_download),
+        cmocka_unit_test(test_chat),      cmocka_unit_test(test_chat_errors),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

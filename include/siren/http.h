@@ -1,7 +1,7 @@
 /* A small HTTP client: JSON to a server, a file from one.
  *
- * Connections that fail, 429 and 5xx are tried again after a growing pause (or
- * the one that the server asks for).  http and https only. */
+ * Connections that fail, attempts that take too long, 429 and 5xx are tried again
+ * after a growing pause (or the one that the server asks for).  http and https only. */
 #ifndef SIREN_HTTP_H
 #define SIREN_HTTP_H
 

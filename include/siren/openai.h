@@ -14,7 +14,7 @@ struct siren_openai_options {
      * or empty: no key is sent.  The key is never part of a message. */
     const char *key_variable;
     int timeout_ms;             /* 0: 120 s an attempt */
-    int retries;                /* after a failed connection, 429 or 5xx */
+    int retries;                /* after a failed connection, a time-out, 429 or 5xx */
     int wait_ms;                /* the first pause between them (0: 500 ms) */
     double temperature;         /* 0: greedy */
     int max_tokens;             /* of an answer; 0: the server's default */
