@@ -192,7 +192,8 @@ static void test_chat(void **state)
     setenv("SIREN_TEST_KEY", "secret", 1);
     start((const char *[]){
         STATUS("503 Loading", ""),
-        OK("{\"choices\": [{\"message\": {\"role\": \"assistant\", \"content\": \"Th\\u00e9\"}}]}"),
+        OK("{\"error\": null, \"choices\": [{\"message\": {\"role\": \"assistant\", \"content\": "
+           "\"Th\\u00e9\"}}]}"),
         NULL});
     assert_int_equal(ask("name \"this\"\n", &answer), 0);
     assert_string_equal(answer, "Thé");
@@ -214,13 +215,17 @@ static void test_chat_errors(void **state)
     start((const char *[]){
         STATUS("401 No", "{\"error\": {\"message\": \"wrong key\", \"type\": \"auth\"}}"),
         STATUS("400 No", "{\"error\": \"bad model\"}"), STATUS("422 No", "{\"detail\": \"why\"}"),
-        STATUS("404 No", "<html>\nnot here</html>"), OK("{\"choices\": []}"), OK("no JSON"), NULL});
+        STATUS("404 No", "<html>\nnot here</html>"), OK("{\"choices\": []}"), OK("no JSON"),
+        OK("{\"error\": {\"message\": \"quota gone\", \"code\": 429}}"),
+        OK("{\"choices\": [{\"message\": {\"content\": \"a\\ud83d b\"}}]}"), NULL});
     static const char *words[] = {"status 401: wrong key",
                                   "status 400: bad model",
                                   "status 422: why",
                                   "status 404: <html> not here</html>",
                                   "choices[0].message.content",
-                                  "choices[0].message.content"};
+                                  "the answer is no JSON: line 1, column 2",
+                                  "status 200: quota gone",
+                                  "the answer is no JSON: line 1, column 48: invalid"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         assert_int_equal(ask("q", &answer), SIREN_ENETWORK);
         assert_null(answer);

@@ -120,16 +120,21 @@ static int fail_server(const struct siren_openai *o, long status, const char *wo
                       n ? line : "(the server says nothing)");
 }
 
-/* choices[0].message.content of the answer. */
+/* choices[0].message.content of the answer.  Some servers tell errors with status 200. */
 static int read_answer(const struct siren_openai *o, const struct siren_http_response *response,
                        char **answer, struct siren_error *err)
 {
-    json_t *root = json_loadb(response->body, response->size, 0, NULL);
+    json_error_t where;
+    json_t *root = json_loadb(response->body, response->size, 0, &where);
+    const json_t *error = json_object_get(root, "error");
     const json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
     const json_t *content = json_object_get(json_object_get(choice, "message"), "content");
     int rc;
-    if (response->status != 200) {
+    if (response->status != 200 || (error && !json_is_null(error))) {
         rc = fail_server(o, response->status, server_message(root, response->body), err);
+    } else if (!root) {
+        rc = siren_fail(err, SIREN_ENETWORK, "%s: the answer is no JSON: line %d, column %d: %s",
+                        o->url, where.line, where.column, where.text);
     } else if (!json_is_string(content)) {
         rc = siren_fail(err, SIREN_ENETWORK,
                         "%s: the answer has no choices[0].message.content that is a text", o->url);
