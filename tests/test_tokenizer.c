@@ -259,6 +259,37 @@ static void hostile_steps_end(void **state)
     siren_tokenizer_free(t);
 }
 
+/* A text is refused when it has grown too much, not 4096 times as long. */
+static void replacements_stop(void **state)
+{
+    enum { N = 1 << 16 };
+    char *text = malloc(N);
+    struct normalizer steps[2] = {{.kind = NORMALIZE_REPLACE}, {.kind = NORMALIZE_REPLACE}};
+    struct normalize_scratch scratch = {0};
+    struct siren_error err;
+    const char *out;
+    size_t n;
+    int kept = 1;
+    assert_non_null(text);
+    memset(text, 'a', N);
+    for (int i = 0; i < 2; i++) {
+        steps[i].content = calloc(4096, 1);
+        memset(steps[i].content, 'b', steps[i].n_content = 4096);
+    }
+    steps[0].pattern = strdup("a");
+    steps[0].n_pattern = 1;
+    assert_int_equal(regex_compile(&steps[1].regex, "[ab]", 4, &err), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(normalize(&steps[i], 1, &scratch, text, N, &out, &n, &kept, &err),
+                         SIREN_EUNSUPPORTED);
+        assert_non_null(strstr(err.message, "normalizer makes 4262911 bytes of 65536"));
+        assert_in_range(scratch.a.capacity + scratch.b.capacity, 0, 16 << 20);
+        normalizer_free(&steps[i]);
+    }
+    normalize_scratch_free(&scratch);
+    free(text);
+}
+
 static void paths_that_do_not_serve(void **state)
 {
     struct siren_tokenizer *t;
@@ -279,6 +310,7 @@ int main(void)
         cmocka_unit_test(one_processor_adds_tokens),
         cmocka_unit_test(what_is_unknown_is_named),
         cmocka_unit_test(hostile_steps_end),
+        cmocka_unit_test(replacements_stop),
         cmocka_unit_test(paths_that_do_not_serve),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

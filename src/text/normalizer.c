@@ -89,13 +89,14 @@ static void bert(const struct normalizer *n, struct buf *out, const char *text, 
     buf_free(&other);
 }
 
+/* Stops where the text has grown too much; normalize() refuses it. */
 static int replace(const struct normalizer *n, struct normalize_scratch *s, struct buf *out,
-                   const char *text, size_t length, struct siren_error *err)
+                   const char *text, size_t length, size_t before, struct siren_error *err)
 {
     size_t done = 0;
     if (!n->regex) {
         const char *hit;
-        while (n->n_pattern &&
+        while (n->n_pattern && !grows_too_much(before, out->size) &&
                (hit = memmem(text + done, length - done, n->pattern, n->n_pattern))) {
             buf_append(out, text + done, (size_t)(hit - text) - done);
             buf_append(out, n->content, n->n_content);
@@ -107,7 +108,7 @@ static int replace(const struct normalizer *n, struct normalize_scratch *s, stru
     int code = regex_subject(&s->regex, text, length, err);
     if (code) return code;
     size_t from = 0, start, end;
-    while (from <= length &&
+    while (from <= length && !grows_too_much(before, out->size) &&
            (code = regex_next(n->regex, &s->regex, from, &start, &end, err)) == 1) {
         buf_append(out, text + done, start - done);
         buf_append(out, n->content, n->n_content);
@@ -188,7 +189,7 @@ static int drops_front(const struct normalizer *n, const char *text, size_t leng
 }
 
 static int apply(const struct normalizer *n, struct normalize_scratch *s, struct buf *out,
-                 const char *text, size_t length, struct siren_error *err)
+                 const char *text, size_t length, size_t before, struct siren_error *err)
 {
     switch (n->kind) {
     case NORMALIZE_FORM:
@@ -204,7 +205,7 @@ static int apply(const struct normalizer *n, struct normalize_scratch *s, struct
         bert(n, out, text, length);
         break;
     case NORMALIZE_REPLACE:
-        return replace(n, s, out, text, length, err);
+        return replace(n, s, out, text, length, before, err);
     case NORMALIZE_PREPEND:
         if (length) buf_append(out, n->content, n->n_content);
         buf_append(out, text, length);
@@ -240,7 +241,7 @@ int normalize(const struct normalizer *steps, size_t n_steps, struct normalize_s
         struct buf *to = text == s->a.data ? &s->b : &s->a;
         if (drops_front(&steps[i], text, length)) *front_kept = 0;
         buf_clear(to);
-        int code = apply(&steps[i], s, to, text, length, err);
+        int code = apply(&steps[i], s, to, text, length, before, err);
         if (code) return code;
         if (buf_failed(to)) return siren_fail_memory(err, "normalising text", length);
         text = buf_text(to);
