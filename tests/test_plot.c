@@ -170,6 +170,20 @@ static void test_nothing_to_draw(void **state)
     }
 }
 
+/* A level that is a gap has no place. */
+static void test_no_level(void **state)
+{
+    const double gaps[] = {NAN, INFINITY, -1};
+    for (int i = 0; i < 3; i++) {
+        const struct siren_series series = {.n = 1, .y = &gaps[i], .level = 1};
+        const struct siren_plot plot = {
+            .y = {.log = 10, .min = 1, .max = 5}, .series = &series, .n_series = 1};
+        char *svg = draw(&plot);
+        expect(svg, "class=\"line", 0);
+        free(svg);
+    }
+}
+
 static void test_one_point(void **state)
 {
     const double values[] = {0, 1, -3.5, 1e-300, 1e300, -1e308, 5e-324, 123456.75};
@@ -357,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_file_is_the_text),
         cmocka_unit_test(test_nothing_to_draw),
+        cmocka_unit_test(test_no_level),
         cmocka_unit_test(test_one_point),
         cmocka_unit_test(test_gaps),
         cmocka_unit_test(test_text_is_escaped),

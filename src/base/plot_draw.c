@@ -236,7 +236,7 @@ static void draw_line(struct chart *c, size_t k)
     int open = 0;
     for (size_t i = 0, end; i < s->n; i = end + 1) {
         end = run_end(c, s, i, plot_has_point);
-        if (end - i < 2 && !s->level) continue;
+        if (end == i || (end - i == 1 && !s->level)) continue;
         if (open++)
             buf_putc(&c->out, 'M');
         else
