@@ -269,6 +269,24 @@ static void test_narrow_table(void **state)
                                                            "␛␛␛␛␛␛␛␛␛…    2\n");
 }
 
+#define FAMILY "👨\xe2\x80\x8d👩"
+
+static void print_joined(void)
+{
+    struct cli_table *t = cli_table_create("Title|No.", "Lr");
+    cli_table_cell(t, "%s", FAMILY FAMILY FAMILY FAMILY FAMILY FAMILY);
+    cli_table_cell(t, "%d", 1);
+    cli_table_print(&cli, t);
+}
+
+/* What is joined takes as much of a cell that is cut as of one that is measured. */
+static void test_joined_in_a_narrow_table(void **state)
+{
+    assert_string_equal(on_terminal(15, print_joined),
+                        "Title       No.\n"
+                        "──────────  ───\n" FAMILY FAMILY FAMILY FAMILY "…     1\n");
+}
+
 static void print_names(void)
 {
     struct cli_table *t = cli_table_create("Name|No.", "Mr");
@@ -528,6 +546,7 @@ int main(void)
         cmocka_unit_test_setup(test_interrupt, fresh),
         cmocka_unit_test_setup(test_hostile_table, fresh),
         cmocka_unit_test_setup(test_narrow_table, fresh),
+        cmocka_unit_test_setup(test_joined_in_a_narrow_table, fresh),
         cmocka_unit_test_setup(test_narrow_names, fresh),
         cmocka_unit_test_setup(test_texts, fresh),
         cmocka_unit_test_setup(test_words, fresh),

@@ -224,5 +224,7 @@ void cli_table_print(struct cli *cli, struct cli_table *table);
 
 /* Columns that a text takes on a terminal. */
 size_t cli_text_width(const char *text);
+/* Bytes of a text that fit into `columns`, of which they take *taken. */
+size_t cli_text_fit(const char *text, size_t columns, size_t *taken);
 
 #endif

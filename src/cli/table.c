@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <utf8proc.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
@@ -77,31 +76,14 @@ void cli_table_rule(struct cli_table *t)
     for (size_t i = 0; i < t->n_columns; i++) add_cell(t, alloc_string(RULE, i == 0));
 }
 
-/* Bytes of `text` that fit into `columns`, of which they take *taken. */
-static size_t fitting(const char *text, size_t columns, size_t *taken)
-{
-    size_t used = 0;
-    *taken = 0;
-    while (text[used]) {
-        utf8proc_int32_t c;
-        utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text + used, -1, &c);
-        if (n <= 0) break; /* no cell has such bytes */
-        size_t width = (size_t)utf8proc_charwidth(c);
-        if (*taken + width > columns) break;
-        *taken += width;
-        used += (size_t)n;
-    }
-    return used;
-}
-
 static void print_cell(const char *text, char align, size_t width, int last)
 {
     size_t columns = cli_text_width(text);
     if (columns > width) {
         size_t skipped = columns, taken;
         const char *end = "";
-        if (align == 'M') end = text + fitting(text, columns - (width - 1) / 4, &skipped);
-        size_t most = width - 1 - (columns - skipped), bytes = fitting(text, most, &taken);
+        if (align == 'M') end = text + cli_text_fit(text, columns - (width - 1) / 4, &skipped);
+        size_t most = width - 1 - (columns - skipped), bytes = cli_text_fit(text, most, &taken);
         printf("%.*s…%s%*s", (int)bytes, text, end, last ? 0 : (int)(most - taken), "");
         return;
     }

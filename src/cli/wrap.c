@@ -1,4 +1,5 @@
 /* Text on a terminal: widths and wrapping. */
+#include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <utf8proc.h>
@@ -12,11 +13,11 @@ int cli_terminal_width(int fd)
     return 80;
 }
 
-static size_t width_of(const char *text, size_t length)
+static size_t fit(const char *text, size_t length, size_t columns, size_t *taken)
 {
-    size_t width = 0;
     const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)text, *end = p + length;
     utf8proc_int32_t c, before = 0;
+    *taken = 0;
     for (utf8proc_ssize_t n; p < end; p += n) {
         n = utf8proc_iterate(p, end - p, &c);
         if (n <= 0) {
@@ -24,9 +25,23 @@ static size_t width_of(const char *text, size_t length)
             c = 0xfffd;
         }
         /* What a zero-width joiner attaches shares the cell of what is before it. */
-        if (before != 0x200d) width += (size_t)utf8proc_charwidth(c);
+        size_t width = before == 0x200d ? 0 : (size_t)utf8proc_charwidth(c);
+        if (width > columns - *taken) break;
+        *taken += width;
         before = c;
     }
+    return (size_t)((const char *)p - text);
+}
+
+size_t cli_text_fit(const char *text, size_t columns, size_t *taken)
+{
+    return fit(text, strlen(text), columns, taken);
+}
+
+static size_t width_of(const char *text, size_t length)
+{
+    size_t width;
+    fit(text, length, SIZE_MAX, &width);
     return width;
 }
 
