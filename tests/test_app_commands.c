@@ -276,6 +276,10 @@ static void mistakes_are_told(void **state)
     fails("logprobs -m /nonexistent --prompt a --continuations 1", 1, "/nonexistent");
     fails("logprobs -m tests/fixtures/models/bert --prompt a --continuations 1", 1, "encoder");
     fails("embed-text -e tests/fixtures/models/smol </dev/null", 1, "language model");
+    char command[512];
+    snprintf(command, sizeof command, "embed-text -e tests/fixtures/models/bert < '%s'",
+             scratch_write("nul.txt", "one\nabc\0def\n", 12));
+    fails(command, 1, "line 2: byte 4 is a NUL");
     fails("predict /nonexistent.siren --user 1 --item 2", 1, "/nonexistent.siren");
     fails("rank /nonexistent.siren", 2, "--user");
     fails("rate /nonexistent.siren -u 1 -i 2 -r 0x3", 2, "--rating: found \"0x3\"");

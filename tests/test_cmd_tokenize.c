@@ -91,6 +91,8 @@ static void mistakes(void **state)
     expect_output("line 2");
     assert_int_equal(tokenize("5\\n", "decoder.json", "--decode"), 1);
     expect_output("id 5");
+    assert_int_equal(tokenize("1\\n1\\0 2\\n", "decoder.json", "--decode"), 1);
+    expect_output("line 2: byte 2: expected token ids, found a NUL");
     assert_int_equal(tokenize("a", "nothing.json", ""), 1);
     expect_output("nothing.json");
 }

@@ -17,6 +17,7 @@ struct job {
     struct siren_encoder encoder;
     const char *lines[BATCH];
     size_t n;
+    unsigned long long number; /* of the last line that was taken */
 };
 
 static void print_vector(const struct job *j, const float *v)
@@ -45,6 +46,19 @@ static int flush_lines(struct job *j)
     return rc;
 }
 
+/* What is behind a NUL would be left out. */
+static int take_line(struct job *j, const char *line, size_t length)
+{
+    const char *nul = memchr(line, 0, length);
+    j->number++;
+    if (nul)
+        return siren_fail(&j->cli->err, SIREN_EFORMAT,
+                          "line %llu: byte %zu is a NUL, expected text", j->number,
+                          (size_t)(nul - line) + 1);
+    j->lines[j->n++] = line;
+    return j->n == BATCH ? flush_lines(j) : 0;
+}
+
 /* Embeds the complete lines of the buffer (all of it at the end) and keeps the rest. */
 static int take_lines(struct job *j, struct buf *b, int at_end)
 {
@@ -54,9 +68,9 @@ static int take_lines(struct job *j, struct buf *b, int at_end)
         char *end = memchr(b->data + from, '\n', b->size - from);
         if (!end && !at_end) break;
         if (end) *end = '\0';
-        j->lines[j->n++] = b->data + from;
-        from = end ? (size_t)(end - b->data) + 1 : b->size;
-        if (j->n == BATCH) rc = flush_lines(j);
+        size_t length = end ? (size_t)(end - b->data) - from : b->size - from;
+        rc = take_line(j, b->data + from, length);
+        from += length + (end != NULL);
     }
     if (!rc) rc = flush_lines(j);
     if (from < b->size) memmove(b->data, b->data + from, b->size - from);

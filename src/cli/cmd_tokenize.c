@@ -36,12 +36,16 @@ static int encode_line(struct cli *cli, const struct siren_tokenizer *t, const c
 }
 
 /* Ids separated by anything that is no digit, so that both of our outputs can be read. */
-static int read_ids(struct cli *cli, const char *line, int32_t **ids, size_t *n)
+static int read_ids(struct cli *cli, const char *line, size_t length, int32_t **ids, size_t *n)
 {
-    size_t most = strlen(line) / 2 + 1;
+    size_t most = length / 2 + 1;
+    const char *nul = memchr(line, 0, length);
     *ids = calloc(most, sizeof **ids);
     *n = 0;
     if (!*ids) return siren_fail_memory(&cli->err, "token ids", most);
+    if (nul)
+        return siren_fail(&cli->err, SIREN_EINVAL, "byte %zu: expected token ids, found a NUL",
+                          (size_t)(nul - line) + 1);
     for (const char *p = line; *p;) {
         size_t skipped = strspn(p, " \t\r\n,[]");
         char *end;
@@ -57,12 +61,13 @@ static int read_ids(struct cli *cli, const char *line, int32_t **ids, size_t *n)
     return SIREN_OK;
 }
 
-static int decode_line(struct cli *cli, const struct siren_tokenizer *t, const char *line)
+static int decode_line(struct cli *cli, const struct siren_tokenizer *t, const char *line,
+                       size_t size)
 {
     int32_t *ids;
     size_t n, length;
     char *text = NULL;
-    int rc = read_ids(cli, line, &ids, &n);
+    int rc = read_ids(cli, line, size, &ids, &n);
     if (!rc) rc = siren_tokenizer_decode(t, ids, n, 0, &text, &length, &cli->err);
     if (!rc && cli->json) rc = cli_print_json(cli, json_stringn(text, length));
     if (!rc && !cli->json) {
@@ -84,7 +89,7 @@ static int each_line(struct cli *cli, const struct siren_tokenizer *t)
     while (!rc && (n = getline(&line, &capacity, stdin)) >= 0) {
         number++;
         if (n && line[n - 1] == '\n') line[--n] = 0;
-        rc = cli_flag(cli, "decode") ? decode_line(cli, t, line)
+        rc = cli_flag(cli, "decode") ? decode_line(cli, t, line, (size_t)n)
                                      : encode_line(cli, t, line, (size_t)n);
     }
     if (rc) siren_fail_prefix(&cli->err, rc, "line %llu", number);
