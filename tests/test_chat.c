@@ -145,13 +145,16 @@ static void names_tell_template_files_apart(void **state)
 {
     struct siren_chat *a = from_text("user: {user}\nprompt: A\n"),
                       *b = from_text("user: {user}\nprompt: B\n"),
-                      *c = from_text("user: {user}\nprompt: A\n");
+                      *c = from_text("user: {user}\nprompt: A\n"),
+                      *marked = from_text("\xEF\xBB\xBFuser: {user}\nprompt: A\n");
     assert_memory_equal(siren_chat_name(a), "template file #", 15);
     assert_string_not_equal(siren_chat_name(a), siren_chat_name(b));
     assert_string_equal(siren_chat_name(a), siren_chat_name(c));
+    assert_string_equal(siren_chat_name(a), siren_chat_name(marked)); /* by a byte order mark */
     siren_chat_free(a);
     siren_chat_free(b);
     siren_chat_free(c);
+    siren_chat_free(marked);
 }
 
 static void refused(const char *text, const char *named)
