@@ -102,6 +102,27 @@ static void added_tokens(void **state)
     siren_tokenizer_free(t);
 }
 
+/* A token of white space that the one before has swallowed is none; without lstrip the reference
+ * finds it again. */
+static void swallowed_tokens(void **state)
+{
+    static const char format[] =
+        "{\"added_tokens\":[{\"id\":6,\"content\":\"  \",\"lstrip\":%s,\"rstrip\":true},"
+        "{\"id\":7,\"content\":\"<m>\",\"rstrip\":true}],\"model\":" SMALL_BPE "}";
+    char json[600];
+    snprintf(json, sizeof json, format, "true");
+    struct siren_tokenizer *t = from_json(json);
+    ASSERT_IDS(t, "a      b", 0, 0, 6, 1);
+    ASSERT_IDS(t, "a  b    c", 0, 0, 6, 1, 6, 2);
+    ASSERT_IDS(t, "    ", 0, 6);
+    ASSERT_IDS(t, "<m>    b  c", 0, 7, 1, 6, 2);
+    siren_tokenizer_free(t);
+    snprintf(json, sizeof json, format, "false");
+    t = from_json(json);
+    ASSERT_IDS(t, "a    b", 0, 0, 6, 6, 1);
+    siren_tokenizer_free(t);
+}
+
 /* Else 40 kB of tokenizer.json make a search quadratic; a normaliser may make it long, too. */
 static void long_added_tokens(void **state)
 {
@@ -305,6 +326,7 @@ int main(void)
         cmocka_unit_test(merges_in_both_forms),
         cmocka_unit_test(long_words_are_quick),
         cmocka_unit_test(added_tokens),
+        cmocka_unit_test(swallowed_tokens),
         cmocka_unit_test(long_added_tokens),
         cmocka_unit_test(numbers_of_added_tokens),
         cmocka_unit_test(one_processor_adds_tokens),

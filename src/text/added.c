@@ -170,6 +170,7 @@ int32_t added_next(const struct added *a, const struct trie *trie, const unsigne
             if (*start < floor) *start = floor;
         }
         if (t->rstrip) *end = spaces_after(text, length, *end);
+        if (*start >= *end) continue; /* the one before has swallowed all of it */
         return found;
     }
     return -1;
