@@ -280,6 +280,24 @@ static void hostile_steps_end(void **state)
     siren_tokenizer_free(t);
 }
 
+/* Without a decoder spaces part the tokens; a Sequence of none is a decoder. */
+static void empty_decoders(void **state)
+{
+    static const char *const decoders[] = {
+        "null", "{\"type\":\"Sequence\",\"decoders\":[]}",
+        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Sequence\",\"decoders\":[]}]}"};
+    for (int i = 0; i < 3; i++) {
+        char json[300], *text;
+        snprintf(json, sizeof json, "{\"decoder\":%s,\"model\":" SMALL_BPE "}", decoders[i]);
+        struct siren_tokenizer *t = from_json(json);
+        assert_int_equal(
+            siren_tokenizer_decode(t, (const int32_t[]){0, 1}, 2, 0, &text, NULL, NULL), 0);
+        assert_string_equal(text, i ? "ab" : "a b");
+        free(text);
+        siren_tokenizer_free(t);
+    }
+}
+
 /* A text is refused when it has grown too much, not 4096 times as long. */
 static void replacements_stop(void **state)
 {
@@ -332,6 +350,7 @@ int main(void)
         cmocka_unit_test(one_processor_adds_tokens),
         cmocka_unit_test(what_is_unknown_is_named),
         cmocka_unit_test(hostile_steps_end),
+        cmocka_unit_test(empty_decoders),
         cmocka_unit_test(replacements_stop),
         cmocka_unit_test(paths_that_do_not_serve),
     };

@@ -138,7 +138,7 @@ static void join(const struct siren_tokenizer *t, const struct texts *texts, str
 {
     size_t start = 0;
     for (size_t i = 0; i < texts->n; i++) {
-        if (i && !t->n_decoders) buf_putc(out, ' ');
+        if (i && !t->has_decoder) buf_putc(out, ' ');
         buf_append(out, buf_text(&texts->bytes) + start, texts->ends[i] - start);
         start = texts->ends[i];
     }

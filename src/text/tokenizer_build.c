@@ -62,6 +62,7 @@ struct decoder *tokenizer_add_decoder(struct siren_tokenizer *t)
     if (alloc_grow(&t->decoders, &t->decoder_capacity, t->n_decoders + 1, sizeof *t->decoders))
         return NULL;
     struct decoder *d = &t->decoders[t->n_decoders++];
+    t->has_decoder = 1;
     memset(d, 0, sizeof *d);
     return d;
 }

@@ -365,6 +365,7 @@ static int read_strip_decoder(struct decoder *d, const json_t *object, struct si
 static int read_decoder(struct siren_tokenizer *t, const json_t *object, struct siren_error *err)
 {
     enum prepend_scheme scheme;
+    t->has_decoder = 1;
     if (is(object, "Sequence")) return read_sequence(t, object, "decoders", read_decoder, err);
     struct decoder *d = tokenizer_add_decoder(t);
     if (!d) return siren_fail_memory(err, "a decoder", sizeof *d);

@@ -33,6 +33,7 @@ struct siren_tokenizer {
     size_t n_pretokenizers, pretokenizer_capacity;
     struct decoder *decoders;
     size_t n_decoders, decoder_capacity;
+    int has_decoder; /* 0: decoded tokens are parted by spaces; a Sequence of none is one, too */
     struct added added;
     struct ids before, after; /* what the post-processor puts around a text */
 
