@@ -4,6 +4,7 @@
 #include "model_files.h"
 
 #include <dirent.h>
+#include <glob.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -501,6 +502,28 @@ static void test_refused(void **state)
 
 /* ---- a real one ---- */
 
+/* Adapters that docs/results keeps, on the bases that the experiments make again. */
+static void kept_adapters_fit(const char *smollm2)
+{
+    struct siren_adapter_info info;
+    glob_t kept;
+    char base[2][256], identity[256];
+    export(smollm2, "stage0", "docs/results/adapters/warm", "bf16", NULL);
+    snprintf(base[0], sizeof *base, "%s", scratch_path("stage0"));
+    export(base[0], "stage1", "docs/results/stage1/last", "bf16", NULL);
+    snprintf(base[1], sizeof *base, "%s", scratch_path("stage1"));
+    assert_int_equal(glob("docs/results/adapters/*", 0, NULL, &kept), 0);
+    for (size_t i = 0; i < kept.gl_pathc; i++) {
+        const char *of = smollm2, *name = strrchr(kept.gl_pathv[i], '/') + 1;
+        if (strcmp(name, "warm") != 0) of = base[!strcmp(name, "stage1-ha-1")];
+        assert_int_equal(siren_model_identity(of, identity, &err), 0);
+        assert_int_equal(siren_adapter_inspect(&info, kept.gl_pathv[i], &err), 0);
+        if (!siren_identity_same(info.base, identity))
+            fail_msg("%s: %s, and not %s", name, info.base, identity);
+    }
+    globfree(&kept);
+}
+
 static void test_smollm2(void **state)
 {
     const char *models = getenv("SIREN_MODELS");
@@ -512,6 +535,7 @@ static void test_smollm2(void **state)
     snprintf(path, sizeof path, "%s/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf", models);
     export(path, "smollm2", NULL, NULL, NULL);
     assert_same_model(path, scratch_path("smollm2"));
+    kept_adapters_fit(path);
 }
 
 int main(void)
