@@ -501,6 +501,40 @@ static void texts_have_a_loss_of_the_sources_own(void **state)
     source = usual;
 }
 
+/* Equal rewards teach the policy nothing; the source's own loss is of each text. */
+static void its_loss_is_of_flat_groups_too(void **state)
+{
+    const struct policy_source usual = source;
+    size_t with_signal = 0;
+    source.n_sequences = own_n;
+    source.sequence = own_sequence;
+    source.want = own_want;
+    source.read = own_read;
+    texts.reward = some_flat;
+    texts.context = &with_signal;
+    let_some_end();
+    struct policy_options o = policy_defaults();
+    o.source_weight = 0.5;
+    for (o.flat = POLICY_KEEP_FLAT; o.flat <= POLICY_RESAMPLE_FLAT; o.flat++) {
+        struct policy *p = open_policy(&o, NULL);
+        struct trainer_task task = policy_task(p);
+        struct trainer_batch b = begin(p, 3, 0);
+        assert_int_equal(b.n_items, ROWS * SAMPLES);
+        assert_int_equal(policy_figures(p)->n_flat, ROWS);
+        assert_int_equal(policy_figures(p)->n_resampled, 0);
+        assert_true(loss_of_step(&task, &b) > 1e-4);
+        json_t *line = json_object();
+        task.end(task.context, &b, line);
+        const char *said = json_string_value(json_object_get(line, "warning"));
+        assert_true(!said || !strstr(said, "nothing can be learnt"));
+        json_decref(line);
+        policy_free(p);
+    }
+    texts.reward = share_of_low;
+    texts.end = 0;
+    source = usual;
+}
+
 static const char *warning_after(const struct policy_options *with)
 {
     struct policy_options o = *with;
@@ -757,6 +791,7 @@ int main(void)
         cmocka_unit_test(truncated_texts_count_for_the_others),
         cmocka_unit_test(a_step_is_the_loss_of_its_batch),
         cmocka_unit_test(texts_have_a_loss_of_the_sources_own),
+        cmocka_unit_test(its_loss_is_of_flat_groups_too),
         cmocka_unit_test(nothing_learnt_is_said),
         cmocka_unit_test(a_number_that_is_none_is_named),
         cmocka_unit_test(running_away_is_said),

@@ -102,7 +102,7 @@ static const struct cli_option options[] = {
     OPTION_CHOICE(
         "flat-groups", "WHAT", "keep", "keep|skip|resample",
         "groups with equal rewards: count in the mean, are left out, or other prompts take "
-        "their place"),
+        "their place (with --answer-loss, which learns from each text, all are kept)"),
     OPTION_FLAG("mask-truncated", "learn nothing from texts that were cut"),
     OPTION_FLOAT("clip-low", "X", "0.2", 0, 1, "the ratio is clipped below 1 − X"),
     OPTION_FLOAT("clip-high", "X", "0.2", 0, 100, "… and above 1 + X"),

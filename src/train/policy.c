@@ -139,11 +139,18 @@ static size_t draw_row(const struct policy *p, size_t from, uint64_t counter)
     return row;
 }
 
+/* The source's own loss is about each text: it needs no difference of rewards. */
+static int learns_from_flat(const struct policy *p)
+{
+    return p->options.flat == POLICY_KEEP_FLAT || p->options.source_weight != 0;
+}
+
 /* Prompts of the batch, then, round after round, as many others as groups turned out flat. */
 static int sample(struct policy *p, const struct trainer_batch *batch,
                   const struct siren_progress *progress, struct siren_error *err)
 {
-    int rounds = p->options.flat == POLICY_RESAMPLE_FLAT ? p->options.rounds : 0, rc = 0;
+    int resamples = p->options.flat == POLICY_RESAMPLE_FLAT && !learns_from_flat(p);
+    int rounds = resamples ? p->options.rounds : 0, rc = 0;
     uint64_t draw = batch->step * (uint64_t)(p->options.rounds + 1);
     if (alloc_grow(&p->groups, &p->capacity, batch->n_rows * (size_t)(rounds + 1),
                    sizeof *p->groups))
@@ -193,7 +200,7 @@ static int make_items(struct policy *p, struct siren_error *err)
     if (!p->items || !p->weights) return siren_fail_memory(err, "answers", n * sizeof *p->items);
     for (size_t i = 0; i < p->n_groups; i++) {
         struct policy_group *g = &p->groups[i];
-        if (!g->has_signal && p->options.flat != POLICY_KEEP_FLAT) continue;
+        if (!g->has_signal && !learns_from_flat(p)) continue;
         for (int k = 0; k < p->options.samples && !rc; k++)
             if (!p->options.mask_truncated || !g->texts[k].truncated)
                 rc = make_item(p, g, &g->texts[k], err);
@@ -398,7 +405,7 @@ static const char *warning_of(const struct policy *p)
     if (f->n_truncated == f->n_texts)
         return "every text was cut at the length limit: no answer can be rewarded (more tokens, or "
                "a warm start?)";
-    if (f->n_flat == f->n_groups)
+    if (f->n_flat == f->n_groups && p->options.source_weight == 0)
         return "all rewards of every group are equal: nothing can be learnt from this step";
     if (f->kl > 1)
         return "the KL to the start is above 1 a token: the policy is running away (a lower rate, "

@@ -83,6 +83,8 @@ struct policy_source {
 
 /* ---- options ---- */
 
+/* Groups with equal rewards.  With a source_weight they are no others: the loss that it weighs is
+ * of each text. */
 enum policy_flat {
     POLICY_KEEP_FLAT,     /* groups without signal count in the means of the loss, as in TRL */
     POLICY_SKIP_FLAT,     /* they are left out */
