@@ -3,13 +3,18 @@
 #
 # Warm start, reinforcement learning, then both judged on 1,000 rows of users that nothing was chosen
 # on: reasoning and answering at once, and reasoning with another user's sketch.  What docs/results
-# keeps of both trainings is taken; ANEW=1 makes them anew (two hours on two cores for 114 steps).
+# keeps of both trainings is taken, which for the second is 114 steps; ANEW=1 makes them anew (two
+# hours on two cores for 114 steps).
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 steps=${2:-114}
 . "$(dirname "$0")/common.sh"
 films
 warm_start
 if [ -z "${ANEW:-}" ] && [ ! -e grpo ]; then
+    if [ "$steps" != 114 ]; then
+        echo "grpo.sh: 114 steps are kept and no checkpoint to go on from: ANEW=1 makes $steps" >&2
+        exit 2
+    fi
     cp -r "$root/docs/results/stage1" grpo
     touch grpo.done
 fi
