@@ -71,6 +71,10 @@ mkdir -p "${PLOTS:-$work}"
 "$folder/bench/bench_sweep" --model "$model" --prompts "$work/prompts.jsonl" \
     --output "${PLOTS:-$work}" --isa "$isa"
 
+echo "== A step of GRPO with LoRA: memory"
+"$folder/bench/bench_grpo" --full 0 --steps 1 --model "$model" --prompts "$work/prompts.jsonl" \
+    --isa "$isa"
+
 [ "${PEERS:-1}" = 1 ] || exit 0
 packages="torch==2.15.0 transformers==5.23.0 gguf==0.19.0 sentence-transformers==6.2.0 accelerate
     peft==0.21.2 trl==1.16.0 datasets openvino==2026.4.1 onnxruntime==1.32.0 onnx diskcache jinja2"
