@@ -61,9 +61,11 @@ static inline void read_prompts(struct bench *b, unsigned flags)
     size_t capacity = 0;
     while (getline(&line, &capacity, file) > 0 && (!b->limit || b->n < (size_t)b->limit)) {
         json_t *o = json_loads(line, 0, NULL);
-        const char *text = json_string_value(json_object_get(o, "text"));
+        const json_t *prompt = json_object_get(o, "prompt");
+        const char *text = json_string_value(prompt ? prompt : json_object_get(o, "text"));
         if (!text)
-            siren_fail(&b->err, SIREN_EFORMAT, "%s: a line has no \"text\"", b->prompts_path),
+            siren_fail(&b->err, SIREN_EFORMAT, "%s: a line has no \"prompt\" and no \"text\"",
+                       b->prompts_path),
                 stop(b);
         b->prompts = realloc(b->prompts, (b->n + 1) * sizeof *b->prompts);
         b->texts = realloc(b->texts, (b->n + 1) * sizeof *b->texts);

@@ -16,7 +16,7 @@
  *   embed     short texts
  *   ids       no measurement: the token ids of each prompt, a JSON array a line
  *
- * F.jsonl: an object with "text" a line (siren export prompts).  FLOPs are those of the
+ * F.jsonl: an object with "prompt" (siren export prompts) or "text" a line.  FLOPs are those of the
  * model's products and of attention for the tokens computed; seconds are all seconds. */
 
 #include "bench.h"

@@ -517,7 +517,7 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--limit", type=int, default=32)
     args = parser.parse_args()
-    texts = [json.loads(line)["text"] for line in open(args.prompts, encoding="utf-8")]
+    texts = [json.loads(line)["prompt"] for line in open(args.prompts, encoding="utf-8")]
     marker = "\n\nThe candidate "
     head = texts[0][:texts[0].index(marker)]
     ids = token_ids(args, texts)

@@ -119,7 +119,7 @@ def main():
     common_options(parser)
     parser.add_argument("--limit", type=int, default=32)
     args = parser.parse_args()
-    texts = [json.loads(line)["text"] for line in open(args.prompts, encoding="utf-8")]
+    texts = [json.loads(line)["prompt"] for line in open(args.prompts, encoding="utf-8")]
     ids = token_ids(args, texts[:args.limit])
     ours = [Siren(args, isa, compute) for isa, compute in our_modes(args.isa, peak_of(args))]
     programs = ours + [Peft(args, ids, getattr(torch, kind)) for kind in peer_dtypes(args.isa)]

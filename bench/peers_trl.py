@@ -48,7 +48,7 @@ def once(args):
     import transformers
     import trl
     torch.set_num_threads(args.threads)
-    texts = [json.loads(line)["text"] for line in open(args.prompts, encoding="utf-8")]
+    texts = [json.loads(line)["prompt"] for line in open(args.prompts, encoding="utf-8")]
     ids = [row for row in token_ids(args, texts[:50]) if len(row) >= PROMPT]
     ids = [row[:PROMPT // 2] + row[-PROMPT // 2:] for row in ids[:PROMPTS]]
     tokenizer = transformers.AutoTokenizer.from_pretrained(

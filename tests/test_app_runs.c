@@ -429,7 +429,7 @@ static void what_is_exported_is_what_is_asked(void **state)
     assert_int_equal(n, N_USERS);
     for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest), rows++) {
         json_t *row = json_loads(line, 0, NULL), *user;
-        const char *whole = json_string_value(json_object_get(row, "text"));
+        const char *whole = json_string_value(json_object_get(row, "prompt"));
         assert_non_null(whole);
         user = json_array_get(json_object_get(row, "messages"), 1);
         assert_non_null(strstr(whole, json_string_value(json_object_get(user, "content"))));
@@ -440,6 +440,21 @@ static void what_is_exported_is_what_is_asked(void **state)
     }
     assert_int_equal(rows, N_USERS);
     free(text);
+    siren_app_close(&app);
+}
+
+/* A prompt is no answer: lines that nobody has answered are refused. */
+static void what_is_exported_is_no_answer(void **state)
+{
+    struct siren_judge_options o = {.split = "test", .fold = -1, .fallback = NAN};
+    struct siren_app app;
+    size_t n;
+    int64_t run;
+    MUST(siren_app_open(&app, fixture_workspace("unanswered.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    int rc = siren_judge(&app, exported(&app, "unanswered.jsonl", &n), &o, pool, &run, ERR);
+    assert_int_equal(rc, SIREN_EFORMAT);
+    assert_non_null(strstr(must_error.message, "unanswered.jsonl:1: expected \"rating\""));
     siren_app_close(&app);
 }
 
@@ -833,6 +848,7 @@ int main(void)
         cmocka_unit_test(a_limit_draws_rows_with_the_seed),
         cmocka_unit_test(a_fold_is_the_test_set),
         cmocka_unit_test(what_is_exported_is_what_is_asked),
+        cmocka_unit_test(what_is_exported_is_no_answer),
         cmocka_unit_test(answers_from_elsewhere_are_judged),
         cmocka_unit_test(rows_of_a_fold_are_judged_by_their_seed),
         cmocka_unit_test(bad_answers_are_refused_with_their_line),

@@ -322,7 +322,7 @@ int siren_judge(struct siren_app *app, const char *path, const struct siren_judg
                 struct siren_pool *pool, int64_t *run, struct siren_error *err);
 
 /* Prompts of a split as JSON lines: "row": [user, item], "truth", "messages", and with a chat
- * template the whole "text". */
+ * template the whole "prompt". */
 int siren_export_prompts(struct siren_app *app, const struct siren_chat *chat,
                          const struct siren_tokenizer *tokenizer,
                          const struct siren_eval_options *options, const char *path, size_t *n,

@@ -45,7 +45,7 @@ static int lines_cut(const struct exporter *x, const struct siren_prompt_input *
                              x->options->mode, x->options->prompt_limit, err);
     if (rc) return rc;
     *cut = ids.n_cut;
-    json_object_set_new(line, "text", json_string(ids.text));
+    json_object_set_new(line, "prompt", json_string(ids.text));
     json_object_set_new(line, "tokens", json_integer((json_int_t)ids.n_ids));
     siren_prompt_ids_clear(&ids);
     return 0;
@@ -61,9 +61,9 @@ static int export_messages(const struct exporter *x, const struct siren_prompt_i
     if (!rc) {
         json_array_append_new(messages, message("system", prompt.system));
         json_array_append_new(messages, message("user", prompt.user));
-        if (x->chat && !json_object_get(line, "text"))
+        if (x->chat && !json_object_get(line, "prompt"))
             rc = siren_prompt_text(x->chat, &prompt, x->options->mode, &text, err);
-        if (text) json_object_set_new(line, "text", json_string(text));
+        if (text) json_object_set_new(line, "prompt", json_string(text));
         free(text);
         siren_prompt_clear(&prompt);
     }

@@ -77,13 +77,11 @@ const struct cli_command cmd_export_prompts = {
     .usage = "WORKSPACE",
     .description =
         "Writes JSON lines: \"row\" ([user, item], to be given back with the answer), \"truth\", "
-        "\"messages\" (for an OpenAI-compatible server), and with --model the whole \"text\" in "
-        "that "
-        "model's chat template and its length in tokens.  The text ends where the model answers "
-        "with the rating (or, with --reasoning, where it starts to reason).\n\n"
-        "Add \"rating\", \"probabilities\" or \"text\" to each row and judge the file with `siren "
-        "eval "
-        "--predictions`.",
+        "\"messages\" (for an OpenAI-compatible server), and with --model the whole \"prompt\" in "
+        "that model's chat template and its length in \"tokens\".  The prompt ends where the model "
+        "answers with the rating (or, with --reasoning, where it starts to reason).\n\n"
+        "Add \"rating\", \"probabilities\" or the answer's \"text\" to each row and judge the file "
+        "with `siren eval --predictions`.",
     .common = CLI_JSON | CLI_SEED | CLI_MODEL | CLI_SPLIT,
     .options = (const struct cli_option[]){{.name = "output",
                                             .letter = 'o',
@@ -99,7 +97,7 @@ const struct cli_command cmd_export_prompts = {
             {"siren export prompts films.siren --split valid --output valid.jsonl",
              "Messages for any chat server."},
             {"siren export prompts films.siren --split test --model qwen3-4b/ -o test.jsonl",
-             "With the whole text in Qwen3's template."},
+             "With the whole prompt in Qwen3's template."},
             {0}},
     .run = run,
 };
