@@ -309,8 +309,9 @@ int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
                    const struct siren_eval_options *options, struct siren_pool *pool, int64_t *run,
                    const struct siren_progress *progress, struct siren_error *err);
 
-/* Answers that were made elsewhere: JSON lines with "row": [user, item] and one of "rating",
- * "probabilities" (one a label) or "text" (an answer to be parsed).  Becomes a run like any. */
+/* Answers that were made elsewhere: JSON lines with "row": [user, item] and one of "rating" (of
+ * the scale), "probabilities" (one a label) or "text" (an answer to be parsed).  Becomes a run like
+ * any. */
 struct siren_judge_options {
     const char *split; /* rows must be in it; NULL: any rating of the workspace */
     int fold;          /* -1; else the fold that is the test set, of a split */

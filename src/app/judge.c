@@ -93,6 +93,19 @@ static int read_probabilities(const struct judge *j, const json_t *list, struct 
     return 0;
 }
 
+static int read_rating(const struct judge *j, const json_t *value, double *rating,
+                       struct siren_error *err)
+{
+    const struct siren_scale *scale = &j->app->meta.scale;
+    char what[160], found[60];
+    *rating = json_number_value(value);
+    if (json_is_number(value) && *rating >= scale->min && *rating <= scale->max) return 0;
+    snprintf(found, sizeof found, json_is_number(value) ? "%.10g" : "no number", *rating);
+    snprintf(what, sizeof what, "\"rating\": found %s, expected a number from %g to %g", found,
+             scale->min, scale->max);
+    return bad(j, err, what);
+}
+
 /* A count or a time, 0 where there is none. */
 static int read_cost(const struct judge *j, const json_t *object, const char *name, double most,
                      double *cost, struct siren_error *err)
@@ -131,8 +144,9 @@ static int read_answer(const struct judge *j, const json_t *object, struct siren
     int rc = read_costs(j, object, a, err);
     if (rc) return rc;
     if (list) return read_probabilities(j, list, a, err);
-    if (json_is_number(rating)) {
-        a->mean = fmin(fmax(json_number_value(rating), scale->min), scale->max);
+    if (rating && !json_is_null(rating)) {
+        rc = read_rating(j, rating, &a->mean, err);
+        if (rc) return rc;
     } else if (text) {
         struct siren_reading r = siren_answer_read(text, scale->min, scale->max, 0);
         a->samples = 1;
