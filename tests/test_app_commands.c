@@ -672,6 +672,33 @@ static void json_is_one_document(void **state)
     assert_string_equal(program_output, "");
 }
 
+/* Folders of trainings, each once, while they are there. */
+static void who_is_forgotten_is_told_where_texts_are(void **state)
+{
+    char path[256], folder[256], settings[600], arguments[600];
+    struct siren_workspace *ws;
+    int status;
+    strcpy(path, fixture_workspace("forgetting.siren", SIREN_PROTOCOL_FULL));
+    strcpy(folder, scratch_path("policy"));
+    MUST(siren_folder_make(folder, ERR));
+    MUST(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, ERR));
+    for (int i = 0; i < 3; i++) {
+        snprintf(settings, sizeof settings, "{\"folder\":\"%s%s\"}", folder, i == 2 ? "/x" : "");
+        struct siren_run run = {.kind = "grpo", .settings = settings};
+        MUST(siren_run_start(ws, &run, ERR));
+    }
+    siren_workspace_close(ws);
+    snprintf(arguments, sizeof arguments, "forget %s u1 --json", path);
+    json_t *out = json_of(arguments), *folders = json_object_get(out, "folders");
+    assert_int_equal(json_array_size(folders), 1);
+    assert_string_equal(json_string_value(json_array_get(folders, 0)), folder);
+    json_decref(out);
+    snprintf(arguments, sizeof arguments, "forget %s u2", path);
+    if (!strstr(output(arguments, &status), "whose texts/ may name the user:\n  ") ||
+        !strstr(program_output, folder) || status)
+        fail_msg("%s", program_output);
+}
+
 /* An option that would change nothing is a mistake. */
 static void options_without_effect_are_refused(void **state)
 {
@@ -779,6 +806,7 @@ int main(void)
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_strategy_is_part_of_the_command_line),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
+        cmocka_unit_test(who_is_forgotten_is_told_where_texts_are),
         cmocka_unit_test(names_of_runs_are_checked_first),
         cmocka_unit_test(only_what_judges_goes_with_predictions),
         cmocka_unit_test(prediction_refuses_what_it_would_ignore),

@@ -1,5 +1,8 @@
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
+#include "app/parts.h"
 #include "cli/cli.h"
 #include "siren/app.h"
 
@@ -33,6 +36,43 @@ static int measure_again(struct cli *cli, const struct siren_run *runs, size_t n
     return rc;
 }
 
+static int is_listed(const json_t *list, const char *text)
+{
+    const json_t *value;
+    size_t i;
+    json_array_foreach(list, i, value) if (!strcmp(json_string_value(value), text)) return 1;
+    return 0;
+}
+
+/* The folders of trainings that are still there: what was sampled in them may name a user. */
+static json_t *training_folders(const struct siren_run *runs, size_t n)
+{
+    json_t *list = json_array();
+    struct stat info;
+    for (size_t i = 0; i < n; i++) {
+        json_t *settings = json_loads(runs[i].settings, 0, NULL);
+        const char *folder = json_string_value(json_object_get(settings, "folder"));
+        if (folder && !is_listed(list, folder) && !stat(folder, &info) && S_ISDIR(info.st_mode))
+            json_array_append_new(list, app_text(folder));
+        json_decref(settings);
+    }
+    return list;
+}
+
+static int tell(struct cli *cli, const char *user, size_t rows, const json_t *folders)
+{
+    const json_t *folder;
+    size_t i;
+    if (cli->json)
+        return cli_print_json(cli, json_pack("{s:s, s:I, s:O}", "user", user, "rows",
+                                             (json_int_t)rows, "folders", folders));
+    cli_print(cli, "Erased user %s: %s, and the bytes.\n", user, cli_counted(rows, "row"));
+    if (json_array_size(folders))
+        cli_print(cli, "Not reached: folders of trainings, whose texts/ may name the user:\n");
+    json_array_foreach(folders, i, folder) cli_print(cli, "  %s\n", json_string_value(folder));
+    return 0;
+}
+
 static int run(struct cli *cli)
 {
     const char *user = cli_arg(cli, 1), *option = cli_string(cli, "user");
@@ -49,20 +89,22 @@ static int run(struct cli *cli)
         return rc;
     }
     struct siren_run *runs;
+    json_t *folders = NULL;
     size_t n;
     rc = siren_runs_load(&runs, &n, ws, NULL, &cli->err);
     siren_workspace_close(ws);
     if (!rc) {
+        folders = training_folders(runs, n);
         rc = measure_again(cli, runs, n);
         siren_runs_free(runs, n);
     }
     if (rc)
-        return siren_fail_prefix(
-            &cli->err, rc, "the user is erased, but the metrics of runs are not computed anew");
-    if (cli->json)
-        return cli_print_json(cli, json_pack("{s:s, s:I}", "user", user, "rows", (json_int_t)rows));
-    cli_print(cli, "Erased user %s: %s, and the bytes.\n", user, cli_counted(rows, "row"));
-    return 0;
+        siren_fail_prefix(&cli->err, rc,
+                          "the user is erased, but the metrics of runs are not computed anew");
+    else
+        rc = tell(cli, user, rows, folders);
+    json_decref(folders);
+    return rc;
 }
 
 const struct cli_command cmd_forget = {
@@ -74,7 +116,10 @@ const struct cli_command cmd_forget = {
         "Deletes the user's ratings, sketch, predictions and id from every table, and the id from "
         "what runs and the import have recorded; then rewrites the file, so that the bytes are "
         "gone from it and from its log.  Metrics of runs are computed again without the user.\n\n"
-        "Backups, exported files and models that were trained on the ratings are not reached.\n\n"
+        "Not reached are backups, exported files, answers to --pairs, and what trainings on the "
+        "ratings made: models, files of a teacher, and in the folders of `train grpo` and `train "
+        "all` texts/, which name users.  The folders that the workspace knows and that are still "
+        "there are listed.\n\n"
         "USER and --user ID say the same.",
     .common = CLI_USER | CLI_JSON | CLI_THREADS,
     .examples =
