@@ -39,6 +39,39 @@ static void test_new_item(void **state)
     siren_workspace_close(ws);
 }
 
+/* Three films in two topics of BERT's. */
+static struct siren_workspace *clustered(const char *name)
+{
+    struct siren_workspace *ws = import_text(
+        name, "user,item,rating,time\na,x,1,2000-01-01\na,y,5,2001-01-01\na,z,3,2002-01-01\n", NULL,
+        NULL);
+    char line[600];
+    snprintf(line, sizeof line, "embed %s --encoder " BERT, siren_workspace_path(ws));
+    assert_int_equal(run_program("", line, NULL), 0);
+    snprintf(line, sizeof line, "topics %s --k 2 --namer tfidf", siren_workspace_path(ws));
+    assert_int_equal(run_program("", line, NULL), 0);
+    return ws;
+}
+
+/* An encoder is what it computes, wherever its folder lies. */
+static void test_moved_encoder(void **state)
+{
+    struct siren_workspace *ws = clustered("moved.siren");
+    char whole[PATH_MAX], link[256], line[600];
+    strcpy(link, scratch_path("moved-bert"));
+    assert_non_null(realpath(BERT, whole));
+    assert_int_equal(symlink(whole, link), 0);
+    snprintf(line, sizeof line, "-u a -i new -r 4 --title New --encoder %s", link);
+    assert_int_equal(rate(ws, line), 0);
+    expect_output("Item new is new, and embedded.");
+    expect_output("Sketch updated: topic ");
+    snprintf(line, sizeof line, "embed %s --encoder %s", siren_workspace_path(ws), link);
+    assert_int_equal(run_program("", line, NULL), 0);
+    expect_output("0 items embedded");
+    assert_int_equal(number(ws, "SELECT count(*) FROM encoders"), 1);
+    siren_workspace_close(ws);
+}
+
 /* The encoder is loaded before the workspace is locked: while another writes, the lack of it is
  * known at once. */
 static void test_no_lock_while_the_encoder_loads(void **state)
@@ -95,6 +128,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_new_item),
         cmocka_unit_test(test_time),
+        cmocka_unit_test(test_moved_encoder),
         cmocka_unit_test(test_no_lock_while_the_encoder_loads),
     };
     return cmocka_run_group_tests(tests, start, scratch_delete);

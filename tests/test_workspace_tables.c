@@ -221,6 +221,10 @@ static void test_embeddings(void **state)
     ok(siren_encoder_add(ws, "minilm#1", 2, 1, &minilm, &err));
     ok(siren_encoder_add(ws, "minilm#1", 2, 1, &again, &err));
     assert_int_equal(minilm, again);
+    ok(siren_encoder_add(ws, "a#b/copy#1", 2, 1, &again, &err)); /* where it lies does not matter */
+    assert_int_equal(minilm, again);
+    ok(siren_encoder_add(ws, "minilm#1, bf16", 2, 1, &again, &err));
+    assert_int_not_equal(minilm, again);
     expect_error(siren_encoder_add(ws, "minilm#1", 3, 1, &again, &err), SIREN_EEXISTS, "2 dim");
     expect_error(siren_encoder_add(ws, "none", 0, 1, &again, &err), SIREN_EINVAL, "0 dim");
     const int32_t which[] = {2, 0};
@@ -230,7 +234,7 @@ static void test_embeddings(void **state)
     expect_error(siren_embeddings_save(ws, 77, which, 2, vectors, hashes, &err), SIREN_ENOTFOUND,
                  "encoder 77");
     expect_error(siren_embeddings_load(&e, ws, NULL, &err), SIREN_ENOTFOUND, "of all items yet");
-    ok(siren_embeddings_load(&e, ws, "minilm#1", &err));
+    ok(siren_embeddings_load(&e, ws, "moved#1", &err));
     assert_int_equal(e.n, 3);
     assert_int_equal(e.d, 2);
     assert_int_equal(e.unit, 1);

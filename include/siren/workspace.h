@@ -284,7 +284,8 @@ int siren_split_save(struct siren_workspace *ws, const struct siren_ratings *rat
 /* ---- embeddings ---- */
 
 /* One encoder's vectors for the items; identity is the model's name with a hash of its files, so
- * that vectors of different encoders never mix. */
+ * that vectors of different encoders never mix.  Where a hash is, it alone is compared: the name is
+ * where the encoder lay. */
 struct siren_embeddings {
     int encoder; /* id of the encoder in the workspace */
     char identity[256];

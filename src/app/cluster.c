@@ -108,7 +108,7 @@ static int cluster(struct siren_topics *t, struct vectors *v, const struct siren
 static int carry_names(struct siren_topics *t, const struct siren_topics *old,
                        struct siren_error *err)
 {
-    if (!old->k || old->d != t->d || strcmp(old->encoder, t->encoder) != 0) return 0;
+    if (!old->k || old->d != t->d || !siren_identity_same(old->encoder, t->encoder)) return 0;
     int32_t *previous = alloc_array((size_t)t->k, sizeof *previous);
     if (!previous) return siren_fail_memory(err, "topics", (size_t)t->k * sizeof *previous);
     int rc = siren_topics_match(old->centre, old->k, t->centre, t->k, t->d, previous, err);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "base/alloc.h"
 #include "siren/app.h"
 
@@ -23,6 +24,15 @@ static void add_mode(char identity[256], const char *mode)
     size_t name = strlen(identity) - strlen(hash), most = room - strlen(hash);
     if (name > most) name = most;
     snprintf(identity + name, 256 - name, "%s, %s", hash, mode);
+}
+
+int app_check_encoder(struct siren_workspace *ws, const struct siren_topics *t,
+                      const struct siren_encoder *encoder, struct siren_error *err)
+{
+    if (!t->k || (siren_identity_same(t->encoder, encoder->identity) && t->d == encoder->d))
+        return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL, "the topics of %s were made with %s, not with %s",
+                      siren_workspace_path(ws), t->encoder, encoder->identity);
 }
 
 static int open_parts(struct siren_encoder *e, const char *path,

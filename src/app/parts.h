@@ -92,6 +92,9 @@ struct siren_prediction app_prediction(const struct siren_app *app,
  * there is no memory for it. */
 char *app_reasoning_json(const struct siren_answer *answer);
 
+/* SIREN_EINVAL unless there are no topics, or the encoder is theirs. */
+int app_check_encoder(struct siren_workspace *ws, const struct siren_topics *topics,
+                      const struct siren_encoder *encoder, struct siren_error *err);
 /* For what is read from the workspace beside the loaded tables, within one view of it: ids of items
  * and users, or those and the topics, mean what they meant when those were loaded.  SIREN_EBUSY. */
 int app_check_import(const struct siren_app *app, struct siren_error *err);

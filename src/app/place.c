@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/parts.h"
 #include "base/alloc.h"
 #include "siren/app.h"
 #include "siren/kmeans.h"
@@ -29,14 +30,6 @@ static int store(struct siren_workspace *ws, const struct siren_encoder *encoder
                               topics[1] < 0 ? 0 : (float)distances[1], err);
 }
 
-static int check_encoder(struct siren_workspace *ws, const struct siren_encoder *encoder,
-                         const struct siren_topics *t, struct siren_error *err)
-{
-    if (!t->k || (!strcmp(t->encoder, encoder->identity) && t->d == encoder->d)) return SIREN_OK;
-    return siren_fail(err, SIREN_EINVAL, "the topics of %s were made with %s, not with %s",
-                      siren_workspace_path(ws), t->encoder, encoder->identity);
-}
-
 int siren_place_item(struct siren_workspace *ws, struct siren_encoder *encoder, int item,
                      int *topic, struct siren_error *err)
 {
@@ -47,7 +40,7 @@ int siren_place_item(struct siren_workspace *ws, struct siren_encoder *encoder, 
     *topic = -1;
     int rc = siren_topics_load(&t, ws, err);
     if (rc && rc != SIREN_ENOTFOUND) return rc;
-    rc = check_encoder(ws, encoder, &t, err);
+    rc = app_check_encoder(ws, &t, encoder, err);
     if (rc) {
         siren_topics_clear(&t);
         return rc;

@@ -97,9 +97,8 @@ int siren_nearest_topic(const struct siren_app *app, struct siren_encoder *encod
     int rc;
     *topic = -1;
     if (!t->k) return 0;
-    if (strcmp(t->encoder, encoder->identity) != 0 || t->d != encoder->d)
-        return siren_fail(err, SIREN_EINVAL, "the topics of %s were made with %s, not with %s",
-                          siren_workspace_path(app->ws), t->encoder, encoder->identity);
+    rc = app_check_encoder(app->ws, t, encoder, err);
+    if (rc) return rc;
     text = new_item_text(title, categories, err);
     v = alloc_array((size_t)t->d, sizeof *v);
     rc = text && v ? siren_encoder_embed(encoder, (const char *const *)&text, 1, v, NULL, err)

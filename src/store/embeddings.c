@@ -4,6 +4,17 @@
 #include "base/alloc.h"
 #include "store/store.h"
 
+/* An identity is "NAME#HASH" (and the compute mode): where the encoder lies does not matter, and a
+ * row under the very name comes before one under another. */
+#define WITH_IDENTITY "(identity = ?1 OR (?2 <> '' AND substr(identity, -length(?2)) = ?2))"
+
+static void bind_identity(sqlite3_stmt *q, const char *identity)
+{
+    const char *hash = identity ? strrchr(identity, '#') : NULL;
+    sqlite3_bind_text(q, 1, identity, -1, SQLITE_STATIC);
+    sqlite3_bind_text(q, 2, hash ? hash : "", -1, SQLITE_STATIC);
+}
+
 int siren_encoder_add(struct siren_workspace *ws, const char *identity, int d, int unit,
                       int *encoder, struct siren_error *err)
 {
@@ -11,10 +22,12 @@ int siren_encoder_add(struct siren_workspace *ws, const char *identity, int d, i
     if (d < 1) return siren_fail(err, SIREN_EINVAL, "encoder '%.60s': %d dimensions", identity, d);
     int code = siren_workspace_begin(ws, err);
     if (code) return code;
-    code = store_prepare(ws, &find, "SELECT id, dimensions, unit FROM encoders WHERE identity = ?",
+    code = store_prepare(ws, &find,
+                         "SELECT id, dimensions, unit FROM encoders WHERE " WITH_IDENTITY
+                         " ORDER BY identity = ?1 DESC, used DESC, id DESC LIMIT 1",
                          err);
     if (!code) {
-        sqlite3_bind_text(find, 1, identity, -1, SQLITE_STATIC);
+        bind_identity(find, identity);
         code = store_step(ws, find, "read the encoders", err);
     }
     if (code == 1) {
@@ -144,10 +157,11 @@ static int load_encoder(struct siren_embeddings *out, struct siren_workspace *ws
     int code = store_prepare(ws, &q,
                              "SELECT id, identity, dimensions, unit FROM encoders"
                              " WHERE iif(?1 IS NULL, used > 0 AND id IN (SELECT encoder FROM"
-                             " embeddings), identity = ?1) ORDER BY used DESC, id DESC LIMIT 1",
+                             " embeddings), " WITH_IDENTITY ")"
+                             " ORDER BY identity = ?1 DESC, used DESC, id DESC LIMIT 1",
                              err);
     if (code) return code;
-    if (identity) sqlite3_bind_text(q, 1, identity, -1, SQLITE_STATIC);
+    bind_identity(q, identity);
     code = store_step(ws, q, "read the encoders", err);
     if (code == 1) {
         const char *name = (const char *)sqlite3_column_text(q, 1);
