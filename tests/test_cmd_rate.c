@@ -72,6 +72,37 @@ static void test_moved_encoder(void **state)
     siren_workspace_close(ws);
 }
 
+/* Ratings that the stored sketches rest on. */
+static long long in_sketches(struct siren_workspace *ws)
+{
+    return number(ws, "SELECT CAST(sum(weight) AS INTEGER) FROM sketches");
+}
+
+/* A new item without an encoder is in no topic and in no sketch, until somebody embeds it. */
+static void test_item_without_topic(void **state)
+{
+    struct siren_workspace *ws = clustered("late.siren");
+    char line[600];
+    assert_int_equal(in_sketches(ws), 3);
+    assert_int_equal(rate(ws, "-u a -i n1 -r 4 --title 'A new one'"), 0);
+    expect_output("--encoder would embed it and find its topic");
+    assert_int_equal(rate(ws, "-u a -i n2 -r 4 --title 'Another'"), 0);
+    assert_int_equal(rate(ws, "-u b -i n2 -r 2"), 0);
+    assert_int_equal(in_sketches(ws), 3);
+    assert_int_equal(rate(ws, "-u a -i n1 -r 5 --encoder " BERT), 0);
+    expect_output("Item n1 had no topic, and has its nearest now.");
+    expect_output("Sketch updated: topic ");
+    assert_int_equal(in_sketches(ws), 4);
+    assert_int_equal(rate(ws, "-u a -i n1 -r 4 --encoder none"), 0); /* is not opened any more */
+    snprintf(line, sizeof line, "embed %s --encoder " BERT, siren_workspace_path(ws));
+    assert_int_equal(run_program("", line, NULL), 0);
+    expect_output("1 item that had no topic joined the nearest.");
+    assert_int_equal(in_sketches(ws), 6);
+    assert_int_equal(run_program("", line, NULL), 0);
+    assert_null(strstr(program_output, "no topic"));
+    siren_workspace_close(ws);
+}
+
 /* The encoder is loaded before the workspace is locked: while another writes, the lack of it is
  * known at once. */
 static void test_no_lock_while_the_encoder_loads(void **state)
@@ -129,6 +160,7 @@ int main(void)
         cmocka_unit_test(test_new_item),
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_moved_encoder),
+        cmocka_unit_test(test_item_without_topic),
         cmocka_unit_test(test_no_lock_while_the_encoder_loads),
     };
     return cmocka_run_group_tests(tests, start, scratch_delete);

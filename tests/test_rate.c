@@ -117,7 +117,14 @@ static void expect_order(struct siren_workspace *ws)
 static void random_ratings(const char *name, int soft)
 {
     struct siren_workspace *ws = start(name, soft);
+    int last_topic = -1; /* of the last item */
     for (uint64_t i = 0; i < 120; i++) {
+        if (i % 40 == 39) { /* who rated it has it in his sketch now, or elsewhere */
+            last_topic = (int)(i / 40 + 1) % K;
+            ok(siren_topic_assign(ws, N_ITEMS - 1, last_topic, 0.5f, (last_topic + 1) % K, 2,
+                                  &err));
+            for (int u = 0; u < 2; u++) expect_sketch(ws, u, soft);
+        }
         int user = (int)siren_random_below(5, 1, i, 2);
         int item = (int)siren_random_below(5, 2, i, N_ITEMS);
         double rating = 1 + (double)siren_random_below(5, 3, i, 5);
@@ -126,8 +133,8 @@ static void random_ratings(const char *name, int soft)
                            : SIREN_NO_TIME;
         struct siren_rate_result result;
         ok(siren_rate(ws, user, item, rating, time, &result, &err));
-        assert_int_equal(result.topic, item == N_ITEMS - 1 ? -1 : item % K);
-        if (item != N_ITEMS - 1) expect_sketch(ws, user, soft);
+        assert_int_equal(result.topic, item == N_ITEMS - 1 ? last_topic : item % K);
+        if (item != N_ITEMS - 1 || last_topic >= 0) expect_sketch(ws, user, soft);
         expect_order(ws);
     }
     siren_workspace_close(ws);

@@ -235,8 +235,9 @@ int siren_nearest_topic(const struct siren_app *app, struct siren_encoder *encod
                         const char *title, const char *categories, int *topic,
                         struct siren_error *err);
 
-/* A new item of the workspace gets its embedding and its nearest topic (*topic, -1 where there are
- * no topics).  SIREN_EINVAL if they were made with another encoder. */
+/* An item of the workspace gets its embedding and its nearest topic (*topic, -1 where there are
+ * no topics); the sketches of those who rated it follow.  SIREN_EINVAL if they were made with
+ * another encoder. */
 int siren_place_item(struct siren_workspace *ws, struct siren_encoder *encoder, int item,
                      int *topic, struct siren_error *err);
 

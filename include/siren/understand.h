@@ -27,11 +27,13 @@ struct siren_embed_report {
     int n_items;    /* of the workspace */
     int n_embedded; /* now */
     int n_kept;     /* had a vector of this encoder, made from the text that they have now */
+    int n_placed;   /* had no topic, and joined their nearest */
     double seconds;
 };
 /* Vectors of the items' texts ("Title: …\nCategory: …").  Only new and changed items, unless
  * `all`.  Vectors are stored in batches: what is done is kept when it is stopped, and the encoder
- * is the workspace's (siren_encoder_finish()) once all are there. */
+ * is the workspace's (siren_encoder_finish()) once all are there.  Items that the topics lack join
+ * them then, if the topics are this encoder's. */
 int siren_embed_items(struct siren_workspace *ws, struct siren_encoder *encoder, int all,
                       struct siren_embed_report *report, const struct siren_progress *progress,
                       struct siren_error *err);

@@ -343,13 +343,14 @@ int siren_topics_stamp(struct siren_workspace *ws, uint64_t *stamp, struct siren
  * or not UTF-8. */
 int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
                      enum siren_name_source source, struct siren_error *err);
-/* One item's topic (a new item goes to its nearest). */
+/* One item's topic (a new item goes to its nearest); the sketches of those who rated it follow. */
 int siren_topic_assign(struct siren_workspace *ws, int item, int topic, float distance, int second,
                        float second_distance, struct siren_error *err);
 
 /* ---- sketches: the state that makes an update O(1) ----
  * They stand for now: of all of a user's ratings, whatever their label (a sketch for a past
- * target is computed from its siren_history()).  siren_rate() keeps them up to date. */
+ * target is computed from its siren_history()).  siren_rate() and siren_topic_assign() keep them up
+ * to date. */
 
 struct siren_sketch_row {
     int32_t user, topic;

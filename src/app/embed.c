@@ -132,6 +132,7 @@ int siren_embed_items(struct siren_workspace *ws, struct siren_encoder *encoder,
         if (!rc) rc = embed_round(job, all && round == 0, report, progress, err);
         if (!rc) rc = siren_encoder_finish(ws, job->id, &missing, err);
     }
+    if (!rc) rc = app_place_embedded(ws, encoder, &report->n_placed, err);
     report->seconds = (app_milliseconds() - start) / 1e3;
     free(job);
     return rc;

@@ -100,6 +100,11 @@ int app_check_encoder(struct siren_workspace *ws, const struct siren_topics *top
 int app_check_import(const struct siren_app *app, struct siren_error *err);
 int app_check_topics(const struct siren_app *app, struct siren_error *err);
 
+/* Items without a topic that have a vector of this encoder join their nearest topics, if these are
+ * the encoder's; *n: how many. */
+int app_place_embedded(struct siren_workspace *ws, const struct siren_encoder *encoder, int *n,
+                       struct siren_error *err);
+
 /* siren_run_start(), unless another import has replaced what the app was loaded from: the run's
  * rows would be about others. */
 int app_run_start(const struct siren_app *app, struct siren_run *run, struct siren_error *err);

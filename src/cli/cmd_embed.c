@@ -4,10 +4,10 @@
 static int tell_json(struct cli *cli, const struct siren_encoder *e,
                      const struct siren_embed_report *r)
 {
-    return cli_print_json(cli, json_pack("{s:s, s:i, s:b, s:i, s:i, s:i, s:f}", "encoder",
+    return cli_print_json(cli, json_pack("{s:s, s:i, s:b, s:i, s:i, s:i, s:i, s:f}", "encoder",
                                          e->identity, "dimensions", e->d, "unit", e->unit, "items",
                                          r->n_items, "embedded", r->n_embedded, "kept", r->n_kept,
-                                         "seconds", r->seconds));
+                                         "placed", r->n_placed, "seconds", r->seconds));
 }
 
 static int tell(struct cli *cli, const struct siren_encoder *e, const struct siren_embed_report *r)
@@ -17,6 +17,9 @@ static int tell(struct cli *cli, const struct siren_encoder *e, const struct sir
     cli_print(cli, "%s items embedded by %s in %s, %s had their vectors already.\n",
               cli_number((uint64_t)r->n_embedded), e->identity, cli_seconds(r->seconds),
               cli_number((uint64_t)r->n_kept));
+    if (r->n_placed)
+        cli_print(cli, "%s that had no topic joined the nearest.\n",
+                  cli_counted((uint64_t)r->n_placed, "item"));
     cli_note(cli, "Next: siren topics %s", cli_word(path));
     return 0;
 }
@@ -57,7 +60,10 @@ const struct cli_command cmd_embed = {
     .description =
         "A sentence encoder reads \"Title: …\", \"Category: …\" and \"Feature: …\" of each item; "
         "topics and retrieval rest on its vectors. Only items that are new or whose text has "
-        "changed are embedded. Stopped half way, it keeps what is done and goes on next time.\n\n"
+        "changed are embedded. Stopped half way, it keeps what is done and goes on next time. "
+        "Items that the topics lack, such as `siren rate` adds, join their nearest if the topics "
+        "are "
+        "this encoder's.\n\n"
         "Vectors made with --compute bf16 are those of another encoder, as far as a workspace is "
         "concerned: they replace the others in topics and retrieval, and are never mixed.",
     .common = CLI_JSON | CLI_ENCODER | CLI_THREADS | CLI_ISA,

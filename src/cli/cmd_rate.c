@@ -57,14 +57,30 @@ static int open_encoder(struct cli *cli, struct siren_workspace *ws, const char 
     return rc;
 }
 
-/* For an item that is new: before the write lock is taken, since it may take seconds. */
+/* An item that the topics lack. */
+static int lacks_topic(struct siren_workspace *ws, int item, int *lacks, struct siren_error *err)
+{
+    struct siren_topics topics;
+    *lacks = 0;
+    int rc = siren_topics_load(&topics, ws, err);
+    if (rc) return rc == SIREN_ENOTFOUND ? SIREN_OK : rc;
+    *lacks = item < topics.n && topics.topic[item] < 0;
+    siren_topics_clear(&topics);
+    return SIREN_OK;
+}
+
+/* For an item that is new or has no topic: before the write lock is taken, since it may take
+ * seconds. */
 static int open_if_needed(struct cli *cli, struct siren_workspace *ws, struct siren_encoder *out)
 {
     const char *path = cli_string(cli, "encoder");
-    int item;
-    if (!path || !cli_given(cli, "title")) return SIREN_OK;
+    int item, lacks = 1;
+    if (!path) return SIREN_OK;
     int rc = siren_item_find(ws, cli_string(cli, "item"), &item, &cli->err);
-    return rc == SIREN_ENOTFOUND ? open_encoder(cli, ws, path, out) : rc;
+    if (rc == SIREN_ENOTFOUND && !cli_given(cli, "title")) return SIREN_OK; /* refused later */
+    if (!rc) rc = lacks_topic(ws, item, &lacks, &cli->err);
+    if (rc && rc != SIREN_ENOTFOUND) return rc;
+    return lacks ? open_encoder(cli, ws, path, out) : SIREN_OK;
 }
 
 static int place(struct cli *cli, struct siren_workspace *ws, struct siren_encoder *encoder,
@@ -93,6 +109,8 @@ static int find_or_add(struct cli *cli, struct siren_workspace *ws, struct siren
         out->new_item = 1;
         rc = cli_options_given(cli, add_item(cli, ws, item_id, item));
         if (!rc) rc = place(cli, ws, encoder, *item, out);
+    } else if (!rc && encoder->model) {
+        rc = place(cli, ws, encoder, *item, out);
     }
     if (rc) return rc;
     rc = siren_user_find(ws, user_id, user, &cli->err);
@@ -121,6 +139,8 @@ static void tell(struct cli *cli, const struct outcome *out)
     if (out->new_item)
         cli_note(cli, "Item %s is new%s.", item,
                  out->placed ? ", and embedded" : "; --encoder would embed it and find its topic");
+    else if (out->placed)
+        cli_note(cli, "Item %s had no topic, and has its nearest now.", item);
     if (r->corrected)
         cli_print(cli, "Corrected: user %s, item %s: %g instead of %g.\n", user, item,
                   cli_float(cli, "rating"), r->previous);
@@ -219,7 +239,9 @@ const struct cli_command cmd_rate = {
         "time, so a rating may also come late; the user's sketch is updated with it. A new rating "
         "is in no split.\n\n"
         "A user that the workspace does not know is added. An item that it does not know is added "
-        "when --title is given; with --encoder it is embedded and joins its nearest topic.",
+        "when --title is given; with --encoder it is embedded and joins its nearest topic, and so "
+        "is one "
+        "that is known and has none.",
     .common = CLI_JSON | CLI_USER | CLI_ITEM | CLI_ENCODER | CLI_THREADS,
     .options = options,
     .examples =

@@ -1,4 +1,5 @@
-/* One rating more, or another one: the user's order and sketch follow. */
+/* One rating more, or another one: the user's order and sketch follow.  An item's topic, and the
+ * sketches of those who rated it. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,13 @@ struct sketch_rule {
     int soft, k;
     double theta;
 };
+
+static int load_rule(struct sketch_rule *rule, struct siren_workspace *ws,
+                     const struct siren_meta *meta, int k, struct siren_error *err)
+{
+    *rule = (struct sketch_rule){.k = k, .theta = siren_scale_theta(&meta->scale)};
+    return siren_sketch_soft_load(ws, &rule->soft, err);
+}
 
 /* 1: the item has a topic. */
 static int make_event(struct siren_workspace *ws, const struct sketch_rule *rule, int item,
@@ -135,9 +143,9 @@ static int update_sketch(struct siren_workspace *ws, int user, int item, double 
                          const struct siren_meta *meta, int k, struct siren_error *err)
 {
     struct siren_sketch_event before, after;
-    struct sketch_rule rule = {.k = k, .theta = siren_scale_theta(&meta->scale)};
+    struct sketch_rule rule;
     size_t n_rows;
-    int code = siren_sketch_soft_load(ws, &rule.soft, err);
+    int code = load_rule(&rule, ws, meta, k, err);
     if (code) return code;
     code = make_event(ws, &rule, item, rating, r->time, &after, err);
     if (code != 1) return code;
@@ -155,6 +163,68 @@ static int update_sketch(struct siren_workspace *ws, int user, int item, double 
     }
     free(states);
     return code;
+}
+
+/* ---- an item's topic ---- */
+
+/* What a rating of the item counts for is another thing now: that sketch follows.  One that was
+ * never built is built from what is there. */
+static int follow(struct siren_workspace *ws, const struct sketch_rule *rule, int user,
+                  const struct siren_sketch_event *before, const struct siren_sketch_event *after,
+                  struct siren_topic_state *states, struct siren_error *err)
+{
+    size_t n_rows;
+    int code = load_states(ws, user, states, rule->k, &n_rows, err);
+    if (!code && n_rows) {
+        if (before->topics[0] >= 0) siren_sketch_remove(states, rule->k, before, rule->theta);
+        siren_sketch_add(states, rule->k, after, rule->theta);
+    } else if (!code) {
+        code = add_all(ws, rule, user, states, rule->k, err);
+    }
+    return code ? code : save_states(ws, user, states, rule->k, err);
+}
+
+static int follow_all(struct siren_workspace *ws, const struct sketch_rule *rule, int item,
+                      struct siren_sketch_event before, struct siren_sketch_event after,
+                      struct siren_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    struct siren_topic_state *states = alloc_array((size_t)rule->k, sizeof *states);
+    int code =
+        states ? SIREN_OK : siren_fail_memory(err, "a sketch", (size_t)rule->k * sizeof *states);
+    if (!code)
+        code = store_prepare(ws, &q, "SELECT user, rating, time FROM ratings WHERE item = ?", err);
+    if (!code) sqlite3_bind_int(q, 1, item);
+    while (!code && (code = store_step(ws, q, "read the ratings", err)) == 1) {
+        before.rating = after.rating = sqlite3_column_double(q, 1);
+        before.time = after.time = store_column_time(q, 2);
+        code = follow(ws, rule, sqlite3_column_int(q, 0), &before, &after, states, err);
+    }
+    sqlite3_finalize(q);
+    free(states);
+    return code;
+}
+
+int siren_topic_assign(struct siren_workspace *ws, int item, int topic, float distance, int second,
+                       float second_distance, struct siren_error *err)
+{
+    struct siren_sketch_event before, after;
+    struct sketch_rule rule;
+    struct siren_meta meta;
+    int64_t k = 0;
+    int code = siren_workspace_begin(ws, err);
+    if (code) return code;
+    code = siren_meta_load(&meta, ws, err);
+    if (!code) code = store_integer(ws, "SELECT topics FROM clustering", 0, &k, err);
+    if (!code) code = load_rule(&rule, ws, &meta, (int)k, err);
+    if (!code) code = make_event(ws, &rule, item, 0, SIREN_NO_TIME, &before, err);
+    if (code >= 0) code = store_item_topic(ws, item, topic, distance, second, second_distance, err);
+    if (!code) code = make_event(ws, &rule, item, 0, SIREN_NO_TIME, &after, err);
+    if (code == 1 && !memcmp(before.topics, after.topics, sizeof before.topics) &&
+        !memcmp(before.weights, after.weights, sizeof before.weights))
+        code = SIREN_OK; /* nothing has changed */
+    if (code == 1) code = follow_all(ws, &rule, item, before, after, err);
+    return siren_workspace_end(ws, code, err);
 }
 
 /* ---- the order ---- */

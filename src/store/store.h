@@ -68,6 +68,10 @@ int store_item_hash(const struct siren_item *item, uint64_t *hash, struct siren_
 int store_item_insert(struct siren_workspace *ws, sqlite3_stmt *insert, int64_t id,
                       const struct siren_item *item, struct siren_error *err);
 
+/* The row of item_topics alone. */
+int store_item_topic(struct siren_workspace *ws, int item, int topic, float distance, int second,
+                     float second_distance, struct siren_error *err);
+
 /* The text without a user's external id, malloc'ed (NULL: no memory); *changed counts the places.
  * An id that is a number is taken out only where the text says that it is a user's. */
 char *redact_text(const char *text, const char *external, int *changed);

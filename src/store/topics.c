@@ -291,8 +291,8 @@ int siren_topics_save(struct siren_workspace *ws, const struct siren_topics *t,
     return siren_workspace_end(ws, code, err);
 }
 
-int siren_topic_assign(struct siren_workspace *ws, int item, int topic, float distance, int second,
-                       float second_distance, struct siren_error *err)
+int store_item_topic(struct siren_workspace *ws, int item, int topic, float distance, int second,
+                     float second_distance, struct siren_error *err)
 {
     sqlite3_stmt *q;
     int code = store_prepare(ws, &q, ASSIGN, err);
