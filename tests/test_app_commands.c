@@ -204,6 +204,25 @@ static void the_prompt_is_part_of_json(void **state)
     json_decref(out);
 }
 
+/* As predict and rank do. */
+static void who_generates_is_told_of_an_unknown_user(void **state)
+{
+    char path[256], arguments[2048];
+    strcpy(path, fixture_workspace("unknown.siren", SIREN_PROTOCOL_FULL));
+    for (int known = 0; known < 2; known++) {
+        snprintf(arguments, sizeof arguments,
+                 "generate %s -u %s -i i2 -m %s --chat-template %s --strategy recent "
+                 "--max-tokens 2 --json",
+                 path, known ? "u1" : "nobody", tiny_model("tiny"), fixture_template());
+        json_t *out = json_of(arguments), *notes = json_object_get(out, "notes");
+        if (!json_is_array(notes)) fail_msg("%s", program_output);
+        const char *first = json_string_value(json_array_get(notes, 0));
+        assert_int_equal(first && !strcmp(first, "unknown user"), !known);
+        json_decref(out);
+        if (!known) fails(arguments, 0, "nobody is not in the workspace: answered from the prompt");
+    }
+}
+
 static void a_prompt_is_taken_whole_or_not(void **state)
 {
     char arguments[1024], nul[256];
@@ -794,6 +813,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logprobs_are_those_of_the_library),
+        cmocka_unit_test(who_generates_is_told_of_an_unknown_user),
         cmocka_unit_test(a_prompt_file_is_taken_to_the_last_byte),
         cmocka_unit_test(any_number_of_continuations),
         cmocka_unit_test(lines_become_vectors),

@@ -224,7 +224,14 @@ char *app_reasoning_json(const struct siren_answer *a)
     return text;
 }
 
-static json_t *notes_json(unsigned notes)
+unsigned app_notes(const struct siren_target *t, size_t n_history, int n_cut)
+{
+    return (t->user < 0 ? SIREN_NOTE_NEW_USER : 0) | (n_history ? 0 : SIREN_NOTE_NO_HISTORY) |
+           (t->item < 0 ? SIREN_NOTE_NEW_ITEM : 0) |
+           (t->row != SIREN_NO_ROW ? SIREN_NOTE_RATED : 0) | (n_cut ? SIREN_NOTE_CUT : 0);
+}
+
+json_t *app_notes_json(unsigned notes)
 {
     static const struct {
         unsigned note;
@@ -282,7 +289,7 @@ int siren_answer_json(const struct siren_app *app, const struct siren_target *t,
     json_object_set_new(j, "tokens_out", json_integer(a->tokens_out));
     json_object_set_new(j, "tokens_cached", json_integer(a->tokens_cached));
     json_object_set_new(j, "latency_ms", app_real(a->latency_ms));
-    json_object_set_new(j, "notes", notes_json(a->notes));
+    json_object_set_new(j, "notes", app_notes_json(a->notes));
     if (a->samples) {
         json_object_set_new(j, "number", app_real(a->number));
         json_object_set_new(j, "samples", json_integer(a->samples));

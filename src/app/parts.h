@@ -112,6 +112,10 @@ int app_run_start(const struct siren_app *app, struct siren_run *run, struct sir
 int app_run_done(struct siren_app *app, const char *kind, const char *settings, int64_t *run,
                  struct siren_error *err);
 
+/* enum siren_answer_notes of what is asked about a target, and their names. */
+unsigned app_notes(const struct siren_target *target, size_t n_history, int n_cut);
+json_t *app_notes_json(unsigned notes);
+
 /* json_dumps of *object (taken over, NULL is out of memory) to *text. */
 int app_json_text(json_t *object, size_t flags, char **text, struct siren_error *err);
 json_t *app_real(double value); /* null for what JSON cannot hold */

@@ -53,14 +53,7 @@ struct job {
 
 static void note(struct job *j, size_t i, const struct siren_target_input *in)
 {
-    const struct siren_target *t = &j->targets[i];
-    unsigned notes = 0;
-    if (t->user < 0) notes |= SIREN_NOTE_NEW_USER;
-    if (!in->n_history) notes |= SIREN_NOTE_NO_HISTORY;
-    if (t->item < 0) notes |= SIREN_NOTE_NEW_ITEM;
-    if (t->row != SIREN_NO_ROW) notes |= SIREN_NOTE_RATED;
-    if (j->prompts[i].n_cut) notes |= SIREN_NOTE_CUT;
-    j->answers[i].notes = notes;
+    j->answers[i].notes = app_notes(&j->targets[i], in->n_history, j->prompts[i].n_cut);
     j->answers[i].tokens_in = (int)j->prompts[i].n_ids;
 }
 

@@ -165,6 +165,15 @@ int answering_calibration(struct cli *cli, struct siren_predict_options *options
 
 enum { MOST_COLUMNS = 7 };
 
+void answering_new_user(struct cli *cli, const char *user)
+{
+    if (!user)
+        cli_note(cli, "no --user: answered as for somebody without a history");
+    else
+        cli_note(cli, "%s is not in the workspace: answered from the prompt without a history",
+                 user);
+}
+
 void answering_columns(const struct siren_app *app, char *columns, size_t size, char *align)
 {
     int labels = siren_scale_labels(&app->meta.scale);

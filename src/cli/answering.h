@@ -100,6 +100,9 @@ int answering_prompt(struct cli *cli, const struct siren_app *app,
 int answering_options(struct cli *cli, const struct siren_app *app, int sampling,
                       struct siren_predict_options *out);
 
+/* Tells of a user that the workspace does not know; user NULL: of none. */
+void answering_new_user(struct cli *cli, const char *user);
+
 /* Cells of the distribution for a table: as many columns as answering_columns() names. */
 void answering_columns(const struct siren_app *app, char *columns, size_t size, char *align);
 void answering_cells(const struct siren_app *app, struct cli_table *table,

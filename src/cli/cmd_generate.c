@@ -25,6 +25,7 @@ struct job {
     struct buf written;         /* of it: a character that is not whole yet */
     const volatile int *cancel; /* Ctrl-C */
     int stopped;                /* by it, before the answer was complete */
+    unsigned notes;             /* on what is asked of a workspace: enum siren_answer_notes */
 };
 
 /* ---- the prompt ---- */
@@ -105,6 +106,7 @@ static int rating_prompt(struct job *j, const char *workspace)
     if (rc) return rc;
     rc = siren_app_target(&app, cli_string(cli, "user"), cli_string(cli, "item"), &target,
                           &cli->err);
+    if (!rc && target.user < 0) answering_new_user(cli, cli_string(cli, "user"));
     if (!rc) rc = answering_prompt(cli, &app, &options);
     if (!rc) rc = answering_open(cli, &j->lm, 0);
     if (!rc) rc = siren_target_input(&app, &target, &options, &in, &cli->err);
@@ -112,6 +114,7 @@ static int rating_prompt(struct job *j, const char *workspace)
         rc = siren_prompt_encode(&ids, j->lm.tokenizer, j->lm.chat, &in.input, &options.strategy,
                                  SIREN_COT, options.prompt_limit, &cli->err);
     if (!rc) {
+        j->notes = app_notes(&target, in.n_history, ids.n_cut);
         j->prompt = ids.text;
         ids.text = NULL;
     }
@@ -253,6 +256,7 @@ static int print_answers(struct job *j)
         return rc;
     }
     json_t *out = json_pack("{s:I,s:o}", "prompt_tokens", (json_int_t)j->n_ids, "samples", list);
+    if (cli_arg(j->cli, 0)) json_object_set_new(out, "notes", app_notes_json(j->notes));
     if (cli_flag(j->cli, "show-prompt")) json_object_set_new(out, "prompt", app_text(j->prompt));
     return cli_print_json(j->cli, out);
 }
@@ -288,7 +292,9 @@ const struct cli_command cmd_generate = {
     .description =
         "Without a workspace the prompt (--prompt, --prompt-file, or standard input) is one "
         "message of a user in the model's chat template, or with --raw the text as it is.  With a "
-        "workspace, --user and --item, the model reasons about the rating and answers.\n\n"
+        "workspace, --user and --item, the model reasons about the rating and answers; a user that "
+        "the workspace does not know "
+        "has no history, which is told.\n\n"
         "One answer is printed as it is written: its bytes, of which a terminal gets control "
         "characters other than line breaks and tabs, and what is no UTF-8, as marks.  A sample "
         "depends on its number, the seed and "

@@ -46,11 +46,7 @@ static int find_targets(struct cli *cli, struct predict *p)
         p->targets[p->n].categories = cli_string(cli, "categories");
         p->targets[p->n++].description = cli_string(cli, "description");
     }
-    if (!rc && !user)
-        cli_note(cli, "no --user: answered as for somebody without a history");
-    else if (!rc && p->targets[0].user < 0)
-        cli_note(cli, "%s is not in the workspace: answered from the prompt without a history",
-                 user);
+    if (!rc && p->targets[0].user < 0) answering_new_user(cli, user);
     return rc;
 }
 
