@@ -108,6 +108,41 @@ static void test_answers(void **state)
     parses_to("This answer goes on and on without ever saying what the theme might be.", NULL);
 }
 
+/* A mark inside of a name keeps its partner. */
+static void test_marks_in_names(void **state)
+{
+    static const char *const whole[] = {"Artikel \"Roman\"",
+                                        "Sci-Fi [TV]",
+                                        "Films by *Hitchcock*",
+                                        "Tom's 'Game'",
+                                        "C#",
+                                        "[TV] drama",
+                                        "\"Alien\" films",
+                                        "“Alien” und „Blade Runner“",
+                                        "[Old] and [new]",
+                                        "Tom’s ‘Game’",
+                                        "*Alien* and *Heat*"};
+    char answer[100];
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
+        static const char *const around[][2] = {{"", ""},     {"**", "**"}, {"- ", "."},
+                                                {"# ", "\n"}, {" ** ", ""}, {"", "**"}};
+        for (size_t k = 0; k < sizeof around / sizeof *around; k++) {
+            if (strchr(around[k][1], '*') && strchr(whole[i], '*')) continue; /* whose is "***"? */
+            snprintf(answer, sizeof answer, "Theme: %s%s%s", around[k][0], whole[i], around[k][1]);
+            parses_to(answer, whole[i]);
+        }
+    }
+    parses_to("Theme: \"Artikel „Roman“\"", "Artikel „Roman“");
+    parses_to("**Theme: Heists**", "Heists");
+    parses_to("\"Theme: Heists.\"", "Heists");
+    parses_to("Theme: [Heists", "Heists");
+    parses_to("Theme: „Heists“", "Heists");
+    parses_to("Theme: „Heists”", "Heists");
+    parses_to("Theme: ***Heists***", "Heists");
+    parses_to("Theme: * Heists", "Heists");
+    parses_to("Theme: Heists -", "Heists");
+}
+
 static const struct siren_topic_item films[] = {
     {"Space Wars", "Science Fiction|Action"},
     {"Star Hunters", "Science Fiction|Adventure"},
@@ -255,6 +290,7 @@ int main(void)
         cmocka_unit_test(test_match),
         cmocka_unit_test(test_prompt_is_golden),
         cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_marks_in_names),
         cmocka_unit_test(test_tfidf),
         cmocka_unit_test(test_tfidf_never_empty_never_equal),
         cmocka_unit_test(test_naming),

@@ -53,37 +53,103 @@ int siren_topic_prompt(char **prompt, const char *kind, const struct siren_topic
 /* ---- the answer ---- */
 
 /* Quotes and markup that may stand around a name. */
-static const char *const wrapping[] = {"\"", "'", "`", "*", "_", "#", "<", ">", "[", "]",
-                                       "“",  "”", "‘", "’", "«", "»", "„", "-", "•", ":"};
-enum { N_WRAPPING = sizeof wrapping / sizeof *wrapping };
+static const struct pair {
+    const char *open, *close;
+} pairs[] = {{"\"", "\""}, {"'", "'"}, {"`", "`"}, {"*", "*"}, {"_", "_"}, {"<", ">"}, {"[", "]"},
+             {"“", "”"},   {"„", "“"}, {"„", "”"}, {"‘", "’"}, {"«", "»"}, {"»", "«"}};
+enum { N_PAIRS = sizeof pairs / sizeof *pairs };
 
-static size_t wrap_at_start(const char *text, size_t length)
+static int letter(char c)
 {
-    if (length && isspace((unsigned char)text[0])) return 1;
-    for (int i = 0; i < N_WRAPPING; i++) {
-        size_t n = strlen(wrapping[i]);
-        if (length >= n && !memcmp(text, wrapping[i], n)) return n;
-    }
-    return 0;
+    return isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
 }
 
+/* The mark's length where it stands at `at`, with those that repeat it ("**"), 0 elsewhere.
+ * Between letters it is part of a word: "Tom's". */
+static size_t mark_at(const char *text, size_t length, size_t at, const char *mark)
+{
+    size_t n = strlen(mark), end = at + n;
+    if (end > length || memcmp(text + at, mark, n) != 0) return 0;
+    while (n == 1 && end < length && text[end] == *mark && !strchr("<>[]", *mark)) end++;
+    return at > 0 && end < length && letter(text[at - 1]) && letter(text[end]) ? 0 : end - at;
+}
+
+/* Of a mark that the text ends with, where it starts; `length` where it ends otherwise. */
+static size_t mark_at_end(const char *text, size_t length, const char *mark)
+{
+    size_t n = strlen(mark), at = length - n;
+    if (n > length || memcmp(text + at, mark, n) != 0) return length;
+    while (at > 0 && mark_at(text, length, at - 1, mark) == length - at + 1) at--;
+    return at;
+}
+
+/* 1: a mark is open before `end`.  *closed: where the first of them is closed, SIZE_MAX: nowhere.
+ */
+static int is_open(const char *text, size_t length, size_t end, const struct pair *p,
+                   size_t *closed)
+{
+    size_t depth = 0, n, width = 0;
+    int alike = !strcmp(p->open, p->close); /* then as many close as have opened */
+    *closed = SIZE_MAX;
+    for (size_t i = 0; i < end; i += n ? n : 1) {
+        if (depth && (n = mark_at(text, length, i, p->close)) > 0) {
+            if (alike && n != width) continue;
+            if (--depth == 0 && *closed == SIZE_MAX) *closed = i;
+        } else if ((n = mark_at(text, length, i, p->open)) > 0) {
+            depth++;
+            width = n;
+        }
+    }
+    return depth > 0;
+}
+
+/* A mark at the start goes with its partner at the end, or alone where it has none: "[TV] drama"
+ * keeps both.  Returns what to take off the start; *last: off the end. */
+static size_t wrap_at_start(const char *text, size_t length, size_t *last)
+{
+    size_t open = 0, closed;
+    int has_partner = 0;
+    *last = 0;
+    if (length && (isspace((unsigned char)*text) || strchr("#->:", *text))) return 1;
+    if (mark_at(text, length, 0, "•")) return strlen("•");
+    for (int i = 0; i < N_PAIRS; i++) {
+        size_t n = mark_at(text, length, 0, pairs[i].open);
+        if (!n) continue;
+        open = n;
+        is_open(text, length, length, &pairs[i], &closed);
+        if (closed == SIZE_MAX) continue;
+        has_partner = 1;
+        if (closed != mark_at_end(text, length, pairs[i].close)) continue;
+        *last = length - closed;
+        return open;
+    }
+    return has_partner ? 0 : open;
+}
+
+/* One at the end whose partner is not in the text goes alone: it stood before "Theme:". */
 static size_t wrap_at_end(const char *text, size_t length)
 {
+    size_t from = length, closed;
     if (!length) return 0;
     char last = text[length - 1];
-    if (isspace((unsigned char)last) || strchr(".,;", last)) return 1;
-    for (int i = 0; i < N_WRAPPING; i++) {
-        size_t n = strlen(wrapping[i]);
-        if (length >= n && !memcmp(text + length - n, wrapping[i], n)) return n;
+    if (isspace((unsigned char)last) || strchr(".,;:-", last)) return 1;
+    for (int i = 0; i < N_PAIRS; i++) {
+        size_t at = mark_at_end(text, length, pairs[i].close);
+        if (at == length) continue;
+        from = at;
+        if (is_open(text, length, at, &pairs[i], &closed)) return 0;
     }
-    return 0;
+    return length - from;
 }
 
 static void unwrap(const char **text, size_t *length)
 {
-    size_t n;
-    while ((n = wrap_at_start(*text, *length)) > 0) *text += n, *length -= n;
-    while ((n = wrap_at_end(*text, *length)) > 0) *length -= n;
+    size_t n, last;
+    do {
+        n = wrap_at_start(*text, *length, &last);
+        *text += n, *length -= n + last;
+        if (!n) *length -= n = wrap_at_end(*text, *length);
+    } while (n);
 }
 
 /* 1 if it is valid UTF-8 with a letter or digit in it and nothing below a space. */
