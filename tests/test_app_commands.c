@@ -726,7 +726,10 @@ static void options_without_effect_are_refused(void **state)
     } cases[] = {
         {"forget x.siren", "--user ID is needed"},
         {"forget x.siren 1 --user 2", "USER or --user: one of them"},
-        {"forget x.siren -u 1 -u 2", "USER or --user: one of them"},
+        {"forget x.siren -u 1 -u 2", "--user: found \"1\" and \"2\", expected one"},
+        {"sketch x.siren -u 1 --user=1", "--user: found \"1\" and \"1\", expected one"},
+        {"rate x.siren -u 1 -i 2 -i 3 -r 4", "--item: found \"2\" and \"3\", expected one"},
+        {"generate x.siren -u 1 -i 2 -i 3", "--item: found \"2\" and \"3\", expected one"},
         {"generate x.siren -u 1 -i 2 --prompt a", "--prompt: a WORKSPACE's prompt is about"},
         {"generate x.siren -u 1 -i 2 --prompt-file a", "--prompt-file: a WORKSPACE's"},
         {"generate x.siren -u 1 -i 2 --system a", "--system: a WORKSPACE's"},

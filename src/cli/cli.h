@@ -48,6 +48,7 @@ struct cli_option {
     const char *choices;     /* CLI_CHOICE: "mean|median|argmax" */
     double min, max;         /* CLI_INT, CLI_FLOAT: the range, checked when min < max */
     const char *environment; /* a variable that replaces `initial` when it is set */
+    int once;                /* 1: it says who or what is meant: given twice is a mistake */
     int writes; /* 1: the file of this name is made anew; one that is given besides is refused */
 };
 
@@ -99,11 +100,12 @@ enum cli_common {
     CLI_THREADS = 1 << 2, /* --threads N, default 0: all processors; see cli_pool() */
     CLI_MODEL = 1 << 3,   /* --model FILE-OR-DIR, or $SIREN_MODEL; see cli_need() */
     CLI_ENCODER = 1 << 4, /* --encoder DIR, or $SIREN_ENCODER; see cli_need() */
-    CLI_USER = 1 << 5,    /* --user ID */
-    CLI_ITEM = 1 << 6,    /* --item ID, may be repeated: cli_count(), cli_string_at() */
+    CLI_USER = 1 << 5,    /* --user ID, once */
+    CLI_ITEM = 1 << 6,    /* --item ID, once */
     CLI_SPLIT = 1 << 7,   /* --split NAME */
     CLI_ISA = 1 << 8, /* --isa auto|portable|avx2|avx512|amx, --compute f32|bf16, or $SIREN_… */
     CLI_ADAPTER = 1 << 9, /* --adapter DIR, of the model */
+    CLI_ITEMS = 1 << 10,  /* --item ID, may be repeated: cli_count(), cli_string_at() */
 };
 
 struct cli;
@@ -140,7 +142,8 @@ const char *cli_arg(const struct cli *cli, size_t index);
 size_t cli_n_args(const struct cli *cli);
 
 /* Values of options that the command declares (any other name is a bug in the
- * command and ends the program).  The last one given counts. */
+ * command and ends the program).  The last one given counts, but of those
+ * that are said `once`. */
 int cli_flag(const struct cli *cli, const char *name);
 long long cli_int(const struct cli *cli, const char *name);
 double cli_float(const struct cli *cli, const char *name);

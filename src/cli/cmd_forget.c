@@ -78,8 +78,7 @@ static int run(struct cli *cli)
     const char *user = cli_arg(cli, 1), *option = cli_string(cli, "user");
     struct siren_workspace *ws;
     size_t rows;
-    if ((user && option) || cli_count(cli, "user") > 1)
-        return cli_usage(cli, "USER or --user: one of them, for one person");
+    if (user && option) return cli_usage(cli, "USER or --user: one of them, for one person");
     if (!user && !(user = cli_need(cli, "user"))) return cli->err.code;
     int rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (rc) return rc;

@@ -261,7 +261,7 @@ const struct cli_command cmd_predict = {
         "nearest topic is shown.\n\n"
         "With --pairs a CSV file with the columns user and item is answered into --output, which "
         "is written completely or not at all.",
-    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ENCODER | CLI_USER | CLI_ITEM |
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ENCODER | CLI_USER | CLI_ITEMS |
               CLI_ISA | CLI_ADAPTER,
     .options =
         (const struct cli_option[]){

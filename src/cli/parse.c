@@ -73,6 +73,9 @@ static int check_value(struct cli *cli, const struct cli_option *o, const char *
 static int add_value(struct cli *cli, const struct cli_option *o, const char *text)
 {
     if (o->type != CLI_FLAG && check_value(cli, o, text)) return cli->err.code;
+    if (o->once && cli_count(cli, o->name))
+        return cli_usage(cli, "--%s: found \"%s\" and \"%s\", expected one", o->name,
+                         cli_string(cli, o->name), text);
     if (strcmp(o->name, "help") == 0) cli->state->want_help = 1;
     cli->state->values[cli->state->n_values++] = (struct cli_value){o, text};
     return SIREN_OK;
