@@ -34,8 +34,12 @@ static void test_new_item(void **state)
     expect_output("User b is new.");
     expect_output("Item new is new, and embedded.");
     assert_int_equal(number(ws, "SELECT item FROM embeddings"), 2);
+    assert_null(strstr(program_output, "is known"));
     assert_int_equal(rate(ws, "-u b -i new -r 5 --title New --encoder none"), 0);
     expect_output("Corrected: user b, item new: 5 instead of 4.");
+    expect_output("Item new is known: --title is not taken over.");
+    assert_int_equal(rate(ws, "-u b -i new -r 5 --categories A --json"), 0);
+    expect_output("Item new is known: --categories is not taken over.");
     siren_workspace_close(ws);
 }
 

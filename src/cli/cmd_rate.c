@@ -131,6 +131,16 @@ static int name_topic(struct siren_workspace *ws, struct outcome *out, struct si
     return SIREN_OK;
 }
 
+/* What describes a new item changes no known one. */
+static void tell_ignored(struct cli *cli)
+{
+    static const char *const names[] = {"title", "categories", "description"};
+    for (int i = 0; i < 3; i++)
+        if (cli_given(cli, names[i]))
+            cli_note(cli, "Item %s is known: --%s is not taken over.", cli_string(cli, "item"),
+                     names[i]);
+}
+
 static void tell(struct cli *cli, const struct outcome *out)
 {
     const char *user = cli_string(cli, "user"), *item = cli_string(cli, "item");
@@ -202,6 +212,7 @@ static int run(struct cli *cli)
         rc = tell_json(cli, &out);
     else if (!rc)
         tell(cli, &out);
+    if (!rc && !out.new_item) tell_ignored(cli);
     free(out.topic_name);
     return rc;
 }
