@@ -23,7 +23,7 @@ static const struct siren_item film = {.external = "f1",
 static void test_items(void **state)
 {
     struct siren_workspace *ws = create_workspace("items.siren");
-    struct siren_item bare = {.external = "f2"};
+    struct siren_item bare = {.external = "f2"}, untitled = {.external = "f4", .title = ""};
     struct siren_items items;
     char *text;
     int id;
@@ -37,8 +37,10 @@ static void test_items(void **state)
     expect_error(siren_item_find(ws, "f3", &id, &err), SIREN_ENOTFOUND, "'f3' among its 2");
     expect_error(siren_item_find(ws, "perfect days", &id, &err), SIREN_ENOTFOUND,
                  "no item has the id 'perfect days'; it is the title of item 'f1'");
+    ok(siren_item_add(ws, &untitled, &id, &err));
     ok(siren_items_load(&items, ws, &err));
-    assert_int_equal(items.n, 2);
+    assert_int_equal(items.n, 3);
+    assert_string_equal(items.item[2].title, "f4");
     assert_string_equal(items.item[0].title, "Perfect Days");
     assert_int_equal(items.item[0].n_categories, 2);
     assert_string_equal(items.item[0].categories[1], "Café \"noir\"");

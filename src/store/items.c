@@ -18,12 +18,18 @@ static void put_list(struct buf *b, const char *label, const char *const *list, 
     }
 }
 
+/* The id where the source has none. */
+static const char *title_of(const struct siren_item *item)
+{
+    return item->title && *item->title ? item->title : item->external;
+}
+
 int siren_item_text(const struct siren_item *item, int with_description, char **text,
                     struct siren_error *err)
 {
     struct buf b = {0};
     buf_puts(&b, "Title: ");
-    buf_puts(&b, item->title ? item->title : item->external);
+    buf_puts(&b, title_of(item));
     put_list(&b, "\nCategory: ", item->categories, "|");
     put_list(&b, "\nFeature: ", item->features, "###");
     if (item->features && item->features[0]) buf_putc(&b, '.');
@@ -171,7 +177,7 @@ int store_item_insert(struct siren_workspace *ws, sqlite3_stmt *insert, int64_t 
     } else {
         sqlite3_bind_int64(insert, 1, id);
         sqlite3_bind_text(insert, 2, item->external, -1, SQLITE_STATIC);
-        sqlite3_bind_text(insert, 3, item->title ? item->title : item->external, -1, SQLITE_STATIC);
+        sqlite3_bind_text(insert, 3, title_of(item), -1, SQLITE_STATIC);
         sqlite3_bind_text(insert, 4, categories, -1, SQLITE_STATIC);
         sqlite3_bind_text(insert, 5, features, -1, SQLITE_STATIC);
         sqlite3_bind_text(insert, 6, item->description ? item->description : "", -1, SQLITE_STATIC);
