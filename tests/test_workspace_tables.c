@@ -302,13 +302,19 @@ static void test_topics(void **state)
     expect_error(siren_topic_name(ws, 1, "Slow films", SIREN_NAME_HAND, &err), SIREN_EEXISTS,
                  "topic 0");
     expect_error(siren_topic_name(ws, 1, "", SIREN_NAME_HAND, &err), SIREN_EINVAL, "empty");
+    expect_error(siren_topic_name(ws, 1, " \t ", SIREN_NAME_HAND, &err), SIREN_EINVAL, "empty");
     expect_error(siren_topic_name(ws, 1, "caf\xe9", SIREN_NAME_HAND, &err), SIREN_EINVAL,
-                 "the name of topic 1: byte 4 is 0xe9, expected UTF-8");
+                 "the name of topic 1: found a newline, another control character or no UTF-8 at "
+                 "byte 3");
+    expect_error(siren_topic_name(ws, 1, "a\nb", SIREN_NAME_HAND, &err), SIREN_EINVAL, "byte 1");
+    expect_error(siren_topic_name(ws, 1, " Slow films ", SIREN_NAME_HAND, &err), SIREN_EEXISTS,
+                 "topic 0");
     expect_error(siren_topic_name(ws, 9, "New", SIREN_NAME_HAND, &err), SIREN_ENOTFOUND, "topic 9");
-    ok(siren_topic_name(ws, 1, "Loud films", SIREN_NAME_HAND, &err));
+    ok(siren_topic_name(ws, 1, " Loud films", SIREN_NAME_HAND, &err));
     ok(siren_topic_assign(ws, 1, 0, 1.5f, -1, 0, &err));
     ok(siren_topics_load(&t, ws, &err));
     assert_int_equal(t.name_source[1], SIREN_NAME_HAND);
+    assert_string_equal(t.name[1], "Loud films");
     assert_int_equal(t.topic[1], 0);
     assert_int_equal(t.second[1], -1);
     siren_topics_clear(&t);

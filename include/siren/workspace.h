@@ -339,8 +339,8 @@ void siren_topics_clear(struct siren_topics *topics);
 /* A number that changes with the clustering, a name, and the import.  For what takes long: stamped
  * together with what is read, and again in the transaction that stores what came of it. */
 int siren_topics_stamp(struct siren_workspace *ws, uint64_t *stamp, struct siren_error *err);
-/* One name, e.g. edited by hand. SIREN_EEXISTS if another topic has it, SIREN_EINVAL if it is empty
- * or not UTF-8. */
+/* One name, e.g. edited by hand. SIREN_EEXISTS if another topic has it, SIREN_EINVAL if it is
+ * blank, not UTF-8 or of several lines.  Spaces around it are left out. */
 int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
                      enum siren_name_source source, struct siren_error *err);
 /* One item's topic (a new item goes to its nearest); the sketches of those who rated it follow. */

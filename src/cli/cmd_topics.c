@@ -177,10 +177,16 @@ static int rename_one(struct cli *cli, struct siren_workspace *ws)
                          "--rename %d needs the new name: siren topics WORKSPACE "
                          "--rename %d \"New name\"",
                          topic, topic);
+    struct siren_topics t;
     int rc = siren_topic_name(ws, topic, name, SIREN_NAME_HAND, &cli->err);
-    if (!rc && !cli->json) cli_print(cli, "Topic %d is now \"%s\".\n", topic, name);
-    if (!rc && cli->json)
-        rc = cli_print_json(cli, json_pack("{s:i, s:s}", "topic", topic, "name", name));
+    if (rc) return cli_options_given(cli, rc);
+    rc = siren_topics_load(&t, ws, &cli->err);
+    if (rc) return rc;
+    if (cli->json)
+        rc = cli_print_json(cli, json_pack("{s:i, s:s}", "topic", topic, "name", t.name[topic]));
+    else
+        cli_print(cli, "Topic %d is now \"%s\".\n", topic, t.name[topic]);
+    siren_topics_clear(&t);
     return rc;
 }
 

@@ -5,7 +5,6 @@
 
 #include "base/alloc.h"
 #include "base/process.h"
-#include "base/visible.h"
 #include "store/store.h"
 
 static const char *const statuses[] = {"running", "done", "failed", "stopped"};
@@ -29,21 +28,11 @@ static void bind_text(sqlite3_stmt *q, int index, const char *text)
 
 int siren_run_name_check(const char *name, struct siren_error *err)
 {
-    struct buf seen = {0};
-    size_t n = strlen(name), at = 0;
+    size_t n = strlen(name);
     if (n > SIREN_RUN_NAME)
         return siren_fail(err, SIREN_EINVAL, "a run's name: found %zu bytes, expected at most %d",
                           n, SIREN_RUN_NAME);
-    visible_append(&seen, name, n, 0);
-    int failed = buf_failed(&seen);
-    while (!failed && name[at] && name[at] == seen.data[at]) at++;
-    buf_free(&seen);
-    if (failed) return siren_fail_memory(err, "a run's name", n);
-    if (at == n) return SIREN_OK;
-    return siren_fail(err, SIREN_EINVAL,
-                      "a run's name: found a newline, another control character or no UTF-8 at "
-                      "byte %zu, expected a text of one line",
-                      at);
+    return store_check_line("a run's name", name, err);
 }
 
 int siren_run_start(struct siren_workspace *ws, struct siren_run *run, struct siren_error *err)

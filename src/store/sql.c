@@ -4,7 +4,9 @@
 #include <time.h>
 
 #include "base/alloc.h"
+#include "base/buf.h"
 #include "base/utf8.h"
+#include "base/visible.h"
 #include "store/store.h"
 
 int store_prepare(struct siren_workspace *ws, sqlite3_stmt **out, const char *sql,
@@ -98,6 +100,22 @@ int store_check_text(const char *what, const char *text, struct siren_error *err
     if (good == length) return SIREN_OK;
     return siren_fail(err, SIREN_EINVAL, "%s: byte %zu is 0x%02x, expected UTF-8", what, good + 1,
                       (unsigned char)text[good]);
+}
+
+int store_check_line(const char *what, const char *text, struct siren_error *err)
+{
+    struct buf seen = {0};
+    size_t n = strlen(text), at = 0;
+    visible_append(&seen, text, n, 0);
+    int failed = buf_failed(&seen);
+    while (!failed && text[at] && text[at] == seen.data[at]) at++;
+    buf_free(&seen);
+    if (failed) return siren_fail_memory(err, what, n);
+    if (at == n) return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL,
+                      "%s: found a newline, another control character or no UTF-8 at byte %zu, "
+                      "expected a text of one line",
+                      what, at);
 }
 
 int64_t store_now(void)

@@ -50,6 +50,8 @@ void store_bind_number(sqlite3_stmt *statement, int index, double value); /* NAN
 double store_column_number(sqlite3_stmt *statement, int column);
 /* What is stored is put in prompts and printed as JSON: SIREN_EINVAL if it is not UTF-8. */
 int store_check_text(const char *what, const char *text, struct siren_error *err);
+/* A name that is shown on a line: SIREN_EINVAL if there is a control character in it, too. */
+int store_check_line(const char *what, const char *text, struct siren_error *err);
 int64_t store_now(void); /* ms since 1970 */
 
 /* SIREN_ENOTFOUND if there is no such run. */

@@ -320,17 +320,25 @@ static int name_taken(struct siren_workspace *ws, int topic, const char *name,
 static int check_name(int topic, const char *name, struct siren_error *err)
 {
     char what[40];
-    if (!name || !*name) return siren_fail(err, SIREN_EINVAL, "topic %d: an empty name", topic);
+    if (!*name) return siren_fail(err, SIREN_EINVAL, "topic %d: an empty name", topic);
     snprintf(what, sizeof what, "the name of topic %d", topic);
-    return store_check_text(what, name, err);
+    return store_check_line(what, name, err);
 }
 
-int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
+/* Without the spaces around it; NULL: no memory. */
+static char *trimmed(const char *name)
+{
+    name += strspn(name, " \t");
+    size_t n = strlen(name);
+    while (n && (name[n - 1] == ' ' || name[n - 1] == '\t')) n--;
+    return strndup(name, n);
+}
+
+static int give_name(struct siren_workspace *ws, int topic, const char *name,
                      enum siren_name_source source, struct siren_error *err)
 {
     sqlite3_stmt *q = NULL;
-    int code = check_name(topic, name, err);
-    if (!code) code = siren_workspace_begin(ws, err);
+    int code = siren_workspace_begin(ws, err);
     if (code) return code;
     code = name_taken(ws, topic, name, err);
     if (!code)
@@ -346,4 +354,14 @@ int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
     }
     sqlite3_finalize(q);
     return siren_workspace_end(ws, code, err);
+}
+
+int siren_topic_name(struct siren_workspace *ws, int topic, const char *name,
+                     enum siren_name_source source, struct siren_error *err)
+{
+    char *clean = trimmed(name ? name : "");
+    int code = clean ? check_name(topic, clean, err) : siren_fail_memory(err, "a topic's name", 0);
+    if (!code) code = give_name(ws, topic, clean, source, err);
+    free(clean);
+    return code;
 }
