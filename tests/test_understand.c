@@ -657,6 +657,22 @@ static void test_endpoint_namer(void **state)
     expect_output("--endpoint-model");
 }
 
+static void test_too_few_items(void **state)
+{
+    char path[256], arguments[512];
+    struct siren_workspace *ws;
+    make_workspace(path, "few.siren");
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    save_vectors(ws, 1);
+    siren_workspace_close(ws);
+    snprintf(arguments, sizeof arguments, "topics %s --k %d --namer tfidf", path, ITEMS + 1);
+    assert_int_equal(run_program("", arguments, NULL), 1);
+    snprintf(arguments, sizeof arguments,
+             "%d items with a vector are fewer than the %d topics: --k is at most %d", ITEMS,
+             ITEMS + 1, ITEMS);
+    expect_output(arguments);
+}
+
 /* One action at a time, and no option that it would not heed. */
 static void test_ignored_options(void **state)
 {
@@ -712,6 +728,7 @@ int main(void)
         cmocka_unit_test(test_names_meanwhile),
         cmocka_unit_test(test_local_namer),
         cmocka_unit_test(test_endpoint_namer),
+        cmocka_unit_test(test_too_few_items),
         cmocka_unit_test(test_ignored_options),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -80,8 +80,13 @@ static int cluster(struct siren_topics *t, struct vectors *v, const struct siren
                    const struct siren_progress *progress, struct siren_error *err)
 {
     struct siren_kmeans km;
-    struct siren_kmeans_options ko = {o->k,         o->iterations, o->restarts,
-                                      o->spherical, o->seed,       NULL};
+    int k = o->k ? o->k : 20;
+    struct siren_kmeans_options ko = {k, o->iterations, o->restarts, o->spherical, o->seed, NULL};
+    if (v->n < (size_t)k)
+        return siren_fail(
+            err, SIREN_EINVAL,
+            "%zu items with a vector are fewer than the %d topics: --k is at most %zu", v->n, k,
+            v->n);
     /* so that distances to the centres are those of the fit */
     for (size_t i = 0; i < v->n && o->spherical; i++)
         siren_kmeans_unit(v->x + i * (size_t)v->all.d, v->all.d);
