@@ -52,6 +52,21 @@ static void bad_values_are_usage_errors(void **state)
     expect_usage("--title-column name", "--title-column changes nothing: format csv has no items");
 }
 
+/* Options that fit other data than these are no mistake of the command line. */
+static void what_the_data_lack_is_no_usage_error(void **state)
+{
+    static const char timeless[] = "user,item,rating\na,x,1\na,y,2\nb,x,3\n";
+    char arguments[800];
+    snprintf(arguments, sizeof arguments, "import %s %s --k-core 0 --split time",
+             scratch_path("none.siren"), scratch_write("timeless.csv", timeless, strlen(timeless)));
+    assert_int_equal(run_program("", arguments, NULL), 1);
+    expect_output("time split: no rating has a time");
+    snprintf(arguments, sizeof arguments, "import %s %s --k-core 0 --folds 4",
+             scratch_path("none.siren"), scratch_path("timeless.csv"));
+    assert_int_equal(run_program("", arguments, NULL), 1);
+    expect_output("4 folds of 3 ratings: expected as many or fewer");
+}
+
 /* What other commands read in the same way. */
 static void times_of_other_commands(void **state)
 {
@@ -97,6 +112,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_values_are_usage_errors),
+        cmocka_unit_test(what_the_data_lack_is_no_usage_error),
         cmocka_unit_test(times_of_other_commands),
         cmocka_unit_test(new_users_and_items_are_text),
     };

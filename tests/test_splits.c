@@ -127,7 +127,7 @@ static void test_time_split(void **state)
     assert_string_equal(split.name, "");
     siren_split_clear(&split);
     for (size_t i = 0; i < r.n; i++) r.time[i] = SIREN_NO_TIME;
-    expect_error(siren_split_fractions(&r, 0.8, 0.1, &train, &valid, &err), SIREN_EINVAL,
+    expect_error(siren_split_fractions(&r, 0.8, 0.1, &train, &valid, &err), SIREN_EFORMAT,
                  "no rating has a time");
     siren_ratings_clear(&again);
     siren_ratings_clear(&r);
@@ -163,7 +163,7 @@ static void test_folds(void **state)
     expect_error(siren_ratings_use_fold(&again, 5, 0, 1, &err), SIREN_EINVAL, "0 to 4");
     expect_error(siren_ratings_use_fold(&again, 0, 1.5, 1, &err), SIREN_EINVAL, "1.5");
     expect_error(siren_split_folds(&r, 1, 0, &err), SIREN_EINVAL, "2 to 254");
-    expect_error(siren_split_folds(&r, 13, 0, &err), SIREN_EINVAL, "of 12 ratings");
+    expect_error(siren_split_folds(&r, 13, 0, &err), SIREN_EFORMAT, "of 12 ratings");
     siren_ratings_clear(&again);
     siren_ratings_clear(&r);
     siren_workspace_close(ws);

@@ -458,10 +458,15 @@ static void a_mistake_can_be_corrected(void **state)
     static const struct {
         const char *options, *words;
         int status;
-    } mistakes[] = {{"--split foo", "'foo' is no split", 2},
+    } mistakes[] = {{"--split foo", "--split: 'foo' is no split", 2},
+                    {"--split test", "--split: rows of \"test\" are to be reported on only", 2},
+                    {"--eval-split test", "--eval-split: rows of \"test\" are to be reported", 2},
+                    {"--eval-split train", "--eval-split: rows to choose by are those of valid", 2},
+                    {"--split valid --eval-split valid:A",
+                     "--eval-split: \"valid:A\" and \"valid\" of --split share rows", 2},
                     {"--prompt-limit 64", "and 64 are allowed", 1}};
     size_t before = count_runs();
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
         assert_int_equal(train(model, "corrected", mistakes[i].options), mistakes[i].status);
         expect_output(mistakes[i].words);
         assert_int_not_equal(access(scratch_path("corrected"), F_OK), 0);

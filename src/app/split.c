@@ -72,6 +72,16 @@ int split_is(const struct split *split, int label)
     return split->n > 0;
 }
 
+int split_share(const struct split *a, const struct split *b)
+{
+    for (int i = 0; i < a->n; i++)
+        for (int k = 0; k < b->n; k++) {
+            char x = a->parts[i].half, y = b->parts[k].half;
+            if (a->parts[i].label == b->parts[k].label && (!x || !y || x == y)) return 1;
+        }
+    return 0;
+}
+
 static int in_half(const struct siren_app *app, int user, char half)
 {
     const char *external = user < app->users.n ? app->users.external[user] : NULL;

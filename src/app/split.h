@@ -28,6 +28,9 @@ int split_parse(const char *text, struct split *out, struct siren_error *err);
 int split_has(const struct split *split, int label);
 int split_is(const struct split *split, int label);
 
+/* 1: they have rows in common, whatever the data: a label, and not of different halves. */
+int split_share(const struct split *a, const struct split *b);
+
 /* The rows in the order of the ratings, malloc'ed; *n 0: there are none. */
 int split_targets(const struct siren_app *app, const struct split *split,
                   struct siren_target **targets, size_t *n, struct siren_error *err);

@@ -62,7 +62,7 @@ static int targets_of(const struct training *t, const char *split, size_t limit,
     return siren_eval_targets(t->app, &o, targets, n, err);
 }
 
-static int check_judge(const char *text, struct siren_error *err)
+int training_judges(const char *text, struct siren_error *err)
 {
     struct split split;
     int rc = split_parse(text, &split, err);
@@ -107,7 +107,7 @@ int training_rows(const struct training *t, struct training_rows *out, struct si
     *out = (struct training_rows){0};
     int rc = t->given ? copy_given(t, out, err)
                       : targets_of(t, t->split, t->n_rows, &out->train, &out->n_train, err);
-    if (!rc && t->eval_split) rc = check_judge(t->eval_split, err);
+    if (!rc && t->eval_split) rc = training_judges(t->eval_split, err);
     if (!rc && t->eval_split)
         rc = targets_of(t, t->eval_split, t->n_eval_rows, &out->valid, &out->n_valid, err);
     if (!rc) rc = check_apart(t, out, err);

@@ -62,6 +62,8 @@ struct training_rows {
 };
 /* SIREN_EINVAL: the text is no split, or has rows that are to be reported on only. */
 int training_takes(const char *split, struct siren_error *err);
+/* SIREN_EINVAL: … or others than those of valid, which are to be chosen by. */
+int training_judges(const char *split, struct siren_error *err);
 int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err);
 void training_rows_clear(struct training_rows *rows);
 

@@ -63,8 +63,7 @@ static int read_options(struct cli *cli, struct stages_options *o)
         (int)cli_int(cli, "max-tokens");
     o->grpo.sampling.seed = o->seed;
     if (!rc) rc = answering_name(cli);
-    if (!rc) rc = answering_split(cli, "split");
-    if (!rc && o->eval_split) rc = answering_split(cli, "eval-split");
+    if (!rc) rc = training_splits(cli, o->split, o->eval_split);
     return rc ? rc : training_unjudged(cli, of_judging);
 }
 

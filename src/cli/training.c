@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "app/parts.h"
+#include "app/split.h"
 
 enum { SECONDS_BETWEEN_NOTES = 30 };
 
@@ -131,6 +132,23 @@ int training_unjudged(struct cli *cli, const char *const *names)
     return cli_refuse(cli, names, "nothing is judged with --eval-split none");
 }
 
+int training_splits(struct cli *cli, const char *split, const char *eval_split)
+{
+    struct siren_error wrong;
+    struct split trained, judged;
+    if (training_takes(split, &wrong)) return cli_usage(cli, "--split: %s", wrong.message);
+    if (!eval_split) return 0;
+    if (training_judges(eval_split, &wrong))
+        return cli_usage(cli, "--eval-split: %s", wrong.message);
+    if (split_parse(split, &trained, &wrong) || split_parse(eval_split, &judged, &wrong) ||
+        !split_share(&trained, &judged))
+        return 0;
+    return cli_usage(cli,
+                     "--eval-split: \"%s\" and \"%s\" of --split share rows: choose on rows that "
+                     "are not trained on",
+                     eval_split, split);
+}
+
 static int read_options(struct cli *cli, struct training *t)
 {
     static const char *const of_judging[] = {"eval-rows", "eval-every", "eval-first", "patience",
@@ -153,8 +171,7 @@ static int read_options(struct cli *cli, struct training *t)
     t->n_rows = (size_t)cli_int(cli, "rows");
     t->eval_split = strcmp(judged, "none") ? judged : NULL;
     t->n_eval_rows = (size_t)cli_int(cli, "eval-rows");
-    if (!rc) rc = answering_split(cli, "split");
-    if (!rc && t->eval_split) rc = answering_split(cli, "eval-split");
+    if (!rc) rc = training_splits(cli, t->split, t->eval_split);
     return rc ? rc : training_unjudged(cli, of_judging);
 }
 

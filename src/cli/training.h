@@ -80,6 +80,10 @@ void training_close(struct training_command *t);
 /* For trainer_options.watch, with a training_command: every evaluation, and a step now and then. */
 void training_watch(void *command, const json_t *line);
 
+/* A usage error where --split has rows that are never trained on, or where --eval-split (NULL:
+ * none) has others than valid's or rows of --split. */
+int training_splits(struct cli *cli, const char *split, const char *eval_split);
+
 /* Where nothing is judged (--eval-split none): a usage error for these options, which are about it.
  */
 int training_unjudged(struct cli *cli, const char *const *names);

@@ -26,7 +26,8 @@ int siren_split_folds(struct siren_ratings *r, int n_folds, uint64_t seed, struc
     if (n_folds < 2 || n_folds > 254)
         return siren_fail(err, SIREN_EINVAL, "%d folds: expected 2 to 254", n_folds);
     if (r->n < (size_t)n_folds)
-        return siren_fail(err, SIREN_EINVAL, "%d folds of %zu ratings", n_folds, r->n);
+        return siren_fail(err, SIREN_EFORMAT, "%d folds of %zu ratings: expected as many or fewer",
+                          n_folds, r->n);
     uint64_t *order = alloc_array(r->n, sizeof *order);
     if (!order) return siren_fail_memory(err, "a split", r->n * sizeof *order);
     siren_random_permutation(seed, 0, r->n, order);
@@ -75,7 +76,7 @@ int siren_split_fractions(const struct siren_ratings *r, double train, double va
     if (n) qsort(times, n, sizeof *times, compare_times);
     size_t a = (size_t)(train * (double)n + 0.5), b = (size_t)((train + valid) * (double)n + 0.5);
     int code = SIREN_OK;
-    if (n == 0) code = siren_fail(err, SIREN_EINVAL, "time split: no rating has a time");
+    if (n == 0) code = siren_fail(err, SIREN_EFORMAT, "time split: no rating has a time");
     *train_until = n == 0 ? 0 : a < n ? times[a] : times[n - 1] + 1;
     *valid_until = n == 0 ? 0 : b < n ? times[b] : times[n - 1] + 1;
     free(times);
