@@ -93,7 +93,7 @@ int siren_model_changed(struct siren_model *model, struct siren_pool *pool,
                         struct siren_error *err);
 
 /* "NAME#HASH" of a model's file or folder: the same weights, configuration and tokenizer give
- * the same identity wherever they lie. */
+ * the same HASH wherever they lie; NAME is the last part of the path. */
 int siren_model_identity(const char *path, char identity[256], struct siren_error *err);
 /* 1: two identities, of models or of adapters, have one hash; their names are where they lie.  NULL
  * and "" stand for no identity, which is the same as no other; siren_identity_equal(), for what may

@@ -146,7 +146,8 @@ int siren_prompt_encode(struct siren_prompt_ids *out, const struct siren_tokeniz
 
 /* ---- pieces ---- */
 
-/* Foreign text made safe (see above), at most max_characters (0: no limit; "…" where cut),
+/* Foreign text made safe (see above), at most max_characters of it (0: no limit) and "…" behind
+ * them where it was cut,
  * malloc'ed; NULL when out of memory.  NULL gives "". */
 char *siren_prompt_clean(const char *text, size_t max_characters);
 
