@@ -93,7 +93,9 @@ int siren_calibration_load(struct siren_calibration **out, const char *path,
     json_t *root = json_loadb(text, size, 0, &where);
     free(text);
     if (!root)
-        return siren_fail(err, SIREN_EFORMAT, "%s: line %d: %s", path, where.line, where.text);
+        return siren_fail(err, SIREN_EFORMAT,
+                          "%s: no calibration as `siren calibrate` writes it: line %d: %s", path,
+                          where.line, where.text);
     struct siren_calibration *c = alloc_zeroed(1, sizeof *c);
     rc = c ? read_json(c, root, path, err) : siren_fail_memory(err, "a calibration", sizeof *c);
     json_decref(root);
