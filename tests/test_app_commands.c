@@ -492,6 +492,8 @@ static void an_empty_sketch_says_why(void **state)
     if (!strstr(output(arguments, &status), "less support than --min-support 9: 3.") || status)
         fail_msg("%s", program_output);
     assert_null(strstr(program_output, "None of them"));
+    snprintf(arguments, sizeof arguments, "sketch %s -u u3 --theta 9", path);
+    fails(arguments, 1, "--theta: found 9, expected a rating from 1 to 5");
     snprintf(arguments, sizeof arguments, "sketch %s -u u3 --at 1990-01-01", path);
     if (!strstr(output(arguments, &status), "There is nothing to judge by.") || status)
         fail_msg("%s", program_output);

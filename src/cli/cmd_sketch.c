@@ -84,6 +84,15 @@ static int read_target(struct cli *cli, struct siren_app *app, int *user, struct
     return 0;
 }
 
+static int read_theta(struct cli *cli, const struct siren_scale *scale, double *theta)
+{
+    if (!cli_given(cli, "theta")) return 0;
+    *theta = cli_float(cli, "theta");
+    if (*theta >= scale->min && *theta <= scale->max) return 0;
+    return siren_fail(&cli->err, SIREN_EINVAL, "--theta: found %g, expected a rating from %g to %g",
+                      *theta, scale->min, scale->max);
+}
+
 static int sketch(struct cli *cli, struct siren_app *app, struct siren_when when)
 {
     struct siren_sketch_options o = {.theta = siren_scale_theta(&app->meta.scale)};
@@ -91,7 +100,8 @@ static int sketch(struct cli *cli, struct siren_app *app, struct siren_when when
     size_t n_ratings;
     int user = -1, rc = read_target(cli, app, &user, &when);
     if (rc) return rc;
-    if (cli_given(cli, "theta")) o.theta = cli_float(cli, "theta");
+    rc = read_theta(cli, &app->meta.scale, &o.theta);
+    if (rc) return rc;
     if (!strcmp(cli_string(cli, "rule"), "majority")) o.rule = SIREN_RULE_MAJORITY;
     o.decay = cli_flag(cli, "decay");
     o.min_support = cli_float(cli, "min-support");
