@@ -35,9 +35,9 @@ int siren_folder_make(const char *path, struct siren_error *err);
 
 /* Atomic replacement: bytes go to a temporary name beside `path`; commit syncs
  * file and folder and renames.  A crash leaves the old file or the new one.
- * A device or a pipe, and what /dev/stdout or /dev/fd/3 names, whatever that is, is written to as it
- * goes.  A symbolic link stays one, and has to lead somewhere.
- * Exactly one of commit and abort ends it; commit aborts by itself on failure. */
+ * A device or a pipe, and what /dev/stdout or /dev/fd/3 names, whatever that is, is written to as
+ * it goes.  A symbolic link stays one, and has to lead somewhere. Exactly one of commit and abort
+ * ends it; commit aborts by itself on failure. */
 struct siren_writer;
 int siren_writer_open(struct siren_writer **out, const char *path, struct siren_error *err);
 int siren_writer_write(struct siren_writer *w, const void *data, size_t size,
@@ -66,6 +66,8 @@ void siren_lines_close(struct siren_lines *lines); /* NULL is allowed */
 int siren_lines_next(struct siren_lines *lines, char **text, size_t *length,
                      struct siren_error *err);
 uint64_t siren_lines_number(const struct siren_lines *lines); /* 1-based, of the last line read */
+/* What may be done about invalid UTF-8, said in its error; borrowed. */
+void siren_lines_hint(struct siren_lines *lines, const char *hint);
 /* Bytes of the (compressed) file consumed so far and its size, for progress. */
 void siren_lines_position(const struct siren_lines *lines, uint64_t *done, uint64_t *total);
 

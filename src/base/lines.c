@@ -12,6 +12,7 @@ struct siren_lines {
     struct stream *stream;
     char *path;
     enum siren_encoding encoding;
+    const char *hint; /* NULL: none */
     uint64_t number;
     int eof;
     char *data; /* data[start..end) is not yet given out; always room for a NUL behind it */
@@ -109,13 +110,19 @@ static size_t ascii_prefix(const char *text, size_t length)
     return i;
 }
 
-static int check_utf8(const char *text, size_t length, struct siren_error *err)
+void siren_lines_hint(struct siren_lines *l, const char *hint)
+{
+    l->hint = hint;
+}
+
+static int check_utf8(const struct siren_lines *l, const char *text, size_t length,
+                      struct siren_error *err)
 {
     size_t good = utf8_valid_prefix(text, length);
     if (good == length) return SIREN_OK;
-    return siren_fail(err, SIREN_EFORMAT,
-                      "column %zu: byte 0x%02x is not valid UTF-8 (if the file is Latin-1, say so)",
-                      good + 1, (unsigned char)text[good]);
+    return siren_fail(err, SIREN_EFORMAT, "column %zu: byte 0x%02x is not valid UTF-8%s%s%s",
+                      good + 1, (unsigned char)text[good], l->hint ? " (" : "",
+                      l->hint ? l->hint : "", l->hint ? ")" : "");
 }
 
 static int convert_latin1(struct siren_lines *l, char **text, size_t *length,
@@ -157,7 +164,7 @@ int siren_lines_next(struct siren_lines *l, char **text, size_t *length, struct 
     *text = line;
     *length = n;
     int rc = l->encoding == SIREN_LATIN1 ? convert_latin1(l, text, length, err)
-                                         : check_utf8(line, n, err);
+                                         : check_utf8(l, line, n, err);
     if (rc == SIREN_EFORMAT) fail_line(l, rc, err);
     l->number++;
     return rc ? rc : 1;

@@ -188,6 +188,9 @@ struct reader {
     struct buf joined; /* a record of several lines */
     uint64_t first;    /* the record's first line */
 };
+/* siren_lines_open(), with what --encoding may do about bytes that are no UTF-8. */
+int import_lines(struct siren_lines **out, const char *path, enum siren_encoding encoding,
+                 struct siren_error *err);
 int reader_open(struct reader *r, struct source *s, const char *path, enum siren_encoding encoding,
                 const char *what, struct siren_error *err);
 /* 1, 0 or an error. */

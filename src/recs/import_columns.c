@@ -252,7 +252,7 @@ static int field_names(const char *path, enum siren_encoding encoding, struct id
     struct siren_lines *lines;
     char *line;
     size_t length, bytes = 0;
-    int code = siren_lines_open(&lines, path, encoding, err), more = 1;
+    int code = import_lines(&lines, path, encoding, err), more = 1;
     if (code) return code;
     for (int n = 0; !code && n < 100 && bytes<1 << 20; n += length> 0) {
         more = siren_lines_next(lines, &line, &length, err);

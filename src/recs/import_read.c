@@ -9,11 +9,19 @@
 
 /* ---- lines ---- */
 
+int import_lines(struct siren_lines **out, const char *path, enum siren_encoding encoding,
+                 struct siren_error *err)
+{
+    int code = siren_lines_open(out, path, encoding, err);
+    if (!code) siren_lines_hint(*out, "--encoding latin-1 is for a file in Latin-1");
+    return code;
+}
+
 int reader_open(struct reader *r, struct source *s, const char *path, enum siren_encoding encoding,
                 const char *what, struct siren_error *err)
 {
     *r = (struct reader){.source = s, .path = path, .what = what};
-    return siren_lines_open(&r->lines, path, encoding, err);
+    return import_lines(&r->lines, path, encoding, err);
 }
 
 void reader_close(struct reader *r)

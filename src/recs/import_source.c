@@ -140,7 +140,7 @@ int first_line(const char *path, enum siren_encoding encoding, struct text_line 
     struct siren_lines *lines;
     char *text = "";
     size_t n = 0;
-    int code = siren_lines_open(&lines, path, encoding, err);
+    int code = import_lines(&lines, path, encoding, err);
     if (code) return code;
     for (out->number = 1; (code = siren_lines_next(lines, &text, &n, err)) == 1 && n == 0;)
         out->number++;
