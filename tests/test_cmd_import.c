@@ -52,6 +52,17 @@ static void bad_values_are_usage_errors(void **state)
     expect_usage("--title-column name", "--title-column changes nothing: format csv has no items");
 }
 
+/* Both files' lines are counted: both are named. */
+static void items_are_named_beside_the_ratings(void **state)
+{
+    static const char items[] = "item,title\nx,A\ny,B\n";
+    char arguments[600];
+    scratch_write("things.csv", items, strlen(items));
+    snprintf(arguments, sizeof arguments, "--items %s", scratch_path("things.csv"));
+    assert_int_equal(import(arguments), 0);
+    expect_output("csv format in r.csv, items in things.csv; user: ");
+}
+
 /* Options that fit other data than these are no mistake of the command line. */
 static void what_the_data_lack_is_no_usage_error(void **state)
 {
@@ -112,6 +123,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_values_are_usage_errors),
+        cmocka_unit_test(items_are_named_beside_the_ratings),
         cmocka_unit_test(what_the_data_lack_is_no_usage_error),
         cmocka_unit_test(times_of_other_commands),
         cmocka_unit_test(new_users_and_items_are_text),

@@ -437,13 +437,20 @@ static int count_kept(struct import *im, struct siren_error *err)
     return SIREN_OK;
 }
 
+static const char *last_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
 static void describe(struct import *im)
 {
     struct siren_import_report *report = im->source.report;
-    const char *slash = strrchr(im->source.path, '/');
-    snprintf(report->detected, sizeof report->detected, "%s format%s in %.100s%.100s",
+    const char *items = im->source.items_path;
+    snprintf(report->detected, sizeof report->detected, "%s format%s in %.70s%s%.40s%.100s",
              report->format, im->source.options->format ? " (as told)" : "",
-             slash && slash[1] ? slash + 1 : im->source.path, buf_text(&im->source.names));
+             last_name(im->source.path), items ? ", items in " : "", items ? last_name(items) : "",
+             buf_text(&im->source.names));
 }
 
 static double seconds_now(void)
