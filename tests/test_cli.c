@@ -154,10 +154,8 @@ static void test_output_that_is_read(void **state)
     snprintf(link, sizeof link, "%s", scratch_path("link"));
     assert_int_equal(symlink(file, link), 0);
     static const char *const commands[] = {
-        "calibrate %s --run 1 --out %s",
-        "export prompts %s -o %s",
-        "runs %s trainings --curves %s",
-        "theorem %s -m x --teacher y --svg %s",
+        "calibrate %s --run 1 --out %s", "export prompts %s -o %s",
+        "runs %s trainings --curves %s", "theorem %s -m x --teacher y --svg %s",
         "train teach %s -m x -o %s",
     };
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
@@ -197,6 +195,18 @@ static void test_texts(void **state)
     assert_int_equal(siren("generate --raw -m /none/" BAD), 1);
     expect_output("siren: /none/a�: ");
 #undef BAD
+}
+
+/* A value that stands for none is no default; every split has a name there. */
+static void test_help_of_rows(void **state)
+{
+    assert_int_equal(siren("eval --help"), 0);
+    expect_output("--fold N");
+    assert_null(strstr(program_output, "default -1"));
+    assert_int_equal(siren("train sft --help"), 0);
+    expect_output("history");
+    assert_int_equal(siren("eval x --fold -1"), 2);
+    expect_output("--fold: found \"-1\", expected a whole number from 0 to 254");
 }
 
 static void test_completion(void **state)
@@ -273,12 +283,18 @@ int main(void)
 {
     if (find_program()) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_overview),       cmocka_unit_test(test_help_of_every_command),
-        cmocka_unit_test(test_examples_parse), cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_grammar),        cmocka_unit_test(test_completion_in_bash),
+        cmocka_unit_test(test_overview),
+        cmocka_unit_test(test_help_of_every_command),
+        cmocka_unit_test(test_examples_parse),
+        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_grammar),
+        cmocka_unit_test(test_completion_in_bash),
         cmocka_unit_test(test_output_that_is_read),
-        cmocka_unit_test(test_texts),          cmocka_unit_test(test_completion),
-        cmocka_unit_test(test_full_disk),      cmocka_unit_test(test_cut_model),
+        cmocka_unit_test(test_help_of_rows),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_completion),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_cut_model),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

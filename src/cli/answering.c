@@ -56,6 +56,11 @@ int answering_split(struct cli *cli, const char *option)
     return cli_usage(cli, "--%s: %s", option, wrong.message);
 }
 
+int answering_fold(const struct cli *cli)
+{
+    return cli_given(cli, "fold") ? (int)cli_int(cli, "fold") : -1;
+}
+
 int answering_name(struct cli *cli)
 {
     struct siren_error wrong;

@@ -8,7 +8,7 @@
 
 /* Options of a command's own, to stand in its table. */
 #define FOLD_OPTION                                                                                \
-    OPTION_INT("fold", "N", "-1", -1, 254,                                                         \
+    OPTION_INT("fold", "N", NULL, 0, 254,                                                          \
                "the fold that is the test set, where the workspace has folds")
 #define ROW_OPTIONS                                                                                \
     FOLD_OPTION,                                                                                   \
@@ -91,6 +91,8 @@ int answering_unasked(struct cli *cli, const char *why);
 int answering_top_p(struct cli *cli);
 /* A usage error where this option's text is no split (siren_eval_options). */
 int answering_split(struct cli *cli, const char *option);
+/* Of the FOLD_OPTION; -1: none. */
+int answering_fold(const struct cli *cli);
 /* A usage error where --name is none for a run (siren_run_name_check). */
 int answering_name(struct cli *cli);
 /* The PROMPT_OPTIONS; the mode stays answer only. */

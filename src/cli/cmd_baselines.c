@@ -62,7 +62,7 @@ static int run(struct cli *cli)
     o.fit_rows = (size_t)cli_int(cli, "fit-rows");
     if (o.fit_rows && !o.fit_split) return cli_usage(cli, "--fit-rows needs --fit-on");
     if (answering_split(cli, "fit-on")) return cli->err.code;
-    if (cli_given(cli, "fold")) o.fold = (int)cli_int(cli, "fold");
+    o.fold = answering_fold(cli);
     struct siren_pool *pool = cli_pool(cli);
     struct siren_app app;
     struct siren_baseline *rows;

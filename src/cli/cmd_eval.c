@@ -42,7 +42,7 @@ static int judge(struct cli *cli, struct siren_app *app, const char *command)
 {
     const char *split = cli_string(cli, "split");
     struct siren_judge_options options = {.split = split ? split : siren_eval_defaults().split,
-                                          .fold = (int)cli_int(cli, "fold"),
+                                          .fold = answering_fold(cli),
                                           .seed = (uint64_t)cli_int(cli, "seed"),
                                           .fallback = NAN,
                                           .name = cli_string(cli, "name"),
@@ -62,7 +62,7 @@ static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
     int64_t run = 0;
     int rc = answering_options(cli, app, 1, &options.predict);
     if (cli_string(cli, "split")) options.split = cli_string(cli, "split");
-    options.fold = (int)cli_int(cli, "fold");
+    options.fold = answering_fold(cli);
     options.limit = (size_t)cli_int(cli, "limit");
     options.seed = (uint64_t)cli_int(cli, "seed");
     options.name = cli_string(cli, "name");
@@ -113,8 +113,8 @@ const struct cli_command cmd_eval = {
         "every decoder with 95 % intervals (users resampled), per true rating, with the share of "
         "unreadable answers, the probability outside the ratings, tokens and latencies.  All of "
         "it is stored as a run with its settings.\n\n"
-        "Predictions are stored as they come: a run that was stopped, by Ctrl-C or worse, goes on "
-        "when the same command is given again.\n\n"
+        "Predictions are stored as they come, those without reasoning eight at a time: a run that "
+        "was stopped, by Ctrl-C or worse, goes on when the same command is given again.\n\n"
         "With --predictions the answers of a model that ran elsewhere are judged by the same code: "
         "JSON lines with \"row\": [user, item] (as `siren export prompts` writes it) and one of "
         "\"rating\", \"probabilities\" (one a label of the scale) or \"text\" (an answer with "

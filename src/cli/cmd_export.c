@@ -32,7 +32,7 @@ static int export(struct cli *cli, struct siren_app *app, const char *output)
     size_t n;
     int rc = answering_options(cli, app, 0, &options.predict);
     if (cli_string(cli, "split")) options.split = cli_string(cli, "split");
-    options.fold = (int)cli_int(cli, "fold");
+    options.fold = answering_fold(cli);
     options.limit = (size_t)cli_int(cli, "limit");
     options.seed = (uint64_t)cli_int(cli, "seed");
     if (!rc) rc = open_text_parts(cli, &parts);

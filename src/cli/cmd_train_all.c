@@ -44,7 +44,7 @@ static int read_options(struct cli *cli, struct stages_options *o)
     o->seed = (uint64_t)cli_int(cli, "seed");
     o->name = cli_string(cli, "name");
     if (cli_string(cli, "split")) o->split = cli_string(cli, "split");
-    o->fold = (int)cli_int(cli, "fold");
+    o->fold = answering_fold(cli);
     o->eval_split = strcmp(judged, "none") ? judged : NULL;
     o->n_eval_rows = (size_t)cli_int(cli, "eval-rows");
     o->warm.n_rows = rows_of(cli, "warm-rows");

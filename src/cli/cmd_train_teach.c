@@ -69,7 +69,7 @@ static int teach(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
     if (rc) return rc;
     o.rows.predict.sampling.max_tokens = (int)cli_int(cli, "max-tokens");
     o.rows.split = split_text(cli);
-    o.rows.fold = (int)cli_int(cli, "fold");
+    o.rows.fold = answering_fold(cli);
     o.rows.limit = (size_t)cli_int(cli, "rows");
     o.rows.seed = (uint64_t)cli_int(cli, "seed");
     rc = app_teach(app, lm, &o, path, &report, cli_progress(cli), &cli->err);

@@ -167,7 +167,7 @@ static int read_options(struct cli *cli, struct training *t)
     if (!rc) rc = answering_name(cli);
     t->name = cli_string(cli, "name");
     if (cli_string(cli, "split")) t->split = cli_string(cli, "split");
-    t->fold = (int)cli_int(cli, "fold");
+    t->fold = answering_fold(cli);
     t->n_rows = (size_t)cli_int(cli, "rows");
     t->eval_split = strcmp(judged, "none") ? judged : NULL;
     t->n_eval_rows = (size_t)cli_int(cli, "eval-rows");
