@@ -347,6 +347,7 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
     static const char mine[] = "{\"row\":[\"u0\",\"i13\"],\"rating\":3}\n";
     char arguments[1024], path[256];
     json_t *out, *again, *first;
+    int status;
     strcpy(path, fixture_workspace("commands.siren", SIREN_PROTOCOL_FULL));
     snprintf(arguments, sizeof arguments, "rank %s --user u3 --no-model --top 4 --json", path);
     out = json_of(arguments);
@@ -366,6 +367,9 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
              scratch_write("mine.jsonl", mine, strlen(mine)));
     out = json_of(arguments);
     assert_string_equal(json_string_value(json_object_get(out, "name")), "mine");
+    snprintf(arguments, sizeof arguments, "runs %s show 1", path);
+    if (strncmp(output(arguments, &status), "run 1: judge mine, done\n", 24))
+        fail_msg("%s", program_output);
     snprintf(arguments, sizeof arguments, "runs %s show 1 --json", path);
     again = json_of(arguments);
     assert_true(json_equal(out, again));
@@ -427,7 +431,8 @@ static void only_what_judges_goes_with_predictions(void **state)
                                          "--reasoning",     "--samples 2",
                                          "--temperature 1", "--adapter x",
                                          "--anew",          "--strategy recent"};
-    char path[256];
+    char path[256], arguments[300];
+    int status;
     strcpy(path, fixture_workspace("judging.siren", SIREN_PROTOCOL_FULL));
     int fold = deal_folds(path);
     scratch_write("one.jsonl", trained, strlen(trained));
@@ -441,13 +446,15 @@ static void only_what_judges_goes_with_predictions(void **state)
     /* Rows of train are judged by those only who say so. */
     judging_fails(path, "", 1, "one.jsonl:1: the row is not in the split \"test\", which");
     judging_fails(path, "--split train", 0, "stored as run 1");
+    snprintf(arguments, sizeof arguments, "runs %s show 1", path);
+    if (strncmp(output(arguments, &status), "run 1: judge, done\n", 19))
+        fail_msg("%s", program_output);
     setenv("SIREN_MODEL", "/meant/for/others", 1);
     judging_fails(path, "--split train", 0, "stored as run 2");
     unsetenv("SIREN_MODEL");
     /* A fold is the test set. */
     static const char last[] = "{\"row\":[\"u11\",\"i24\"],\"rating\":3}\n";
-    char arguments[300], words[80];
-    int status;
+    char words[80];
     scratch_write("one.jsonl", last, strlen(last));
     for (int k = 0; k < 3; k++) {
         char option[32];

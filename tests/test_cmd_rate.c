@@ -100,6 +100,7 @@ static void test_item_without_topic(void **state)
     assert_int_equal(rate(ws, "-u a -i n1 -r 4 --encoder none"), 0); /* is not opened any more */
     snprintf(line, sizeof line, "embed %s --encoder " BERT, siren_workspace_path(ws));
     assert_int_equal(run_program("", line, NULL), 0);
+    expect_output("1 item embedded by bert#");
     expect_output("1 item that had no topic joined the nearest.");
     assert_int_equal(in_sketches(ws), 6);
     assert_int_equal(run_program("", line, NULL), 0);

@@ -14,8 +14,8 @@ static int tell(struct cli *cli, const struct siren_encoder *e, const struct sir
 {
     const char *path = cli_arg(cli, 0);
     if (cli->json) return tell_json(cli, e, r);
-    cli_print(cli, "%s items embedded by %s in %s, %s had their vectors already.\n",
-              cli_number((uint64_t)r->n_embedded), e->identity, cli_seconds(r->seconds),
+    cli_print(cli, "%s embedded by %s in %s, %s had a vector already.\n",
+              cli_counted((uint64_t)r->n_embedded, "item"), e->identity, cli_seconds(r->seconds),
               cli_number((uint64_t)r->n_kept));
     if (r->n_placed)
         cli_print(cli, "%s that had no topic joined the nearest.\n",

@@ -46,7 +46,7 @@ static int export(struct cli *cli, struct siren_app *app, const char *output)
     if (cli->json)
         return cli_print_json(
             cli, json_pack("{s:o,s:I}", "output", app_text(output), "prompts", (json_int_t)n));
-    cli_note(cli, "%s: %s prompts", output, cli_number(n));
+    cli_note(cli, "%s: %s", output, cli_counted(n, "prompt"));
     char fold[64] = "";
     if (options.fold >= 0)
         snprintf(fold, sizeof fold, " --fold %d --seed %" PRIu64, options.fold, options.seed);

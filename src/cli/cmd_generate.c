@@ -228,8 +228,8 @@ static int print_answer(struct job *j, size_t i, json_t *list)
         json_object_set_new(answer, "finished", json_boolean(g->stopped));
         json_array_append_new(list, answer);
     } else {
-        cli_print(j->cli, "%s--- sample %zu: %zu tokens, log-probability %.2f\n", i ? "\n" : "",
-                  i + 1, g->n_ids, logprob);
+        cli_print(j->cli, "%s--- sample %zu: %s, log-probability %.2f\n", i ? "\n" : "", i + 1,
+                  cli_counted(g->n_ids, "token"), logprob);
         cli_print_text(j->cli, text, length, 0);
         cli_print(j->cli, "\n");
     }
@@ -246,7 +246,7 @@ static int print_answers(struct job *j)
         print_written(j, 0);
         cli_print(j->cli, "\n");
         if (buf_failed(&j->written)) return siren_fail_memory(&j->cli->err, "the answer", 0);
-        cli_note(j->cli, "%zu tokens in, %zu out", j->n_ids, j->g[0].n_ids);
+        cli_note(j->cli, "%s in, %zu out", cli_counted(j->n_ids, "token"), j->g[0].n_ids);
         return j->stopped ? siren_fail(&j->cli->err, SIREN_ECANCEL, "stopped") : 0;
     }
     for (size_t i = 0; i < j->n && !rc; i++) rc = print_answer(j, i, list);

@@ -80,8 +80,8 @@ static void print_one(struct cli *cli, const struct predict *p)
         cli_print(cli, "  answer %g%s\n", a->mean,
                   a->invalid ? " (no number could be read: the fallback)" : "");
     if (a->samples && a->n_labels)
-        cli_print(cli, "  the mean number of %d texts: %.2f (%d without one)\n", a->samples,
-                  a->number, a->unreadable);
+        cli_print(cli, "  the mean number of %s: %.2f (%d without one)\n",
+                  cli_counted((uint64_t)a->samples, "text"), a->number, a->unreadable);
     if (t->row != SIREN_NO_ROW)
         cli_print(cli, "  rated %g already; predicted from what came before\n",
                   (double)p->app.ratings.rating[t->row]);
@@ -201,7 +201,7 @@ static int predict_pairs(struct cli *cli, struct predict *p)
                            (json_int_t)report.n_tokens, "tokens_cached",
                            (json_int_t)report.n_tokens_cached, "seconds", report.seconds));
     /* Notes: the output may be /dev/stdout. */
-    cli_note(cli, "%s: %s predictions in %s", output, cli_number(report.n),
+    cli_note(cli, "%s: %s in %s", output, cli_counted(report.n, "prediction"),
              cli_seconds(report.seconds));
     if (report.n_new_users)
         cli_note(cli, "%s of them for users that the workspace does not know, without a history",

@@ -83,7 +83,7 @@ static void print_costs(struct cli *cli, const struct siren_ranking *r)
         tokens += (size_t)r->ranked[i].answer.tokens_in;
         cached += (size_t)r->ranked[i].answer.tokens_cached;
     }
-    cli_note(cli, "%zu candidates, retrieved by %s, in %s", r->n,
+    cli_note(cli, "%s, retrieved by %s, in %s", cli_counted(r->n, "candidate"),
              r->by_popularity ? "popularity" : "similarity to what the user liked",
              cli_seconds(r->seconds));
     if (unread)

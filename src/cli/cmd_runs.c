@@ -151,8 +151,8 @@ static void print_comparison(struct cli *cli, const json_t *report)
                   json_string_value(json_object_get(t, "decoder")),
                   100 * json_number_value(json_object_get(t, "changed")),
                   json_number_value(json_object_get(t, "distance")));
-    cli_note(cli, "%lld rows in common (of %lld and %lld); lower is better; users resampled",
-             (long long)json_integer_value(json_object_get(report, "rows")),
+    cli_note(cli, "%s in common (of %lld and %lld); lower is better; users resampled",
+             cli_counted((uint64_t)json_integer_value(json_object_get(report, "rows")), "row"),
              (long long)json_integer_value(json_object_get(report, "rows_a")),
              (long long)json_integer_value(json_object_get(report, "rows_b")));
 }
@@ -187,11 +187,10 @@ static void print_gain(struct cli *cli, const json_t *report)
                        100 * json_number_value(json_object_get(t, "share_high")));
     }
     cli_table_print(cli, table);
-    cli_note(
-        cli,
-        "%lld rows in common; lower is better, so a gain is below 0; a share is told where all of "
-        "its interval is; users resampled",
-        (long long)json_integer_value(json_object_get(report, "rows")));
+    cli_note(cli,
+             "%s in common; lower is better, so a gain is below 0; a share is told where all of "
+             "its interval is; users resampled",
+             cli_counted((uint64_t)json_integer_value(json_object_get(report, "rows")), "row"));
 }
 
 /* compare A B, gain BEFORE TEACHER STUDENT */

@@ -192,15 +192,15 @@ static int rename_one(struct cli *cli, struct siren_workspace *ws)
 
 static void tell(struct cli *cli, const struct siren_cluster_report *r)
 {
-    cli_note(cli, "%d topics in %s: inertia %g; named by the model %d, by TF-IDF %d, by hand %d.",
-             r->k, cli_seconds(r->seconds), r->inertia, r->named_by_model, r->named_by_tfidf,
-             r->named_by_hand);
+    cli_note(cli, "%s in %s: inertia %g; named by the model %d, by TF-IDF %d, by hand %d.",
+             cli_counted((uint64_t)r->k, "topic"), cli_seconds(r->seconds), r->inertia,
+             r->named_by_model, r->named_by_tfidf, r->named_by_hand);
     if (r->n_without)
-        cli_note(cli, "%s items have no vector, so no topic: siren embed makes them.",
-                 cli_number((uint64_t)r->n_without));
+        cli_note(cli, "%s without a vector, so without a topic: siren embed makes them.",
+                 cli_counted((uint64_t)r->n_without, "item"));
     if (r->n_users)
-        cli_note(cli, "Sketches of %s users are up to date. Next: siren sketch %s --user ID",
-                 cli_number((uint64_t)r->n_users), cli_word(cli_arg(cli, 0)));
+        cli_note(cli, "Sketches of %s are up to date. Next: siren sketch %s --user ID",
+                 cli_counted((uint64_t)r->n_users, "user"), cli_word(cli_arg(cli, 0)));
 }
 
 static int make(struct cli *cli, struct siren_workspace *ws)

@@ -80,7 +80,7 @@ static void tokens(struct cli *cli, const json_t *metrics)
 {
     const json_t *shared = json_object_get(json_object_get(metrics, "tokens"), "cached");
     if (!(at(metrics, "tokens", "in") > 0)) return;
-    cli_print(cli, "%s tokens in", cli_number((uint64_t)at(metrics, "tokens", "in")));
+    cli_print(cli, "%s in", cli_counted((uint64_t)at(metrics, "tokens", "in"), "token"));
     if (json_is_number(shared))
         cli_print(cli, " (%s of them shared)", cli_number((uint64_t)json_number_value(shared)));
     cli_print(cli, ", %s out\n", cli_number((uint64_t)at(metrics, "tokens", "out")));
@@ -93,8 +93,8 @@ static void reasoning(struct cli *cli, const json_t *r)
     json_t *value;
     int n = 0;
     if (!r) return;
-    cli_print(cli, "%lld texts, %.1f a row, of %.1f tokens; %.1f %% in format",
-              (long long)json_integer_value(json_object_get(r, "texts")),
+    cli_print(cli, "%s, %.1f a row, of %.1f tokens; %.1f %% in format",
+              cli_counted((uint64_t)json_integer_value(json_object_get(r, "texts")), "text"),
               json_number_value(json_object_get(r, "texts_a_row")),
               json_number_value(json_object_get(r, "tokens_a_text")), share(r, "in_format"));
     json_object_foreach(json_object_get(r, "faults"), name, value)
@@ -226,8 +226,8 @@ int report_run(struct cli *cli, const struct siren_run *run)
     time_t seconds = (time_t)(run->started / 1000);
     struct tm local;
     if (localtime_r(&seconds, &local)) strftime(started, sizeof started, "%F %T", &local);
-    cli_print(cli, "run %lld: %s %s, %s\n", (long long)run->id, run->kind, run->name,
-              siren_run_status_name(run->status));
+    cli_print(cli, "run %lld: %s%s%s, %s\n", (long long)run->id, run->kind, *run->name ? " " : "",
+              run->name, siren_run_status_name(run->status));
     field(cli, "started", started);
     if (run->finished != SIREN_NO_TIME)
         field(cli, "took", cli_seconds((double)(run->finished - run->started) / 1e3));
