@@ -220,6 +220,14 @@ static void test_completion(void **state)
         {"siren man --dir", "2", "--directory"},
         {"siren man --directory /etc/host", "3", ""},
         {"siren --vers", "1", "--version"},
+        {"siren hel", "1", "help"},
+        {"siren help toke", "2", "tokenize"},
+        {"siren man tok", "2", "tokenize"},
+        {"siren man model e", "3", "export"},
+        {"siren model \"\"", "2", "export info"},
+        {"siren completion \"\"", "2", "bash zsh"},
+        {"siren runs /etc/host ta", "3", "table"},
+        {"siren runs x --js", "3", "--json"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         snprintf(command, sizeof command,

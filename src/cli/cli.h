@@ -120,6 +120,10 @@ struct cli_command {
     /* Paragraphs separated by an empty line; lines that begin with a space are
      * kept as they are. */
     const char *description;
+    /* For completion: what its argument number words_at, from 1, may be: "bash|zsh".  NULL: a path.
+     */
+    const char *words;
+    int words_at;
     unsigned common;                    /* CLI_JSON | … */
     const struct cli_option *options;   /* its own; ends with an empty one; may be NULL */
     const struct cli_example *examples; /* ends with an empty one; at least one */

@@ -355,6 +355,8 @@ const struct cli_command cmd_runs = {
     .group = CLI_JUDGE,
     .summary = "list, show, compare and delete stored runs",
     .usage = "WORKSPACE [ACTION] [RUN...]",
+    .words = "list|show|table|compare|gain|trainings|delete",
+    .words_at = 2,
     .description =
         "Every evaluation, baseline and judgement is a run: its settings, metrics and predictions "
         "stay in the workspace.\n\n"
