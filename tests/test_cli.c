@@ -145,6 +145,16 @@ static void test_grammar(void **state)
     expect_output("siren: /no/such/folder/siren.1");
 }
 
+/* What it would always refuse is not offered. */
+static void test_theorem_without_adapter(void **state)
+{
+    assert_int_equal(siren("theorem --help"), 0);
+    assert_null(strstr(program_output, "--adapter"));
+    expect_output("an adapter is merged into it first");
+    assert_int_equal(siren("theorem x.siren -m x --teacher y -a z"), 2);
+    expect_output("unknown option -a; see `siren theorem --help`");
+}
+
 /* Texts are UTF-8; a path may have any bytes. */
 /* A workspace would be gone, with all its runs. */
 static void test_output_that_is_read(void **state)
@@ -293,6 +303,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overview),
         cmocka_unit_test(test_help_of_every_command),
+        cmocka_unit_test(test_theorem_without_adapter),
         cmocka_unit_test(test_examples_parse),
         cmocka_unit_test(test_mistakes),
         cmocka_unit_test(test_grammar),

@@ -14,11 +14,11 @@ int answering_open_trainable(struct cli *cli, struct siren_lm *lm, int raw,
     struct siren_lm_options options = {.raw = raw,
                                        .trainable = trainable,
                                        .isa = cli_string(cli, "isa"),
-                                       .compute = cli_string(cli, "compute"),
-                                       .adapter = cli_string(cli, "adapter")};
+                                       .compute = cli_string(cli, "compute")};
     const char *path = cli_need(cli, "model");
     struct siren_pool *pool;
     if (!path) return cli->err.code;
+    if (cli->command->common & CLI_ADAPTER) options.adapter = cli_string(cli, "adapter");
     if (!raw) options.chat_template = cli_string(cli, "chat-template");
     pool = cli_pool(cli);
     if (!pool) return cli->err.code;

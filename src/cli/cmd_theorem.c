@@ -211,13 +211,9 @@ static int run(struct cli *cli)
 {
     struct siren_app app;
     struct siren_lm lm = {0};
-    static const char *const beside[] = {"adapter", NULL};
     int ranks[MOST_RANKS], n = 0, rc;
     if (!cli_need(cli, "teacher")) return cli->err.code;
-    rc = cli_refuse(cli, beside,
-                    "updates beside an adapter cannot be computed: merge it into the model first "
-                    "(`siren model export`)");
-    if (!rc) rc = read_ranks(cli, ranks, &n);
+    rc = read_ranks(cli, ranks, &n);
     if (!rc) rc = check_file(cli, cli_string(cli, "svg"));
     if (rc) return rc;
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
@@ -243,8 +239,10 @@ const struct cli_command cmd_theorem = {
         "was off.\n\n"
         "Each layer is corrected with what the corrected layers below make of the prompt.  With "
         "--steps the linearisation is repeated where it ended, and a step is taken as far as it "
-        "helps.",
-    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ISA | CLI_ADAPTER,
+        "helps.\n\n"
+        "The updates are of the model's own weights: an adapter is merged into it first (`siren "
+        "model export`).",
+    .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ISA,
     .options =
         (const struct cli_option[]){
             OPTION_STRING("teacher", "FILE", NULL, "the teacher's states"),
