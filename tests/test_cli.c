@@ -145,6 +145,15 @@ static void test_grammar(void **state)
     expect_output("siren: /no/such/folder/siren.1");
 }
 
+/* Adapters are not added up, and the second of two did not say so. */
+static void test_one_adapter(void **state)
+{
+    assert_int_equal(siren("predict x.siren -u 1 -i 2 -m x -a one --adapter=two"), 2);
+    expect_output("siren: --adapter: found \"one\" and \"two\", expected one");
+    assert_int_equal(siren("model info x -a one -a two"), 2);
+    assert_int_equal(siren("train sft x.siren -m x -o y -a one -a two"), 2);
+}
+
 /* What it would always refuse is not offered. */
 static void test_theorem_without_adapter(void **state)
 {
@@ -303,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_overview),
         cmocka_unit_test(test_help_of_every_command),
+        cmocka_unit_test(test_one_adapter),
         cmocka_unit_test(test_theorem_without_adapter),
         cmocka_unit_test(test_examples_parse),
         cmocka_unit_test(test_mistakes),

@@ -20,6 +20,7 @@ static const struct {
       .letter = 'a',
       .type = CLI_STRING,
       .argument = "DIR",
+      .once = 1,
       .help = "a LoRA adapter of the model: a folder with adapter_config.json and "
               "adapter_model.safetensors"}},
     {CLI_ENCODER,
