@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cli/frame.h"
+#include "cli/training.h"
 #include "siren/file.h"
 #include "terminal.h"
 
@@ -246,13 +247,17 @@ static void print_wide_table(void)
 static char *on_terminal(int columns, void (*print)(void))
 {
     static char text[8192];
-    int other, own = terminal_open(columns, &other), saved = dup(STDOUT_FILENO);
+    int other, own = terminal_open(columns, &other);
+    int saved[2] = {dup(STDOUT_FILENO), dup(STDERR_FILENO)};
     fflush(stdout);
     dup2(other, STDOUT_FILENO);
+    dup2(other, STDERR_FILENO);
     print();
     fflush(stdout);
-    dup2(saved, STDOUT_FILENO);
-    close(saved);
+    dup2(saved[0], STDOUT_FILENO);
+    dup2(saved[1], STDERR_FILENO);
+    close(saved[0]);
+    close(saved[1]);
     ssize_t n = read(own, text, sizeof text - 1);
     assert_true(n > 0);
     text[n] = 0;
@@ -401,6 +406,56 @@ static void test_news(void **state)
                         "20 of 40 steps in 20 s (1.00/s)  loss 0.40\n");
 }
 
+static void train_for_hours(void)
+{
+    const struct siren_progress *p = cli_progress(&cli);
+    siren_progress_update(p, "rows", 0, 8192);
+    state_of.started -= 8000;
+    state_of.drawn -= 20;
+    siren_progress_update(p, "rows: reward -1.25, 100 % ok, MAE 1.23, 512 tok, KL 0.023, 141 tok/s",
+                          1024, 8192);
+}
+
+/* What a training is judged by has room where the amount would take it. */
+static void test_narrow_news(void **state)
+{
+    setenv("TERM", "xterm", 1);
+    assert_string_equal(on_terminal(120, train_for_hours),
+                        "\r 12 %  1,024 of 8,192 rows  0.13/s, 15 h 33 min left  "
+                        "reward -1.25, 100 % ok, MAE 1.23, 512 tok, KL 0.023, 141 tok/s\033[K");
+    state_of = (struct cli_state){0};
+    assert_string_equal(on_terminal(80, train_for_hours),
+                        "\r 12 %  15 h 33 min left  "
+                        "reward -1.25, 100 % ok, MAE 1.23, 512 tok, KL 0.023\033[K");
+    state_of = (struct cli_state){0};
+    assert_string_equal(on_terminal(24, train_for_hours), "\r 12 %  15 h 33 min left\033[K");
+}
+
+static void watch_steps(void)
+{
+    struct training_command t = {.cli = &cli};
+    json_t *grpo = json_pack("{s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:f,s:f,s:f}", "step", 3,
+                             "reward", 2.5, "in_format", 0.97, "mae", 0.861, "length", 93.2, "kl",
+                             0.0231, "loss", 0.0223, "norm", 0.0381, "texts", 64, "rollout_seconds",
+                             8.0, "scoring_seconds", 2.0, "update_seconds", 6.0);
+    json_t *align = json_pack("{s:i,s:f,s:f,s:f,s:f}", "step", 4, "loss", 0.5, "norm", 1.5,
+                              "cosine", 0.9985, "tokens_per_second", 910.0);
+    training_watch(&t, grpo);
+    training_watch(&t, grpo); /* in the same half minute */
+    t.noted = 0;
+    training_watch(&t, align);
+    json_decref(grpo);
+    json_decref(align);
+}
+
+static void test_steps(void **state)
+{
+    assert_string_equal(captured(stderr, watch_steps),
+                        "step 3: reward 2.50, format 97 %, MAE 0.86, 93 tokens a text, KL 0.0231, "
+                        "loss 0.0223, gradient 0.0381, 373 tokens/s\n"
+                        "step 4: cosine 0.9985, loss 0.5000, gradient 1.5, 910 tokens/s\n");
+}
+
 static void interrupt(void)
 {
     const struct siren_progress *p = cli_progress(&cli);
@@ -542,6 +597,8 @@ int main(void)
         cmocka_unit_test_setup(test_json, fresh),
         cmocka_unit_test_setup(test_wrap, fresh),
         cmocka_unit_test_setup(test_progress, fresh),
+        cmocka_unit_test_setup(test_narrow_news, fresh),
+        cmocka_unit_test_setup(test_steps, fresh),
         cmocka_unit_test_setup(test_news, fresh),
         cmocka_unit_test_setup(test_interrupt, fresh),
         cmocka_unit_test_setup(test_hostile_table, fresh),

@@ -101,21 +101,19 @@ static int evaluate(void *context, double *metric, json_t *fields,
     return rc;
 }
 
-/* "rows" with the figures of the last step. */
+/* "rows" with the figures of the last step, in words that fit into 80 columns. */
 static int live(void *context, const char *what, uint64_t done, uint64_t total)
 {
     const struct job *j = context;
     const struct policy_figures *f = policy_last(j->policy);
     double seconds = f->rollout + f->scoring + f->update;
     char text[200], mae[32] = "–", kl[32] = "–";
-    if (strcmp(what, "rows") || !f->n_texts)
-        return siren_progress_update(j->progress, what, done, total);
+    if (!f->n_texts) return siren_progress_update(j->progress, what, done, total);
     if (isfinite(j->source.mae)) snprintf(mae, sizeof mae, "%.2f", j->source.mae);
-    if (isfinite(f->kl)) snprintf(kl, sizeof kl, "%.4f", f->kl);
+    if (isfinite(f->kl)) snprintf(kl, sizeof kl, "%.3f", f->kl);
     snprintf(text, sizeof text,
-             "rows: reward %.2f, format %.0f %%, MAE %s, %.0f tokens a text, KL %s, %.0f "
-             "tokens/s",
-             f->reward, 100 * j->source.in_format, mae, f->length, kl,
+             "rows: reward %.2f, %.0f %% ok, MAE %s, %.0f tok, KL %s, %.0f tok/s", f->reward,
+             100 * j->source.in_format, mae, f->length, kl,
              seconds > 0 ? f->length * (double)f->n_texts / seconds : 0);
     return siren_progress_update(j->progress, text, done, total);
 }

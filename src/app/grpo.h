@@ -34,8 +34,8 @@ struct grpo_options {
 };
 struct grpo_options grpo_defaults(void);
 /* Prompts are those of reasoning, and nothing is dropped out, whatever t says.  Progress has news
- * of the last step, for a live line: "steps: reward 1.25, format 97 %, …" is what progress is told
- * instead of "steps". */
+ * of the last step, for a live line: "rows: reward 1.25, 97 % ok, …" is what progress is told
+ * instead of "rows". */
 int grpo_train(struct training *t, const struct grpo_options *options,
                struct trainer_result *result, const struct siren_progress *progress,
                const volatile int *cancel, struct siren_error *err);

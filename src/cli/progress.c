@@ -78,47 +78,54 @@ static void draw_bar(char *out, size_t size, double share, int cells)
                                  i < full ? (utf8 ? "█" : "#") : (utf8 ? "░" : "."));
 }
 
-/* Without its last part; 0: it has one only. */
+/* Without its last part; 0: there is none left. */
 static int drop_part(char *news)
 {
-    char *last = NULL;
+    char *last = news;
+    if (!*news) return 0;
     for (char *p = news; (p = strstr(p, ", ")); p++) last = p;
-    if (last) *last = 0;
-    return last != NULL;
+    *last = 0;
+    return 1;
 }
 
-/* The news, as many of their parts as there is room for (width 0: all). */
-static void add_news(const struct cli_state *s, char *text, size_t size, int width)
+/* Amount, rate, time left and news; brief 1: without the amount, 2: without the rate, too. */
+static void say(const struct cli_state *s, int brief, const char *news, char *text, size_t size)
 {
-    char news[sizeof s->news];
-    size_t used = strlen(text);
-    int room = width - 1 - (int)cli_text_width(text) - 2;
-    snprintf(news, sizeof news, "%s", s->news);
-    while (width && (int)cli_text_width(news) > room && drop_part(news)) continue;
-    if (*news && (!width || (int)cli_text_width(news) <= room))
-        snprintf(text + used, size - used, "  %s", news);
-}
-
-/* Amount, rate, time left and news; on a terminal (width > 0) a bar before them, as
- * wide as there is room for. */
-static void progress_line(const struct cli_state *s, char *out, size_t size, int width)
-{
-    char amount[160], rate[60], left[60] = "", bar[160] = "", text[600];
+    char amount[160], rate[60], left[60] = "";
     amount_text(s, amount, sizeof amount);
     double per_second = rate_of(s, rate, sizeof rate);
-    double share = s->total ? (double)s->done / (double)s->total : 0;
-    if (share > 1) share = 1;
     if (s->total > s->done && per_second > 0)
         snprintf(left, sizeof left, ", %s left",
                  cli_seconds((double)(s->total - s->done) / per_second));
-    if (s->total)
-        snprintf(text, sizeof text, "%3d %%  %s  %s%s", (int)(share * 100), amount, rate, left);
+    if (brief < 2)
+        snprintf(text, size, "%s%s%s%s", brief ? "" : amount, brief ? "" : "  ", rate, left);
     else
-        snprintf(text, sizeof text, "%s  %s", amount, rate);
-    add_news(s, text, sizeof text, width);
-    int room = width - 1 - (int)cli_text_width(text);
+        snprintf(text, size, "%s", left + (*left ? 2 : 0));
+    size_t used = strlen(text);
+    snprintf(text + used, size - used, "%s%s", *news && used ? "  " : "", news);
+}
+
+/* On a terminal (width > 0) a bar before it, as wide as there is room for.  Where it is narrow, the
+ * news are worth more than the amount and the rate beside the share; then their last parts go. */
+static void progress_line(const struct cli_state *s, char *out, size_t size, int width)
+{
+    char bar[160] = "", percent[16] = "", news[sizeof s->news], text[600];
+    double share = s->total ? (double)s->done / (double)s->total : 0;
+    int brief = 0, room;
+    if (share > 1) share = 1;
+    if (s->total) snprintf(percent, sizeof percent, "%3d %%  ", (int)(share * 100));
+    snprintf(news, sizeof news, "%s", s->news);
+    for (;;) {
+        say(s, brief, news, text, sizeof text);
+        room = width - 1 - (int)strlen(percent) - (int)cli_text_width(text);
+        if (!width || room >= 0) break;
+        if (s->total && brief < 2)
+            brief++;
+        else if (!drop_part(news))
+            break;
+    }
     if (s->total && room >= 10) draw_bar(bar, sizeof bar, share, room > 30 ? 30 : room);
-    snprintf(out, size, "%s%s%s", bar, *bar ? " " : "", text);
+    snprintf(out, size, "%s%s%s%s", bar, *bar ? " " : "", percent, text);
 }
 
 void cli_progress_end(struct cli *cli)

@@ -122,13 +122,18 @@ static uint64_t rows_of(const struct trainer *t, uint64_t steps)
            within % repeats * batch_rows(t, steps / repeats);
 }
 
+/* Rows, and what else goes on within the step: "rows: 12 of 64 texts". */
 static int inner_update(void *context, const char *what, uint64_t done, uint64_t total)
 {
     struct trainer *t = context;
+    char text[200];
     uint64_t from = rows_of(t, t->state.step), to = rows_of(t, t->state.step + 1);
     uint64_t at = from + (uint64_t)(t->part * (double)(to - from));
     if (t->state.step >= t->total_steps) at = from;
-    return siren_progress_update(t->progress, "rows", at, rows_of(t, t->total_steps)) ||
+    snprintf(text, sizeof text, "rows: %llu of %llu %s", (unsigned long long)done,
+             (unsigned long long)total, what);
+    if (strcmp(what, "rows") != 0) what = text;
+    return siren_progress_update(t->progress, what, at, rows_of(t, t->total_steps)) ||
            (t->cancel && *t->cancel);
 }
 
