@@ -16,6 +16,7 @@
 #include "siren/file.h"
 #include "siren/random.h"
 #include "siren/teacher.h"
+#include "train/teacher_file.h"
 
 enum { LAYERS = 3, WIDTH = 20, LABELS = 5, ROWS = 6, STATES = LAYERS * WIDTH };
 
@@ -124,7 +125,56 @@ static void rows_come_back(void **state)
     struct siren_teacher_shape int8 = shape;
     int8.encoding = SIREN_STATES_INT8;
     assert_true(check_file(write_file("bf16.bin", &shape), 0x1p-8) < 1e-5);
-    assert_true(check_file(write_file("int8.bin", &int8), -0.5 / 127 - 1e-6) < 1e-3);
+    assert_true(check_file(write_file("int8.bin", &int8), -0.51 / 127) < 3e-5);
+}
+
+/* As real ones have them: a few numbers of a layer are hundreds of times the others, which an
+ * alignment still has to see. */
+static void outliers_leave_the_others_alone(void **state)
+{
+    enum { D = 300, MANY = 5 };
+    static const struct siren_teacher_shape wide = {1, D, 2, SIREN_STATES_INT8};
+    static const int places[MANY] = {3, 60, 127, 128, 299};
+    float scores[2] = {-1, -2}, states[D], found[D];
+    struct siren_teacher_row row = {.scores = scores};
+    double off = 0, size = 0;
+    struct siren_teacher_writer *w;
+    struct siren_teacher *t;
+    char path[256];
+    for (int k = 0; k < D; k++) states[k] = (float)siren_random_normal(7, 0, (uint64_t)k);
+    for (int i = 0; i < MANY; i++) states[places[i]] = (float)(i % 2 ? -100 : 250) * (float)(i + 1);
+    snprintf(path, sizeof path, "%s", scratch_path("outliers.bin"));
+    MUST(siren_teacher_writer_open(&w, path, &wide, "", &err));
+    MUST(siren_teacher_write(w, &row, NULL, states, &err));
+    MUST(siren_teacher_writer_finish(w, &err));
+    MUST(siren_teacher_open(&t, path, &err));
+    MUST(siren_teacher_states(t, 0, found, &err));
+    for (int k = 0; k < D; k++) {
+        double miss = (double)found[k] - (double)states[k];
+        if (fabsf(states[k]) >= 100) {
+            assert_true(fabs(miss) <= 0x1p-8 * fabs((double)states[k]));
+            continue;
+        }
+        off += miss * miss;
+        size += (double)states[k] * (double)states[k];
+    }
+    if (!(sqrt(off / size) < 0.01)) fail_msg("error of the others: %g", sqrt(off / size));
+    siren_teacher_close(t);
+}
+
+/* Of version 1, whose one scale a layer was the largest number's. */
+static void coarse_states_are_refused(void **state)
+{
+    uint32_t field[6] = {1, SIREN_STATES_INT8, LAYERS, WIDTH, LABELS, 0};
+    unsigned char header[TEACHER_HEADER + TEACHER_CHECK] = "SIRENTCH";
+    struct teacher_chain chain = {{0}};
+    struct siren_teacher *t;
+    memcpy(header + 8, field, sizeof field);
+    teacher_chain_add(&chain, header, TEACHER_HEADER);
+    memcpy(header + TEACHER_HEADER, chain.check, TEACHER_CHECK);
+    const char *path = scratch_write("coarse.bin", header, sizeof header);
+    assert_int_equal(siren_teacher_open(&t, path, &err), SIREN_EUNSUPPORTED);
+    assert_non_null(strstr(err.message, "int8 states of version 1, with one scale a layer"));
 }
 
 static void same_bytes(const char *a, const char *b)
@@ -355,6 +405,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_come_back),
+        cmocka_unit_test(outliers_leave_the_others_alone),
+        cmocka_unit_test(coarse_states_are_refused),
         cmocka_unit_test(a_stopped_writer_goes_on),
         cmocka_unit_test(damaged_work_is_left_alone),
         cmocka_unit_test(other_work_is_not_overwritten),

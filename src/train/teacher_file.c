@@ -29,10 +29,18 @@ void teacher_chain_add(struct teacher_chain *chain, const void *data, size_t siz
 
 /* ---- encodings ---- */
 
+enum { BLOCK = 32, HEAD = 4, APART = -128 };
+
+/* Of a layer. */
+static size_t n_blocks(const struct siren_teacher_shape *shape)
+{
+    return ((size_t)shape->d + BLOCK - 1) / BLOCK;
+}
+
 size_t teacher_state_bytes(const struct siren_teacher_shape *shape)
 {
     size_t n_layers = (size_t)shape->n_layers, n = n_layers * (size_t)shape->d;
-    return shape->encoding == SIREN_STATES_BF16 ? 2 * n : n + n_layers * sizeof(float);
+    return shape->encoding == SIREN_STATES_BF16 ? 2 * n : n + HEAD * n_layers * n_blocks(shape);
 }
 
 int teacher_check_shape(const struct siren_teacher_shape *s, struct siren_error *err)
@@ -49,40 +57,49 @@ int teacher_check_shape(const struct siren_teacher_shape *s, struct siren_error 
     return 0;
 }
 
-static float largest(const float *x, size_t n)
+/* A block's head: the step between its numbers, and the largest of them apart: hidden states have a
+ * few numbers that are a hundred times the others, which a common step would leave nothing of. */
+static void encode_block(const float *x, size_t n, unsigned char *head, int8_t *q)
 {
+    size_t top = 0;
     float most = 0;
+    for (size_t i = 1; i < n; i++)
+        if (fabsf(x[i]) > fabsf(x[top])) top = i;
     for (size_t i = 0; i < n; i++)
-        if (fabsf(x[i]) > most) most = fabsf(x[i]);
-    return most;
+        if (i != top && fabsf(x[i]) > most) most = fabsf(x[i]);
+    uint16_t words[2] = {float_to_bfloat(most / 127), float_to_bfloat(x[top])};
+    float step = bfloat_to_float(words[0]);
+    for (size_t i = 0; i < n; i++) {
+        float value = step > 0 ? nearbyintf(x[i] / step) : 0;
+        q[i] = (int8_t)(value > 127 ? 127 : value < -127 ? -127 : value);
+    }
+    q[top] = APART;
+    memcpy(head, words, HEAD);
 }
 
-static void encode_int8(const struct siren_teacher_shape *s, const float *x, unsigned char *bytes)
+static void decode_block(const unsigned char *head, const int8_t *q, size_t n, float *x)
 {
-    size_t d = (size_t)s->d, n_layers = (size_t)s->n_layers;
-    int8_t *q = (int8_t *)(bytes + n_layers * sizeof(float));
-    for (size_t l = 0; l < n_layers; l++, x += d, q += d) {
-        float scale = largest(x, d) / 127;
-        memcpy(bytes + l * sizeof scale, &scale, sizeof scale);
-        for (size_t i = 0; i < d; i++) {
-            float value = scale > 0 ? nearbyintf(x[i] / scale) : 0;
-            q[i] = (int8_t)(value > 127 ? 127 : value < -127 ? -127 : value);
-        }
-    }
+    uint16_t words[2];
+    memcpy(words, head, HEAD);
+    float step = bfloat_to_float(words[0]), apart = bfloat_to_float(words[1]);
+    for (size_t i = 0; i < n; i++) x[i] = q[i] == APART ? apart : step * (float)q[i];
 }
 
 void teacher_encode(const struct siren_teacher_shape *s, const float *states, unsigned char *bytes)
 {
-    size_t n = (size_t)s->n_layers * (size_t)s->d;
-    if (s->encoding == SIREN_STATES_INT8) {
-        encode_int8(s, states, bytes);
+    size_t d = (size_t)s->d, n_layers = (size_t)s->n_layers, n = n_layers * d;
+    if (s->encoding == SIREN_STATES_BF16) {
+        for (size_t i = 0; i < n; i++) {
+            uint16_t b = float_to_bfloat(states[i]);
+            bytes[i] = (unsigned char)b;
+            bytes[n + i] = (unsigned char)(b >> 8);
+        }
         return;
     }
-    for (size_t i = 0; i < n; i++) {
-        uint16_t b = float_to_bfloat(states[i]);
-        bytes[i] = (unsigned char)b;
-        bytes[n + i] = (unsigned char)(b >> 8);
-    }
+    int8_t *q = (int8_t *)(bytes + HEAD * n_layers * n_blocks(s));
+    for (size_t l = 0; l < n_layers; l++, states += d, q += d)
+        for (size_t i = 0; i < d; i += BLOCK, bytes += HEAD)
+            encode_block(states + i, d - i < BLOCK ? d - i : BLOCK, bytes, q + i);
 }
 
 void teacher_decode(const struct siren_teacher_shape *s, const unsigned char *bytes, float *states)
@@ -93,12 +110,10 @@ void teacher_decode(const struct siren_teacher_shape *s, const unsigned char *by
             states[i] = bfloat_to_float((uint16_t)(bytes[i] | bytes[n + i] << 8));
         return;
     }
-    for (size_t l = 0; l < n_layers; l++) {
-        const int8_t *q = (const int8_t *)(bytes + n_layers * sizeof(float)) + l * d;
-        float scale;
-        memcpy(&scale, bytes + l * sizeof scale, sizeof scale);
-        for (size_t i = 0; i < d; i++) states[l * d + i] = scale * (float)q[i];
-    }
+    const int8_t *q = (const int8_t *)(bytes + HEAD * n_layers * n_blocks(s));
+    for (size_t l = 0; l < n_layers; l++, states += d, q += d)
+        for (size_t i = 0; i < d; i += BLOCK, bytes += HEAD)
+            decode_block(bytes, q + i, d - i < BLOCK ? d - i : BLOCK, states + i);
 }
 
 /* ---- the walk ---- */
@@ -154,6 +169,11 @@ int teacher_scan_header(struct teacher_scan *s, struct siren_error *err)
     s->json = (const char *)s->data + TEACHER_HEADER;
     if (!is_right(s, 0, TEACHER_HEADER + s->n_json, &chain))
         return fail_at(s, 0, "the checksum of the header differs: the file was changed", err);
+    if (field[0] < 2 && field[1] == SIREN_STATES_INT8)
+        return siren_fail(err, SIREN_EUNSUPPORTED,
+                          "%s: int8 states of version %u, with one scale a layer, which are too "
+                          "coarse to learn from: `siren train teach` makes better ones",
+                          s->path, field[0]);
     take(s, TEACHER_HEADER + s->n_json, &chain);
     s->shape = (struct siren_teacher_shape){.encoding = field[1] <= 1 ? (int)field[1] : -1,
                                             .n_layers = field[2] <= INT32_MAX ? (int)field[2] : -1,

@@ -6,7 +6,7 @@
 #include "siren/teacher.h"
 
 enum {
-    TEACHER_VERSION = 1,
+    TEACHER_VERSION = 2, /* of int8; bf16 is as in 1 */
     TEACHER_HEADER = 32, /* before the JSON */
     TEACHER_RECORD = 32, /* before the label scores */
     TEACHER_CHECK = 16,

@@ -60,9 +60,13 @@ static int put(struct siren_teacher_writer *w, unsigned char *data, size_t size,
 static int begin(struct siren_teacher_writer *w, const char *json, struct siren_error *err)
 {
     size_t n_json = strlen(json);
-    uint32_t field[6] = {
-        TEACHER_VERSION,      (uint32_t)w->shape.encoding, (uint32_t)w->shape.n_layers,
-        (uint32_t)w->shape.d, (uint32_t)w->shape.n_labels, (uint32_t)n_json};
+    uint32_t version = w->shape.encoding == SIREN_STATES_BF16 ? 1 : TEACHER_VERSION;
+    uint32_t field[6] = {version,
+                         (uint32_t)w->shape.encoding,
+                         (uint32_t)w->shape.n_layers,
+                         (uint32_t)w->shape.d,
+                         (uint32_t)w->shape.n_labels,
+                         (uint32_t)n_json};
     unsigned char *header = alloc_zeroed(TEACHER_HEADER + n_json + TEACHER_CHECK, 1);
     int rc;
     if (!header) return siren_fail_memory(err, "a header", n_json);
