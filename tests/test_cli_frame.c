@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cli/frame.h"
+#include "cli/report.h"
 #include "cli/training.h"
 #include "siren/file.h"
 #include "terminal.h"
@@ -456,6 +457,30 @@ static void test_steps(void **state)
                         "step 4: cosine 0.9985, loss 0.5000, gradient 1.5, 910 tokens/s\n");
 }
 
+static const char *report_of;
+
+static void report_it(void)
+{
+    json_t *metrics = json_loads(report_of, 0, NULL);
+    assert_non_null(metrics);
+    report_metrics(&cli, metrics);
+    json_decref(metrics);
+}
+
+/* Beside a distribution it is the written number only that is taken for the highest rating. */
+static void test_unreadable_ratings(void **state)
+{
+    report_of = "{\"n\": 4, \"invalid\": 0.5, \"decoders\": {\"argmax\": {}}}";
+    assert_non_null(strstr(captured(stdout, report_it),
+                           "\n4 rows, 50.00 % without a readable rating (each counts as the "
+                           "highest one)\n"));
+    report_of = "{\"n\": 4, \"invalid\": 0.5, \"log_loss\": 1, "
+                "\"decoders\": {\"argmax\": {}, \"number\": {}}}";
+    assert_non_null(strstr(captured(stdout, report_it),
+                           "\n4 rows, 50.00 % without a readable rating (`number` counts each as "
+                           "the highest one)\n"));
+}
+
 static void interrupt(void)
 {
     const struct siren_progress *p = cli_progress(&cli);
@@ -599,6 +624,7 @@ int main(void)
         cmocka_unit_test_setup(test_progress, fresh),
         cmocka_unit_test_setup(test_narrow_news, fresh),
         cmocka_unit_test_setup(test_steps, fresh),
+        cmocka_unit_test_setup(test_unreadable_ratings, fresh),
         cmocka_unit_test_setup(test_news, fresh),
         cmocka_unit_test_setup(test_interrupt, fresh),
         cmocka_unit_test_setup(test_hostile_table, fresh),

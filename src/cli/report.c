@@ -111,6 +111,16 @@ uint64_t report_count(const json_t *object, const char *key)
     return (uint64_t)json_integer_value(json_object_get(object, key));
 }
 
+/* Where there is a distribution, only the number that was written may be missing. */
+static const char *unreadable(const json_t *metrics)
+{
+    if (!(share(metrics, "invalid") > 0)) return "";
+    if (!json_object_get(metrics, "log_loss")) return " (each counts as the highest one)";
+    return json_object_get(json_object_get(metrics, "decoders"), "number")
+               ? " (`number` counts each as the highest one)"
+               : "";
+}
+
 void report_metrics(struct cli *cli, const json_t *metrics)
 {
     const json_t *list = json_object_get(metrics, "decoders");
@@ -120,7 +130,7 @@ void report_metrics(struct cli *cli, const json_t *metrics)
     cli_print(cli, "\n");
     cli_print(cli, "%s, %.2f %% without a readable rating%s\n",
               cli_counted(report_count(metrics, "n"), "row"), share(metrics, "invalid"),
-              share(metrics, "invalid") > 0 ? " (each counts as the highest one)" : "");
+              unreadable(metrics));
     if (at(metrics, "trained_on", "rows") > 0)
         cli_print(cli,
                   "%s of these were trained on (run %.0f): the numbers do not say how well other "
