@@ -509,6 +509,21 @@ static int run(struct trainer *t, struct siren_error *err)
     return rc;
 }
 
+/* Of the last step, where a resumed run made none: it had come to its end. */
+static double logged_loss(const char *folder)
+{
+    json_t *log = trainer_read_log(folder, NULL), *line;
+    double loss = NAN;
+    size_t i;
+    json_array_foreach(log, i, line)
+    {
+        const json_t *value = json_object_get(line, "loss");
+        if (json_is_number(value)) loss = json_number_value(value);
+    }
+    json_decref(log);
+    return loss;
+}
+
 static void report(const struct trainer *t, struct trainer_result *r)
 {
     *r = (struct trainer_result){.steps = t->state.step,
@@ -540,6 +555,7 @@ int trainer_run(const struct trainer_task *task, const struct trainer_subject *s
     int rc = set_up(&t, engine, settings, err);
     resumed = !rc && t.folder.saved;
     begun = !rc;
+    if (resumed) t.loss = logged_loss(t.folder.path);
     if (!rc) rc = run(&t, err);
     if (!rc)
         rc = trainer_charts(t.folder.path, task, err);

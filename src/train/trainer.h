@@ -172,7 +172,7 @@ struct trainer_options trainer_defaults(void);
 
 struct trainer_result {
     uint64_t steps, total_steps;
-    double loss; /* of the last step; NAN: none was made by this call */
+    double loss; /* of the last step, by this call or one before; NAN: none was made */
     double best; /* metric; NAN: never evaluated */
     uint64_t best_step;
     int stopped_early; /* by patience */
