@@ -154,6 +154,13 @@ static void test_one_adapter(void **state)
     assert_int_equal(siren("train sft x.siren -m x -o y -a one -a two"), 2);
 }
 
+/* --eval-every 2 --updates 3 evaluates after steps 3, 6, 9. */
+static void test_updates_and_evaluations(void **state)
+{
+    assert_int_equal(siren("train grpo --help | tr -s ' \\n' ' '"), 0);
+    expect_output("evaluations and checkpoints wait for the last of them");
+}
+
 /* What it would always refuse is not offered. */
 static void test_theorem_without_adapter(void **state)
 {
@@ -313,6 +320,7 @@ int main(void)
         cmocka_unit_test(test_overview),
         cmocka_unit_test(test_help_of_every_command),
         cmocka_unit_test(test_one_adapter),
+        cmocka_unit_test(test_updates_and_evaluations),
         cmocka_unit_test(test_theorem_without_adapter),
         cmocka_unit_test(test_examples_parse),
         cmocka_unit_test(test_mistakes),

@@ -80,7 +80,9 @@ static int run(struct cli *cli)
 
 static const struct cli_option options[] = {
     OPTION_INT("answers", "N", "8", 2, 1000, "texts sampled for each prompt"),
-    OPTION_INT("updates", "N", "1", 1, 100, "steps of the optimiser for each batch of texts"),
+    OPTION_INT("updates", "N", "1", 1, 100,
+               "steps of the optimiser for each batch of texts; evaluations and checkpoints wait "
+               "for the last of them"),
     OPTION_CHOICE(
         "reward", "KIND", "linear", "linear|squared|rps",
         "for the rating: by distance, by squared distance, or by the ranked probability score "

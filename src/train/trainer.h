@@ -159,7 +159,8 @@ struct trainer_options {
     size_t memory_bytes;       /* siren_training.memory_bytes; 768 MiB */
     int dropout;               /* 1: siren_training.dropout */
     int layer_local;           /* 1: siren_training.layer_local */
-    uint64_t eval_every;       /* steps between evaluations; 0: once an epoch */
+    uint64_t eval_every;       /* steps between evaluations, which wait for the end of a batch's
+                                  repeats; 0: once an epoch */
     int eval_first;            /* 1: also before the first step */
     unsigned patience;         /* evaluations without a better metric until it stops; 0: never */
     uint64_t checkpoint_every; /* steps between checkpoints; 0: by time only */
