@@ -200,6 +200,20 @@ static void a_prompt_too_long(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
+/* As a training makes the folders on the way to its own. */
+static void folders_on_the_way_are_made(void **state)
+{
+    struct teach_options o = options();
+    struct teach_report report;
+    o.rows.limit = 1;
+    MUST(app_teach(&app, &lm, &o, scratch_path("new/sub/states.bin"), &report, NULL, ERR));
+    assert_int_equal(access(scratch_path("new/sub/states.bin"), R_OK), 0);
+    assert_int_equal(
+        app_teach(&app, &lm, &o, scratch_path("new/sub/states.bin/under.bin"), &report, NULL, ERR),
+        SIREN_EIO);
+    assert_non_null(strstr(must_error.message, "states.bin cannot be made: Not a directory"));
+}
+
 static void what_cannot_be_taught(void **state)
 {
     struct teach_options o = options();
@@ -231,6 +245,7 @@ int main(void)
         cmocka_unit_test(stopped_and_gone_on_with),
         cmocka_unit_test(two_answers),
         cmocka_unit_test(a_prompt_too_long),
+        cmocka_unit_test(folders_on_the_way_are_made),
         cmocka_unit_test(what_cannot_be_taught),
     };
     return cmocka_run_group_tests(tests, setup, tiny_teardown);

@@ -58,6 +58,17 @@ static char *description(const struct job *j)
     return text;
 }
 
+/* As a training makes its folder: with those on the way to it. */
+static int make_folder_of(const char *path, struct siren_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash || slash == path) return 0;
+    char *folder = alloc_string(path, (size_t)(slash - path));
+    int rc = folder ? siren_folder_make(folder, err) : siren_fail_memory(err, "a path", 0);
+    free(folder);
+    return rc;
+}
+
 static int open_writer(struct job *j, const char *path, struct siren_error *err)
 {
     const struct siren_config *c = siren_model_config(j->lm->model);
@@ -66,8 +77,8 @@ static int open_writer(struct job *j, const char *path, struct siren_error *err)
                                         .n_labels = siren_scale_labels(&j->app->meta.scale),
                                         .encoding = j->options->encoding};
     char *text = description(j);
-    int rc = text ? siren_teacher_writer_open(&j->writer, path, &shape, text, err)
-                  : siren_fail_memory(err, "a description", 0);
+    int rc = text ? make_folder_of(path, err) : siren_fail_memory(err, "a description", 0);
+    if (!rc) rc = siren_teacher_writer_open(&j->writer, path, &shape, text, err);
     free(text);
     if (rc) return rc;
     j->state_floats = (size_t)c->n_layers * (size_t)c->d_model;

@@ -25,7 +25,8 @@ struct teach_report {
 
 /* The file's JSON is an object: {"kind": "teacher states", "model", "adapter" (or null), what
  * app_chat_json() adds, "data", "protocol", "split", "rows", "seed", "compute", "predict": {…}}.
- * SIREN_ECANCEL: what is done is kept, and the same call goes on with it. */
+ * Folders on the way to it are made.  SIREN_ECANCEL: what is done is kept, and the same call goes
+ * on with it. */
 int app_teach(struct siren_app *app, struct siren_lm *lm, const struct teach_options *options,
               const char *path, struct teach_report *report, const struct siren_progress *progress,
               struct siren_error *err);
