@@ -26,8 +26,11 @@ judge() { # NAME
 }
 loss=(--answer-loss rps --answer-weight 4)
 learn answers --reward rps "${loss[@]}" --lr 4e-4 --max-steps 114
+judge answers
 learn answers-fast --reward rps "${loss[@]}" --lr 1e-3 --max-steps 80
+judge answers-fast
 learn reward-alone --reward rps --lr 4e-4 --max-steps 114
+judge reward-alone
 learn loss-linear --reward linear "${loss[@]}" --lr 4e-4 --max-steps 114
-for name in answers answers-fast reward-alone loss-linear; do judge $name; done
+judge loss-linear
 "$siren" runs films.siren
