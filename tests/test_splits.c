@@ -37,6 +37,13 @@ static void test_scale(void **state)
             float rating = (float)siren_scale_value(&fine[i], k);
             assert_int_equal(siren_scale_exact_label(&fine[i], (double)rating), k);
         }
+    static const struct siren_scale huge[] = {
+        {1e8, 1e8 + 10, 1}, {16777216, 16777226, 1}, {1e9, 1e9 + 100, 1}};
+    for (size_t i = 0; i < sizeof huge / sizeof *huge; i++)
+        for (int k = -300; k < 300; k++) { /* never a label beyond the ends */
+            int label = siren_scale_label(&huge[i], huge[i].min + k);
+            assert_int_equal(label, k < 0 || k >= siren_scale_labels(&huge[i]) ? -1 : k);
+        }
     siren_scale_text(&half, 6, text);
     assert_string_equal(text, "3.5");
     siren_scale_text(&stars, 4, text);

@@ -35,15 +35,16 @@ int siren_scale_check(const struct siren_scale *scale, struct siren_error *err)
                       scale->min, scale->max, scale->step);
 }
 
-/* How far off a rating may be that was a float. */
-static double as_float(double rating)
+/* How far off a rating may be that was a float: where floats lie as far apart as labels do, they
+ * are none. */
+static double as_float(const struct siren_scale *scale, double rating)
 {
-    return fmax(1e-6, fabs(rating) * (double)FLT_EPSILON);
+    return fmin(fmax(1e-6, fabs(rating) * (double)FLT_EPSILON), scale->step / 4);
 }
 
 int siren_scale_label(const struct siren_scale *scale, double rating)
 {
-    double place = (rating - scale->min) / scale->step, off = as_float(rating) / scale->step;
+    double place = (rating - scale->min) / scale->step, off = as_float(scale, rating) / scale->step;
     if (!(place > -off) || !(place < siren_scale_labels(scale) - 1 + off)) return -1;
     return (int)round(place);
 }
@@ -51,8 +52,8 @@ int siren_scale_label(const struct siren_scale *scale, double rating)
 int siren_scale_exact_label(const struct siren_scale *scale, double rating)
 {
     int label = siren_scale_label(scale, rating);
-    int exact = label >= 0 && fabs(siren_scale_value(scale, label) - rating) < as_float(rating);
-    return exact ? label : -1;
+    double off = label >= 0 ? fabs(siren_scale_value(scale, label) - rating) : INFINITY;
+    return off < as_float(scale, rating) ? label : -1;
 }
 
 double siren_scale_value(const struct siren_scale *scale, int label)
