@@ -171,6 +171,11 @@ static void numbers_of_added_tokens(void **state)
         2, "<x>") "],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":9},\"merges\":[]}}");
     ASSERT_IDS(t, "ab<x>", 0, 0, 9, 2);
     siren_tokenizer_free(t);
+    /* or, as versions of the reference before 0.23 went on, behind the highest (Phi-4-mini) */
+    t = from_json("{\"added_tokens\":[" ADDED(9, "b") "," ADDED(10, "<x>") "," ADDED(
+        11, "<y>") "],\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":9},\"merges\":[]}}");
+    ASSERT_IDS(t, "ab<y><x>", 0, 0, 9, 11, 10);
+    siren_tokenizer_free(t);
 }
 
 #define TEMPLATE(single)                                                                           \

@@ -575,12 +575,20 @@ static int read_model(struct siren_tokenizer *t, const json_t *object, struct si
 
 struct added_reader {
     const struct vocab *v;
-    struct vocab seen; /* texts of added tokens, by index */
-    int32_t next;
+    struct vocab seen;  /* texts of added tokens, by index */
+    int32_t size, most; /* of the vocabulary; the highest id of an added token so far, or -1 */
+    int32_t next;       /* size, and one more for each added token outside the vocabulary */
 };
 
-/* The reference numbers tokens outside the vocabulary anew, from `next` in the file's order, and
- * gives a text that stands twice one id: ids that say otherwise would not be its own. */
+/* The reference numbers tokens outside the vocabulary anew, in the file's order, and gives a text
+ * that stands twice one id: ids that say otherwise would not be its own.  From version 0.23 on it
+ * counts such tokens, before it went on from the highest id of an added one, once that was beyond
+ * the vocabulary's size: a model's ids are those of the version that it was trained with. */
+static int numbered_otherwise(const struct added_reader *r, int32_t id)
+{
+    return id != r->next && id != (r->most >= r->size ? r->most + 1 : r->size);
+}
+
 static int check_added(struct added_reader *r, const struct added_token *token,
                        struct siren_error *err)
 {
@@ -596,11 +604,12 @@ static int check_added(struct added_reader *r, const struct added_token *token,
     if (twin >= 0)
         return siren_fail(err, SIREN_EUNSUPPORTED, "\"%.100s\" is added_tokens[%d], too",
                           token->text, (int)twin);
-    if (known < 0 && token->id != r->next)
+    if (known < 0 && numbered_otherwise(r, token->id))
         return siren_fail(err, SIREN_EUNSUPPORTED,
                           "\"%.100s\" has id %d, expected %d, the next in the file's order",
                           token->text, (int)token->id, (int)r->next);
     r->next += known < 0;
+    if (token->id > r->most) r->most = token->id;
     return 0;
 }
 
@@ -641,7 +650,8 @@ static int read_added(struct siren_tokenizer *t, const json_t *list, struct sire
     if (list && !json_is_array(list))
         return siren_fail(err, SIREN_EFORMAT, "added_tokens: expected a list");
     /* holes do not count; Unigram has none, but may have a text twice */
-    r.next = (int32_t)(t->model == TOKENIZER_UNIGRAM ? r.v->n_ids : r.v->n_texts);
+    r.next = r.size = (int32_t)(t->model == TOKENIZER_UNIGRAM ? r.v->n_ids : r.v->n_texts);
+    r.most = -1;
     json_array_foreach(list, i, item)
     {
         code = read_added_token(t, &r, item, i, err);
