@@ -93,6 +93,9 @@ static void test_item_without_topic(void **state)
     assert_int_equal(rate(ws, "-u a -i n2 -r 4 --title 'Another'"), 0);
     assert_int_equal(rate(ws, "-u b -i n2 -r 2"), 0);
     assert_int_equal(in_sketches(ws), 3);
+    setenv("SIREN_ENCODER", "none", 1); /* meant for others: the rating does not need it */
+    assert_int_equal(rate(ws, "-u a -i n1 -r 3"), 0);
+    unsetenv("SIREN_ENCODER");
     assert_int_equal(rate(ws, "-u a -i n1 -r 5 --encoder " BERT), 0);
     expect_output("Item n1 had no topic, and has its nearest now.");
     expect_output("Sketch updated: topic ");

@@ -69,8 +69,9 @@ static int lacks_topic(struct siren_workspace *ws, int item, int *lacks, struct 
     return SIREN_OK;
 }
 
-/* For an item that is new or has no topic: before the write lock is taken, since it may take
- * seconds. */
+/* For an item that is new or, where the command line says so, has no topic (a rating does not fail
+ * for an encoder that only the environment names): before the write lock is taken, since it may
+ * take seconds. */
 static int open_if_needed(struct cli *cli, struct siren_workspace *ws, struct siren_encoder *out)
 {
     const char *path = cli_string(cli, "encoder");
@@ -78,6 +79,7 @@ static int open_if_needed(struct cli *cli, struct siren_workspace *ws, struct si
     if (!path) return SIREN_OK;
     int rc = siren_item_find(ws, cli_string(cli, "item"), &item, &cli->err);
     if (rc == SIREN_ENOTFOUND && !cli_given(cli, "title")) return SIREN_OK; /* refused later */
+    if (!rc && !cli_count(cli, "encoder")) return SIREN_OK;
     if (!rc) rc = lacks_topic(ws, item, &lacks, &cli->err);
     if (rc && rc != SIREN_ENOTFOUND) return rc;
     return lacks ? open_encoder(cli, ws, path, out) : SIREN_OK;
