@@ -509,6 +509,11 @@ static void answers_from_elsewhere_are_judged(void **state)
         assert_non_null(strstr(must_error.message, "answers.jsonl:1"));
         assert_non_null(strstr(must_error.message, "expected a number of 0 to"));
     }
+    /* A mean that was summed as float. */
+    snprintf(text, sizeof text, "{\"row\":[\"%s\",\"%s\"],\"rating\":5.0000002384}\n",
+             app.users.external[targets[0].user], app.items.item[targets[0].item].external);
+    judged(&app, text, &rc);
+    assert_int_equal(rc, 0);
     free(targets);
     siren_app_close(&app);
 }

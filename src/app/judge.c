@@ -99,7 +99,10 @@ static int read_rating(const struct judge *j, const json_t *value, double *ratin
     const struct siren_scale *scale = &j->app->meta.scale;
     char what[160], found[60];
     *rating = json_number_value(value);
-    if (json_is_number(value) && *rating >= scale->min && *rating <= scale->max) return 0;
+    if (json_is_number(value) && siren_scale_label(scale, *rating) >= 0) { /* it may be a float */
+        *rating = fmin(fmax(*rating, scale->min), scale->max);
+        return 0;
+    }
     snprintf(found, sizeof found, json_is_number(value) ? "%.10g" : "no number", *rating);
     snprintf(what, sizeof what, "\"rating\": found %s, expected a number from %g to %g", found,
              scale->min, scale->max);
