@@ -283,6 +283,18 @@ static void test_without_namer_and_stopped(void **state)
     siren_named_topics_clear(names, 4);
 }
 
+/* A naming server's answer may be anything, and each mark is looked for in all of a line. */
+static void test_long_lines(void **state)
+{
+    static char line[60010] = "Theme: ";
+    char *name;
+    memset(line + 7, '[', 30000);
+    line[30007] = 'a';
+    memset(line + 30008, ']', 30000);
+    assert_int_equal(siren_topic_parse(line, &name, &err), 0);
+    assert_null(name);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_hand_names_survive),
         cmocka_unit_test(test_fits_the_context),
         cmocka_unit_test(test_without_namer_and_stopped),
+        cmocka_unit_test(test_long_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

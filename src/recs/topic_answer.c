@@ -10,7 +10,7 @@
 #include "siren/prompt.h"
 #include "siren/topics.h"
 
-enum { TITLE_CHARACTERS = 100, CATEGORY_CHARACTERS = 100, NAME_BYTES = 120 };
+enum { TITLE_CHARACTERS = 100, CATEGORY_CHARACTERS = 100, NAME_BYTES = 120, LINE_BYTES = 1000 };
 
 static int put_clean(struct buf *b, const char *text, size_t max_characters)
 {
@@ -229,9 +229,11 @@ static void drop_parenthesis(const char *text, size_t *length)
     if (open > 0) *length = open - 1;
 }
 
-/* The name on one line, malloc'ed with single spaces; NULL where it is of no use. */
+/* The name on one line, malloc'ed with single spaces; NULL where it is of no use, as one is that is
+ * long: a name, its wrapping and what leads to it are not, and each mark is looked for in all. */
 static char *name_on_line(const char *line, size_t length, int *memory)
 {
+    if (length > LINE_BYTES) return NULL;
     unwrap(&line, &length);
     drop_parenthesis(line, &length);
     skip_number(&line, &length);
