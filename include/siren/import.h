@@ -72,7 +72,7 @@ void siren_import_defaults(struct siren_import_options *options);
 #define SIREN_IMPORT_MESSAGES 5
 struct siren_import_report {
     char format[16];
-    char detected[256]; /* what was recognised, in words */
+    char detected[1024]; /* what was recognised, in words */
     char items_file[256];
     int unchanged; /* the workspace held this import already; nothing was written */
     uint64_t lines, ratings_read;

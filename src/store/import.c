@@ -447,7 +447,7 @@ static void describe(struct import *im)
 {
     struct siren_import_report *report = im->source.report;
     const char *items = im->source.items_path;
-    snprintf(report->detected, sizeof report->detected, "%s format%s in %.70s%s%.40s%.100s",
+    snprintf(report->detected, sizeof report->detected, "%s format%s in %.255s%s%.255s%.400s",
              report->format, im->source.options->format ? " (as told)" : "",
              last_name(im->source.path), items ? ", items in " : "", items ? last_name(items) : "",
              buf_text(&im->source.names));
