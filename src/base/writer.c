@@ -101,18 +101,16 @@ static int own_descriptor(const char *path)
     return -1;
 }
 
-static int open_target(struct siren_writer *w, const char *path, struct siren_error *err)
+static int open_path(struct siren_writer *w, const char *path, struct siren_error *err)
 {
     struct stat st;
-    int own = own_descriptor(path), exists = own < 0 && stat(path, &st) == 0;
+    int exists = stat(path, &st) == 0;
     if (exists && S_ISDIR(st.st_mode))
         return siren_fail(err, SIREN_EINVAL, "%s: this is a folder, expected a file to write",
                           path);
-    if (own < 0 && !exists && !lstat(path, &st))
+    if (!exists && !lstat(path, &st))
         return siren_fail(err, SIREN_EIO, "%s: is a symbolic link to what does not exist", path);
-    if (own >= 0) {
-        w->fd = fcntl(own, F_DUPFD_CLOEXEC, 0);
-    } else if (exists && !S_ISREG(st.st_mode)) {
+    if (exists && !S_ISREG(st.st_mode)) {
         w->fd = open(path, O_WRONLY | O_CLOEXEC);
     } else {
         w->target = exists ? realpath(path, NULL) : alloc_string(path, strlen(path));
@@ -120,6 +118,14 @@ static int open_target(struct siren_writer *w, const char *path, struct siren_er
         each_leftover(w->target, remove_if_left, NULL);
         open_temporary(w, exists ? &st : NULL);
     }
+    return w->fd < 0 ? fail_errno(err, path, "create") : SIREN_OK;
+}
+
+static int open_target(struct siren_writer *w, const char *path, struct siren_error *err)
+{
+    int own = own_descriptor(path);
+    if (own < 0) return open_path(w, path, err);
+    w->fd = fcntl(own, F_DUPFD_CLOEXEC, 0);
     return w->fd < 0 ? fail_errno(err, path, "create") : SIREN_OK;
 }
 
