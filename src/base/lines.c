@@ -158,9 +158,10 @@ int siren_lines_next(struct siren_lines *l, char **text, size_t *length, struct 
     l->start += skip;
     if (n > 0 && line[n - 1] == '\r') n--;
     line[n] = 0;
-    if (l->number == 0 && l->encoding == SIREN_UTF8 && n >= 3 &&
-        memcmp(line, "\xef\xbb\xbf", 3) == 0)
-        line += 3, n -= 3;
+    if (l->number == 0 && l->encoding == SIREN_UTF8) {
+        size_t mark = utf8_mark(line, n);
+        line += mark, n -= mark;
+    }
     *text = line;
     *length = n;
     int rc = l->encoding == SIREN_LATIN1 ? convert_latin1(l, text, length, err)

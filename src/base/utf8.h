@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/buf.h"
 
@@ -15,6 +16,12 @@ size_t utf8_valid_prefix(const char *text, size_t length);
 void utf8_repair(struct buf *out, const char *text, size_t length);
 void utf8_append(struct buf *out, uint32_t code_point);
 int utf8_encode(char out[4], uint32_t code_point); /* bytes written */
+
+/* Bytes of the byte order mark that the text begins with; 0: with none. */
+static inline size_t utf8_mark(const char *text, size_t length)
+{
+    return length >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3) ? 3 : 0;
+}
 
 /* Bytes of the character that starts with this byte (of valid text). */
 static inline size_t utf8_length(char first)

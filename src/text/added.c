@@ -6,10 +6,7 @@
 #include "base/alloc.h"
 #include "base/utf8.h"
 #include "text/unicode.h"
-
-/* A search goes on from each byte of a text for as long as a token lasts: a hostile one must not
- * make that quadratic. */
-enum { LONGEST_TOKEN = 1024 };
+#include "text/vocab.h"
 
 int added_add(struct added *a, const struct added_token *token)
 {

@@ -6,9 +6,6 @@
 #include "base/alloc.h"
 #include "base/utf8.h"
 
-/* Every cut is looked up: a hostile token must not take quadratic time. */
-#define LONGEST_TOKEN 1024
-
 struct cut {
     double score;
     int32_t whole, left, right;

@@ -332,7 +332,8 @@ int chat_from_file_text(struct siren_chat **out, const char *text, size_t size, 
     struct siren_chat *chat = calloc(1, sizeof *chat);
     char hex[33];
     *out = NULL;
-    if (size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) text += 3, size -= 3; /* a byte order mark */
+    size_t mark = utf8_mark(text, size);
+    text += mark, size -= mark;
     if (chat) chat->owned = alloc_string(text, size);
     if (!chat || !chat->owned) {
         siren_chat_free(chat);

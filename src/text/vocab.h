@@ -8,6 +8,10 @@
 
 #include "base/buf.h"
 
+/* Bytes of a token where each of its cuts is looked up, or a search lasts as long as it from each
+ * byte of a text: a hostile one must not make that quadratic. */
+enum { LONGEST_TOKEN = 1024 };
+
 struct vocab_text {
     size_t offset; /* into texts; SIZE_MAX: a hole */
     size_t length;
