@@ -14,8 +14,9 @@
 #include "siren/pool.h"
 #include "siren/progress.h"
 
+#define SIREN_KMEANS_K 20 /* topics of the paper */
 struct siren_kmeans_options {
-    int k;          /* 0: 20 */
+    int k;          /* 0: SIREN_KMEANS_K */
     int iterations; /* 0: 30 */
     int restarts;   /* 0: 5; the lowest inertia wins */
     int spherical;  /* rows and centres are scaled to length 1 */

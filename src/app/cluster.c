@@ -80,7 +80,7 @@ static int cluster(struct siren_topics *t, struct vectors *v, const struct siren
                    const struct siren_progress *progress, struct siren_error *err)
 {
     struct siren_kmeans km;
-    int k = o->k ? o->k : 20;
+    int k = o->k ? o->k : SIREN_KMEANS_K;
     struct siren_kmeans_options ko = {k, o->iterations, o->restarts, o->spherical, o->seed, NULL};
     if (v->n < (size_t)k)
         return siren_fail(

@@ -354,7 +354,7 @@ int siren_kmeans_fit(struct siren_kmeans *out, const float *x, size_t n, int d,
 {
     struct siren_kmeans_options o = options ? *options : (struct siren_kmeans_options){0};
     memset(out, 0, sizeof *out);
-    int k = o.k ? o.k : 20;
+    int k = o.k ? o.k : SIREN_KMEANS_K;
     int code = kmeans_check(x, n, d, k, &o, err);
     if (code) return code;
 
