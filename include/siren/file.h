@@ -36,8 +36,8 @@ int siren_folder_make(const char *path, struct siren_error *err);
 /* Atomic replacement: bytes go to a temporary name beside `path`; commit syncs
  * file and folder and renames.  A crash leaves the old file or the new one.
  * A device or a pipe, and what /dev/stdout or /dev/fd/3 names, whatever that is, is written to as
- * it goes.  A symbolic link stays one, and has to lead somewhere. Exactly one of commit and abort
- * ends it; commit aborts by itself on failure. */
+ * it goes.  A symbolic link stays one, and has to lead somewhere.
+ * Exactly one of commit and abort ends it; commit aborts by itself on failure. */
 struct siren_writer;
 int siren_writer_open(struct siren_writer **out, const char *path, struct siren_error *err);
 int siren_writer_write(struct siren_writer *w, const void *data, size_t size,

@@ -147,8 +147,7 @@ int siren_prompt_encode(struct siren_prompt_ids *out, const struct siren_tokeniz
 /* ---- pieces ---- */
 
 /* Foreign text made safe (see above), at most max_characters of it (0: no limit) and "…" behind
- * them where it was cut,
- * malloc'ed; NULL when out of memory.  NULL gives "". */
+ * them where it was cut, malloc'ed; NULL when out of memory.  NULL gives "". */
 char *siren_prompt_clean(const char *text, size_t max_characters);
 
 /* "3", "3.5", "10": a rating as it stands in prompts and as a label. */

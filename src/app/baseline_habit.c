@@ -70,8 +70,8 @@ static int fit_and_predict(const struct design *fit, const struct design *on, in
     return rc;
 }
 
-/* On the targets' own split: each half of the users is predicted by a model of the other. */
-/* Nothing where one half has all users (one user, two with some seeds): no rows to fit on. */
+/* On the targets' own split: each half of the users is predicted by a model of the other.  Nothing
+ * where one half has all users (one user, two with some seeds): there are no rows to fit on. */
 static int cross_predict(const struct design *on, int n_labels,
                          const struct siren_logistic_options *o, struct baseline_result *out,
                          struct siren_error *err)

@@ -62,8 +62,7 @@ const struct cli_command cmd_embed = {
         "topics and retrieval rest on its vectors. Only items that are new or whose text has "
         "changed are embedded. Stopped half way, it keeps what is done and goes on next time. "
         "Items that the topics lack, such as `siren rate` adds, join their nearest if the topics "
-        "are "
-        "this encoder's.\n\n"
+        "are this encoder's.\n\n"
         "Vectors made with --compute bf16 are those of another encoder, as far as a workspace is "
         "concerned: they replace the others in topics and retrieval, and are never mixed.",
     .common = CLI_JSON | CLI_ENCODER | CLI_THREADS | CLI_ISA,

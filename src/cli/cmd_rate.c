@@ -253,8 +253,7 @@ const struct cli_command cmd_rate = {
         "is in no split.\n\n"
         "A user that the workspace does not know is added. An item that it does not know is added "
         "when --title is given; with --encoder it is embedded and joins its nearest topic, and so "
-        "is one "
-        "that is known and has none.",
+        "is one that is known and has none.",
     .common = CLI_JSON | CLI_USER | CLI_ITEM | CLI_ENCODER | CLI_THREADS,
     .options = options,
     .examples =

@@ -55,11 +55,11 @@ static const struct {
       .letter = 's',
       .type = CLI_STRING,
       .argument = "NAME",
-      .help = "the part of the ratings: train, valid, test, history (the movies' own split: "
-              "precedes the "
-              "others) or none (added by `siren rate`); valid:A or valid:B: of one half of the "
-              "users; train:last: the last one of each user, train:last3: the last three; "
-              "train:last3+valid:A: both (default test, or train where a model is trained)"}},
+      .help =
+          "the part of the ratings: train, valid, test, history (the movies' own split: "
+          "precedes the others) or none (added by `siren rate`); valid:A or valid:B: of one "
+          "half of the users; train:last: the last one of each user, train:last3: the last three; "
+          "train:last3+valid:A: both (default test, or train where a model is trained)"}},
     {CLI_JSON, {.name = "json", .type = CLI_FLAG, .help = "print JSON instead of text"}},
     {CLI_SEED,
      {.name = "seed",
