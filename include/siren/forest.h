@@ -52,7 +52,7 @@ const char *siren_engine_compute(const struct siren_engine *engine); /* "f32", "
 /* The number of docs/numerics.md: raised where a pass or its gradients get other bits than before,
  * so that what was begun under another number (a training, a teacher's file) is not gone on with.
  */
-#define SIREN_NUMERICS 4
+#define SIREN_NUMERICS 5
 
 /* K and V of a segment and of its ancestors, kept after a pass: a reference-counted
  * handle that later passes use as a parent. */

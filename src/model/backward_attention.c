@@ -4,7 +4,6 @@
  * threads; one task is a part and a kv head.  A task has sums (slots) of its own for each page that
  * its rows see, so parts of one tree run beside each other; a row's gradient adds the slots of its
  * pages in the order of the parts. */
-#include <math.h>
 #include <string.h>
 
 #include "model/backward.h"
@@ -229,7 +228,7 @@ static void piece_attention(struct siren_forest *f, struct back_scratch *b, int 
         float *out = f->back->dattended + (size_t)i * Q;
         f->engine->kernels->attention_backward(v->q + (size_t)i * Q, out, b->offsets, b->counts,
                                                n * group, &pages, piece->n_pages, (int)D,
-                                               1.0f / sqrtf((float)D), out, 0, b->attention);
+                                               attention_scale(f), out, 0, b->attention);
     }
 }
 

@@ -8,7 +8,6 @@
  * Narrow passes (a decode step): all threads work on the same product, each on
  * its own columns, with a barrier after each.  An output element is the same
  * sequence of operations either way. */
-#include <math.h>
 #include <string.h>
 
 #include "model/backward.h"
@@ -73,6 +72,7 @@ static void finish_qkv_row(struct siren_forest *f, int layer, int r, float *qkv)
         for (int h = 0; h < heads; h++)
             k->rope(qkv + (size_t)h * D, (int)D, e->cosines + at, e->sines + at);
     }
+    spread_heads(f, qkv, heads);
     memcpy(f->q + (size_t)r * Q, qkv, Q * sizeof(float));
     int slot = f->row_position[r] % ATTENTION_PAGE;
     for (int i = f->first_destination[r]; i < f->first_destination[r + 1]; i++) {
@@ -198,7 +198,7 @@ static void attend_tile(const struct siren_forest *f, struct thread_scratch *t, 
     }
     f->engine->kernels->attention(v->q + (size_t)i0 * Q, t->offsets, t->counts, n * group, t->keys,
                                   t->values, n_shared, t->branches, n_branches, (int)D,
-                                  1.0f / sqrtf((float)D), out, t->attention);
+                                  attention_scale(f), out, t->attention);
 }
 
 /* The longest run of view rows from i that one tile can hold, and the pages that all of them see.

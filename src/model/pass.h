@@ -8,6 +8,7 @@
 #ifndef SIREN_MODEL_PASS_H
 #define SIREN_MODEL_PASS_H
 
+#include <math.h>
 #include <stdint.h>
 
 #include "model/adapter.h"
@@ -206,6 +207,25 @@ static inline float *page_data(const struct siren_forest *f, const struct page_r
                     ? page->layer_stride * (size_t)layer
                     : f->parity_stride * (size_t)(f->tape ? f->page_slot[layer] : layer & 1);
     return page->base + at + page->head_stride * (size_t)head;
+}
+
+/* Mode bf16 rounds queries and keys.  Some dimensions are large in both, and what is rounded off of
+ * one is multiplied by the other: so the heads of both are spread over all dimensions first.  H is
+ * the Hadamard transform, and (H q)·(H k) = hadamard_size(D) · q·k (QuaRot, FlashAttention-3). */
+static inline void spread_heads(const struct siren_forest *f, float *heads, int n)
+{
+    const struct kernels *k = f->engine->kernels;
+    int D = f->engine->model->config.head_dim;
+    if (k->compute == COMPUTE_BF16)
+        for (int h = 0; h < n; h++) k->hadamard(heads + (size_t)h * (size_t)D, D);
+}
+
+/* By what the scores of such heads are multiplied. */
+static inline float attention_scale(const struct siren_forest *f)
+{
+    int D = f->engine->model->config.head_dim;
+    float scale = 1.0f / sqrtf((float)D);
+    return f->engine->kernels->compute == COMPUTE_BF16 ? scale / (float)hadamard_size(D) : scale;
 }
 
 /* What the threads of one run share. */

@@ -196,6 +196,10 @@ struct kernels {
      * [D/2] of this position.  a' = a·cos - b·sin as fma(a, cos, -(b·sin)); b' = fma(b, cos,
      * a·sin). */
     void (*rope)(float *x, int D, const float *cosines, const float *sines);
+    /* Hadamard transform in place, not normalised, of each hadamard_size(D) numbers of x[D]: for
+     * distances 1, 2, 4 … each pair (a, b) that far apart becomes (a + b, a - b).  D is a multiple
+     * of 16. */
+    void (*hadamard)(float *x, int D);
 
     /* Softmax pieces for sampling and read-out over n logits: returns log(sum exp(x - max)) + max.
      */
@@ -301,6 +305,12 @@ struct kernels {
     float (*fma_loop)(long turns);
     int fma_loop_flops;
 };
+
+/* The largest power of two that divides D. */
+static inline int hadamard_size(int D)
+{
+    return D & -D;
+}
 
 size_t gemm_scratch(const struct packed *w);           /* floats */
 size_t attention_scratch(int R, int n_pages);          /* floats */
