@@ -105,8 +105,8 @@ int siren_identity_equal(const char *a, const char *b);
 /* Of a folder that siren_model_export() wrote without rounding a number and that was not changed
  * since: the identity of the model it was made from, which computes the same; "" for any other. */
 int siren_model_source(const char *path, char source[256], struct siren_error *err);
-/* Of any folder that siren_model_export() wrote: the identities, without names, of the model, and of
- * the adapter merged into it, that it was made of; "": none. */
+/* Of any folder that siren_model_export() wrote: the identities, without names, of the model, and
+ * of the adapter merged into it, that it was made of; "": none. */
 int siren_model_made_of(const char *path, char source[256], char adapter[256],
                         struct siren_error *err);
 
