@@ -130,10 +130,10 @@ $(OUT)/tests/%: tests/%.c $(OUT)/libsiren.a $(OUT)/flags
 
 ## check        all tests; SANITIZE=address,undefined or thread; ONLY="pool file" for some
 check: all $(if $(ONLY),$(ONLY:%=$(OUT)/tests/test_%),tests)
-	@$(if $(SANITIZE),SIREN_SANITIZED=1) scripts/check.sh $(OUT) $(ONLY)
+	@$(if $(SANITIZE),SIREN_SANITIZED=1) CC="$(CC)" CXX="$(CXX)" scripts/check.sh $(OUT) $(ONLY)
 ## check-slow   all tests, with those on real data that take minutes
 check-slow: all $(if $(ONLY),$(ONLY:%=$(OUT)/tests/test_%),tests)
-	@SIREN_SLOW=1 scripts/check.sh $(OUT) $(ONLY)
+	@SIREN_SLOW=1 CC="$(CC)" CXX="$(CXX)" scripts/check.sh $(OUT) $(ONLY)
 
 ## check-reference  our adapters and exported models, read by transformers and PEFT (a download of 6 GB)
 check-reference: all $(OUT)/tests/test_adapter

@@ -6,10 +6,11 @@
 # All programs run, even when one fails.  Those that can choose their kernels
 # (they mention SIREN_ISA or use the engine fixture) run a second time with the
 # portable ones, on tiny models; those that hold the engine to itself, whatever its
-# numbers, a third time with bf16 products.  Real models are fetched when the network is
-# there; without them, or
-# with SIREN_SANITIZED=1, the tests that need them are skipped.  The last line is
-# "N passed, N failed, N skipped"; a program that crashes counts as one failure.
+# numbers, a third time with bf16 products.  Without a NAME the public headers are
+# compiled, too (check_headers.sh).  Real models are fetched when the network is there;
+# without them, or with SIREN_SANITIZED=1, the tests that need them are skipped.  The
+# last line is "N passed, N failed, N skipped"; a program that crashes counts as one
+# failure.
 # A test that is skipped only in the second pass is not counted.
 set -u
 folder=$1
@@ -86,6 +87,7 @@ for name in $names; do
             -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K SIREN_COMPUTE=bf16 ;;
     esac
 done
+[ $# != 0 ] || run scripts/check_headers.sh "public headers" 1
 [ -z "$broken" ] || echo "failed:$broken"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ $failed = 0 ] && [ $passed -gt 0 ]

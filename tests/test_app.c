@@ -1,6 +1,7 @@
 /* Predict and rank over a workspace; nothing of the future enters a prompt. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 

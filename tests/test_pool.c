@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/claim.h"
 #include "siren/pool.h"
 
 enum { MOST = 16 };
@@ -54,7 +55,7 @@ static void test_every_thread_runs_once(void **state)
 static void claim_all(void *context, int thread, int n_threads)
 {
     struct work *w = context;
-    for (long i; (i = siren_claim(&w->cursor, 1000)) >= 0;) atomic_fetch_add(&w->done[i], 1);
+    for (long i; (i = claim_next(&w->cursor, 1000)) >= 0;) atomic_fetch_add(&w->done[i], 1);
 }
 
 static void test_claim(void **state)

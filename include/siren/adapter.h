@@ -26,6 +26,10 @@
 #include "siren/model.h"
 #include "siren/params.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum siren_lora_target {
     SIREN_LORA_Q,
     SIREN_LORA_K,
@@ -101,4 +105,7 @@ int siren_adapter_trainable(struct siren_adapter *adapter, struct siren_error *e
  * may run meanwhile. */
 void siren_adapter_changed(struct siren_adapter *adapter);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

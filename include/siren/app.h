@@ -36,6 +36,10 @@
 #include "siren/tokenizer.h"
 #include "siren/workspace.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* ---- models, loaded with all that belongs to them ---- */
 
 struct siren_lm;
@@ -359,4 +363,7 @@ int siren_runs_gain(struct siren_app *app, int64_t before, int64_t teacher, int6
 int siren_runs_table(struct siren_app *app, const int64_t *runs, size_t n, char **json,
                      struct siren_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -20,6 +20,10 @@
 #include "siren/pool.h"
 #include "siren/progress.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_baseline_options {
     const char *split; /* "test" (NULL too) or "valid" */
     int fold;          /* -1; else the fold that is the test set (a tenth of the rest is valid) */
@@ -50,4 +54,7 @@ int siren_baselines(struct siren_app *app, const struct siren_baseline_options *
                     struct siren_pool *pool, struct siren_baseline **rows, size_t *n_rows,
                     const struct siren_progress *progress, struct siren_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -10,6 +10,10 @@
 #include "siren/pool.h"
 #include "siren/progress.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_scale; /* siren/workspace.h */
 
 /* Ratings as columns; users and items are numbered from 0. */
@@ -70,4 +74,7 @@ const struct siren_mf_options *siren_mf_settings(const struct siren_mf *mf); /* 
 int siren_mf_epochs(const struct siren_mf *mf);        /* of the parameters kept */
 double siren_mf_valid_rmse(const struct siren_mf *mf); /* NaN without valid */
 
+#ifdef __cplusplus
+}
+#endif
 #endif

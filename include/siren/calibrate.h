@@ -11,6 +11,10 @@
 
 #include "siren/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_scale; /* siren/workspace.h */
 
 /* ---- features ---- */
@@ -80,4 +84,7 @@ int siren_logistic_cross(const double *x, const int32_t *label, const int32_t *u
 /* The part, 0 … folds - 1, of a user. */
 int siren_user_fold(uint64_t seed, int32_t user, int folds);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -18,6 +18,10 @@
 #include "siren/app.h"
 #include "siren/calibrate.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_calibrate_options {
     int64_t run;                   /* of `siren eval`, on "valid" */
     enum siren_logistic_kind kind; /* SIREN_MULTINOMIAL, SIREN_ORDINAL */
@@ -61,4 +65,7 @@ int siren_calibration_apply(const struct siren_calibration *calibration,
 /* 16 hexadecimal digits of a hash of it. */
 void siren_calibration_hash(const struct siren_calibration *calibration, char hash[17]);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -13,6 +13,10 @@
 
 #include "siren/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_chat; /* immutable */
 
 /* From a model path (folder with tokenizer_config.json / chat_template.jinja, or .gguf). */
@@ -39,4 +43,7 @@ int siren_chat_render(const struct siren_chat *chat, const struct siren_message 
 /* The token texts that end an assistant's turn ("<|im_end|>"); NULL-terminated. */
 const char *const *siren_chat_stops(const struct siren_chat *chat);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

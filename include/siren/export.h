@@ -31,6 +31,10 @@
 #include "siren/model.h"
 #include "siren/progress.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_export_options {
     const char *adapter; /* a LoRA adapter's folder, merged into the weights; NULL: none */
     const char *dtype;   /* "f32" (or NULL), "bf16", "f16" */
@@ -51,4 +55,7 @@ int siren_model_export(const char *model, const char *folder,
                        struct siren_export_report *report, const struct siren_progress *progress,
                        struct siren_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -7,6 +7,10 @@
 
 #include "siren/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A file mapped read-only.  data is NULL for an empty file. */
 struct siren_map {
     const unsigned char *data;
@@ -71,4 +75,7 @@ void siren_lines_hint(struct siren_lines *lines, const char *hint);
 /* Bytes of the (compressed) file consumed so far and its size, for progress. */
 void siren_lines_position(const struct siren_lines *lines, uint64_t *done, uint64_t *total);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

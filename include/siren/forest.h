@@ -29,6 +29,10 @@
 #include "siren/model.h"
 #include "siren/pool.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* An engine is a model ready to run on a pool with one set of kernels.  It is
  * used by one thread at a time. */
 struct siren_engine;
@@ -169,4 +173,7 @@ int siren_forest_backward(struct siren_forest *forest, const volatile int *cance
 /* After the plan: bytes of activations and scratch that the recorded pass holds. */
 size_t siren_forest_training_memory(const struct siren_forest *forest);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

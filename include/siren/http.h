@@ -10,6 +10,10 @@
 #include "siren/error.h"
 #include "siren/progress.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_http_options {     /* zero: the default in brackets */
     int timeout_ms;             /* POST: of one attempt (120 s); download: without a byte (60 s) */
     int retries;                /* further attempts (0) */
@@ -37,4 +41,7 @@ void siren_http_response_clear(struct siren_http_response *response);
 int siren_http_download(const char *url, const char *path, const struct siren_http_options *options,
                         struct siren_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -29,6 +29,10 @@
 #include "siren/progress.h"
 #include "siren/workspace.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum siren_split_kind {
     SIREN_SPLIT_DEFAULT, /* movies: its own; else leave-last-out */
     SIREN_SPLIT_NONE,    /* all are TRAIN */
@@ -127,4 +131,7 @@ int siren_time_parse(const char *text, int64_t *time, struct siren_error *err);
 void siren_movies_border(const char *text, size_t length, size_t *title_length,
                          size_t *categories_at);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -14,6 +14,10 @@
 #include "siren/pool.h"
 #include "siren/progress.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define SIREN_KMEANS_K 20 /* topics of the paper */
 struct siren_kmeans_options {
     int k;          /* 0: SIREN_KMEANS_K */
@@ -49,4 +53,7 @@ void siren_kmeans_unit(float *row, int d);
 void siren_kmeans_nearest2(const float *centres, int k, int d, const float *row, int32_t topics[2],
                            double distances[2]);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -8,6 +8,10 @@
 #include "siren/error.h"
 #include "siren/pool.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_scale; /* siren/workspace.h */
 
 #define SIREN_MAX_LABELS 101
@@ -95,4 +99,7 @@ int siren_bootstrap_share(struct siren_share *out, const double *before, const d
 /* Holm's step-down correction: adjusted (n) may be p itself. */
 int siren_holm(const double *p, size_t n, double *adjusted, struct siren_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

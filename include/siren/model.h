@@ -14,6 +14,10 @@
 #include "siren/params.h"
 #include "siren/pool.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum siren_arch { SIREN_LLAMA, SIREN_QWEN2, SIREN_QWEN3, SIREN_BERT, SIREN_XLMR };
 enum siren_rope_scaling { SIREN_ROPE_PLAIN, SIREN_ROPE_LINEAR, SIREN_ROPE_LLAMA3, SIREN_ROPE_YARN };
 enum siren_pooling { SIREN_POOL_NONE, SIREN_POOL_CLS, SIREN_POOL_MEAN };
@@ -110,4 +114,7 @@ int siren_model_source(const char *path, char source[256], struct siren_error *e
 int siren_model_made_of(const char *path, char source[256], char adapter[256],
                         struct siren_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

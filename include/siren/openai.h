@@ -7,6 +7,10 @@
 
 #include "siren/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_openai_options {
     const char *base_url; /* "http://localhost:8000/v1": /chat/completions is added */
     const char *model;    /* as the server names it */
@@ -33,4 +37,7 @@ void siren_openai_free(struct siren_openai *client); /* NULL is allowed */
 int siren_openai_ask(struct siren_openai *client, const char *system, const char *question,
                      char **answer, struct siren_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -8,6 +8,10 @@
 
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_param {
     char name[160];
     float *value;      /* (rows, columns), row-major */
@@ -22,4 +26,7 @@ struct siren_params {
     size_t n;
 };
 
+#ifdef __cplusplus
+}
+#endif
 #endif

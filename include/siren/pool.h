@@ -10,6 +10,10 @@
 
 #include "siren/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_pool;
 
 /* A job: called once on each of the pool's threads, thread 0 being the caller. */
@@ -28,13 +32,7 @@ void siren_pool_run(struct siren_pool *pool, siren_job *job, void *context);
 /* Inside a job only: wait until all threads of the pool have arrived. */
 void siren_pool_barrier(struct siren_pool *pool);
 
-/* Dynamic work sharing inside a job: claim the next index below `limit`, or -1
- * when none is left.  `cursor` is a caller's variable, zeroed before the job. */
-#include <stdatomic.h>
-static inline long siren_claim(atomic_long *cursor, long limit)
-{
-    long i = atomic_fetch_add_explicit(cursor, 1, memory_order_relaxed);
-    return i < limit ? i : -1;
+#ifdef __cplusplus
 }
-
+#endif
 #endif

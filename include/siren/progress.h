@@ -9,6 +9,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_progress {
     /* done of total (total 0: not known) units of `what` ("prompts", "ratings",
      * "bytes").  Returns non-zero to stop: the function that reports then ends
@@ -24,4 +28,7 @@ static inline int siren_progress_update(const struct siren_progress *progress, c
                                         : 0;
 }
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -26,6 +26,10 @@
 #include "siren/tokenizer.h"
 #include "siren/workspace.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* ---- what a prompt says about the user, besides the candidate ---- */
 
 enum siren_strategy_flags {
@@ -153,4 +157,7 @@ char *siren_prompt_clean(const char *text, size_t max_characters);
 /* "3", "3.5", "10": a rating as it stands in prompts and as a label. */
 void siren_rating_text(double rating, char text[24]);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

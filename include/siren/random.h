@@ -8,6 +8,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* 64 uniform bits. */
 uint64_t siren_random_bits(uint64_t seed, uint64_t stream, uint64_t counter);
 
@@ -23,4 +27,7 @@ double siren_random_normal(uint64_t seed, uint64_t stream, uint64_t counter);
 /* Fisher–Yates: index[0..n) becomes a permutation of 0..n-1. */
 void siren_random_permutation(uint64_t seed, uint64_t stream, uint64_t n, uint64_t *index);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -18,6 +18,10 @@
 #include "siren/tokenizer.h"
 #include "siren/workspace.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A scale's labels as a tokenizer writes them; immutable. */
 struct siren_readout {
     int n;                             /* labels, low to high */
@@ -48,4 +52,7 @@ enum siren_answer_flags {
 unsigned siren_answer_parse(const char *text, double low, double high, double fallback,
                             double *rating);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -13,6 +13,10 @@
 #include "siren/forest.h"
 #include "siren/progress.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* A session: an engine with its cache of kept prefixes (dropped least recently used). */
 struct siren_session;
 struct siren_session_options {
@@ -117,4 +121,7 @@ int siren_states_many(struct siren_session *session, struct siren_states *states
 int siren_embed_many(struct siren_engine *engine, const struct siren_tokens *texts, size_t n,
                      float *out, const struct siren_progress *progress, struct siren_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -14,6 +14,10 @@
 
 #include "siren/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define SIREN_NO_TIME INT64_MIN /* as in siren/workspace.h */
 
 struct siren_scale; /* siren/workspace.h */
@@ -96,4 +100,7 @@ int siren_sketch_read(struct siren_sketch *out, const struct siren_topic_state *
                       struct siren_error *err);
 void siren_sketch_clear(struct siren_sketch *sketch);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -49,6 +49,10 @@
 #include "siren/progress.h"
 #include "siren/score.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_theorem_prompt {
     struct siren_tokens ids; /* answer only; q is the last one; at least two */
     const float *teacher;    /* (n_layers, d): as siren_teacher_states() gives them */
@@ -82,4 +86,7 @@ int siren_theorem(struct siren_theorem *out, struct siren_engine *engine,
                   const struct siren_progress *progress, struct siren_error *err);
 void siren_theorem_clear(struct siren_theorem *theorem);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -14,6 +14,10 @@
 
 #include "siren/error.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct siren_tokenizer; /* immutable after load: may be shared by threads */
 
 /* path: a tokenizer.json (plain or .gz), a folder that holds one, or a .gguf file. */
@@ -59,4 +63,7 @@ const char *siren_tokenizer_kind(const struct siren_tokenizer *t); /* "byte-leve
 int siren_tokenizer_splits_between(const struct siren_tokenizer *t, const char *left, size_t n_left,
                                    const char *right, size_t n_right);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -12,6 +12,10 @@
 #include "siren/error.h"
 #include "siren/progress.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define SIREN_TOPIC_NEAREST 100 /* items shown to the namer */
 #define SIREN_TOPIC_WORDS 10    /* longest name */
 
@@ -74,4 +78,7 @@ void siren_named_topics_clear(struct siren_named_topic *names, int k);
 int siren_topics_match(const float *old_centres, int old_k, const float *new_centres, int new_k,
                        int d, int32_t *previous, struct siren_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -21,6 +21,10 @@
 #include "siren/topics.h"
 #include "siren/workspace.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* ---- embed ---- */
 
 struct siren_embed_report {
@@ -88,4 +92,7 @@ int siren_user_sketch(struct siren_app *app, int user, const struct siren_when *
                       const struct siren_sketch_options *options, struct siren_sketch *out,
                       size_t *n_ratings, struct siren_error *err);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -271,7 +271,7 @@ static void phase_tasks(struct siren_forest *f, int thread, int layer, const str
     const struct siren_config *c = &f->engine->model->config;
     struct back_scratch *b = &f->back->scratch[thread];
     size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
-    struct back_tasks tasks = {.cursor = cursor, .mine = siren_claim(cursor, INT32_MAX)};
+    struct back_tasks tasks = {.cursor = cursor, .mine = claim_next(cursor, INT32_MAX)};
     struct rows all = all_rows(f);
     if (layer >= f->back->lowest) {
         if (depth_at(f, layer) >= BACK_ATTENTION) attention_tasks(f, b, layer, v, &tasks);

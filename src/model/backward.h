@@ -126,7 +126,7 @@ struct back_tasks {
 static inline int back_task(struct back_tasks *t)
 {
     if (t->next++ != t->mine) return 0;
-    t->mine = siren_claim(t->cursor, INT32_MAX);
+    t->mine = claim_next(t->cursor, INT32_MAX);
     return 1;
 }
 

@@ -61,7 +61,7 @@ static void plain_outputs(struct siren_forest *f, int thread, atomic_long *curso
     size_t d = (size_t)f->engine->model->config.d_model;
     struct backward *b = f->back;
     int n_panels = (int)panels_for(d), tasks = (n_panels + OUTPUT_PANELS - 1) / OUTPUT_PANELS;
-    for (long task; (task = siren_claim(cursor, tasks)) >= 0;) {
+    for (long task; (task = claim_next(cursor, tasks)) >= 0;) {
         int p0 = (int)task * OUTPUT_PANELS, p1 = p0 + OUTPUT_PANELS;
         if (p1 > n_panels) p1 = n_panels;
         size_t c0 = (size_t)p0 * 16, c1 = (size_t)p1 * 16 < d ? (size_t)p1 * 16 : d;
@@ -131,7 +131,7 @@ static void chunk_states(struct siren_forest *f, int thread, int first, int n, a
     int n_panels = ceiling((int)d, 16), group = ceiling(n_panels, ceiling(n_threads, blocks));
     group = ceiling(group, 2) * 2; /* the products take two panels at a time */
     int groups = ceiling(n_panels, group);
-    for (long task; (task = siren_claim(cursor, (long)blocks * groups)) >= 0;) {
+    for (long task; (task = claim_next(cursor, (long)blocks * groups)) >= 0;) {
         int r0 = (int)task / groups * rows, p0 = (int)task % groups * group, p1 = p0 + group;
         int more = n - r0 < rows ? n - r0 : rows;
         if (more <= 0) continue;
@@ -159,7 +159,7 @@ static void logprob_outputs(struct siren_forest *f, int thread, atomic_long **cu
             siren_pool_barrier(pool);
         }
         ++*cursor;
-        for (long i; (i = siren_claim(*cursor, n)) >= 0;)
+        for (long i; (i = claim_next(*cursor, n)) >= 0;)
             row_gradient(f, &f->scratch[thread], first + (int)i, f->logprob_logits + (size_t)i * V);
         ++*cursor;
         siren_pool_barrier(pool);

@@ -162,7 +162,7 @@ void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int n, 
            V = (size_t)f->engine->model->config.n_vocab;
     if (!m) return;
     struct product p = {f->logprob_logits, f->logprob_states, V, d, n};
-    struct back_tasks tasks = {.cursor = cursor, .mine = siren_claim(cursor, INT32_MAX)};
+    struct back_tasks tasks = {.cursor = cursor, .mine = claim_next(cursor, INT32_MAX)};
     matrix_gradient(f, b, &p, m, &tasks);
     /* The states are overwritten next. */
     siren_pool_barrier(f->engine->pool);

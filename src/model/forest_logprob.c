@@ -66,7 +66,7 @@ void logprob_chunk(struct siren_forest *f, int thread, int n, atomic_long *curso
     size_t d = (size_t)m->config.d_model, V = (size_t)m->config.n_vocab;
     int panels = logit_panels(f, m->head.n_panels);
     long chunks = (m->head.n_panels + panels - 1) / panels;
-    for (long c; (c = siren_claim(cursor, chunks)) >= 0;) {
+    for (long c; (c = claim_next(cursor, chunks)) >= 0;) {
         int p0 = (int)c * panels, p1 = p0 + panels;
         if (p1 > m->head.n_panels) p1 = m->head.n_panels;
         f->engine->kernels->gemm(f->logprob_states, d, n, &m->head, p0, p1, NULL,
@@ -99,7 +99,7 @@ void emit_logprobs(struct pass_run *run, int thread)
         siren_pool_barrier(f->engine->pool);
         logprob_chunk(f, thread, n, &run->cursors[0]);
         siren_pool_barrier(f->engine->pool);
-        for (long i; (i = siren_claim(&run->cursors[1], n)) >= 0;)
+        for (long i; (i = claim_next(&run->cursors[1], n)) >= 0;)
             finish_row(f, &f->scratch[thread], first + (int)i, f->logprob_logits + (size_t)i * V);
         siren_pool_barrier(f->engine->pool);
     }

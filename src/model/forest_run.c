@@ -418,7 +418,7 @@ static void emit_logits(struct pass_run *run, int thread, atomic_long *cursors)
             f->sets[set].rows ? &f->sets[set].weights : &f->engine->model->head;
         int panels = logit_panels(f, w->n_panels);
         long chunks = (w->n_panels + panels - 1) / panels;
-        for (long i; (i = siren_claim(&cursors[0], chunks)) >= 0;) {
+        for (long i; (i = claim_next(&cursors[0], chunks)) >= 0;) {
             int p0 = (int)i * panels, p1 = p0 + panels;
             logits_panels(f, &f->scratch[thread], (int)set, p0,
                           p1 < w->n_panels ? p1 : w->n_panels);
@@ -505,14 +505,14 @@ static void narrow_attention(struct pass_run *run, int layer, const struct rows 
     struct siren_forest *f = run->forest;
     const struct siren_config *c = &f->engine->model->config;
     size_t Q = (size_t)config_q_width(c);
-    long task = 0, mine = siren_claim(&run->cursors[layer], INT32_MAX);
+    long task = 0, mine = claim_next(&run->cursors[layer], INT32_MAX);
     for (int i = 0, m, shared; i < v->n; i += m) {
         m = tile_length(f, v, i, v->n, &shared);
         for (int h = 0; h < c->n_kv_heads; h++, task++) {
             if (task != mine) continue;
             attend_tile(f, &f->scratch[thread], layer, v, i, m, shared, h,
                         f->attended + (size_t)i * Q);
-            mine = siren_claim(&run->cursors[layer], INT32_MAX);
+            mine = claim_next(&run->cursors[layer], INT32_MAX);
         }
     }
     siren_pool_barrier(f->engine->pool);

@@ -202,7 +202,7 @@ static int take_kept(struct generator *g, struct runner *r, struct siren_error *
 static void draw_job(void *context, int thread, int n_threads)
 {
     struct generator *g = context;
-    for (long i; (i = siren_claim(&g->cursor, g->batch)) >= 0;) {
+    for (long i; (i = claim_next(&g->cursor, g->batch)) >= 0;) {
         struct runner *r = &g->runners[i];
         const struct siren_generation *gen = r->generation;
         if (gen && r->segment >= 0)

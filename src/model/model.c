@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/claim.h"
 #include "model/config.h"
 #include "model/names.h"
 #include "model/weights.h"
@@ -75,7 +76,7 @@ static void fill_worker(void *context, int thread, int n_threads)
     long chunks = 0;
     for (int i = 0; i < job->n_pieces; i++)
         chunks += (job->pieces[i].rows + FILL_ROWS - 1) / FILL_ROWS;
-    for (long c; (c = siren_claim(&job->cursor, chunks)) >= 0;) {
+    for (long c; (c = claim_next(&job->cursor, chunks)) >= 0;) {
         int i = 0;
         for (; c >= (job->pieces[i].rows + FILL_ROWS - 1) / FILL_ROWS; i++)
             c -= (job->pieces[i].rows + FILL_ROWS - 1) / FILL_ROWS;

@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "base/claim.h"
 #include "model/adapter.h"
 #include "model/kept.h"
 #include "model/model.h"
@@ -297,7 +298,7 @@ static inline int block_start(const struct siren_forest *f, int rows, int blocks
 static inline int claim_rows(const struct siren_forest *f, int rows, atomic_long *cursor,
                              struct row_block *out)
 {
-    int blocks = row_blocks(f, rows), i = (int)siren_claim(cursor, blocks);
+    int blocks = row_blocks(f, rows), i = (int)claim_next(cursor, blocks);
     if (i < 0) return 0;
     out->first = block_start(f, rows, blocks, i);
     out->n = block_start(f, rows, blocks, i + 1) - out->first;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/claim.h"
 #include "recs/baseline_mf.h"
 #include "recs/dots.h"
 
@@ -130,7 +131,7 @@ static void als_job(void *context, int thread, int n_threads)
     size_t m = (size_t)a->mf->rank + 1;
     double *work = a->work + (size_t)thread * m * (m + 1);
     long i;
-    while ((i = siren_claim(&a->cursor, (a->side->n + 31) / 32)) >= 0)
+    while ((i = claim_next(&a->cursor, (a->side->n + 31) / 32)) >= 0)
         for (long row = i * 32; row < (i + 1) * 32 && row < a->side->n; row++)
             solve_row(a, (int32_t)row, work);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/claim.h"
 #include "recs/dots.h"
 #include "siren/metrics.h"
 #include "siren/random.h"
@@ -62,7 +63,7 @@ static void bootstrap_job(void *context, int thread, int n_threads)
 {
     struct bootstrap *w = context;
     long i;
-    while ((i = siren_claim(&w->cursor, w->resamples)) >= 0) resample(w, i);
+    while ((i = claim_next(&w->cursor, w->resamples)) >= 0) resample(w, i);
 }
 
 /* Rows to one entry a user; rows of a user are summed in order. */

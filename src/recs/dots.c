@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/alloc.h"
+#include "base/claim.h"
 #include "tensor/kernels.h"
 
 enum { BLOCK = 96 };
@@ -65,7 +66,7 @@ static void dots_job(void *context, int thread, int n_threads)
     float *out = w->out + (size_t)thread * BLOCK * k;
     float *scratch = w->scratch + (size_t)thread * gemm_scratch(&w->centres);
     long n_blocks = (long)((w->n + BLOCK - 1) / BLOCK), b;
-    while ((b = siren_claim(&w->cursor, n_blocks)) >= 0) {
+    while ((b = claim_next(&w->cursor, n_blocks)) >= 0) {
         size_t first = (size_t)b * BLOCK;
         int rows = w->n - first < BLOCK ? (int)(w->n - first) : BLOCK;
         w->kernels->gemm(w->x + first * d, d, rows, &w->centres, 0, w->centres.n_panels, NULL, out,

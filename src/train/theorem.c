@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/claim.h"
 #include "siren/file.h"
 #include "train/theorem.h"
 
@@ -111,7 +112,7 @@ static void linearise_job(void *context, int thread, int n_threads)
 {
     struct linearising *l = context;
     struct job *j = l->job;
-    for (long i; (i = siren_claim(&l->cursor, (long)j->n)) >= 0;)
+    for (long i; (i = claim_next(&l->cursor, (long)j->n)) >= 0;)
         linearise(&j->prompts[i], j->engine, l->layer, l->dk, l->dv, l->jacobian,
                   &j->scratch[thread]);
 }

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/claim.h"
 #include "siren/random.h"
 #include "train/theorem.h"
 
@@ -62,7 +63,7 @@ static void apply_job(void *context, int thread, int n_threads)
     struct linear_scratch *s = &q->m->scratch[thread];
     size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c);
     float *o = s->rows;
-    for (long i; (i = siren_claim(&q->cursor, (long)q->m->n)) >= 0;) {
+    for (long i; (i = claim_next(&q->cursor, (long)q->m->n)) >= 0;) {
         float *out = q->out + (size_t)i * d;
         apply_attention(q->m, (size_t)i, q->in, o, s);
         memset(out, 0, d * sizeof *out);
@@ -116,7 +117,7 @@ static void transposed_job(void *context, int thread, int n_threads)
     struct linear_scratch *s = &q->m->scratch[thread];
     size_t d = (size_t)c->d_model, Q = (size_t)config_q_width(c), n = linear_unknowns(q->m);
     float *y = s->rows;
-    for (long i; (i = siren_claim(&q->cursor, (long)q->m->n)) >= 0;) {
+    for (long i; (i = claim_next(&q->cursor, (long)q->m->n)) >= 0;) {
         const float *in = q->in + (size_t)i * d;
         memset(y, 0, Q * sizeof *y);
         for (size_t a = 0; a < d; a++) {
