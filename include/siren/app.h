@@ -298,7 +298,7 @@ struct siren_eval_options {
     int fold;          /* -1; else the fold that is the test set (a tenth of the rest is valid) */
     size_t limit;      /* rows, drawn with the seed; 0: all */
     uint64_t seed;
-    const char *name, *command; /* of the run; NULL.  One that is gone on with takes the name */
+    const char *name, *command; /* of the run; NULL.  One that is continued takes the name */
     int anew;                   /* 1: do not continue an unfinished run of the same settings */
 };
 struct siren_eval_options siren_eval_defaults(void);

@@ -7,8 +7,8 @@
  * what a language model that was trained on few rows is to be held against.  The user's mean and
  * the habit use only what precedes each target (siren_history()), item statistics of the habit
  * model only train ratings with an earlier time; the item's mean and matrix factorisation use all
- * of train, as the paper does.  Where valid is judged, what is fitted on it, and the settings that
- * are chosen on it, are for each half of the users those of the other half's rows. */
+ * of train, as the paper does.  If valid is judged, models that are fitted or tuned on it are
+ * cross-fitted: each half of the users is predicted by models of the other half. */
 #ifndef SIREN_BASELINE_RUNS_H
 #define SIREN_BASELINE_RUNS_H
 

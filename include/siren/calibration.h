@@ -40,8 +40,8 @@ struct siren_calibrate_options {
  * the first of these holds the model in its settings.
  * SIREN_EINVAL: a run that is not done, on other rows than valid, or without distributions;
  * SIREN_ENOTFOUND: a half without rows, or a half A that teaches nothing: with one rating only, or,
- * where the penalty is to be chosen, with fewer users than SIREN_LOGISTIC_FOLDS.  Fewer rows than
- * features are no such thing: the penalty holds the weights. */
+ * where the penalty is to be chosen, with fewer users than SIREN_LOGISTIC_FOLDS.  Fewer rows
+ * than features are allowed: the L2 penalty keeps the fit well-posed. */
 int siren_calibrate(struct siren_calibration **out, struct siren_app *app,
                     const struct siren_calibrate_options *options, struct siren_pool *pool,
                     char **json, struct siren_error *err);

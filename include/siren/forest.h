@@ -53,9 +53,8 @@ const struct siren_model *siren_engine_model(const struct siren_engine *engine);
 const char *siren_engine_isa(const struct siren_engine *engine);
 const char *siren_engine_compute(const struct siren_engine *engine); /* "f32", "bf16" */
 
-/* The number of docs/numerics.md: raised where a pass or its gradients get other bits than before,
- * so that what was begun under another number (a training, a teacher's file) is not gone on with.
- */
+/* The number of docs/numerics.md: raised whenever the bits of a pass or of its gradients change.
+ * Work begun under another number (a training, a teacher file) is not resumed. */
 #define SIREN_NUMERICS 5
 
 /* K and V of a segment and of its ancestors, kept after a pass: a reference-counted

@@ -99,12 +99,12 @@ int siren_model_changed(struct siren_model *model, struct siren_pool *pool,
 /* "NAME#HASH" of a model's file or folder: the same weights, configuration and tokenizer give
  * the same HASH wherever they lie; NAME is the last part of the path. */
 int siren_model_identity(const char *path, char identity[256], struct siren_error *err);
-/* 1: two identities, of models or of adapters, have one hash; their names are where they lie.  NULL
- * and "" stand for no identity, which is the same as no other; siren_identity_equal(), for what may
- * be absent as an adapter may, has them equal to each other. */
+/* 1: two identities, of models or of adapters, have the same hash; the names before it do not
+ * count.  An absent identity (NULL or "") matches nothing. */
 int siren_identity_same(const char *a, const char *b);
-const char *siren_identity_hash(const char *identity); /* from '#' on, within it */
+/* The same for optional things such as adapters: two absent identities are equal. */
 int siren_identity_equal(const char *a, const char *b);
+const char *siren_identity_hash(const char *identity); /* from '#' on, within it */
 
 /* Of a folder that siren_model_export() wrote without rounding a number and that was not changed
  * since: the identity of the model it was made from, which computes the same; "" for any other. */

@@ -31,9 +31,9 @@ struct siren_engine *siren_session_engine(struct siren_session *session);
  * Kept prefixes are found again only with the adapter, and the values, they were computed with. */
 void siren_session_use_adapter(struct siren_session *session, const struct siren_adapter *adapter);
 void siren_session_drop_cache(struct siren_session *session);
-/* Between the two nothing is dropped from the cache, whatever its bytes: for texts that are
- * written, scored and gone on with, whose prompts would be computed anew each time.  Calls nest;
- * the last release drops what is too much. */
+/* Between hold and release nothing is evicted, even over budget.  Use it when texts are generated,
+ * scored and then continued, so that their prompts are computed only once.  Calls nest; the last
+ * release evicts what is over budget. */
 void siren_session_hold(struct siren_session *session);
 void siren_session_release(struct siren_session *session);
 /* Prompt tokens asked for and tokens taken from kept prefixes since the session began; bytes held.

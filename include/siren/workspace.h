@@ -301,8 +301,8 @@ int siren_encoder_add(struct siren_workspace *ws, const char *identity, int d, i
  * there any more are left out. */
 int siren_embeddings_save(struct siren_workspace *ws, int encoder, const int32_t *items, size_t n,
                           const float *vectors, const uint64_t *hashes, struct siren_error *err);
-/* Every item has its vector: this encoder is meant from now on where none is named.  *missing:
- * items that have none, or one of another text; then nothing is changed. */
+/* Make this encoder the default.  All items must have an up-to-date vector; otherwise nothing
+ * changes and *missing is how many do not. */
 int siren_encoder_finish(struct siren_workspace *ws, int encoder, int64_t *missing,
                          struct siren_error *err);
 /* identity NULL: the encoder that was finished last.  SIREN_ENOTFOUND if there is none. */

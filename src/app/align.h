@@ -1,6 +1,6 @@
 /* Stage 2: reasoning internalised.  An adapter on the answer-only prompts is trained to
- * be, at the query token, what a teacher was after reasoning; and the rivals of 7.5 on the same
- * rows. */
+ * be, at the query token, what a teacher was after reasoning; and the losses it is compared with
+ * (CE, KD, RPS) on the same rows. */
 #ifndef SIREN_APP_ALIGN_H
 #define SIREN_APP_ALIGN_H
 

@@ -2,11 +2,10 @@
  * train/policy.h; here are prompts of rows, rewards of texts, evaluation in flight, texts for a
  * person to read.
  *
- * Beside what the trainer writes, the run's folder holds
- *     texts/step-000100.txt   ten of the texts that were sampled in that step, with what they
- * earned and a line of log.jsonl has, besides the policy's figures, "in_format", "mae" (of the
- * numbers that were read), "faults": {KIND: share of the texts}, "answer_loss" (mean over the texts
- * that have one). */
+ * The trainer's folder of the run also holds texts/step-000100.txt: ten texts sampled in that step,
+ * each with its reward.  Besides the policy's figures, each line of log.jsonl has "in_format"
+ * (share of the texts), "mae" (of the numbers that were read), "faults": {KIND: share of the
+ * texts}, and "answer_loss" (mean over the texts that have one). */
 #ifndef SIREN_APP_GRPO_H
 #define SIREN_APP_GRPO_H
 

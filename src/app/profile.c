@@ -32,8 +32,9 @@ static int prompt_ids(struct siren_lm *lm, const struct siren_prompt_input *in,
     return rc;
 }
 
-/* A profile is that of a history: one prompt, one profile.  Two histories of a user may be of one
- * length and not the same: under the paper's protocol valid's rows are in valid's only. */
+/* A profile is that of a history: one prompt, one profile.  Two histories of a user may have
+ * the same length and differ: under the paper's protocol valid rows belong only to the history of
+ * valid targets. */
 static int same_prompt(const struct siren_tokens *a, const struct siren_tokens *b)
 {
     return a->n_ids == b->n_ids && !memcmp(a->ids, b->ids, a->n_ids * sizeof *a->ids);

@@ -1,5 +1,5 @@
 /* Supervised fine-tuning on rows of a workspace: the warm start on rationales, or the
- * rating's label behind an answer-only prompt ([7]: CE, with ordinal terms). */
+ * rating's label behind an answer-only prompt (cross-entropy, with RPS as an ordinal term). */
 #ifndef SIREN_APP_SFT_H
 #define SIREN_APP_SFT_H
 

@@ -1,5 +1,5 @@
 /* Which rows of the ratings a model has seen in training, as the workspace's own runs tell: a
- * result on such rows says nothing of others (SPEC 9.3).
+ * result on such rows says nothing about new ones.
  *
  * A training's run names the adapters (or the model) that it made, and every run what its model was
  * exported from; what a training went on from is followed to the runs that made that.  Not known

@@ -21,8 +21,8 @@ void stream_position(const struct stream *s, uint64_t *done, uint64_t *total);
 
 /* The code and text for a failed system call on `path`: SIREN_ENOTFOUND or SIREN_EIO. */
 int fail_errno(struct siren_error *err, const char *path, const char *verb);
-/* What stands behind ".tmp-PID-N", as files are called until they are whole, at the beginning of a
- * text; NULL: it does not begin so. */
+/* If text begins with ".tmp-PID-N" (the suffix of an unfinished file), the rest behind it; else
+ * NULL. */
 const char *behind_temporary(const char *text);
 /* Calls found() for each name beside `path` that is path's, then ".tmp-PID-N", then `rest`;
  * `folder` is open while it is called. */

@@ -221,9 +221,9 @@ const struct cli_command cmd_train_all = {
         "Ctrl-C, or a crash, loses nothing but the steps since the last checkpoint: the same "
         "command with --resume skips the stages that are done and goes on in the one that was "
         "stopped, to the same bits as if it had never stopped.\n\n"
-        "The single commands have more options, and take up each other's results just so: what "
-        "this one made can be gone on with by hand.  3-model holds all weights in f32: four bytes "
-        "for each parameter.",
+        "The single commands have more options, and take up each other's results in the same way: "
+        "what this one made can be continued by hand.  3-model holds all weights in f32: four "
+        "bytes for each parameter.",
     .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_SPLIT | CLI_ISA,
     .options = options,
     .examples =

@@ -45,8 +45,8 @@ int cli_is_own_option(const struct cli_command *command, const struct cli_option
 /* Fills command, values and args from argv; 0 or SIREN_EINVAL with cli->err. */
 int cli_parse(struct cli *cli, int argc, char **argv);
 
-/* A read of a mapped file that another program has cut short says so and ends the program with 1;
- * any other SIGBUS does what it did. */
+/* Installs a SIGBUS handler: if a mapped file was truncated by another program, it prints the
+ * file's name and exits with 1.  Any other SIGBUS has its default action. */
 void cli_catch_bus_errors(void);
 
 /* For people: what would steer a terminal becomes a mark (base/visible.h), lines stay. */

@@ -102,10 +102,10 @@ static void row_gradient(struct siren_forest *f, struct thread_scratch *t, int r
         memcpy(x, sum, V * sizeof(float));
 }
 
-/* Rows of a task, at most and, where threads would be without, at least.  A task has all columns of
- * the states, so that its rows' gradients are read, and in mode bf16 rounded, once; only where even
- * the least rows leave threads without are there tasks of fewer columns.  256 is what gemm_dx takes
- * of a vocabulary's rows at once. */
+/* Rows of a task, at most and, if some threads would be idle, at least.  A task has all columns of
+ * the states, so that its rows' gradients are read, and in mode bf16 rounded, once; only if even
+ * the least rows leave threads idle are there tasks of fewer columns.  256 is what gemm_dx takes of
+ * a vocabulary's rows at once. */
 enum { CHUNK_MOST = 256, CHUNK_LEAST = 96 };
 
 static int ceiling(int a, int b)

@@ -257,8 +257,8 @@ static inline struct rows active_rows(const struct siren_forest *f)
     return (struct rows){.list = f->active, .n = f->n_active, .x = f->x_active, .q = f->q_active};
 }
 
-/* Rows that a thread's memory holds for a block: those it is best given, and some for equal sizes.
- */
+/* Rows for which a thread has scratch memory: block_rows plus 30 %, so that blocks can be made
+ * equal in size. */
 static inline int rows_most(const struct siren_forest *f)
 {
     return f->engine->kernels->block_rows * 13 / 10;
@@ -267,9 +267,9 @@ static inline int rows_most(const struct siren_forest *f)
 struct row_block {
     int first, n;
 };
-/* Blocks of nearly equal size, about block_rows of the kernels and at most f->block, and as many
- * for each thread as for the others, if that does not make them small: each block decodes all
- * weights. */
+/* Blocks of nearly equal size, about block_rows of the kernels and at most f->block, and the same
+ * number for every thread, unless that would make blocks small (each block decodes all weights
+ * once). */
 static inline int row_blocks(const struct siren_forest *f, int rows)
 {
     enum { SMALL = 16 };

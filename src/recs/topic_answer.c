@@ -229,8 +229,9 @@ static void drop_parenthesis(const char *text, size_t *length)
     if (open > 0) *length = open - 1;
 }
 
-/* The name on one line, malloc'ed with single spaces; NULL where it is of no use, as one is that is
- * long: a name, its wrapping and what leads to it are not, and each mark is looked for in all. */
+/* The name on one line, malloc'ed with single spaces; NULL if the line is unusable.  Overlong lines
+ * are rejected at once: a real name with its markup is short, and each mark costs a scan of the
+ * line. */
 static char *name_on_line(const char *line, size_t length, int *memory)
 {
     if (length > LINE_BYTES) return NULL;

@@ -391,9 +391,9 @@ static int store_whole(struct import *im, struct siren_error *err)
     return siren_workspace_end(im->ws, code, err);
 }
 
-/* What each row refers to is looked up only where another program's table refers to ours, too: the
- * import numbers users and items itself and writes them all, and without that look tables are
- * emptied at once.  (In a caller's transaction SQLite does not change it.) */
+/* Foreign keys are enforced only if another program's table refers to ours: the import numbers
+ * users and items itself and writes them all, and without enforcement tables are emptied at once.
+ * (In a caller's transaction SQLite does not change it.) */
 static int store_all(struct import *im, struct siren_error *err)
 {
     static const char others[] =

@@ -44,9 +44,9 @@ struct policy_figures {
     size_t n_groups, n_texts, n_flat, n_resampled, n_truncated, n_items;
     double reward, reward_sd; /* over all texts that were sampled */
     double length;            /* tokens a text */
-    /* a token, NAN where there was none to learn from, or the start was not asked: with a KL
-     * coefficient of 0 it is every tenth step that begins a batch, or never where all weights are
-     * trained and it is not in memory */
+    /* Mean per token.  NAN if no token was trained on or the reference was not scored.  With a KL
+     * coefficient of 0 it is scored at every tenth step that begins a batch, and never if all
+     * weights are trained (no reference is loaded). */
     double kl;
     double entropy, ratio, old_kl, clipped_low, clipped_high, clipped_dual; /* a token, or NAN */
     double rollout, scoring, update;                                        /* seconds */

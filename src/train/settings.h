@@ -1,4 +1,4 @@
-/* What a long piece of work was asked for, as JSON: whether what is there may be gone on with. */
+/* The settings of a long piece of work, as JSON: whether one that was begun may be resumed. */
 #ifndef SIREN_TRAIN_SETTINGS_H
 #define SIREN_TRAIN_SETTINGS_H
 

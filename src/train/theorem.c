@@ -259,8 +259,8 @@ static void keep_promise(struct job *j, int layer)
 }
 
 /* One linearisation at the present fit: solve, and take the step if it lowers what is left, or else
- * a shorter one (a larger ridge).  `any`: take the first, whatever it does.  Returns 0: none was.
- */
+ * a shorter one (a larger ridge).  `any`: take the first, whatever it does.  Returns 0 if no step
+ * was taken. */
 static int refine(struct job *j, int layer, int rank, int any, int linearised, double *ridge)
 {
     enum { TRIES = 5 };

@@ -153,9 +153,9 @@ struct trainer_options {
     struct siren_adamw_options adamw;  /* weight decay 0.05 */
     double clip;                       /* largest gradient norm, 1; 0: none */
     size_t pass_tokens;        /* tokens a pass, shared ones once; 1,024: what memory_bytes holds
-                                  of a model of 135 M.  A batch is cut where that costs least, and
-                                  a pass has more, up to eight times as many, where it spares more
-                                  shared tokens than half of those beyond */
+                                  of a model of 135 M.  A batch is cut where that costs least: a
+                                  pass may exceed this, up to 8 times, if the shared tokens that it
+                                  saves outnumber half of the excess */
     size_t memory_bytes;       /* siren_training.memory_bytes; 768 MiB */
     int dropout;               /* 1: siren_training.dropout */
     int layer_local;           /* 1: siren_training.layer_local */
