@@ -23,7 +23,7 @@ struct siren_chat; /* immutable */
 int siren_chat_load(struct siren_chat **out, const char *model_path, struct siren_error *err);
 /* From a template file of the user's own. */
 int siren_chat_load_file(struct siren_chat **out, const char *path, struct siren_error *err);
-void siren_chat_free(struct siren_chat *chat);
+void siren_chat_free(struct siren_chat *chat); /* NULL is allowed */
 /* "ChatML (SmolLM2)", …; of a template file its own name, or "template file", and a hash of its
  * text: "Mine #0123456789abcdef". */
 const char *siren_chat_name(const struct siren_chat *chat);

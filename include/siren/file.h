@@ -70,7 +70,8 @@ void siren_lines_close(struct siren_lines *lines); /* NULL is allowed */
 int siren_lines_next(struct siren_lines *lines, char **text, size_t *length,
                      struct siren_error *err);
 uint64_t siren_lines_number(const struct siren_lines *lines); /* 1-based, of the last line read */
-/* What may be done about invalid UTF-8, said in its error; borrowed. */
+/* A hint appended to the invalid-UTF-8 error, such as an option to try; NULL: none.  Borrowed: it
+ * must outlive `lines`. */
 void siren_lines_hint(struct siren_lines *lines, const char *hint);
 /* Bytes of the (compressed) file consumed so far and its size, for progress. */
 void siren_lines_position(const struct siren_lines *lines, uint64_t *done, uint64_t *total);

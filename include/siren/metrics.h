@@ -56,6 +56,9 @@ struct siren_outcomes {
     const double *distributions;  /* (n, labels) or NULL */
     const unsigned char *invalid; /* (n) or NULL */
 };
+/* SIREN_EINVAL: no rows, an invalid scale, a true rating that is not on it, probabilities that
+ * do not sum to 1 (within 0.001); SIREN_ENUMERIC: a prediction that is not finite, a probability
+ * that is negative or NAN.  After an error *out means nothing. */
 int siren_metrics_compute(struct siren_metrics *out, const struct siren_scale *scale,
                           const struct siren_outcomes *p, struct siren_error *err);
 
@@ -96,7 +99,7 @@ int siren_bootstrap_share(struct siren_share *out, const double *before, const d
                           enum siren_statistic statistic,
                           const struct siren_bootstrap_options *options, struct siren_pool *pool,
                           struct siren_error *err);
-/* Holm's step-down correction: adjusted (n) may be p itself. */
+/* Holm's step-down correction: adjusted (n) may be p itself.  The only error is SIREN_ENOMEM. */
 int siren_holm(const double *p, size_t n, double *adjusted, struct siren_error *err);
 
 #ifdef __cplusplus

@@ -54,7 +54,7 @@ int siren_topic_parse(const char *answer, char **name, struct siren_error *err);
 
 /* Names by class-TF-IDF over titles and categories: the words (and word pairs) that are
  * frequent in a topic and rare in the others.  names: (k), malloc'ed each, distinct,
- * never empty. */
+ * never empty; after an error all are NULL. */
 int siren_topics_tfidf(char **names, int k, const struct siren_topic_item *items,
                        const int32_t *labels, size_t n, struct siren_error *err);
 
@@ -65,7 +65,9 @@ struct siren_named_topic {
 };
 
 /* Name all topics.  nearest: (k, m) from siren_topics_nearest(); namer NULL: TF-IDF.
- * An unusable or repeated answer is replaced by the topic's TF-IDF name. */
+ * An unusable or repeated answer is replaced by the topic's TF-IDF name.  names: (k), each text
+ * NULL or malloc'ed; those that are not kept are freed and replaced.  The caller clears them, after
+ * an error (a namer's, SIREN_ECANCEL) too. */
 int siren_topics_name(struct siren_named_topic *names, int k, const char *kind,
                       const struct siren_topic_item *items, const int32_t *labels, size_t n,
                       const int32_t *nearest, int m, const struct siren_namer *namer,
