@@ -88,9 +88,6 @@ void siren_lm_close(struct siren_lm *lm); /* a zeroed one is allowed */
  */
 #define SIREN_MAX_STOPS 8
 size_t siren_lm_stops(const struct siren_lm *lm, int32_t stops[SIREN_MAX_STOPS]);
-/* One question (system may be NULL), one answer without its special tokens, malloc'ed. */
-int siren_lm_ask(struct siren_lm *lm, const char *system, const char *question,
-                 const struct siren_sampling *sampling, char **answer, struct siren_error *err);
 
 /* A sentence encoder. */
 struct siren_encoder {

@@ -1,10 +1,7 @@
 /* A language model with its tokenizer, chat template and session. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "app/parts.h"
-#include "base/alloc.h"
 #include "model/config.h"
 #include "siren/app.h"
 
@@ -120,37 +117,4 @@ size_t siren_lm_stops(const struct siren_lm *lm, int32_t stops[SIREN_MAX_STOPS])
         if (id >= 0 && id != eos) stops[n++] = id;
     }
     return n;
-}
-
-static int answer_text(struct siren_lm *lm, const char *prompt,
-                       const struct siren_sampling *sampling, char **answer,
-                       struct siren_error *err)
-{
-    struct siren_generation g = {0};
-    int32_t stops[SIREN_MAX_STOPS], *ids = NULL;
-    size_t n = 0, length;
-    int rc = siren_tokenizer_encode(lm->tokenizer, prompt, strlen(prompt), SIREN_ENCODE_PLAIN, &ids,
-                                    &n, err);
-    if (rc) return rc;
-    g.prompt = (struct siren_tokens){ids, n};
-    g.stop_ids = stops;
-    g.n_stop_ids = siren_lm_stops(lm, stops);
-    rc = lm->calls->generate(lm, &g, 1, sampling, 1, NULL, err);
-    if (!rc) rc = siren_tokenizer_decode(lm->tokenizer, g.ids, g.n_ids, 1, answer, &length, err);
-    siren_generation_clear(&g);
-    free(ids);
-    return rc;
-}
-
-int siren_lm_ask(struct siren_lm *lm, const char *system, const char *question,
-                 const struct siren_sampling *sampling, char **answer, struct siren_error *err)
-{
-    struct siren_message messages[2] = {{"system", system}, {"user", question}};
-    int first = system ? 0 : 1, rc;
-    char *prompt = NULL;
-    if (!lm->chat) return siren_fail(err, SIREN_EINVAL, "a question needs a chat template");
-    rc = siren_chat_render(lm->chat, messages + first, (size_t)(2 - first), &prompt, err);
-    if (!rc) rc = answer_text(lm, prompt, sampling, answer, err);
-    free(prompt);
-    return rc;
 }
