@@ -50,7 +50,6 @@ int siren_engine_create(struct siren_engine **out, const struct siren_model *mod
                         struct siren_pool *pool, const struct siren_engine_options *options,
                         struct siren_error *err);
 void siren_engine_free(struct siren_engine *engine); /* NULL is allowed */
-const struct siren_model *siren_engine_model(const struct siren_engine *engine);
 const char *siren_engine_isa(const struct siren_engine *engine);
 const char *siren_engine_compute(const struct siren_engine *engine); /* "f32", "bf16" */
 

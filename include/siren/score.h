@@ -27,7 +27,6 @@ struct siren_session_options {
 int siren_session_create(struct siren_session **out, struct siren_engine *engine,
                          const struct siren_session_options *options, struct siren_error *err);
 void siren_session_free(struct siren_session *session); /* NULL is allowed */
-struct siren_engine *siren_session_engine(struct siren_session *session);
 /* From now on compute with this adapter of the model; NULL: without one.  It must outlive its use.
  * Kept prefixes are found again only with the adapter, and the values, they were computed with. */
 void siren_session_use_adapter(struct siren_session *session, const struct siren_adapter *adapter);

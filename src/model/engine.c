@@ -41,10 +41,6 @@ void siren_engine_free(struct siren_engine *e)
     free(e);
 }
 
-const struct siren_model *siren_engine_model(const struct siren_engine *e)
-{
-    return e->model;
-}
 const char *siren_engine_isa(const struct siren_engine *e)
 {
     return e->kernels->name;

@@ -76,11 +76,6 @@ int session_add_kept(struct siren_session *s, struct siren_kept *kept)
     return segment;
 }
 
-struct siren_engine *siren_session_engine(struct siren_session *s)
-{
-    return s->engine;
-}
-
 /* Its own, and those of ancestors that it alone keeps: no entry lists them. */
 static size_t entry_bytes(const struct cache_entry *e)
 {
