@@ -7,23 +7,21 @@
 #include <time.h>
 
 #include "base/buf.h"
-#include "siren/file.h"
 
-enum { POST_TIMEOUT_MS = 120000, STALL_SECONDS = 60, FIRST_WAIT_MS = 500, LONGEST_WAIT_MS = 30000 };
-#define POST_LIMIT ((size_t)64 << 20)
+enum { TIMEOUT_MS = 120000, FIRST_WAIT_MS = 500, LONGEST_WAIT_MS = 30000 };
+#define LIMIT ((size_t)64 << 20)
 
 /* One request, over all of its attempts. */
 struct request {
-    const char *url, *json, *path; /* json: POST; path: download */
+    const char *url, *json;
     const struct siren_http_options *options;
     struct siren_error *err;
     CURL *curl;
     struct curl_slist *headers;
-    size_t max_bytes, received;
+    size_t max_bytes;
     struct buf body;
-    struct siren_writer *writer;
     int failed;    /* code of a failure of ours inside a transfer */
-    int cancelled; /* asked to stop by the progress */
+    int cancelled; /* asked to stop by the caller */
     char detail[CURL_ERROR_SIZE];
 };
 
@@ -36,33 +34,23 @@ static size_t on_data(char *data, size_t size, size_t n, void *context)
 {
     struct request *r = context;
     n *= size;
-    r->received += n;
-    if (r->max_bytes && r->received > r->max_bytes) {
+    if (n > r->max_bytes - r->body.size) {
         r->failed = siren_fail(r->err, SIREN_ENETWORK,
                                "%s: the answer is larger than the %zu bytes that are allowed",
                                r->url, r->max_bytes);
         return 0;
     }
-    long status = 0;
-    curl_easy_getinfo(r->curl, CURLINFO_RESPONSE_CODE, &status);
-    if (!r->writer || status != 200) {
-        if (!r->path || r->body.size < 4096) buf_append(&r->body, data, n);
-        if (!buf_failed(&r->body)) return n;
-        r->failed = siren_fail_memory(r->err, r->url, r->received);
-    } else {
-        r->failed = siren_writer_write(r->writer, data, n, r->err);
-    }
-    return r->failed ? 0 : n;
+    buf_append(&r->body, data, n);
+    if (!buf_failed(&r->body)) return n;
+    r->failed = siren_fail_memory(r->err, r->url, r->body.size + n);
+    return 0;
 }
 
 static int on_progress(void *context, curl_off_t total, curl_off_t done, curl_off_t up_total,
                        curl_off_t up)
 {
     struct request *r = context;
-    const struct siren_http_options *o = r->options;
-    r->cancelled = o->cancel && *o->cancel;
-    if (r->path && !r->cancelled)
-        r->cancelled = siren_progress_update(o->progress, "bytes", (uint64_t)done, (uint64_t)total);
+    r->cancelled = r->options->cancel && *r->options->cancel;
     return r->cancelled;
 }
 
@@ -79,25 +67,16 @@ static int set_up(struct request *r)
     if (!c) return siren_fail_memory(r->err, "HTTP client", 0);
     int ok = 1;
     for (const char *const *h = r->options->headers; h && *h; h++) ok &= add_header(r, *h);
-    if (r->json) {
-        ok &= add_header(r, "Content-Type: application/json");
-        ok &= add_header(r, "Expect:"); /* no question before a long body */
-        long timeout = r->options->timeout_ms ? r->options->timeout_ms : POST_TIMEOUT_MS;
-        curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->json);
-        curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, timeout);
-    } else {
-        long stall = r->options->timeout_ms ? (r->options->timeout_ms + 999) / 1000 : STALL_SECONDS;
-        curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
-        curl_easy_setopt(c, CURLOPT_MAXREDIRS, 5L);
-        curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-        curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, stall);
-    }
+    ok &= add_header(r, "Content-Type: application/json");
+    ok &= add_header(r, "Expect:"); /* no question before a long body */
     if (!ok) return siren_fail_memory(r->err, "HTTP headers", 0);
+    curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->json);
+    curl_easy_setopt(c, CURLOPT_TIMEOUT_MS,
+                     (long)(r->options->timeout_ms ? r->options->timeout_ms : TIMEOUT_MS));
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, r->headers);
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, 20000L);
     curl_easy_setopt(c, CURLOPT_URL, r->url);
     curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "siren");
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, r->detail);
@@ -149,16 +128,6 @@ static long wait_before(struct request *r, int attempt)
     return wait < LONGEST_WAIT_MS ? wait : LONGEST_WAIT_MS;
 }
 
-static int begin_attempt(struct request *r)
-{
-    buf_clear(&r->body);
-    r->received = 0;
-    r->detail[0] = 0;
-    siren_writer_abort(r->writer);
-    r->writer = NULL;
-    return r->path ? siren_writer_open(&r->writer, r->path, r->err) : SIREN_OK;
-}
-
 /* Attempts until there is an answer or no more are allowed; *status is set on success. */
 static int perform(struct request *r, long *status)
 {
@@ -166,7 +135,8 @@ static int perform(struct request *r, long *status)
     pthread_once(&once, initialise);
     int rc = set_up(r);
     for (int attempt = 1; !rc; attempt++) {
-        if ((rc = begin_attempt(r))) break;
+        buf_clear(&r->body);
+        r->detail[0] = 0;
         CURLcode code = curl_easy_perform(r->curl);
         curl_easy_getinfo(r->curl, CURLINFO_RESPONSE_CODE, status);
         if (r->cancelled) return siren_fail(r->err, SIREN_ECANCEL, "%s: stopped", r->url);
@@ -188,7 +158,6 @@ static void finish(struct request *r)
 {
     curl_easy_cleanup(r->curl);
     curl_slist_free_all(r->headers);
-    siren_writer_abort(r->writer);
     buf_free(&r->body);
 }
 
@@ -199,7 +168,7 @@ int siren_http_post_json(struct siren_http_response *out, const char *url, const
     *out = (struct siren_http_response){0};
     struct request r = {
         .url = url, .json = json, .options = options ? options : &defaults, .err = err};
-    r.max_bytes = r.options->max_bytes ? r.options->max_bytes : POST_LIMIT;
+    r.max_bytes = r.options->max_bytes ? r.options->max_bytes : LIMIT;
     int rc = perform(&r, &out->status);
     if (!rc) {
         out->size = r.body.size;
@@ -214,24 +183,4 @@ void siren_http_response_clear(struct siren_http_response *response)
 {
     free(response->body);
     *response = (struct siren_http_response){0};
-}
-
-int siren_http_download(const char *url, const char *path, const struct siren_http_options *options,
-                        struct siren_error *err)
-{
-    static const struct siren_http_options defaults;
-    struct request r = {
-        .url = url, .path = path, .options = options ? options : &defaults, .err = err};
-    r.max_bytes = r.options->max_bytes;
-    long status = 0;
-    int rc = perform(&r, &status);
-    if (!rc && status != 200)
-        rc = siren_fail(err, status == 404 ? SIREN_ENOTFOUND : SIREN_ENETWORK,
-                        "%s: the server answered with status %ld, expected 200", url, status);
-    if (!rc) {
-        rc = siren_writer_commit(r.writer, err);
-        r.writer = NULL;
-    }
-    finish(&r);
-    return rc;
 }
