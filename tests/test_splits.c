@@ -8,6 +8,7 @@
 
 #include "siren/metrics.h"
 #include "siren/random.h"
+#include "store/store.h"
 #include "workspace_fixture.h"
 
 /* ---- the scale ---- */
@@ -94,7 +95,7 @@ static void test_leave_last_out(void **state)
     struct siren_ratings r;
     struct siren_workspace *ws = staircase("last.siren", &r);
     memset(r.label, 0, r.n);
-    ok(siren_split_leave_last_out(&r, &err));
+    siren_split_leave_last_out(&r);
     const uint8_t labels[] = {1, 1, 3, 1, 2, 3, 1, 1, 1, 1, 2, 3};
     assert_memory_equal(r.label, labels, sizeof labels);
     assert_true(r.time[6] == SIREN_NO_TIME); /* d's rating without a time comes first */
@@ -123,16 +124,17 @@ static void test_time_split(void **state)
     expect_error(siren_split_time(&r, valid, train, &err), SIREN_EINVAL, "in order");
     expect_error(siren_split_fractions(&r, 0.9, 0.2, &train, &valid, &err), SIREN_EINVAL, "shares");
     struct siren_ratings again;
-    struct siren_split split;
+    int64_t n;
     ok(siren_ratings_load(&again, ws, &err));
     assert_memory_equal(again.label, r.label, r.n);
-    ok(siren_split_load(&split, ws, 0, &err));
-    assert_string_equal(split.name, "global-time");
-    assert_string_equal(split.settings, "{\"x\":1}");
-    siren_split_clear(&split);
-    ok(siren_split_load(&split, ws, 1, &err));
-    assert_string_equal(split.name, "");
-    siren_split_clear(&split);
+    ok(store_integer(
+        ws,
+        "SELECT count(*) FROM splits WHERE kind = 'labels' AND name = 'global-time' AND"
+        " folds = 0 AND settings = '{\"x\":1}'",
+        0, &n, &err));
+    assert_int_equal(n, 1);
+    ok(store_integer(ws, "SELECT count(*) FROM splits", 0, &n, &err));
+    assert_int_equal(n, 1);
     for (size_t i = 0; i < r.n; i++) r.time[i] = SIREN_NO_TIME;
     expect_error(siren_split_fractions(&r, 0.8, 0.1, &train, &valid, &err), SIREN_EFORMAT,
                  "no rating has a time");

@@ -254,17 +254,9 @@ int siren_forget(struct siren_workspace *ws, const char *external, size_t *rows,
 
 /* ---- splits ---- */
 
-/* Which splits the workspace has: at most one of labels ("leave-last-out", "global-time",
- * "paper", …) and one of folds. */
-struct siren_split {
-    char name[32];  /* "" if none */
-    char *settings; /* JSON: how it was made */
-};
-int siren_split_load(struct siren_split *out, struct siren_workspace *ws, int folds,
-                     struct siren_error *err);
-void siren_split_clear(struct siren_split *split);
-/* Make labels on arrays (label[], fold[] only). */
-int siren_split_leave_last_out(struct siren_ratings *ratings, struct siren_error *err);
+/* A workspace has at most one split of labels ("leave-last-out", "global-time", "paper", …) and one
+ * of folds.  These make them on arrays (label[], fold[] only). */
+void siren_split_leave_last_out(struct siren_ratings *ratings);
 int siren_split_folds(struct siren_ratings *ratings, int n_folds, uint64_t seed,
                       struct siren_error *err);
 /* Before train_until: train; before valid_until: valid; then test.  Ratings without a time are

@@ -262,7 +262,7 @@ int split_ratings(struct source *s, struct siren_ratings *r, int own_labels,
         name = "global-time";
         code = split_by_time(s, r, err);
     } else {
-        code = siren_split_leave_last_out(r, err);
+        siren_split_leave_last_out(r);
         for (int u = 0; u < r->n_users; u++)
             report->short_users += r->user_start[u + 1] - r->user_start[u] < 3;
     }

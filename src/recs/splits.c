@@ -8,7 +8,7 @@
 #include "siren/random.h"
 #include "siren/workspace.h"
 
-int siren_split_leave_last_out(struct siren_ratings *r, struct siren_error *err)
+void siren_split_leave_last_out(struct siren_ratings *r)
 {
     for (int u = 0; u < r->n_users; u++) {
         size_t from = r->user_start[u], n = r->user_start[u + 1] - from;
@@ -17,7 +17,6 @@ int siren_split_leave_last_out(struct siren_ratings *r, struct siren_error *err)
         if (n >= 3) r->label[from + n - 2] = SIREN_LABEL_VALID;
     }
     r->current_fold = -1;
-    return SIREN_OK;
 }
 
 /* A shuffled deal: fold sizes differ by one at most. */

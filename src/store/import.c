@@ -235,28 +235,20 @@ static int write_ratings(struct import *im, struct siren_error *err)
     return code;
 }
 
-static int write_split(struct import *im, int folds, struct siren_error *err)
+static int write_splits(struct import *im, struct siren_error *err)
 {
-    sqlite3_stmt *q;
     char settings[160];
     const struct siren_import_report *report = im->source.report;
     const struct siren_import_options *o = im->source.options;
-    int code = store_prepare(im->ws, &q, "INSERT INTO splits VALUES (?, ?, ?, ?)", err);
-    if (code) return code;
-    if (folds)
-        snprintf(settings, sizeof settings, "{\"seed\":%llu}", (unsigned long long)o->seed);
-    else
-        snprintf(
-            settings, sizeof settings,
-            "{\"train_until\":%lld,\"valid_until\":%lld,\"train_share\":%g,\"valid_share\":%g}",
-            (long long)o->train_until, (long long)o->valid_until, o->train_share, o->valid_share);
-    sqlite3_bind_text(q, 1, folds ? "folds" : "labels", -1, SQLITE_STATIC);
-    sqlite3_bind_text(q, 2, folds ? "k-fold" : report->split, -1, SQLITE_STATIC);
-    sqlite3_bind_int(q, 3, folds ? report->folds : 0);
-    sqlite3_bind_text(q, 4, folds || !strcmp(report->split, "global-time") ? settings : "{}", -1,
-                      SQLITE_STATIC);
-    code = store_run(im->ws, q, "write a split", err);
-    sqlite3_finalize(q);
+    int by_time = !strcmp(report->split, "global-time"), code = SIREN_OK;
+    snprintf(settings, sizeof settings,
+             "{\"train_until\":%lld,\"valid_until\":%lld,\"train_share\":%g,\"valid_share\":%g}",
+             (long long)o->train_until, (long long)o->valid_until, o->train_share, o->valid_share);
+    if (*report->split)
+        code = store_split(im->ws, "labels", report->split, 0, by_time ? settings : NULL, err);
+    snprintf(settings, sizeof settings, "{\"seed\":%llu}", (unsigned long long)o->seed);
+    if (!code && report->folds)
+        code = store_split(im->ws, "folds", "k-fold", report->folds, settings, err);
     return code;
 }
 
@@ -305,8 +297,7 @@ static int write_all(struct import *im, struct siren_error *err)
     if (!code) code = write_users(im, err);
     if (!code) code = write_ratings(im, err);
     if (!code) code = store_exec(im->ws, STORE_RATINGS_INDEX, "index the ratings", err);
-    if (!code && *im->source.report->split) code = write_split(im, 0, err);
-    if (!code && im->source.report->folds) code = write_split(im, 1, err);
+    if (!code) code = write_splits(im, err);
     if (!code) code = write_meta(im, err);
     return code ? code : tell_written(im, im->reduced.ratings.n, err); /* the last way back */
 }

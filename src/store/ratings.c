@@ -102,40 +102,15 @@ int siren_ratings_load(struct siren_ratings *out, struct siren_workspace *ws,
 
 /* ---- splits ---- */
 
-int siren_split_load(struct siren_split *out, struct siren_workspace *ws, int folds,
-                     struct siren_error *err)
-{
-    *out = (struct siren_split){0};
-    sqlite3_stmt *q;
-    int code = store_prepare(ws, &q, "SELECT name, settings FROM splits WHERE kind = ?", err);
-    if (code) return code;
-    sqlite3_bind_text(q, 1, folds ? "folds" : "labels", -1, SQLITE_STATIC);
-    code = store_step(ws, q, "read the splits", err);
-    if (code == 1) {
-        const char *name = (const char *)sqlite3_column_text(q, 0);
-        sqlite3_snprintf(sizeof out->name, out->name, "%s", name ? name : "");
-        out->settings = store_text(q, 1);
-        code = out->settings ? SIREN_OK : siren_fail_memory(err, "a split", 0);
-    }
-    sqlite3_finalize(q);
-    return code;
-}
-
-void siren_split_clear(struct siren_split *split)
-{
-    free(split->settings);
-    *split = (struct siren_split){0};
-}
-
-static int save_split(struct siren_workspace *ws, const struct siren_ratings *r, int folds,
-                      const char *name, const char *settings, struct siren_error *err)
+int store_split(struct siren_workspace *ws, const char *kind, const char *name, int n_folds,
+                const char *settings, struct siren_error *err)
 {
     sqlite3_stmt *q;
     int code = store_prepare(ws, &q, "INSERT OR REPLACE INTO splits VALUES (?, ?, ?, ?)", err);
     if (code) return code;
-    sqlite3_bind_text(q, 1, folds ? "folds" : "labels", -1, SQLITE_STATIC);
+    sqlite3_bind_text(q, 1, kind, -1, SQLITE_STATIC);
     sqlite3_bind_text(q, 2, name, -1, SQLITE_STATIC);
-    sqlite3_bind_int(q, 3, folds ? r->n_folds : 0);
+    sqlite3_bind_int(q, 3, n_folds);
     sqlite3_bind_text(q, 4, settings ? settings : "{}", -1, SQLITE_STATIC);
     code = store_run(ws, q, "write a split", err);
     sqlite3_finalize(q);
@@ -148,7 +123,7 @@ int siren_split_save(struct siren_workspace *ws, const struct siren_ratings *r, 
     sqlite3_stmt *q = NULL;
     int code = siren_workspace_begin(ws, err);
     if (code) return code;
-    code = save_split(ws, r, folds, name, settings, err);
+    code = store_split(ws, folds ? "folds" : "labels", name, folds ? r->n_folds : 0, settings, err);
     if (!code)
         code = store_prepare(ws, &q,
                              folds ? "UPDATE ratings SET fold = ? WHERE user = ? AND item = ?"

@@ -70,6 +70,10 @@ int store_item_hash(const struct siren_item *item, uint64_t *hash, struct siren_
 int store_item_insert(struct siren_workspace *ws, sqlite3_stmt *insert, int64_t id,
                       const struct siren_item *item, struct siren_error *err);
 
+/* The row of splits alone.  kind: "labels" (n_folds 0) or "folds"; settings: JSON, how it was made,
+ * NULL: {}. */
+int store_split(struct siren_workspace *ws, const char *kind, const char *name, int n_folds,
+                const char *settings, struct siren_error *err);
 /* The row of item_topics alone. */
 int store_item_topic(struct siren_workspace *ws, int item, int topic, float distance, int second,
                      float second_distance, struct siren_error *err);
