@@ -23,7 +23,6 @@ enum siren_decoder {
     SIREN_MEDIAN  /* lowest label whose cumulative probability is >= 0.5 (- 1e-12): best for MAE */
 };
 const char *siren_decoder_name(enum siren_decoder decoder); /* "argmax", "mean", "median" */
-int siren_decoder_parse(const char *name, enum siren_decoder *out, struct siren_error *err);
 /* p: (labels), not negative, sum 1. */
 double siren_decode(enum siren_decoder decoder, const struct siren_scale *scale, const double *p);
 

@@ -16,16 +16,6 @@ const char *siren_decoder_name(enum siren_decoder decoder)
     return decoder_names[decoder];
 }
 
-int siren_decoder_parse(const char *name, enum siren_decoder *out, struct siren_error *err)
-{
-    for (int i = 0; i < 3; i++)
-        if (!strcmp(name, decoder_names[i])) {
-            *out = (enum siren_decoder)i;
-            return 0;
-        }
-    return siren_fail(err, SIREN_EINVAL, "decoder \"%s\": expected argmax, mean or median", name);
-}
-
 static int most_probable(const double *p, int n)
 {
     int best = 0;
