@@ -223,15 +223,12 @@ static void test_features(void **state)
     const double history[4] = {5, 5, 1, 4};
     struct siren_feature_source s = {.history = history, .n_history = 4};
     double f[200];
-    char name[80];
     int n = siren_features_count(&stars, SIREN_FEATURE_HISTOGRAM);
     assert_int_equal(n, 11);
     siren_features_fill(&stars, SIREN_FEATURE_HISTOGRAM, &s, f);
     near(f[4], 2.2 / 5, 1e-15); /* share of fives, with a fifth of a rating added to each */
     near(f[9], log(3), 1e-15);  /* two fives */
     near(f[10], log(5), 1e-15); /* four ratings */
-    siren_features_name(&stars, SIREN_FEATURE_HISTOGRAM, 10, name, sizeof name);
-    assert_string_equal(name, "log number of past ratings");
 
     siren_features_fill(&stars, SIREN_FEATURE_RECENT, &s, f);
     near(f[0], (4 + 0.5 * 1 + 0.25 * 5 + 0.125 * 5) / 1.875, 1e-12);
@@ -243,11 +240,7 @@ static void test_features(void **state)
     int total = siren_features_count(&stars, all);
     struct siren_feature_source none = {0};
     siren_features_fill(&stars, all, &none, f);
-    for (int i = 0; i < total; i++) {
-        assert_true(isfinite(f[i]));
-        siren_features_name(&stars, all, i, name, sizeof name);
-        assert_true(strlen(name) > 5);
-    }
+    for (int i = 0; i < total; i++) assert_true(isfinite(f[i]));
     const double logprobs[5] = {-1, -2, -INFINITY, -4, -5};
     s.logprobs = logprobs;
     siren_features_fill(&stars, SIREN_FEATURE_LOGITS, &s, f);

@@ -36,12 +36,9 @@ struct siren_feature_source {
 };
 
 int siren_features_count(const struct siren_scale *scale, unsigned groups);
-/* out: (siren_features_count()).  Features have a name each, for tables. */
+/* out: (siren_features_count()). */
 void siren_features_fill(const struct siren_scale *scale, unsigned groups,
                          const struct siren_feature_source *source, double *out);
-/* "share of 4", "last rating", …; written to name. */
-void siren_features_name(const struct siren_scale *scale, unsigned groups, int index, char *name,
-                         size_t size);
 
 /* ---- models ---- */
 enum siren_logistic_kind {

@@ -1,8 +1,5 @@
 /* Features of a target: what the system keeps about the user and the item, as numbers. */
 #include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "siren/calibrate.h"
 #include "siren/metrics.h"
@@ -34,21 +31,11 @@ static int bin_of(const struct siren_scale *scale, double rating, int n_labels)
 struct feature_out {
     double *values; /* NULL: count only */
     int n;
-    int wanted; /* index whose name is wanted; -1: none */
-    char *name;
-    size_t name_size;
 };
 
-__attribute__((format(printf, 3, 4))) static void put(struct feature_out *out, double value,
-                                                      const char *format, ...)
+static void put(struct feature_out *out, double value)
 {
     if (out->values) out->values[out->n] = value;
-    if (out->n == out->wanted) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(out->name, out->name_size, format, args);
-        va_end(args);
-    }
     out->n++;
 }
 
@@ -58,11 +45,9 @@ static void put_histogram(struct feature_out *out, const struct siren_scale *sca
     int n_labels = siren_scale_labels(scale), bins = n_bins(n_labels);
     double counts[MAX_BINS] = {0}, n = (double)s->n_history;
     for (size_t i = 0; i < s->n_history; i++) counts[bin_of(scale, s->history[i], n_labels)]++;
-    for (int b = 0; b < bins; b++)
-        put(out, (counts[b] + 1.0 / bins) / (n + 1), "share of bin %d of past ratings", b + 1);
-    for (int b = 0; b < bins; b++)
-        put(out, log1p(counts[b]), "log count of bin %d of past ratings", b + 1);
-    put(out, log1p(n), "log number of past ratings");
+    for (int b = 0; b < bins; b++) put(out, (counts[b] + 1.0 / bins) / (n + 1)); /* the shares */
+    for (int b = 0; b < bins; b++) put(out, log1p(counts[b]));
+    put(out, log1p(n));
 }
 
 static void put_recent(struct feature_out *out, const struct siren_scale *scale,
@@ -86,13 +71,11 @@ static void put_recent(struct feature_out *out, const struct siren_scale *scale,
         square += (s->history[i] - mean) * (s->history[i] - mean);
     }
     double middle = (scale->min + scale->max) / 2;
-    for (int j = 0; j < N_RECENCY; j++)
-        put(out, n ? sums[j] / weights[j] : middle, "mean of past ratings, each %g of the next",
-            recency[j]);
+    for (int j = 0; j < N_RECENCY; j++) put(out, n ? sums[j] / weights[j] : middle);
     int last = n ? bin_of(scale, s->history[n - 1], n_labels) : -1;
-    for (int b = 0; b < bins; b++) put(out, b == last, "last rating is in bin %d", b + 1);
-    for (int b = 0; b < bins; b++) put(out, decayed[b], "recent ratings in bin %d", b + 1);
-    put(out, n ? sqrt(square / (double)n) : 0, "standard deviation of past ratings");
+    for (int b = 0; b < bins; b++) put(out, b == last);
+    for (int b = 0; b < bins; b++) put(out, decayed[b]);
+    put(out, n ? sqrt(square / (double)n) : 0); /* the standard deviation */
 }
 
 /* The distance of a mean from theta, drawn to 0 where it rests on little. */
@@ -103,29 +86,12 @@ static double shrunk(double weight, double sum, double theta, double strength)
 
 /* How much there is, and its mean as it stands and drawn to theta. */
 static void put_mean(struct feature_out *out, const struct siren_scale *scale, double weight,
-                     double sum, const char *const names[3])
+                     double sum)
 {
     double theta = siren_scale_theta(scale);
-    put(out, log1p(weight), "%s", names[0]);
-    put(out, shrunk(weight, sum, theta, 1), "%s", names[1]);
-    put(out, shrunk(weight, sum, theta, 5), "%s", names[2]);
-}
-
-static void put_topic(struct feature_out *out, const struct siren_scale *scale,
-                      const struct siren_feature_source *s)
-{
-    static const char *const names[] = {"log number of ratings in the topic",
-                                        "mean in the topic, above theta",
-                                        "mean in the topic, drawn to theta"};
-    put_mean(out, scale, s->topic_weight, s->topic_sum, names);
-}
-
-static void put_item(struct feature_out *out, const struct siren_scale *scale,
-                     const struct siren_feature_source *s)
-{
-    static const char *const names[] = {"log number of the item's ratings",
-                                        "item's mean, above theta", "item's mean, drawn to theta"};
-    put_mean(out, scale, s->item_count, s->item_sum, names);
+    put(out, log1p(weight));
+    put(out, shrunk(weight, sum, theta, 1));
+    put(out, shrunk(weight, sum, theta, 5));
 }
 
 static void put_logits(struct feature_out *out, const struct siren_scale *scale,
@@ -139,7 +105,7 @@ static void put_logits(struct feature_out *out, const struct siren_scale *scale,
         double value = s->logprobs ? s->logprobs[i] - top - log(sum) : -log(n);
         /* a label that the model excludes must not outweigh all else */
         if (!(value > -20)) value = -20;
-        put(out, value, "log-probability of label %d", i + 1);
+        put(out, value);
     }
 }
 
@@ -148,15 +114,15 @@ static void put_groups(struct feature_out *out, const struct siren_scale *scale,
 {
     if (groups & SIREN_FEATURE_HISTOGRAM) put_histogram(out, scale, s);
     if (groups & SIREN_FEATURE_RECENT) put_recent(out, scale, s);
-    if (groups & SIREN_FEATURE_TOPIC) put_topic(out, scale, s);
-    if (groups & SIREN_FEATURE_ITEM) put_item(out, scale, s);
+    if (groups & SIREN_FEATURE_TOPIC) put_mean(out, scale, s->topic_weight, s->topic_sum);
+    if (groups & SIREN_FEATURE_ITEM) put_mean(out, scale, s->item_count, s->item_sum);
     if (groups & SIREN_FEATURE_LOGITS) put_logits(out, scale, s);
 }
 
 int siren_features_count(const struct siren_scale *scale, unsigned groups)
 {
     struct siren_feature_source none = {0};
-    struct feature_out out = {.wanted = -1};
+    struct feature_out out = {0};
     put_groups(&out, scale, groups, &none);
     return out.n;
 }
@@ -164,15 +130,6 @@ int siren_features_count(const struct siren_scale *scale, unsigned groups)
 void siren_features_fill(const struct siren_scale *scale, unsigned groups,
                          const struct siren_feature_source *source, double *values)
 {
-    struct feature_out out = {.values = values, .wanted = -1};
+    struct feature_out out = {.values = values};
     put_groups(&out, scale, groups, source);
-}
-
-void siren_features_name(const struct siren_scale *scale, unsigned groups, int index, char *name,
-                         size_t size)
-{
-    struct siren_feature_source none = {0};
-    struct feature_out out = {.wanted = index, .name = name, .name_size = size};
-    if (size) name[0] = 0;
-    put_groups(&out, scale, groups, &none);
 }
