@@ -10,6 +10,7 @@
 
 #include "app/teach.h"
 #include "tiny_setup.h"
+#include "train/teacher_file.h"
 
 static const char *const texts[] = {
     "Good.\n</think>\n<answer>4</answer>", "So so.\n</think>\n<answer>3</answer> and more",
@@ -66,7 +67,7 @@ static void what_is_stored_is_what_the_model_knows(void **state)
                                  0, ERR));
         int32_t *ids = calloc(prompt.n_ids + row->n_ids, sizeof *ids);
         memcpy(ids, prompt.ids, prompt.n_ids * sizeof *ids);
-        MUST(siren_teacher_ids(t, i, ids + prompt.n_ids, ERR));
+        MUST(teacher_ids(t, i, ids + prompt.n_ids, ERR));
         struct siren_states s = {{ids, prompt.n_ids + row->n_ids}, wanted};
         struct siren_score score = {.prompt = s.prompt,
                                     .continuations = readout.tokens,

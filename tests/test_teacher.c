@@ -99,7 +99,7 @@ static double check_file(const char *path, double relative)
         assert_true(r->rating == row.rating && r->n_ids == row.n_ids);
         assert_true(r->number == row.number || (isnan(r->number) && isnan(row.number)));
         assert_memory_equal(r->scores, scores, sizeof scores);
-        MUST(siren_teacher_ids(t, (size_t)i, found_ids, &err));
+        MUST(teacher_ids(t, (size_t)i, found_ids, &err));
         assert_true(i == 0 || !memcmp(found_ids, ids, (size_t)i * sizeof *ids));
         MUST(siren_teacher_states(t, (size_t)i, found, &err));
         for (int l = 0; l < LAYERS; l++) {

@@ -81,9 +81,6 @@ const struct siren_teacher_row *siren_teacher_row(const struct siren_teacher *te
 /* states: (n_layers, d).  Any thread may call it, each with a teacher of its own. */
 int siren_teacher_states(struct siren_teacher *teacher, size_t row, float *states,
                          struct siren_error *err);
-/* ids: (n_ids) what the teacher wrote, up to q. */
-int siren_teacher_ids(struct siren_teacher *teacher, size_t row, int32_t *ids,
-                      struct siren_error *err);
 
 /* ---- Which rows, with which weight ---- */
 

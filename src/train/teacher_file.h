@@ -60,4 +60,7 @@ int teacher_scan_header(struct teacher_scan *scan, struct siren_error *err);
  * SIREN_ENOMEM), and scan says how far the file is good. */
 int teacher_scan_records(struct teacher_scan *scan, struct siren_error *err);
 
+/* ids: (n_ids) what the teacher wrote, up to q: from them the states can be computed again. */
+int teacher_ids(struct siren_teacher *teacher, size_t row, int32_t *ids, struct siren_error *err);
+
 #endif

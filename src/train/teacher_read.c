@@ -153,7 +153,7 @@ int siren_teacher_states(struct siren_teacher *t, size_t row, float *states,
     return rc;
 }
 
-int siren_teacher_ids(struct siren_teacher *t, size_t row, int32_t *ids, struct siren_error *err)
+int teacher_ids(struct siren_teacher *t, size_t row, int32_t *ids, struct siren_error *err)
 {
     int rc = unpack(t, row, err);
     if (!rc && t->rows[row].n_ids) memcpy(ids, t->content, t->rows[row].n_ids * sizeof *ids);

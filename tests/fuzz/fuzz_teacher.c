@@ -39,7 +39,7 @@ static void use(struct siren_teacher *t)
     for (size_t i = 0; i < n && states; i++) {
         int32_t *ids = malloc((siren_teacher_row(t, i)->n_ids + 1) * sizeof *ids);
         siren_teacher_states(t, i, states, NULL);
-        if (ids) siren_teacher_ids(t, i, ids, NULL);
+        if (ids) teacher_ids(t, i, ids, NULL);
         free(ids);
     }
     free(states);
