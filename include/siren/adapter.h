@@ -88,7 +88,6 @@ int siren_adapter_save(const struct siren_adapter *adapter, const char *folder,
                        const char *base_identity, struct siren_error *err);
 
 const struct siren_adapter_config *siren_adapter_config(const struct siren_adapter *adapter);
-const char *siren_adapter_base(const struct siren_adapter *adapter); /* "": the file names none */
 
 /* "NAME#HASH", like siren_model_identity(): the name of the folder at `path` with a hash of the
  * factors, their places and their scale.  The same adapter has the same hash wherever it lies and

@@ -176,10 +176,6 @@ const struct siren_adapter_config *siren_adapter_config(const struct siren_adapt
 {
     return &a->config;
 }
-const char *siren_adapter_base(const struct siren_adapter *a)
-{
-    return a->base;
-}
 struct siren_params siren_adapter_params(struct siren_adapter *a)
 {
     return a->params;

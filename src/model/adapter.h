@@ -31,7 +31,6 @@ struct siren_adapter {
     const struct siren_model *model;
     struct siren_params params;
     struct adapter_packed *packed;
-    char base[256];        /* the identity that the file named; "": none */
     float *values, *grads; /* the memory of all factors, in the order of params */
     size_t n_values;
 };

@@ -249,12 +249,10 @@ static int read_all(struct loader *l)
 
 static int load(struct loader *l, struct siren_adapter **out)
 {
-    const char *base = safetensors_metadata(l->ts, "siren.base");
     int rc = adapter_allocate(out, l->model, &l->config, l->err);
     if (rc) return rc;
     struct siren_params params = siren_adapter_params(*out);
     for (size_t i = 0; i < params.n && !rc; i++) rc = fill(l, &params.list[i]);
-    if (!rc && base) snprintf((*out)->base, sizeof(*out)->base, "%s", base);
     return rc ? rc : adapter_pack(*out, l->err);
 }
 
