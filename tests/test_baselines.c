@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "recs/baseline_mf.h"
 #include "siren/baselines.h"
 #include "siren/random.h"
 #include "siren/workspace.h"
@@ -117,7 +118,7 @@ static void test_mf_finds_factors(void **state)
         assert_int_equal(siren_mf_fit(&factors, &stars, &a, &b, &o, NULL, NULL, &err), 0);
         assert_true(rmse(biases, &test) > 0.6);
         assert_true(rmse(factors, &test) < 0.33);
-        near(siren_mf_valid_rmse(factors), rmse(factors, &valid), 1e-12);
+        near(factors->valid_rmse, rmse(factors, &valid), 1e-12);
         assert_true(siren_mf_epochs(factors) > 1);
         siren_mf_free(biases);
         siren_mf_free(factors);
@@ -161,7 +162,7 @@ static void test_strangers(void **state)
         near(siren_mf_predict(mf, 0, 0), mean, 1e-9);
         near(siren_mf_predict(mf, -1, 99999), mean, 1e-9);
         near(siren_mf_predict(mf, 0, 5), siren_mf_predict(mf, -1, 5), 0);
-        assert_true(isnan(siren_mf_valid_rmse(mf)));
+        assert_true(isnan(mf->valid_rmse));
         assert_int_equal(siren_mf_epochs(mf), 5);
         siren_mf_free(mf);
     }
@@ -190,8 +191,8 @@ static void test_scales_change_nothing(void **state)
                 if (!wide) first[u] = r;
                 near(wide ? 1 + r / 25 : r, first[u], 1e-9);
             }
-            if (!wide) chosen = siren_mf_valid_rmse(mf);
-            near(siren_mf_valid_rmse(mf), wide ? 25 * chosen : chosen, 1e-8);
+            if (!wide) chosen = mf->valid_rmse;
+            near(mf->valid_rmse, wide ? 25 * chosen : chosen, 1e-8);
             siren_mf_free(mf);
         }
 }

@@ -71,8 +71,7 @@ void siren_mf_free(struct siren_mf *mf); /* NULL is allowed */
 /* Ids out of range or unseen in train: the known parts only. */
 double siren_mf_predict(const struct siren_mf *mf, int32_t user, int32_t item);
 const struct siren_mf_options *siren_mf_settings(const struct siren_mf *mf); /* used or chosen */
-int siren_mf_epochs(const struct siren_mf *mf);        /* of the parameters kept */
-double siren_mf_valid_rmse(const struct siren_mf *mf); /* NaN without valid */
+int siren_mf_epochs(const struct siren_mf *mf); /* of the parameters kept */
 
 #ifdef __cplusplus
 }

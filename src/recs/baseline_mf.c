@@ -207,11 +207,6 @@ int siren_mf_epochs(const struct siren_mf *mf)
     return mf->epochs;
 }
 
-double siren_mf_valid_rmse(const struct siren_mf *mf)
-{
-    return mf->valid_rmse;
-}
-
 /* ---- the grid ---- */
 
 struct grid_point {
