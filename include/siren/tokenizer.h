@@ -49,19 +49,13 @@ const char *siren_tokenizer_piece(const struct siren_tokenizer *t, int32_t id, s
 int32_t siren_tokenizer_size(const struct siren_tokenizer *t); /* ids are 0 … size-1 */
 int32_t siren_tokenizer_id(const struct siren_tokenizer *t, const char *piece); /* -1: none */
 int siren_tokenizer_is_special(const struct siren_tokenizer *t, int32_t id);
-/* From GGUF's metadata, or tokenizer_config.json beside tokenizer.json; -1 where the model has
- * none. */
-int32_t siren_tokenizer_bos(const struct siren_tokenizer *t);
+/* The end of text, from GGUF's metadata or tokenizer_config.json beside tokenizer.json; -1 where
+ * the model has none. */
 int32_t siren_tokenizer_eos(const struct siren_tokenizer *t);
 /* 1 if each text gets an end mark of its own ([SEP], </s>), as sentence encoders have it; a
  * language model's tokenizer at most begins it. */
 int siren_tokenizer_closes(const struct siren_tokenizer *t);
 const char *siren_tokenizer_kind(const struct siren_tokenizer *t); /* "byte-level BPE", … */
-/* 1 if a token cannot span the border between a text that ends with `left` and one that
- * starts with `right`: after a special token, or after a newline that is not followed by
- * white space (byte-level BPE with the known expressions; otherwise 0). */
-int siren_tokenizer_splits_between(const struct siren_tokenizer *t, const char *left, size_t n_left,
-                                   const char *right, size_t n_right);
 
 #ifdef __cplusplus
 }

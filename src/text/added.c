@@ -17,10 +17,6 @@ int added_add(struct added *a, const struct added_token *token)
     copy->text = alloc_string(token->text, token->length);
     if (!copy->text) return SIREN_ENOMEM;
     a->n++;
-    if (copy->lstrip) a->any_lstrip = 1;
-    if (copy->single_word) a->any_single_word = 1;
-    if (copy->normalized) a->any_normalized = 1;
-    if (copy->length > a->longest) a->longest = copy->length;
     return 0;
 }
 
@@ -71,7 +67,6 @@ int added_finish(struct added *a, const struct normalizer *steps, size_t n_steps
         t->n_normal = length;
         if (!t->normal) code = siren_fail_memory(err, "added tokens", a->n);
         normal[n_normal++] = (struct trie_entry){t->normal, length, (int32_t)i};
-        if (length > a->longest) a->longest = length;
     }
     if (!code && (finish_trie(&a->raw, a->raw_first, raw, n_raw) ||
                   finish_trie(&a->normal, a->normal_first, normal, n_normal)))

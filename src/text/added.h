@@ -27,8 +27,6 @@ struct added {
     size_t n, capacity;
     struct trie raw, normal;                         /* values are indices of items */
     unsigned char raw_first[256], normal_first[256]; /* can a token begin with this byte? */
-    int any_lstrip, any_single_word, any_normalized;
-    size_t longest; /* bytes, of any text */
 };
 
 /* A copy of the text is kept. */

@@ -213,11 +213,6 @@ int siren_tokenizer_is_special(const struct siren_tokenizer *t, int32_t id)
     return added && added->special;
 }
 
-int32_t siren_tokenizer_bos(const struct siren_tokenizer *t)
-{
-    return t->bos;
-}
-
 int32_t siren_tokenizer_eos(const struct siren_tokenizer *t)
 {
     return t->eos;
@@ -233,50 +228,4 @@ const char *siren_tokenizer_kind(const struct siren_tokenizer *t)
     if (t->model == TOKENIZER_WORDPIECE) return "WordPiece";
     if (t->model == TOKENIZER_UNIGRAM) return "Unigram";
     return t->byte_level ? "byte-level BPE" : "BPE";
-}
-
-/* How an added token lies over the border: 1 ends on it, -1 crosses it, 0 neither. */
-static int token_at_border(const struct siren_tokenizer *t, const char *joined, size_t length,
-                           size_t border)
-{
-    size_t at = 0, done = 0, start, end;
-    while (added_next(&t->added, &t->added.raw, t->added.raw_first, 0, joined, length, done, &at,
-                      &start, &end) >= 0) {
-        if (end == border) return 1;
-        if (start < border && end > border) return -1;
-        if (start >= border) break;
-        done = end;
-    }
-    return 0;
-}
-
-/* The text has a newline before the border and a character behind it. */
-static int newline_splits(const struct siren_tokenizer *t, const char *text, size_t border)
-{
-    size_t at = border;
-    if (unicode_is_space(utf8_next(text, &at))) return 0;
-    if (t->border == BORDER_NEWLINE || border == 1) return 1;
-    at = utf8_previous(text, border - 1);
-    return !unicode_is_space(utf8_next(text, &at));
-}
-
-int siren_tokenizer_splits_between(const struct siren_tokenizer *t, const char *left, size_t n_left,
-                                   const char *right, size_t n_right)
-{
-    size_t ahead = t->added.longest + 4;
-    struct buf joined = {0};
-    int splits = 0;
-    if (!n_left || !n_right) return 1;
-    if (t->border == BORDER_UNKNOWN) return 0;
-    buf_append(&joined, left, n_left);
-    buf_append(&joined, right, n_right < ahead ? n_right : ahead);
-    size_t valid = buf_failed(&joined) ? 0 : utf8_valid_prefix(joined.data, joined.size);
-    if (valid > n_left) { /* a broken character may not be one with its neighbour */
-        int at_border = token_at_border(t, joined.data, valid, n_left);
-        splits = at_border == 1;
-        if (at_border == 0 && joined.data[n_left - 1] == '\n')
-            splits = newline_splits(t, joined.data, n_left);
-    }
-    buf_free(&joined);
-    return splits;
 }

@@ -67,20 +67,6 @@ struct decoder *tokenizer_add_decoder(struct siren_tokenizer *t)
     return d;
 }
 
-static enum tokenizer_border border_of(const char *pattern, size_t length)
-{
-    static const struct {
-        const char *pattern;
-        enum tokenizer_border border;
-    } known[] = {{REGEX_BYTE_LEVEL, BORDER_LONE_NEWLINE},
-                 {REGEX_QWEN2, BORDER_NEWLINE},
-                 {REGEX_LLAMA3, BORDER_NEWLINE}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strlen(known[i].pattern) == length && !memcmp(known[i].pattern, pattern, length))
-            return known[i].border;
-    return BORDER_UNKNOWN;
-}
-
 int tokenizer_add_split(struct siren_tokenizer *t, const char *pattern, size_t length,
                         enum split_behavior behavior, int invert, struct siren_error *err)
 {
@@ -89,7 +75,6 @@ int tokenizer_add_split(struct siren_tokenizer *t, const char *pattern, size_t l
     p->kind = PRETOKENIZE_REGEX;
     p->behavior = behavior;
     p->invert = invert;
-    if (behavior == SPLIT_ISOLATED && !invert) t->border = border_of(pattern, length);
     return regex_compile(&p->regex, pattern, length, err);
 }
 
@@ -130,25 +115,6 @@ int tokenizer_add_byte_level(struct siren_tokenizer *t, int add_prefix_space, in
     p->kind = PRETOKENIZE_BYTES;
     t->byte_level = 1;
     return 0;
-}
-
-/* A border is only known if nothing but the known expression and digits cut the text, and
- * nothing looks at the text's beginning. */
-static void check_border(struct siren_tokenizer *t)
-{
-    int n_regex = 0;
-    if (t->model != TOKENIZER_BPE || !t->byte_level) t->border = BORDER_UNKNOWN;
-    for (size_t i = 0; i < t->n_pretokenizers; i++) {
-        enum pretokenizer_kind kind = t->pretokenizers[i].kind;
-        n_regex += kind == PRETOKENIZE_REGEX;
-        if (kind != PRETOKENIZE_REGEX && kind != PRETOKENIZE_NUMERIC && kind != PRETOKENIZE_BYTES)
-            t->border = BORDER_UNKNOWN;
-    }
-    for (size_t i = 0; i < t->n_normalizers; i++)
-        if (t->normalizers[i].kind != NORMALIZE_FORM || t->normalizers[i].form != UNICODE_NFC)
-            t->border = BORDER_UNKNOWN;
-    if (n_regex != 1 || t->added.any_single_word || t->added.any_lstrip || t->added.any_normalized)
-        t->border = BORDER_UNKNOWN;
 }
 
 /* ---- pieces: what each token looks like inside a text ---- */
@@ -274,6 +240,5 @@ int tokenizer_finish(struct siren_tokenizer *t, struct siren_error *err)
     t->size = (int32_t)t->vocab->n_ids;
     for (size_t i = 0; i < t->added.n; i++)
         if (t->added.items[i].id >= t->size) t->size = t->added.items[i].id + 1;
-    check_border(t);
     return finish_pieces(t, err);
 }

@@ -13,13 +13,6 @@
 
 enum tokenizer_model { TOKENIZER_BPE, TOKENIZER_WORDPIECE, TOKENIZER_UNIGRAM };
 
-/* Where a text may be cut at a newline without changing its tokens. */
-enum tokenizer_border {
-    BORDER_UNKNOWN,
-    BORDER_LONE_NEWLINE, /* GPT-2: after a newline that no white space precedes */
-    BORDER_NEWLINE,      /* Qwen, Llama 3: after any newline */
-};
-
 struct siren_tokenizer {
     enum tokenizer_model model;
     struct bpe bpe;
@@ -38,7 +31,6 @@ struct siren_tokenizer {
     struct ids before, after; /* what the post-processor puts around a text */
 
     int byte_level;
-    enum tokenizer_border border;
     int32_t size, bos, eos;
     struct buf piece_bytes;
     size_t *piece_ends; /* piece i: piece_bytes[piece_ends[i - 1] … piece_ends[i]) */
@@ -74,7 +66,7 @@ struct tensors;
 int tokenizer_from_tensors(struct siren_tokenizer **out, const struct tensors *ts,
                            struct siren_error *err); /* the same of an open file */
 
-/* The expressions of the families: for GGUF, which only names them, and for `border`. */
+/* The expressions of the families: for GGUF, which only names them. */
 #define REGEX_QWEN2                                                                                \
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "                          \
     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"

@@ -43,22 +43,6 @@ static void round_trip(const struct siren_tokenizer *t, const char *text, size_t
     free(ids);
 }
 
-static void cut(const struct siren_tokenizer *t, const char *text, size_t length, size_t at)
-{
-    if (!siren_tokenizer_splits_between(t, text, at, text + at, length - at)) return;
-    int32_t *whole, *left, *right;
-    size_t n_whole, n_left, n_right;
-    if (encode(t, text, length, 0, &whole, &n_whole)) return;
-    int failed = encode(t, text, at, 0, &left, &n_left);
-    failed |= encode(t, text + at, length - at, 0, &right, &n_right);
-    if (!failed && (n_left + n_right != n_whole || memcmp(whole, left, n_left * sizeof *left) ||
-                    memcmp(whole + n_left, right, n_right * sizeof *right)))
-        abort();
-    free(whole);
-    free(left);
-    free(right);
-}
-
 /* What an export writes of it must load, and give the same ids. */
 static void exported(const struct siren_tokenizer *t, const char *path)
 {
@@ -107,7 +91,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (code) return 0;
     for (unsigned flags = 0; flags < 4; flags++) round_trip(t, text, length, flags);
-    for (size_t at = 1; at < length && at < 64; at++) cut(t, text, length, at);
     siren_tokenizer_free(t);
     return 0;
 }
