@@ -230,7 +230,7 @@ void answering_cells(const struct siren_app *app, struct cli_table *table,
 
 /* ---- the record of a run ---- */
 
-char *answering_command(const struct cli *cli)
+char *answering_command(void)
 {
     struct buf b = {0}, text = {0};
     char *line = NULL, *p;

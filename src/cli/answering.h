@@ -112,6 +112,6 @@ void answering_cells(const struct siren_app *app, struct cli_table *table,
 /* "▁▂▁▅█" */
 void answering_spark(const struct siren_answer *answer, char *text, size_t size);
 /* The command line that was given, for the run's record: "siren eval films.siren …". */
-char *answering_command(const struct cli *cli);
+char *answering_command(void);
 
 #endif

@@ -71,7 +71,7 @@ static int run(struct cli *cli)
     int rc = siren_app_open(&app, cli_arg(cli, 0),
                             o.save ? SIREN_WORKSPACE_WRITE : SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
-    char *command = answering_command(cli);
+    char *command = answering_command();
     o.command = command;
     rc = cli_options_given(
         cli, siren_baselines(&app, &o, pool, &rows, &n, cli_progress(cli), &cli->err));

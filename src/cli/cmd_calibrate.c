@@ -78,7 +78,7 @@ static int run(struct cli *cli)
         return cli_usage(cli, "--run N is needed: a run of `siren eval --split valid`");
     int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (rc) return rc;
-    char *command = answering_command(cli);
+    char *command = answering_command();
     rc = calibrate(cli, &app, command);
     free(command);
     siren_app_close(&app);

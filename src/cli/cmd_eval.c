@@ -89,7 +89,7 @@ static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
 static int run(struct cli *cli)
 {
     struct siren_app app;
-    char *command = answering_command(cli);
+    char *command = answering_command();
     int rc = cli_given(cli, "predictions") ? check_judged(cli) : 0;
     if (!rc) rc = answering_split(cli, "split");
     if (!rc) rc = answering_name(cli);

@@ -132,7 +132,7 @@ static int print_report(struct cli *cli, const struct stages_options *o, json_t 
 static int train(struct cli *cli, struct siren_app *app, struct training_command *watcher)
 {
     struct stages_options o = stages_defaults();
-    char *command = answering_command(cli);
+    char *command = answering_command();
     json_t *report = NULL;
     int rc = read_options(cli, &o);
     o.app = app;

@@ -290,7 +290,7 @@ int training_open(struct cli *cli, struct training_command *out, const char *kin
     if (!rc) t->pool = cli_pool(cli);
     t->app = &out->app;
     t->lm = &out->lm;
-    t->command = out->command = answering_command(cli);
+    t->command = out->command = answering_command();
     t->loop.watch = training_watch;
     t->loop.watch_context = out;
     out->cli = cli;

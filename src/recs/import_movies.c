@@ -43,7 +43,6 @@ struct movies {
     size_t *first; /* by user: row of its first interaction */
     size_t first_capacity, n_users;
     uint64_t *history_hash; /* by user: of the valid history */
-    size_t hash_capacity;
     uint64_t two_texts, same_history, wrong_history;
 };
 

@@ -26,8 +26,7 @@ struct import {
     struct siren_workspace *ws;
     int write; /* 0: only hash the items, nothing is stored */
     sqlite3_stmt *insert;
-    uint8_t *written;    /* by new item */
-    size_t written_room; /* items that nobody rated get ids behind the others */
+    uint8_t *written; /* by new item; items that nobody rated get ids behind the others */
     int n_items;
     struct idmap unrated;
 };
