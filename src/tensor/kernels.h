@@ -210,8 +210,6 @@ struct kernels {
      * partials by index modulo 8, added in order. */
     float (*entropy)(const float *x, size_t n, float normalizer);
 
-    /* Dense row-times-matrix distances for K-means: dot products only: use gemm. */
-
     /* ---- attention over paged keys and values ----
      * A page holds 32 absolute positions of one kv head: in mode f32 keys [2][D][16] (two
      * half pages, each D steps of 16 positions) and values [D/16][32][16]; in mode bf16, rounded,
@@ -293,7 +291,7 @@ struct kernels {
      * by the operations of the forward:
      *   dP_rj = Σ_d dout_rd·v_jd,  delta_r = Σ_j P_rj·dP_rj,  dS_rj = P_rj·(dP_rj - delta_r)·scale
      *   dq_r (+)= Σ_j dS_rj·k_j,  dk_j += Σ_r dS_rj·q_r,  dv_j += Σ_r P_rj·dout_r
-     * dk_pages[p] and dv_pages[p] are [32][D], a row a position of page p; their chains over rows
+     * pages->dk[p] and pages->dv[p] are [32][D], a row a position of page p; their chains over rows
      * go on from what they hold, so a run of rows may be cut into calls anywhere (mode bf16: at
      * even rows): the bits are those of one call.  Positions that a row does not see take nothing
      * from it.  Rows are taken in their order: one task owns the pages' gradients.  dq may be q or
