@@ -101,14 +101,13 @@ static void reasoned_examples_are_in_format_and_end_the_turn(void **state)
     int32_t stop = siren_tokenizer_id(lm.tokenizer, "<|im_end|>");
     for (size_t i = 0; i < n; i++) {
         struct example *x = &e.list[i];
-        double rating;
         char *response = text_of(x->ids + x->n_prompt, x->n_ids - x->n_prompt - 1);
         char *whole = malloc(strlen(response) + 16);
         sprintf(whole, "<think>\n%s", response);
         assert_int_equal(x->ids[x->n_ids - 1], stop);
-        assert_int_equal(siren_answer_parse(whole, 1, 5, 5, &rating),
-                         SIREN_ANSWER_FORMAT | SIREN_ANSWER_NUMBER);
-        assert_true(rating == x->rating);
+        struct siren_reading a = siren_answer_read(whole, 1, 5, 0);
+        assert_int_equal(a.faults, 0);
+        assert_true(a.rating == x->rating);
         /* the rating's own tokens */
         char *answer = text_of(x->ids + x->answer, x->n_answer), label[24];
         siren_rating_text(x->rating, label);

@@ -19,62 +19,7 @@ static void near(double a, double b, double tolerance)
     if (!(fabs(a - b) <= tolerance)) fail_msg("%.17g is not within %g of %.17g", a, tolerance, b);
 }
 
-/* ---- Answers and rewards ---- */
-
-#define BIT(f) (1u << SIREN_FAULT_##f)
-
-static void test_faults_by_kind(void **state)
-{
-    static const struct {
-        const char *text;
-        unsigned faults;
-        double rating;
-    } cases[] = {
-        {"<think>a</think> <answer>4</answer>\n", 0, 4},
-        {"I would say 4", BIT(NO_TAGS) | BIT(NO_NUMBER), 0},
-        {"<answer>4</answer>", BIT(MISSING), 4},
-        {"a</think><answer>4</answer>", BIT(MISSING), 4},
-        {"<think>a and so on", BIT(UNCLOSED) | BIT(NO_NUMBER), 0},
-        {"<think>a</think><answer>3", BIT(UNCLOSED), 3},
-        {"<think>a</think><think>b</think><answer>3</answer>", BIT(REPEATED), 3},
-        {"<answer>3</answer><think>a</think>", BIT(ORDER) | BIT(AFTER), 3},
-        {"<think>a</think><answer>3</answer> because", BIT(AFTER), 3},
-        {"<think>a</think><answer>three</answer>", BIT(NO_NUMBER), 0},
-        {"<think>a</think><answer>9</answer>", BIT(CLAMPED), 5},
-        {"", BIT(NO_TAGS) | BIT(NO_NUMBER), 0},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct siren_reading a = siren_answer_read(cases[i].text, 1, 5, 0);
-        if (a.faults != cases[i].faults)
-            fail_msg("'%s': faults %#x, expected %#x", cases[i].text, a.faults, cases[i].faults);
-        assert_int_equal(a.has_number, cases[i].rating != 0);
-        if (a.has_number) assert_true(a.rating == cases[i].rating);
-    }
-    assert_int_equal(siren_answer_read("<think>", 1, 5, 1).faults,
-                     BIT(UNCLOSED) | BIT(NO_NUMBER) | BIT(TRUNCATED));
-    for (int f = 0; f < SIREN_FAULTS; f++) assert_true(strlen(siren_fault_name(f)) > 3);
-}
-
-/* Whatever the text: format holds exactly where no fault of form was found. */
-static void test_faults_explain_the_format(void **state)
-{
-    static const char *const parts[] = {"<think>", "</think>", "<answer>", "</answer>", " ", "4"};
-    const unsigned form =
-        BIT(NO_TAGS) | BIT(MISSING) | BIT(UNCLOSED) | BIT(REPEATED) | BIT(ORDER) | BIT(AFTER);
-    int good = 0;
-    for (uint64_t i = 0; i < 6 * 6 * 6 * 6 * 6 * 6; i++) {
-        char text[64] = "";
-        double rating;
-        uint64_t rest = i;
-        for (int k = 0; k < 6; k++, rest /= 6) strcat(text, parts[rest % 6]);
-        struct siren_reading a = siren_answer_read(text, 1, 5, 0);
-        if (a.format != !(a.faults & form)) fail_msg("'%s': faults %#x", text, a.faults);
-        assert_int_equal(a.format,
-                         (siren_answer_parse(text, 1, 5, 5, &rating) & SIREN_ANSWER_FORMAT) != 0);
-        good += a.format;
-    }
-    assert_true(good > 0);
-}
+/* ---- Rewards ---- */
 
 static void test_rewards_by_hand(void **state)
 {
@@ -382,8 +327,6 @@ static void test_what_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_faults_by_kind),
-        cmocka_unit_test(test_faults_explain_the_format),
         cmocka_unit_test(test_rewards_by_hand),
         cmocka_unit_test(test_advantages),
         cmocka_unit_test(test_advantages_equal_trl),

@@ -5,6 +5,7 @@
  * rewards. SIREN_SLOW=1. */
 #include "policy_fixture.h"
 #include "scratch.h"
+#include "siren/readout.h"
 
 #define DECODER "tests/fixtures/models/llama"
 enum { RECENT = 3, CONTEXTS = 125, END = 9, ASK = 8, SAMPLES = 8, LONGEST = 3 };

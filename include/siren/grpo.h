@@ -8,34 +8,11 @@
 
 #include "siren/error.h"
 
+struct siren_reading; /* siren/readout.h */
+
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* ---- Reading an answer, by kind of error ---- */
-
-enum siren_answer_fault {
-    SIREN_FAULT_NO_TAGS,   /* none of the four tags appears */
-    SIREN_FAULT_MISSING,   /* some tag is missing, but each opened part is closed */
-    SIREN_FAULT_UNCLOSED,  /* <think> or <answer> without its closing tag */
-    SIREN_FAULT_REPEATED,  /* a tag appears more than once */
-    SIREN_FAULT_ORDER,     /* the tags' first appearances are not in order */
-    SIREN_FAULT_AFTER,     /* text, not only white space, behind the last </answer> */
-    SIREN_FAULT_NO_NUMBER, /* no number in <answer> */
-    SIREN_FAULT_CLAMPED,   /* the number lies outside the scale */
-    SIREN_FAULT_TRUNCATED, /* the length limit ended the text (said by the caller) */
-    SIREN_FAULTS
-};
-const char *siren_fault_name(enum siren_answer_fault fault); /* "no tags", "unclosed", … */
-
-struct siren_reading {
-    unsigned faults; /* bits 1 << enum siren_answer_fault; several may be set */
-    int format; /* the four tags exactly once, in order, nothing behind: no fault up to AFTER */
-    int has_number;
-    double rating; /* clamped to the scale; read only where has_number */
-};
-/* Uses siren_answer_parse (siren/readout.h), so both agree. */
-struct siren_reading siren_answer_read(const char *text, double low, double high, int truncated);
 
 /* ---- Rewards ----
  *

@@ -39,18 +39,32 @@ void siren_readout_clear(struct siren_readout *readout);
 double siren_readout_distribution(const struct siren_readout *readout, const double *logprobs,
                                   double *distribution);
 
-/* How an answer's text turned out. */
-enum siren_answer_flags {
-    SIREN_ANSWER_FORMAT = 1,  /* the four tags exactly once each, in order, nothing after */
-    SIREN_ANSWER_NUMBER = 2,  /* a number was read */
-    SIREN_ANSWER_CLAMPED = 4, /* it lay outside the scale and was moved to its end */
+/* ---- Reading an answer's text ---- */
+
+/* What may be wrong with it, by kind. */
+enum siren_answer_fault {
+    SIREN_FAULT_NO_TAGS,   /* none of the four tags appears */
+    SIREN_FAULT_MISSING,   /* some tag is missing, but each opened part is closed */
+    SIREN_FAULT_UNCLOSED,  /* <think> or <answer> without its closing tag */
+    SIREN_FAULT_REPEATED,  /* a tag appears more than once */
+    SIREN_FAULT_ORDER,     /* the tags' first appearances are not in order */
+    SIREN_FAULT_AFTER,     /* text, not only white space, behind the last </answer> */
+    SIREN_FAULT_NO_NUMBER, /* no number in <answer> */
+    SIREN_FAULT_CLAMPED,   /* the number lies outside the scale */
+    SIREN_FAULT_TRUNCATED, /* the length limit ended the text (said by the caller) */
+    SIREN_FAULTS
 };
-/* Read the rating out of an answer.  Without SIREN_ANSWER_NUMBER in the result the text cannot
- * be parsed and *rating is `fallback` (the paper: the top of the scale).  A number is read from
- * inside <answer>…</answer> (an unclosed last <answer> too), and only from there; "4", "4.5",
- * "4,5", "4/5", "4 stars" are numbers, "-1" is clamped. */
-unsigned siren_answer_parse(const char *text, double low, double high, double fallback,
-                            double *rating);
+const char *siren_fault_name(enum siren_answer_fault fault); /* "no tags", "unclosed", … */
+
+struct siren_reading {
+    unsigned faults; /* bits 1 << enum siren_answer_fault; several may be set */
+    int format; /* the four tags exactly once, in order, nothing behind: no fault up to AFTER */
+    int has_number;
+    double rating; /* clamped to the scale; without a number its top (the paper) */
+};
+/* The rating is the first number inside the last <answer>…</answer> (unclosed, too), and only from
+ * there; "4", "4.5", "4,5", "4/5", "4 stars" are numbers, "-1" is clamped. */
+struct siren_reading siren_answer_read(const char *text, double low, double high, int truncated);
 
 #ifdef __cplusplus
 }

@@ -1,31 +1,68 @@
 /* The parser of reasoned answers. */
 #include <ctype.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "siren/readout.h"
 
-static const char *const tags[4] = {"<think>", "</think>", "<answer>", "</answer>"};
+static const char *const fault_names[SIREN_FAULTS] = {
+    "no tags",    "missing tag", "unclosed", "repeated tag", "wrong order",
+    "text after", "no number",   "clamped",  "truncated",
+};
 
-static const char *find_last(const char *text, const char *word)
+const char *siren_fault_name(enum siren_answer_fault fault)
 {
-    const char *last = NULL, *p = text;
-    while ((p = strstr(p, word)) != NULL) last = p++;
-    return last;
+    return fault_names[fault];
 }
 
-static int has_format(const char *text)
+/* ---- the four tags ---- */
+
+enum { THINK, THINK_END, ANSWER, ANSWER_END, TAGS };
+static const char *const words[TAGS] = {"<think>", "</think>", "<answer>", "</answer>"};
+
+struct tag {
+    size_t count;
+    const char *first, *end; /* the first appearance; behind the last one */
+};
+
+static struct tag find_tag(const char *text, const char *word)
 {
-    const char *at = text;
-    for (int i = 0; i < 4; i++) {
-        const char *tag = strstr(text, tags[i]);
-        if (!tag || tag < at || strstr(tag + 1, tags[i])) return 0;
-        at = tag + strlen(tags[i]);
+    struct tag tag = {0};
+    for (const char *p = text; (p = strstr(p, word)) != NULL; p = tag.end) {
+        if (!tag.count++) tag.first = p;
+        tag.end = p + strlen(word);
     }
-    while (isspace((unsigned char)*at)) at++;
-    return *at == '\0';
+    return tag;
 }
+
+/* The faults of form, up to AFTER. */
+static unsigned find_tags(const char *text, struct tag tags[TAGS])
+{
+    unsigned faults = 0;
+    const char *at = text;
+    int present = 0;
+    for (int i = 0; i < TAGS; i++) {
+        tags[i] = find_tag(text, words[i]);
+        present += tags[i].count > 0;
+        if (tags[i].count > 1) faults |= 1u << SIREN_FAULT_REPEATED;
+        if (tags[i].count && tags[i].first < at) faults |= 1u << SIREN_FAULT_ORDER;
+        if (tags[i].count) at = tags[i].first;
+    }
+    if (!present) return 1u << SIREN_FAULT_NO_TAGS;
+    if ((tags[THINK].count && !tags[THINK_END].count) ||
+        (tags[ANSWER].count && !tags[ANSWER_END].count))
+        faults |= 1u << SIREN_FAULT_UNCLOSED;
+    else if (present < TAGS)
+        faults |= 1u << SIREN_FAULT_MISSING;
+    if (tags[ANSWER_END].count) {
+        const char *after = tags[ANSWER_END].end;
+        while (isspace((unsigned char)*after)) after++;
+        if (*after) faults |= 1u << SIREN_FAULT_AFTER;
+    }
+    return faults;
+}
+
+/* ---- the number ---- */
 
 /* The first number of [p, end), "4", "4.5", "4,5", ".5", with a sign directly before it. */
 static int read_number(const char *p, const char *end, double *value)
@@ -46,19 +83,23 @@ static int read_number(const char *p, const char *end, double *value)
     return isfinite(v);
 }
 
-unsigned siren_answer_parse(const char *text, double low, double high, double fallback,
-                            double *rating)
+struct siren_reading siren_answer_read(const char *text, double low, double high, int truncated)
 {
-    unsigned flags = has_format(text) ? SIREN_ANSWER_FORMAT : 0;
-    const char *open = find_last(text, "<answer>"), *close;
-    double value;
-    *rating = fallback;
-    if (!open) return flags;
-    open += strlen("<answer>");
-    close = strstr(open, "</answer>");
-    if (!read_number(open, close ? close : open + strlen(open), &value)) return flags;
-    flags |= SIREN_ANSWER_NUMBER;
-    if (value < low || value > high) flags |= SIREN_ANSWER_CLAMPED;
-    *rating = fmin(fmax(value, low), high);
-    return flags;
+    struct tag tags[TAGS];
+    struct siren_reading a = {.faults = find_tags(text, tags), .rating = high};
+    const char *open = tags[ANSWER].end, *close;
+    double value = 0;
+    a.format = !a.faults;
+    if (open) {
+        close = strstr(open, words[ANSWER_END]);
+        a.has_number = read_number(open, close ? close : open + strlen(open), &value);
+    }
+    if (a.has_number) {
+        if (value < low || value > high) a.faults |= 1u << SIREN_FAULT_CLAMPED;
+        a.rating = fmin(fmax(value, low), high);
+    } else {
+        a.faults |= 1u << SIREN_FAULT_NO_NUMBER;
+    }
+    if (truncated) a.faults |= 1u << SIREN_FAULT_TRUNCATED;
+    return a;
 }

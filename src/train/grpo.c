@@ -1,77 +1,11 @@
 /* Rewards, advantages and the policy's loss. */
 #include "siren/grpo.h"
 
-#include <ctype.h>
 #include <math.h>
-#include <string.h>
 
 #include "siren/readout.h"
 
-/* ---- Answers ---- */
-
-static const char *const fault_names[SIREN_FAULTS] = {
-    "no tags",    "missing tag", "unclosed", "repeated tag", "wrong order",
-    "text after", "no number",   "clamped",  "truncated",
-};
-
-const char *siren_fault_name(enum siren_answer_fault fault)
-{
-    return fault_names[fault];
-}
-
-struct tag {
-    size_t count;
-    const char *first, *end; /* the first appearance; behind the last one */
-};
-
-static struct tag find_tag(const char *text, const char *word)
-{
-    struct tag tag = {0};
-    for (const char *p = text; (p = strstr(p, word)) != NULL; p = tag.end) {
-        if (!tag.count++) tag.first = p;
-        tag.end = p + strlen(word);
-    }
-    return tag;
-}
-
-static unsigned tag_faults(const char *text)
-{
-    static const char *const words[4] = {"<think>", "</think>", "<answer>", "</answer>"};
-    unsigned faults = 0;
-    const char *at = text;
-    struct tag tags[4];
-    int present = 0;
-    for (int i = 0; i < 4; i++) {
-        tags[i] = find_tag(text, words[i]);
-        present += tags[i].count > 0;
-        if (tags[i].count > 1) faults |= 1u << SIREN_FAULT_REPEATED;
-        if (tags[i].count && tags[i].first < at) faults |= 1u << SIREN_FAULT_ORDER;
-        if (tags[i].count) at = tags[i].first;
-    }
-    if (!present) return 1u << SIREN_FAULT_NO_TAGS;
-    if ((tags[0].count && !tags[1].count) || (tags[2].count && !tags[3].count))
-        faults |= 1u << SIREN_FAULT_UNCLOSED;
-    else if (present < 4)
-        faults |= 1u << SIREN_FAULT_MISSING;
-    if (tags[3].count) {
-        const char *after = tags[3].end;
-        while (isspace((unsigned char)*after)) after++;
-        if (*after) faults |= 1u << SIREN_FAULT_AFTER;
-    }
-    return faults;
-}
-
-struct siren_reading siren_answer_read(const char *text, double low, double high, int truncated)
-{
-    struct siren_reading a = {.faults = tag_faults(text)};
-    unsigned flags = siren_answer_parse(text, low, high, high, &a.rating);
-    a.format = (flags & SIREN_ANSWER_FORMAT) != 0;
-    a.has_number = (flags & SIREN_ANSWER_NUMBER) != 0;
-    if (!a.has_number) a.faults |= 1u << SIREN_FAULT_NO_NUMBER;
-    if (flags & SIREN_ANSWER_CLAMPED) a.faults |= 1u << SIREN_FAULT_CLAMPED;
-    if (truncated) a.faults |= 1u << SIREN_FAULT_TRUNCATED;
-    return a;
-}
+/* ---- Rewards ---- */
 
 double siren_reward(const struct siren_reward *r, const struct siren_reading *a, double truth,
                     double rps, int n_tokens)

@@ -25,14 +25,12 @@ static void check_clean(const char *text, size_t limit)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *text = malloc(size + 1);
-    double rating = 0;
-    unsigned flags;
     if (!text) return 0;
     if (size) memcpy(text, data, size);
     text[size] = '\0';
-    flags = siren_answer_parse(text, 1, 5, 5, &rating);
-    if (!(rating >= 1 && rating <= 5)) abort();
-    if ((flags & SIREN_ANSWER_CLAMPED) && !(flags & SIREN_ANSWER_NUMBER)) abort();
+    struct siren_reading a = siren_answer_read(text, 1, 5, 0);
+    if (!(a.rating >= 1 && a.rating <= 5)) abort();
+    if ((a.faults & 1u << SIREN_FAULT_CLAMPED) && !a.has_number) abort();
     check_clean(text, 0);
     check_clean(text, 7);
     free(text);
