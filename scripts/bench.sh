@@ -38,14 +38,17 @@ else
     source_data=data/ml-100k
     protocol=""
 fi
-if [ ! -s "$work/prompts.jsonl" ] || [ ! -s "$work/titles.jsonl" ]; then
-    rm -f "$work/bench.siren"
+# What was made of other data, or for another model's tokenizer, is made anew.
+source_stamp="$(realpath "$source_data") $protocol $model"
+if [ "$(cat "$work/source" 2>/dev/null)" != "$source_stamp" ]; then
+    rm -f "$work/bench.siren" "$work/source"
     # shellcheck disable=SC2086
     "$folder/siren" import "$work/bench.siren" "$source_data" $protocol --quiet
     "$folder/siren" export prompts "$work/bench.siren" --model "$model" --split test \
         --strategy recent --limit 100 --seed 1 --output "$work/prompts.jsonl" --quiet
     sqlite3 "$work/bench.siren" \
         "select json_object('text', title) from items order by id limit 10000" >"$work/titles.jsonl"
+    echo "$source_stamp" >"$work/source"
 fi
 
 echo "== Engine on prompts of $source_data"
