@@ -30,6 +30,7 @@ emulator=$folder/emulator
 
 if [ "$action" = build ]; then
     mkdir -p "$emulator"
+    rm -rf "$emulator/source" # a copy onto it would go into it, and patched files cannot be patched
     cp -r "$3" "$emulator/source"
     cd "$emulator/source"
     patch -p1 <"$OLDPWD/scripts/emulated/bochs-3.0.patch"
