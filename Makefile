@@ -146,7 +146,7 @@ check-reference: all $(OUT)/tests/test_adapter
 ## fuzz         run every parser's target FUZZ_SECONDS (600) each; ONLY="gguf" for some
 FUZZ_NAMES := $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)
 fuzz:
-	@scripts/setup.sh fuzz
+	@FUZZ_CC="$(FUZZ_CC)" scripts/setup.sh fuzz
 	@$(MAKE) --no-print-directory fuzz-targets CC="$(FUZZ_CC)" BUILD=$(BUILD)/fuzz \
 	    SANITIZE=address,undefined CFLAGS="-O1 -g -fsanitize=fuzzer-no-link" \
 	    ISA_OPTIMISE="-O1 -fno-sanitize=all"

@@ -48,11 +48,13 @@ need_fetch() {
     need ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
 }
 
+# libFuzzer is of the same version as the compiler that the Makefile takes (FUZZ_CC).
 need_fuzz() {
-    need clang sh -c "command -v clang || command -v clang-14"
-    need libclang-rt-14-dev sh -c "echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) \
-        { return d && n == 77; }' | \$(command -v clang || command -v clang-14) \
-        -fsanitize=fuzzer,address -x c - -o /dev/null"
+    clang=${FUZZ_CC:-$(command -v clang || command -v clang-14 || echo clang)}
+    version=$(echo __clang_major__ | $clang -E -P -x c - 2>/dev/null) || version=14 # Debian 12's
+    need clang command -v "$clang"
+    need "libclang-rt-$version-dev" sh -c "echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) \
+        { return d && n == 77; }' | $clang -fsanitize=fuzzer,address -x c - -o /dev/null"
 }
 
 need_bench() {
