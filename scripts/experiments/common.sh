@@ -21,14 +21,24 @@ workspace=${workspace:-films.siren}
 # which nothing that was trained came near the rating habit (docs/results/internalise.md).
 strategy=${STRATEGY:-recent+sketch+habit}
 
-# once NAME COMMAND…: NAME.log has what it printed, NAME.done says that it ended well.
+# once NAME COMMAND…: NAME.log has what it printed, NAME.done, with the command, says that it ended
+# well.  What was done by another command (of another STRATEGY, say) is not taken for this one; an
+# empty NAME.done is, of an adapter that was there.
 once() {
-    local name=$1
+    local name=$1 command
     shift
-    [ ! -e "$name.done" ] || return 0
+    command=$(printf ' %q' "$@")
+    command=siren${command/ --resume / }
+    if [ -e "$name.done" ]; then
+        [ -s "$name.done" ] && [ "$command" != "$(cat "$name.done")" ] || return 0
+        printf '%s was done in this folder by\n    %s\nand not by\n    %s\n%s\n' "$name" \
+            "$(cat "$name.done")" "$command" \
+            "Take another folder, or remove $name.done and what was made." >&2
+        exit 2
+    fi
     printf '%s  siren %s\n' "$(date +%H:%M)" "$*"
     "$siren" "$@" >>"$name.log" 2>&1 || { tail -3 "$name.log"; exit 1; }
-    touch "$name.done"
+    printf '%s\n' "$command" >"$name.done"
 }
 
 # training NAME sft|align|grpo OPTIONS…: the run's folder is NAME.  An adapter that docs/results keeps
