@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "siren/forest.h"
 #include "siren/score.h"
 #include "siren/tokenizer.h"
@@ -27,13 +27,6 @@ struct bench {
     size_t n;
     struct siren_error err;
 };
-
-static inline double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Of this program: getrusage() knows the peak of the one that started it, too. */
 static inline double peak_memory_mb(void)

@@ -70,7 +70,7 @@ static void task_score(struct bench *b)
     for (int warm = 1; warm >= 0; warm--) {
         size_t end = warm ? (b->n < 2 ? b->n : 2) : b->n;
         for (size_t i = 0; i < end;) {
-            double start = now();
+            double start = clock_seconds();
             siren_forest_clear(forest);
             size_t pass = 0;
             for (; i < end && (!pass || pass + b->prompts[i].n_ids <= PASS_TOKENS); i++) {
@@ -82,7 +82,7 @@ static void task_score(struct bench *b)
             }
             if (siren_forest_plan(forest, &b->err)) stop(b);
             siren_forest_run(forest, NULL);
-            if (!warm) seconds += now() - start, tokens += pass;
+            if (!warm) seconds += clock_seconds() - start, tokens += pass;
         }
     }
     print_result(b, seconds, b->n, tokens, work, NULL);
@@ -106,12 +106,12 @@ static double timed_scores(struct bench *b, struct siren_score *scores, size_t n
 {
     struct siren_session *session;
     if (siren_session_create(&session, b->engine, NULL, &b->err)) stop(b);
-    double start = now();
+    double start = clock_seconds();
     for (size_t i = 0; i < (one_by_one ? n : 1); i++) {
         if (siren_score_many(session, scores + i, one_by_one ? 1 : n, NULL, &b->err)) stop(b);
         if (one_by_one) siren_session_drop_cache(session);
     }
-    double seconds = now() - start;
+    double seconds = clock_seconds() - start;
     *stats = siren_session_stats(session);
     siren_session_free(session);
     return seconds;
@@ -188,10 +188,10 @@ static void generate(struct bench *b, size_t sequences)
     for (int warm = 1; warm >= 0; warm--) { /* the first run leaves the prompt in the cache */
         for (size_t i = 0; i < sequences; i++)
             all[i] = (struct siren_generation){.prompt = b->prompts[0], .sequence = i};
-        double start = now();
+        double start = clock_seconds();
         if (siren_generate_many(session, all, sequences, &sampling, (int)sequences, NULL, &b->err))
             stop(b);
-        seconds = now() - start;
+        seconds = clock_seconds() - start;
         for (size_t i = 0; i < sequences; i++) siren_generation_clear(&all[i]);
     }
     const struct siren_config *c = siren_model_config(b->model);
@@ -223,7 +223,7 @@ static double timed_reasoning(struct bench *b, struct siren_session *session, si
     struct siren_sampling sampling = {.temperature = 1, .top_p = 1, .max_tokens = 200, .seed = 1};
     int32_t ids[5];
     struct siren_tokens labels[5];
-    double logprobs[5], start = now();
+    double logprobs[5], start = clock_seconds();
     read_labels(b, ids, labels);
     if (siren_generate_many(session, &g, 1, &sampling, 1, NULL, &b->err)) stop(b);
     size_t n = b->prompts[i].n_ids;
@@ -237,7 +237,7 @@ static double timed_reasoning(struct bench *b, struct siren_session *session, si
     if (siren_score_many(session, &score, 1, NULL, &b->err)) stop(b);
     free(all);
     siren_generation_clear(&g);
-    return now() - start;
+    return clock_seconds() - start;
 }
 
 static void task_cot(struct bench *b)
@@ -254,9 +254,9 @@ static void task_cot(struct bench *b)
         if (siren_session_create(&session, b->engine, NULL, &b->err) ||
             siren_score_many(session, scores + i, 1, NULL, &b->err))
             stop(b);
-        double start = now();
+        double start = clock_seconds();
         if (siren_score_many(session, scores + i, 1, NULL, &b->err)) stop(b);
-        alone[i] = now() - start;
+        alone[i] = clock_seconds() - start;
         reasoned[i] = timed_reasoning(b, session, i);
         siren_session_free(session);
     }
@@ -279,9 +279,9 @@ static void task_embed(struct bench *b)
         work += flops(c, 0, b->prompts[i].n_ids, 0);
     }
     if (siren_embed_many(b->engine, b->prompts, b->n < 64 ? b->n : 64, out, NULL, &b->err)) stop(b);
-    double start = now();
+    double start = clock_seconds();
     if (siren_embed_many(b->engine, b->prompts, b->n, out, NULL, &b->err)) stop(b);
-    print_result(b, now() - start, b->n, tokens, work, NULL);
+    print_result(b, clock_seconds() - start, b->n, tokens, work, NULL);
 }
 
 static void task_peak(struct bench *b)
@@ -303,9 +303,9 @@ static void task_ids(const struct bench *b)
 
 static void task_load(struct bench *b)
 {
-    double start = now();
+    double start = clock_seconds();
     open_model(b);
-    print_result(b, now() - start, 1, 0, 0, NULL);
+    print_result(b, clock_seconds() - start, 1, 0, 0, NULL);
 }
 
 int main(int argc, char **argv)

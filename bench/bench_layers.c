@@ -160,9 +160,9 @@ static double seconds_of(struct bench *b, struct work *w, enum kind kind)
     double times[ROUNDS];
     w->kind = kind;
     for (int i = -1; i < ROUNDS; i++) {
-        double start = now();
+        double start = clock_seconds();
         siren_pool_run(b->pool, job, w);
-        if (i >= 0) times[i] = now() - start;
+        if (i >= 0) times[i] = clock_seconds() - start;
     }
     return median(times, ROUNDS);
 }

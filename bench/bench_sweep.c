@@ -34,10 +34,10 @@ static double score_lengths(struct sweep *s, struct siren_engine *engine, size_t
         int segment = siren_forest_add(forest, SIREN_ROOT, s->stream + from, size, 0);
         siren_forest_want_logits(forest, segment, size - 1, NULL, 0);
     }
-    double start = now();
+    double start = clock_seconds();
     if (siren_forest_plan(forest, &s->b.err)) stop(&s->b);
     siren_forest_run(forest, NULL);
-    double seconds = now() - start;
+    double seconds = clock_seconds() - start;
     siren_forest_free(forest);
     return (double)(n * size) / seconds;
 }
@@ -61,9 +61,9 @@ static double rank_candidates(struct sweep *s, struct siren_engine *engine, size
                                          .n_continuations = 5,
                                          .logprobs = logprobs + 5 * i};
     if (siren_session_create(&session, engine, NULL, &s->b.err)) stop(&s->b);
-    double start = now();
+    double start = clock_seconds();
     if (siren_score_many(session, scores, size, NULL, &s->b.err)) stop(&s->b);
-    double seconds = now() - start;
+    double seconds = clock_seconds() - start;
     siren_session_free(session);
     free(scores);
     free(logprobs);
@@ -85,9 +85,9 @@ static double generate_batch(struct sweep *s, struct siren_engine *engine, size_
         sampling.max_tokens = warm ? 1 : TOKENS;
         for (size_t i = 0; i < n; i++)
             all[i] = (struct siren_generation){.prompt = s->b.prompts[0], .sequence = i};
-        double start = now();
+        double start = clock_seconds();
         if (siren_generate_many(session, all, n, &sampling, (int)n, NULL, &s->b.err)) stop(&s->b);
-        seconds = now() - start;
+        seconds = clock_seconds() - start;
         for (size_t i = 0; i < n; i++) siren_generation_clear(&all[i]);
     }
     siren_session_free(session);

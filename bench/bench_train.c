@@ -142,20 +142,20 @@ static void run(struct training *t)
 
 static void backward(struct training *t)
 {
-    double start = now();
+    double start = clock_seconds();
     siren_forest_backward(t->forest, NULL);
-    t->times[2] += now() - start;
+    t->times[2] += clock_seconds() - start;
 }
 
 static void update(struct training *t)
 {
-    double start = now(), norm;
+    double start = clock_seconds(), norm;
     float factor;
     if (siren_gradients_clip(t->params, 1, t->b.pool, &norm, &factor, &t->b.err)) stop(&t->b);
     siren_adamw_step(t->adamw, 1e-4, factor, t->b.pool);
     if (t->adapter) siren_adapter_changed(t->adapter);
     if (t->b.full && siren_model_changed(t->b.model, t->b.pool, &t->b.err)) stop(&t->b);
-    t->times[3] += now() - start;
+    t->times[3] += clock_seconds() - start;
 }
 
 /* ---- prompts ---- */
@@ -236,16 +236,16 @@ static void step_prompts(struct training *t, uint64_t step)
 {
     int *outputs = calloc(t->b.n, sizeof *outputs);
     for (size_t from = 0, to; from < t->b.n; from = to) {
-        double start = now();
+        double start = clock_seconds();
         to = add_prompts(t, from, step, outputs);
         run(t);
-        t->times[0] += now() - start;
-        start = now();
+        t->times[0] += clock_seconds() - start;
+        start = clock_seconds();
         for (size_t i = from; i < to; i++)
             t->loss +=
                 (t->align ? alignment_loss(t, i, outputs[i]) : rating_loss(t, i, outputs[i])) /
                 (double)t->b.n;
-        t->times[1] += now() - start;
+        t->times[1] += clock_seconds() - start;
         backward(t);
     }
     free(outputs);
@@ -267,7 +267,7 @@ static void make_answers(struct training *t)
 static void step_answers(struct training *t, uint64_t step)
 {
     int outputs[ANSWERS * ANSWER], n = 0;
-    double start = now();
+    double start = clock_seconds();
     begin(t, step);
     int root = t->shared ? add_root(t, t->stream, PROMPT) : SIREN_ROOT;
     for (int a = 0; a < ANSWERS; a++) {
@@ -280,7 +280,7 @@ static void step_answers(struct training *t, uint64_t step)
     }
     plan(t);
     run(t);
-    t->times[0] += now() - start;
+    t->times[0] += clock_seconds() - start;
     for (int i = 0; i < n; i++) {
         siren_forest_gradient(t->forest, outputs[i])[0] = -1.0f / (float)n;
         t->loss -= (double)siren_forest_output(t->forest, outputs[i])[0] / n;
@@ -313,12 +313,12 @@ static void measure(struct training *t, const char *task, void (*step)(struct tr
 {
     step(t, 0); /* warm: memory is had and touched */
     memset(t->times, 0, sizeof t->times);
-    double start = now();
+    double start = clock_seconds();
     for (int i = 0; i < t->b.steps; i++) {
         t->loss = 0;
         step(t, (uint64_t)i + 1);
     }
-    print_result(t, task, now() - start, tokens * (size_t)t->b.steps);
+    print_result(t, task, clock_seconds() - start, tokens * (size_t)t->b.steps);
 }
 
 static void measure_prompts(struct training *t)

@@ -106,7 +106,7 @@ int main(int argc, char **argv)
     open_model(&s.b);
     open_session(&s);
     size_t limit = (size_t)s.b.limit, shown = 0;
-    double sum[2] = {0}, count[2] = {0}, most = 0, start = now();
+    double sum[2] = {0}, count[2] = {0}, most = 0, start = clock_seconds();
     while (s.done < limit) {
         size_t n = 1 + below(&s, MOST_CALL);
         if (below(&s, 10))
@@ -124,7 +124,7 @@ int main(int argc, char **argv)
         if (s.done * 10 / limit > shown || s.done >= limit) {
             shown = s.done * 10 / limit;
             printf("%zu prompts (%zu of them sampled from), %.0f s, %.2f MB resident\n", s.done,
-                   s.texts, now() - start, size);
+                   s.texts, clock_seconds() - start, size);
             fflush(stdout);
         }
     }

@@ -8,6 +8,7 @@
 #include "app/sketches.h"
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "siren/kmeans.h"
 #include "siren/understand.h"
 
@@ -324,7 +325,7 @@ int siren_cluster_items(struct siren_workspace *ws, const struct siren_cluster_o
     struct siren_topics t = {0}, old = {0};
     struct vectors v = {0};
     uint64_t stamp;
-    double start = app_milliseconds();
+    double start = clock_seconds();
     memset(report, 0, sizeof *report);
     int rc = load_all(ws, options->encoder, &v, &old, &stamp, err);
     if (!rc) rc = cluster(&t, &v, options, pool, report, progress, err);
@@ -335,7 +336,7 @@ int siren_cluster_items(struct siren_workspace *ws, const struct siren_cluster_o
     report->k = t.k;
     report->n_items = t.n;
     for (int i = 0; i < t.n; i++) report->n_without += t.topic[i] < 0;
-    report->seconds = (app_milliseconds() - start) / 1e3;
+    report->seconds = clock_seconds() - start;
     siren_topics_clear(&t);
     siren_topics_clear(&old);
     return rc;
@@ -374,7 +375,7 @@ int siren_rename_topics(struct siren_workspace *ws, const struct siren_cluster_o
 {
     struct siren_topics t = {0};
     uint64_t stamp;
-    double start = app_milliseconds();
+    double start = clock_seconds();
     memset(report, 0, sizeof *report);
     int rc = load_stamped(&t, &stamp, ws, err);
     for (int c = 0; c < t.k && options->forget_names; c++) t.name_source[c] = SIREN_NAME_NONE;
@@ -383,7 +384,7 @@ int siren_rename_topics(struct siren_workspace *ws, const struct siren_cluster_o
     report->inertia = t.inertia;
     if (!rc) rc = name_topics(ws, &t, options, report, progress, err);
     if (!rc) rc = store_names(ws, &t, stamp, err);
-    report->seconds = (app_milliseconds() - start) / 1e3;
+    report->seconds = clock_seconds() - start;
     siren_topics_clear(&t);
     return rc;
 }

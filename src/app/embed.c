@@ -4,6 +4,7 @@
 
 #include "app/parts.h"
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "siren/understand.h"
 
 /* Items embedded and stored at a time. */
@@ -120,7 +121,7 @@ int siren_embed_items(struct siren_workspace *ws, struct siren_encoder *encoder,
                       struct siren_error *err)
 {
     struct embedding_job *job = alloc_zeroed(1, sizeof *job);
-    double start = app_milliseconds();
+    double start = clock_seconds();
     int64_t missing = 0;
     memset(report, 0, sizeof *report);
     if (!job) return siren_fail_memory(err, "embeddings", sizeof *job);
@@ -133,7 +134,7 @@ int siren_embed_items(struct siren_workspace *ws, struct siren_encoder *encoder,
         if (!rc) rc = siren_encoder_finish(ws, job->id, &missing, err);
     }
     if (!rc) rc = app_place_embedded(ws, encoder, &report->n_placed, err);
-    report->seconds = (app_milliseconds() - start) / 1e3;
+    report->seconds = clock_seconds() - start;
     free(job);
     return rc;
 }

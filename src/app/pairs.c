@@ -6,6 +6,7 @@
 #include "app/parts.h"
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "siren/file.h"
 
 enum { BATCH = 64, MAX_FIELDS = 64 };
@@ -245,13 +246,13 @@ int siren_predict_pairs(struct siren_app *app, struct siren_lm *lm, const char *
                           .path = pairs,
                           .format = format,
                           .report = report ? report : &none};
-    double start = app_milliseconds();
+    double start = clock_seconds();
     int rc;
     *j.report = (struct siren_pairs_report){0};
     rc = read_pairs(&j, err);
     if (!rc) rc = write_all(&j, output, progress, err);
     j.report->n = j.n;
-    j.report->seconds = (app_milliseconds() - start) / 1e3;
+    j.report->seconds = clock_seconds() - start;
     for (size_t i = 0; i < j.n; i++) free(j.users[i]);
     free(j.users);
     free(j.targets);

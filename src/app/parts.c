@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -13,13 +12,6 @@
 #include "base/buf.h"
 #include "base/utf8.h"
 #include "siren/calibration.h"
-
-double app_milliseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
-}
 
 static int part_update(void *context, const char *what, uint64_t done, uint64_t total)
 {

@@ -10,8 +10,6 @@
 /* What took minutes or hours waits ten minutes, not seconds, for another process that writes. */
 #define APP_PATIENCE_MS 600000
 
-double app_milliseconds(void); /* of a clock that only goes forward */
-
 /* "\n<think>\n", which a prompt that ends with SIREN_COT holds already, as the answer's beginning.
  */
 #define APP_THINK "<think>\n"

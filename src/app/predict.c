@@ -5,6 +5,7 @@
 
 #include "app/parts.h"
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "siren/calibration.h"
 
 struct siren_predict_options siren_predict_defaults(void)
@@ -136,7 +137,7 @@ int app_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_t
                 const struct siren_progress *progress, struct siren_error *err)
 {
     struct job j = {app, lm, targets, n, options, answers, NULL, NULL, {0}};
-    double start = app_milliseconds();
+    double start = clock_seconds();
     int rc = 0;
     for (size_t i = 0; i < n; i++) answers[i] = (struct siren_answer){0};
     if (!n) return 0;
@@ -148,7 +149,7 @@ int app_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_t
         if (failed) rc = failed;
     }
     for (size_t i = 0; i < n; i++) {
-        answers[i].latency_ms = (app_milliseconds() - start) / (double)n;
+        answers[i].latency_ms = 1e3 * (clock_seconds() - start) / (double)n;
         if (j.prompts) siren_prompt_ids_clear(&j.prompts[i]);
         if (j.profiles) free(j.profiles[i]);
         if (rc && (rc != SIREN_ECANCEL || !answers[i].text)) siren_answer_clear(&answers[i]);

@@ -9,6 +9,7 @@
 #include "app/parts.h"
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "siren/file.h"
 #include "siren/losses.h"
 
@@ -143,7 +144,7 @@ int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_opt
 {
     struct siren_teacher_filter filter = {.any = options->any, .share = 1};
     struct job j = {.app = app, .lm = lm, .options = options, .report = report};
-    double start = app_milliseconds();
+    double start = clock_seconds();
     int rc = 0;
     *report = (struct prove_report){0};
     if (!lm->engine)
@@ -162,7 +163,7 @@ int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_opt
     report->other_teacher = !j.taught.is_student;
     report->n_rows = j.n;
     clear(&j);
-    report->seconds = (app_milliseconds() - start) / 1e3;
+    report->seconds = clock_seconds() - start;
     if (rc) prove_report_clear(report);
     return rc;
 }

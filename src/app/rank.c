@@ -6,6 +6,7 @@
 #include "app/parts.h"
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/clock.h"
 
 void siren_ranking_clear(struct siren_ranking *ranking)
 {
@@ -62,11 +63,11 @@ int siren_rank(struct siren_app *app, struct siren_lm *lm, int user,
                const struct siren_rank_options *options, struct siren_ranking *out,
                const struct siren_progress *progress, struct siren_error *err)
 {
-    double start = app_milliseconds();
+    double start = clock_seconds();
     int rc = siren_retrieve(app, user, options->n_candidates, out, err);
     if (!rc && lm) rc = answer_all(app, lm, &options->predict, out, progress, err);
     if (!rc && lm) rc = sort(out, err);
-    out->seconds = (app_milliseconds() - start) / 1e3;
+    out->seconds = clock_seconds() - start;
     if (rc) siren_ranking_clear(out);
     return rc;
 }

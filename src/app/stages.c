@@ -12,6 +12,7 @@
 #include "app/sft.h"
 #include "app/teach.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/lock.h"
 #include "siren/export.h"
 #include "siren/file.h"
@@ -603,13 +604,13 @@ static int run_steps(struct chain *c, struct siren_error *err)
     int rc = 0;
     for (c->stage = 0; c->stage < STAGES && !rc; c->stage++) {
         int i = c->stage;
-        double start = app_milliseconds();
+        double start = clock_seconds();
         if (o->begin) o->begin(o->begin_context, i + 1, steps[i].name, c->done[i]);
         if (!c->done[i] && c->cancel && *c->cancel)
             return siren_fail(err, SIREN_ECANCEL, "stopped before stage %d of %d", i + 1, STAGES);
         if (!c->done[i]) {
             rc = steps[i].run(c, err);
-            c->seconds[i] = (app_milliseconds() - start) / 1e3;
+            c->seconds[i] = clock_seconds() - start;
         } else if (steps[i].path == AT_STATES && !c->done[i + 1]) {
             rc = look_at_taught(c, err);
         }

@@ -7,6 +7,7 @@
 #include "app/parts.h"
 #include "app/rollout.h"
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "siren/file.h"
 
 struct job {
@@ -271,7 +272,7 @@ int app_teach(struct siren_app *app, struct siren_lm *lm, const struct teach_opt
               struct siren_error *err)
 {
     struct job j = {.app = app, .lm = lm, .options = options, .predict = options->rows.predict};
-    double start = app_milliseconds();
+    double start = clock_seconds();
     int rc = check(lm, options, err);
     *report = (struct teach_report){.mae = NAN};
     if (rc) return rc;
@@ -291,7 +292,7 @@ int app_teach(struct siren_app *app, struct siren_lm *lm, const struct teach_opt
             rc = siren_teacher_writer_finish(j.writer, err);
     }
     if (!rc) rc = summarise(path, report, err);
-    report->seconds = (app_milliseconds() - start) / 1e3;
+    report->seconds = clock_seconds() - start;
     siren_readout_clear(&j.readout);
     free(j.targets);
     return rc;

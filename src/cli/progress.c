@@ -4,9 +4,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cli/frame.h"
 
 static volatile int interrupted;
@@ -32,13 +32,6 @@ const volatile int *cli_cancel(struct cli *cli)
     return &interrupted;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static int on_terminal(void)
 {
     const char *term = getenv("TERM");
@@ -57,7 +50,7 @@ static void amount_text(const struct cli_state *s, char *out, size_t size)
 
 static double rate_of(const struct cli_state *s, char *out, size_t size)
 {
-    double elapsed = now() - s->started;
+    double elapsed = clock_seconds() - s->started;
     double rate = elapsed > 0 ? (double)(s->done - s->first) / elapsed : 0;
     if (strcmp(s->what, "bytes") == 0)
         snprintf(out, size, "%s/s", cli_bytes((uint64_t)rate));
@@ -133,7 +126,7 @@ void cli_progress_end(struct cli *cli)
     struct cli_state *s = cli->state;
     if (s->visible) fputs("\r\033[K", stderr);
     s->visible = 0;
-    double elapsed = now() - s->started;
+    double elapsed = clock_seconds() - s->started;
     if (s->what[0] && s->lines && elapsed >= 1) {
         char amount[160], rate[60];
         amount_text(s, amount, sizeof amount);
@@ -160,7 +153,7 @@ void cli_progress_note(struct cli *cli, const char *format, ...)
 static void start(struct cli_state *s, const char *what, uint64_t done)
 {
     snprintf(s->what, sizeof s->what, "%.*s", (int)strcspn(what, ":"), what);
-    s->started = s->drawn = now();
+    s->started = s->drawn = clock_seconds();
     s->first = done;
     s->lines = 0;
 }
@@ -187,7 +180,7 @@ static int update(void *context, const char *what, uint64_t done, uint64_t total
     s->done = done;
     s->total = total;
     int terminal = on_terminal();
-    double t = now(), pause = s->visible ? 0.1 : terminal ? 0.3 : 10;
+    double t = clock_seconds(), pause = s->visible ? 0.1 : terminal ? 0.3 : 10;
     if (t - s->drawn >= pause) {
         char line[700];
         progress_line(s, line, sizeof line, terminal ? cli_terminal_width(STDERR_FILENO) - 1 : 0);

@@ -5,11 +5,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "app/parts.h"
 #include "app/split.h"
+#include "base/clock.h"
 
 enum { SECONDS_BETWEEN_NOTES = 30 };
 
@@ -177,13 +177,6 @@ static int read_options(struct cli *cli, struct training *t)
 
 /* ---- while it runs ---- */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 /* The numbers of an evaluation: "mae 0.7812, rmse 1.2001". */
 static void numbers_text(const json_t *fields, char *text, size_t size)
 {
@@ -248,10 +241,10 @@ void training_watch(void *context, const json_t *line)
         numbers_text(valid, text, sizeof text);
         cli_progress_note(t->cli, "step %lld on %s: %s%s", step, t->training.eval_split, text,
                           json_is_true(json_object_get(line, "best")) ? " (the best so far)" : "");
-    } else if (now() - t->noted >= SECONDS_BETWEEN_NOTES) {
+    } else if (clock_seconds() - t->noted >= SECONDS_BETWEEN_NOTES) {
         step_text(line, text, sizeof text);
         cli_progress_note(t->cli, "step %lld: %s", step, text);
-        t->noted = now();
+        t->noted = clock_seconds();
     }
 }
 

@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <jansson.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "recs/import.h"
 #include "store/store.h"
@@ -443,13 +443,6 @@ static void describe(struct import *im)
              buf_text(&im->source.names));
 }
 
-static double seconds_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 int siren_import(struct siren_workspace *ws, const char *path,
                  const struct siren_import_options *options, struct siren_import_report *report,
                  const struct siren_progress *progress, struct siren_error *err)
@@ -462,7 +455,7 @@ int siren_import(struct siren_workspace *ws, const char *path,
     siren_import_defaults(&defaults);
     if (!options) options = &defaults;
     *report = (struct siren_import_report){0};
-    double start = seconds_now();
+    double start = clock_seconds();
     struct import im = {.ws = ws,
                         .source = {.options = options, .report = report, .progress = progress}};
     int code = source_open(&im.source, path, err);
@@ -476,7 +469,7 @@ int siren_import(struct siren_workspace *ws, const char *path,
     if (!code) code = count_kept(&im, err);
     if (!code) code = store_all(&im, err);
     import_free(&im);
-    report->seconds = seconds_now() - start;
+    report->seconds = clock_seconds() - start;
     return code;
 }
 

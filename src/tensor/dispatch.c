@@ -2,7 +2,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 #endif
 
+#include "base/clock.h"
 #include "tensor/isa.h"
 #include "tensor/packed.h"
 
@@ -297,21 +297,15 @@ size_t attention_backward_scratch(int D, int n_pages)
     return 2 * BACK_ROWS * ((size_t)D + row) + ATTENTION_TILE * ((size_t)D + words / 2 + 16) + 16;
 }
 
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 double kernels_peak_gflops(const struct kernels *k, double seconds)
 {
     const long turns = 1 << 16;
-    double best = 0, start = seconds_now(), last = start;
+    double best = 0, start = clock_seconds(), last = start;
     volatile float keep = 0;
     do {
         keep = keep + k->fma_loop(turns);
-        double now = seconds_now(), rate = (double)turns * k->fma_loop_flops / (now - last) * 1e-9;
+        double now = clock_seconds(),
+               rate = (double)turns * k->fma_loop_flops / (now - last) * 1e-9;
         if (rate > best) best = rate;
         last = now;
     } while (last - start < seconds);

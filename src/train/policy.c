@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "siren/random.h"
 
 /* Random numbers of the rows drawn in place of flat groups. */
@@ -44,13 +44,6 @@ struct policy_options policy_defaults(void)
                                    .loss = siren_policy_defaults(),
                                    .rounds = 3,
                                    .pass_tokens = 4096};
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ---- groups ---- */
@@ -111,10 +104,10 @@ static int judge_group(struct policy *p, struct policy_group *g, struct siren_er
 static int write_groups(struct policy *p, size_t from, uint64_t draw,
                         const struct siren_progress *progress, struct siren_error *err)
 {
-    double start = now();
+    double start = clock_seconds();
     int rc = p->source->write(p->source->context, draw, p->groups + from, p->n_groups - from,
                               progress, err);
-    p->figures.rollout += now() - start;
+    p->figures.rollout += clock_seconds() - start;
     for (size_t i = from; i < p->n_groups && !rc; i++) rc = judge_group(p, &p->groups[i], err);
     return rc;
 }
@@ -217,7 +210,7 @@ static int score_items(struct policy *p, int reference, struct siren_error *err)
     const struct policy_models *m = &p->models;
     struct policy_score *list = alloc_array(p->n_items + 1, sizeof *list);
     int rc = list ? 0 : siren_fail_memory(err, "answers", p->n_items * sizeof *list);
-    double start = now();
+    double start = clock_seconds();
     for (size_t i = 0; i < p->n_items && !rc; i++) {
         struct policy_text *t = p->items[i].text;
         if (reference && !(t->reference = alloc_array(t->n, sizeof *t->reference)))
@@ -229,7 +222,7 @@ static int score_items(struct policy *p, int reference, struct siren_error *err)
         rc = policy_score(reference && m->reference_engine ? m->reference_engine : m->engine,
                           reference ? m->reference : m->policy, list, p->n_items,
                           p->options.temperature, p->options.pass_tokens, err);
-    p->figures.scoring += now() - start;
+    p->figures.scoring += clock_seconds() - start;
     free(list);
     return rc;
 }
@@ -287,7 +280,7 @@ static int begin(void *context, struct trainer_batch *batch, const struct siren_
     batch->n_items = p->n_items;
     batch->weights = p->options.loss.aggregation == SIREN_TOKEN_MEAN ? p->weights : NULL;
     p->sum = (struct siren_policy_result){0};
-    p->started = now();
+    p->started = clock_seconds();
     return 0;
 }
 
@@ -427,7 +420,7 @@ static void figures_of_update(struct policy *p)
     f->clipped_low = p->sum.clipped_low / n;
     f->clipped_high = p->sum.clipped_high / n;
     f->clipped_dual = p->sum.clipped_dual / n;
-    f->update = now() - p->started;
+    f->update = clock_seconds() - p->started;
     f->warning = warning_of(p);
 }
 
@@ -476,7 +469,7 @@ static void end(void *context, const struct trainer_batch *batch, json_t *line)
     /* Where the batch is used again: the next update. */
     p->figures.rollout = p->figures.scoring = 0;
     p->sum = (struct siren_policy_result){0};
-    p->started = now();
+    p->started = clock_seconds();
 }
 
 static void describe(void *context, size_t item, char *text, size_t size)

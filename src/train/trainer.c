@@ -4,9 +4,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "siren/random.h"
 #include "train/trainer_parts.h"
 
@@ -58,13 +58,6 @@ struct trainer {
     struct siren_progress inner; /* of what happens within a step */
     const volatile int *cancel;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- set-up ---- */
 
@@ -231,8 +224,8 @@ static int set_up(struct trainer *t, struct siren_engine *engine, const json_t *
     if (rc) return rc;
     if (t->folder.saved) rc = subject_changed(t, err);
     if (rc) return rc;
-    t->since = now() - t->state.seconds;
-    t->saved = now();
+    t->since = clock_seconds() - t->state.seconds;
+    t->saved = clock_seconds();
     t->passes.tokens = t->state.tokens;
     return 0;
 }
@@ -347,7 +340,7 @@ static int fail_numeric(const struct trainer *t, uint64_t step, struct siren_err
 static int log_step(struct trainer *t, double norm, double lr, uint64_t tokens, double began,
                     struct siren_error *err)
 {
-    double seconds = now() - began;
+    double seconds = clock_seconds() - began;
     json_t *line = json_object();
     json_object_set_new(line, "step", json_integer((json_int_t)t->state.step));
     json_object_set_new(line, "epoch",
@@ -361,7 +354,7 @@ static int log_step(struct trainer *t, double norm, double lr, uint64_t tokens, 
                         json_real(seconds > 0 ? (double)tokens / seconds : 0));
     if (t->passes.memory)
         json_object_set_new(line, "memory", json_integer((json_int_t)t->passes.memory));
-    json_object_set_new(line, "seconds", json_real(now() - t->since));
+    json_object_set_new(line, "seconds", json_real(clock_seconds() - t->since));
     if (t->task->end) t->task->end(t->task->context, &t->batch, line);
     return trainer_log(&t->folder, line, err);
 }
@@ -383,7 +376,7 @@ static int gradient(struct trainer *t, double *norm, float *factor, struct siren
 static int step(struct trainer *t, struct siren_error *err)
 {
     double lr = t->options->lr * siren_schedule_factor(&t->schedule, t->state.step), norm = 0;
-    double began = now();
+    double began = clock_seconds();
     float factor = 1;
     uint64_t tokens = t->passes.tokens;
     int rc = gradient(t, &norm, &factor, err);
@@ -421,7 +414,7 @@ static int log_evaluation(struct trainer *t, json_t *fields, double metric, int 
     json_object_set_new(line, "step", json_integer((json_int_t)t->state.step));
     json_object_set(line, "valid", fields);
     json_object_set_new(line, "best", json_boolean(best));
-    json_object_set_new(line, "seconds", json_real(now() - t->since));
+    json_object_set_new(line, "seconds", json_real(clock_seconds() - t->since));
     return trainer_log(&t->folder, line, err);
 }
 
@@ -458,11 +451,11 @@ static int evaluate(struct trainer *t, struct siren_error *err)
 static int save(struct trainer *t, struct siren_error *err)
 {
     int rc = t->task->evaluate ? subject_save_last(t, err) : subject_save(t, err), saved;
-    t->state.seconds = now() - t->since;
+    t->state.seconds = clock_seconds() - t->since;
     if (rc) t->state.done = 0;
     saved = trainer_folder_save(&t->folder, t->params, t->adamw, &t->state, rc ? NULL : err);
     if (!rc) rc = saved;
-    t->saved = now();
+    t->saved = clock_seconds();
     t->changed = rc != 0;
     return rc;
 }
@@ -473,7 +466,7 @@ static int save_if_due(struct trainer *t, struct siren_error *err)
     uint64_t since = t->state.step - (t->folder.saved ? t->folder.saved_step : 0);
     if (!may_save(t) || !t->changed) return 0;
     if ((o->checkpoint_every && since >= o->checkpoint_every) ||
-        (o->checkpoint_seconds > 0 && now() - t->saved >= o->checkpoint_seconds))
+        (o->checkpoint_seconds > 0 && clock_seconds() - t->saved >= o->checkpoint_seconds))
         return save(t, err);
     return 0;
 }
@@ -533,7 +526,7 @@ static void report(const struct trainer *t, struct trainer_result *r)
                                  .best_step = t->state.best_step,
                                  .stopped_early = t->state.stopped_early,
                                  .tokens = t->state.tokens,
-                                 .seconds = t->saved > 0 ? now() - t->since : 0};
+                                 .seconds = t->saved > 0 ? clock_seconds() - t->since : 0};
 }
 
 int trainer_run(const struct trainer_task *task, const struct trainer_subject *subject,
