@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define SIREN_NO_TIME INT64_MIN /* as in siren/workspace.h */
+#define SIREN_NO_TIME INT64_MIN /* for a time (ms since 1970) that is not known */
 
 struct siren_scale; /* siren/workspace.h */
 

@@ -83,8 +83,6 @@ int siren_workspace_begin_read(struct siren_workspace *ws, struct siren_error *e
 
 /* ---- meta: what the whole workspace is about ---- */
 
-#define SIREN_NO_TIME INT64_MIN /* as in siren/sketch.h */
-
 /* A rating scale: a, a + step, …, b. */
 struct siren_scale {
     double min, max, step;
