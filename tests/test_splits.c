@@ -49,6 +49,13 @@ static void test_scale(void **state)
     assert_string_equal(text, "3.5");
     siren_scale_text(&stars, 4, text);
     assert_string_equal(text, "5");
+    static const struct siren_scale thirds = {0, 1, 1.0 / 3}, million = {999998, 1000002, 1};
+    siren_scale_text(&thirds, 1, text);
+    assert_string_equal(text, "0.333333");
+    siren_scale_text(&million, 1, text);
+    assert_string_equal(text, "999999");
+    siren_scale_text(&million, 3, text);
+    assert_string_equal(text, "1000001");
     struct siren_scale parsed;
     ok(siren_scale_parse("0.5:5:0.5", &parsed, &err));
     assert_int_equal(siren_scale_labels(&parsed), 10);

@@ -97,8 +97,8 @@ int siren_scale_label(const struct siren_scale *scale, double rating);
 /* The same where the rating is that label (within 1e-6, or as near as a float is); else -1. */
 int siren_scale_exact_label(const struct siren_scale *scale, double rating);
 double siren_scale_value(const struct siren_scale *scale, int label);
-/* "1", "3.5": how the label is written in prompts and tables. */
-void siren_scale_text(const struct siren_scale *scale, int label, char text[32]);
+/* "1", "3.5": how the label is written in prompts and tables, as siren_rating_text() does. */
+void siren_scale_text(const struct siren_scale *scale, int label, char text[24]);
 
 enum siren_protocol {
     SIREN_PROTOCOL_FULL,  /* a history holds all that precedes the target */

@@ -120,7 +120,7 @@ static int check_fitted(const struct job *j)
     const struct half *a = &j->half[0];
     long long run = (long long)j->options->run;
     size_t users = count_users(a), same = 0;
-    char rating[32];
+    char rating[24];
     while (same < a->n && a->label[same] == a->label[0]) same++;
     if (same == a->n) {
         siren_scale_text(&j->app->meta.scale, a->label[0], rating);

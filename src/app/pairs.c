@@ -149,7 +149,7 @@ static int write_header(struct batch_job *j, struct siren_error *err)
     if (j->format == SIREN_JSONL) return 0;
     buf_puts(&b, "user,item,argmax,mean,median,outside,invalid");
     for (int k = 0; k < siren_scale_labels(scale) && distributions(j); k++) {
-        char label[32];
+        char label[24];
         siren_scale_text(scale, k, label);
         buf_printf(&b, ",p%s", label);
     }

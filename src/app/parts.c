@@ -243,7 +243,7 @@ static json_t *distribution_json(const struct siren_app *app, const struct siren
 {
     json_t *p = json_object();
     for (int k = 0; k < a->n_labels; k++) {
-        char label[32];
+        char label[24];
         siren_scale_text(&app->meta.scale, k, label);
         json_object_set_new(p, label, app_real(a->probabilities[k]));
     }

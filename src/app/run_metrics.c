@@ -35,7 +35,7 @@ static json_t *stars(const struct siren_app *app, const struct siren_metrics *m)
 {
     json_t *out = json_object();
     for (int k = 0; k < m->n_labels; k++) {
-        char label[32];
+        char label[24];
         json_t *star = json_object();
         siren_scale_text(&app->meta.scale, k, label);
         json_object_set_new(star, "n", json_integer((json_int_t)m->label[k].n));

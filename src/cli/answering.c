@@ -189,7 +189,7 @@ void answering_columns(const struct siren_app *app, char *columns, size_t size, 
         return;
     }
     for (int k = 0; k < labels && used < size; k++) {
-        char label[32];
+        char label[24];
         siren_scale_text(&app->meta.scale, k, label);
         used += (size_t)snprintf(columns + used, size - used, "|%s", label);
         memcpy(align + n + (size_t)k, "r", 2);

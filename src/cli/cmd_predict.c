@@ -67,7 +67,7 @@ static void print_one(struct cli *cli, const struct predict *p)
     cli_print(cli, "%s\n", title_of(p, 0));
     if (a->text) cli_print(cli, "%s\n\n", a->text);
     for (int k = a->n_labels - 1; k >= 0; k--) {
-        char label[32];
+        char label[24];
         siren_scale_text(&p->app.meta.scale, k, label);
         bar(cli, label, a->probabilities[k]);
     }

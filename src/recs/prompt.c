@@ -69,7 +69,7 @@ static int put_counts(struct buf *b, const struct siren_scale *scale, const size
     int n_labels = siren_scale_labels(scale), wide = 0;
     for (int k = 0; k < n_labels; k++) {
         char label[24];
-        siren_rating_text(siren_scale_value(scale, k), label);
+        siren_scale_text(scale, k, label);
         wide |= strlen(label) > 1;
         buf_printf(b, "%s %s: %zu", k ? "," : "", label, counts[k]);
     }

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -57,5 +58,6 @@ char *siren_prompt_clean(const char *text, size_t max_characters)
 
 void siren_rating_text(double rating, char text[24])
 {
-    snprintf(text, 24, "%.6g", rating == 0 ? 0.0 : rating);
+    /* six digits are what a float is sure of; from a million on they would be an exponent's */
+    snprintf(text, 24, fabs(rating) < 999999.5 ? "%.6g" : "%.10g", rating == 0 ? 0.0 : rating);
 }

@@ -1,13 +1,13 @@
 /* Ratings as flat arrays: scale, labels, and what may be known when. */
 #include <float.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "recs/ratings.h"
 #include "siren/metrics.h"
+#include "siren/prompt.h"
 #include "siren/random.h"
 #include "siren/workspace.h"
 
@@ -61,9 +61,9 @@ double siren_scale_value(const struct siren_scale *scale, int label)
     return scale->min + scale->step * label;
 }
 
-void siren_scale_text(const struct siren_scale *scale, int label, char text[32])
+void siren_scale_text(const struct siren_scale *scale, int label, char text[24])
 {
-    snprintf(text, 32, "%.10g", siren_scale_value(scale, label));
+    siren_rating_text(siren_scale_value(scale, label), text);
 }
 
 /* ---- labels ---- */

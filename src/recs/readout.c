@@ -67,7 +67,7 @@ int siren_readout_create(struct siren_readout *out, const struct siren_tokenizer
     out->n = siren_scale_labels(scale);
     for (int k = 0; k < out->n; k++) {
         out->values[k] = siren_scale_value(scale, k);
-        siren_rating_text(out->values[k], out->labels[k]);
+        siren_scale_text(scale, k, out->labels[k]);
     }
     for (int k = 0; k < out->n && tokenizer; k++) {
         int rc = tokenise_label(out, k, tokenizer, err);
