@@ -12,7 +12,7 @@ static void bind_identity(sqlite3_stmt *q, const char *identity)
 {
     const char *hash = identity ? strrchr(identity, '#') : NULL;
     sqlite3_bind_text(q, 1, identity, -1, SQLITE_STATIC);
-    sqlite3_bind_text(q, 2, hash ? hash : "", -1, SQLITE_STATIC);
+    store_bind_text(q, 2, hash);
 }
 
 int siren_encoder_add(struct siren_workspace *ws, const char *identity, int d, int unit,

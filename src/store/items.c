@@ -180,7 +180,7 @@ int store_item_insert(struct siren_workspace *ws, sqlite3_stmt *insert, int64_t 
         sqlite3_bind_text(insert, 3, title_of(item), -1, SQLITE_STATIC);
         sqlite3_bind_text(insert, 4, categories, -1, SQLITE_STATIC);
         sqlite3_bind_text(insert, 5, features, -1, SQLITE_STATIC);
-        sqlite3_bind_text(insert, 6, item->description ? item->description : "", -1, SQLITE_STATIC);
+        store_bind_text(insert, 6, item->description);
         if (item->year)
             sqlite3_bind_int(insert, 7, item->year);
         else

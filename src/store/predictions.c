@@ -14,14 +14,6 @@ static void bind_floats(sqlite3_stmt *q, int index, const float *values, int n)
         sqlite3_bind_null(q, index);
 }
 
-static void bind_text(sqlite3_stmt *q, int index, const char *text)
-{
-    if (text)
-        sqlite3_bind_text(q, index, text, -1, SQLITE_STATIC);
-    else
-        sqlite3_bind_null(q, index);
-}
-
 static void bind_prediction(sqlite3_stmt *q, int64_t run, const struct siren_prediction *p)
 {
     sqlite3_bind_int64(q, 1, run);
@@ -40,8 +32,8 @@ static void bind_prediction(sqlite3_stmt *q, int64_t run, const struct siren_pre
     sqlite3_bind_int(q, 14, p->tokens_cached);
     sqlite3_bind_double(q, 15, isnan(p->latency_ms) ? 0 : p->latency_ms);
     sqlite3_bind_int(q, 16, !!p->invalid);
-    bind_text(q, 17, p->text);
-    bind_text(q, 18, p->reasoning);
+    store_bind_text_or_null(q, 17, p->text);
+    store_bind_text_or_null(q, 18, p->reasoning);
 }
 
 /* Who was there when a run began may be forgotten by now: *there is 0. */

@@ -21,11 +21,6 @@ static int parse_status(const char *text)
     return SIREN_RUN_FAILED;
 }
 
-static void bind_text(sqlite3_stmt *q, int index, const char *text)
-{
-    sqlite3_bind_text(q, index, text ? text : "", -1, SQLITE_STATIC);
-}
-
 int siren_run_name_check(const char *name, struct siren_error *err)
 {
     size_t n = strlen(name);
@@ -50,16 +45,16 @@ int siren_run_start(struct siren_workspace *ws, struct siren_run *run, struct si
     run->started = store_now();
     run->finished = SIREN_NO_TIME;
     run->status = SIREN_RUN_RUNNING;
-    bind_text(q, 1, run->kind);
-    bind_text(q, 2, run->name);
+    store_bind_text(q, 1, run->kind);
+    store_bind_text(q, 2, run->name);
     sqlite3_bind_int64(q, 3, run->started);
-    bind_text(q, 4, run->command);
-    bind_text(q, 5, run->settings ? run->settings : "{}");
-    bind_text(q, 6, run->model);
+    store_bind_text(q, 4, run->command);
+    store_bind_text(q, 5, run->settings ? run->settings : "{}");
+    store_bind_text(q, 6, run->model);
     sqlite3_bind_int64(q, 7, (int64_t)run->seed);
-    bind_text(q, 8, run->split);
+    store_bind_text(q, 8, run->split);
     process_name(process);
-    bind_text(q, 9, process);
+    store_bind_text(q, 9, process);
     code = store_run(ws, q, "start a run", err);
     if (!code) run->id = sqlite3_last_insert_rowid(ws->db);
     sqlite3_finalize(q);
@@ -120,14 +115,14 @@ int siren_run_finish(struct siren_workspace *ws, int64_t id, int status, const c
                          " WHERE id = ?",
                          err);
     if (code) return code;
-    bind_text(q, 1, statuses[status]);
+    store_bind_text(q, 1, statuses[status]);
     if (status == SIREN_RUN_RUNNING)
         sqlite3_bind_null(q, 2);
     else
         sqlite3_bind_int64(q, 2, store_now());
-    if (metrics) bind_text(q, 3, metrics);
-    bind_text(q, 4, message);
-    bind_text(q, 5, process);
+    if (metrics) store_bind_text(q, 3, metrics);
+    store_bind_text(q, 4, message);
+    store_bind_text(q, 5, process);
     sqlite3_bind_int64(q, 6, id);
     code = store_run(ws, q, "finish a run", err);
     if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
@@ -141,7 +136,7 @@ static int set_text(struct siren_workspace *ws, int64_t id, const char *sql, con
     sqlite3_stmt *q;
     int code = store_prepare(ws, &q, sql, err);
     if (code) return code;
-    bind_text(q, 1, text);
+    store_bind_text(q, 1, text);
     sqlite3_bind_int64(q, 2, id);
     code = store_run(ws, q, what, err);
     if (!code && sqlite3_changes(ws->db) == 0) code = no_run(ws, id, err);
@@ -175,8 +170,8 @@ int siren_run_find_unfinished(struct siren_workspace *ws, const char *kind, cons
                              " AND status <> 'done'",
                              err);
     if (code) return code;
-    bind_text(q, 1, kind);
-    bind_text(q, 2, settings);
+    store_bind_text(q, 1, kind);
+    store_bind_text(q, 2, settings);
     code = store_step(ws, q, "read the runs", err);
     if (code == 1) *id = sqlite3_column_int64(q, 0); /* NULL reads as 0 */
     sqlite3_finalize(q);
@@ -269,7 +264,7 @@ int siren_runs_load(struct siren_run **runs, size_t *n, struct siren_workspace *
     *n = 0;
     int code = store_prepare(ws, &q, RUN_COLUMNS "WHERE ?1 IS NULL OR kind = ?1 ORDER BY id", err);
     if (code) return code;
-    if (kind) bind_text(q, 1, kind);
+    if (kind) store_bind_text(q, 1, kind);
     while ((code = store_step(ws, q, "read the runs", err)) == 1) {
         code = alloc_grow(runs, &capacity, *n + 1, sizeof **runs)
                    ? siren_fail_memory(err, "runs", *n * sizeof **runs)

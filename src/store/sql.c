@@ -66,6 +66,16 @@ char *store_text(sqlite3_stmt *statement, int column)
     return alloc_string(text ? (const char *)text : "", text ? (size_t)bytes : 0);
 }
 
+void store_bind_text(sqlite3_stmt *statement, int index, const char *text)
+{
+    sqlite3_bind_text(statement, index, text ? text : "", -1, SQLITE_STATIC);
+}
+
+void store_bind_text_or_null(sqlite3_stmt *statement, int index, const char *text)
+{
+    sqlite3_bind_text(statement, index, text, -1, SQLITE_STATIC); /* NULL binds NULL */
+}
+
 void store_bind_time(sqlite3_stmt *statement, int index, int64_t time)
 {
     if (time == SIREN_NO_TIME)

@@ -44,6 +44,9 @@ char *store_text(sqlite3_stmt *statement, int column);
 /* Who writes to the workspace now, in words. */
 void store_lock_holder(const char *path, char *text, size_t size);
 
+/* The text is the caller's until the statement has run. */
+void store_bind_text(sqlite3_stmt *statement, int index, const char *text);         /* NULL: "" */
+void store_bind_text_or_null(sqlite3_stmt *statement, int index, const char *text); /* NULL: NULL */
 void store_bind_time(sqlite3_stmt *statement, int index, int64_t time);
 int64_t store_column_time(sqlite3_stmt *statement, int column);
 void store_bind_number(sqlite3_stmt *statement, int index, double value); /* NAN: NULL */
