@@ -70,6 +70,8 @@ void siren_lines_close(struct siren_lines *lines); /* NULL is allowed */
 int siren_lines_next(struct siren_lines *lines, char **text, size_t *length,
                      struct siren_error *err);
 uint64_t siren_lines_number(const struct siren_lines *lines); /* 1-based, of the last line read */
+/* Put "FILE:LINE: ", of the last line read, before the error's message; returns code. */
+int siren_lines_fail(const struct siren_lines *lines, int code, struct siren_error *err);
 /* A hint appended to the invalid-UTF-8 error, such as an option to try; NULL: none.  Borrowed: it
  * must outlive `lines`. */
 void siren_lines_hint(struct siren_lines *lines, const char *hint);

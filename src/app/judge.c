@@ -21,8 +21,7 @@ struct judge {
 
 static int bad(const struct judge *j, struct siren_error *err, const char *what)
 {
-    return siren_fail(err, SIREN_EFORMAT, "%s:%llu: %s", j->path,
-                      (unsigned long long)siren_lines_number(j->lines), what);
+    return siren_lines_fail(j->lines, siren_fail(err, SIREN_EFORMAT, "%s", what), err);
 }
 
 static int not_allowed(const struct judge *j, struct siren_error *err)
@@ -54,9 +53,7 @@ static int find_row(const struct judge *j, const json_t *object, struct siren_ta
     if (!user || !item || json_array_size(row) != 2)
         return bad(j, err, "expected \"row\": [\"user\", \"item\"]");
     rc = siren_app_target(j->app, user, item, t, err);
-    if (rc)
-        return siren_fail_prefix(err, rc, "%s:%llu", j->path,
-                                 (unsigned long long)siren_lines_number(j->lines));
+    if (rc) return siren_lines_fail(j->lines, rc, err);
     if (t->row == SIREN_NO_ROW) return no_rating(j, user, item, err);
     if (!j->allowed[t->row]) return not_allowed(j, err);
     if (j->seen[t->row]) return bad(j, err, "the row was answered before");

@@ -57,8 +57,7 @@ static int split(char *line, char *fields[MAX_FIELDS])
 
 static int bad(const struct batch_job *j, struct siren_error *err, const char *what)
 {
-    return siren_fail(err, SIREN_EFORMAT, "%s:%llu: %s", j->path,
-                      (unsigned long long)siren_lines_number(j->lines), what);
+    return siren_lines_fail(j->lines, siren_fail(err, SIREN_EFORMAT, "%s", what), err);
 }
 
 static int read_header(struct batch_job *j, struct siren_error *err)
@@ -90,9 +89,7 @@ static int read_pair(struct batch_job *j, char *line, struct siren_error *err)
         return siren_fail_memory(err, "pairs", j->n * sizeof *j->targets);
     rc = siren_app_target(j->app, fields[j->user_column], fields[j->item_column], &j->targets[j->n],
                           err);
-    if (rc)
-        return siren_fail_prefix(err, rc, "%s:%llu", j->path,
-                                 (unsigned long long)siren_lines_number(j->lines));
+    if (rc) return siren_lines_fail(j->lines, rc, err);
     j->users[j->n] = strdup(fields[j->user_column]);
     if (!j->users[j->n]) return siren_fail_memory(err, "pairs", 0);
     j->report->n_new_users += j->targets[j->n].user < 0;

@@ -176,6 +176,11 @@ uint64_t siren_lines_number(const struct siren_lines *l)
     return l->number;
 }
 
+int siren_lines_fail(const struct siren_lines *l, int code, struct siren_error *err)
+{
+    return siren_fail_prefix(err, code, "%s:%llu", l->path, (unsigned long long)l->number);
+}
+
 void siren_lines_position(const struct siren_lines *l, uint64_t *done, uint64_t *total)
 {
     stream_position(l->stream, done, total);
