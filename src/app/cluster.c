@@ -172,13 +172,6 @@ static int grow(struct siren_topics *t, int n, struct siren_error *err)
     return 0;
 }
 
-static int is_finite(const float *row, int d)
-{
-    for (int i = 0; i < d; i++)
-        if (!isfinite(row[i])) return 0;
-    return 1;
-}
-
 /* Items that got their vectors meanwhile (`siren rate` adds such) join their nearest topics. */
 static int take_up(struct siren_topics *t, const struct vectors *v, struct siren_workspace *ws,
                    struct siren_error *err)
@@ -189,7 +182,7 @@ static int take_up(struct siren_topics *t, const struct vectors *v, struct siren
     rc = holds(&now, v) ? grow(t, now.n, err) : changed(ws, err);
     for (int i = 0; i < now.n && !rc; i++) {
         float *row = now.vector + (size_t)i * (size_t)t->d;
-        if (!now.has[i] || t->topic[i] >= 0 || !is_finite(row, t->d)) continue;
+        if (!now.has[i] || t->topic[i] >= 0 || !app_is_finite(row, t->d)) continue;
         if (t->spherical) siren_kmeans_unit(row, t->d);
         assign_item(t, i, row);
     }

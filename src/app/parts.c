@@ -13,6 +13,13 @@
 #include "base/utf8.h"
 #include "siren/calibration.h"
 
+int app_is_finite(const float *v, int d)
+{
+    for (int i = 0; i < d; i++)
+        if (!isfinite(v[i])) return 0;
+    return 1;
+}
+
 static int part_update(void *context, const char *what, uint64_t done, uint64_t total)
 {
     const struct app_part *p = context;

@@ -98,6 +98,7 @@ int app_check_encoder(struct siren_workspace *ws, const struct siren_topics *top
 int app_check_import(const struct siren_app *app, struct siren_error *err);
 int app_check_topics(const struct siren_app *app, struct siren_error *err);
 
+int app_is_finite(const float *v, int d); /* all of the vector */
 /* Items without a topic that have a vector of this encoder join their nearest topics, if these are
  * the encoder's; *n: how many. */
 int app_place_embedded(struct siren_workspace *ws, const struct siren_encoder *encoder, int *n,

@@ -8,13 +8,6 @@
 #include "siren/app.h"
 #include "siren/kmeans.h"
 
-static int is_finite(const float *v, int d)
-{
-    for (int i = 0; i < d; i++)
-        if (!isfinite(v[i])) return 0;
-    return 1;
-}
-
 /* v becomes of length 1 where the clustering did that. */
 static int assign(struct siren_workspace *ws, int item, float *v, const struct siren_topics *t,
                   int *topic, struct siren_error *err)
@@ -37,7 +30,7 @@ static int store(struct siren_workspace *ws, const struct siren_encoder *encoder
     int rc = siren_encoder_add(ws, encoder->identity, encoder->d, encoder->unit, &id, err);
     if (!rc) rc = siren_embeddings_save(ws, id, items, 1, v, &hash, err);
     if (rc || !t->k) return rc;
-    if (!is_finite(v, t->d))
+    if (!app_is_finite(v, t->d))
         return siren_fail(err, SIREN_ENUMERIC, "item %d: its embedding is not finite", item);
     return assign(ws, item, v, t, topic, err);
 }
@@ -84,7 +77,7 @@ static int place_all(struct siren_workspace *ws, const struct siren_topics *t,
     if (rc) return rc;
     for (int i = 0; i < t->n && !rc; i++) {
         float *v = e.vector + (size_t)i * (size_t)e.d;
-        if (t->topic[i] >= 0 || !e.has[i] || !is_finite(v, e.d)) continue;
+        if (t->topic[i] >= 0 || !e.has[i] || !app_is_finite(v, e.d)) continue;
         rc = assign(ws, i, v, t, &topic, err);
         ++*n;
     }
