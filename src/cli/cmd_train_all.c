@@ -67,11 +67,6 @@ static int read_options(struct cli *cli, struct stages_options *o)
     return rc ? rc : training_unjudged(cli, of_judging);
 }
 
-static void warn(void *context, const char *text)
-{
-    cli_progress_note(context, "%s", text);
-}
-
 /* ---- what came of it ---- */
 
 static void print_valid(struct cli *cli, const struct stages_options *o, const json_t *valid)
@@ -137,7 +132,7 @@ static int train(struct cli *cli, struct siren_app *app, struct training_command
     int rc = read_options(cli, &o);
     o.app = app;
     o.command = command;
-    o.grpo.warn = warn;
+    o.grpo.warn = training_warn;
     o.grpo.warn_context = cli;
     o.begin = begin;
     o.begin_context = cli;

@@ -47,11 +47,6 @@ static int check_options(struct cli *cli, const struct grpo_options *o)
     return o->policy.loss.kl == 0 ? cli_refuse(cli, of_kl, "--kl is 0") : 0;
 }
 
-static void warn(void *context, const char *text)
-{
-    cli_progress_note(context, "%s", text);
-}
-
 static int run(struct cli *cli)
 {
     struct training_command t;
@@ -69,7 +64,7 @@ static int run(struct cli *cli)
     if (!rc) rc = training_unjudged(cli, of_judging);
     if (!rc) rc = training_open(cli, &t, "grpo");
     if (rc) return rc;
-    o.warn = warn;
+    o.warn = training_warn;
     o.warn_context = cli;
     t.training.loop.repeats = (unsigned)cli_int(cli, "updates");
     rc = grpo_train(&t.training, &o, &result, cli_progress(cli), cli_cancel(cli), &cli->err);

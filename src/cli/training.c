@@ -177,6 +177,11 @@ static int read_options(struct cli *cli, struct training *t)
 
 /* ---- while it runs ---- */
 
+void training_warn(void *cli, const char *text)
+{
+    cli_progress_note(cli, "%s", text);
+}
+
 /* The numbers of an evaluation: "mae 0.7812, rmse 1.2001". */
 static void numbers_text(const json_t *fields, char *text, size_t size)
 {

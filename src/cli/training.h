@@ -79,6 +79,8 @@ int training_open(struct cli *cli, struct training_command *out, const char *kin
 void training_close(struct training_command *t);
 /* For trainer_options.watch, with a training_command: every evaluation, and a step now and then. */
 void training_watch(void *command, const json_t *line);
+/* For grpo_options.warn, with a struct cli: a note above the progress. */
+void training_warn(void *cli, const char *text);
 
 /* A usage error where --split has rows that are never trained on, or where --eval-split (NULL:
  * none) has others than valid's or rows of --split. */
