@@ -66,11 +66,14 @@ static void test_all_halves(void **state)
     tensor_dequantize(&t, 0, N, out);
     for (uint32_t h = 0; h < N; h++) {
         int exponent = h >> 10 & 31, fraction = h & 1023;
+        uint32_t bits, quiet = fraction ? 0x400000 : 0;
+        memcpy(&bits, &out[h], sizeof bits);
         double value = exponent ? __builtin_ldexp(1024 + fraction, exponent - 25)
                                 : __builtin_ldexp(fraction, -24);
         if (exponent == 31) {
             assert_int_equal(__builtin_isinf(out[h]) != 0, fraction == 0);
             assert_int_equal(__builtin_isnan(out[h]) != 0, fraction != 0);
+            assert_int_equal(bits & 0x7fffffff, 0x7f800000 | (uint32_t)fraction << 13 | quiet);
         } else {
             assert_true(out[h] == (h >> 15 ? -value : value));
         }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "model/tensors.h"
+#include "tensor/half.h"
 
 static inline uint16_t load16(const unsigned char *at)
 {
@@ -15,51 +16,37 @@ static inline uint16_t load16(const unsigned char *at)
     return v;
 }
 
-static inline float from_bits(uint32_t bits)
+static inline float half(const unsigned char *at)
 {
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-/* IEEE half to single, exactly: the product renormalises subnormals; an exponent of 31
- * becomes 255. */
-static inline float half(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13;
-    uint32_t special = rest >= 0x0f800000u ? 0x7f800000u : 0;
-    float f = from_bits(rest) * 0x1p112f;
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    return from_bits(bits | special | sign);
+    return half_to_float(load16(at));
 }
 
 static void f16_rows(const unsigned char *in, int64_t n, float *out)
 {
-    for (int64_t i = 0; i < n; i++) out[i] = half(load16(in + 2 * i));
+    for (int64_t i = 0; i < n; i++) out[i] = half(in + 2 * i);
 }
 
 static void bf16_rows(const unsigned char *in, int64_t n, float *out)
 {
-    for (int64_t i = 0; i < n; i++) out[i] = from_bits((uint32_t)load16(in + 2 * i) << 16);
+    for (int64_t i = 0; i < n; i++) out[i] = bfloat_to_float(load16(in + 2 * i));
 }
 
 static void q8_0_block(const unsigned char *in, float *out)
 {
-    float d = half(load16(in));
+    float d = half(in);
     for (int i = 0; i < 32; i++) out[i] = (float)(signed char)in[2 + i] * d;
 }
 
 static void q4_0_block(const unsigned char *in, float *out)
 {
-    float d = half(load16(in));
+    float d = half(in);
     for (int i = 0; i < 16; i++) out[i] = (float)((in[2 + i] & 15) - 8) * d;
     for (int i = 0; i < 16; i++) out[16 + i] = (float)((in[2 + i] >> 4) - 8) * d;
 }
 
 static void q4_1_block(const unsigned char *in, float *out)
 {
-    float d = half(load16(in)), m = half(load16(in + 2));
+    float d = half(in), m = half(in + 2);
     for (int i = 0; i < 16; i++) out[i] = (float)(in[4 + i] & 15) * d + m;
     for (int i = 0; i < 16; i++) out[16 + i] = (float)(in[4 + i] >> 4) * d + m;
 }
@@ -76,7 +63,7 @@ static inline void q5_quants(const unsigned char *high, const unsigned char *low
 static void q5_0_block(const unsigned char *in, float *out)
 {
     int q[32];
-    float d = half(load16(in));
+    float d = half(in);
     q5_quants(in + 2, in + 6, q);
     for (int i = 0; i < 32; i++) out[i] = (float)(q[i] - 16) * d;
 }
@@ -84,7 +71,7 @@ static void q5_0_block(const unsigned char *in, float *out)
 static void q5_1_block(const unsigned char *in, float *out)
 {
     int q[32];
-    float d = half(load16(in)), m = half(load16(in + 2));
+    float d = half(in), m = half(in + 2);
     q5_quants(in + 4, in + 8, q);
     for (int i = 0; i < 32; i++) out[i] = (float)q[i] * d + m;
 }
@@ -104,7 +91,7 @@ static inline void k_scales(const unsigned char *in, float d, float dmin, float 
 static void q4_k_block(const unsigned char *in, float *out)
 {
     float scale[8], min[8];
-    k_scales(in + 4, half(load16(in)), half(load16(in + 2)), scale, min);
+    k_scales(in + 4, half(in), half(in + 2), scale, min);
     for (int j = 0; j < 8; j++) {
         const unsigned char *q = in + 16 + j / 2 * 32;
         int shift = 4 * (j & 1);
@@ -117,7 +104,7 @@ static void q5_k_block(const unsigned char *in, float *out)
 {
     float scale[8], min[8];
     const unsigned char *high = in + 16;
-    k_scales(in + 4, half(load16(in)), half(load16(in + 2)), scale, min);
+    k_scales(in + 4, half(in), half(in + 2), scale, min);
     for (int j = 0; j < 8; j++) {
         const unsigned char *q = in + 48 + j / 2 * 32;
         int shift = 4 * (j & 1);
@@ -130,7 +117,7 @@ static void q5_k_block(const unsigned char *in, float *out)
 static void q6_k_block(const unsigned char *in, float *out)
 {
     const unsigned char *low = in, *high = in + 128, *scales = in + 192;
-    float d = half(load16(in + 208));
+    float d = half(in + 208);
     for (int j = 0; j < 8; j++) { /* 32 quants: nibbles of 32 low bytes, 2 bits of 32 high ones */
         const unsigned char *l = low + 64 * (j / 4) + 32 * (j & 1), *h = high + 32 * (j / 4);
         int low_shift = 4 * (j >> 1 & 1), high_shift = 2 * (j & 3);

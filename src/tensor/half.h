@@ -27,16 +27,17 @@ static inline uint16_t float_to_bfloat(float f)
     return (uint16_t)((u & 0x7f800000) == 0 ? u >> 16 & 0x8000 : rounded);
 }
 
+/* Without branches: loops of it are vectors. */
 static inline float half_to_float(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
-    if (exponent == 31) /* infinity; a NaN becomes quiet, as in hardware */
-        return half_bits_float(sign | 0x7f800000 | fraction << 13 | (fraction ? 0x400000 : 0));
-    if (exponent == 0) { /* zero, or fraction · 2^-24: exact */
-        float f = (float)fraction * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    return half_bits_float(sign | (exponent + 112) << 23 | fraction << 13);
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = (uint32_t)(h & 0x7fff) << 13, small;
+    float f = (float)(h & 0x3ff) * 0x1p-24f; /* zero, or what has no exponent: exact */
+    memcpy(&small, &f, sizeof small);
+    uint32_t is_small = -(uint32_t)(rest < 0x800000);
+    uint32_t bits = (small & is_small) | ((rest + 0x38000000) & ~is_small);
+    bits |= rest >= 0x0f800000 ? 0x7f800000 : 0; /* infinity … */
+    bits |= rest > 0x0f800000 ? 0x400000 : 0; /* … or a NaN, which becomes quiet, as in hardware */
+    return half_bits_float(sign | bits);
 }
 
 #endif
