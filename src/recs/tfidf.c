@@ -13,6 +13,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "recs/idmap.h"
 #include "siren/topics.h"
 
 enum { TERMS_IN_NAME = 3, CANDIDATES = 24, MAX_TERM = 80, TERMS_AN_ITEM = 128 };
@@ -29,7 +30,6 @@ static const char *const stop_words[] = {
 /* ---- the terms, numbered ---- */
 
 struct term {
-    uint64_t hash;
     char *text;   /* as first seen */
     double total; /* in all topics */
 };
@@ -40,10 +40,9 @@ struct count {
 };
 
 struct vocabulary {
-    struct term *terms;
-    size_t n_terms, capacity;
-    uint32_t *slots; /* open addressing: term + 1, 0: free */
-    size_t n_slots;  /* a power of 2 */
+    struct idmap ids;   /* of the folded texts */
+    struct term *terms; /* (ids.n) */
+    size_t capacity;
     struct count *counts;
     size_t n_counts, n_count_slots;
     double *topic_total; /* (k) */
@@ -53,21 +52,6 @@ struct vocabulary {
 static uint64_t mix(uint64_t key)
 {
     return XXH3_64bits(&key, sizeof key);
-}
-
-static int grow_slots(struct vocabulary *v)
-{
-    size_t n = v->n_slots ? v->n_slots * 2 : 1024;
-    uint32_t *slots = alloc_zeroed(n, sizeof *slots);
-    if (!slots) return -1;
-    for (size_t t = 0; t < v->n_terms; t++) {
-        size_t s = v->terms[t].hash & (n - 1);
-        while (slots[s]) s = (s + 1) & (n - 1);
-        slots[s] = (uint32_t)t + 1;
-    }
-    free(v->slots);
-    v->slots = slots, v->n_slots = n;
-    return 0;
 }
 
 static int grow_counts(struct vocabulary *v)
@@ -86,22 +70,15 @@ static int grow_counts(struct vocabulary *v)
     return 0;
 }
 
-/* The number of a term by its folded text; `shown` is how it was written.  -1: no memory. */
+/* The number of a term by its folded text; `shown` is how it was written.  Below 0: no memory. */
 static int64_t term_id(struct vocabulary *v, const char *folded, const char *shown)
 {
-    uint64_t hash = XXH3_64bits(folded, strlen(folded));
-    if (v->n_terms * 2 >= v->n_slots && grow_slots(v)) return -1;
-    size_t s = hash & (v->n_slots - 1);
-    for (; v->slots[s]; s = (s + 1) & (v->n_slots - 1))
-        if (v->terms[v->slots[s] - 1].hash == hash) return v->slots[s] - 1;
-    if (v->n_terms >= UINT32_MAX - 1 ||
-        alloc_grow(&v->terms, &v->capacity, v->n_terms + 1, sizeof *v->terms))
-        return -1;
-    char *text = alloc_string(shown, strlen(shown));
-    if (!text) return -1;
-    v->terms[v->n_terms] = (struct term){hash, text, 0};
-    v->slots[s] = (uint32_t)++v->n_terms;
-    return (int64_t)v->n_terms - 1;
+    size_t known = v->ids.n;
+    if (alloc_grow(&v->terms, &v->capacity, known + 1, sizeof *v->terms)) return -1;
+    int64_t id = idmap_add(&v->ids, folded, strlen(folded));
+    if (id < 0 || v->ids.n == known) return id;
+    v->terms[id] = (struct term){alloc_string(shown, strlen(shown)), 0};
+    return v->terms[id].text ? id : -1;
 }
 
 static void count_term(struct vocabulary *v, int topic, uint32_t term)
@@ -122,9 +99,9 @@ static void count_term(struct vocabulary *v, int topic, uint32_t term)
 
 static void vocabulary_free(struct vocabulary *v)
 {
-    for (size_t t = 0; t < v->n_terms; t++) free(v->terms[t].text);
+    for (size_t t = 0; t < v->ids.n; t++) free(v->terms[t].text);
     free(v->terms);
-    free(v->slots);
+    idmap_free(&v->ids);
     free(v->counts);
     free(v->topic_total);
 }

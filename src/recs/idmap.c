@@ -1,8 +1,11 @@
+#include "recs/idmap.h"
+
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/alloc.h"
-#include "recs/import.h"
+#include "siren/error.h"
 
 static size_t find_slot(const struct idmap *map, const char *id, size_t length)
 {
