@@ -243,4 +243,14 @@ static const char *fixture_workspace(const char *name, enum siren_protocol proto
     return path;
 }
 
+/* How many runs are stored, of whatever kind. */
+static inline size_t fixture_runs(struct siren_workspace *ws)
+{
+    struct siren_run *runs;
+    size_t n;
+    MUST(siren_runs_load(&runs, &n, ws, NULL, ERR));
+    siren_runs_free(runs, n);
+    return n;
+}
+
 #endif

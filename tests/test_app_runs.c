@@ -112,15 +112,6 @@ static int fails_to_score(struct siren_lm *model, struct siren_score *scores, si
     return siren_fail(err, SIREN_ENUMERIC, "not a number");
 }
 
-static size_t count_runs(struct siren_app *app)
-{
-    struct siren_run *runs;
-    size_t n;
-    MUST(siren_runs_load(&runs, &n, app->ws, NULL, ERR));
-    siren_runs_free(runs, n);
-    return n;
-}
-
 /* A run that was refused never began; one that fails later keeps what it has, and says why. */
 static void what_is_refused_is_no_run(void **state)
 {
@@ -134,7 +125,7 @@ static void what_is_refused_is_no_run(void **state)
     assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_EINVAL);
     assert_non_null(strstr(ERR->message, "and 3 are allowed"));
     assert_int_equal(run, 0);
-    assert_int_equal(count_runs(&app), 0);
+    assert_int_equal(fixture_runs(app.ws), 0);
     o.predict.prompt_limit = 0;
     fake.n_calls = 0;
     fake.cancel_after = 2;
@@ -145,7 +136,7 @@ static void what_is_refused_is_no_run(void **state)
     lm.calls = &broken;
     assert_int_equal(siren_evaluate(&app, &lm, &o, pool, &run, NULL, ERR), SIREN_ENUMERIC);
     lm.calls = calls;
-    assert_int_equal(count_runs(&app), 1);
+    assert_int_equal(fixture_runs(app.ws), 1);
     MUST(siren_run_load(&stored, app.ws, run, ERR));
     assert_int_equal(stored.status, SIREN_RUN_FAILED);
     assert_int_equal(stored.n_predictions, 16);

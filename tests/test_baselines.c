@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "near.h"
 #include "recs/baseline_mf.h"
 #include "siren/baselines.h"
 #include "siren/random.h"
@@ -15,11 +16,6 @@
 
 static struct siren_error err;
 static const struct siren_scale stars = {1, 5, 1};
-
-static void near(double a, double b, double tolerance)
-{
-    if (!(fabs(a - b) <= tolerance)) fail_msg("%.17g is not within %g of %.17g", a, tolerance, b);
-}
 
 static void test_means(void **state)
 {

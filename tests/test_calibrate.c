@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "near.h"
 #include "recs_fixture.h"
 #include "siren/calibrate.h"
 #include "siren/metrics.h"
@@ -15,11 +16,6 @@
 
 static struct siren_error err;
 static const struct siren_scale stars = {1, 5, 1}, tenths = {1, 10, 0.1};
-
-static void near(double a, double b, double tolerance)
-{
-    if (!(fabs(a - b) <= tolerance)) fail_msg("%.17g is not within %g of %.17g", a, tolerance, b);
-}
 
 static void test_multinomial_equals_scikit_learn(void **state)
 {

@@ -7,17 +7,13 @@
 
 #include <cmocka.h>
 
+#include "near.h"
 #include "recs_fixture.h"
 #include "siren/grpo.h"
 #include "siren/random.h"
 #include "siren/readout.h"
 
 static struct siren_error err;
-
-static void near(double a, double b, double tolerance)
-{
-    if (!(fabs(a - b) <= tolerance)) fail_msg("%.17g is not within %g of %.17g", a, tolerance, b);
-}
 
 /* ---- Rewards ---- */
 

@@ -7,15 +7,11 @@
 
 #include <cmocka.h>
 
+#include "near.h"
 #include "recs_fixture.h"
 #include "siren/losses.h"
 #include "siren/metrics.h"
 #include "siren/workspace.h"
-
-static void near(double a, double b, double tolerance)
-{
-    if (!(fabs(a - b) <= tolerance)) fail_msg("%.17g is not within %g of %.17g", a, tolerance, b);
-}
 
 static void check_term(const json_t *c, const struct siren_rating_loss *w, const char *name)
 {

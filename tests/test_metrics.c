@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "near.h"
 #include "recs_fixture.h"
 #include "siren/metrics.h"
 #include "siren/random.h"
@@ -14,11 +15,6 @@
 
 static struct siren_error err;
 static const struct siren_scale stars = {1, 5, 1}, halves = {0.5, 5, 0.5};
-
-static void near(double a, double b, double tolerance)
-{
-    if (!(fabs(a - b) <= tolerance)) fail_msg("%.17g is not within %g of %.17g", a, tolerance, b);
-}
 
 static void test_decoders(void **state)
 {

@@ -7,16 +7,12 @@
 
 #include <cmocka.h>
 
+#include "near.h"
 #include "recs_fixture.h"
 #include "siren/optimizer.h"
 #include "siren/random.h"
 
 static struct siren_error err;
-
-static void near(double a, double b, double tolerance)
-{
-    if (!(fabs(a - b) <= tolerance)) fail_msg("%.17g is not within %g of %.17g", a, tolerance, b);
-}
 
 /* Two parameters, (5, 7) and (1, 11), as in tests/reference/optimizer.py. */
 enum { N0 = 35, N1 = 11, N = N0 + N1 };

@@ -442,15 +442,6 @@ static void the_command_stopped(void **state)
     expect_output("the same command with --resume goes on");
 }
 
-static size_t count_runs(void)
-{
-    struct siren_run *runs;
-    size_t n;
-    MUST(siren_runs_load(&runs, &n, app.ws, NULL, ERR));
-    siren_runs_free(runs, n);
-    return n;
-}
-
 /* A split that is misspelt, or a prompt without room, does not use the folder up, nor does it leave
  * a run behind. */
 static void a_mistake_can_be_corrected(void **state)
@@ -465,12 +456,12 @@ static void a_mistake_can_be_corrected(void **state)
                     {"--split valid --eval-split valid:A",
                      "--eval-split: \"valid:A\" and \"valid\" of --split share rows", 2},
                     {"--prompt-limit 64", "and 64 are allowed", 1}};
-    size_t before = count_runs();
+    size_t before = fixture_runs(app.ws);
     for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
         assert_int_equal(train(model, "corrected", mistakes[i].options), mistakes[i].status);
         expect_output(mistakes[i].words);
         assert_int_not_equal(access(scratch_path("corrected"), F_OK), 0);
-        assert_int_equal(count_runs(), before);
+        assert_int_equal(fixture_runs(app.ws), before);
     }
     assert_int_equal(train(model, "corrected", "--warm-epochs 1 --max-tokens 8"), 1);
     expect_output("none of its 4 rows with a rating");
