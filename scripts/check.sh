@@ -3,14 +3,21 @@
 #
 #   scripts/check.sh FOLDER [NAME...]     (NAME: pool for tests/test_pool.c)
 #
-# All programs run, even when one fails.  Those that can choose their kernels
-# (they mention SIREN_ISA or use the engine fixture) run a second time with the
-# portable ones, on tiny models; those that hold the engine to itself, whatever its
-# numbers, a third time with bf16 products.  Without a NAME the public headers are
-# compiled, too (check_headers.sh).  Real models are fetched when the network is there;
-# without them, or with SIREN_SANITIZED=1, the tests that need them are skipped.  The
-# last line is "N passed, N failed, N skipped"; a program that crashes counts as one
-# failure.
+# All programs run, even when one fails.  A line of a test's source says what else
+# it runs with, on tiny models:
+#
+#   /* check: portable */        the portable kernels
+#   /* check: bf16 */            bf16 products: it holds the engine to itself, whatever
+#                                its numbers
+#   /* check: portable bf16 */   both, one after the other
+#   /* check: native: WHY */     neither, and the reason
+#
+# A test that reads SIREN_ISA, or a header that does, must have such a line.
+#
+# Without a NAME the public headers are compiled, too (check_headers.sh).
+# Real models are fetched when the network is there; without them, or with
+# SIREN_SANITIZED=1, the tests that need them are skipped.  The last line is
+# "N passed, N failed, N skipped"; a program that crashes counts as one failure.
 # A test that is skipped only in the second pass is not counted.
 set -u
 folder=$1
@@ -75,17 +82,46 @@ selected() { # the programs' names, all or those that were asked for
     done
 }
 
+passes() { # NAME: the words of its line, without the reason of "native"
+    sed -n 's|^/\* check: \([^:]*\).* \*/$|\1|p' "tests/test_$1.c"
+}
+
+# What the compiler wrote of the test's headers tells of those that others include, too.
+chooses_kernels() { # NAME
+    local readers
+    readers=$(grep -l SIREN_ISA tests/*.h | tr '\n' '|')
+    grep -q SIREN_ISA "tests/test_$1.c" || grep -qE "(^| )(${readers%|})( |$)" "$folder/tests/test_$1.d"
+}
+
+check_passes() { # NAME...
+    local name words status=0
+    for name in "$@"; do
+        words=$(passes "$name")
+        case $words in
+        portable | bf16 | "portable bf16" | native) continue ;;
+        "") chooses_kernels "$name" || continue ;;
+        esac
+        echo "check: tests/test_$name.c: found \"${words:-no line}\", expected a line" \
+            "/* check: portable */ or another that scripts/check.sh knows" >&2
+        status=1
+    done
+    return $status
+}
+
 names=$(selected "$*")
+# shellcheck disable=SC2086
+check_passes $names || exit 1
 for name in $names; do run "$folder/tests/test_$name" "test_$name" 1; done
 for name in $names; do
-    if grep -qE "SIREN_ISA|engine_fixture.h|backward_case.h" "tests/test_$name.c"; then
-        run "$folder/tests/test_$name" "test_$name (portable kernels)" 0 \
-            -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K SIREN_ISA=portable
-    fi
-    case $name in forest | score | generate | policy | grpo_train)
-        run "$folder/tests/test_$name" "test_$name (bf16)" 0 \
-            -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K SIREN_COMPUTE=bf16 ;;
-    esac
+    for pass in $(passes "$name"); do
+        case $pass in
+        portable) label="portable kernels" setting=SIREN_ISA=portable ;;
+        bf16) label=bf16 setting=SIREN_COMPUTE=bf16 ;;
+        native) continue ;;
+        esac
+        run "$folder/tests/test_$name" "test_$name ($label)" 0 \
+            -u SIREN_MODELS -u SIREN_DATA -u SIREN_ML100K "$setting"
+    done
 done
 [ $# != 0 ] || run scripts/check_headers.sh "public headers" 1
 [ -z "$broken" ] || echo "failed:$broken"

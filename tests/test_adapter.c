@@ -1,5 +1,6 @@
 /* LoRA adapters: initial values, PEFT's files both ways, what is refused, damaged files.  The
  * adapters of PEFT and the check of ours there: tests/reference/adapter_peft.py. */
+/* check: portable */
 #include "engine_fixture.h"
 #include "model_files.h"
 

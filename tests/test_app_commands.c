@@ -1,4 +1,5 @@
 /* The commands that scripts depend on, as a script runs them: on tiny models. */
+/* check: portable */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

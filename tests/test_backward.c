@@ -1,6 +1,7 @@
 /* The backward pass over the forest: PyTorch's gradients of LoRA factors and of all weights
  * (tests/reference/backward.py); finite differences, with dropout too; what is frozen and what lies
  * below is left alone; what is refused. */
+/* check: portable */
 #include "backward_case.h"
 
 #include <signal.h>

@@ -1,5 +1,6 @@
 /* The backward pass with several adapters side by side: each has the gradients of its own rows,
  * whatever lies between them, and the same bits whatever the threads. */
+/* check: portable */
 #include "adapter_fixture.h"
 
 enum { ADAPTERS = 2, TREES = 6, TOKENS = 37, BOTH = 3 };

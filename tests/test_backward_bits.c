@@ -1,5 +1,6 @@
 /* The backward pass gives the same bits whatever the threads, the instruction set, the memory, the
  * cuts of a tree and what else is trained; and a recorded pass has the outputs of any other. */
+/* check: portable */
 #include "backward_case.h"
 
 /* More rows in one tree than a part of it has: the prefix and ten continuations, cut within one of

@@ -1,6 +1,7 @@
 /* Layer-local learning: a layer's gradients are those that the whole backward pass has of a loss on
  * that layer's own output alone; the same bits whatever the threads, sets and memory; what is not
  * trained, or not asked for, is not entered; what is refused. */
+/* check: portable */
 #include "backward_case.h"
 
 static const struct siren_training local = {.layer_local = 1};

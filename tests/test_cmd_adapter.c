@@ -1,4 +1,5 @@
 /* --adapter on the commands that ask a language model, from outside: on a tiny model. */
+/* check: portable */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
 /* Models as Hugging Face folders: the same bits, the adapter merged, which adapters fit, and
  * nothing but whole folders.  What other programs read there: `make check-reference`. */
+/* check: portable */
 #include "engine_fixture.h"
 #include "model_files.h"
 

@@ -1,6 +1,7 @@
 /* The forest: the same bits alone, in a batch, cut anywhere, after a kept prefix,
  * grown token by token, with any number of threads and any instruction set; and
  * its errors.  Correctness of the numbers themselves: test_parity.c. */
+/* check: portable bf16 */
 #include <math.h>
 
 #include "engine_fixture.h"

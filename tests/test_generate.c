@@ -1,5 +1,6 @@
 /* Generation: samples depend on (seed, sequence, position) only, and what is reported is what
  * the forest computes. */
+/* check: portable bf16 */
 #include "engine_fixture.h"
 #include "model/kept.h"
 #include "model/session.h"

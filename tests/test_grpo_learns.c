@@ -3,6 +3,7 @@
  * end.  A tiny random model, LoRA on all linear layers; a warm start shows it the form, with
  * ratings drawn at random, and nothing else: what a rating has to do with the prompt it learns from
  * rewards. SIREN_SLOW=1. */
+/* check: native: it learns with SIREN_SLOW alone, and then the portable kernels take long */
 #include "policy_fixture.h"
 #include "scratch.h"
 #include "siren/readout.h"

@@ -1,5 +1,6 @@
 /* siren train grpo from end to end on a made-up workspace and a tiny decoder: what a run leaves,
  * the first ratio, resuming. */
+/* check: portable bf16 */
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>

@@ -1,5 +1,6 @@
 /* Log-probabilities and entropies as outputs of a pass: those of the whole logits, the bits of the
  * sampler's, whatever the chunks, the threads and the instruction set; and what is refused. */
+/* check: portable */
 #include "adapter_fixture.h"
 
 #define DECODER "tests/fixtures/models/llama"

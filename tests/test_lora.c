@@ -1,6 +1,7 @@
 /* LoRA in the forward pass: the numbers of PEFT; the same bits alone and beside other adapters,
  * in wide and narrow passes, after kept prefixes, with any number of threads and any instruction
  * set; and what is refused. */
+/* check: portable */
 #include "adapter_fixture.h"
 
 #include <jansson.h>

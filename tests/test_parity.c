@@ -1,6 +1,7 @@
 /* Parity with transformers in f32: hidden states of every layer and log-probabilities of tiny
  * random models (tests/reference/models.py), and SmolLM2 and MiniLM themselves where they are at
  * hand (tests/reference/smollm2.py, minilm.py). */
+/* check: portable */
 #include "engine_fixture.h"
 
 #include <jansson.h>

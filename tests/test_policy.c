@@ -1,5 +1,6 @@
 /* GRPO as a task: groups, advantages, groups without signal, scoring, and the first update's ratio.
  */
+/* check: portable bf16 */
 #include "policy_fixture.h"
 #include "scratch.h"
 #include "train/trainer_parts.h"

@@ -2,6 +2,7 @@
  * (tests/reference/smollm2.py; needs SIREN_MODELS and SIREN_DATA) and 200 more in float64
  * (tests/reference/precision.py), gradients of an adapter of it against PyTorch's autograd on three
  * (smollm2_gradients.py), and MiniLM on 50 sentences (minilm.py; needs SIREN_MODELS). */
+/* check: native: all of it needs real models */
 #include "engine_fixture.h"
 
 #include <jansson.h>

@@ -1,4 +1,5 @@
 /* Scoring: the trie, its passes and its cache give the bits of one prompt at a time. */
+/* check: portable bf16 */
 #include "engine_fixture.h"
 
 #define DECODER "tests/fixtures/models/llama"

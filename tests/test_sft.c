@@ -1,6 +1,7 @@
 /* Fine-tuning a LoRA adapter on rows of a workspace, with a tiny random model: it learns, to the
  * same bits whatever the threads, kills and resumes; cuts into passes change rounding only; what it
  * wrote is what `siren` scores with. */
+/* check: portable */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
 /* Both stages in one go, with a tiny random model: what is made and measured; stopped in every
  * stage and resumed, the last adapter has the bits of a call that never stopped. */
+/* check: portable */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
 /* The teacher at work, on a tiny random model whose texts are the test's: what is stored is what
  * the model computes, however often it is stopped. */
+/* check: portable */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
 /* Theorem 1: the linearised layer beside the forest and beside finite differences, the
  * least-squares solver, and the whole experiment on tiny models. */
+/* check: portable */
 #include "engine_fixture.h"
 #include "siren/theorem.h"
 #include "train/theorem.h"

@@ -1,4 +1,5 @@
 /* Rows that a model was trained on are found by the workspace's runs, and told of. */
+/* check: portable */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
