@@ -63,6 +63,16 @@ static void items_are_named_beside_the_ratings(void **state)
     expect_output("csv format in r.csv, items in things.csv; user: ");
 }
 
+/* The unit is judged by the times' size: the report says how. */
+static void the_unit_of_the_times_is_named(void **state)
+{
+    assert_int_equal(import(""), 0);
+    expect_output("; times in s; ");
+    assert_int_equal(import("--time-unit us"), 0);
+    expect_output("; times in us; ");
+    expect_usage("--time-unit h", "--time-unit");
+}
+
 /* Options that fit other data than these are no mistake of the command line. */
 static void what_the_data_lack_is_no_usage_error(void **state)
 {
@@ -124,6 +134,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_values_are_usage_errors),
         cmocka_unit_test(items_are_named_beside_the_ratings),
+        cmocka_unit_test(the_unit_of_the_times_is_named),
         cmocka_unit_test(what_the_data_lack_is_no_usage_error),
         cmocka_unit_test(times_of_other_commands),
         cmocka_unit_test(new_users_and_items_are_text),

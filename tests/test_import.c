@@ -559,6 +559,10 @@ static void test_time_units(void **state)
     siren_workspace_close(ws);
     options.time_unit = SIREN_TIME_S;
     text_fails("user,item,rating,time\na,x,1,1300000000000000\n", "out of range");
+    options.time_unit = SIREN_TIME_US;
+    ws = import_path("u.csv");
+    assert_true(number(ws, "SELECT time FROM ratings") == 1300000);
+    siren_workspace_close(ws);
     int64_t time;
     ok(siren_time_parse("1970-01-02", &time, &err));
     assert_true(time == 86400000);
@@ -574,6 +578,44 @@ static void test_time_units(void **state)
         expect_error(siren_time_parse(none[i], &time, &err), SIREN_EINVAL, "YYYY-MM-DD");
     expect_error(siren_time_parse("soon", &time, &err), SIREN_EINVAL, "'soon'");
     expect_error(siren_time_parse("", &time, &err), SIREN_EINVAL, "YYYY-MM-DD");
+}
+
+/* One time of another unit must not choose for all; what is near 1970 in every unit does not. */
+static void test_times_of_two_units(void **state)
+{
+    static const char *const mixed[][3] = {
+        {"1400000000", "9999999999999",
+         "bad.csv: times look like s (1400000000) and ms "
+         "(9999999999999): say which with --time-unit s|ms|us|ns"},
+        {"1400000000000", "1400000000", "look like s (1400000000) and ms (1400000000000)"},
+        {"1400000000", "-9999999999999", "look like s (1400000000) and ms (-9999999999999)"},
+        {"1400000000", "1400000000000000000", "look like s (1400000000) and ns"},
+        {"1400000000000", "1400000000000000", "look like ms (1400000000000) and us"},
+    };
+    static const char *const one[][3] = {
+        {"0", "1400000000000", "ms"}, {"-1", "1400000000000", "ms"},
+        {"1", "1400000000000", "ms"}, {"0", "1000000", "s"},
+        {"1", "1400000000", "s"},     {"63072000", "9999999999", "s"},
+        {"", "1400000000000", "ms"},
+    };
+    char text[200];
+    for (size_t i = 0; i < sizeof mixed / sizeof *mixed; i++) {
+        snprintf(text, sizeof text, "user,item,rating,time\na,w,2,1\na,x,1,%s\na,y,3,%s\n",
+                 mixed[i][0], mixed[i][1]);
+        text_fails(text, mixed[i][2]);
+    }
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++) {
+        snprintf(text, sizeof text, "user,item,rating,time\na,x,1,%s\na,y,3,%s\n", one[i][0],
+                 one[i][1]);
+        put("u.csv", text);
+        siren_workspace_close(import_path("u.csv"));
+        assert_string_equal(report.time_unit, one[i][2]);
+    }
+    put("u.csv", "user,item,rating,time\na,x,1,1400000000\na,y,3,1400000000000\n");
+    options.time_unit = SIREN_TIME_MS;
+    struct siren_workspace *ws = import_path("u.csv");
+    assert_true(number(ws, "SELECT max(time) FROM ratings") == 1400000000000);
+    siren_workspace_close(ws);
 }
 
 static void test_scales(void **state)
@@ -909,6 +951,7 @@ int main(void)
         TEST(test_ties_keep_the_input_order),
         TEST(test_splits),
         TEST(test_time_units),
+        TEST(test_times_of_two_units),
         TEST(test_scales),
         TEST(test_bad_lines),
         TEST(test_quotes),

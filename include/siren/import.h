@@ -39,7 +39,14 @@ enum siren_split_kind {
     SIREN_SPLIT_LAST,    /* leave-last-out */
     SIREN_SPLIT_TIME,    /* global time */
 };
-enum siren_time_unit { SIREN_TIME_AUTO, SIREN_TIME_S, SIREN_TIME_MS };
+/* AUTO: by the size of the largest; times that look like those of two units are an error. */
+enum siren_time_unit {
+    SIREN_TIME_AUTO,
+    SIREN_TIME_S,
+    SIREN_TIME_MS,
+    SIREN_TIME_US,
+    SIREN_TIME_NS,
+};
 enum siren_text_encoding { SIREN_TEXT_AUTO, SIREN_TEXT_UTF8, SIREN_TEXT_LATIN1 };
 
 /* Names of columns or JSON fields; 1-based numbers for a file without a header.

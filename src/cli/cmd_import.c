@@ -89,6 +89,8 @@ static int read_options(struct cli *cli, struct siren_import_options *o)
     if (is(cli, "encoding", "latin-1")) o->encoding = SIREN_TEXT_LATIN1;
     if (is(cli, "time-unit", "s")) o->time_unit = SIREN_TIME_S;
     if (is(cli, "time-unit", "ms")) o->time_unit = SIREN_TIME_MS;
+    if (is(cli, "time-unit", "us")) o->time_unit = SIREN_TIME_US;
+    if (is(cli, "time-unit", "ns")) o->time_unit = SIREN_TIME_NS;
     if (cli_given(cli, "k-core")) o->k_core = (int)cli_int(cli, "k-core");
     if (is(cli, "split", "leave-last-out")) o->split = SIREN_SPLIT_LAST;
     if (is(cli, "split", "time")) o->split = SIREN_SPLIT_TIME;
@@ -150,6 +152,14 @@ static void print_kept(struct cli_table *t, const struct siren_import_report *r)
     row(t, "users of fewer than 3 ratings", r->short_users, "without a valid or a test rating");
 }
 
+static const char *times_text(const struct siren_import_report *r, char text[40])
+{
+    if (!r->time_unit[0]) return "no times";
+    if (!strcmp(r->time_unit, "date")) return "times as dates";
+    snprintf(text, 40, "times in %s", r->time_unit);
+    return text;
+}
+
 static void print_report(struct cli *cli, const struct siren_import_report *r)
 {
     struct cli_table *t = cli_table_create("What|Count|Why", "lrL");
@@ -161,12 +171,12 @@ static void print_report(struct cli *cli, const struct siren_import_report *r)
     cli_table_print(cli, t);
     for (int i = 0; i < r->n_bad; i++) cli_print(cli, "Skipped: %s\n", r->bad[i]);
     for (int i = 0; i < r->n_notes; i++) cli_print(cli, "Note: %s.\n", r->notes[i]);
-    char folds[60] = "";
+    char folds[60] = "", times[40];
     if (r->folds) snprintf(folds, sizeof folds, ", and %d folds", r->folds);
     cli_print(cli,
-              "Scale %g to %g in steps of %g; split %s%s; protocol %s; median history of a test "
-              "rating %g.\n",
-              r->scale.min, r->scale.max, r->scale.step, r->split, folds,
+              "Scale %g to %g in steps of %g; %s; split %s%s; protocol %s; median history of a "
+              "test rating %g.\n",
+              r->scale.min, r->scale.max, r->scale.step, times_text(r, times), r->split, folds,
               r->protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full", r->median_history);
     if (r->unchanged)
         cli_print(cli, "The workspace holds this import already: nothing was changed.\n");
@@ -238,8 +248,9 @@ static const struct cli_option options[] = {
     {.name = "time-unit",
      .type = CLI_CHOICE,
      .argument = "UNIT",
-     .choices = "s|ms",
-     .help = "of the times, instead of judging by their size"},
+     .choices = "s|ms|us|ns",
+     .help = "of the times, instead of judging by the size of the largest; without it times that "
+             "look like two units are refused, where those below 1e8 (0, 1, counters) fit any"},
     {.name = "scale",
      .type = CLI_STRING,
      .argument = "LOW:HIGH:STEP",

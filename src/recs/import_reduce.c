@@ -118,32 +118,61 @@ static int compare_rows(const void *a, const void *b, void *context)
     return (x > y) - (x < y);
 }
 
+/* The units of times since 1970, as times of ratings betray them by their size: what is below
+ * `below` is in that unit.  In the order of enum siren_time_unit. */
+static const struct unit {
+    const char *name;
+    double below, factor; /* factor: milliseconds */
+} units[] = {{"s", 1e11, 1e3}, {"ms", 1e14, 1}, {"us", 1e17, 1e-3}, {"ns", INFINITY, 1e-6}};
+
+static const struct unit *unit_of(double time)
+{
+    const struct unit *u = units;
+    while (fabs(time) >= u->below) u++;
+    return u;
+}
+
+/* The largest time chooses the unit, so it must not be an outlier: a placeholder in milliseconds
+ * among seconds would shrink all others a thousandfold.  Below 1e8 (March 1973 in seconds) nothing
+ * is told by the size, and nothing objected to: counters of steps, 0, 1 and -1 for "unknown". */
+static int judge_unit(struct source *s, const struct raw_table *t, double most,
+                      const struct unit **unit, struct siren_error *err)
+{
+    double least = INFINITY;
+    for (size_t i = 0; i < t->n; i++)
+        if (t->time[i] >= 1e8 && t->time[i] < least) least = t->time[i]; /* NaN compares false */
+    *unit = unit_of(most);
+    if (isinf(least) || unit_of(least) == *unit) return SIREN_OK;
+    return siren_fail(err, SIREN_EFORMAT,
+                      "%s: times look like %s (%.0f) and %s (%.0f): say which with --time-unit "
+                      "s|ms|us|ns, or leave empty those that are none",
+                      s->path, unit_of(least)->name, least, (*unit)->name, most);
+}
+
 /* Milliseconds in a unit of time[]. */
 static int time_factor(struct source *s, const struct raw_table *t, double *factor,
                        struct siren_error *err)
 {
+    static const struct unit date = {"date", INFINITY, 1};
+    const struct unit *unit = &date;
     double most = 0;
-    const char *unit = "ms";
+    int code = SIREN_OK;
     for (size_t i = 0; i < t->n; i++)
-        if (fabs(t->time[i]) > most) most = fabs(t->time[i]); /* NaN compares false */
-    *factor = 1;
+        if (fabs(t->time[i]) > fabs(most)) most = t->time[i]; /* NaN compares false */
     if (s->options->time_unit != SIREN_TIME_AUTO && t->time_kind != 1)
         return siren_fail(err, SIREN_EINVAL, "--time-unit changes nothing: %s",
                           t->time_kind ? "the times are dates" : "there are no times");
-    if (t->time_kind == 2) {
-        unit = "date";
-    } else if (s->options->time_unit == SIREN_TIME_S ||
-               (s->options->time_unit == SIREN_TIME_AUTO && most < 1e11)) {
-        unit = "s";
-        *factor = 1e3;
-    } else if (s->options->time_unit == SIREN_TIME_AUTO && most >= 1e14) {
-        unit = most < 1e17 ? "us" : "ns";
-        *factor = most < 1e17 ? 1e-3 : 1e-6;
-    }
-    if (most * *factor > 9e15)
-        return siren_fail(err, SIREN_EFORMAT, "%s: time %g %s is out of range", s->path, most,
-                          unit);
-    snprintf(s->report->time_unit, sizeof s->report->time_unit, "%s", t->time_kind ? unit : "");
+    if (s->options->time_unit != SIREN_TIME_AUTO)
+        unit = &units[s->options->time_unit - SIREN_TIME_S];
+    else if (t->time_kind != 2)
+        code = judge_unit(s, t, most, &unit, err);
+    if (code) return code;
+    *factor = unit->factor;
+    if (fabs(most) * *factor > 9e15)
+        return siren_fail(err, SIREN_EFORMAT, "%s: time %.0f %s is out of range", s->path, most,
+                          unit->name);
+    snprintf(s->report->time_unit, sizeof s->report->time_unit, "%s",
+             t->time_kind ? unit->name : "");
     return SIREN_OK;
 }
 
