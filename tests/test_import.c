@@ -656,6 +656,7 @@ static void test_bad_lines(void **state)
         const char *line, *words;
     } cases[] = {
         {"a,x", "bad.csv:3: 2 columns, expected at least 3"},
+        {"a,x,3", "bad.csv:3: 3 columns, but the header has 4"},
         {"a,x,abc,1", "bad.csv:3: rating 'abc': expected a number"},
         {"a,x,nan,1", "bad.csv:3: rating 'nan'"},
         {"a,x,inf,1", "bad.csv:3: rating 'inf'"},
@@ -676,11 +677,23 @@ static void test_bad_lines(void **state)
         snprintf(text, sizeof text, "user,item,rating,time\na,w,3,1\n%s\na,v,5,1\n", cases[i].line);
         text_fails(text, cases[i].words);
     }
+    /* An unknown time is an empty one; without a header nobody promised any. */
+    put("known.csv", "user,item,rating,time\na,w,3,1\na,x,4,\n");
+    struct siren_workspace *ws = import_path("known.csv");
+    expect_text(ws, ALL, "a x 4.0 - 0;a w 3.0 1000 1");
+    siren_workspace_close(ws);
+    put("bare.csv", "a,w,3,1\na,x,4\n");
+    options.columns =
+        (struct siren_import_columns){.user = "1", .item = "2", .rating = "3", .time = "4"};
+    ws = import_path("bare.csv");
+    expect_text(ws, ALL, "a x 4.0 - 0;a w 3.0 1000 1");
+    siren_workspace_close(ws);
+    setup(NULL);
     text_fails("a,b,c\n1,2,3\n", "which column is the user");
     text_fails("user,item,rating\n", "no ratings in it");
     options.skip_bad = 1;
     put("bad.csv", "user,item,rating,time\na,w,3,1\na,x,abc,1\na\xff,x,3,1\na,x\na,v,5,1\n");
-    struct siren_workspace *ws = import_path("bad.csv");
+    ws = import_path("bad.csv");
     assert_int_equal(report.bad_lines, 3);
     assert_int_equal(report.ratings, 2);
     assert_non_null(strstr(report.bad[1], "bad.csv:4: column 2: byte 0xff"));

@@ -314,6 +314,7 @@ const struct cli_command cmd_import = {
         "  ml-latest  ratings.csv, with movies.csv\n"
         "  recbole    NAME.inter, with NAME.item\n"
         "  csv, tsv, jsonl   columns named by options, or by their usual names\n\n"
+        "A rating's line has as many columns as the header; an empty time is an unknown one.\n\n"
         "One rating of each user and item is kept, the latest; then the k-core, the users' order "
         "in "
         "time, and the split. What is dropped is counted. The import happens completely or not at "

@@ -271,6 +271,9 @@ static int parse_columns(const struct layout *l, struct fields *f, char *line, s
     if (f->n < l->n_columns)
         return siren_fail(err, SIREN_EFORMAT, "%zu columns, expected at least %zu", f->n,
                           l->n_columns);
+    if (f->n < l->header) /* an unknown time is an empty field: this is where a copy broke off */
+        return siren_fail(err, SIREN_EFORMAT, "%zu columns, but the header has %zu", f->n,
+                          l->header);
     *r = (struct record){.user = f->at[l->user_at],
                          .user_length = f->length[l->user_at],
                          .item = f->at[l->item_at],
