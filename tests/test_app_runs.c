@@ -474,9 +474,11 @@ static void answers_from_elsewhere_are_judged(void **state)
         used += (size_t)snprintf(
             text + used, sizeof text - used, "{\"row\":[\"%s\",\"%s\"],%s%s}\n",
             app.users.external[targets[i].user], app.items.item[targets[i].item].external,
-            i % 3 == 0   ? "\"rating\":3"
+            i == 0       ? "\"probabilities\":null,\"rating\":3,\"text\":null"
+            : i == 1     ? "\"probabilities\":[0.1,0.1,0.2,0.3,0.2],\"rating\":null"
+            : i % 3 == 0 ? "\"rating\":3"
             : i % 3 == 1 ? "\"probabilities\":[0.1,0.1,0.2,0.3,0.2]"
-                         : "\"text\":\"<think>x</think><answer>",
+                         : "\"probabilities\":null,\"text\":\"<think>x</think><answer>",
             i % 3 != 2 ? ""
             : i == 2   ? "none</answer>\""
                        : "2</answer>\"");
@@ -563,8 +565,18 @@ static void bad_answers_are_refused_with_their_line(void **state)
         {"{\"row\":[\"u0\",\"i13\"]}\n", "expected"},
         {"{\"row\":[\"u0\",\"i13\"],\"rating\":100}\n",
          ":1: \"rating\": found 100, expected a number from 1 to 5"},
+        {"{\"row\":[\"u0\",\"i13\"],\"rating\":\"4\"}\n", "found no number, expected"},
         {"{\"row\":[\"u0\",\"i13\"],\"rating\":\"4\",\"text\":\"5\"}\n",
-         "found no number, expected"},
+         ":1: both \"rating\" and \"text\", expected one answer"},
+        {"{\"row\":[\"u0\",\"i13\"],\"rating\":3,\"text\":\"<answer>3</answer>\"}\n",
+         ":1: both \"rating\" and \"text\", expected one answer"},
+        {"{\"row\":[\"u0\",\"i13\"],\"rating\":3,\"probabilities\":[0,0,1,0,0]}\n",
+         ":1: both \"rating\" and \"probabilities\", expected one answer"},
+        {"{\"row\":[\"u0\",\"i13\"],\"text\":\"3\",\"probabilities\":[0,0,1,0,0]}\n",
+         ":1: both \"probabilities\" and \"text\", expected one answer"},
+        {"{\"row\":[\"u0\",\"i13\"],\"rating\":null,\"text\":null,\"probabilities\":null}\n",
+         ":1: expected \"rating\", \"probabilities\" or \"text\""},
+        {"{\"row\":[\"u0\",\"i13\"],\"text\":3}\n", ":1: \"text\": expected a string"},
         {"{\"row\":[\"u0\",\"i13\"],\"probabilities\":[1]}\n", "labels"},
         {"{\"row\":[\"u0\",\"i13\"],\"probabilities\":[1,1,0,0,0]}\n", "sum"},
         {"{\"row\":[\"u0\",\"i13\"],\"probabilities\":[1,-1,0,0,0]}\n", "negative"},

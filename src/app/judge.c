@@ -132,35 +132,51 @@ static int read_costs(const struct judge *j, const json_t *object, struct siren_
     return 0;
 }
 
+static int read_text(const struct judge *j, const json_t *value, struct siren_answer *a,
+                     struct siren_error *err)
+{
+    const struct siren_scale *scale = &j->app->meta.scale;
+    const char *text = json_string_value(value);
+    double fallback = isnan(j->options->fallback) ? scale->max : j->options->fallback;
+    if (!text) return bad(j, err, "\"text\": expected a string");
+    struct siren_reading r = siren_answer_read(text, scale->min, scale->max, 0);
+    a->samples = 1;
+    a->in_format = r.format;
+    a->unreadable = a->invalid = !r.has_number;
+    for (int k = 0; k < SIREN_FAULTS; k++) a->faults[k] = r.faults >> k & 1;
+    a->number = a->mean = r.has_number ? r.rating : fallback;
+    a->text = strdup(text);
+    return a->text ? 0 : siren_fail_memory(err, "an answer", strlen(text));
+}
+
+/* One of three; null is none.  Two could contradict each other, and nobody said which counts. */
 static int read_answer(const struct judge *j, const json_t *object, struct siren_answer *a,
                        struct siren_error *err)
 {
-    const struct siren_scale *scale = &j->app->meta.scale;
-    const json_t *rating = json_object_get(object, "rating");
-    const json_t *list = json_object_get(object, "probabilities");
-    const char *text = json_string_value(json_object_get(object, "text"));
-    double fallback = isnan(j->options->fallback) ? scale->max : j->options->fallback;
+    enum { RATING, PROBABILITIES, TEXT, KINDS };
+    static const char *const names[KINDS] = {"rating", "probabilities", "text"};
+    const json_t *value = NULL;
+    char what[100];
+    int kind = KINDS;
+    for (int k = 0; k < KINDS; k++) {
+        const json_t *given = json_object_get(object, names[k]);
+        if (!given || json_is_null(given)) continue;
+        if (value) {
+            snprintf(what, sizeof what, "both \"%s\" and \"%s\", expected one answer", names[kind],
+                     names[k]);
+            return bad(j, err, what);
+        }
+        value = given;
+        kind = k;
+    }
+    if (!value) return bad(j, err, "expected \"rating\", \"probabilities\" or \"text\"");
     a->outside = NAN;
     int rc = read_costs(j, object, a, err);
     if (rc) return rc;
-    if (list) return read_probabilities(j, list, a, err);
-    if (rating && !json_is_null(rating)) {
-        rc = read_rating(j, rating, &a->mean, err);
-        if (rc) return rc;
-    } else if (text) {
-        struct siren_reading r = siren_answer_read(text, scale->min, scale->max, 0);
-        a->samples = 1;
-        a->in_format = r.format;
-        a->unreadable = a->invalid = !r.has_number;
-        for (int k = 0; k < SIREN_FAULTS; k++) a->faults[k] = r.faults >> k & 1;
-        a->number = a->mean = r.has_number ? r.rating : fallback;
-        a->text = strdup(text);
-        if (!a->text) return siren_fail_memory(err, "an answer", strlen(text));
-    } else {
-        return bad(j, err, "expected \"rating\", \"probabilities\" or \"text\"");
-    }
+    if (kind == PROBABILITIES) return read_probabilities(j, value, a, err);
+    rc = kind == RATING ? read_rating(j, value, &a->mean, err) : read_text(j, value, a, err);
     a->argmax = a->median = a->mean;
-    return 0;
+    return rc;
 }
 
 static int read_line(struct judge *j, const char *text, size_t length, struct siren_error *err)
