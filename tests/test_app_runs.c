@@ -749,7 +749,8 @@ static void pairs_become_a_file_of_answers(void **state)
 {
     static const char pairs[] = "note,item,user\n"
                                 "\"a, \"\"b\"\"\",i20,u1\n"
-                                "x,i21,\"no, body\"\n";
+                                "x,i21,\"no, body\"\n"
+                                "\"two\n\"\"lines\"\"\n\",i22,\"new\nuser\"\n";
     struct siren_app app;
     struct siren_predict_options o = siren_predict_defaults();
     struct siren_pairs_report report;
@@ -760,12 +761,13 @@ static void pairs_become_a_file_of_answers(void **state)
     MUST(siren_app_open(&app, fixture_workspace("pairs.siren", SIREN_PROTOCOL_FULL),
                         SIREN_WORKSPACE_READ, ERR));
     MUST(siren_predict_pairs(&app, &lm, in, out, SIREN_CSV, &o, &report, NULL, ERR));
-    assert_int_equal(report.n, 2);
-    assert_int_equal(report.n_new_users, 1);
+    assert_int_equal(report.n, 3);
+    assert_int_equal(report.n_new_users, 2);
     MUST(siren_file_read(&text, &size, out, 1 << 20, ERR));
     assert_int_equal(strncmp(text, "user,item,argmax,mean,median,outside,invalid,p1,p2", 50), 0);
     assert_non_null(strstr(text, "\nu1,i20,"));
     assert_non_null(strstr(text, "\n\"no, body\",i21,"));
+    assert_non_null(strstr(text, "\n\"new\nuser\",i22,"));
     free(text);
     MUST(siren_predict_pairs(&app, &lm, in, out, SIREN_JSONL, &o, &report, NULL, ERR));
     MUST(siren_file_read(&text, &size, out, 1 << 20, ERR));
@@ -815,7 +817,12 @@ static void bad_pairs_leave_no_file(void **state)
         {"", "header"},
         {"a,b\n", "header"},
         {"user,item\nu1\n", ":2: fewer"},
-        {"user,item\nu1,\"i2\n", ":2: quotes"},
+        {"user,item\nu1\n", ":2: fewer fields than the header has: found 1, expected 2"},
+        {"user,item\nu1,\"i2\n",
+         ":2: a quote opens a field here, expected a closing '\"' before the end of the file"},
+        {"user,item\nu1,\"i2\"x\n", ":2: column 2: 'x' after the closing quote, expected ','"},
+        {"user,item\nu1,i20,a\n", ":2: 3 columns, but the header has 2"},
+        {"user,item\n\"u\n1\",i20,a\n", ":2-3: 3 columns, but the header has 2"},
         {"user,item\nu1,zz\n", ":2: "},
     };
     struct siren_app app;

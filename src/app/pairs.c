@@ -1,5 +1,6 @@
 /* Batch jobs: a file of pairs in, a file of answers out. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,9 +8,10 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "recs/import.h"
 #include "siren/file.h"
 
-enum { BATCH = 64, MAX_FIELDS = 64 };
+enum { BATCH = 64 };
 
 struct batch_job {
     struct siren_app *app;
@@ -19,6 +21,10 @@ struct batch_job {
     struct siren_lines *lines;
     struct siren_writer *writer;
     enum siren_output format;
+    struct buf joined;    /* a record of several lines */
+    struct fields fields; /* of the record at hand */
+    uint64_t first;       /* its first line */
+    size_t header;        /* columns */
     int user_column, item_column;
     struct siren_target *targets;
     char **users; /* as written in the file: an unknown user has no other name */
@@ -26,71 +32,89 @@ struct batch_job {
     struct siren_pairs_report *report;
 };
 
-/* Split a CSV line in place; quotes as in RFC 4180, within the line. Returns the fields, or -1. */
-static int split(char *line, char *fields[MAX_FIELDS])
+/* Where the record at hand stands: "FILE:LINE", or "FILE:FIRST-LAST". */
+static int fail_here(const struct batch_job *j, int code, struct siren_error *err)
 {
-    int n = 0;
-    char *p = line;
-    for (;;) {
-        char *out = p;
-        if (n == MAX_FIELDS) return -1;
-        fields[n++] = p;
-        if (*p == '"') {
-            for (p++; *p && (*p != '"' || p[1] == '"'); p++) {
-                p += *p == '"';
-                *out++ = *p;
-            }
-            if (*p != '"' || (p[1] && p[1] != ',')) return -1;
-            p++;
-        } else {
-            while (*p && *p != ',') p++;
-            out = p;
-        }
-        if (!*p) {
-            *out = '\0';
-            return n;
-        }
-        *out = '\0';
-        p++;
-    }
+    char to[30] = "";
+    unsigned long long first = j->first, last = siren_lines_number(j->lines);
+    if (last > first) snprintf(to, sizeof to, "-%llu", last);
+    return siren_fail_prefix(err, code, "%s:%llu%s", j->path, first, to);
 }
 
-static int bad(const struct batch_job *j, struct siren_error *err, const char *what)
+/* A line that is not empty, or all lines of a record with quotes that hold some, as the import
+ * reads them: 1, 0 at the file's end, or an error. */
+static int read_record(struct batch_job *j, char **line, size_t *length, struct siren_error *err)
 {
-    return siren_lines_fail(j->lines, siren_fail(err, SIREN_EFORMAT, "%s", what), err);
+    const size_t most = 16 << 20;
+    int code, open = 0;
+    buf_clear(&j->joined);
+    do {
+        int within = open;
+        code = siren_lines_next(j->lines, line, length, err);
+        if (code < 1) break;
+        if (!within && !*length) continue;
+        if (!within) j->first = siren_lines_number(j->lines);
+        open = fields_open_quote(*line, *length, ",", within);
+        if (!within && !open) return 1;
+        if (within) buf_putc(&j->joined, '\n');
+        buf_append(&j->joined, *line, *length);
+    } while (!j->joined.size || (open && j->joined.size < most));
+    if (code < 0 || (code == 0 && !open)) return code;
+    if (open)
+        return siren_fail(err, SIREN_EFORMAT,
+                          "%s:%llu: a quote opens a field here, expected a closing '\"' %s",
+                          j->path, (unsigned long long)j->first,
+                          code ? "within 16 MiB" : "before the end of the file");
+    if (buf_failed(&j->joined)) return siren_fail_memory(err, "a line", j->joined.size);
+    *line = j->joined.data;
+    *length = j->joined.size;
+    return 1;
 }
 
 static int read_header(struct batch_job *j, struct siren_error *err)
 {
-    char *line, *fields[MAX_FIELDS];
+    char *line;
     size_t length;
-    int n, rc = siren_lines_next(j->lines, &line, &length, err);
-    if (rc < 0) return rc;
-    n = rc ? split(line, fields) : 0;
+    j->first = 1; /* of an empty file */
+    int more = read_record(j, &line, &length, err);
+    if (more < 0) return more;
+    int rc = more ? fields_split(&j->fields, line, length, ",", 1, err) : 0;
+    if (rc) return fail_here(j, rc, err);
+    j->header = j->fields.n;
     j->user_column = j->item_column = -1;
-    for (int i = 0; i < n; i++) {
-        if (!strcmp(fields[i], "user") || !strcmp(fields[i], "user_id")) j->user_column = i;
-        if (!strcmp(fields[i], "item") || !strcmp(fields[i], "item_id")) j->item_column = i;
+    for (size_t i = 0; i < j->header; i++) {
+        const char *name = j->fields.at[i];
+        if (!strcmp(name, "user") || !strcmp(name, "user_id")) j->user_column = (int)i;
+        if (!strcmp(name, "item") || !strcmp(name, "item_id")) j->item_column = (int)i;
     }
     if (j->user_column >= 0 && j->item_column >= 0) return 0;
-    return bad(j, err, "expected a header line with the columns user and item, e.g. \"user,item\"");
+    rc = siren_fail(err, SIREN_EFORMAT,
+                    "expected a header line with the columns user and item, e.g. \"user,item\"");
+    return fail_here(j, rc, err);
 }
 
-static int read_pair(struct batch_job *j, char *line, struct siren_error *err)
+static int read_fields(struct batch_job *j, char *line, size_t length, struct siren_error *err)
 {
-    char *fields[MAX_FIELDS];
-    int n = split(line, fields), rc;
-    if (n <= j->user_column || n <= j->item_column)
-        return bad(j, err,
-                   n < 0 ? "quotes that do not close, or too many fields"
-                         : "fewer fields than the header has");
+    int rc = fields_split(&j->fields, line, length, ",", 1, err);
+    if (!rc) rc = fields_check(&j->fields, j->header, err);
+    if (!rc && j->fields.n < j->header)
+        rc = siren_fail(err, SIREN_EFORMAT,
+                        "fewer fields than the header has: found %zu, expected %zu", j->fields.n,
+                        j->header);
+    return rc;
+}
+
+static int read_pair(struct batch_job *j, char *line, size_t length, struct siren_error *err)
+{
+    int rc = read_fields(j, line, length, err);
+    if (rc) return fail_here(j, rc, err);
     if (alloc_grow(&j->targets, &j->capacity, j->n + 1, sizeof *j->targets) ||
         alloc_grow(&j->users, &j->user_capacity, j->n + 1, sizeof *j->users))
         return siren_fail_memory(err, "pairs", j->n * sizeof *j->targets);
-    rc = siren_app_target(j->app, fields[j->user_column], fields[j->item_column], &j->targets[j->n],
-                          err);
-    if (rc) return siren_lines_fail(j->lines, rc, err);
-    j->users[j->n] = strdup(fields[j->user_column]);
+    const char *user = j->fields.at[j->user_column], *item = j->fields.at[j->item_column];
+    rc = siren_app_target(j->app, user, item, &j->targets[j->n], err);
+    if (rc) return fail_here(j, rc, err);
+    j->users[j->n] = strdup(user);
     if (!j->users[j->n]) return siren_fail_memory(err, "pairs", 0);
     j->report->n_new_users += j->targets[j->n].user < 0;
     j->n++;
@@ -103,10 +127,12 @@ static int read_pairs(struct batch_job *j, struct siren_error *err)
     size_t length;
     int rc = siren_lines_open(&j->lines, j->path, SIREN_UTF8, err), more = 0;
     if (!rc) rc = read_header(j, err);
-    while (!rc && (more = siren_lines_next(j->lines, &line, &length, err)) > 0)
-        if (length) rc = read_pair(j, line, err);
+    while (!rc && (more = read_record(j, &line, &length, err)) > 0)
+        rc = read_pair(j, line, length, err);
     if (more < 0) rc = more;
     siren_lines_close(j->lines);
+    fields_free(&j->fields);
+    buf_free(&j->joined);
     return rc;
 }
 
