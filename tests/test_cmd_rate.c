@@ -30,6 +30,8 @@ static void test_new_item(void **state)
     struct siren_workspace *ws = films("item.siren");
     assert_int_equal(rate(ws, "-u a -i new -r 4"), 1);
     expect_output("a new item needs --title");
+    assert_int_equal(rate(ws, "-u a -i new -r 4 --title '  '"), 1);
+    expect_output("a new item needs --title");
     assert_int_equal(rate(ws, "-u b -i new -r 4 --title New --encoder " BERT), 0);
     expect_output("User b is new.");
     expect_output("Item new is new, and embedded.");
@@ -40,6 +42,16 @@ static void test_new_item(void **state)
     expect_output("Item new is known: --title is not taken over.");
     assert_int_equal(rate(ws, "-u b -i new -r 5 --categories A --json"), 0);
     expect_output("Item new is known: --categories is not taken over.");
+    siren_workspace_close(ws);
+}
+
+/* As the import reads them. */
+static void test_categories_without_blanks(void **state)
+{
+    struct siren_workspace *ws = films("blanks.siren");
+    assert_int_equal(rate(ws, "-u a -i new -r 4 --title New --categories ' A | B C | |'"), 0);
+    assert_int_equal(number(ws, "SELECT count(*) FROM items WHERE categories = '[\"A\",\"B C\"]'"),
+                     1);
     siren_workspace_close(ws);
 }
 
@@ -166,6 +178,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_new_item),
+        cmocka_unit_test(test_categories_without_blanks),
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_moved_encoder),
         cmocka_unit_test(test_item_without_topic),

@@ -322,6 +322,25 @@ static void test_items_without_titles(void **state)
     assert_int_equal(report.n_notes, 0);
 }
 
+/* Blanks round the separators belong to no category, and blanks alone are no title. */
+static void test_blanks_of_items(void **state)
+{
+    put("b/ratings.csv", "user,item,rating\na,x,3\n");
+    put("b/items.csv", "item,title,genres,features\nx,\" \t\",\" A, B C , ,\tD\",\"E , F\"\n");
+    options.list_separator = ",";
+    struct siren_workspace *ws = import_path("b");
+    expect_text(ws, "SELECT categories || features FROM items",
+                "[\"A\",\"B C\",\"D\"][\"E\",\"F\"]");
+    expect_text(ws, "SELECT title FROM items", "x"); /* the id stands for it */
+    assert_int_equal(report.items_untitled, 1);
+    siren_workspace_close(ws);
+    put("b/items.csv", "item,genres\nx, (no genres listed) \n");
+    options.list_separator = NULL;
+    ws = import_path("b");
+    expect_text(ws, "SELECT categories FROM items", "[]");
+    siren_workspace_close(ws);
+}
+
 /* The items have their own name for what the ratings call item_id: "id", or one that is given. */
 static void test_item_ids_elsewhere(void **state)
 {
@@ -953,6 +972,7 @@ int main(void)
         TEST(test_more_columns_than_the_header),
         TEST(test_separator_of_items),
         TEST(test_items_without_titles),
+        TEST(test_blanks_of_items),
         TEST(test_item_fields),
         TEST(test_item_ids_elsewhere),
         TEST(test_options_without_effect),

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/list.h"
 #include "cli/cli.h"
 #include "siren/app.h"
 
@@ -17,13 +18,15 @@ static const char **split(char *text)
     size_t n = 1, at = 0;
     for (const char *p = text; *p; p++) n += *p == '|';
     const char **list = calloc(n + 1, sizeof *list);
-    for (char *next = text; list && next;) {
-        char *bar = strchr(next, '|');
-        if (bar) *bar++ = 0;
-        if (*next) list[at++] = next;
-        next = bar;
-    }
+    while (list && (list[at] = list_next(&text, "|"))) at++;
     return list;
+}
+
+/* A title of blanks is none, as in the import. */
+static int has_title(struct cli *cli)
+{
+    const char *title = cli_string(cli, "title");
+    return title && !list_is_blank(title);
 }
 
 static int add_item(struct cli *cli, struct siren_workspace *ws, const char *external, int *item)
@@ -78,7 +81,7 @@ static int open_if_needed(struct cli *cli, struct siren_workspace *ws, struct si
     int item, lacks = 1;
     if (!path) return SIREN_OK;
     int rc = siren_item_find(ws, cli_string(cli, "item"), &item, &cli->err);
-    if (rc == SIREN_ENOTFOUND && !cli_given(cli, "title")) return SIREN_OK; /* refused later */
+    if (rc == SIREN_ENOTFOUND && !has_title(cli)) return SIREN_OK; /* refused later */
     if (!rc && !cli_count(cli, "encoder")) return SIREN_OK;
     if (!rc) rc = lacks_topic(ws, item, &lacks, &cli->err);
     if (rc && rc != SIREN_ENOTFOUND) return rc;
@@ -106,8 +109,7 @@ static int find_or_add(struct cli *cli, struct siren_workspace *ws, struct siren
     const char *user_id = cli_string(cli, "user"), *item_id = cli_string(cli, "item");
     int rc = siren_item_find(ws, item_id, item, &cli->err);
     if (rc == SIREN_ENOTFOUND) {
-        if (!cli_given(cli, "title"))
-            return siren_fail_prefix(&cli->err, rc, "a new item needs --title");
+        if (!has_title(cli)) return siren_fail_prefix(&cli->err, rc, "a new item needs --title");
         out->new_item = 1;
         rc = cli_options_given(cli, add_item(cli, ws, item_id, item));
         if (!rc) rc = place(cli, ws, encoder, *item, out);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/list.h"
 #include "recs/import.h"
 
 /* An item under construction; memory is reused for the next one. */
@@ -70,7 +71,7 @@ static int finish(struct building *b, item_sink *sink, void *context, struct sir
     b->item.categories = b->categories;
     b->item.features = b->features;
     b->item.description = buf_text(&b->description);
-    if (b->item.title && !*b->item.title) b->item.title = NULL;
+    if (b->item.title && list_is_blank(b->item.title)) b->item.title = NULL;
     if (!b->item.year && b->item.title) b->item.year = year_of_title(b->item.title);
     if (buf_failed(&b->description)) return siren_fail_memory(err, "a description", 0);
     return sink(context, &b->item, err);
@@ -80,18 +81,11 @@ static int finish(struct building *b, item_sink *sink, void *context, struct sir
 static int split_list(struct building *b, char *text, const char *separator, int features,
                       struct siren_error *err)
 {
-    size_t width = strlen(separator);
     int code = SIREN_OK;
-    while (!code && text) {
-        char *next = strstr(text, separator);
-        if (next) {
-            *next = 0;
-            next += width;
-        }
-        if (*text && strcmp(text, "(no genres listed)"))
-            code = features ? push_feature(b, text, err) : push_category(b, text, err);
-        text = next;
-    }
+    char *entry;
+    while (!code && (entry = list_next(&text, separator)))
+        if (strcmp(entry, "(no genres listed)"))
+            code = features ? push_feature(b, entry, err) : push_category(b, entry, err);
     return code;
 }
 
