@@ -276,6 +276,21 @@ static void test_full_disk(void **state)
     expect_output("siren: cannot write to standard output: No space left on device");
 }
 
+/* So is a file that may not grow: no death without a word, and nothing half written stays. */
+static void test_limit_of_a_file(void **state)
+{
+    char arguments[1000], folder[256], workspace[300];
+    snprintf(folder, sizeof folder, "%s", scratch_path("limited"));
+    snprintf(workspace, sizeof workspace, "%s/limited.siren", folder);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    snprintf(arguments, sizeof arguments, "import '%s' '%s' --k-core 0", workspace,
+             scratch_write("limited.csv", "user,item,rating\na,x,3\n", 23));
+    assert_int_equal(run_program("ulimit -f 8;", arguments, NULL), 1);
+    expect_output("siren: ");
+    expect_output("limited.siren");
+    assert_int_equal(rmdir(folder), 0);
+}
+
 /* The model loses its weights between being loaded, when the prompt is opened, and being used. */
 static void test_cut_model(void **state)
 {
@@ -331,6 +346,7 @@ int main(void)
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_completion),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_limit_of_a_file),
         cmocka_unit_test(test_cut_model),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -50,6 +51,9 @@ int main(int argc, char **argv)
     struct cli cli = {.state = &state};
     int status = 0, rc = SIREN_OK;
     cli_catch_bus_errors();
+    /* A file that reaches the limit of the process (ulimit -f) is then an error of write(), which
+     * is reported and cleaned up after as that of a full disk. */
+    signal(SIGXFSZ, SIG_IGN);
     if (argc < 2) {
         cli_help_overview(stdout, use_color(&cli));
     } else if ((rc = cli_parse(&cli, argc, argv)) != 0) {
