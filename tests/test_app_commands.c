@@ -287,6 +287,60 @@ static void embedding_of_lines_is_stopped(void **state)
     assert_int_equal(WEXITSTATUS(status), 130);
 }
 
+/* Vectors that are stored. */
+static int64_t stored_vectors(const char *path)
+{
+    sqlite3 *db;
+    sqlite3_stmt *s;
+    int64_t n = 0;
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    if (!sqlite3_prepare_v2(db, "SELECT count(*) FROM embeddings", -1, &s, NULL) &&
+        sqlite3_step(s) == SQLITE_ROW)
+        n = sqlite3_column_int64(s, 0);
+    sqlite3_finalize(s);
+    sqlite3_close(db);
+    return n;
+}
+
+/* Ctrl-C once some items have vectors: who stopped it is told how many, and how to go on. */
+static void an_embedding_that_is_stopped_says_what_is_kept(void **state)
+{
+    enum { MANY = 100000 };
+    char command[8192], path[256], csv[256], says[100];
+    long pid = 0;
+    snprintf(path, sizeof path, "%s", scratch_path("many.siren"));
+    snprintf(csv, sizeof csv, "%s", scratch_path("many.csv"));
+    FILE *f = fopen(csv, "w");
+    assert_non_null(f);
+    fputs("user,item,rating\n", f);
+    for (int i = 0; i < MANY; i++)
+        fprintf(f, "u,item-%d-with-a-name-of-some-length,%d\n", i, i % 5);
+    assert_int_equal(fclose(f), 0);
+    snprintf(command, sizeof command, "import %s %s --k-core 0", path, csv);
+    fails(command, 0, "");
+    snprintf(command, sizeof command,
+             "echo $$; exec '%s' embed %s -e tests/fixtures/models/bert --threads 1 2>%s", program,
+             path, scratch_path("stderr"));
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    assert_int_equal(fscanf(pipe, "%ld", &pid), 1);
+    for (int i = 0; i < 6000 && !stored_vectors(path); i++) usleep(10000);
+    assert_int_equal(kill((pid_t)pid, SIGINT), 0);
+    int status = pclose(pipe);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 130);
+    char *said;
+    size_t size;
+    MUST(siren_file_read(&said, &size, scratch_path("stderr"), 1 << 16, ERR));
+    int n = (int)stored_vectors(path);
+    assert_true(n > 0 && n < MANY);
+    char *out = said;
+    for (const char *p = said; (*out = *p); p++) out += *p != ','; /* 1,024 as 1024 */
+    snprintf(says, sizeof says, "%d of %d items have a vector: the same command goes on", n, MANY);
+    if (!strstr(said, says)) fail_msg("%s: %s", says, said);
+    free(said);
+}
+
 static void mistakes_are_told(void **state)
 {
     fails("logprobs --prompt a --continuations 1", 2, "--model");
@@ -836,6 +890,7 @@ int main(void)
         cmocka_unit_test(a_prompt_is_taken_whole_or_not),
         cmocka_unit_test(a_streamed_text_is_stopped),
         cmocka_unit_test(embedding_of_lines_is_stopped),
+        cmocka_unit_test(an_embedding_that_is_stopped_says_what_is_kept),
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_strategy_is_part_of_the_command_line),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),

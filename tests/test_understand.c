@@ -382,6 +382,33 @@ static void test_embed_meanwhile(void **state)
     siren_workspace_close(ws);
 }
 
+static int stop_at_40(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    return done >= 40;
+}
+
+/* What was embedded before it was stopped is stored, a batch of the engine or not. */
+static void test_embed_stopped(void **state)
+{
+    char path[256];
+    struct siren_workspace *ws;
+    struct siren_encoder encoder;
+    struct siren_embed_report report, rest;
+    struct siren_progress progress = {stop_at_40, NULL};
+    make_workspace(path, "stopped.siren");
+    check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
+    check(siren_encoder_open(&encoder, "tests/fixtures/models/bert", NULL, pool, &err));
+    assert_int_equal(siren_embed_items(ws, &encoder, 0, &report, &progress, &err), SIREN_ECANCEL);
+    assert_int_equal(report.n_items, ITEMS);
+    assert_true(report.n_embedded > 0 && report.n_embedded < ITEMS);
+    check(siren_embed_items(ws, &encoder, 0, &rest, NULL, &err));
+    assert_int_equal(rest.n_kept, report.n_embedded);
+    assert_int_equal(rest.n_embedded, ITEMS - report.n_embedded);
+    expect_embedded(ws, encoder.identity, ITEMS);
+    siren_encoder_close(&encoder);
+    siren_workspace_close(ws);
+}
+
 static void name_by_hand(struct siren_workspace *theirs)
 {
     check(siren_topic_name(theirs, 1, "By hand", SIREN_NAME_HAND, &err));
@@ -724,6 +751,7 @@ int main(void)
         cmocka_unit_test(test_user_sketch),
         cmocka_unit_test(test_embed),
         cmocka_unit_test(test_embed_meanwhile),
+        cmocka_unit_test(test_embed_stopped),
         cmocka_unit_test(test_topics_meanwhile),
         cmocka_unit_test(test_names_meanwhile),
         cmocka_unit_test(test_local_namer),

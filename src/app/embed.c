@@ -1,4 +1,5 @@
 /* Vectors of the items' texts. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,8 +8,10 @@
 #include "base/clock.h"
 #include "siren/understand.h"
 
-/* Items embedded and stored at a time. */
-enum { BATCH = 512 };
+/* Items embedded and stored at a time: few at first, then as many as take about BATCH_SECONDS.
+ * That is the most that is lost when it is stopped, with long texts too, and short ones still fill
+ * the encoder's passes. */
+enum { FIRST_BATCH = 16, BATCH = 512, BATCH_SECONDS = 2 };
 
 struct embedding_job {
     struct siren_workspace *ws;
@@ -75,6 +78,14 @@ static int embed_batch(struct embedding_job *job, size_t from, size_t n,
     return rc;
 }
 
+/* How many come after n that took so long. */
+static size_t next_batch(size_t n, double milliseconds)
+{
+    double fitting = (double)n * BATCH_SECONDS * 1e3 / fmax(milliseconds, 1);
+    fitting = fmin(fitting, fmin(2 * (double)n, BATCH)); /* one fast batch is no proof */
+    return fitting < 1 ? 1 : (size_t)fitting;
+}
+
 static int embed_all(struct embedding_job *job, struct siren_embed_report *report,
                      const struct siren_progress *progress, struct siren_error *err)
 {
@@ -82,14 +93,17 @@ static int embed_all(struct embedding_job *job, struct siren_embed_report *repor
     job->vectors = alloc_array(BATCH, bytes);
     if (!job->vectors) return siren_fail_memory(err, "embeddings", BATCH * bytes);
     int rc = 0;
-    for (size_t at = 0; at < job->n && !rc; at += BATCH) {
-        size_t n = job->n - at < BATCH ? job->n - at : BATCH;
+    size_t batch = FIRST_BATCH;
+    for (size_t at = 0, n; at < job->n && !rc; at += n) {
+        double start = app_milliseconds();
+        n = job->n - at < batch ? job->n - at : batch;
         struct app_part part = {progress, "items", at, n, job->n};
         struct siren_progress inner = app_part_progress(&part);
         if (siren_progress_update(progress, "items", at, job->n))
             rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu items", at, job->n);
         if (!rc) rc = embed_batch(job, at, n, &inner, err);
         if (!rc) report->n_embedded += (int)n;
+        batch = next_batch(n, app_milliseconds() - start);
     }
     if (!rc && job->n) siren_progress_update(progress, "items", job->n, job->n);
     return rc;

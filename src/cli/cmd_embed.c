@@ -24,6 +24,21 @@ static int tell(struct cli *cli, const struct siren_encoder *e, const struct sir
     return 0;
 }
 
+/* What is kept of an embedding that was stopped. */
+static void tell_stopped(struct cli *cli, const struct siren_embed_report *r)
+{
+    if (!r->n_items) return; /* before it began */
+    if (cli_flag(cli, "all"))
+        cli_note(cli,
+                 "%s of %s embedded anew: the same command without --all keeps the others' old "
+                 "vectors, and with it begins with the first again",
+                 cli_number((uint64_t)r->n_embedded), cli_counted((uint64_t)r->n_items, "item"));
+    else
+        cli_note(cli, "%s of %s have a vector: the same command goes on with the others",
+                 cli_number((uint64_t)(r->n_kept + r->n_embedded)),
+                 cli_counted((uint64_t)r->n_items, "item"));
+}
+
 static int run(struct cli *cli)
 {
     const char *path = cli_need(cli, "encoder");
@@ -40,6 +55,7 @@ static int run(struct cli *cli)
         rc = siren_embed_items(ws, &encoder, cli_flag(cli, "all"), &report, cli_progress(cli),
                                &cli->err);
         cli_progress_end(cli);
+        if (rc == SIREN_ECANCEL) tell_stopped(cli, &report);
         if (!rc) rc = tell(cli, &encoder, &report);
         siren_encoder_close(&encoder);
     }
