@@ -871,6 +871,39 @@ static void reasoning_is_evaluated_and_compared(void **state)
     assert_non_null(strstr(program_output, "of them shared"));
 }
 
+/* Runs of valid and of test have no row in common: without names, each split has its table. */
+static void runs_of_two_splits_are_shown_apart(void **state)
+{
+    char path[256], arguments[512];
+    int status;
+    strcpy(path, fixture_workspace("splits.siren", SIREN_PROTOCOL_FULL));
+    snprintf(arguments, sizeof arguments, "baselines %s --only mode --split valid --json", path);
+    json_decref(json_of(arguments));
+    snprintf(arguments, sizeof arguments, "runs %s table --json", path);
+    json_t *one = json_of(arguments);
+    assert_int_equal(json_object_size(one), 2);
+    snprintf(arguments, sizeof arguments, "baselines %s --only mode --json", path);
+    json_decref(json_of(arguments));
+    snprintf(arguments, sizeof arguments, "runs %s table --json", path);
+    json_t *both = json_of(arguments), *splits = json_object_get(both, "splits");
+    assert_int_equal(json_array_size(splits), 2);
+    json_t *valid = json_array_get(splits, 0), *test = json_array_get(splits, 1);
+    has_text(valid, "split", "valid");
+    has_text(test, "split", "test");
+    assert_int_equal(json_array_size(json_object_get(test, "runs")), 1);
+    json_object_del(valid, "split");
+    assert_true(json_equal(valid, one));
+    json_decref(one);
+    json_decref(both);
+    snprintf(arguments, sizeof arguments, "runs %s table", path);
+    output(arguments, &status);
+    assert_int_equal(status, 0);
+    expect_output("Split valid\n");
+    expect_output("\nSplit test\n");
+    snprintf(arguments, sizeof arguments, "runs %s table 1 2", path);
+    fails(arguments, 1, "run 1 is of the split \"valid\", run 2 of \"test\"");
+}
+
 static int setup(void **state)
 {
     return scratch_create(state) || find_program();
@@ -908,6 +941,7 @@ int main(void)
         cmocka_unit_test(paths_of_any_bytes_are_shown),
         cmocka_unit_test(json_is_one_document),
         cmocka_unit_test(reasoning_is_evaluated_and_compared),
+        cmocka_unit_test(runs_of_two_splits_are_shown_apart),
     };
     return cmocka_run_group_tests(tests, setup, scratch_delete);
 }

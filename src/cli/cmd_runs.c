@@ -248,50 +248,94 @@ static void print_side_by_side(struct cli *cli, const json_t *report)
              (long long)json_integer_value(json_object_get(report, "rows")));
 }
 
-/* All that are done. */
-static int64_t *done_ids(struct cli *cli, struct siren_workspace *ws, size_t *n)
+/* NULL: cli->err. */
+static json_t *table_of(struct cli *cli, struct siren_app *app, const int64_t *ids, size_t n)
+{
+    char *text;
+    if (siren_runs_table(app, ids, n, &text, &cli->err)) return NULL;
+    json_t *report = json_loads(text, 0, NULL);
+    free(text);
+    if (!report) siren_fail_memory(&cli->err, "a table of runs", 0);
+    return report;
+}
+
+static int can_be_shown(const struct siren_run *run)
+{
+    return run->status == SIREN_RUN_DONE && run->n_predictions;
+}
+
+/* The numbers of all runs that can be shown and are of this one's split, if it is the first. */
+static size_t of_its_split(const struct siren_run *runs, size_t n_runs, size_t first, int64_t *ids)
+{
+    size_t n = 0;
+    if (!can_be_shown(&runs[first])) return 0;
+    for (size_t i = 0; i < n_runs; i++) {
+        if (!can_be_shown(&runs[i]) || strcmp(runs[i].split, runs[first].split) != 0) continue;
+        if (i < first) return 0;
+        ids[n++] = runs[i].id;
+    }
+    return n;
+}
+
+/* Runs of two splits have no row in common: a table for each, [{"split", "rows", "runs"}, …]. */
+static int tables_by_split(struct cli *cli, struct siren_app *app, json_t *tables)
 {
     struct siren_run *runs;
-    size_t n_runs;
-    if (siren_runs_load(&runs, &n_runs, ws, NULL, &cli->err)) return NULL;
+    size_t n_runs, n;
+    int rc = siren_runs_load(&runs, &n_runs, app->ws, NULL, &cli->err);
+    if (rc) return rc;
     int64_t *ids = new_ids(cli, n_runs);
-    for (size_t i = 0; ids && i < n_runs; i++)
-        if (runs[i].status == SIREN_RUN_DONE && runs[i].n_predictions) ids[(*n)++] = runs[i].id;
+    if (!ids) rc = cli->err.code;
+    for (size_t i = 0; i < n_runs && !rc; i++) {
+        if (!(n = of_its_split(runs, n_runs, i, ids))) continue;
+        json_t *report = table_of(cli, app, ids, n);
+        if (!report) rc = cli->err.code;
+        json_object_set_new(report, "split", json_string(runs[i].split));
+        json_array_append_new(tables, report);
+    }
+    free(ids);
     siren_runs_free(runs, n_runs);
-    if (!ids || *n) return ids;
-    siren_fail(&cli->err, SIREN_ENOTFOUND, "no finished runs with predictions yet");
-    free(ids);
-    return NULL;
+    if (rc || json_array_size(tables)) return rc;
+    return siren_fail(&cli->err, SIREN_ENOTFOUND, "no finished runs with predictions yet");
 }
 
-/* The runs that were named, or all that are done, malloc'ed; NULL: cli->err. */
-static int64_t *chosen(struct cli *cli, struct siren_workspace *ws, size_t *n)
+static int print_tables(struct cli *cli, const json_t *tables)
 {
-    int64_t *ids = run_ids(cli, n);
-    if (!ids || *n) return ids;
-    free(ids);
-    return done_ids(cli, ws, n);
+    size_t i, n = json_array_size(tables);
+    json_t *report;
+    if (cli->json && n > 1) return cli_print_json(cli, json_pack("{s:O}", "splits", tables));
+    json_array_foreach(tables, i, report)
+    {
+        if (n > 1)
+            cli_print(cli, "%sSplit %s\n", i ? "\n" : "",
+                      json_string_value(json_object_get(report, "split")));
+        json_object_del(report, "split"); /* of one table it says nothing */
+        if (cli->json) return cli_print_json(cli, json_incref(report));
+        print_side_by_side(cli, report);
+    }
+    return 0;
 }
 
+/* The runs that were named, in one table; else all that are done, by their splits. */
 static int side_by_side(struct cli *cli)
 {
     struct siren_app app;
     size_t n;
-    char *text = NULL;
-    json_t *report;
-    int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
-    if (rc) return rc;
-    int64_t *ids = chosen(cli, app.ws, &n);
-    rc = ids ? siren_runs_table(&app, ids, n, &text, &cli->err) : cli->err.code;
+    json_t *tables = json_array();
+    int64_t *ids = run_ids(cli, &n);
+    int rc = ids ? siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err)
+                 : cli->err.code;
+    if (!rc) {
+        if (!n)
+            rc = tables_by_split(cli, &app, tables);
+        else if (json_array_append_new(tables, table_of(cli, &app, ids, n)))
+            rc = cli->err.code;
+        siren_app_close(&app);
+    }
+    if (!rc) rc = print_tables(cli, tables);
     free(ids);
-    siren_app_close(&app);
-    if (rc) return rc;
-    report = json_loads(text, 0, NULL);
-    free(text);
-    if (cli->json) return cli_print_json(cli, report);
-    print_side_by_side(cli, report);
-    json_decref(report);
-    return 0;
+    json_decref(tables);
+    return rc;
 }
 
 static int trainings(struct cli *cli)
@@ -362,12 +406,16 @@ const struct cli_command cmd_runs = {
         "stay in the workspace.\n\n"
         "  list             all runs (also without an action)\n"
         "  show RUN         settings and metrics of one\n"
-        "  table [RUN...]   several (or all) side by side, on the rows that all of them have\n"
+        "  table [RUN...]   several side by side, on the rows that all of them have; without RUN "
+        "all, by split\n"
         "  compare A B      the losses of two runs on the rows that both have, with the interval "
         "of the difference\n"
         "  gain A B C       what share of B's gain over A is C's: at once, reasoning, aligned\n"
         "  trainings [RUN...]  trainings side by side; of those named, the settings that differ\n"
-        "  delete RUN       remove one and its predictions",
+        "  delete RUN       remove one and its predictions\n\n"
+        "The JSON of a table is {\"rows\", \"runs\"}; of all runs, where they are of several "
+        "splits, "
+        "{\"splits\": [{\"split\", \"rows\", \"runs\"}, …]}.",
     .common = CLI_JSON | CLI_THREADS,
     .options = (const struct cli_option[]){{.name = "curves",
                                             .type = CLI_STRING,
