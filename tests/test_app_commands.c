@@ -439,6 +439,56 @@ static void a_workspace_is_ranked_and_judged_without_a_model(void **state)
     fails(arguments, 1, "no run 1");
 }
 
+static void execute(const char *path, const char *sql)
+{
+    sqlite3 *db;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, NULL)) fail_msg("%s: %s", sql, sqlite3_errmsg(db));
+    sqlite3_close(db);
+}
+
+/* `rank` retrieves by popularity, and says why: to a program and to a person. */
+static void retrieved_by_popularity(const char *path, const char *user, const char *reason,
+                                    const char *note)
+{
+    char arguments[512];
+    snprintf(arguments, sizeof arguments, "rank %s --user %s --no-model --json", path, user);
+    json_t *out = json_of(arguments);
+    has_text(out, "retrieved_by", "popularity");
+    has_text(out, "reason", reason);
+    json_decref(out);
+    fails(arguments, 0, note);
+    snprintf(arguments, sizeof arguments, "rank %s --user %s --no-model", path, user);
+    fails(arguments, 0, note);
+}
+
+/* Popular items are no answer to what the user likes: whoever gets them is told. */
+static void retrieval_by_popularity_is_told(void **state)
+{
+    char path[256], arguments[512];
+    strcpy(path, fixture_workspace("popular.siren", SIREN_PROTOCOL_FULL));
+    retrieved_by_popularity(path, "nobody", "unknown user", "nobody is not in the workspace");
+    snprintf(arguments, sizeof arguments, "rank %s --user u3 --no-model --json", path);
+    json_t *out = json_of(arguments);
+    has_text(out, "retrieved_by", "similarity");
+    assert_null(json_object_get(out, "reason"));
+    json_decref(out);
+    snprintf(arguments, sizeof arguments, "rate %s --user new --item i1 --rating 1", path);
+    fails(arguments, 0, "");
+    retrieved_by_popularity(path, "new", "nothing liked",
+                            "the user has liked nothing yet: by popularity\n");
+    snprintf(arguments, sizeof arguments, "rate %s --user new --item late --title A --rating 5",
+             path);
+    fails(arguments, 0, "");
+    retrieved_by_popularity(path, "new", "liked items not embedded",
+                            "what the user liked has no embeddings yet (`siren embed` makes them): "
+                            "by popularity\n");
+    execute(path, "DELETE FROM embeddings; DELETE FROM encoders");
+    retrieved_by_popularity(path, "u3", "no embeddings",
+                            "no embeddings of all items (`siren embed` makes them): by "
+                            "popularity\n");
+}
+
 /* Before the model is opened, which is not there; a name that will do gets as far as that. */
 static void names_of_runs_are_checked_first(void **state)
 {
@@ -927,6 +977,7 @@ int main(void)
         cmocka_unit_test(mistakes_are_told),
         cmocka_unit_test(a_strategy_is_part_of_the_command_line),
         cmocka_unit_test(a_workspace_is_ranked_and_judged_without_a_model),
+        cmocka_unit_test(retrieval_by_popularity_is_told),
         cmocka_unit_test(who_is_forgotten_is_told_where_texts_are),
         cmocka_unit_test(names_of_runs_are_checked_first),
         cmocka_unit_test(only_what_judges_goes_with_predictions),

@@ -267,10 +267,18 @@ struct siren_ranked {
     int n_ratings;     /* of the item, that train */
     struct siren_answer answer;
 };
+/* Why candidates were retrieved by popularity: there is nothing that they could be near to. */
+enum siren_by_popularity {
+    SIREN_BY_SIMILARITY = 0, /* they were not */
+    SIREN_UNKNOWN_USER,      /* whom the workspace does not know */
+    SIREN_NO_EMBEDDINGS,     /* no encoder has embedded all items */
+    SIREN_NOTHING_LIKED,     /* by this user, yet */
+    SIREN_LIKED_NOT_EMBEDDED /* only items that were added since */
+};
 struct siren_ranking {
     struct siren_ranked *ranked; /* the highest mean first; ties in the order of retrieval */
     size_t n;
-    int by_popularity; /* 1: the user has liked nothing yet, or there are no embeddings */
+    enum siren_by_popularity by_popularity;
     double seconds;
 };
 /* The n items that the user has not rated: nearest to the mean embedding of the liked ones, or the

@@ -12,6 +12,7 @@ struct retrieval {
     int *popularity;     /* (items) ratings that train */
     struct siren_embeddings embeddings;
     double *centre; /* (d) mean of the liked items' vectors; NULL: by popularity */
+    enum siren_by_popularity why;
 };
 
 static int count(struct retrieval *r, struct siren_error *err)
@@ -37,26 +38,31 @@ static void count_all_if_none(struct retrieval *r)
     for (size_t i = 0; i < ratings->n; i++) r->popularity[ratings->item[i]]++;
 }
 
-/* The mean vector of the liked items; r->centre stays NULL if there is none. */
+/* The mean vector of the liked items; r->centre stays NULL if there is none, which r->why says. */
 static int find_centre(struct retrieval *r, struct siren_error *err)
 {
     const struct siren_ratings *ratings = &r->app->ratings;
     const struct siren_embeddings *e = &r->embeddings;
     double theta = siren_scale_theta(&r->app->meta.scale), *sum;
     size_t n_liked = 0;
+    r->why = SIREN_NOTHING_LIKED;
     if (r->user < 0 || r->user >= ratings->n_users) return 0;
     sum = alloc_zeroed((size_t)e->d, sizeof *sum);
     if (!sum) return siren_fail_memory(err, "a mean embedding", (size_t)e->d * sizeof *sum);
     for (size_t i = ratings->user_start[r->user]; i < ratings->user_start[r->user + 1]; i++) {
         int item = ratings->item[i];
-        if (!siren_is_liked(ratings->rating[i], theta) || item >= e->n || !e->has[item]) continue;
+        if (!siren_is_liked(ratings->rating[i], theta)) continue;
+        if (!n_liked) r->why = SIREN_LIKED_NOT_EMBEDDED;
+        if (item >= e->n || !e->has[item]) continue;
         for (int k = 0; k < e->d; k++) sum[k] += e->vector[(size_t)item * (size_t)e->d + (size_t)k];
         n_liked++;
     }
-    if (n_liked)
-        r->centre = sum;
-    else
+    if (!n_liked) {
         free(sum);
+        return 0;
+    }
+    r->why = SIREN_BY_SIMILARITY;
+    r->centre = sum;
     return 0;
 }
 
@@ -97,7 +103,7 @@ static int fill(struct retrieval *r, int n, struct siren_ranking *out, struct si
                                   .similarity = embedded ? cosine(r, i) : NAN,
                                   .n_ratings = r->popularity[i]};
     }
-    out->by_popularity = !r->centre;
+    out->by_popularity = r->why;
     qsort(out->ranked, out->n, sizeof *out->ranked, by_worth);
     if (n >= 0 && out->n > (size_t)n) out->n = (size_t)n;
     return 0;
@@ -124,7 +130,8 @@ int siren_retrieve(struct siren_app *app, int user, int n, struct siren_ranking 
     if (!rc) {
         count_all_if_none(&r);
         rc = load_vectors(&r, err);
-        if (!rc && r.embeddings.n) rc = find_centre(&r, err);
+        r.why = user < 0 ? SIREN_UNKNOWN_USER : SIREN_NO_EMBEDDINGS;
+        if (!rc && user >= 0 && r.embeddings.n) rc = find_centre(&r, err);
     }
     if (!rc) rc = fill(&r, n, out, err);
     siren_embeddings_clear(&r.embeddings);

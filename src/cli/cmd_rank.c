@@ -5,6 +5,19 @@
 #include "app/parts.h"
 #include "cli/answering.h"
 
+/* For a program; and for a person, where it is not said otherwise. */
+static const struct {
+    const char *word, *note;
+} reasons[] = {
+    [SIREN_UNKNOWN_USER] = {"unknown user", NULL},
+    [SIREN_NO_EMBEDDINGS] =
+        {"no embeddings", "no embeddings of all items (`siren embed` makes them): by popularity"},
+    [SIREN_NOTHING_LIKED] = {"nothing liked", "the user has liked nothing yet: by popularity"},
+    [SIREN_LIKED_NOT_EMBEDDED] = {"liked items not embedded",
+                                  "what the user liked has no embeddings yet (`siren embed` makes "
+                                  "them): by popularity"},
+};
+
 static int print_json(struct cli *cli, const struct siren_app *app, const struct siren_ranking *r,
                       size_t top, int answered)
 {
@@ -30,6 +43,8 @@ static int print_json(struct cli *cli, const struct siren_app *app, const struct
     json_object_set_new(out, "candidates", json_integer((json_int_t)r->n));
     json_object_set_new(out, "retrieved_by",
                         json_string(r->by_popularity ? "popularity" : "similarity"));
+    if (r->by_popularity)
+        json_object_set_new(out, "reason", json_string(reasons[r->by_popularity].word));
     json_object_set_new(out, "seconds", json_real(r->seconds));
     json_object_set_new(out, "ranked", list);
     return cli_print_json(cli, out);
@@ -114,6 +129,8 @@ static int rank(struct cli *cli, struct siren_app *app, struct siren_lm *lm)
     if (target.user < 0)
         cli_note(cli, "%s is not in the workspace: the most popular items%s", user,
                  answered ? ", answered without a history" : "");
+    if (reasons[ranking.by_popularity].note)
+        cli_note(cli, "%s", reasons[ranking.by_popularity].note);
     if (cli->json) {
         rc = print_json(cli, app, &ranking, (size_t)cli_int(cli, "top"), answered);
     } else {
@@ -148,9 +165,12 @@ const struct cli_command cmd_rank = {
     .usage = "WORKSPACE",
     .description =
         "Retrieves the unrated items that are nearest to the mean embedding of those the user "
-        "liked (the most popular ones, for a user who liked nothing yet), predicts all of them "
-        "with the language model, and sorts by the expected rating.  The user's part of the "
-        "prompt is computed once for all candidates.",
+        "liked, predicts all of them with the language model, and sorts by the expected rating.  "
+        "The user's part of the prompt is computed once for all candidates.\n\n"
+        "Where nothing is near, for a user who liked nothing yet and in a workspace without "
+        "embeddings of all items, the most popular ones are retrieved.  A note says why, and so "
+        "does \"reason\" with --json: \"unknown user\", \"no embeddings\", \"nothing liked\" or "
+        "\"liked items not embedded\".",
     .common = CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_USER | CLI_ISA | CLI_ADAPTER,
     .options = (const struct cli_option[]){{.name = "candidates",
                                             .type = CLI_INT,
