@@ -4,6 +4,7 @@
 #include <jansson.h>
 
 #include "run_program.h"
+#include "siren/model.h"
 
 /* Runs `siren model info ARGUMENTS`; returns its exit code. */
 static int info(const char *arguments)
@@ -84,6 +85,24 @@ static void test_encoder(void **state)
     json_decref(root);
 }
 
+/* The name by which runs and adapters call it. */
+static void test_identity(void **state)
+{
+    static const char *const names[] = {"smol", "gguf/smol-bf16.gguf", "bert"};
+    struct siren_error err;
+    char path[256], identity[256], said[300];
+    for (int i = 0; i < 3; i++) {
+        json_t *root = info_json(names[i]);
+        snprintf(path, sizeof path, FIXTURES "%s", names[i]);
+        assert_int_equal(siren_model_identity(path, identity, &err), 0);
+        assert_string_equal(text(root, "identity"), identity);
+        json_decref(root);
+        assert_int_equal(info(path), 0);
+        snprintf(said, sizeof said, "\nIdentity        %s\n", identity);
+        expect_output(said);
+    }
+}
+
 static void test_mistakes(void **state)
 {
     assert_int_equal(info("/nowhere"), 1);
@@ -96,9 +115,8 @@ static void test_mistakes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_decoder),
-        cmocka_unit_test(test_encoder),
+        cmocka_unit_test(test_text),     cmocka_unit_test(test_decoder),
+        cmocka_unit_test(test_encoder),  cmocka_unit_test(test_identity),
         cmocka_unit_test(test_mistakes),
     };
     if (find_program()) return 1;

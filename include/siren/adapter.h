@@ -75,7 +75,8 @@ int siren_adapter_load(struct siren_adapter **out, const char *path, const struc
 struct siren_adapter_info {
     struct siren_adapter_config config;
     uint64_t n_parameters;
-    char base[256]; /* the identity of the base; "": not named */
+    char base[256];     /* the identity of the base; "": not named */
+    char identity[256]; /* as of siren_adapter_identity() */
 };
 /* Errors as of siren_adapter_load(), but for the shapes, which only the base tells. */
 int siren_adapter_inspect(struct siren_adapter_info *out, const char *path,

@@ -21,6 +21,7 @@ struct info {
     struct siren_config config;
     const char *path;
     char hash[33];
+    char identity[256]; /* by which runs and adapters name it */
     struct by_type types[TENSOR_TYPES], total;
     char *tokenizer; /* NULL: none was found; else its kind */
     long n_tokens;
@@ -54,7 +55,7 @@ static int read_tensors(struct info *info, struct siren_error *err)
     if (!rc) rc = tensors_hash(ts, info->hash, err);
     if (!rc) count_tensors(info, ts);
     tensors_close(ts);
-    return rc;
+    return rc ? rc : siren_model_identity(info->path, info->identity, err);
 }
 
 /* Neither is needed to describe a model: what is wrong with one is part of the answer. */
@@ -233,12 +234,13 @@ static json_t *json_info(const struct info *info)
 {
     const struct siren_config *c = &info->config;
     json_t *out = json_pack(
-        "{s:o, s:o, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:s?, s:s, s:o}", "name",
-        app_text(c->name), "path", app_text(info->path), "architecture", siren_arch_name(c->arch),
-        "layers", c->n_layers, "width", c->d_model, "heads", c->n_heads, "kv_heads", c->n_kv_heads,
-        "head_size", c->head_dim, "feed_forward", c->d_ffn, "vocabulary", c->n_vocab, "parameters",
-        (json_int_t)info->total.parameters, "bytes", (json_int_t)info->total.bytes, "tokenizer",
-        info->tokenizer, "hash", info->hash, "types", json_types(info));
+        "{s:o, s:o, s:o, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:I, s:I, s:s?, s:s, s:o}", "name",
+        app_text(c->name), "path", app_text(info->path), "identity", app_text(info->identity),
+        "architecture", siren_arch_name(c->arch), "layers", c->n_layers, "width", c->d_model,
+        "heads", c->n_heads, "kv_heads", c->n_kv_heads, "head_size", c->head_dim, "feed_forward",
+        c->d_ffn, "vocabulary", c->n_vocab, "parameters", (json_int_t)info->total.parameters,
+        "bytes", (json_int_t)info->total.bytes, "tokenizer", info->tokenizer, "hash", info->hash,
+        "types", json_types(info));
     if (siren_is_encoder(c)) {
         json_object_set_new(out, "max_tokens", json_integer(c->max_tokens));
         json_object_set_new(out, "pooling", json_string(pooling_name(c)));
@@ -257,7 +259,6 @@ static json_t *json_info(const struct info *info)
 struct adapter_facts {
     const char *path;
     struct siren_adapter_info info;
-    char identity[256]; /* "": not read without its base */
 };
 
 /* "q_proj, v_proj" */
@@ -276,7 +277,8 @@ static void print_adapter(struct cli *cli, const struct adapter_facts *a)
     const struct siren_adapter_config *c = &a->info.config;
     char names[96];
     target_names(c, names);
-    line(cli, "Adapter", "%s", *a->identity ? a->identity : a->path);
+    line(cli, "Adapter", "%s", a->path);
+    line(cli, "Identity", "%s", a->info.identity);
     line(cli, "Made for", "%s", *a->info.base ? a->info.base : "a base that it does not name");
     line(cli, "Matrices", "%s of layers %d to %d", names, c->first_layer, c->last_layer);
     line(cli, "Rank", "%d, alpha %g%s", c->r, (double)c->alpha, c->rslora ? ", rsLoRA" : "");
@@ -291,8 +293,8 @@ static json_t *json_adapter(const struct adapter_facts *a)
         if (c->targets >> t & 1)
             json_array_append_new(targets,
                                   json_string(siren_lora_target_name((enum siren_lora_target)t)));
-    return json_pack("{s:o, s:s*, s:s, s:o, s:i, s:i, s:i, s:f, s:b, s:f, s:I}", "path",
-                     app_text(a->path), "identity", *a->identity ? a->identity : NULL, "base",
+    return json_pack("{s:o, s:o, s:s, s:o, s:i, s:i, s:i, s:f, s:b, s:f, s:I}", "path",
+                     app_text(a->path), "identity", app_text(a->info.identity), "base",
                      a->info.base, "targets", targets, "first_layer", c->first_layer, "last_layer",
                      c->last_layer, "r", c->r, "alpha", (double)c->alpha, "rslora", c->rslora,
                      "dropout", (double)c->dropout, "parameters", (json_int_t)a->info.n_parameters);
@@ -307,7 +309,6 @@ static int check_adapter(struct cli *cli, struct adapter_facts *a, const char *b
     if (!pool) return cli->err.code;
     int rc = siren_model_load(&model, base, NULL, pool, &cli->err);
     if (!rc) rc = siren_adapter_load(&adapter, a->path, model, &cli->err);
-    if (!rc) siren_adapter_identity(adapter, a->path, a->identity);
     siren_adapter_free(adapter);
     siren_model_free(model);
     return rc;
@@ -358,6 +359,7 @@ static int describe_model(struct cli *cli, const char *path)
         line(cli, "Model", "%s", info.config.name);
         print_shape(cli, &info.config);
         print_text_side(cli, &info);
+        line(cli, "Identity", "%s", info.identity);
         line(cli, "Content hash", "%s", info.hash);
         print_machine(cli);
         print_types(cli, &info);
@@ -381,15 +383,17 @@ static int run(struct cli *cli)
 const struct cli_command cmd_model = {
     .name = "model info",
     .group = CLI_INSPECT,
-    .summary = "describe a model: sizes, types, tokenizer, chat template, content hash",
+    .summary = "describe a model: sizes, types, tokenizer, chat template, identity",
     .usage = "MODEL",
     .description =
         "MODEL is a GGUF file or a Hugging Face folder.  That it is described means that this "
         "program can run it: every setting that changes what the model computes was understood, "
         "and every tensor is there in the right shape.  What is not supported is an error that "
         "names it.\n\n"
-        "The content hash identifies the weights: it is the same for the same tensors in another "
-        "file or cut into other shards.\n\n"
+        "The identity, NAME#HASH, is how runs, adapters and workspaces name a model, an encoder or "
+        "an adapter: its hash is of all that determines the answers, configuration and tokenizer "
+        "included, wherever the files lie.  The content hash identifies the weights alone: it is "
+        "the same for the same tensors in another file or cut into other shards.\n\n"
         "MODEL may be a LoRA adapter's folder as well; with --adapter it is described beside its "
         "base, after it was loaded with it.",
     .common = CLI_JSON | CLI_THREADS | CLI_ADAPTER,

@@ -112,6 +112,11 @@ static void lay_out(struct siren_adapter *a)
     }
 }
 
+float adapter_scale(const struct siren_adapter_config *c)
+{
+    return (float)((double)c->alpha / (c->rslora ? sqrt((double)c->r) : (double)c->r));
+}
+
 int adapter_allocate(struct siren_adapter **out, const struct siren_model *base,
                      const struct siren_adapter_config *config, struct siren_error *err)
 {
@@ -124,8 +129,7 @@ int adapter_allocate(struct siren_adapter **out, const struct siren_model *base,
     a->config = *config;
     a->model = base;
     a->n_layers = base->config.n_layers;
-    a->scale = (float)((double)config->alpha /
-                       (config->rslora ? sqrt((double)config->r) : (double)config->r));
+    a->scale = adapter_scale(config);
     a->factors = alloc_zeroed((size_t)a->n_layers * SIREN_LORA_TARGETS, sizeof *a->factors);
     if (a->factors) a->n_values = size_up(a, &n_adapted);
     a->values = alloc_aligned(a->n_values, sizeof *a->values);

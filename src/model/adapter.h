@@ -35,6 +35,12 @@ struct siren_adapter {
     size_t n_values;
 };
 
+/* What the product of an adapter's factors is multiplied by. */
+float adapter_scale(const struct siren_adapter_config *config);
+/* siren_adapter_identity() of these factors, in the order of params. */
+void adapter_values_identity(const struct siren_adapter_config *config, const float *values,
+                             size_t n_values, const char *path, char identity[256]);
+
 /* Checked sizes and all memory; the factors are zero, nothing is packed yet. */
 int adapter_allocate(struct siren_adapter **out, const struct siren_model *base,
                      const struct siren_adapter_config *config, struct siren_error *err);

@@ -156,31 +156,43 @@ static int read_extent(struct loader *l)
     return SIREN_OK;
 }
 
+static int find(const struct loader *l, const char *name, const struct tensor **t)
+{
+    *t = tensors_find(l->ts, name);
+    if (*t) return SIREN_OK;
+    return siren_fail(l->err, SIREN_EUNSUPPORTED,
+                      "%s: tensor %s is missing: every layer of one range must adapt the same "
+                      "matrices",
+                      tensors_path(l->ts), name);
+}
+
+static int read_values(const struct loader *l, const struct tensor *t, float *out)
+{
+    if (t->type != TENSOR_F32 && t->type != TENSOR_F16 && t->type != TENSOR_BF16)
+        return siren_fail(l->err, SIREN_EUNSUPPORTED,
+                          "%s: tensor %s has type %s, expected F32, F16 or BF16",
+                          tensors_path(l->ts), t->name, tensor_type_name(t->type));
+    int64_t n = tensor_elements(t);
+    tensor_dequantize(t, 0, n, out);
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(out[i]))
+            return siren_fail(l->err, SIREN_ENUMERIC, "%s: tensor %s: value %lld is not finite",
+                              tensors_path(l->ts), t->name, (long long)i);
+    return SIREN_OK;
+}
+
 static int fill(struct loader *l, const struct siren_param *p)
 {
-    const struct tensor *t = tensors_find(l->ts, p->name);
+    const struct tensor *t;
     const int64_t shape[2] = {p->rows, p->columns};
-    if (!t)
-        return siren_fail(l->err, SIREN_EUNSUPPORTED,
-                          "%s: tensor %s is missing: every layer of one range must adapt the same "
-                          "matrices",
-                          tensors_path(l->ts), p->name);
+    int rc = find(l, p->name, &t);
+    if (rc) return rc;
     if (t->n_dims != 2 || t->shape[0] != shape[0] || t->shape[1] != shape[1])
         return siren_fail(l->err, SIREN_EFORMAT, "%s: tensor %s has shape %s, expected %s",
                           tensors_path(l->ts), p->name,
                           tensors_show_shape(t->n_dims, t->shape).text,
                           tensors_show_shape(2, shape).text);
-    if (t->type != TENSOR_F32 && t->type != TENSOR_F16 && t->type != TENSOR_BF16)
-        return siren_fail(l->err, SIREN_EUNSUPPORTED,
-                          "%s: tensor %s has type %s, expected F32, F16 or BF16",
-                          tensors_path(l->ts), p->name, tensor_type_name(t->type));
-    int64_t n = shape[0] * shape[1];
-    tensor_dequantize(t, 0, n, p->value);
-    for (int64_t i = 0; i < n; i++)
-        if (!isfinite(p->value[i]))
-            return siren_fail(l->err, SIREN_ENUMERIC, "%s: tensor %s: value %lld is not finite",
-                              tensors_path(l->ts), p->name, (long long)i);
-    return SIREN_OK;
+    return read_values(l, t, p->value);
 }
 
 /* The adapter's base and the model, each or what it was exported from, are one. */
@@ -294,18 +306,46 @@ int siren_adapter_load(struct siren_adapter **out, const char *path, const struc
     return rc;
 }
 
+/* All factors one behind the other, in the order of siren_adapter_params(). */
+static int read_factors(const struct loader *l, float *values)
+{
+    const struct siren_adapter_config *c = &l->config;
+    for (int layer = c->first_layer; layer <= c->last_layer; layer++)
+        for (int i = 0; i < 2 * SIREN_LORA_TARGETS; i++) {
+            const struct tensor *t;
+            char name[160];
+            if (!(c->targets >> i / 2 & 1)) continue;
+            adapter_name(name, layer, (enum siren_lora_target)(i / 2), (char)('A' + i % 2));
+            int rc = find(l, name, &t);
+            if (!rc) rc = read_values(l, t, values);
+            if (rc) return rc;
+            values += tensor_elements(t);
+        }
+    return SIREN_OK;
+}
+
+static int describe_factors(const struct loader *l, struct siren_adapter_info *out,
+                            const char *path)
+{
+    const char *base = safetensors_metadata(l->ts, "siren.base");
+    out->config = l->config;
+    snprintf(out->base, sizeof out->base, "%s", base ? base : "");
+    for (size_t i = 0; i < tensors_count(l->ts); i++)
+        out->n_parameters += (uint64_t)tensor_elements(tensors_at(l->ts, i));
+    float *values = alloc_array(out->n_parameters, sizeof *values);
+    if (!values) return siren_fail_memory(l->err, "an adapter's factors", out->n_parameters * 4);
+    int rc = read_factors(l, values);
+    if (!rc) adapter_values_identity(&l->config, values, out->n_parameters, path, out->identity);
+    free(values);
+    return rc;
+}
+
 int siren_adapter_inspect(struct siren_adapter_info *out, const char *path, struct siren_error *err)
 {
     struct loader l = {.err = err};
     *out = (struct siren_adapter_info){0};
     int rc = open_files(&l, path);
-    if (!rc) {
-        const char *base = safetensors_metadata(l.ts, "siren.base");
-        out->config = l.config;
-        snprintf(out->base, sizeof out->base, "%s", base ? base : "");
-        for (size_t i = 0; i < tensors_count(l.ts); i++)
-            out->n_parameters += (uint64_t)tensor_elements(tensors_at(l.ts, i));
-    }
+    if (!rc) rc = describe_factors(&l, out, path);
     tensors_close(l.ts);
     return rc;
 }

@@ -171,7 +171,8 @@ int siren_model_source(const char *path, char source[256], struct siren_error *e
     return rc;
 }
 
-void siren_adapter_identity(const struct siren_adapter *a, const char *path, char identity[256])
+void adapter_values_identity(const struct siren_adapter_config *c, const float *values,
+                             size_t n_values, const char *path, char identity[256])
 {
     static const char file[] = "/adapter_model.safetensors";
     XXH3_state_t state;
@@ -179,13 +180,18 @@ void siren_adapter_identity(const struct siren_adapter *a, const char *path, cha
     char *folder = alloc_string(
         path, length > tail && !strcmp(path + length - tail, file) ? length - tail : length);
     char name[200];
-    const struct siren_adapter_config *c = &a->config;
     const int32_t places[3] = {(int32_t)c->targets, c->first_layer, c->last_layer};
+    const float scale = adapter_scale(c);
     XXH3_64bits_reset(&state);
     XXH3_64bits_update(&state, places, sizeof places);
-    XXH3_64bits_update(&state, &a->scale, sizeof a->scale);
-    XXH3_64bits_update(&state, a->values, a->n_values * sizeof *a->values);
+    XXH3_64bits_update(&state, &scale, sizeof scale);
+    XXH3_64bits_update(&state, values, n_values * sizeof *values);
     base_name(folder ? folder : "adapter", name, sizeof name);
     free(folder);
     write_identity(identity, name, &state);
+}
+
+void siren_adapter_identity(const struct siren_adapter *a, const char *path, char identity[256])
+{
+    adapter_values_identity(&a->config, a->values, a->n_values, path, identity);
 }
