@@ -15,6 +15,7 @@ struct texts_source {
     struct siren_sampling sampling;
     int samples;
     int32_t end; /* a token that ends a text; 0: none */
+    int answers; /* 1: an answer is read off every text */
     double (*reward)(void *context, size_t row, const int32_t *ids, size_t n);
     void *context;
     int32_t prompts[MOST_ROWS][PROMPT]; /* of the rows */
@@ -53,6 +54,7 @@ static inline int texts_write(void *context, uint64_t draw, struct policy_group 
         t->old = g[i].logprobs;
         t->n = g[i].n_ids;
         t->truncated = !g[i].stopped;
+        t->answers = s->answers;
         t->reward = s->reward(s->context, groups[i / samples].row, t->ids, t->n);
     }
     free(g);

@@ -557,7 +557,12 @@ static void nothing_learnt_is_said(void **state)
 {
     struct policy_options o = policy_defaults();
     size_t with_signal = 0;
-    assert_non_null(strstr(warning_after(&o), "cut at the length limit"));
+    assert_non_null(
+        strstr(warning_after(&o), "cut at the length limit: no answer can be rewarded"));
+    texts.answers = 1; /* those are rewarded, whatever their form */
+    assert_non_null(
+        strstr(warning_after(&o), "cut at the length limit: none can be in the format"));
+    texts.answers = 0;
     texts.end = texts.prompts[0][0]; /* some end now */
     texts.sampling.max_tokens = 100;
     assert_null(warning_after(&o));

@@ -78,6 +78,7 @@ static void take(struct grpo_source *s, const struct policy_group *g, struct pol
     t->old = r->logprobs;
     t->n = r->n;
     t->truncated = r->truncated;
+    t->answers = r->reading.has_number;
     t->reward = reward_of(s, r, truth);
     s->texts[s->n_texts++] =
         (struct grpo_text){.row = g->row,

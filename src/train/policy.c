@@ -249,6 +249,7 @@ static void figures_of_texts(struct policy *p, uint64_t step)
                 f->reward += t->reward;
                 f->length += (double)t->n;
                 f->n_truncated += (size_t)t->truncated;
+                f->n_answers += (size_t)t->answers;
             }
     f->n_texts = (size_t)n;
     f->reward /= n;
@@ -395,8 +396,11 @@ static int read_item(void *context, size_t item, struct siren_forest *forest, do
 static const char *warning_of(const struct policy *p)
 {
     const struct policy_figures *f = &p->figures;
-    if (f->n_truncated == f->n_texts)
+    if (f->n_truncated == f->n_texts && !f->n_answers)
         return "every text was cut at the length limit: no answer can be rewarded (more tokens, or "
+               "a warm start?)";
+    if (f->n_truncated == f->n_texts)
+        return "every text was cut at the length limit: none can be in the format (more tokens, or "
                "a warm start?)";
     if (f->n_flat == f->n_groups && p->options.source_weight == 0)
         return "all rewards of every group are equal: nothing can be learnt from this step";

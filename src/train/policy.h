@@ -25,6 +25,7 @@ struct policy_text {
     size_t n;
     double reward;
     int truncated; /* the limit ended it */
+    int answers;   /* an answer was read off it: it is rewarded for more than its form */
     /* The task's. */
     double advantage;
     float *reference;  /* (n) of the frozen start; NULL without KL */
@@ -41,7 +42,7 @@ struct policy_group {
 /* A step in figures. */
 struct policy_figures {
     uint64_t step;
-    size_t n_groups, n_texts, n_flat, n_resampled, n_truncated, n_items;
+    size_t n_groups, n_texts, n_flat, n_resampled, n_truncated, n_answers, n_items;
     double reward, reward_sd; /* over all texts that were sampled */
     double length;            /* tokens a text */
     /* Mean per token.  NAN if no token was trained on or the reference was not scored.  With a KL
