@@ -199,6 +199,26 @@ static void test_output_that_is_read(void **state)
     expect_output("is the file of --model, too");
 }
 
+/* "-" is no file's name here, nor standard output. */
+static void test_output_named_dash(void **state)
+{
+    static const char *const commands[][2] = {
+        {"predict x -m y --pairs z -o -", "--output"},
+        {"export prompts x -o -", "--output"},
+        {"calibrate x --run 1 --out -", "--out"},
+        {"runs x trainings --curves=-", "--curves"},
+        {"theorem x -m y --teacher z --svg -", "--svg"},
+        {"train teach x -m y -o-", "--out"},
+    };
+    char says[100];
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        assert_int_equal(siren(commands[i][0]), 2);
+        snprintf(says, sizeof says, "siren: %s: found \"-\": name a file, or /dev/stdout\n",
+                 commands[i][1]);
+        assert_string_equal(program_output, says);
+    }
+}
+
 static void test_texts(void **state)
 {
 #define BAD "\"$(printf 'a\\377')\""
@@ -342,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_grammar),
         cmocka_unit_test(test_completion_in_bash),
         cmocka_unit_test(test_output_that_is_read),
+        cmocka_unit_test(test_output_named_dash),
         cmocka_unit_test(test_help_of_rows),
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_completion),

@@ -293,6 +293,9 @@ static int check_output(struct cli *cli, const struct cli_option *output)
     const char *path = cli_string(cli, output->name);
     const struct cli_option *o;
     struct stat info;
+    /* Whoever writes "-" means standard output, and would not look for a file of this name. */
+    if (path && !strcmp(path, "-"))
+        return cli_usage(cli, "--%s: found \"-\": name a file, or /dev/stdout", output->name);
     if (!path || stat(path, &info) || !S_ISREG(info.st_mode)) return SIREN_OK;
     for (size_t i = 0; i < cli->state->n_args; i++)
         if (same_file(&info, cli->state->args[i]))
