@@ -69,6 +69,29 @@ static struct siren_workspace *clustered(const char *name)
     return ws;
 }
 
+/* Soft sketches share a rating between two topics: both are named. */
+static void test_soft_topics(void **state)
+{
+    struct siren_workspace *ws = clustered("soft.siren");
+    char line[600];
+    assert_int_equal(rate(ws, "-u a -i x -r 2"), 0);
+    assert_null(strstr(program_output, "; and topic"));
+    assert_int_equal(rate(ws, "-u a -i x -r 2 --json"), 0);
+    assert_null(strstr(program_output, "second_topic"));
+    snprintf(line, sizeof line, "topics %s --k 2 --namer tfidf --soft", siren_workspace_path(ws));
+    assert_int_equal(run_program("", line, NULL), 0);
+    long long first = number(ws, "SELECT topic FROM item_topics WHERE item = 0");
+    assert_int_equal(rate(ws, "-u a -i x -r 4"), 0);
+    snprintf(line, sizeof line, "Sketch updated: topic %lld, ", first);
+    expect_output(line);
+    snprintf(line, sizeof line, "; and topic %lld, ", 1 - first);
+    expect_output(line);
+    assert_int_equal(rate(ws, "-u a -i x -r 5 --json"), 0);
+    snprintf(line, sizeof line, "\"topic\": %lld, \"second_topic\": %lld", first, 1 - first);
+    expect_output(line);
+    siren_workspace_close(ws);
+}
+
 /* An encoder is what it computes, wherever its folder lies. */
 static void test_moved_encoder(void **state)
 {
@@ -180,6 +203,7 @@ int main(void)
         cmocka_unit_test(test_new_item),
         cmocka_unit_test(test_categories_without_blanks),
         cmocka_unit_test(test_time),
+        cmocka_unit_test(test_soft_topics),
         cmocka_unit_test(test_moved_encoder),
         cmocka_unit_test(test_item_without_topic),
         cmocka_unit_test(test_no_lock_while_the_encoder_loads),

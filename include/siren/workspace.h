@@ -239,6 +239,7 @@ struct siren_rate_result {
     int late;          /* 1: others of this user follow it */
     int order_changed; /* 1: an existing rating moved */
     int topic;         /* whose sketch state was updated; -1: none */
+    int second_topic;  /* soft sketches: that shares the rating; -1: none */
 };
 int siren_rate(struct siren_workspace *ws, int user, int item, double rating, int64_t time,
                struct siren_rate_result *result, struct siren_error *err);

@@ -9,7 +9,7 @@
 struct outcome {
     struct siren_rate_result rate;
     int new_user, new_item, placed;
-    char *topic_name;
+    char *topic_names[2]; /* of rate.topic and rate.second_topic; NULL: none */
 };
 
 /* Categories "a|b" as a list, split in place. */
@@ -123,14 +123,15 @@ static int find_or_add(struct cli *cli, struct siren_workspace *ws, struct siren
     return cli_options_given(cli, siren_user_add(ws, user_id, user, &cli->err));
 }
 
-static int name_topic(struct siren_workspace *ws, struct outcome *out, struct siren_error *err)
+static int name_topics(struct siren_workspace *ws, struct outcome *out, struct siren_error *err)
 {
+    const int ids[2] = {out->rate.topic, out->rate.second_topic};
     struct siren_topics topics;
-    if (out->rate.topic < 0) return SIREN_OK;
+    if (ids[0] < 0) return SIREN_OK;
     int rc = siren_topics_load(&topics, ws, err);
     if (rc) return rc;
-    const char *name = topics.name[out->rate.topic];
-    out->topic_name = name ? strdup(name) : NULL;
+    for (int i = 0; i < 2; i++)
+        if (ids[i] >= 0 && topics.name[ids[i]]) out->topic_names[i] = strdup(topics.name[ids[i]]);
     siren_topics_clear(&topics);
     return SIREN_OK;
 }
@@ -143,6 +144,11 @@ static void tell_ignored(struct cli *cli)
         if (cli_given(cli, names[i]))
             cli_note(cli, "Item %s is known: --%s is not taken over.", cli_string(cli, "item"),
                      names[i]);
+}
+
+static void tell_topic(struct cli *cli, int topic, const char *name)
+{
+    cli_print(cli, "topic %d%s%s", topic, name ? ", " : "", name ? name : "");
 }
 
 static void tell(struct cli *cli, const struct outcome *out)
@@ -163,10 +169,14 @@ static void tell(struct cli *cli, const struct outcome *out)
     if (r->late)
         cli_print(cli, "It is number %d of the user's ratings: later ones follow it.\n",
                   r->sequence + 1);
-    if (out->topic_name)
-        cli_print(cli, "Sketch updated: topic %d, %s.\n", r->topic, out->topic_name);
-    else if (r->topic >= 0)
-        cli_print(cli, "Sketch updated: topic %d.\n", r->topic);
+    if (r->topic < 0) return;
+    cli_print(cli, "Sketch updated: ");
+    tell_topic(cli, r->topic, out->topic_names[0]);
+    if (r->second_topic >= 0) {
+        cli_print(cli, "; and ");
+        tell_topic(cli, r->second_topic, out->topic_names[1]);
+    }
+    cli_print(cli, ".\n");
 }
 
 static int tell_json(struct cli *cli, const struct outcome *out)
@@ -180,6 +190,8 @@ static int tell_json(struct cli *cli, const struct outcome *out)
     if (o && r->corrected) json_object_set_new(o, "previous", json_real(r->previous));
     if (o && r->time != SIREN_NO_TIME) json_object_set_new(o, "time", json_integer(r->time));
     if (o && r->topic >= 0) json_object_set_new(o, "topic", json_integer(r->topic));
+    if (o && r->second_topic >= 0)
+        json_object_set_new(o, "second_topic", json_integer(r->second_topic));
     return cli_print_json(cli, o);
 }
 
@@ -191,7 +203,7 @@ static int rate_in(struct cli *cli, struct siren_workspace *ws, struct siren_enc
     if (rc) return rc;
     rc = find_or_add(cli, ws, encoder, &user, &item, out);
     if (!rc) rc = siren_rate(ws, user, item, cli_float(cli, "rating"), time, &out->rate, &cli->err);
-    if (!rc) rc = name_topic(ws, out, &cli->err);
+    if (!rc) rc = name_topics(ws, out, &cli->err);
     return siren_workspace_end(ws, rc, &cli->err);
 }
 
@@ -217,7 +229,7 @@ static int run(struct cli *cli)
     else if (!rc)
         tell(cli, &out);
     if (!rc && !out.new_item) tell_ignored(cli);
-    free(out.topic_name);
+    for (int i = 0; i < 2; i++) free(out.topic_names[i]);
     return rc;
 }
 

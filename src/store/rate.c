@@ -327,13 +327,24 @@ static int rate_in_order(struct siren_workspace *ws, struct history *h, int user
     return code;
 }
 
-static int find_topic(struct siren_workspace *ws, int item, int *topic, struct siren_error *err)
+/* Those whose sketch states a rating of the item goes to. */
+static int find_topics(struct siren_workspace *ws, int item, struct siren_rate_result *result,
+                       struct siren_error *err)
 {
     char sql[80];
-    int64_t value;
+    int64_t topic, second = -1;
+    int soft;
     sqlite3_snprintf(sizeof sql, sql, "SELECT topic FROM item_topics WHERE item = %d", item);
-    int code = store_integer(ws, sql, -1, &value, err);
-    *topic = (int)value;
+    int code = store_integer(ws, sql, -1, &topic, err);
+    if (code) return code;
+    code = siren_sketch_soft_load(ws, &soft, err);
+    if (!code && soft) {
+        sqlite3_snprintf(sizeof sql, sql,
+                         "SELECT ifnull(second, -1) FROM item_topics WHERE item = %d", item);
+        code = store_integer(ws, sql, -1, &second, err);
+    }
+    result->topic = (int)topic;
+    result->second_topic = (int)second;
     return code;
 }
 
@@ -352,14 +363,14 @@ int siren_rate(struct siren_workspace *ws, int user, int item, double rating, in
     struct history h = {0};
     int64_t k = 0;
     if (!result) result = &ignored;
-    *result = (struct siren_rate_result){.topic = -1, .previous = NAN};
+    *result = (struct siren_rate_result){.topic = -1, .second_topic = -1, .previous = NAN};
     int code = siren_workspace_begin(ws, err);
     if (code) return code;
     code = siren_meta_load(&meta, ws, err);
     if (!code) code = check_rating(&meta.scale, rating, err);
     if (!code) code = check_ids(ws, user, item, err);
     if (!code) code = store_integer(ws, "SELECT topics FROM clustering", 0, &k, err);
-    if (!code) code = find_topic(ws, item, &result->topic, err);
+    if (!code) code = find_topics(ws, item, result, err);
     if (!code) code = history_load(&h, ws, user, err);
     if (!code) code = rate_in_order(ws, &h, user, item, rating, time, &meta, (int)k, result, err);
     history_clear(&h);
