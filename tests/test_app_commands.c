@@ -805,6 +805,30 @@ static void json_is_one_document(void **state)
     assert_string_equal(program_output, "");
 }
 
+/* That there is nothing yet is no mistake, as it is none in the list of all runs. */
+static void no_trainings_are_none(void **state)
+{
+    char path[256], arguments[512];
+    strcpy(path, fixture_workspace("untrained.siren", SIREN_PROTOCOL_FULL));
+    for (int i = 0; i < 2; i++) {
+        snprintf(arguments, sizeof arguments, "runs %s trainings --json", path);
+        json_t *out = json_of(arguments);
+        assert_int_equal(json_array_size(json_object_get(out, "runs")), 0);
+        assert_int_equal(json_object_size(json_object_get(out, "differences")), 0);
+        assert_int_equal(json_object_size(out), 2);
+        json_decref(out);
+        snprintf(arguments, sizeof arguments, "runs %s trainings", path);
+        fails(arguments, 0, "no trainings yet: `siren train` makes them\n");
+        snprintf(arguments, sizeof arguments, "runs %s trainings --curves %s", path,
+                 scratch_path("none.svg"));
+        fails(arguments, 1, "no trainings yet");
+        snprintf(arguments, sizeof arguments, "baselines %s --only mode --json", path);
+        json_decref(json_of(arguments)); /* and with a run that is none */
+    }
+    snprintf(arguments, sizeof arguments, "runs %s trainings 1", path);
+    fails(arguments, 1, "run 1 (baseline) is no training");
+}
+
 /* Folders of trainings, each once, while they are there. */
 static void who_is_forgotten_is_told_where_texts_are(void **state)
 {
@@ -991,6 +1015,7 @@ int main(void)
         cmocka_unit_test(long_titles_are_cut_between_letters),
         cmocka_unit_test(paths_of_any_bytes_are_shown),
         cmocka_unit_test(json_is_one_document),
+        cmocka_unit_test(no_trainings_are_none),
         cmocka_unit_test(reasoning_is_evaluated_and_compared),
         cmocka_unit_test(runs_of_two_splits_are_shown_apart),
     };

@@ -11,6 +11,8 @@
 #include "siren/plot.h"
 #include "train/trainer.h"
 
+#define NONE_YET "no trainings yet: `siren train` makes them"
+
 struct entry {
     const struct siren_run *run;
     json_t *settings; /* of the run */
@@ -77,7 +79,7 @@ static int load(struct trainings *t, struct siren_workspace *ws, const int64_t *
     if (!t->list) return siren_fail_memory(err, "runs", t->n_runs * sizeof *t->list);
     if (n) return add_named(t, ws, ids, n, err);
     for (size_t i = 0; i < t->n_runs; i++) add(t, &t->runs[i]);
-    return t->n ? 0 : siren_fail(err, SIREN_ENOTFOUND, "none of these runs is a training");
+    return 0;
 }
 
 static void clear(struct trainings *t)
@@ -313,11 +315,15 @@ int trainings_report(struct cli *cli, struct siren_workspace *ws, const int64_t 
 {
     struct trainings t = {0};
     int rc = load(&t, ws, ids, n, &cli->err);
+    if (!rc && curves && !t.n) /* a file was asked for, and none would be there */
+        rc = siren_fail(&cli->err, SIREN_ENOTFOUND, NONE_YET);
     if (!rc && curves) rc = draw(cli, &t, curves, n > 0);
     if (!rc) {
         json_t *differ = differences(&t);
         if (cli->json) {
             rc = cli_print_json(cli, json_report(&t, differ));
+        } else if (!t.n) {
+            cli_note(cli, NONE_YET);
         } else {
             print_results(cli, &t);
             if (t.n > 1 && n) print_differences(cli, &t, differ);
