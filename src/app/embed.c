@@ -79,9 +79,9 @@ static int embed_batch(struct embedding_job *job, size_t from, size_t n,
 }
 
 /* How many come after n that took so long. */
-static size_t next_batch(size_t n, double milliseconds)
+static size_t next_batch(size_t n, double seconds)
 {
-    double fitting = (double)n * BATCH_SECONDS * 1e3 / fmax(milliseconds, 1);
+    double fitting = (double)n * BATCH_SECONDS / fmax(seconds, 1e-3);
     fitting = fmin(fitting, fmin(2 * (double)n, BATCH)); /* one fast batch is no proof */
     return fitting < 1 ? 1 : (size_t)fitting;
 }
@@ -95,7 +95,7 @@ static int embed_all(struct embedding_job *job, struct siren_embed_report *repor
     int rc = 0;
     size_t batch = FIRST_BATCH;
     for (size_t at = 0, n; at < job->n && !rc; at += n) {
-        double start = app_milliseconds();
+        double start = clock_seconds();
         n = job->n - at < batch ? job->n - at : batch;
         struct app_part part = {progress, "items", at, n, job->n};
         struct siren_progress inner = app_part_progress(&part);
@@ -103,7 +103,7 @@ static int embed_all(struct embedding_job *job, struct siren_embed_report *repor
             rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu items", at, job->n);
         if (!rc) rc = embed_batch(job, at, n, &inner, err);
         if (!rc) report->n_embedded += (int)n;
-        batch = next_batch(n, app_milliseconds() - start);
+        batch = next_batch(n, clock_seconds() - start);
     }
     if (!rc && job->n) siren_progress_update(progress, "items", job->n, job->n);
     return rc;
