@@ -16,6 +16,11 @@
 #include "siren/export.h"
 #include "tiny_setup.h"
 
+/* Called with each line of the log of a training, which then saves after every step. */
+static void (*while_training)(void *context, const json_t *line);
+
+static int train_evaluated; /* 1: before the first step, too */
+
 /* A training on the split, of the model from an adapter or a new one; its adapter's folder. */
 static const char *train_of(const char *model, const char *name, const char *split,
                             const char *start)
@@ -36,10 +41,13 @@ static const char *train_of(const char *model, const char *name, const char *spl
     t.pool = pool;
     t.start = start;
     t.split = split;
-    t.eval_split = NULL;
+    t.eval_split = train_evaluated ? "valid:B" : NULL;
+    t.loop.eval_first = train_evaluated;
     t.loop.folder = folder;
     t.loop.batch = 4;
     t.loop.max_steps = 2;
+    t.loop.watch = while_training;
+    t.loop.checkpoint_every = while_training != NULL;
     t.predict.mode = SIREN_AO;
     MUST(siren_strategy_parse(&t.predict.strategy, "recent", ERR));
     t.predict.strategy.n_recent = 2;
@@ -108,6 +116,46 @@ static void rows_are_found(void **state)
     assert_int_equal(judged(of_a, "train", &run), rows_of("train"));
 }
 
+static char running_adapter[300], early_adapter[300];
+static long long found_while_running;
+
+static void look_in(void *context, const json_t *line)
+{
+    char command[700];
+    int64_t run;
+    if (json_integer_value(json_object_get(line, "step")) != 2) return;
+    found_while_running = judged(running_adapter, "train", &run);
+    snprintf(command, sizeof command, "cp -r '%s' '%s'", running_adapter, early_adapter);
+    assert_int_equal(system(command), 0);
+}
+
+/* A training that has not come to its end, or never will, has told of what it saved; and so it has
+ * of an adapter that another has replaced since. */
+static void rows_are_found_before_the_end(void **state)
+{
+    int64_t run;
+    snprintf(running_adapter, sizeof running_adapter, "%s", scratch_path("running/adapter"));
+    snprintf(early_adapter, sizeof early_adapter, "%s", scratch_path("early"));
+    while_training = look_in;
+    const char *late = train("running", "train", NULL);
+    while_training = NULL;
+    assert_int_equal(found_while_running, rows_of("train"));
+    assert_int_equal(judged(early_adapter, "train", &run), rows_of("train"));
+    assert_int_equal(judged(late, "train", &run), rows_of("train"));
+}
+
+/* What a training begins with is not its work, though it lies in its folder first. */
+static void rows_are_not_those_of_a_later_training(void **state)
+{
+    int64_t run;
+    const char *first = train("first", "valid:A", NULL);
+    train_evaluated = 1;
+    train("second", "train:last", first);
+    train_evaluated = 0;
+    assert_int_equal(judged(first, "train:last", &run), 0);
+    assert_int_equal(judged(first, "valid", &run), rows_of("valid:A"));
+}
+
 /* The adapter's factors are in an exported model, and what is trained on that goes on from them. */
 static void rows_are_found_through_an_export(void **state)
 {
@@ -172,6 +220,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_found),
+        cmocka_unit_test(rows_are_found_before_the_end),
+        cmocka_unit_test(rows_are_not_those_of_a_later_training),
         cmocka_unit_test(rows_are_found_through_an_export),
         cmocka_unit_test(no_calibration_on_them),
         cmocka_unit_test(strange_runs_are_passed_over),

@@ -79,8 +79,11 @@ static int follow(struct search *s, size_t i, struct siren_error *err)
     const struct siren_run *run = &s->runs[i];
     if (s->used[i] || !*run->metrics) return 0;
     json_t *metrics = json_loads(run->metrics, 0, NULL), *whole = NULL, *settings;
-    const json_t *training = json_object_get(metrics, "training");
-    int found = made_one(s, json_object_get(training, "made")), rc = 0;
+    /* Runs stored by earlier builds have both among what the training came to. */
+    const json_t *before = json_object_get(metrics, "training");
+    int found = made_one(s, json_object_get(metrics, "made")) ||
+                made_one(s, json_object_get(before, "made")),
+        rc = 0;
     if (found) {
         whole = json_loads(run->settings, 0, NULL);
         settings = json_object_get(whole, "run");
@@ -88,7 +91,8 @@ static int follow(struct search *s, size_t i, struct siren_error *err)
         look_for(s, json_string_value(json_object_get(settings, "model")));
         look_for(s,
                  json_string_value(json_object_get(json_object_get(settings, "adapter"), "start")));
-        look_for_all(s, json_object_get(training, "made_of"));
+        look_for_all(s, json_object_get(metrics, "made_of"));
+        look_for_all(s, json_object_get(before, "made_of"));
         rc = mark(s, run, settings, err);
     }
     json_decref(whole);
@@ -146,39 +150,51 @@ int trained_on(const struct trained *trained, const struct siren_app *app, int u
 
 /* ---- what a training made ---- */
 
-static void add_adapter(json_t *list, const char *path, const struct siren_model *model)
+void trained_add_made(json_t *metrics, const char *identity)
 {
-    struct siren_adapter *adapter;
-    char identity[256];
-    if (siren_adapter_load(&adapter, path, model, NULL)) return; /* there is none */
-    siren_adapter_identity(adapter, path, identity);
-    siren_adapter_free(adapter);
+    json_t *list = json_object_get(metrics, "made"), *name;
+    size_t i;
+    if (!json_is_array(list)) {
+        json_object_set_new(metrics, "made", json_array());
+        list = json_object_get(metrics, "made");
+    }
+    json_array_foreach(list, i, name)
+    {
+        if (siren_identity_same(json_string_value(name), identity)) return;
+    }
     json_array_append_new(list, app_text(identity));
 }
 
-static void add_model(json_t *list, const char *path)
+static void add_adapter(json_t *metrics, const char *path, const struct siren_lm *lm)
 {
+    struct siren_adapter *adapter;
     char identity[256];
-    if (!siren_model_identity(path, identity, NULL))
-        json_array_append_new(list, app_text(identity));
+    if (siren_adapter_load(&adapter, path, lm->model, NULL)) return; /* there is none */
+    siren_adapter_identity(adapter, path, identity);
+    siren_adapter_free(adapter);
+    if (!siren_identity_same(identity, lm->adapter_identity)) trained_add_made(metrics, identity);
 }
 
-json_t *trained_made(const char *folder, int full, const struct siren_model *model)
+static void add_model(json_t *metrics, const char *path)
+{
+    char identity[256];
+    if (!siren_model_identity(path, identity, NULL)) trained_add_made(metrics, identity);
+}
+
+void trained_add_folder(json_t *metrics, const char *folder, int full, const struct siren_lm *lm)
 {
     static const char *const names[] = {"adapter", "last"};
-    json_t *list = json_array();
     struct buf path = {0};
     for (int i = 0; i < (full ? 1 : 2); i++) {
         buf_clear(&path);
         buf_printf(&path, "%s/%s", folder, full ? "model" : names[i]);
         if (buf_failed(&path)) break;
         if (full)
-            add_model(list, buf_text(&path));
+            add_model(metrics, buf_text(&path));
         else
-            add_adapter(list, buf_text(&path), model);
+            add_adapter(metrics, buf_text(&path), lm);
     }
     buf_free(&path);
-    return list;
 }
 
 void trained_made_of(json_t *object, const struct siren_lm *lm)

@@ -1,9 +1,11 @@
 /* Which rows of the ratings a model has seen in training, as the workspace's own runs tell: a
  * result on such rows says nothing about new ones.
  *
- * A training's run names the adapters (or the model) that it made, and every run what its model was
- * exported from; what a training went on from is followed to the runs that made that.  Not known
- * are trainings of other workspaces and those under a fold. */
+ * A training's run names the adapters (or models) that it made, each when it was saved, so that
+ * those of a run which still goes on or was killed are known, and those that a better one has
+ * replaced since.  Every run names what its model was exported from; what a training went on from
+ * is followed to the runs that made that.  Not known are trainings of other workspaces and those
+ * under a fold. */
 #ifndef SIREN_APP_TRAINED_H
 #define SIREN_APP_TRAINED_H
 
@@ -24,9 +26,11 @@ void trained_clear(struct trained *trained);
 /* Whether the user's rating of the item was trained on. */
 int trained_on(const struct trained *trained, const struct siren_app *app, int user, int item);
 
-/* What a training made, for its run: a list of identities.  folder: the training's; `full`: its
- * folder "model", else the adapters "adapter" and "last", made for `model`. */
-json_t *trained_made(const char *folder, int full, const struct siren_model *model);
+/* "made", of a training's run: the list of identities, added to and never taken from. */
+void trained_add_made(json_t *metrics, const char *identity);
+/* What lies in the training's folder: all weights in "model", else the adapters "adapter" and
+ * "last", of lm's model.  The adapter that lm has is not among them: others made it. */
+void trained_add_folder(json_t *metrics, const char *folder, int full, const struct siren_lm *lm);
 /* "made_of", of an exported model: what it was made of, as identities. */
 void trained_made_of(json_t *object, const struct siren_lm *lm);
 

@@ -362,6 +362,43 @@ static int start(struct training *t, const struct trainer_task *task, const json
     return rc;
 }
 
+/* ---- what it made ---- */
+
+/* The metrics that the run has, of a call before. */
+static int open_metrics(struct training *t, struct siren_error *err)
+{
+    struct siren_run run;
+    int rc = siren_run_load(&run, t->app->ws, t->run, err);
+    if (rc) return rc;
+    t->metrics = json_loads(run.metrics, 0, NULL);
+    siren_run_clear(&run);
+    if (json_is_object(t->metrics)) return 0;
+    json_decref(t->metrics);
+    t->metrics = json_object();
+    return t->metrics ? 0 : siren_fail_memory(err, "metrics", 0);
+}
+
+/* A workspace that cannot be written now ends no training: the next file that is saved, or the end,
+ * tells of this one as well. */
+static void note_made(struct training *t, const char *identity)
+{
+    char *text = NULL;
+    trained_add_made(t->metrics, identity);
+    trained_made_of(t->metrics, t->lm);
+    if (!app_json_text(json_incref(t->metrics), JSON_COMPACT, &text, NULL))
+        siren_run_set_metrics(t->app->ws, t->run, text, NULL);
+    free(text);
+}
+
+/* Told before it is there, so that none is there that was not told of. */
+static void saving_adapter(void *context)
+{
+    struct training *t = context;
+    char identity[256];
+    siren_adapter_identity(t->adapter, "adapter", identity);
+    note_made(t, identity);
+}
+
 /* The evaluation that chose the adapter, off the log; NULL: there was none. */
 static json_t *best_evaluation(const char *folder)
 {
@@ -381,6 +418,7 @@ static json_t *metrics_of(const struct training *t, const struct trainer_task *t
                           const struct trainer_result *r)
 {
     json_t *valid = best_evaluation(t->loop.folder), *j = json_object(), *training;
+    json_t *made = json_object_get(t->metrics, "made");
     json_t *mae = json_object_get(valid, "mae"), *rmse = json_object_get(valid, "rmse");
     if (mae && rmse)
         json_object_set_new(
@@ -390,8 +428,9 @@ static json_t *metrics_of(const struct training *t, const struct trainer_task *t
                          "total_steps", (json_int_t)r->total_steps, "loss", app_real(r->loss),
                          "stopped_early", r->stopped_early, "tokens", (json_int_t)r->tokens,
                          "seconds", r->seconds, "folder", app_text(t->loop.folder));
-    json_object_set_new(training, "made", trained_made(t->loop.folder, t->full, t->lm->model));
-    trained_made_of(training, t->lm);
+    if (made) json_object_set(j, "made", made);
+    trained_add_folder(j, t->loop.folder, t->full, t->lm);
+    trained_made_of(j, t->lm);
     if (isfinite(r->best)) {
         json_object_set_new(training, "metric", json_string(task->metric ? task->metric : ""));
         json_object_set_new(training, "best", json_real(r->best));
@@ -439,10 +478,12 @@ static int save_weights(void *context, const char *folder, struct siren_error *e
     struct training *t = context;
     const struct siren_export_options options = {.trained = t->lm->model, .replace = 1};
     struct buf path = {0};
+    char identity[256];
     buf_printf(&path, "%s/model", folder);
     int rc = buf_failed(&path) ? siren_fail_memory(err, "a path", strlen(folder))
                                : siren_model_export(siren_model_path(t->lm->model), path.data,
                                                     &options, NULL, NULL, err);
+    if (!rc && !siren_model_identity(path.data, identity, NULL)) note_made(t, identity);
     buf_free(&path);
     return rc;
 }
@@ -452,7 +493,10 @@ int training_run(struct training *t, const struct trainer_task *task, struct sir
                  const struct siren_progress *progress, const volatile int *cancel,
                  struct siren_error *err)
 {
-    struct trainer_subject subject = {.adapter = adapter, .base_identity = t->lm->identity};
+    struct trainer_subject subject = {.adapter = adapter,
+                                      .base_identity = t->lm->identity,
+                                      .saving = saving_adapter,
+                                      .context = t};
     if (t->full)
         subject = (struct trainer_subject){.params = siren_model_params(t->lm->model),
                                            .changed = weights_changed,
@@ -460,13 +504,18 @@ int training_run(struct training *t, const struct trainer_task *task, struct sir
                                            .context = t};
     enum before before;
     t->metric = task->metric;
+    t->adapter = adapter;
+    t->metrics = NULL;
     *result = (struct trainer_result){.loss = NAN, .best = NAN};
     int rc = start(t, task, settings, &before, err);
+    if (!rc) rc = open_metrics(t, err);
     if (!rc) {
         rc = trainer_run(task, &subject, t->lm->engine, t->pool, &t->loop, settings, result,
                          progress, cancel, err);
         rc = finish(t, task, result, before, rc, err);
     }
+    json_decref(t->metrics);
+    t->metrics = NULL;
     json_decref(settings);
     return rc;
 }

@@ -53,6 +53,9 @@ struct training {
     int64_t run;        /* of the workspace */
     size_t n_trained;   /* rows trained on: all there were, up to n_rows */
     const char *metric; /* by which the best was chosen */
+    /* while training_run() runs: */
+    const struct siren_adapter *adapter;
+    json_t *metrics; /* of the run as it is stored; its "made" grows */
 };
 struct training training_defaults(void); /* r 8, alpha 16, dropout 0.05 on k and v */
 
@@ -84,8 +87,9 @@ int training_evaluate(const struct training *t, const struct siren_adapter *adap
                       const struct siren_progress *progress, struct siren_error *err);
 
 /* trainer_run() as a run of the workspace (found again when it is resumed, also where all was done
- * before), with its metrics at the end: {"steps", "loss", "best", "best_step", "tokens", "seconds",
- * "folder", …}.  Takes over settings. */
+ * before), with its metrics at the end: {"training": {"steps", "loss", "best", "best_step",
+ * "tokens", "seconds", "folder", …}}.  "made" (app/trained.h) is among them from the first file on
+ * that was saved, so that a run which is killed has told.  Takes over settings. */
 int training_run(struct training *t, const struct trainer_task *task, struct siren_adapter *adapter,
                  json_t *settings, struct trainer_result *result,
                  const struct siren_progress *progress, const volatile int *cancel,

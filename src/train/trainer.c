@@ -155,18 +155,24 @@ static int subject_changed(struct trainer *t, struct siren_error *err)
     return s->changed ? s->changed(s->context, err) : 0;
 }
 
+static int save_adapter(struct trainer *t, const char *folder, struct siren_error *err)
+{
+    const struct trainer_subject *s = t->subject;
+    if (s->saving && t->state.step) s->saving(s->context);
+    return siren_adapter_save(s->adapter, folder, s->base_identity, err);
+}
+
 static int subject_save(struct trainer *t, struct siren_error *err)
 {
     const struct trainer_subject *s = t->subject;
-    if (s->adapter) return siren_adapter_save(s->adapter, t->folder.adapter, s->base_identity, err);
+    if (s->adapter) return save_adapter(t, t->folder.adapter, err);
     return s->save ? s->save(s->context, t->folder.path, err) : 0;
 }
 
 /* Of all weights there is no copy but the checkpoint's: it would be as large as the model. */
 static int subject_save_last(struct trainer *t, struct siren_error *err)
 {
-    const struct trainer_subject *s = t->subject;
-    return s->adapter ? siren_adapter_save(s->adapter, t->folder.last, s->base_identity, err) : 0;
+    return t->subject->adapter ? save_adapter(t, t->folder.last, err) : 0;
 }
 
 static int check_gradients(const struct trainer *t, struct siren_error *err)

@@ -127,6 +127,8 @@ struct trainer_task {
 struct trainer_subject {
     struct siren_adapter *adapter; /* made trainable by the trainer; set on every root */
     const char *base_identity;     /* for the adapter's files */
+    /* Before its files are written, once a step has changed it; NULL: nothing to do. */
+    void (*saving)(void *context);
 
     struct siren_params params; /* adapter NULL: these */
     /* After each step, and after a checkpoint was read; NULL: nothing to do. */
