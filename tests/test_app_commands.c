@@ -137,6 +137,7 @@ static void vectors_in_bf16(void **state)
     struct siren_pool *pool;
     struct siren_encoder encoder;
     const struct siren_encoder_options mode = {.compute = "bf16"};
+    char contract[32];
     double most = 0;
     for (int i = 0; i < 2; i++) {
         char arguments[256];
@@ -153,7 +154,11 @@ static void vectors_in_bf16(void **state)
     json_decref(v[1]);
     MUST(siren_pool_create(&pool, 1, ERR));
     MUST(siren_encoder_open(&encoder, "tests/fixtures/models/bert", &mode, pool, ERR));
+    snprintf(contract, sizeof contract, " (numerics %d)", SIREN_NUMERICS);
     assert_non_null(strstr(encoder.identity, ", bf16"));
+    assert_non_null(strstr(encoder.identity, contract));
+    assert_int_equal(!strcmp(siren_engine_isa(encoder.engine), "amx"),
+                     strstr(encoder.identity, " on AMX") != NULL);
     assert_string_equal(siren_encoder_compute(encoder.identity), "bf16");
     siren_encoder_close(&encoder);
     MUST(siren_encoder_open(&encoder, "tests/fixtures/models/bert", NULL, pool, ERR));
@@ -161,6 +166,8 @@ static void vectors_in_bf16(void **state)
     assert_string_equal(siren_encoder_compute(encoder.identity), "f32");
     assert_string_equal(siren_encoder_compute("a, b#0123"), "f32");
     assert_string_equal(siren_encoder_compute(""), "f32");
+    assert_string_equal(siren_encoder_compute("a#0123, bf16"), "bf16"); /* of an earlier build */
+    assert_string_equal(siren_encoder_compute("a, b#0123, bf16 on AMX (numerics 7)"), "bf16");
     siren_encoder_close(&encoder);
     siren_pool_free(pool);
 }

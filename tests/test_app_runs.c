@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <sqlite3.h>
 
 #include "app/parts.h"
 #include "fake_setup.h"
@@ -315,6 +316,70 @@ static void another_end_of_text_is_another_run(void **state)
     assert_null(strstr(stored[0].settings, "end_of_text"));
     assert_non_null(strstr(stored[1].settings, "\"end_of_text\":0"));
     for (int i = 0; i < 2; i++) siren_run_clear(&stored[i]);
+    siren_app_close(&app);
+}
+
+static void store_settings(struct siren_app *app, int64_t run, const char *settings)
+{
+    sqlite3_stmt *q;
+    assert_int_equal(sqlite3_prepare_v2(siren_workspace_db(app->ws),
+                                        "UPDATE runs SET settings = ? WHERE id = ?", -1, &q, NULL),
+                     SQLITE_OK);
+    sqlite3_bind_text(q, 1, settings, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(q, 2, run);
+    assert_int_equal(sqlite3_step(q), SQLITE_DONE);
+    sqlite3_finalize(q);
+}
+
+/* An evaluation in the mode that stops; its run. */
+static int64_t stopped_in(struct siren_app *app, const char *compute, char **settings)
+{
+    struct siren_eval_options o = train_options();
+    struct siren_engine_options engine = {.compute = compute};
+    struct siren_model *model;
+    struct siren_run stored;
+    int64_t run;
+    MUST(siren_model_load(&model, "tests/fixtures/models/smol", NULL, pool, ERR));
+    MUST(siren_engine_create(&lm.engine, model, pool, &engine, ERR));
+    fake.n_calls = 0;
+    fake.cancel_after = 1;
+    assert_int_equal(siren_evaluate(app, &lm, &o, pool, &run, NULL, ERR), SIREN_ECANCEL);
+    fake.cancel_after = 0;
+    siren_engine_free(lm.engine);
+    siren_model_free(model);
+    lm.engine = NULL;
+    MUST(siren_run_load(&stored, app->ws, run, ERR));
+    *settings = strdup(stored.settings);
+    siren_run_clear(&stored);
+    return run;
+}
+
+/* In mode bf16 a run does not go on with the numbers of another contract.  One in f32 names none,
+ * so that those of earlier builds go on. */
+static void other_numerics_are_another_run(void **state)
+{
+    struct siren_app app;
+    char *settings[3], number[32];
+    int64_t run, other;
+    MUST(siren_app_open(&app, fixture_workspace("numerics.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_WRITE, ERR));
+    run = stopped_in(&app, "bf16", &settings[0]);
+    snprintf(number, sizeof number, "\"numerics\":%d", SIREN_NUMERICS);
+    char *at = strstr(settings[0], number);
+    assert_non_null(at);
+    assert_non_null(strstr(settings[0], "\"compute\":\"bf16\""));
+    at[strlen(number) - 1] = (char)('0' + (SIREN_NUMERICS + 1) % 10);
+    store_settings(&app, run, settings[0]); /* as if another build had begun it */
+    other = stopped_in(&app, "bf16", &settings[1]);
+    assert_true(other != run);
+    store_settings(&app, run, settings[1]);
+    store_settings(&app, other, settings[0]);
+    free(settings[1]);
+    assert_int_equal(stopped_in(&app, "bf16", &settings[1]), run);
+    stopped_in(&app, "f32", &settings[2]);
+    assert_null(strstr(settings[2], "numerics"));
+    assert_null(strstr(settings[2], "compute"));
+    for (int i = 0; i < 3; i++) free(settings[i]);
     siren_app_close(&app);
 }
 
@@ -863,6 +928,7 @@ int main(void)
         cmocka_unit_test(two_do_not_write_one_run),
         cmocka_unit_test(other_settings_are_another_run),
         cmocka_unit_test(another_end_of_text_is_another_run),
+        cmocka_unit_test(other_numerics_are_another_run),
         cmocka_unit_test(the_data_are_all_that_prompts_say),
         cmocka_unit_test(a_limit_draws_rows_with_the_seed),
         cmocka_unit_test(a_fold_is_the_test_set),

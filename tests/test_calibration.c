@@ -9,6 +9,7 @@
 #include <jansson.h>
 #include <sqlite3.h>
 
+#include "app/calibration.h"
 #include "fake_setup.h"
 #include "run_program.h"
 #include "siren/calibration.h"
@@ -373,6 +374,23 @@ static void it_belongs_to_its_model_and_prompts(void **state)
     siren_app_close(&app);
 }
 
+/* A build whose bits are others answers the same but for rounding. */
+static void it_belongs_to_every_contract(void **state)
+{
+    struct siren_app app;
+    open_app(&app, "contract.siren");
+    json_t *run = json_pack("{s:s, s:s}", "model", "fake#0", "compute", "bf16");
+    json_t *before = calibration_belongs(&app, run);
+    json_object_set_new(run, "numerics", json_integer(4));
+    json_object_set_new(run, "sums", json_string("AMX"));
+    json_t *after = calibration_belongs(&app, run);
+    assert_true(json_equal(before, after));
+    json_decref(run);
+    json_decref(before);
+    json_decref(after);
+    siren_app_close(&app);
+}
+
 static int setup(void **state)
 {
     return find_program() || fake_setup(state) || siren_pool_create(&pool, 1, ERR);
@@ -399,6 +417,7 @@ int main(void)
         cmocka_unit_test(runs_and_file_or_none),
         cmocka_unit_test(it_is_fitted_before_the_lock),
         cmocka_unit_test(it_belongs_to_its_model_and_prompts),
+        cmocka_unit_test(it_belongs_to_every_contract),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -95,8 +95,9 @@ struct siren_encoder {
     struct siren_model *model;
     struct siren_engine *engine;
     int d, unit, max_tokens;
-    /* As of siren_model_identity(); a compute mode other than f32 stands behind it
-     * ("bge-m3#0123456789abcdef, bf16"), since its vectors are others and must not be mixed. */
+    /* As of siren_model_identity(); a compute mode other than f32 stands behind it with the
+     * contract of its bits ("bge-m3#0123456789abcdef, bf16 (numerics 5)", or "bf16 on AMX (numerics
+     * 5)"): vectors of another are others and must not be mixed. */
     char identity[256];
 };
 struct siren_encoder_options {
@@ -107,7 +108,7 @@ int siren_encoder_open(struct siren_encoder *out, const char *path,
                        const struct siren_encoder_options *options, struct siren_pool *pool,
                        struct siren_error *err);
 /* The compute mode that an encoder's identity names, for an encoder that is to fit vectors which
- * are there: "f32", or what stands behind the comma. */
+ * are there: "f32", or the first word behind the comma. */
 const char *siren_encoder_compute(const char *identity);
 void siren_encoder_close(struct siren_encoder *encoder);
 /* out: (n, d).  Texts beyond max_tokens tokens are cut at their end. */

@@ -108,7 +108,8 @@ int siren_calibration_load(struct siren_calibration **out, const char *path,
 
 /* ---- what it belongs to ---- */
 
-/* Of a run's settings, those that determine an answer (app_lm_json()). */
+/* Of a run's settings, those that determine an answer (app_lm_json()), but for the contract of its
+ * bits: answers of another one differ by rounding, which nothing that is fitted rests on. */
 static const char *const answer_keys[] = {"model",         "adapter",     "compute",
                                           "chat_template", "end_of_text", "predict"};
 enum { ANSWER_KEYS = sizeof answer_keys / sizeof *answer_keys };

@@ -7,19 +7,32 @@
 #include "base/alloc.h"
 #include "siren/app.h"
 
+static const char bf16[] = "bf16";
+
 const char *siren_encoder_compute(const char *identity)
 {
     const char *mode = strrchr(identity, ',');
-    return mode && mode[1] == ' ' && !strchr(mode, '#') ? mode + 2 : "f32";
+    if (!mode || mode[1] != ' ' || strchr(mode, '#')) return "f32";
+    mode += 2;
+    /* What follows it is the contract: see mode_text(). */
+    return strncmp(mode, "bf16 ", sizeof bf16) ? mode : bf16;
+}
+
+/* "bf16 (numerics 5)", "bf16 on AMX (numerics 5)": vectors of another contract are others, too. */
+static void mode_text(char text[64], const struct siren_engine *engine)
+{
+    snprintf(text, 64, "%s%s (numerics %d)", siren_engine_compute(engine),
+             app_sums_on_amx(engine) ? " on AMX" : "", SIREN_NUMERICS);
 }
 
 /* The hash is at the end of what siren_model_identity() gives; a name that is too long is cut. */
-static void add_mode(char identity[256], const char *mode)
+static void add_mode(char identity[256], const struct siren_engine *engine)
 {
-    char hash[32];
+    char hash[32], mode[64];
+    if (!strcmp(siren_engine_compute(engine), "f32")) return;
+    mode_text(mode, engine);
     const char *at = strrchr(identity, '#');
     size_t room = 256 - strlen(mode) - 3;
-    if (!strcmp(mode, "f32")) return;
     snprintf(hash, sizeof hash, "%s", at ? at : "");
     size_t name = strlen(identity) - strlen(hash), most = room - strlen(hash);
     if (name > most) name = most;
@@ -56,7 +69,7 @@ static int open_parts(struct siren_encoder *e, const char *path,
     e->max_tokens = config->max_tokens;
     rc = siren_tokenizer_load(&e->tokenizer, path, err);
     if (!rc) rc = siren_engine_create(&e->engine, e->model, pool, &engine, err);
-    if (!rc) add_mode(e->identity, siren_engine_compute(e->engine));
+    if (!rc) add_mode(e->identity, e->engine);
     return rc;
 }
 

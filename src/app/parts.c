@@ -76,16 +76,25 @@ json_t *app_lm_json(const struct siren_lm *lm)
     app_chat_json(j, lm);
     /* f32 and no adapter are not named: runs that were begun before there was a choice go on. */
     if (*lm->adapter_identity) json_object_set_new(j, "adapter", json_string(lm->adapter_identity));
-    if (lm->engine && strcmp(siren_engine_compute(lm->engine), "f32") != 0)
-        json_object_set_new(j, "compute", json_string(siren_engine_compute(lm->engine)));
+    if (!lm->engine || !strcmp(siren_engine_compute(lm->engine), "f32")) return j;
+    /* The mode by itself: a calibration looks at that alone (calibration_belongs()). */
+    json_object_set_new(j, "compute", json_string(siren_engine_compute(lm->engine)));
+    if (app_sums_on_amx(lm->engine)) json_object_set_new(j, "sums", json_string("AMX"));
+    json_object_set_new(j, "numerics", json_integer(SIREN_NUMERICS));
     return j;
+}
+
+int app_sums_on_amx(const struct siren_engine *engine)
+{
+    return !strcmp(siren_engine_compute(engine), "bf16") &&
+           !strcmp(siren_engine_isa(engine), "amx");
 }
 
 void app_numerics_json(json_t *object, const struct siren_engine *engine)
 {
     const char *mode = siren_engine_compute(engine);
-    int tiles = !strcmp(mode, "bf16") && !strcmp(siren_engine_isa(engine), "amx");
-    json_object_set_new(object, "compute", json_string(tiles ? "bf16 on AMX" : mode));
+    json_object_set_new(object, "compute",
+                        json_string(app_sums_on_amx(engine) ? "bf16 on AMX" : mode));
     json_object_set_new(object, "numerics", json_integer(SIREN_NUMERICS));
 }
 

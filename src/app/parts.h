@@ -67,8 +67,12 @@ int app_need_lm(const char *path, struct siren_error *err);
  * the files that name them, into a JSON object: "chat_template", and "end_of_text", the tokenizer's
  * own, where it is none of the template's (what knows the template knows those). */
 void app_chat_json(json_t *object, const struct siren_lm *lm);
-/* What of a language model determines an answer: "model", app_chat_json(), "adapter", "compute". */
+/* What of a language model determines an answer: "model", app_chat_json(), "adapter", and in a mode
+ * other than f32 "compute" with the contract that its bits are of: "numerics", its number, and
+ * "sums", "AMX" where app_sums_on_amx().  A run that was stopped goes on under the same. */
 json_t *app_lm_json(const struct siren_lm *lm);
+/* 1: mode bf16 on AMX, whose sums have an order of their own. */
+int app_sums_on_amx(const struct siren_engine *engine);
 /* What bits depend on (docs/numerics.md), into a JSON object: "compute", the mode, "f32", "bf16",
  * or "bf16 on AMX", whose sums have an order of their own, and "numerics", the contract's number.
  * What was begun under one goes on under the same. */
