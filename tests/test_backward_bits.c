@@ -247,6 +247,37 @@ static void step_down(struct fixture *f)
     assert_int_equal(siren_model_changed(f->model, f->pool, &f->err), 0);
 }
 
+/* A forest that is planned again after a step has the labels' logits of the new weights; with a
+ * head of its own or one that is the embedding. */
+static void test_labels_after_a_step(void **state)
+{
+    static const char *const models[] = {"llama", "qwen3"};
+    static const int32_t ids[] = {1, 2, 3, 4, 5}, rows[] = {3, 0, 7};
+    for (int i = 0; i < 2; i++) {
+        struct fixture f;
+        struct siren_forest *forest;
+        float before[3];
+        open_trainable(&f, models[i], NULL, 2, &SIREN_TRAIN_ALL);
+        backward_weights(&f, &(struct siren_training){0});
+        assert_int_equal(siren_forest_create(&forest, f.engine, &f.err), 0);
+        int s = siren_forest_add(forest, SIREN_ROOT, ids, 5, 0);
+        int labels = siren_forest_want_logits(forest, s, 4, rows, 3);
+        int all = siren_forest_want_logits(forest, s, 4, NULL, 0);
+        for (int step = 0; step < 3; step++) { /* the third plan finds nothing changed */
+            fixture_run(forest);
+            for (int k = 0; k < 3; k++) {
+                float logit = siren_forest_output(forest, labels)[k];
+                assert_true(logit == siren_forest_output(forest, all)[rows[k]]);
+                assert_true(!step || (logit == before[k]) == (step == 2));
+                before[k] = logit;
+            }
+            if (!step) step_down(&f);
+        }
+        siren_forest_free(forest);
+        fixture_close(&f);
+    }
+}
+
 /* Mode bf16 on a model that was packed for it: the same bits, before and after a step. */
 static void test_packed_for_bf16(void **state)
 {
@@ -291,7 +322,7 @@ int main(void)
         cmocka_unit_test(test_bits),           cmocka_unit_test(test_long_tree),
         cmocka_unit_test(test_forward),        cmocka_unit_test(test_bf16),
         cmocka_unit_test(test_weight_bits),    cmocka_unit_test(test_packed_for_bf16),
-        cmocka_unit_test(test_bf16_odd_heads),
+        cmocka_unit_test(test_bf16_odd_heads), cmocka_unit_test(test_labels_after_a_step),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

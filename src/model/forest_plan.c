@@ -426,18 +426,28 @@ static void order_outputs(struct siren_forest *f)
     }
 }
 
+/* The set of a forest that is planned again is kept, but a trained head may have changed since. */
+static int pack_row_set(const struct siren_model *m, struct row_set *s, struct siren_error *err)
+{
+    if (s->packed && s->model_version == m->version) return SIREN_OK;
+    int rc = s->packed ? SIREN_OK
+                       : packed_alloc(&s->weights, packed_kind_for(m->head_tensor->type, 0),
+                                      (int)s->n_rows, m->config.d_model, err);
+    if (rc) return rc;
+    packed_fill_rows(&s->weights, 0, m->head_tensor, s->rows, (int)s->n_rows);
+    s->packed = 1;
+    s->model_version = m->version;
+    return SIREN_OK;
+}
+
 static int pack_row_sets(struct siren_forest *f, struct siren_error *err)
 {
     const struct siren_model *m = f->engine->model;
     for (size_t i = 0; i < f->n_sets; i++) {
         struct row_set *s = &f->sets[i];
         s->n_requests = 0;
-        if (!s->rows || s->packed) continue;
-        int rc = packed_alloc(&s->weights, packed_kind_for(m->head_tensor->type, 0), (int)s->n_rows,
-                              m->config.d_model, err);
+        int rc = s->rows ? pack_row_set(m, s, err) : SIREN_OK;
         if (rc) return rc;
-        packed_fill_rows(&s->weights, 0, m->head_tensor, s->rows, (int)s->n_rows);
-        s->packed = 1;
     }
     for (size_t i = 0; i < f->n_requests; i++)
         if (f->requests[i].layer < 0 && f->requests[i].row_set != LOGPROB)

@@ -62,6 +62,7 @@ struct row_set {
     size_t n_rows, capacity;
     struct packed weights; /* the chosen rows of the head */
     int packed;
+    uint64_t model_version; /* packed: what they were then */
     int n_requests;
 };
 
