@@ -116,11 +116,14 @@ int siren_forest_plan(struct siren_forest *forest, struct siren_error *err);
 /* cancel may be NULL; checked between layers.  0 or SIREN_ECANCEL. */
 int siren_forest_run(struct siren_forest *forest, const volatile int *cancel);
 
-/* Valid until clear, free or the next run. */
+/* After the run: the floats of an output; NULL where there is none (anymore).  Clear, add, want,
+ * use_adapter, record, the next plan and siren_forest_backward() take the outputs away, and with
+ * free and the next plan the memory that the pointer leads to may be gone: copy what is needed. */
 const float *siren_forest_output(const struct siren_forest *forest, int output);
 /* After the run: the handle of a segment added with SIREN_KEEP (caller unrefs). */
 struct siren_kept *siren_forest_take(struct siren_forest *forest, int segment);
-/* Tokens computed by the planned pass (shared ones once). */
+/* Tokens computed by the planned pass (shared ones once); 0 where there is no plan, or where what
+ * takes the outputs away has ended it. */
 size_t siren_forest_tokens(const struct siren_forest *forest);
 
 /* ---- training ----
