@@ -18,7 +18,8 @@
  *
  * Same bits always: an output does not depend on what else is in the pass, on
  * where a prompt was cut into segments, on what came from the cache, or on the
- * number of threads (docs/numerics.md). */
+ * number of threads (docs/numerics.md), as long as all keys and values are finite:
+ * a later token whose state is not may make earlier ones of its tile NaN. */
 #ifndef SIREN_FOREST_H
 #define SIREN_FOREST_H
 
@@ -54,7 +55,8 @@ const char *siren_engine_isa(const struct siren_engine *engine);
 const char *siren_engine_compute(const struct siren_engine *engine); /* "f32", "bf16" */
 
 /* The number of docs/numerics.md: raised whenever the bits of a pass or of its gradients change.
- * Work begun under another number (a training, a teacher file) is not resumed. */
+ * Work begun under another number (a training, a teacher file, in mode bf16 an evaluation) is not
+ * resumed. */
 #define SIREN_NUMERICS 5
 
 /* K and V of a segment and of its ancestors, kept after a pass: a reference-counted
