@@ -395,6 +395,33 @@ static void test_damaged_files(void **state)
                   SIREN_ENUMERIC, "not finite");
 }
 
+/* A file beside the adapter is not the adapter. */
+static void test_other_files(void **state)
+{
+    static const char *const own[] = {"", "/adapter_model.safetensors", "/adapter_config.json"};
+    const struct fixture *f = *state;
+    struct siren_adapter *a = create(f, &kv);
+    struct siren_adapter_info info;
+    struct siren_error err;
+    char folder[64], path[200];
+    folder_make(folder);
+    assert_int_equal(siren_adapter_save(a, folder, NULL, &err), 0);
+    siren_adapter_free(a);
+    file_write(path, sizeof path, folder, "other.safetensors", "x", 1);
+    assert_error(siren_adapter_load(&a, path, f->model, &err), &err, SIREN_EINVAL,
+                 "other.safetensors",
+                 "expected an adapter's folder or the adapter_model.safetensors", (char *)NULL);
+    assert_null(a);
+    assert_error(siren_adapter_inspect(&info, path, &err), &err, SIREN_EINVAL, "other.safetensors",
+                 (char *)NULL);
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s%s", folder, own[i]);
+        if (siren_adapter_load(&a, path, f->model, &err)) fail_msg("%s", err.message);
+        siren_adapter_free(a);
+    }
+    folder_remove(folder);
+}
+
 /* A crash between the two files of a save with other settings. */
 static void test_half_saved(void **state)
 {
@@ -572,6 +599,7 @@ int main(void)
         cmocka_unit_test(test_unsupported),
         cmocka_unit_test(test_damaged_configs),
         cmocka_unit_test(test_damaged_files),
+        cmocka_unit_test(test_other_files),
         cmocka_unit_test(test_half_saved),
         cmocka_unit_test(test_writer_rounds),
     };

@@ -61,11 +61,11 @@ int siren_adapter_create(struct siren_adapter **out, const struct siren_model *b
                          const struct siren_adapter_config *config, struct siren_error *err);
 void siren_adapter_free(struct siren_adapter *adapter); /* NULL is allowed */
 
-/* path: the folder or the adapter_model.safetensors in it; f32, f16 or bf16.  The target modules
+/* path: the folder, or one of its two files by its name; f32, f16 or bf16.  The target modules
  * and layers are those that the file has factors of; they must be the same modules in every
  * layer of one range.
- * SIREN_EINVAL: made for another base (both identities are in the message).  An adapter without
- * a stated base, as PEFT writes it, is accepted where all shapes fit.
+ * SIREN_EINVAL: another file; made for another base (both identities are in the message).  An
+ * adapter without a stated base, as PEFT writes it, is accepted where all shapes fit.
  * SIREN_EUNSUPPORTED: something that would change the numbers and is not computed here (DoRA,
  * biases, modules_to_save, rank_pattern …), by its name.  SIREN_EFORMAT, SIREN_ENUMERIC: damage. */
 int siren_adapter_load(struct siren_adapter **out, const char *path, const struct siren_model *base,

@@ -268,23 +268,33 @@ static int load(struct loader *l, struct siren_adapter **out)
     return rc ? rc : adapter_pack(*out, l->err);
 }
 
-/* The folder itself, or the one that the file lies in; malloc'ed. */
-static char *folder_of(const char *path)
+/* The folder itself, or the one that either of its files lies in; malloc'ed. */
+static int find_folder(char **folder, const char *path, struct siren_error *err)
 {
     struct stat st;
-    const char *slash = strrchr(path, '/');
-    if (stat(path, &st) || S_ISDIR(st.st_mode)) return alloc_string(path, strlen(path));
-    return slash ? alloc_string(path, slash == path ? 1 : (size_t)(slash - path))
-                 : alloc_string(".", 1);
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    int whole = stat(path, &st) || S_ISDIR(st.st_mode);
+    *folder = NULL;
+    /* The others' names are fixed: the adapter beside a file of another name is not that file. */
+    if (!whole && strcmp(name, WEIGHTS) && strcmp(name, CONFIG))
+        return siren_fail(
+            err, SIREN_EINVAL,
+            "%s: found a file of this name, expected an adapter's folder or the " WEIGHTS " in it",
+            path);
+    *folder = whole   ? alloc_string(path, strlen(path))
+              : slash ? alloc_string(path, slash == path ? 1 : (size_t)(slash - path))
+                      : alloc_string(".", 1);
+    return *folder ? SIREN_OK : siren_fail_memory(err, "a path", strlen(path));
 }
 
 /* The configuration, the tensors' names and all checks; l->ts is to be closed in any case. */
 static int open_files(struct loader *l, const char *path)
 {
-    char *folder = folder_of(path);
-    char *config = folder ? join(folder, CONFIG) : NULL;
-    char *weights = folder ? join(folder, WEIGHTS) : NULL;
-    int rc = config && weights ? SIREN_OK : siren_fail_memory(l->err, "a path", strlen(path));
+    char *folder;
+    int rc = find_folder(&folder, path, l->err);
+    if (rc) return rc;
+    char *config = join(folder, CONFIG), *weights = join(folder, WEIGHTS);
+    rc = config && weights ? SIREN_OK : siren_fail_memory(l->err, "a path", strlen(path));
     if (!rc) rc = read_config(l, folder, config);
     if (!rc) rc = tensors_open(&l->ts, weights, l->err);
     if (!rc) rc = read_all(l);
