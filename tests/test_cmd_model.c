@@ -109,6 +109,8 @@ static void test_mistakes(void **state)
     expect_output("/nowhere");
     assert_int_equal(info(FIXTURES "types.gguf"), 1);
     expect_output("llama.block_count is missing");
+    assert_int_equal(info(FIXTURES "smol/model.safetensors"), 1);
+    expect_output("smol/model.safetensors: found a file of a model's folder, expected the folder");
     assert_int_equal(info(""), 2);
 }
 

@@ -17,6 +17,7 @@
 #include "scratch.h"
 #include "siren/export.h"
 #include "siren/file.h"
+#include "siren/tokenizer.h"
 
 #define SMOL_GGUF FIXTURES "gguf/smol-q4_1.gguf"
 enum { N = 37, ALL_MATRICES = (1 << SIREN_LORA_TARGETS) - 1 };
@@ -211,6 +212,40 @@ static void make_adapter(const char *model, const char *folder, int rslora, floa
     if (siren_adapter_save(a, folder, identity, &err)) fail_msg("%s", err.message);
     siren_adapter_free(a);
     fixture_close(&f);
+}
+
+/* A model is a folder or a .gguf file: its weights alone have neither the rest of its identity nor
+ * a tokenizer, whatever their name. */
+static void test_file_of_a_folder(void **state)
+{
+    static const char *const files[] = {"model.safetensors", "config.json", "blob"};
+    struct siren_export_report report;
+    struct siren_tokenizer *tokenizer;
+    struct siren_model *model;
+    struct siren_pool *pool;
+    char folder[256], path[300], line[1000], identity[256];
+    assert_int_equal(siren_pool_create(&pool, 1, &err), 0);
+    snprintf(folder, sizeof folder, "%s", scratch_path("single-files"));
+    snprintf(line, sizeof line,
+             "cp -r '" FIXTURES "smol' '%s' && cp '%s/model.safetensors' '%s/blob'", folder, folder,
+             folder);
+    assert_int_equal(system(line), 0);
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        const int codes[] = {siren_model_load(&model, path, NULL, pool, &err),
+                             siren_model_identity(path, identity, &err),
+                             siren_model_export(path, scratch_path("of-a-file"),
+                                                &(struct siren_export_options){0}, &report, NULL,
+                                                &err),
+                             i == 1 ? SIREN_EINVAL : siren_tokenizer_load(&tokenizer, path, &err)};
+        for (int k = 0; k < 4; k++) assert_int_equal(codes[k], SIREN_EINVAL);
+        if (!strstr(err.message, files[i]) || !strstr(err.message, "expected the folder"))
+            fail_msg("%s", err.message);
+    }
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    assert_int_equal(siren_tokenizer_load(&tokenizer, path, &err), 0);
+    siren_tokenizer_free(tokenizer);
+    siren_pool_free(pool);
 }
 
 /* One row of W + scale·BA by the definition. */
@@ -542,12 +577,19 @@ static void test_smollm2(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits),       cmocka_unit_test(test_of_an_export),
-        cmocka_unit_test(test_types),           cmocka_unit_test(test_all_files),
-        cmocka_unit_test(test_merge),           cmocka_unit_test(test_names_do_not_matter),
-        cmocka_unit_test(test_adapters_travel), cmocka_unit_test(test_stopped),
-        cmocka_unit_test(test_disk_full),       cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_at_work),         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_file_of_a_folder),
+        cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_of_an_export),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_all_files),
+        cmocka_unit_test(test_merge),
+        cmocka_unit_test(test_names_do_not_matter),
+        cmocka_unit_test(test_adapters_travel),
+        cmocka_unit_test(test_stopped),
+        cmocka_unit_test(test_disk_full),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_at_work),
+        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_smollm2),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);

@@ -78,7 +78,8 @@ struct siren_model_options {
     const struct siren_trainable *trainable;
 };
 
-/* path: a .gguf file or a folder.  The pool is used while loading only. */
+/* path: a .gguf file or a folder; a file out of a folder is SIREN_EINVAL, here and wherever else a
+ * model is given.  The pool is used while loading only. */
 int siren_model_load(struct siren_model **out, const char *path,
                      const struct siren_model_options *options, struct siren_pool *pool,
                      struct siren_error *err);

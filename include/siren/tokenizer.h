@@ -20,7 +20,8 @@ extern "C" {
 
 struct siren_tokenizer; /* immutable after load: may be shared by threads */
 
-/* path: a tokenizer.json (plain or .gz), a folder that holds one, or a .gguf file. */
+/* path: a tokenizer.json (plain or .gz), a folder that holds one, or a .gguf file.  Other weights
+ * are SIREN_EINVAL. */
 int siren_tokenizer_load(struct siren_tokenizer **out, const char *path, struct siren_error *err);
 void siren_tokenizer_free(struct siren_tokenizer *t); /* NULL is allowed */
 

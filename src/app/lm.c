@@ -44,7 +44,7 @@ int app_need_lm(const char *path, struct siren_error *err)
 {
     struct siren_config config;
     struct tensors *ts;
-    int rc = tensors_open(&ts, path, err);
+    int rc = tensors_open_model(&ts, path, err);
     if (rc) return rc;
     rc = model_config_read(&config, ts, path, err);
     tensors_close(ts);

@@ -49,7 +49,7 @@ static void count_tensors(struct info *info, const struct tensors *ts)
 static int read_tensors(struct info *info, struct siren_error *err)
 {
     struct tensors *ts;
-    int rc = tensors_open(&ts, info->path, err);
+    int rc = tensors_open_model(&ts, info->path, err);
     if (rc) return rc;
     rc = model_config_read(&info->config, ts, info->path, err);
     if (!rc) rc = tensors_hash(ts, info->hash, err);

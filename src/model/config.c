@@ -114,29 +114,12 @@ static void name_from_path(struct siren_config *c, const char *path)
     free(full);
 }
 
-/* The folder itself, or the one that a safetensors file lies in. */
-static char *folder_of(const char *path)
-{
-    struct stat st;
-    const char *slash = strrchr(path, '/');
-    if (!stat(path, &st) && S_ISDIR(st.st_mode)) return alloc_string(path, strlen(path));
-    if (!slash) return alloc_string(".", 1);
-    return alloc_string(path, slash == path ? 1 : (size_t)(slash - path));
-}
-
 int model_config_read(struct siren_config *out, const struct tensors *ts, const char *path,
                       struct siren_error *err)
 {
     struct siren_config c = {0};
-    int code;
-    if (tensors_is_gguf(ts)) {
-        code = config_from_gguf(&c, ts, err);
-    } else {
-        char *folder = folder_of(path);
-        code = folder ? config_from_folder(&c, folder, err)
-                      : siren_fail_memory(err, "a path", strlen(path));
-        free(folder);
-    }
+    int code =
+        tensors_is_gguf(ts) ? config_from_gguf(&c, ts, err) : config_from_folder(&c, path, err);
     if (!code && !c.name[0]) name_from_path(&c, path);
     if (!code) code = config_check(&c, path, err);
     if (!code) code = model_check_tensors(ts, &c, err);

@@ -184,7 +184,7 @@ static int open_source(struct export *e, const struct siren_export_options *o)
     int rc = parse_dtype(o->dtype, &e->type, e->err);
     if (!rc) rc = siren_model_identity(e->path, e->report->source, e->err);
     if (!rc) rc = siren_model_source(e->path, source, e->err);
-    if (!rc) rc = tensors_open(&e->ts, e->path, e->err);
+    if (!rc) rc = tensors_open_model(&e->ts, e->path, e->err);
     if (!rc) rc = model_config_read(&e->base.config, e->ts, e->path, e->err);
     if (rc) return rc;
     if (siren_is_encoder(&e->base.config))

@@ -103,6 +103,8 @@ int siren_model_identity(const char *path, char identity[256], struct siren_erro
     int rc;
     if (stat(path, &st))
         return siren_fail(err, SIREN_ENOTFOUND, "%s: no such file or folder", path);
+    rc = tensors_check_model(path, err);
+    if (rc) return rc;
     XXH3_64bits_reset(&state);
     rc = S_ISDIR(st.st_mode) ? hash_folder(&state, path, err) : hash_file(&state, path, err);
     if (rc) return rc;

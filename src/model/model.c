@@ -315,7 +315,7 @@ int siren_model_load(struct siren_model **out, const char *path,
     enum compute compute = COMPUTE_F32;
     if (!l.rc && options && options->compute) l.rc = compute_parse(options->compute, &compute, err);
     m->rounded = compute == COMPUTE_BF16;
-    if (!l.rc) l.rc = tensors_open(&m->tensors, path, err);
+    if (!l.rc) l.rc = tensors_open_model(&m->tensors, path, err);
     if (!l.rc) l.rc = model_config_read(&m->config, m->tensors, path, err);
     if (!l.rc) l.rc = check_sizes(m, err);
     if (!l.rc) {

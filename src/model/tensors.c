@@ -166,6 +166,44 @@ int tensors_open(struct tensors **out, const char *path, struct siren_error *err
     return SIREN_OK;
 }
 
+static int ends_with(const char *path, const char *end)
+{
+    size_t n = strlen(path), m = strlen(end);
+    return n >= m && !strcmp(path + n - m, end);
+}
+
+/* The length of the header, which is in the file, before its '{'. */
+static int is_safetensors(const char *path, uint64_t size)
+{
+    unsigned char head[9] = {0};
+    uint64_t length = 0;
+    FILE *f = fopen(path, "rb");
+    size_t n = f ? fread(head, 1, sizeof head, f) : 0;
+    if (f) fclose(f);
+    for (int i = 8; i-- > 0;) length = length << 8 | head[i];
+    return n == sizeof head && memcmp(head, "GGUF", 4) && head[8] == '{' && length < size;
+}
+
+int tensors_check_model(const char *path, struct siren_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) || !S_ISREG(st.st_mode)) return SIREN_OK; /* opening tells what is wrong */
+    if (!ends_with(path, ".json") && !ends_with(path, ".safetensors") &&
+        !is_safetensors(path, (uint64_t)st.st_size))
+        return SIREN_OK;
+    return siren_fail(err, SIREN_EINVAL,
+                      "%s: found a file of a model's folder, expected the folder (config.json, "
+                      "safetensors, tokenizer.json) or a .gguf file",
+                      path);
+}
+
+int tensors_open_model(struct tensors **out, const char *path, struct siren_error *err)
+{
+    *out = NULL;
+    int code = tensors_check_model(path, err);
+    return code ? code : tensors_open(out, path, err);
+}
+
 void tensors_release(const struct tensors *ts)
 {
     for (size_t i = 0; i < ts->n_maps; i++) siren_map_release(&ts->maps[i]);

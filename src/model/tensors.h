@@ -55,6 +55,12 @@ struct tensors;
 int tensors_open(struct tensors **out, const char *path, struct siren_error *err);
 void tensors_close(struct tensors *ts); /* NULL is allowed */
 
+/* A model is a .gguf file or a folder.  SIREN_EINVAL: a file out of such a folder (safetensors, or
+ * JSON by its name), which lacks what the others say. */
+int tensors_check_model(const char *path, struct siren_error *err);
+/* tensors_open() of a model. */
+int tensors_open_model(struct tensors **out, const char *path, struct siren_error *err);
+
 /* After the weights were packed: the mapped files stop counting as resident memory. */
 void tensors_release(const struct tensors *ts);
 

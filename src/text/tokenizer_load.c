@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "model/tensors.h"
 #include "siren/file.h"
 #include "text/files.h"
 #include "text/tokenizer_private.h"
@@ -80,6 +81,11 @@ int siren_tokenizer_load(struct siren_tokenizer **out, const char *path, struct 
         return siren_fail(err, SIREN_ENOTFOUND, "%s: no such file or folder", path);
     if (S_ISDIR(st.st_mode)) return load_folder(out, path, err);
     if (files_is_gguf(path)) return tokenizer_from_gguf(out, path, err);
+    /* Weights are no tokenizer, and any JSON may be one. */
+    size_t n = strlen(path);
+    int json = n >= 5 && !strcmp(path + n - 5, ".json");
+    int wrong = json ? 0 : tensors_check_model(path, err);
+    if (wrong) return wrong;
     char *folder = files_folder_of(path);
     if (!folder) return siren_fail_memory(err, "a path", strlen(path));
     int code = load_json(out, path, folder, err);
