@@ -40,7 +40,8 @@ else
 fi
 # What was made of other data, or for another model's tokenizer, is made anew.
 source_stamp="$(realpath "$source_data") $protocol $model"
-if [ "$(cat "$work/source" 2>/dev/null)" != "$source_stamp" ]; then
+if [ ! -s "$work/prompts.jsonl" ] || [ ! -s "$work/titles.jsonl" ] ||
+    [ "$(cat "$work/source" 2>/dev/null)" != "$source_stamp" ]; then
     rm -f "$work/bench.siren" "$work/source"
     # shellcheck disable=SC2086
     "$folder/siren" import "$work/bench.siren" "$source_data" $protocol --quiet

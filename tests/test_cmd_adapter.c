@@ -156,9 +156,12 @@ static void an_identity_is_that_of_the_factors(void **state)
     MUST(siren_adapter_load(&a, scratch_path("first"), m, ERR));
     MUST(siren_adapter_load(&b, scratch_path("second"), m, ERR));
     siren_adapter_identity(a, scratch_path("first"), first);
-    snprintf(file, sizeof file, "%s/adapter_model.safetensors", scratch_path("first"));
-    siren_adapter_identity(a, file, again);
-    assert_string_equal(first, again);
+    for (int i = 0; i < 2; i++) {
+        snprintf(file, sizeof file, "%s/adapter_%s", scratch_path("first"),
+                 i ? "config.json" : "model.safetensors");
+        siren_adapter_identity(a, file, again);
+        assert_string_equal(first, again);
+    }
     siren_adapter_identity(a, "elsewhere/", again);
     assert_memory_equal(again, "elsewhere#", 10);
     assert_string_equal(strchr(again, '#'), strchr(first, '#'));
@@ -288,6 +291,8 @@ static void adapters_are_described(void **state)
     expect_output("Made for        model#");
     expect_output("q_proj, v_proj, down_proj of layers 0 to 1");
     expect_output("Rank            2, alpha 4\n");
+    assert_int_equal(run("model info %s/adapter_config.json", adapter), 0);
+    expect_output("Identity        first#");
     json_t *alone = json_of("model info %s --json", adapter),
            *both = json_of("model info %s -a %s --json", model, adapter),
            *described = json_object_get(both, "adapter");

@@ -1,6 +1,5 @@
 /* Topics of a workspace's items. */
 #include <jansson.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

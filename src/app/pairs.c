@@ -58,6 +58,7 @@ static int read_record(struct batch_job *j, char **line, size_t *length, struct 
         if (!within && !open) return 1;
         if (within) buf_putc(&j->joined, '\n');
         buf_append(&j->joined, *line, *length);
+        if (buf_failed(&j->joined)) return siren_fail_memory(err, "a line", *length);
     } while (!j->joined.size || (open && j->joined.size < most));
     if (code < 0 || (code == 0 && !open)) return code;
     if (open)
@@ -65,7 +66,6 @@ static int read_record(struct batch_job *j, char **line, size_t *length, struct 
                           "%s:%llu: a quote opens a field here, expected a closing '\"' %s",
                           j->path, (unsigned long long)j->first,
                           code ? "within 16 MiB" : "before the end of the file");
-    if (buf_failed(&j->joined)) return siren_fail_memory(err, "a line", j->joined.size);
     *line = j->joined.data;
     *length = j->joined.size;
     return 1;

@@ -1,7 +1,5 @@
 /* Items join the topics: a new one with its embedding, and those that were embedded later. */
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "app/parts.h"
 #include "base/alloc.h"

@@ -508,10 +508,11 @@ int training_run(struct training *t, const struct trainer_task *task, struct sir
     t->metrics = NULL;
     *result = (struct trainer_result){.loss = NAN, .best = NAN};
     int rc = start(t, task, settings, &before, err);
-    if (!rc) rc = open_metrics(t, err);
     if (!rc) {
-        rc = trainer_run(task, &subject, t->lm->engine, t->pool, &t->loop, settings, result,
-                         progress, cancel, err);
+        rc = open_metrics(t, err);
+        if (!rc)
+            rc = trainer_run(task, &subject, t->lm->engine, t->pool, &t->loop, settings, result,
+                             progress, cancel, err);
         rc = finish(t, task, result, before, rc, err);
     }
     json_decref(t->metrics);

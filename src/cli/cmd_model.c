@@ -320,10 +320,14 @@ static int read_adapter(struct cli *cli, struct adapter_facts *a, const char *ba
     return rc || !base ? rc : check_adapter(cli, a, base);
 }
 
+/* A folder with an adapter, or one of its two files. */
 static int is_adapter(const char *path)
 {
     struct buf b = {0};
     struct stat st;
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if (!strcmp(name, "adapter_model.safetensors") || !strcmp(name, "adapter_config.json"))
+        return 1;
     buf_printf(&b, "%s/adapter_config.json", path);
     int is = !stat(buf_text(&b), &st);
     buf_free(&b);

@@ -4,9 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "base/alloc.h"
 #include "model/names.h"
 
 const char *siren_arch_name(enum siren_arch arch)

@@ -1,7 +1,3 @@
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/alloc.h"
 #include "recs/ratings.h"
 #include "store/store.h"
 
