@@ -21,10 +21,10 @@ struct batch_job {
     struct siren_lines *lines;
     struct siren_writer *writer;
     enum siren_output format;
-    struct buf joined;    /* a record of several lines */
-    struct fields fields; /* of the record at hand */
-    uint64_t first;       /* its first line */
-    size_t header;        /* columns */
+    struct joined_record joined; /* the record at hand */
+    struct fields fields;
+    uint64_t first; /* its first line */
+    size_t header;  /* columns */
     int user_column, item_column;
     struct siren_target *targets;
     char **users; /* as written in the file: an unknown user has no other name */
@@ -45,30 +45,19 @@ static int fail_here(const struct batch_job *j, int code, struct siren_error *er
  * reads them: 1, 0 at the file's end, or an error. */
 static int read_record(struct batch_job *j, char **line, size_t *length, struct siren_error *err)
 {
-    const size_t most = 16 << 20;
-    int code, open = 0;
-    buf_clear(&j->joined);
+    int code, more;
+    joined_begin(&j->joined);
     do {
-        int within = open;
         code = siren_lines_next(j->lines, line, length, err);
         if (code < 1) break;
-        if (!within && !*length) continue;
-        if (!within) j->first = siren_lines_number(j->lines);
-        open = fields_open_quote(*line, *length, ",", within);
-        if (!within && !open) return 1;
-        if (within) buf_putc(&j->joined, '\n');
-        buf_append(&j->joined, *line, *length);
-        if (buf_failed(&j->joined)) return siren_fail_memory(err, "a line", *length);
-    } while (!j->joined.size || (open && j->joined.size < most));
-    if (code < 0 || (code == 0 && !open)) return code;
-    if (open)
-        return siren_fail(err, SIREN_EFORMAT,
-                          "%s:%llu: a quote opens a field here, expected a closing '\"' %s",
-                          j->path, (unsigned long long)j->first,
-                          code ? "within 16 MiB" : "before the end of the file");
-    *line = j->joined.data;
-    *length = j->joined.size;
-    return 1;
+        more = !j->joined.open && !*length; /* empty, and between records */
+        if (more) continue;
+        if (!j->joined.open) j->first = siren_lines_number(j->lines);
+        more = joined_add(&j->joined, *line, *length, ",");
+    } while (more);
+    if (code < 0 || (code == 0 && !j->joined.open)) return code;
+    code = joined_end(&j->joined, j->path, j->first, code == 0, line, length, err);
+    return code ? code : 1;
 }
 
 static int read_header(struct batch_job *j, struct siren_error *err)
@@ -132,7 +121,7 @@ static int read_pairs(struct batch_job *j, struct siren_error *err)
     if (more < 0) rc = more;
     siren_lines_close(j->lines);
     fields_free(&j->fields);
-    buf_free(&j->joined);
+    buf_free(&j->joined.lines);
     return rc;
 }
 

@@ -49,6 +49,20 @@ void fields_free(struct fields *f);
  * (open): a quote is open at its end, and the record goes on in the next line. */
 int fields_open_quote(const char *line, size_t length, const char *separator, int open);
 
+/* A record as its lines come: one, or several where quotes hold line breaks. */
+struct joined_record {
+    struct buf lines; /* empty where it is a single one */
+    int open;         /* a quote is */
+};
+void joined_begin(struct joined_record *r);
+/* 1: the line after this one belongs to it, too. */
+int joined_add(struct joined_record *r, const char *line, size_t length, const char *separator);
+/* Whole: *line and *length, those of its last line, become the record's.  A quote that is still
+ * open is an error at `first`, the record's first line of the file `path`; at_end: no line was
+ * left. */
+int joined_end(struct joined_record *r, const char *path, uint64_t first, int at_end, char **line,
+               size_t *length, struct siren_error *err);
+
 /* Whole text to a finite number; 0 or -1. */
 int parse_number(const char *text, size_t length, double *number);
 /* A number, or YYYY-MM-DD[ T]HH:MM[:SS][Z] as ms (*is_date). Empty: NaN. 0 or -1. */
@@ -167,8 +181,8 @@ struct reader {
     const char *path, *what;
     const char *separator; /* with quotes */
     int skip_header, quotes;
-    struct buf joined; /* a record of several lines */
-    uint64_t first;    /* the record's first line */
+    struct joined_record joined;
+    uint64_t first; /* the record's first line */
 };
 /* siren_lines_open(), with what --encoding may do about bytes that are no UTF-8. */
 int import_lines(struct siren_lines **out, const char *path, enum siren_encoding encoding,

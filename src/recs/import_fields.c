@@ -103,6 +103,41 @@ int fields_open_quote(const char *line, size_t length, const char *separator, in
     return open;
 }
 
+/* ---- records of several lines ---- */
+
+enum { JOINED_MOST = 16 << 20 };
+
+void joined_begin(struct joined_record *r)
+{
+    buf_clear(&r->lines);
+    r->open = 0;
+}
+
+int joined_add(struct joined_record *r, const char *line, size_t length, const char *separator)
+{
+    int within = r->open;
+    r->open = fields_open_quote(line, length, separator, within);
+    if (!within && !r->open) return 0; /* it stays where it is */
+    if (within) buf_putc(&r->lines, '\n');
+    buf_append(&r->lines, line, length);
+    return r->open && !buf_failed(&r->lines) && r->lines.size < JOINED_MOST;
+}
+
+int joined_end(struct joined_record *r, const char *path, uint64_t first, int at_end, char **line,
+               size_t *length, struct siren_error *err)
+{
+    if (buf_failed(&r->lines)) return siren_fail_memory(err, "a line", r->lines.size);
+    if (r->open)
+        return siren_fail(err, SIREN_EFORMAT,
+                          "%s:%llu: a quote opens a field here, expected a closing '\"' %s", path,
+                          (unsigned long long)first,
+                          at_end ? "before the end of the file" : "within 16 MiB");
+    if (!r->lines.size) return SIREN_OK;
+    *line = r->lines.data;
+    *length = r->lines.size;
+    return SIREN_OK;
+}
+
 /* ---- numbers and times ---- */
 
 int parse_number(const char *text, size_t length, double *number)

@@ -27,7 +27,7 @@ int reader_open(struct reader *r, struct source *s, const char *path, enum siren
 void reader_close(struct reader *r)
 {
     siren_lines_close(r->lines);
-    buf_free(&r->joined);
+    buf_free(&r->joined.lines);
     *r = (struct reader){0};
 }
 
@@ -83,30 +83,19 @@ static int read_line(struct reader *r, char **line, size_t *length, struct siren
  * that stays open is an error, also where bad lines are skipped: nobody knows which these are. */
 static int read_record(struct reader *r, char **line, size_t *length, struct siren_error *err)
 {
-    const size_t most = 16 << 20;
     struct siren_error bad;
-    int code, open = 0, n_bad = 0;
-    buf_clear(&r->joined);
+    int code, more, n_bad = 0;
+    joined_begin(&r->joined);
     do {
-        int within = open;
         code = read_line(r, line, length, err);
         if (code < 1) break;
-        open = r->quotes && fields_open_quote(*line, *length, r->separator, within);
-        if ((!within && !open) || (code == 2 && !r->source->options->skip_bad)) return code;
+        if (code == 2 && !r->source->options->skip_bad) return code;
         if (code == 2 && !n_bad++) bad = *err;
-        if (within) buf_putc(&r->joined, '\n');
-        buf_append(&r->joined, *line, *length);
-    } while (open && r->joined.size < most);
-    if (code < 0 || (code == 0 && !open)) return code;
-    if (open)
-        return siren_fail(err, SIREN_EFORMAT,
-                          "%s:%llu: a quote opens a field here, expected a closing '\"' %s",
-                          r->path, (unsigned long long)r->first,
-                          code ? "within 16 MiB" : "before the end of the file");
-    if (buf_failed(&r->joined)) return siren_fail_memory(err, "a line", r->joined.size);
-    *line = r->joined.data;
-    *length = r->joined.size;
-    if (!n_bad) return 1;
+        more = r->quotes && joined_add(&r->joined, *line, *length, r->separator);
+    } while (more);
+    if (code < 0 || (code == 0 && !r->joined.open)) return code;
+    code = joined_end(&r->joined, r->path, r->first, code == 0, line, length, err);
+    if (code || !n_bad) return code ? code : 1;
     *err = bad;
     return 2;
 }
