@@ -21,8 +21,7 @@ const char *siren_encoder_compute(const char *identity)
 /* "bf16 (numerics 5)", "bf16 on AMX (numerics 5)": vectors of another contract are others, too. */
 static void mode_text(char text[64], const struct siren_engine *engine)
 {
-    snprintf(text, 64, "%s%s (numerics %d)", siren_engine_compute(engine),
-             app_sums_on_amx(engine) ? " on AMX" : "", SIREN_NUMERICS);
+    snprintf(text, 64, "%s (numerics %d)", app_sums(engine), SIREN_NUMERICS);
 }
 
 /* The hash is at the end of what siren_model_identity() gives; a name that is too long is cut. */

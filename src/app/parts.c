@@ -90,11 +90,14 @@ int app_sums_on_amx(const struct siren_engine *engine)
            !strcmp(siren_engine_isa(engine), "amx");
 }
 
+const char *app_sums(const struct siren_engine *engine)
+{
+    return app_sums_on_amx(engine) ? "bf16 on AMX" : siren_engine_compute(engine);
+}
+
 void app_numerics_json(json_t *object, const struct siren_engine *engine)
 {
-    const char *mode = siren_engine_compute(engine);
-    json_object_set_new(object, "compute",
-                        json_string(app_sums_on_amx(engine) ? "bf16 on AMX" : mode));
+    json_object_set_new(object, "compute", json_string(app_sums(engine)));
     json_object_set_new(object, "numerics", json_integer(SIREN_NUMERICS));
 }
 

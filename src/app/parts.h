@@ -73,6 +73,8 @@ void app_chat_json(json_t *object, const struct siren_lm *lm);
 json_t *app_lm_json(const struct siren_lm *lm);
 /* 1: mode bf16 on AMX, whose sums have an order of their own. */
 int app_sums_on_amx(const struct siren_engine *engine);
+/* The mode with that: "f32", "bf16" or "bf16 on AMX". */
+const char *app_sums(const struct siren_engine *engine);
 /* What bits depend on (docs/numerics.md), into a JSON object: "compute", the mode, "f32", "bf16",
  * or "bf16 on AMX", whose sums have an order of their own, and "numerics", the contract's number.
  * What was begun under one goes on under the same. */
