@@ -7,6 +7,7 @@
 #include "app/parts.h"
 #include "base/buf.h"
 #include "cli/cli.h"
+#include "model/adapter.h"
 #include "model/config.h"
 #include "siren/adapter.h"
 #include "siren/chat.h"
@@ -325,10 +326,8 @@ static int is_adapter(const char *path)
 {
     struct buf b = {0};
     struct stat st;
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    if (!strcmp(name, "adapter_model.safetensors") || !strcmp(name, "adapter_config.json"))
-        return 1;
-    buf_printf(&b, "%s/adapter_config.json", path);
+    if (adapter_is_file(path)) return 1;
+    buf_printf(&b, "%s/" ADAPTER_CONFIG, path);
     int is = !stat(buf_text(&b), &st);
     buf_free(&b);
     return is;

@@ -35,6 +35,12 @@ struct siren_adapter {
     size_t n_values;
 };
 
+/* The two files of an adapter's folder. */
+#define ADAPTER_CONFIG "adapter_config.json"
+#define ADAPTER_WEIGHTS "adapter_model.safetensors"
+/* Whether the path's last name is one of them. */
+int adapter_is_file(const char *path);
+
 /* What the product of an adapter's factors is multiplied by. */
 float adapter_scale(const struct siren_adapter_config *config);
 /* siren_adapter_identity() of these factors, in the order of params. */

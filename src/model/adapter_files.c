@@ -16,8 +16,6 @@
 #include "model/tensors_private.h"
 #include "siren/file.h"
 
-#define CONFIG "adapter_config.json"
-#define WEIGHTS "adapter_model.safetensors"
 enum { CONFIG_MAX = 1 << 20 };
 
 /* "folder/name", malloc'ed. */
@@ -89,7 +87,7 @@ int siren_adapter_save(const struct siren_adapter *a, const char *folder, const 
 {
     int rc = siren_folder_make(folder, err);
     if (rc) return rc;
-    char *config = join(folder, CONFIG), *weights = join(folder, WEIGHTS);
+    char *config = join(folder, ADAPTER_CONFIG), *weights = join(folder, ADAPTER_WEIGHTS);
     rc = config && weights ? save_weights(a, weights, identity, err)
                            : siren_fail_memory(err, "a path", strlen(folder));
     if (!rc) rc = save_config(a, config, identity, err);
@@ -145,7 +143,7 @@ static int read_extent(struct loader *l)
         /* Before there is memory for factors of this r. */
         if (t->n_dims != 2 || t->shape[which == 'B'] != c->r)
             return siren_fail(
-                l->err, SIREN_EFORMAT, "%s: tensor %s has shape %s, but r is %d in " CONFIG,
+                l->err, SIREN_EFORMAT, "%s: tensor %s has shape %s, but r is %d in " ADAPTER_CONFIG,
                 tensors_path(l->ts), t->name, tensors_show_shape(t->n_dims, t->shape).text, c->r);
         c->targets |= 1u << target;
         if (layer < c->first_layer) c->first_layer = layer;
@@ -220,7 +218,7 @@ static int check_pair(const struct loader *l)
     describe(now, &l->config);
     if (!saved || !strcmp(saved, now)) return SIREN_OK;
     return siren_fail(l->err, SIREN_EFORMAT,
-                      "%s: was saved with %s, but " CONFIG " beside it says %s",
+                      "%s: was saved with %s, but " ADAPTER_CONFIG " beside it says %s",
                       tensors_path(l->ts), tensors_show(saved, strlen(saved)).text, now);
 }
 
@@ -228,7 +226,7 @@ static int check_pair(const struct loader *l)
 static int not_there(struct loader *l, const char *folder, const char *path)
 {
     int code = siren_fail(l->err, SIREN_ENOTFOUND, "%s: no adapter there: %m", path);
-    char *inner = join(folder, "adapter/" CONFIG);
+    char *inner = join(folder, "adapter/" ADAPTER_CONFIG);
     struct stat st;
     if (inner && !stat(inner, &st))
         siren_fail(l->err, code, "%s: no adapter there (did you mean %s/adapter?)", path, folder);
@@ -268,18 +266,25 @@ static int load(struct loader *l, struct siren_adapter **out)
     return rc ? rc : adapter_pack(*out, l->err);
 }
 
+int adapter_is_file(const char *path)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    return !strcmp(name, ADAPTER_WEIGHTS) || !strcmp(name, ADAPTER_CONFIG);
+}
+
 /* The folder itself, or the one that either of its files lies in; malloc'ed. */
 static int find_folder(char **folder, const char *path, struct siren_error *err)
 {
     struct stat st;
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *slash = strrchr(path, '/');
     int whole = stat(path, &st) || S_ISDIR(st.st_mode);
     *folder = NULL;
     /* The others' names are fixed: the adapter beside a file of another name is not that file. */
-    if (!whole && strcmp(name, WEIGHTS) && strcmp(name, CONFIG))
+    if (!whole && !adapter_is_file(path))
         return siren_fail(
             err, SIREN_EINVAL,
-            "%s: found a file of this name, expected an adapter's folder or the " WEIGHTS " in it",
+            "%s: found a file of this name, expected an adapter's folder or the " ADAPTER_WEIGHTS
+            " in it",
             path);
     *folder = whole   ? alloc_string(path, strlen(path))
               : slash ? alloc_string(path, slash == path ? 1 : (size_t)(slash - path))
@@ -293,7 +298,7 @@ static int open_files(struct loader *l, const char *path)
     char *folder;
     int rc = find_folder(&folder, path, l->err);
     if (rc) return rc;
-    char *config = join(folder, CONFIG), *weights = join(folder, WEIGHTS);
+    char *config = join(folder, ADAPTER_CONFIG), *weights = join(folder, ADAPTER_WEIGHTS);
     rc = config && weights ? SIREN_OK : siren_fail_memory(l->err, "a path", strlen(path));
     if (!rc) rc = read_config(l, folder, config);
     if (!rc) rc = tensors_open(&l->ts, weights, l->err);

@@ -173,23 +173,13 @@ int siren_model_source(const char *path, char source[256], struct siren_error *e
     return rc;
 }
 
-/* Of the folder that an adapter's path names, which may be that of one of its two files. */
-static size_t adapter_folder_length(const char *path)
-{
-    static const char *const files[] = {"/adapter_model.safetensors", "/adapter_config.json"};
-    size_t length = strlen(path);
-    for (int i = 0; i < 2; i++) {
-        size_t tail = strlen(files[i]);
-        if (length > tail && !strcmp(path + length - tail, files[i])) return length - tail;
-    }
-    return length;
-}
-
 void adapter_values_identity(const struct siren_adapter_config *c, const float *values,
                              size_t n_values, const char *path, char identity[256])
 {
     XXH3_state_t state;
-    char *folder = alloc_string(path, adapter_folder_length(path));
+    const char *slash = strrchr(path, '/');
+    int within = slash && slash > path && adapter_is_file(path);
+    char *folder = alloc_string(path, within ? (size_t)(slash - path) : strlen(path));
     char name[200];
     const int32_t places[3] = {(int32_t)c->targets, c->first_layer, c->last_layer};
     const float scale = adapter_scale(c);
