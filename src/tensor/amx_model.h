@@ -20,6 +20,7 @@ struct amx_tile {
         }                                                                                          \
     }
 #define TILE_LOAD(t, p, stride) amx_model_load(&tile[t], p, stride)
+#define TILE_STREAM(t, p, stride) TILE_LOAD(t, p, stride)
 #define TILE_STORE(t, p, stride) amx_model_store(&tile[t], p, stride)
 #define TILE_DP(c, a, b) amx_model_dp(&tile[c], &tile[a], &tile[b])
 

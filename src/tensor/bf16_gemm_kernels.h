@@ -110,21 +110,23 @@ static size_t bf16_row_pairs(int K)
     return ((size_t)K + 31) / 32 * 16;
 }
 
+/* A row as pairs, `step` words from 32 numbers to the next. */
+BF16_TARGET V16 void bf16_row(const float *x, int K, size_t step, uint32_t *out)
+{
+    for (; K >= 32; K -= 32, x += 32, out += step)
+        v16i_store(out, bf16_round_two(v16_load(x), v16_load(x + 16)));
+    for (int k = 0; K > 0 && k < 32; k += 2) {
+        uint32_t even = k < K ? float_to_bfloat(x[k]) : 0;
+        uint32_t odd = k + 1 < K ? float_to_bfloat(x[k + 1]) : 0;
+        out[k / 2] = odd << 16 | even;
+    }
+}
+
 /* Rows as pairs, (T, pairs). */
 BF16_TARGET static void bf16_rows(const float *x, size_t ldx, int T, int K, uint32_t *out)
 {
     size_t pairs = bf16_row_pairs(K);
-    for (int t = 0; t < T; t++, x += ldx, out += pairs) {
-        size_t k = 0;
-        for (; k + 32 <= (size_t)K; k += 32)
-            v16i_store(out + k / 2, bf16_round_two(v16_load(x + k), v16_load(x + k + 16)));
-        for (; k < (size_t)K; k += 2) {
-            uint32_t even = float_to_bfloat(x[k]);
-            uint32_t odd = k + 1 < (size_t)K ? float_to_bfloat(x[k + 1]) : 0;
-            out[k / 2] = odd << 16 | even;
-        }
-        for (k /= 2; k < pairs; k++) out[k] = 0;
-    }
+    for (int t = 0; t < T; t++, x += ldx, out += pairs) bf16_row(x, K, 16, out);
 }
 
 /* Steps 2j and 2j + 1 of eight. */
@@ -503,7 +505,30 @@ struct bf16_unit {
     int tile_rows;
     int steps; /* of k in a block, at most; two panels of 2·GEMM_STEPS fill the scratch */
     int few;   /* up to so many rows weights are decoded in registers */
+    /* Rows lie as tiles: 16 pairs of each of 16 rows, then their next 16 pairs. */
+    int tiled;
 };
+
+/* Words from a row to the next, and to step k (a multiple of 32) of it.  From 16 rows to the next
+ * there are 16·pairs both ways. */
+static size_t bf16_row_words(const struct bf16_unit *unit, size_t pairs)
+{
+    return unit->tiled ? 16 : pairs;
+}
+static size_t bf16_step_words(const struct bf16_unit *unit, int k)
+{
+    return (size_t)k / 32 * (unit->tiled ? 256 : 16);
+}
+
+/* T rows as the unit takes them. */
+BF16_TARGET static void bf16_unit_rows(const struct bf16_unit *unit, const float *x, size_t ldx,
+                                       int T, int K, uint32_t *out)
+{
+    size_t pairs = bf16_row_pairs(K), row = bf16_row_words(unit, pairs);
+    size_t step = bf16_step_words(unit, 32);
+    for (int t = 0; t < T; t++, x += ldx)
+        bf16_row(x, K, step, out + (size_t)(t / 16 * 16) * pairs + (size_t)(t % 16) * row);
+}
 
 /* Rows a block: their pairs are half as large as floats. */
 static int bf16_row_block(const struct bf16_unit *unit, int T, int K)
@@ -518,11 +543,13 @@ static void bf16_group_many(const struct bf16_unit *unit, int T, const struct pa
 {
     int K = transposed ? w->n : w->k;
     size_t ldx = bf16_row_pairs(K), stride = (size_t)unit->steps / 2 * 16;
-    for (int k0 = 0; k0 < K; k0 += unit->steps) {
-        int steps = K - k0 < unit->steps ? K - k0 : unit->steps;
+    int blocks = (K + unit->steps - 1) / unit->steps, whole = (K / blocks + 31) / 32 * 32;
+    for (int k0 = 0, steps; k0 < K; k0 += steps) {
+        steps = K - k0 < whole ? K - k0 : whole;
         struct ahead ahead = {0};
         if (!transposed) ahead = ahead_of(w, panel, P, k0, steps);
-        struct bf16_block b = {s->rows + k0 / 2, ldx, s->weights, stride, steps, k0 == 0, s->sums};
+        struct bf16_block b = {s->rows + bf16_step_words(unit, k0), ldx,     s->weights, stride,
+                               steps,                               k0 == 0, s->sums};
         bf16_decode_panels(w, panel, P, transposed, k0, steps, s->weights, stride);
         unit->rows(P, T, &b, &ahead, k0 + steps == K ? output : NULL);
     }
@@ -551,7 +578,7 @@ static void bf16_gemm_by(const struct bf16_unit *unit, const float *x, size_t ld
     struct output out = {.sums = space.sums, .ldy = ldy, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
-        bf16_rows(x + (size_t)t * ldx, ldx, rows, w->k, space.rows);
+        bf16_unit_rows(unit, x + (size_t)t * ldx, ldx, rows, w->k, space.rows);
         for (int panel = panel0; panel < panel1; panel += group) {
             int P = panel1 - panel < group ? panel1 - panel : group;
             size_t first = (size_t)(panel - panel0) * 16;
@@ -574,7 +601,7 @@ static void bf16_gemm_swiglu_by(const struct bf16_unit *unit, const float *x, si
     struct output out = {.sums = space.sums, .ldy = ldh, .ldg = ldg, .gated = 1};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
-        bf16_rows(x + (size_t)t * ldx, ldx, rows, w->k, space.rows);
+        bf16_unit_rows(unit, x + (size_t)t * ldx, ldx, rows, w->k, space.rows);
         for (int pair = pair0; pair < pair1; pair += group) {
             int pairs = pair1 - pair < group ? pair1 - pair : group;
             out.ldc = (size_t)pairs * 32;
@@ -595,7 +622,7 @@ static void bf16_dx_parts(const struct bf16_unit *unit, const float *dy, size_t 
     float *sums = (float *)(void *)(s->rows + DX_PARTS_ROWS * (GEMM_STEPS / 2));
     for (int n0 = 0, steps; n0 < w->n; n0 += steps) {
         steps = w->n - n0 < GEMM_STEPS ? w->n - n0 : GEMM_STEPS;
-        bf16_rows(dy + n0, ldy, T, steps, s->rows);
+        bf16_unit_rows(unit, dy + n0, ldy, T, steps, s->rows);
         for (int panel = panel0, P; panel < panel1; panel += P) {
             size_t column = (size_t)(panel - panel0) * 16;
             struct bf16_block b = {s->rows, bf16_row_pairs(steps),        s->weights, stride, steps,
@@ -625,7 +652,7 @@ static void bf16_gemm_dx_by(const struct bf16_unit *unit, const float *dy, size_
             bf16_dx_parts(unit, from, ldy, rows, w, panel0, panel1, to, &space, &out);
             continue;
         }
-        bf16_rows(from, ldy, rows, w->n, space.rows);
+        bf16_unit_rows(unit, from, ldy, rows, w->n, space.rows);
         for (int panel = panel0, P; panel < panel1; panel += P) {
             P = dx_panels(w, panel, panel1, &out);
             out.y = to + (size_t)(panel - panel0) * 16;
@@ -645,16 +672,17 @@ BF16_TARGET V16 v16i bf16_two_steps(const float *x, size_t ldx, int t, int steps
 
 /* Tokens of `rows` columns of dY as rows of pairs, zeros behind them up to 32 tokens; rows up to a
  * multiple of 16 are written. */
-BF16_TARGET static void bf16_dw_rows(const float *dy, size_t ldy, int steps, int rows,
-                                     uint32_t *out)
+BF16_TARGET static void bf16_dw_rows(const struct bf16_unit *unit, const float *dy, size_t ldy,
+                                     int steps, int rows, uint32_t *out)
 {
+    const size_t ld = bf16_row_words(unit, DW_ROW_PAIRS);
     uint32_t words[256] __attribute__((aligned(64)));
     for (int t = 0; t < steps; t += 32)
         for (int n = 0; n < rows; n += 16) {
             for (int i = 0; i < 16; i++)
                 v16i_store(words + 16 * i, bf16_two_steps(dy + n, ldy, t + 2 * i, steps, rows - n));
-            v16_transpose((const float *)(const void *)words, 16,
-                          (float *)(void *)(out + (size_t)n * DW_ROW_PAIRS + t / 2), DW_ROW_PAIRS);
+            uint32_t *to = out + (size_t)n * DW_ROW_PAIRS + bf16_step_words(unit, t);
+            v16_transpose((const float *)(const void *)words, 16, (float *)(void *)to, ld);
         }
 }
 
@@ -703,7 +731,7 @@ static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_
             int columns = K - k < DW_COLUMNS ? K - k : DW_COLUMNS;
             for (int t = 0; t < T; t += DW_STEPS) {
                 int steps = T - t < DW_STEPS ? T - t : DW_STEPS;
-                bf16_dw_rows(dy + (size_t)t * ldy + n, ldy, steps, R, rows);
+                bf16_dw_rows(unit, dy + (size_t)t * ldy + n, ldy, steps, R, rows);
                 bf16_dw_panels(x + (size_t)t * ldx + k, ldx, steps, columns, panels);
                 bf16_dw_steps(unit, R, columns, rows, panels, steps, t == 0, t + steps == T, sums,
                               dw + (size_t)n * lddw + k, lddw);
@@ -713,7 +741,7 @@ static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_
 
 /* ---- by the set's vectors ----------------------------------------------------------- */
 
-static const struct bf16_unit bf16_vectors = {bf16_tile_rows, TILE_ROWS, GEMM_STEPS, BF16_FEW};
+static const struct bf16_unit bf16_vectors = {bf16_tile_rows, TILE_ROWS, GEMM_STEPS, BF16_FEW, 0};
 
 static void bf16_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
                       int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
