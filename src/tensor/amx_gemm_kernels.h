@@ -14,8 +14,89 @@
 #define AMX_ROWS 32
 #define AMX_STEPS 640 /* of k in a block: two panels are 40 KB of the 48 of the first cache */
 
-/* Where the sums of a tile's rows and columns are to be found and left: a tile's sums, or rows of
- * the output itself. */
+/* ---- beside the products --------------------------------------------------------- */
+
+/* What the vector units do while the tiles multiply, a little after each step of 32: the panels
+ * that are wanted next are decoded, and the last tile's sums become outputs. */
+struct amx_beside {
+    const struct packed *w;
+    int panel, P, transposed;
+    int k0, end;       /* steps of the panels' chains */
+    int unit, units;   /* of 16 steps of a panel (transposed: of all P): the next, all of them */
+    int due, by;       /* units · `by` products, what a product adds to and a unit takes from */
+    uint32_t *weights; /* where they go, */
+    size_t stride;     /* from panel to panel */
+    struct output output;
+    int row, rows; /* of its sums that are still no outputs */
+    float *ring;   /* the sums of two tiles that are complete */
+    int turn;
+};
+
+#define AMX_TILE_SUMS (AMX_ROWS * 32)
+
+/* Sixteen steps of a panel, or as many as there are before `end`. */
+BF16_TARGET static void amx_decode_steps(const struct packed *w, int panel, int k, int end,
+                                         uint32_t *out)
+{
+    const unsigned char *data = packed_panel(w, panel);
+    const struct q4_block *q4 = (const struct q4_block *)(const void *)data + k / Q4_STEPS;
+    int half = k % Q4_STEPS ? 2 : 0;
+    switch (w->kind) {
+    case PACKED_Q4:
+        bf16_decode_q4_groups(PACKED_Q4, q4, half, half + 2, out);
+        break;
+    case PACKED_Q4S:
+        bf16_decode_q4_groups(PACKED_Q4S, q4, half, half + 2, out);
+        break;
+    case PACKED_Q8:
+        bf16_decode_q8((const struct q8_block *)(const void *)data + k / Q8_STEPS, out);
+        break;
+    default:
+        bf16_decode(w, panel, k, k + 16 < end ? k + 16 : end, out);
+    }
+}
+
+BF16_TARGET static void amx_decode_unit(struct amx_beside *b)
+{
+    int pieces = b->transposed ? 1 : b->P, piece = b->unit % pieces;
+    int k = b->k0 + b->unit++ / pieces * 16, steps = b->end - k < 16 ? b->end - k : 16;
+    uint32_t *out = b->weights + (size_t)piece * b->stride + (size_t)(k - b->k0) * 8;
+    if (b->transposed)
+        bf16_decode_transposed(b->w, b->panel, b->P, k, steps, out, b->stride);
+    else
+        amx_decode_steps(b->w, b->panel + piece, k, b->end, out);
+    if (steps == 16 && (k + 16 < b->end || (k - b->k0) % 32)) return;
+    /* The last ones: zeros behind them up to a multiple of 32. */
+    int pairs = (steps + 1) / 2, whole = (k - b->k0) % 32 ? 8 : 16;
+    for (int p = 0; p < (b->transposed ? b->P : 1); p++)
+        memset(out + (size_t)p * b->stride + pairs * 16, 0, (size_t)(whole - pairs) * 64);
+}
+
+static void amx_finish_rows(struct amx_beside *b, int most)
+{
+    int n = b->rows - b->row < most ? b->rows - b->row : most;
+    if (n <= 0) return;
+    finish(&b->output, b->row, n);
+    b->row += n;
+}
+
+static void amx_decode_rest(struct amx_beside *b)
+{
+    while (b->unit < b->units) amx_decode_unit(b);
+}
+
+/* After a step's products. */
+static __attribute__((noinline)) void amx_between(struct amx_beside *b)
+{
+    amx_finish_rows(b, 2);
+    for (b->due += b->units; b->unit < b->units && b->due >= b->by; b->due -= b->by)
+        amx_decode_unit(b);
+}
+
+/* ---- tiles ------------------------------------------------------------------------ */
+
+/* Where the sums of a tile's rows and columns are to be found and left: among the block's sums, in
+ * the ring, or as rows of the output itself. */
 struct amx_sums {
     const float *from; /* or NULL: they begin */
     size_t from_ld;
@@ -24,13 +105,13 @@ struct amx_sums {
 };
 
 typedef void amx_tile_fn(const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride, int steps,
-                         const struct amx_sums *sums);
+                         const struct amx_sums *sums, struct amx_beside *beside);
 
-/* 16·R rows, 16·P columns.  Tiles: 0 … 3 sums, 4 and 5 rows of X, 6 and 7 panels.  The panels stay in
- * the first cache while all rows pass by, which are not to push them out: TILE_STREAM. */
+/* 16·R rows, 16·P columns.  Tiles: 0 … 3 sums, 4 and 5 rows of X, 6 and 7 panels.  The panels stay
+ * in the first cache while all rows pass by, which are not to push them out: TILE_STREAM. */
 AMX_TARGET static inline __attribute__((always_inline)) void
 amx_tile(const int R, const int P, const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride,
-         int steps, const struct amx_sums *sums)
+         int steps, const struct amx_sums *sums, struct amx_beside *beside)
 {
     const size_t from_row = sums->from_ld * 4, to_row = sums->to_ld * 4;
     const float *from = sums->from, *from16 = from ? from + 16 * sums->from_ld : NULL;
@@ -60,6 +141,7 @@ amx_tile(const int R, const int P, const uint32_t *x, size_t ldx, const uint32_t
             TILE_DP(2, 5, 6);
             if (P > 1) TILE_DP(3, 5, 7);
         }
+        amx_between(beside);
     }
     TILE_STORE(0, to, to_row);
     if (P > 1) TILE_STORE(1, to + 16, to_row);
@@ -69,11 +151,11 @@ amx_tile(const int R, const int P, const uint32_t *x, size_t ldx, const uint32_t
 }
 
 #define AMX_TILE(R, P)                                                                             \
-    AMX_TARGET static void amx_tile_##R##_##P(const uint32_t *x, size_t ldx, const uint32_t *w,    \
-                                              size_t stride, int steps,                            \
-                                              const struct amx_sums *sums)                         \
+    AMX_TARGET static void amx_tile_##R##_##P(                                                     \
+        const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride, int steps,                \
+        const struct amx_sums *sums, struct amx_beside *beside)                                    \
     {                                                                                              \
-        amx_tile(R, P, x, ldx, w, stride, steps, sums);                                            \
+        amx_tile(R, P, x, ldx, w, stride, steps, sums, beside);                                    \
     }
 AMX_TILE(1, 1)
 AMX_TILE(1, 2)
@@ -86,50 +168,197 @@ static amx_tile_fn *const amx_tiles[2][2] = {{amx_tile_1_1, amx_tile_1_2},
 /* Sums are outputs where nothing is done to them and all rows and columns of the tile are some. */
 static int amx_stores_outputs(const struct output *o, int P, int rows)
 {
-    return o && !o->bias && !o->add && !o->gated && o->columns == 16 * P && rows % 16 == 0;
+    return !o->bias && !o->add && !o->gated && o->columns == 16 * P && rows % 16 == 0;
+}
+
+/* One tile of rows of a block; the outputs of the tile before it are made meanwhile. */
+static void amx_rows(int P, int row, int rows, const struct bf16_block *b,
+                     const struct output *output, struct amx_beside *beside)
+{
+    float *c = b->sums + (size_t)row * 32, *ring = beside->ring + beside->turn * AMX_TILE_SUMS;
+    struct amx_sums sums = {b->first ? NULL : c, 32, c, 32};
+    int whole = output && amx_stores_outputs(output, P, rows);
+    if (output) sums.to = whole ? output->y + (size_t)row * output->ldy : ring;
+    if (whole) sums.to_ld = output->ldy;
+    amx_tiles[rows > 16][P - 1](b->x + (size_t)row * b->ldx, b->ldx, b->w, b->stride, b->steps,
+                                &sums, beside);
+    amx_finish_rows(beside, AMX_ROWS);
+    if (!output || whole) return;
+    struct output *o = &beside->output;
+    *o = *output;
+    o->sums = ring;
+    o->ldc = 32;
+    o->y += (size_t)row * o->ldy;
+    if (o->gates) o->gates += (size_t)row * o->ldg;
+    beside->row = 0;
+    beside->rows = rows;
+    beside->turn ^= 1;
 }
 
 /* The rows behind the last, up to a multiple of 16, are whatever the scratch holds: their sums are
  * not used. */
+static void amx_block(int P, int T, const struct bf16_block *b, const struct output *output,
+                      struct amx_beside *beside)
+{
+    for (int row = 0; row < T; row += AMX_ROWS)
+        amx_rows(P, row, T - row < AMX_ROWS ? T - row : AMX_ROWS, b, output, beside);
+}
+
+/* As bf16_rows_fn, for those whose panels are decoded already. */
 static void amx_tile_rows(int P, int T, const struct bf16_block *b, const struct ahead *ahead,
                           const struct output *output)
 {
-    size_t ldc = (size_t)P * 16;
-    for (int row = 0; row < T; row += AMX_ROWS) {
-        int rows = T - row < AMX_ROWS ? T - row : AMX_ROWS;
-        int whole = amx_stores_outputs(output, P, rows);
-        float *c = b->sums + (size_t)row * ldc;
-        struct amx_sums sums = {b->first ? NULL : c, ldc, c, ldc};
-        if (whole) sums.to = output->y + (size_t)row * output->ldy, sums.to_ld = output->ldy;
-        if (ahead) fetch_ahead(ahead, row / AMX_ROWS, (T + AMX_ROWS - 1) / AMX_ROWS);
-        amx_tiles[rows > 16][P - 1](b->x + (size_t)row * b->ldx, b->ldx, b->w, b->stride, b->steps,
-                                    &sums);
-        if (output && !whole) finish(output, row, rows);
+    float ring[2 * AMX_TILE_SUMS] __attribute__((aligned(64)));
+    struct amx_beside beside = {.ring = ring};
+    (void)ahead;
+    amx_block(P, T, b, output, &beside);
+    amx_finish_rows(&beside, AMX_ROWS);
+}
+
+/* ---- products --------------------------------------------------------------------- */
+
+/* Rows by some panels of W or Wᵀ, a pair of panels after the other, and of each some steps after
+ * the others. */
+struct amx_product {
+    const struct packed *w;
+    int transposed, panel0, panel1, K;
+    int T;
+    const uint32_t *rows;
+    float *sums;
+    uint32_t *weights;    /* two times two panels */
+    struct output output; /* of panel0 */
+    struct amx_beside beside;
+};
+
+/* Panels and steps of a block. */
+struct amx_part {
+    int panel, P, k0, steps;
+};
+
+/* The part at step k0 of the panels from `panel` on. */
+static struct amx_part amx_part_at(const struct amx_product *a, int panel, int k0)
+{
+    int blocks = (a->K + AMX_STEPS - 1) / AMX_STEPS, whole = (a->K / blocks + 31) / 32 * 32;
+    int alone = panel + 1 >= a->panel1 || (a->transposed && panel % 2);
+    int steps = a->K - k0 < whole ? a->K - k0 : whole;
+    return (struct amx_part){panel, alone ? 1 : 2, k0, steps};
+}
+static struct amx_part amx_next_part(const struct amx_product *a, const struct amx_part *p)
+{
+    int next = p->k0 + p->steps;
+    return next < a->K ? amx_part_at(a, p->panel, next) : amx_part_at(a, p->panel + p->P, 0);
+}
+
+static struct output amx_output(const struct amx_product *a, const struct amx_part *p)
+{
+    struct output o = a->output;
+    size_t first = (size_t)(p->panel - a->panel0) * 16;
+    int N = a->transposed ? a->w->k : a->w->n, left = N - 16 * p->panel;
+    o.columns = o.gated || left > 16 * p->P ? 16 * p->P : left;
+    o.y += o.gated ? first / 2 : first;
+    if (o.bias) o.bias += first;
+    if (o.gates) o.gates += first;
+    return o;
+}
+
+/* From now on `part` is decoded beside so many products. */
+static void amx_decode_beside(struct amx_product *a, const struct amx_part *part, int products,
+                              uint32_t *weights)
+{
+    struct amx_beside *b = &a->beside;
+    b->w = a->w;
+    b->transposed = a->transposed;
+    b->panel = part->panel;
+    b->P = part->P;
+    b->k0 = part->k0;
+    b->end = part->k0 + part->steps;
+    b->unit = 0;
+    b->units = (part->steps + 15) / 16 * (a->transposed ? 1 : part->P);
+    b->due = 0;
+    b->by = products;
+    b->weights = weights;
+    b->stride = AMX_STEPS / 2 * 16;
+}
+
+static void amx_multiply(struct amx_product *a)
+{
+    const size_t ldx = bf16_row_pairs(a->K), two = 2 * (AMX_STEPS / 2 * 16);
+    struct amx_part part = amx_part_at(a, a->panel0, 0), next;
+    int which = 0;
+    amx_decode_beside(a, &part, 1, a->weights);
+    amx_decode_rest(&a->beside);
+    for (; part.panel < a->panel1; part = next, which ^= 1) {
+        struct bf16_block b = {.x = a->rows + (size_t)part.k0 * 8,
+                               .ldx = ldx,
+                               .w = a->weights + (size_t)which * two,
+                               .stride = AMX_STEPS / 2 * 16,
+                               .steps = part.steps,
+                               .first = part.k0 == 0,
+                               .sums = a->sums};
+        struct output output = amx_output(a, &part);
+        int products = (a->T + AMX_ROWS - 1) / AMX_ROWS * ((part.steps + 31) / 32);
+        next = amx_next_part(a, &part);
+        if (next.panel < a->panel1)
+            amx_decode_beside(a, &next, products, a->weights + (size_t)(which ^ 1) * two);
+        amx_block(part.P, a->T, &b, part.k0 + part.steps == a->K ? &output : NULL, &a->beside);
+        amx_decode_rest(&a->beside);
     }
+    amx_finish_rows(&a->beside, AMX_ROWS);
 }
 
 static const struct bf16_unit amx_unit = {amx_tile_rows, AMX_ROWS, AMX_STEPS, 0, 1};
 
+/* Rows of X or dY, a block of them at a time. */
+static void amx_product(const float *x, size_t ldx, int T, const struct packed *w, int transposed,
+                        int panel0, int panel1, const struct output *output, float *scratch)
+{
+    float ring[2 * AMX_TILE_SUMS] __attribute__((aligned(64)));
+    struct bf16_space space = bf16_space(scratch);
+    int K = transposed ? w->n : w->k, block = bf16_row_block(&amx_unit, T, K);
+    amx_begin();
+    for (int t = 0; t < T; t += block) {
+        struct amx_product a = {.w = w,
+                                .transposed = transposed,
+                                .panel0 = panel0,
+                                .panel1 = panel1,
+                                .K = K,
+                                .T = T - t < block ? T - t : block,
+                                .rows = space.rows,
+                                .sums = space.sums,
+                                .weights = space.weights,
+                                .output = *output,
+                                .beside.ring = ring};
+        a.output.y += (size_t)t * output->ldy;
+        if (output->gates) a.output.gates += (size_t)t * output->ldg;
+        bf16_unit_rows(&amx_unit, x + (size_t)t * ldx, ldx, a.T, K, space.rows);
+        amx_multiply(&a);
+    }
+    amx_end();
+}
+
 static void amx_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
                      int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
 {
-    amx_begin();
-    bf16_gemm_by(&amx_unit, x, ldx, T, w, panel0, panel1, bias, y, ldy, add, scratch);
-    amx_end();
+    struct output out = {.bias = bias, .y = y, .ldy = ldy, .add = add};
+    amx_product(x, ldx, T, w, 0, panel0, panel1, &out, scratch);
 }
 
 static void amx_gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *w, int pair0,
                             int pair1, float *h, size_t ldh, float *gates, size_t ldg,
                             float *scratch)
 {
-    amx_begin();
-    bf16_gemm_swiglu_by(&amx_unit, x, ldx, T, w, pair0, pair1, h, ldh, gates, ldg, scratch);
-    amx_end();
+    struct output out = {.y = h, .ldy = ldh, .gates = gates, .ldg = ldg, .gated = 1};
+    amx_product(x, ldx, T, w, 0, 2 * pair0, 2 * pair1, &out, scratch);
 }
 
 static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
                         int panel1, float *dx, size_t ldx, int add, float *scratch)
 {
+    struct output out = {.y = dx, .ldy = ldx, .add = add};
+    if (!dx_by_parts(w)) {
+        amx_product(dy, ldy, T, w, 1, panel0, panel1, &out, scratch);
+        return;
+    }
     amx_begin();
     bf16_gemm_dx_by(&amx_unit, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
     amx_end();

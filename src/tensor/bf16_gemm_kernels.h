@@ -147,16 +147,24 @@ BF16_TARGET V16 v16i bf16_plain_pair(const int kind, const unsigned char *panel,
     return bf16_round_pairs(decode_step(kind, panel, k), decode_step(kind, panel, k + 1));
 }
 
+/* Groups of eight steps of a block. */
+BF16_TARGET V16 void bf16_decode_q4_groups(const int kind, const struct q4_block *b, int from,
+                                           int to, uint32_t *out)
+{
+    v16 d = v16_load(b->d), m = v16_load(b->m);
+    for (int g = from; g < to; g++, out += 64) {
+        v16i q = v16i_load(b->q[g]);
+        UNROLL for (int j = 0; j < 4; j++) v16i_store(out + 16 * j, bf16_q4_pair(kind, q, j, d, m));
+    }
+}
 BF16_TARGET V16 void bf16_decode_q4(const int kind, const struct q4_block *b, int n, uint32_t *out)
 {
-    for (; n > 0; n--, b++) {
-        v16 d = v16_load(b->d), m = v16_load(b->m);
-        for (int g = 0; g < 4; g++, out += 64) {
-            v16i q = v16i_load(b->q[g]);
-            UNROLL for (int j = 0; j < 4; j++)
-                v16i_store(out + 16 * j, bf16_q4_pair(kind, q, j, d, m));
-        }
-    }
+    for (; n > 0; n--, b++, out += 256) bf16_decode_q4_groups(kind, b, 0, 4, out);
+}
+BF16_TARGET V16 void bf16_decode_q8(const struct q8_block *b, uint32_t *out)
+{
+    v16 d = v16_load(b->d), m = v16_load(b->m);
+    for (int j = 0; j < Q8_STEPS / 2; j++, out += 16) v16i_store(out, bf16_q8_pair(b, j, d, m));
 }
 BF16_TARGET V16 void bf16_decode_plain(const int kind, const unsigned char *panel, int k0, int k1,
                                        uint32_t *out)
@@ -189,11 +197,7 @@ BF16_TARGET static void bf16_decode(const struct packed *w, int panel, int k0, i
         bf16_decode_q4(PACKED_Q4S, q4, (k1 - k0) / Q4_STEPS, out);
         break;
     case PACKED_Q8:
-        for (; k0 < k1; k0 += Q8_STEPS, q8++) {
-            v16 d = v16_load(q8->d), m = v16_load(q8->m);
-            for (int j = 0; j < Q8_STEPS / 2; j++, out += 16)
-                v16i_store(out, bf16_q8_pair(q8, j, d, m));
-        }
+        for (; k0 < k1; k0 += Q8_STEPS, q8++, out += 128) bf16_decode_q8(q8, out);
         break;
     }
 }
@@ -445,7 +449,7 @@ static struct bf16_space bf16_space(float *scratch)
 {
     struct gemm_space s = gemm_space(scratch);
     uint32_t *weights = (uint32_t *)(void *)s.decoded;
-    return (struct bf16_space){s.sums, weights, weights + GEMM_STEPS * 32};
+    return (struct bf16_space){s.sums, weights, weights + GEMM_WEIGHTS};
 }
 
 /* A block of k of one group, ready for the tiles: rows and panels as pairs, sums (T, 16·P). */
@@ -548,8 +552,8 @@ static void bf16_group_many(const struct bf16_unit *unit, int T, const struct pa
         steps = K - k0 < whole ? K - k0 : whole;
         struct ahead ahead = {0};
         if (!transposed) ahead = ahead_of(w, panel, P, k0, steps);
-        struct bf16_block b = {s->rows + bf16_step_words(unit, k0), ldx,     s->weights, stride,
-                               steps,                               k0 == 0, s->sums};
+        struct bf16_block b = {
+            s->rows + bf16_step_words(unit, k0), ldx, s->weights, stride, steps, k0 == 0, s->sums};
         bf16_decode_panels(w, panel, P, transposed, k0, steps, s->weights, stride);
         unit->rows(P, T, &b, &ahead, k0 + steps == K ? output : NULL);
     }

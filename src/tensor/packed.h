@@ -35,7 +35,8 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 #define GEMM_ROWS 384             /* rows of X in a block, at most */
 #define GEMM_NUMBERS (200 * 1024) /* of X in a block, at most; mode bf16, half as large: twice */
 #define GEMM_STEPS 384            /* steps of k in a block of W */
-#define GEMM_SCRATCH (GEMM_ROWS * 32 + GEMM_STEPS * 32 + 16)
+#define GEMM_WEIGHTS (2 * GEMM_STEPS * 32) /* AMX decodes the next panels while it multiplies */
+#define GEMM_SCRATCH (GEMM_ROWS * 32 + GEMM_WEIGHTS + 16)
 
 /* Rows of a pass that a thread is best given at a time (kernels.block_rows), but for AMX. */
 #define BLOCK_ROWS 96
