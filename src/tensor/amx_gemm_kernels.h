@@ -33,6 +33,7 @@ struct amx_beside {
 };
 
 #define AMX_TILE_SUMS (AMX_ROWS * 32)
+#define AMX_PANEL (AMX_STEPS / 2 * 16) /* words of a decoded panel */
 
 /* Sixteen steps of a panel, or as many as there are before `end`. */
 BF16_TARGET static void amx_decode_steps(const struct packed *w, int panel, int k, int end,
@@ -215,15 +216,20 @@ static void amx_tile_rows(int P, int T, const struct bf16_block *b, const struct
     amx_finish_rows(&beside, AMX_ROWS);
 }
 
+static const struct bf16_unit amx_unit = {amx_tile_rows, AMX_ROWS, AMX_STEPS, 0, 1};
+
 /* ---- products --------------------------------------------------------------------- */
 
-/* Rows by some panels of W or Wᵀ, a pair of panels after the other, and of each some steps after
- * the others. */
+/* Rows by some panels of W or Wᵀ: a pair of panels after the other, and of each some steps after
+ * the others; or, where so long rows would not stay in the second cache, `by_parts`: some steps of
+ * all panels after the others, and all sums are kept. */
 struct amx_product {
     const struct packed *w;
-    int transposed, panel0, panel1, K;
+    int transposed, by_parts, panel0, panel1, K;
+    const float *x; /* T rows */
+    size_t ldx;
     int T;
-    const uint32_t *rows;
+    uint32_t *rows;
     float *sums;
     uint32_t *weights;    /* two times two panels */
     struct output output; /* of panel0 */
@@ -243,10 +249,33 @@ static struct amx_part amx_part_at(const struct amx_product *a, int panel, int k
     int steps = a->K - k0 < whole ? a->K - k0 : whole;
     return (struct amx_part){panel, alone ? 1 : 2, k0, steps};
 }
+
+/* The next one; its panel is panel1 where there is none. */
 static struct amx_part amx_next_part(const struct amx_product *a, const struct amx_part *p)
 {
-    int next = p->k0 + p->steps;
-    return next < a->K ? amx_part_at(a, p->panel, next) : amx_part_at(a, p->panel + p->P, 0);
+    int k = p->k0 + p->steps, panel = p->panel + p->P;
+    if (!a->by_parts) return k < a->K ? amx_part_at(a, p->panel, k) : amx_part_at(a, panel, 0);
+    if (panel < a->panel1 || k >= a->K) return amx_part_at(a, panel, p->k0);
+    return amx_part_at(a, a->panel0, k);
+}
+
+/* The block of a part: rows are rounded where its steps are new. */
+static struct bf16_block amx_block_of(const struct amx_product *a, const struct amx_part *p)
+{
+    int steps = a->by_parts ? p->steps : a->K;
+    struct bf16_block b = {.x = a->rows,
+                           .ldx = bf16_row_pairs(steps),
+                           .stride = AMX_PANEL,
+                           .steps = p->steps,
+                           .first = p->k0 == 0,
+                           .sums = a->sums};
+    int fresh = p->panel == a->panel0 && (a->by_parts || p->k0 == 0);
+    if (fresh) bf16_unit_rows(&amx_unit, a->x + p->k0, a->ldx, a->T, steps, a->rows);
+    if (a->by_parts)
+        b.sums += (size_t)(p->panel - a->panel0) * 16 * DX_PARTS_ROWS;
+    else
+        b.x += bf16_step_words(&amx_unit, p->k0);
+    return b;
 }
 
 static struct output amx_output(const struct amx_product *a, const struct amx_part *p)
@@ -277,36 +306,31 @@ static void amx_decode_beside(struct amx_product *a, const struct amx_part *part
     b->due = 0;
     b->by = products;
     b->weights = weights;
-    b->stride = AMX_STEPS / 2 * 16;
+    b->stride = AMX_PANEL;
 }
 
 static void amx_multiply(struct amx_product *a)
 {
-    const size_t ldx = bf16_row_pairs(a->K), two = 2 * (AMX_STEPS / 2 * 16);
     struct amx_part part = amx_part_at(a, a->panel0, 0), next;
-    int which = 0;
-    amx_decode_beside(a, &part, 1, a->weights);
+    uint32_t *now = a->weights, *then = now + 2 * AMX_PANEL;
+    amx_decode_beside(a, &part, 1, now);
     amx_decode_rest(&a->beside);
-    for (; part.panel < a->panel1; part = next, which ^= 1) {
-        struct bf16_block b = {.x = a->rows + (size_t)part.k0 * 8,
-                               .ldx = ldx,
-                               .w = a->weights + (size_t)which * two,
-                               .stride = AMX_STEPS / 2 * 16,
-                               .steps = part.steps,
-                               .first = part.k0 == 0,
-                               .sums = a->sums};
+    while (part.panel < a->panel1) {
+        struct bf16_block b = amx_block_of(a, &part);
         struct output output = amx_output(a, &part);
         int products = (a->T + AMX_ROWS - 1) / AMX_ROWS * ((part.steps + 31) / 32);
+        b.w = now;
         next = amx_next_part(a, &part);
-        if (next.panel < a->panel1)
-            amx_decode_beside(a, &next, products, a->weights + (size_t)(which ^ 1) * two);
+        if (next.panel < a->panel1) amx_decode_beside(a, &next, products, then);
         amx_block(part.P, a->T, &b, part.k0 + part.steps == a->K ? &output : NULL, &a->beside);
         amx_decode_rest(&a->beside);
+        part = next;
+        uint32_t *free_again = now;
+        now = then;
+        then = free_again;
     }
     amx_finish_rows(&a->beside, AMX_ROWS);
 }
-
-static const struct bf16_unit amx_unit = {amx_tile_rows, AMX_ROWS, AMX_STEPS, 0, 1};
 
 /* Rows of X or dY, a block of them at a time. */
 static void amx_product(const float *x, size_t ldx, int T, const struct packed *w, int transposed,
@@ -314,23 +338,27 @@ static void amx_product(const float *x, size_t ldx, int T, const struct packed *
 {
     float ring[2 * AMX_TILE_SUMS] __attribute__((aligned(64)));
     struct bf16_space space = bf16_space(scratch);
-    int K = transposed ? w->n : w->k, block = bf16_row_block(&amx_unit, T, K);
+    int by_parts = transposed && dx_by_parts(w), K = transposed ? w->n : w->k;
+    int block = by_parts ? DX_PARTS_ROWS : bf16_row_block(&amx_unit, T, K);
+    float *all = (float *)(void *)(space.rows + DX_PARTS_ROWS * (AMX_STEPS / 2));
     amx_begin();
     for (int t = 0; t < T; t += block) {
         struct amx_product a = {.w = w,
                                 .transposed = transposed,
+                                .by_parts = by_parts,
                                 .panel0 = panel0,
                                 .panel1 = panel1,
                                 .K = K,
+                                .x = x + (size_t)t * ldx,
+                                .ldx = ldx,
                                 .T = T - t < block ? T - t : block,
                                 .rows = space.rows,
-                                .sums = space.sums,
+                                .sums = by_parts ? all : space.sums,
                                 .weights = space.weights,
                                 .output = *output,
                                 .beside.ring = ring};
         a.output.y += (size_t)t * output->ldy;
         if (output->gates) a.output.gates += (size_t)t * output->ldg;
-        bf16_unit_rows(&amx_unit, x + (size_t)t * ldx, ldx, a.T, K, space.rows);
         amx_multiply(&a);
     }
     amx_end();
@@ -355,13 +383,7 @@ static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed 
                         int panel1, float *dx, size_t ldx, int add, float *scratch)
 {
     struct output out = {.y = dx, .ldy = ldx, .add = add};
-    if (!dx_by_parts(w)) {
-        amx_product(dy, ldy, T, w, 1, panel0, panel1, &out, scratch);
-        return;
-    }
-    amx_begin();
-    bf16_gemm_dx_by(&amx_unit, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
-    amx_end();
+    amx_product(dy, ldy, T, w, 1, panel0, panel1, &out, scratch);
 }
 
 static void amx_gemm_dw(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
