@@ -49,6 +49,12 @@ static inline int order_of_tiles(const struct kernels *k)
     return k->compute == COMPUTE_BF16 && k->isa == ISA_AMX;
 }
 
+/* The set of plain C of each order, in a list of machine_modes before the others that have it. */
+static inline int first_of_order(const struct kernels *k)
+{
+    return k->isa == ISA_PORTABLE || k == kernels_amx_model();
+}
+
 static inline float *floats(size_t n)
 {
     float *x = alloc_aligned(n + 1, sizeof *x);
@@ -218,11 +224,10 @@ static inline float chain_of_tiles(const float *x, const float *w, int K)
     return sum;
 }
 
-/* The order of attention's products, which AMX has from AVX-512. */
-static inline float attention_chain(const struct kernels *kernels, const float *x, const float *w,
-                                    int K)
+static inline float chain(const struct kernels *kernels, const float *x, const float *w, int K)
 {
     float sum = 0;
+    if (order_of_tiles(kernels)) return chain_of_tiles(x, w, K);
     if (kernels->compute == COMPUTE_F32) {
         for (int k = 0; k < K; k++) sum = fmaf(x[k], w[k], sum);
         return sum;
@@ -233,11 +238,6 @@ static inline float attention_chain(const struct kernels *kernels, const float *
         sum = step(sum, rounded(x[k]), rounded(w[k]));
     }
     return sum;
-}
-
-static inline float chain(const struct kernels *kernels, const float *x, const float *w, int K)
-{
-    return order_of_tiles(kernels) ? chain_of_tiles(x, w, K) : attention_chain(kernels, x, w, K);
 }
 
 #endif

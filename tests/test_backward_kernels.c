@@ -99,7 +99,7 @@ static void check_dx_parts(const struct product_case *c, int slow, const struct 
     const struct kernels *list[MODES_MOST];
     int n = machine_modes(list), panels = (c->K + 15) / 16;
     for (int i = 0; i < n; i++) {
-        int plain = list[i]->isa == ISA_PORTABLE || list[i] == kernels_amx_model();
+        int plain = first_of_order(list[i]);
         if (plain && !slow) continue;
         list[i]->gemm_dx(dy, N, c->T, &w, 0, panels, all, K, 0, scratch);
         for (const struct row_part *p = parts; p < parts + n_parts; p++) {
@@ -457,8 +457,8 @@ static void model_row(const struct kernels *kernels, const struct pages *p, cons
     float *keys = floats((size_t)count);
     float sums[16] = {0}, deltas[16] = {0}, highest = -INFINITY;
     for (int j = 0; j < count; j++) {
-        s[j] = attention_chain(kernels, q, p->k + j * p->D, p->D) * scale;
-        dp[j] = attention_chain(kernels, dout, p->v + j * p->D, p->D);
+        s[j] = chain(kernels, q, p->k + j * p->D, p->D) * scale;
+        dp[j] = chain(kernels, dout, p->v + j * p->D, p->D);
         if (s[j] > highest) highest = s[j];
     }
     for (int j = 0; j < count; j++) s[j] = s[j] - highest;
@@ -473,7 +473,7 @@ static void model_row(const struct kernels *kernels, const struct pages *p, cons
     for (int j = 0; j < count; j++) dp[j] = s[j] * (dp[j] - delta) * scale;
     for (int d = 0; d < p->D; d++) {
         for (int j = 0; j < count; j++) keys[j] = p->k[j * p->D + d];
-        dq[d] = attention_chain(kernels, dp, keys, count) + 0.0f;
+        dq[d] = chain(kernels, dp, keys, count) + 0.0f;
     }
     free(keys);
 }
@@ -490,7 +490,7 @@ static void model_sums(const struct kernels *kernels, const float *x, int positi
                 column[r] = x[r * positions + j];
                 other[r] = y[offsets[r] + (size_t)d];
             }
-            out[j * D + d] = attention_chain(kernels, column, other, R) + 0.0f;
+            out[j * D + d] = chain(kernels, column, other, R) + 0.0f;
         }
     free(column);
     free(other);
@@ -559,8 +559,8 @@ static void test_attention_model(void **state)
             check_attention(modes[i], sizes[c][0], sizes[c][1], sizes[c][2], c % 2 == 0);
 }
 
-/* Cuts of the run into calls (mode bf16: at even rows), more pages behind, other numbers in masked
- * positions: no bit moves. */
+/* Cuts of the run into calls (mode bf16: at even rows, by tiles at multiples of 32), more pages
+ * behind, other numbers in masked positions: no bit moves. */
 static void test_attention_cuts(void **state)
 {
     enum { R = 120, POSITIONS = 140, D = 32, SIZE = POSITIONS * D };
@@ -573,11 +573,11 @@ static void test_attention_cuts(void **state)
     for (int i = 0; i < n_modes; i++) {
         struct pages all = make_pages(modes[i], counts[R - 1], D, k, v);
         run(modes[i], &all, q, dout, offsets, counts, R, 0.2f, got, 0);
-        if (modes[i]->isa == ISA_PORTABLE) memcpy(first, got, R * D * sizeof *got);
+        if (first_of_order(modes[i])) memcpy(first, got, R * D * sizeof *got);
         assert_same(got, first, R * D, modes[i]->name);
-        int even = modes[i]->compute == COMPUTE_BF16;
+        int whole = order_of_tiles(modes[i]) ? 32 : modes[i]->compute == COMPUTE_BF16 ? 2 : 1;
         for (int part = 1, step; part < R; part += part < 14 ? 3 : 17) {
-            step = part + (even && part % 2);
+            step = (part + whole - 1) / whole * whole;
             struct pages p = make_pages(modes[i], POSITIONS, D, k, v);
             for (int j = counts[R - 1]; j < POSITIONS; j++) {
                 float huge[D];

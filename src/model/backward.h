@@ -102,7 +102,8 @@ struct backward {
     struct back_scratch *scratch; /* (n_threads) */
 };
 
-/* Tokens times heads of one call. */
+/* Tokens times heads of one call: a multiple of 32, where chains over rows may be cut in all modes.
+ */
 enum { BACK_ATTENTION_ROWS = 192 };
 
 /* tape.c: the plan's part.  tape_choose() comes before pages are laid out: how many layers' worth

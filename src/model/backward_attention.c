@@ -208,10 +208,8 @@ static void piece_attention(struct siren_forest *f, struct back_scratch *b, int 
                             const struct rows *v, const struct back_piece *piece)
 {
     const struct siren_config *c = &f->engine->model->config;
-    int group = c->n_heads / c->n_kv_heads, from, to, most = BACK_ATTENTION_ROWS / group;
+    int group = c->n_heads / c->n_kv_heads, from, to;
     size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c);
-    if (most > 1) most -= most % 2; /* in pairs of rows, whatever this number is */
-    if (most < 1) most = 1;
     view_range(v, &f->segments[piece->segment], piece, &from, &to);
     if (from == to) {
         clear_slots(f, head, piece);
@@ -219,16 +217,16 @@ static void piece_attention(struct siren_forest *f, struct back_scratch *b, int 
     }
     list_pages(f, b, layer, head, piece);
     const struct attention_pages pages = {b->k, b->v, b->mirror_k, b->mirror_v, b->dk, b->dv};
-    for (int i = from, n; i < to; i += n) {
-        n = to - i < most ? to - i : most;
-        for (int j = 0; j < n * group; j++) {
-            b->offsets[j] = (size_t)(j / group) * Q + (size_t)(head * group + j % group) * D;
-            b->counts[j] = f->row_position[row_of(v, i + j / group)] + 1;
+    for (int row = from * group, n; row < to * group; row += n) { /* a token's heads are rows */
+        n = to * group - row < BACK_ATTENTION_ROWS ? to * group - row : BACK_ATTENTION_ROWS;
+        for (int j = 0; j < n; j++) {
+            int i = (row + j) / group;
+            b->offsets[j] = (size_t)i * Q + (size_t)(head * group + (row + j) % group) * D;
+            b->counts[j] = f->row_position[row_of(v, i)] + 1;
         }
-        float *out = f->back->dattended + (size_t)i * Q;
-        f->engine->kernels->attention_backward(v->q + (size_t)i * Q, out, b->offsets, b->counts,
-                                               n * group, &pages, piece->n_pages, (int)D,
-                                               attention_scale(f), out, 0, b->attention);
+        f->engine->kernels->attention_backward(v->q, f->back->dattended, b->offsets, b->counts, n,
+                                               &pages, piece->n_pages, (int)D, attention_scale(f),
+                                               f->back->dattended, 0, b->attention);
     }
 }
 

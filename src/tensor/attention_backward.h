@@ -1,9 +1,9 @@
 /* The gradient of attention, generic in the instruction set and the mode.
  *
- * Rows go in blocks of BACK_ROWS.  Within a block, tiles of rows give P (the forward's scores and
- * softmax), dP (scores of dout against the mirrored values), dS and dQ, the forward's weighted sum
- * over the mirrored keys; then, page by page, dK and dV take the block's rows as steps of the
- * tile's `across` shape. */
+ * Rows go in blocks, which the products size.  Within a block, tiles of rows give P (the forward's
+ * scores and softmax), dP (scores of dout against the mirrored values), dS and dQ, the forward's
+ * weighted sum over the mirrored keys; then, page by page, dK and dV take the block's rows as steps
+ * of the tile's `across` shape. */
 
 static void page_mirror(const float *page_k, const float *page_v, int D, float *mirror_k,
                         float *mirror_v)
@@ -79,33 +79,15 @@ static void back_scores(const struct back_block *b, const struct attention_pages
     }
 }
 
-/* grad (32, D) of a page += xᵀ·y over words of rows first … last-1: x at the page's positions. */
-static void back_page(const struct back_block *b, const float *x, const float *y, int first,
-                      int last, float *grad)
-{
-    const int n_tiles = (ATTENTION_PAGE + TILE_ROWS - 1) / TILE_ROWS, panels = b->D / 16;
-    const size_t ld = b->ld * (size_t)b->products->per_word;
-    x += (size_t)first * ld;
-    y += first * b->D;
-    for (int i = 0; i < panels;) {
-        int n = panels - i < TILE_PANELS ? panels - i : TILE_PANELS, at = 0;
-        for (int t = 0; t < n_tiles; t++) {
-            int height = (ATTENTION_PAGE - at) / (n_tiles - t);
-            b->products->over_rows(height, n, x + at, ld, y + 16 * i, (size_t)b->D, last - first,
-                                   grad + at * b->D + 16 * i, (size_t)b->D);
-            at += height;
-        }
-        i += n;
-    }
-}
-
 /* dK and dV: each page takes the rows from the first to the last that see any of it. */
 static void back_pages(const struct back_block *b, const struct attention_pages *pages)
 {
-    const int per_word = b->products->per_word, padded = b->n_pages * ATTENTION_PAGE;
-    if (b->products->join_rows) {
-        b->products->join_rows(b->p, b->ld, b->rows, padded);
-        b->products->join_rows(b->ds, b->ld, b->rows, padded);
+    const struct attention_products *m = b->products;
+    const int per_word = m->per_word, padded = b->n_pages * ATTENTION_PAGE;
+    const size_t ld = b->ld * (size_t)per_word;
+    if (m->join_rows) {
+        m->join_rows(b->p, b->ld, b->rows, padded);
+        m->join_rows(b->ds, b->ld, b->rows, padded);
     }
     for (int page = 0; page < b->n_pages; page++) {
         int first = 0, last = b->rows, before = page * ATTENTION_PAGE;
@@ -113,8 +95,8 @@ static void back_pages(const struct back_block *b, const struct attention_pages 
         while (b->counts[last - 1] <= before) last--;
         first /= per_word;
         last = (last + per_word - 1) / per_word;
-        back_page(b, b->p + before, b->dout, first, last, pages->dv[page]);
-        back_page(b, b->ds + before, b->q, first, last, pages->dk[page]);
+        m->over_rows(b->p + before, ld, b->dout, first, last, b->D, pages->dv[page]);
+        m->over_rows(b->ds + before, ld, b->q, first, last, b->D, pages->dk[page]);
     }
 }
 
@@ -143,14 +125,13 @@ static void back_rows(const struct back_block *b, const struct attention_pages *
                       float *dq, int add)
 {
     const struct attention_products *m = b->products;
-    int n_tiles = (b->rows + TILE_ROWS - 1) / TILE_ROWS, row = 0;
     m->gather_rows(b->from_q, b->offset, b->rows, b->D, b->q);
     m->gather_rows(b->from_dout, b->offset, b->rows, b->D, b->dout);
-    for (int i = 0; i < n_tiles; i++) {
-        int n = (b->rows - row) / (n_tiles - i), used = most_of(b->counts + row, n);
+    for (int row = 0, n; row < b->rows; row += n) {
+        n = attention_rows(m, b->rows - row);
+        int used = most_of(b->counts + row, n);
         back_scores(b, pages, scale, row, n, used);
         back_queries(b, pages, row, n, used, add, dq);
-        row += n;
     }
     back_pages(b, pages);
 }
@@ -166,13 +147,13 @@ static void attention_backward_by(const struct attention_products *m, const floa
                            .D = D,
                            .ld = (size_t)n_pages * ATTENTION_PAGE + 16};
     b.q = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
-    b.dout = b.q + BACK_ROWS * D;
-    b.out = b.dout + BACK_ROWS * D;
+    b.dout = b.q + m->back_rows * D;
+    b.out = b.dout + m->back_rows * D;
     b.p = b.out + ATTENTION_TILE * D;
-    b.ds = b.p + BACK_ROWS * b.ld;
-    b.words = b.ds + BACK_ROWS * b.ld;
-    for (int row = 0; row < R; row += BACK_ROWS) {
-        b.rows = R - row < BACK_ROWS ? R - row : BACK_ROWS;
+    b.ds = b.p + (size_t)m->back_rows * b.ld;
+    b.words = b.ds + (size_t)m->back_rows * b.ld;
+    for (int row = 0; row < R; row += m->back_rows) {
+        b.rows = R - row < m->back_rows ? R - row : m->back_rows;
         b.counts = counts + row;
         b.offset = q_offset + row;
         b.n_pages = (most_of(b.counts, b.rows) + ATTENTION_PAGE - 1) / ATTENTION_PAGE;

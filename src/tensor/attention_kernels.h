@@ -1,13 +1,16 @@
 /* Attention over paged keys and values, generic in the instruction set and the mode.
  *
- * Rows go in tiles of up to TILE_ROWS.  The two products (attention_products.h): scores are the
+ * Rows go in tiles, which the products size.  These two (attention_products.h): scores are the
  * GEMM's tile (a half page of keys is a panel of 16 positions, D its steps); the weighted sum of
  * values is the same tile with positions as steps.  The softmax between them is f32 in both modes.
  */
 
 /* How a mode multiplies.  What it multiplies is words of four bytes: floats, or pairs of bf16. */
 struct attention_products {
-    int per_word; /* numbers in a word */
+    int per_word;  /* numbers in a word */
+    int rows;      /* of a tile, at most (ATTENTION_TILE) … */
+    int height;    /* … and best a multiple of this */
+    int back_rows; /* of a block of the gradient */
     /* Rows of n numbers, ldx apart, as words, *ld apart, each with zeros behind it up to a multiple
      * of 32 numbers; NULL: floats they stay. */
     const float *(*round)(const float *x, size_t ldx, int R, int n, float *words, size_t *ld);
@@ -27,10 +30,10 @@ struct attention_products {
      * last one. */
     void (*values)(const float *p, size_t ldp, int R, const float *const *pages, int positions,
                    int D, int more, float *o);
-    /* c[i][16p …] += sum over such words of rows, `rows` of them: x[row][i]·y[row][16p …]; R
-     * columns of x, P panels of y. */
-    void (*over_rows)(int R, int P, const float *x, size_t ldx, const float *y, size_t ldy,
-                      int rows, float *c, size_t ldc);
+    /* c (32, D) += sum over such words of rows first … last-1 (the others of the block add
+     * nothing): x[row][i]·y[row][d], i of 32 columns of x. */
+    void (*over_rows)(const float *x, size_t ldx, const float *y, int first, int last, int D,
+                      float *c);
 };
 
 /* R rows of n numbers as the mode's words, ld apart; `space` takes them where they are no floats.
@@ -88,6 +91,7 @@ static float softmax_row(float *s, int count, int padded, float scale)
 #define product_step(sums, a, b) v16_fma(a, b, sums)
 #define product_first(b) (b)
 #define product_tiles tiles
+#define product_across across
 #define product_begin() 0
 #define product_end(state) (void)(state)
 #include "tensor/attention_products.h"
@@ -101,6 +105,7 @@ static float softmax_row(float *s, int count, int padded, float scale)
 #undef product_step
 #undef product_first
 #undef product_tiles
+#undef product_across
 #undef product_begin
 #undef product_end
 
@@ -117,13 +122,10 @@ static const float *f32_gather(const float *x, const size_t *offset, int R, int 
     return words;
 }
 
-static void f32_over_rows(int R, int P, const float *x, size_t ldx, const float *y, size_t ldy,
-                          int rows, float *c, size_t ldc)
-{
-    across[R][P - 1](x, ldx, y, ldy, rows, 0, c, ldc);
-}
-
 static const struct attention_products attention_f32 = {.per_word = 1,
+                                                        .rows = TILE_ROWS,
+                                                        .height = 1,
+                                                        .back_rows = BACK_ROWS,
                                                         .gather = f32_gather,
                                                         .gather_rows = f32_gather_rows,
                                                         .scores = f32_scores,
@@ -135,6 +137,14 @@ struct attention_part {
     int first, n;        /* rows of the tile */
     int first_page, own; /* the branch's own pages, and the positions of these that the rows see */
 };
+
+/* Rows of the next tile, of `left`: the least number of tiles, of about equal size. */
+static int attention_rows(const struct attention_products *m, int left)
+{
+    int n = left / ((left + m->rows - 1) / m->rows);
+    n = (n + m->height - 1) / m->height * m->height;
+    return n < left ? n : left;
+}
 
 static int most_of(const int *counts, int n)
 {
@@ -207,17 +217,17 @@ static void attention_by(const struct attention_products *m, const float *q, con
                          float scale, float *out, float *scratch)
 {
     struct attention_space space;
-    struct attention_part parts[TILE_ROWS];
-    float inverse[TILE_ROWS];
-    int own = 0, n_tiles = (R + TILE_ROWS - 1) / TILE_ROWS, row = 0;
+    struct attention_part parts[ATTENTION_TILE];
+    float inverse[ATTENTION_TILE];
+    int own = 0;
     for (int b = 0; b < n_branches; b++)
         if (branches[b].n_pages > own) own = branches[b].n_pages;
     space.ld = (size_t)(n_shared + own) * ATTENTION_PAGE + 16;
     space.rows = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
-    space.s = space.rows + ATTENTION_TILE * ATTENTION_MAX_D;
-    space.words = space.s + ATTENTION_TILE * space.ld;
-    for (int tile_index = 0; tile_index < n_tiles; tile_index++) {
-        int n = (R - row) / (n_tiles - tile_index);
+    space.s = space.rows + ATTENTION_SPACE * ATTENTION_MAX_D;
+    space.words = space.s + ATTENTION_SPACE * space.ld;
+    for (int row = 0, n; row < R; row += n) {
+        n = attention_rows(m, R - row);
         int n_parts = attention_parts(branches, n_branches, counts, row, n, n_shared, parts);
         attention_tile(m, &space, q, q_offset + row, counts + row, n, pages_k, pages_v, n_shared,
                        parts, n_parts, D, scale, inverse);
@@ -226,7 +236,6 @@ static void attention_by(const struct attention_products *m, const float *q, con
                 v16 o = v16_mul(v16_load(space.rows + r * D + d), v16_set1(inverse[r]));
                 v16_store(out + q_offset[row + r] + d, v16_add(o, v16_zero()));
             }
-        row += n;
     }
 }
 

@@ -8,7 +8,7 @@
  *   product_load(p), product_all(word)      sixteen words; one word sixteen times
  *   product_step(sums, a, b)                sums + a·b
  *   product_first(b)         words with their first number alone
- *   product_tiles                           the GEMM's tiles for these words
+ *   product_tiles, product_across           the GEMM's tiles for these words
  *   product_begin(), product_end(state)     around the products
  * and the instruction set
  *   ATTENTION_WIDE           1: registers for four panels of up to six rows.  A decode step's tile
@@ -191,6 +191,25 @@ static void PRODUCT(values)(const float *rows, size_t ldp, int R, const float *c
         PRODUCT(values_tiles)
         [R][size](p, ldp, pages, positions, (size_t)i * 16 * PRODUCT(PAGE), more, o + 16 * i,
                   (size_t)D);
+    }
+    product_end(state);
+}
+
+/* attention_products.over_rows. */
+static void PRODUCT(over_rows)(const float *x, size_t ldx, const float *y, int first, int last,
+                               int D, float *c)
+{
+    const int n_tiles = (ATTENTION_PAGE + TILE_ROWS - 1) / TILE_ROWS, panels = D / 16;
+    const product_word *xs = (const product_word *)(const void *)x + (size_t)first * ldx;
+    const product_word *ys = (const product_word *)(const void *)y + first * D;
+    unsigned state = product_begin();
+    for (int i = 0, n; i < panels; i += n) {
+        n = panels - i < TILE_PANELS ? panels - i : TILE_PANELS;
+        for (int t = 0, at = 0, height; t < n_tiles; t++, at += height) {
+            height = (ATTENTION_PAGE - at) / (n_tiles - t);
+            product_across[height][n - 1](xs + at, ldx, ys + 16 * i, (size_t)D, last - first, 0,
+                                          c + at * D + 16 * i, (size_t)D);
+        }
     }
     product_end(state);
 }

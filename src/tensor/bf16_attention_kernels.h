@@ -15,6 +15,7 @@
 #define product_step v16_dot2
 #define product_first bf16_first
 #define product_tiles bf16_tiles
+#define product_across bf16_across
 #define product_begin bf16_begin
 #define product_end bf16_end
 #include "tensor/attention_products.h"
@@ -60,16 +61,10 @@ static void bf16_join_rows(float *x, size_t ldx, int R, int n)
     for (int r = 0; r < R; r += 2, x += 2 * ldx) bf16_two_rows(x, r + 1 < R ? x + ldx : NULL, n, x);
 }
 
-static void bf16_over_rows(int R, int P, const float *x, size_t ldx, const float *y, size_t ldy,
-                           int rows, float *c, size_t ldc)
-{
-    unsigned state = bf16_begin();
-    bf16_across[R][P - 1]((const uint32_t *)(const void *)x, ldx, (const uint32_t *)(const void *)y,
-                          ldy, rows, 0, c, ldc);
-    bf16_end(state);
-}
-
 static const struct attention_products attention_bf16 = {.per_word = 2,
+                                                         .rows = TILE_ROWS,
+                                                         .height = 1,
+                                                         .back_rows = BACK_ROWS,
                                                          .round = bf16_round_words,
                                                          .gather = bf16_gather,
                                                          .gather_rows = bf16_gather_rows,

@@ -133,7 +133,7 @@ static void make_bf16(enum isa isa)
 #if defined(__x86_64__)
     int dots = machine.has >> AVX512_BF16 & 1;
     if (isa == ISA_AMX)
-        join_bf16(k, &bf16_amx, &bf16_attention_avx512);
+        join_bf16(k, &bf16_amx, &bf16_attention_amx);
     else if (isa == ISA_AVX512 && dots)
         join_bf16(k, &bf16_avx512, &bf16_attention_avx512);
     else if (isa != ISA_PORTABLE)
@@ -155,7 +155,7 @@ static void make_tables(void)
     machine.amx_model = kernels_portable;
     machine.amx_model.isa = ISA_AMX;
     machine.amx_model.name = "model of amx";
-    join_bf16(&machine.amx_model, &bf16_amx_model, &bf16_attention_portable);
+    join_bf16(&machine.amx_model, &bf16_amx_model, &bf16_attention_amx_model);
 }
 
 static void machine_init(void)
@@ -282,7 +282,7 @@ size_t attention_scratch(int R, int n_pages)
     (void)R;
     size_t row = (size_t)n_pages * ATTENTION_PAGE + 16;
     size_t words = row > ATTENTION_MAX_D ? row : ATTENTION_MAX_D; /* in pairs, up to 32 behind */
-    return ATTENTION_TILE * (ATTENTION_MAX_D + row + words / 2 + 16) + 16;
+    return ATTENTION_SPACE * (ATTENTION_MAX_D + row + words / 2 + 16) + 16;
 }
 
 size_t gemm_dw_scratch(void)
@@ -294,7 +294,8 @@ size_t attention_backward_scratch(int D, int n_pages)
 {
     size_t row = (size_t)n_pages * ATTENTION_PAGE + 16;
     size_t words = row > (size_t)D ? row : (size_t)D;
-    return 2 * BACK_ROWS * ((size_t)D + row) + ATTENTION_TILE * ((size_t)D + words / 2 + 16) + 16;
+    return 2 * BACK_ROWS_MOST * ((size_t)D + row) + ATTENTION_TILE * ((size_t)D + words / 2 + 16) +
+           16;
 }
 
 double kernels_peak_gflops(const struct kernels *k, double seconds)

@@ -15,8 +15,7 @@ struct bf16_kernels {
     int fma_loop_flops;
 };
 
-/* … and these, which AMX takes from AVX-512: its tiles of sixteen rows would be filled by a
- * prompt's queries, but not by those of one token. */
+/* … and these, whose pages are the same on every set. */
 struct bf16_attention {
     page_store_fn *page_store;
     attention_fn *attention;
@@ -26,11 +25,11 @@ struct bf16_attention {
 
 /* Of AMX: its tiles, and the model of them in C. */
 extern const struct bf16_kernels bf16_portable, bf16_amx_model;
-extern const struct bf16_attention bf16_attention_portable;
+extern const struct bf16_attention bf16_attention_portable, bf16_attention_amx_model;
 extern const struct kernels kernels_portable;
 #if defined(__x86_64__)
 extern const struct bf16_kernels bf16_avx2, bf16_avx512, bf16_amx;
-extern const struct bf16_attention bf16_attention_avx2, bf16_attention_avx512;
+extern const struct bf16_attention bf16_attention_avx2, bf16_attention_avx512, bf16_attention_amx;
 extern const struct kernels kernels_avx2;
 extern const struct kernels kernels_avx512;
 #endif

@@ -13,6 +13,7 @@
 #define ISA_BF16 bf16_avx512
 #define ISA_BF16_ATTENTION bf16_attention_avx512
 #define ISA_AMX_PRODUCTS bf16_amx
+#define ISA_AMX_ATTENTION bf16_attention_amx
 #define ISA_THIS ISA_AVX512
 #define ISA_NAME "avx512"
 #define TILE_ROWS 12
@@ -47,6 +48,8 @@
 #include "tensor/attention_backward.h"
 
 #include "tensor/bf16_attention_kernels.h"
+
+#include "tensor/amx_attention_kernels.h"
 
 #include "tensor/kernels_table.h"
 #endif

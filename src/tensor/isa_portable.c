@@ -12,6 +12,7 @@
 #define ISA_BF16 bf16_portable
 #define ISA_BF16_ATTENTION bf16_attention_portable
 #define ISA_AMX_PRODUCTS bf16_amx_model
+#define ISA_AMX_ATTENTION bf16_attention_amx_model
 #define ISA_THIS ISA_PORTABLE
 #define ISA_NAME "portable"
 #define TILE_ROWS 4
@@ -46,5 +47,7 @@
 #include "tensor/attention_backward.h"
 
 #include "tensor/bf16_attention_kernels.h"
+
+#include "tensor/amx_attention_kernels.h"
 
 #include "tensor/kernels_table.h"

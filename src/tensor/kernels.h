@@ -228,8 +228,8 @@ struct kernels {
      * scores s_j = (chain over d of q_d·k_jd) · scale; m = max_j s_j; p_j = exp(s_j - m);
      * sum of p with 16 partials by position modulo 16; o_d = chain over j of p_j·v_jd in order;
      * out = o · (1 / sum) + 0.0f.  A row's bits do not depend on the other rows; out may be q.
-     * Mode bf16 rounds q and p and takes both chains in pairs, as its gemm does; the sum is that of
-     * the p before rounding.
+     * Mode bf16 rounds q and p and takes both chains in pairs, as its gemm does, on AMX in blocks
+     * of 32 numbers of d and of a page's positions; the sum is that of the p before rounding.
      * scratch: attention_scratch(R, most pages that a row sees) floats. */
     attention_fn *attention;
 
@@ -293,9 +293,10 @@ struct kernels {
      *   dq_r (+)= Σ_j dS_rj·k_j,  dk_j += Σ_r dS_rj·q_r,  dv_j += Σ_r P_rj·dout_r
      * pages->dk[p] and pages->dv[p] are [32][D], a row a position of page p; their chains over rows
      * go on from what they hold, so a run of rows may be cut into calls anywhere (mode bf16: at
-     * even rows): the bits are those of one call.  Positions that a row does not see take nothing
-     * from it.  Rows are taken in their order: one task owns the pages' gradients.  dq may be q or
-     * dout. Mode bf16 rounds q, dout, P and dS, and takes the chains over rows in pairs, too.
+     * even rows; on AMX at multiples of 32): the bits are those of one call.  Positions that a row
+     * does not see take nothing from it.  Rows are taken in their order: one task owns the pages'
+     * gradients.  dq may be q or dout.  Mode bf16 rounds q, dout, P and dS, and takes the chains
+     * over rows in pairs, too (on AMX in blocks of 32 rows).
      * scratch: attention_backward_scratch(D, n_pages) floats. */
     attention_backward_fn *attention_backward;
 

@@ -46,8 +46,11 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 #define DX_PARTS_FROM 2048
 #define DX_PARTS_ROWS 256
 
-/* … and for attention: the tile's queries (later its outputs), then its scores. */
-#define ATTENTION_TILE 12
+/* … and for attention: the tile's queries (later its outputs), its scores, and these as words.  A
+ * tile has at most so many rows; AMX, which loads and stores sixteen at a time, touches as many as
+ * that behind the last, too. */
+#define ATTENTION_TILE 32
+#define ATTENTION_SPACE (ATTENTION_TILE + 16)
 #define ATTENTION_MAX_D 512
 
 /* … for gemm_dw: sums of a block of W, then packed blocks of dY (a register longer) and of X, of
@@ -65,7 +68,10 @@ _Static_assert(DW_SCRATCH >= DW_ROWS * DW_COLUMNS + DW_STEPS * DW_ROWS + 16 + DW
                "mode f32 needs less");
 
 /* … and for attention's gradient: the rows of a block, queries and dout, a tile's dQ, then P and dS
- * of the block. */
+ * of the block.  On AMX more rows share a load and a store of a page's sums. */
 #define BACK_ROWS 48
+#define BACK_ROWS_AMX 96
+#define BACK_ROWS_MOST (BACK_ROWS > BACK_ROWS_AMX ? BACK_ROWS : BACK_ROWS_AMX)
+_Static_assert(BACK_ROWS_AMX % 32 == 0, "whole blocks of the chains over rows");
 
 #endif
