@@ -206,6 +206,18 @@ static float *filled(struct bench *b, size_t n)
     return x;
 }
 
+/* As a pass would: what floats are in pairs of bf16 may be no numbers, or slow ones. */
+static void fill_pages(const struct work *w, const struct space *s, size_t width)
+{
+    size_t D = (size_t)w->model->config.head_dim;
+    for (size_t i = 0; i < CONTEXT; i++) {
+        float *page = s->pages + i / ATTENTION_PAGE * 2 * ATTENTION_PAGE * D;
+        const float *x = s->x + i % MOST_ROWS * width;
+        w->kernels->page_store(page, page + ATTENTION_PAGE * D, (int)D, i % ATTENTION_PAGE, x,
+                               x + D);
+    }
+}
+
 static void make_space(struct bench *b, struct work *w)
 {
     const struct siren_config *c = &w->model->config;
@@ -217,10 +229,12 @@ static void make_space(struct bench *b, struct work *w)
         if (need > scratch) scratch = need;
     }
     size_t y = MOST_ROWS * (widest > (size_t)c->n_vocab ? widest : (size_t)c->n_vocab);
-    for (int i = 0; i < siren_pool_threads(b->pool); i++)
+    for (int i = 0; i < siren_pool_threads(b->pool); i++) {
         w->space[i] =
             (struct space){filled(b, MOST_ROWS * widest), filled(b, y + 16), filled(b, scratch),
                            filled(b, 2 * (size_t)CONTEXT * (size_t)c->head_dim)};
+        fill_pages(w, &w->space[i], widest);
+    }
     w->angles = filled(b, (size_t)c->head_dim);
 }
 
