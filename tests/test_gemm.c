@@ -11,6 +11,10 @@ static const struct product_case cases[] = {
     {TENSOR_Q4_1, 4, 70, 288},  {TENSOR_Q4_1, 25, 70, 544}, {TENSOR_Q8_0, 1, 140, 96},
     {TENSOR_Q8_0, 3, 70, 288},  {TENSOR_Q8_0, 12, 50, 320}, {TENSOR_Q6_K, 1, 64, 512},
     {TENSOR_Q6_K, 6, 64, 512},  {TENSOR_Q5_1, 4, 64, 64},   {TENSOR_F32, 217, 3, 1900},
+    {TENSOR_F16, 2, 170, 63},   {TENSOR_F16, 4, 90, 34},    {TENSOR_BF16, 2, 170, 97},
+    {TENSOR_BF16, 3, 90, 31},   {TENSOR_BF16, 4, 90, 64},   {TENSOR_BF16, 5, 90, 62},
+    {TENSOR_Q4_0, 2, 170, 96},  {TENSOR_Q4_0, 3, 90, 64},   {TENSOR_Q4_0, 4, 90, 32},
+    {TENSOR_Q4_1, 5, 90, 96},   {TENSOR_Q8_0, 2, 170, 64},  {TENSOR_Q8_0, 4, 90, 96},
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
 
@@ -69,9 +73,10 @@ static void test_rows_and_ranges(void **state)
     const struct kernels *list[MODES_MOST];
     int n_isa = machine_modes(list);
     enum { T = 30, N = 150, K = 320 };
-    const enum tensor_type types[] = {TENSOR_F32, TENSOR_Q4_1, TENSOR_Q8_0};
+    const enum tensor_type types[] = {TENSOR_F32, TENSOR_BF16, TENSOR_Q4_0, TENSOR_Q4_1,
+                                      TENSOR_Q8_0};
     for (int i = 0; i < n_isa; i++)
-        for (int type = 0; type < 3; type++) {
+        for (int type = 0; type < 5; type++) {
             struct tensor t = made_tensor(types[type], N, K, 8);
             struct packed w = packed_of(&t);
             float *x = normals(T * K, 1), *bias = normals(N, 2);
@@ -190,9 +195,10 @@ static void test_bf16_denormals(void **state)
         assert_true(n_small > 100);
         list[i]->gemm(x, K, T, &w, 0, w.n_panels, NULL, y, N, 0, scratch);
         assert_same(y, expected, T * N, list[i]->name);
-        for (int row = 0; row < 3; row++) {
-            list[i]->gemm(x + row * K, K, 1, &w, 0, w.n_panels, NULL, y, N, 0, scratch);
-            assert_same(y, expected + row * N, N, list[i]->name);
+        for (int row = 0; row < 12; row++) {
+            int rows = 1 + row % 5;
+            list[i]->gemm(x + row * K, K, rows, &w, 0, w.n_panels, NULL, y, N, 0, scratch);
+            assert_same(y, expected + row * N, (size_t)rows * N, list[i]->name);
         }
     }
     /* 2^-126 - 2^-150, which only denormal digits would round up to the least normal number: step 2
@@ -208,6 +214,45 @@ static void test_bf16_denormals(void **state)
         if (list[i]->compute != COMPUTE_BF16) continue;
         list[i]->gemm(x, K, 1, &w, 0, 1, NULL, y, N, 0, scratch);
         assert_true(y[0] == 0);
+    }
+    free(x);
+    free(y);
+    free(expected);
+    free(scratch);
+    packed_free(&w);
+    free_tensor(&t);
+}
+
+/* Weights of blocks that are -0 (8 of Q4_0, whose scales are negative here), in chains that came to
+ * -0: after two blocks of 32 steps with small sums, one of products that are negative denormals,
+ * then of such weights. */
+static void test_bf16_zeros(void **state)
+{
+    const struct kernels *list[MODES_MOST];
+    int n_modes = machine_modes(list);
+    enum { T = 24, N = 144, K = 96, BYTES = 18 };
+    struct tensor t = made_tensor(TENSOR_Q4_0, N, K, 5);
+    unsigned char *data = (unsigned char *)(uintptr_t)t.data;
+    for (int b = 0; b < N * K / 32; b++, data += BYTES) {
+        data[0] = (unsigned char)(b * 37), data[1] = 0xa0; /* the scale: some -2^-7 */
+        for (int i = 0; b % 3 == 2 && i < 16; i++)
+            data[2 + i] = (unsigned char)(i < 14 ? 0x8a : 0x88);
+    }
+    float *x = normals(T * K, 6), *expected = floats(T * N), *y = floats(T * N);
+    for (int i = 0; i < T * K; i++)
+        x[i] = i % K < 64 ? ldexpf(x[i], -121) : ldexpf(fabsf(x[i]) + 1, -124);
+    struct packed w = packed_of(&t);
+    float *scratch = floats(gemm_scratch(&w));
+    for (int i = 0; i < n_modes; i++) {
+        if (list[i]->compute != COMPUTE_BF16) continue;
+        model_gemm(list[i], x, K, T, &t, NULL, expected, N, 0);
+        int n_negative = 0;
+        for (int j = 0; j < T * N; j++) n_negative += expected[j] == 0 && signbit(expected[j]);
+        assert_true(n_negative > 50);
+        for (int rows = 1; rows <= T; rows += rows < 6 ? 1 : 9) {
+            list[i]->gemm(x, K, rows, &w, 0, w.n_panels, NULL, y, N, 0, scratch);
+            assert_same(y, expected, (size_t)rows * N, list[i]->name);
+        }
     }
     free(x);
     free(y);
@@ -267,7 +312,7 @@ int main(void)
         cmocka_unit_test(test_equals_model),  cmocka_unit_test(test_rows_and_ranges),
         cmocka_unit_test(test_accuracy),      cmocka_unit_test(test_swiglu),
         cmocka_unit_test(test_nothing_to_do), cmocka_unit_test(test_bf16_denormals),
-        cmocka_unit_test(test_bf16_rounding),
+        cmocka_unit_test(test_bf16_rounding), cmocka_unit_test(test_bf16_zeros),
     };
     return cmocka_run_group_tests_name("gemm", tests, NULL, NULL);
 }

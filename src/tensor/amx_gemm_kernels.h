@@ -1,5 +1,5 @@
 /* GEMM with bf16 products on AMX's tiles; after bf16_gemm_kernels.h, with whose rows, decoded
- * panels and outputs it works.
+ * panels and outputs it works, and amx_few_kernels.h, which multiplies few rows.
  *
  * Sixteen pairs of a decoded panel are a tile of B as they lie, sixteen rows of X a tile of A.  32
  * rows and 32 columns are four tiles of sums.  The order is that of TDPBF16PS at every number of
@@ -176,8 +176,9 @@ static int amx_stores_outputs(const struct output *o, int P, int rows)
 static void amx_rows(int P, int row, int rows, const struct bf16_block *b,
                      const struct output *output, struct amx_beside *beside)
 {
-    float *c = b->sums + (size_t)row * 32, *ring = beside->ring + beside->turn * AMX_TILE_SUMS;
-    struct amx_sums sums = {b->first ? NULL : c, 32, c, 32};
+    size_t ldc = (size_t)P * 16;
+    float *c = b->sums + (size_t)row * ldc, *ring = beside->ring + beside->turn * AMX_TILE_SUMS;
+    struct amx_sums sums = {b->first ? NULL : c, ldc, c, ldc};
     int whole = output && amx_stores_outputs(output, P, rows);
     if (output) sums.to = whole ? output->y + (size_t)row * output->ldy : ring;
     if (whole) sums.to_ld = output->ldy;
@@ -188,7 +189,7 @@ static void amx_rows(int P, int row, int rows, const struct bf16_block *b,
     struct output *o = &beside->output;
     *o = *output;
     o->sums = ring;
-    o->ldc = 32;
+    o->ldc = ldc;
     o->y += (size_t)row * o->ldy;
     if (o->gates) o->gates += (size_t)row * o->ldg;
     beside->row = 0;
@@ -216,7 +217,8 @@ static void amx_tile_rows(int P, int T, const struct bf16_block *b, const struct
     amx_finish_rows(&beside, AMX_ROWS);
 }
 
-static const struct bf16_unit amx_unit = {amx_tile_rows, AMX_ROWS, AMX_STEPS, 0, 1};
+static const struct bf16_unit amx_unit = {amx_tile_rows, AMX_ROWS,  AMX_STEPS, AMX_FEW, 1,
+                                          amx_group_few, amx_spread};
 
 /* ---- products --------------------------------------------------------------------- */
 
@@ -368,6 +370,12 @@ static void amx_gemm(const float *x, size_t ldx, int T, const struct packed *w, 
                      int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
 {
     struct output out = {.bias = bias, .y = y, .ldy = ldy, .add = add};
+    if (T <= AMX_FEW) {
+        amx_begin();
+        bf16_gemm_by(&amx_unit, x, ldx, T, w, panel0, panel1, bias, y, ldy, add, scratch);
+        amx_end();
+        return;
+    }
     amx_product(x, ldx, T, w, 0, panel0, panel1, &out, scratch);
 }
 
@@ -376,6 +384,12 @@ static void amx_gemm_swiglu(const float *x, size_t ldx, int T, const struct pack
                             float *scratch)
 {
     struct output out = {.y = h, .ldy = ldh, .gates = gates, .ldg = ldg, .gated = 1};
+    if (T <= AMX_FEW) {
+        amx_begin();
+        bf16_gemm_swiglu_by(&amx_unit, x, ldx, T, w, pair0, pair1, h, ldh, gates, ldg, scratch);
+        amx_end();
+        return;
+    }
     amx_product(x, ldx, T, w, 0, 2 * pair0, 2 * pair1, &out, scratch);
 }
 

@@ -58,3 +58,48 @@ static void amx_model_dp(struct amx_tile *c, const struct amx_tile *a, const str
 
 static void amx_begin(void) {}
 static void amx_end(void) {}
+
+/* ---- amx_few_kernels.h ---- */
+
+V16 v16 amx_fma(v16 a, v16 b, v16 c)
+{
+    V16_EACH c.f[i] = bf16_fma(a.f[i], b.f[i], c.f[i]);
+    return c;
+}
+V16 v16 amx_add(v16 a, v16 b)
+{
+    V16_EACH a.f[i] = bf16_flush(bf16_flush(a.f[i]) + bf16_flush(b.f[i]));
+    return a;
+}
+V16 v16 amx_round(v16 v)
+{
+    V16_EACH v.f[i] = bfloat_to_float(float_to_bfloat(v.f[i]));
+    return v;
+}
+V16 v16 amx_even(v16i pairs)
+{
+    v16 v;
+    V16_EACH v.f[i] = half_bits_float(pairs.u[i] << 16);
+    return v;
+}
+V16 v16 amx_odd(v16i pairs)
+{
+    v16 v;
+    V16_EACH v.f[i] = half_bits_float(pairs.u[i] & 0xffff0000);
+    return v;
+}
+V16 v16 amx_nibble(const int kind, const struct q4_block *b, const int g, const int j)
+{
+    v16i q = v16i_load(b->q[g]);
+    return kind == PACKED_Q4S ? v16_nibble_signed(q, j) : v16_nibble(q, j);
+}
+
+static unsigned amx_flush_begin(void)
+{
+    return 0;
+}
+static int amx_flush_end(unsigned state)
+{
+    (void)state;
+    return 0;
+}

@@ -33,3 +33,53 @@ AMX_TARGET static void amx_end(void)
 {
     _tile_release();
 }
+
+/* ---- for amx_few_kernels.h: the processor takes denormals as zeros, and tells by the flag of
+ * underflow that a result was one ---- */
+
+V16 v16 amx_fma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+V16 v16 amx_add(v16 a, v16 b)
+{
+    return _mm512_add_ps(a, b);
+}
+/* t = v·65535 = v·2^16 - v, rounded to 24 digits, ends where the eighth digit of v stands, since it
+ * is 2^16 times as large; v·2^16 ends there, too, so v·2^16 - t is v rounded to that place.  A tie
+ * goes to an even t, which is where the difference is even: then v·2^16 is.  Only where v is less
+ * than 2^-16 of itself above a power of two t ends one place lower, where it rounds to that power
+ * as well.
+ */
+V16 v16 amx_round(v16 v)
+{
+    return _mm512_fmsub_ps(v, _mm512_set1_ps(0x1p16f), _mm512_mul_ps(v, _mm512_set1_ps(0xffffp0f)));
+}
+V16 v16 amx_even(v16i pairs)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+}
+V16 v16 amx_odd(v16i pairs)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
+}
+/* A load from byte j/2 on spares a shift; behind the last words of a block may be no memory. */
+V16 v16 amx_nibble(const int kind, const struct q4_block *b, const int g, const int j)
+{
+    const int skip = g < 3 ? j / 2 : 0, nibble = j - 2 * skip;
+    v16i q = v16i_load((const unsigned char *)b->q[g] + skip);
+    return kind == PACKED_Q4S ? v16_nibble_signed(q, nibble) : v16_nibble(q, nibble);
+}
+
+static unsigned amx_flush_begin(void)
+{
+    unsigned state = _mm_getcsr();
+    _mm_setcsr((state & ~(unsigned)_MM_EXCEPT_MASK) | 0x8040);
+    return state;
+}
+static int amx_flush_end(unsigned state)
+{
+    unsigned now = _mm_getcsr();
+    _mm_setcsr(state);
+    return (now & _MM_EXCEPT_UNDERFLOW) != 0;
+}

@@ -488,9 +488,16 @@ static void bf16_tile_rows(int P, int T, const struct bf16_block *b, const struc
     }
 }
 
-static void bf16_group_few(int T, const struct packed *w, int panel, int P,
-                           const struct bf16_space *s)
+struct bf16_unit;
+
+/* T <= unit->few rows of P <= 8 panels, their sums complete in s->sums, (T, 16·P). */
+typedef void bf16_group_fn(const struct bf16_unit *unit, int T, const struct packed *w, int panel,
+                           int P, const struct bf16_space *s);
+
+static void bf16_group_few(const struct bf16_unit *unit, int T, const struct packed *w, int panel,
+                           int P, const struct bf16_space *s)
 {
+    (void)unit;
     size_t ldx = bf16_row_pairs(w->k), ldc = (size_t)P * 16;
     int wide = bf16_wide[T - 1];
     unsigned state = bf16_begin();
@@ -511,6 +518,9 @@ struct bf16_unit {
     int few;   /* up to so many rows weights are decoded in registers */
     /* Rows lie as tiles: 16 pairs of each of 16 rows, then their next 16 pairs. */
     int tiled;
+    bf16_group_fn *group_few;
+    /* makes what group_few reads of few rows, and puts it behind them; or NULL */
+    void (*spread)(int T, int K, uint32_t *rows);
 };
 
 /* Words from a row to the next, and to step k (a multiple of 32) of it.  From 16 rows to the next
@@ -532,6 +542,14 @@ BF16_TARGET static void bf16_unit_rows(const struct bf16_unit *unit, const float
     size_t step = bf16_step_words(unit, 32);
     for (int t = 0; t < T; t++, x += ldx)
         bf16_row(x, K, step, out + (size_t)(t / 16 * 16) * pairs + (size_t)(t % 16) * row);
+}
+
+/* The rows of a product that may be of few. */
+static void bf16_rows_of(const struct bf16_unit *unit, const float *x, size_t ldx, int T, int K,
+                         uint32_t *out)
+{
+    bf16_unit_rows(unit, x, ldx, T, K, out);
+    if (T <= unit->few && unit->spread) unit->spread(T, K, out);
 }
 
 /* Rows a block: their pairs are half as large as floats. */
@@ -567,7 +585,7 @@ static void bf16_group(const struct bf16_unit *unit, int T, const struct packed 
         bf16_group_many(unit, T, w, panel, P, 0, s, output);
         return;
     }
-    bf16_group_few(T, w, panel, P, s);
+    unit->group_few(unit, T, w, panel, P, s);
     finish(output, 0, T);
 }
 
@@ -582,7 +600,7 @@ static void bf16_gemm_by(const struct bf16_unit *unit, const float *x, size_t ld
     struct output out = {.sums = space.sums, .ldy = ldy, .add = add};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
-        bf16_unit_rows(unit, x + (size_t)t * ldx, ldx, rows, w->k, space.rows);
+        bf16_rows_of(unit, x + (size_t)t * ldx, ldx, rows, w->k, space.rows);
         for (int panel = panel0; panel < panel1; panel += group) {
             int P = panel1 - panel < group ? panel1 - panel : group;
             size_t first = (size_t)(panel - panel0) * 16;
@@ -605,7 +623,7 @@ static void bf16_gemm_swiglu_by(const struct bf16_unit *unit, const float *x, si
     struct output out = {.sums = space.sums, .ldy = ldh, .ldg = ldg, .gated = 1};
     for (int t = 0; t < T; t += block) {
         int rows = T - t < block ? T - t : block;
-        bf16_unit_rows(unit, x + (size_t)t * ldx, ldx, rows, w->k, space.rows);
+        bf16_rows_of(unit, x + (size_t)t * ldx, ldx, rows, w->k, space.rows);
         for (int pair = pair0; pair < pair1; pair += group) {
             int pairs = pair1 - pair < group ? pair1 - pair : group;
             out.ldc = (size_t)pairs * 32;
@@ -745,7 +763,8 @@ static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_
 
 /* ---- by the set's vectors ----------------------------------------------------------- */
 
-static const struct bf16_unit bf16_vectors = {bf16_tile_rows, TILE_ROWS, GEMM_STEPS, BF16_FEW, 0};
+static const struct bf16_unit bf16_vectors = {bf16_tile_rows, TILE_ROWS, GEMM_STEPS, BF16_FEW, 0,
+                                              bf16_group_few, NULL};
 
 static void bf16_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
                       int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)

@@ -23,6 +23,8 @@
 #define FEW_MOST_BLOCKS 8
 #define BF16_FEW 8
 #define BF16_WIDE(R) ((R) < 4 ? 4 : 2)
+#define AMX_WIDE(R) ((R) < 3 ? 4 : 2)
+#define AMX_WIDE_BLOCKS(R) 2
 #define ATTENTION_WIDE 1
 #define FMA_CHAINS 12
 #define UNROLL _Pragma("GCC unroll 32")
@@ -38,6 +40,8 @@
 #include "tensor/bf16_gemm_kernels.h"
 
 #include "tensor/amx_tiles.h"
+
+#include "tensor/amx_few_kernels.h"
 
 #include "tensor/amx_gemm_kernels.h"
 

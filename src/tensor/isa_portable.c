@@ -22,6 +22,8 @@
 #define FEW_MOST_BLOCKS 4
 #define BF16_FEW 4
 #define BF16_WIDE(R) 2
+#define AMX_WIDE(R) 2
+#define AMX_WIDE_BLOCKS(R) 2
 #define ATTENTION_WIDE 0
 #define FMA_CHAINS 4
 #define UNROLL
@@ -37,6 +39,8 @@
 #include "tensor/bf16_gemm_kernels.h"
 
 #include "tensor/amx_model.h"
+
+#include "tensor/amx_few_kernels.h"
 
 #include "tensor/amx_gemm_kernels.h"
 
