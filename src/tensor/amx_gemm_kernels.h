@@ -292,6 +292,12 @@ static struct output amx_output(const struct amx_product *a, const struct amx_pa
     return o;
 }
 
+/* Weights that are the tiles' words as they lie. */
+static int amx_packed_words(const struct amx_product *a)
+{
+    return a->w->kind == PACKED_BF16 && !a->transposed && a->K % 32 == 0;
+}
+
 /* From now on `part` is decoded beside so many products. */
 static void amx_decode_beside(struct amx_product *a, const struct amx_part *part, int products,
                               uint32_t *weights)
@@ -309,6 +315,21 @@ static void amx_decode_beside(struct amx_product *a, const struct amx_part *part
     b->by = products;
     b->weights = weights;
     b->stride = AMX_PANEL;
+}
+
+/* The same where there is nothing to decode: the next part's words are fetched. */
+static void amx_multiply_packed(struct amx_product *a)
+{
+    struct amx_part part = amx_part_at(a, a->panel0, 0), next;
+    for (; part.panel < a->panel1; part = next) {
+        struct bf16_block b = amx_block_of(a, &part);
+        struct output output = amx_output(a, &part);
+        b.w = (const uint32_t *)(const void *)packed_panel(a->w, part.panel) + part.k0 * 8;
+        b.stride = a->w->panel_bytes / 4;
+        next = amx_next_part(a, &part);
+        amx_block(part.P, a->T, &b, part.k0 + part.steps == a->K ? &output : NULL, &a->beside);
+    }
+    amx_finish_rows(&a->beside, AMX_ROWS);
 }
 
 static void amx_multiply(struct amx_product *a)
@@ -361,7 +382,10 @@ static void amx_product(const float *x, size_t ldx, int T, const struct packed *
                                 .beside.ring = ring};
         a.output.y += (size_t)t * output->ldy;
         if (output->gates) a.output.gates += (size_t)t * output->ldg;
-        amx_multiply(&a);
+        if (amx_packed_words(&a))
+            amx_multiply_packed(&a);
+        else
+            amx_multiply(&a);
     }
     amx_end();
 }

@@ -64,16 +64,6 @@ V16 v16i bf16_round_pairs(v16 even, v16 odd)
               bf16_join(bf16_round(even.b), bf16_round(odd.b))};
     return v;
 }
-/* Steps k and k+1 of a panel of bf16. */
-V16 v16i bf16_load_pairs(const void *p)
-{
-    const __m128i *at = p;
-    v16i v = {bf16_join(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at)), 16),
-                        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at + 2)), 16)),
-              bf16_join(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at + 1)), 16),
-                        _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(at + 3)), 16))};
-    return v;
-}
 V16 __m256i bf16_round_neighbours(v16 v)
 {
     __m256i low = _mm256_srli_epi32(bf16_round(v.a), 16);
@@ -83,11 +73,6 @@ V16 __m256i bf16_round_neighbours(v16 v)
 V16 v16i bf16_round_two(v16 first, v16 second)
 {
     v16i v = {bf16_round_neighbours(first), bf16_round_neighbours(second)};
-    return v;
-}
-V16 v16i bf16_load_two(const void *first, const void *second)
-{
-    v16i v = {_mm256_loadu_si256(first), _mm256_loadu_si256(second)};
     return v;
 }
 

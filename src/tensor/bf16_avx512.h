@@ -35,18 +35,9 @@ BF16_TARGET V16 v16i bf16_round_pairs(v16 even, v16 odd)
 {
     return bf16_interleave((v16i)_mm512_cvtne2ps_pbh(odd, even));
 }
-V16 v16i bf16_load_pairs(const void *p)
-{
-    return bf16_interleave(v16i_load(p));
-}
 BF16_TARGET V16 v16i bf16_round_two(v16 first, v16 second)
 {
     return (v16i)_mm512_cvtne2ps_pbh(second, first);
-}
-V16 v16i bf16_load_two(const void *first, const void *second)
-{
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(first)),
-                              _mm256_loadu_si256(second), 1);
 }
 
 /* The instruction itself takes denormals as zeros. */

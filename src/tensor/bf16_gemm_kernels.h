@@ -13,10 +13,8 @@
  *   v16_dot2(s, a, b)     the step above for 16 columns; pairs are uint32, odd element high
  *   bf16_first(pairs)     the even elements, with zeros for the odd ones
  *   bf16_round_pairs(even, odd)   two vectors rounded and joined
- *   bf16_load_pairs(p)            … of a panel that is bf16 already
- *   bf16_round_two(first, second), bf16_load_two(p, q)   as pairs of neighbours, one behind the
- * other bf16_begin(), bf16_end()      around the products: the state in which denormals are zeros
- */
+ *   bf16_round_two(first, second)   as pairs of neighbours, one behind the other
+ *   bf16_begin(), bf16_end()      around the products: the state in which denormals are zeros */
 
 /* In two shapes, as tile_fn. */
 typedef void bf16_tile_fn(const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride,
@@ -142,8 +140,8 @@ BF16_TARGET V16 v16i bf16_q8_pair(const struct q8_block *b, int j, v16 d, v16 m)
 /* Steps k and k + 1 of a panel without blocks; `last`: there is no k + 1. */
 BF16_TARGET V16 v16i bf16_plain_pair(const int kind, const unsigned char *panel, int k, int last)
 {
+    if (kind == PACKED_BF16) return v16i_load(panel + (size_t)(k / 2) * 64);
     if (last) return bf16_round_pairs(decode_step(kind, panel, k), v16_zero());
-    if (kind == PACKED_BF16) return bf16_load_pairs(panel + (size_t)k * 32);
     return bf16_round_pairs(decode_step(kind, panel, k), decode_step(kind, panel, k + 1));
 }
 
@@ -207,13 +205,9 @@ BF16_TARGET static void bf16_decode(const struct packed *w, int panel, int k0, i
 BF16_TARGET V16 void bf16_words_plain(const int kind, const unsigned char *panel, int k0,
                                       uint32_t *words)
 {
-    for (int i = 0, k = k0; i < 16; i++, k++) {
-        v16i two =
-            kind == PACKED_BF16
-                ? bf16_load_two(panel + (size_t)k * 32, panel + (size_t)(k + 16) * 32)
-                : bf16_round_two(decode_step(kind, panel, k), decode_step(kind, panel, k + 16));
-        v16i_store(words + 16 * i, two);
-    }
+    for (int i = 0, k = k0; i < 16; i++, k++)
+        v16i_store(words + 16 * i,
+                   bf16_round_two(decode_step(kind, panel, k), decode_step(kind, panel, k + 16)));
 }
 BF16_TARGET V16 void bf16_words_q4(const int kind, const struct q4_block *b, uint32_t *words)
 {

@@ -58,15 +58,6 @@ V16 v16i bf16_round_pairs(v16 even, v16 odd)
     V16_EACH v.u[i] = (uint32_t)float_to_bfloat(odd.f[i]) << 16 | float_to_bfloat(even.f[i]);
     return v;
 }
-/* Steps k and k+1 of a panel of bf16: sixteen even elements, then sixteen odd ones. */
-V16 v16i bf16_load_pairs(const void *p)
-{
-    uint16_t h[32];
-    v16i v;
-    memcpy(h, p, sizeof h);
-    V16_EACH v.u[i] = (uint32_t)h[16 + i] << 16 | h[i];
-    return v;
-}
 /* Pairs of neighbours: eight of the first vector, then eight of the second. */
 V16 v16i bf16_round_two(v16 first, v16 second)
 {
@@ -75,14 +66,6 @@ V16 v16i bf16_round_two(v16 first, v16 second)
         const float *f = i < 8 ? first.f + 2 * i : second.f + 2 * (i - 8);
         v.u[i] = (uint32_t)float_to_bfloat(f[1]) << 16 | float_to_bfloat(f[0]);
     }
-    return v;
-}
-/* The same of two steps of a panel of bf16, which need no rounding. */
-V16 v16i bf16_load_two(const void *first, const void *second)
-{
-    v16i v;
-    memcpy(v.u, first, 32);
-    memcpy(v.u + 8, second, 32);
     return v;
 }
 

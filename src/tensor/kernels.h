@@ -36,7 +36,8 @@ enum compute { COMPUTE_F32, COMPUTE_BF16, COMPUTE_COUNT };
  * holds rows 16p … 16p+15 interleaved, so that one step of k is 16 neighbouring
  * numbers.  N is padded to a multiple of 16 with zero rows.  Quantised sources
  * stay quantised: every supported source format is, exactly, one of
- *   PACKED_F32, PACKED_F16, PACKED_BF16    [k][16]
+ *   PACKED_F32, PACKED_F16                 [k][16]
+ *   PACKED_BF16                            [k/2][16] pairs of steps
  *   PACKED_Q4   value = d·q + m, q 0..15, block of 32 along k: per block and panel
  *               16 d, 16 m (f32 each), then 32 × 16 nibbles          (Q4_1, Q4_K)
  *   PACKED_Q4S  the same with q -8..7                                 (Q4_0)

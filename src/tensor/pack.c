@@ -44,7 +44,7 @@ static size_t panel_size(enum packed_kind kind, int k)
         return steps * 64;
     case PACKED_F16:
     case PACKED_BF16:
-        return (steps * 32 + 63) / 64 * 64;
+        return (steps + 1) / 2 * 64;
     case PACKED_Q4:
     case PACKED_Q4S:
         return (steps + Q4_STEPS - 1) / Q4_STEPS * sizeof(struct q4_block);
@@ -100,6 +100,8 @@ int packed_alloc_in(struct packed_arena *arena, struct packed *out, enum packed_
         w.owned = w.data = alloc_aligned(bytes, 1);
     if (!w.data) return siren_fail_memory(err, "packed weights", bytes);
     if (n % 16) memset(w.data + (size_t)(w.n_panels - 1) * w.panel_bytes, 0, w.panel_bytes);
+    for (int p = 0; p < w.n_panels && kind == PACKED_BF16 && k % 2; p++)
+        memset(w.data + (size_t)(p + 1) * w.panel_bytes - 64, 0, 64);
     *out = w;
     return SIREN_OK;
 }
@@ -312,12 +314,18 @@ static void fill_q8(const struct packed *w, unsigned char *panel, int lane, cons
         }
 }
 
+/* Where a number of 16 bits lies in a panel. */
+static size_t at_16bit(enum packed_kind kind, size_t k, size_t lane)
+{
+    return kind == PACKED_BF16 ? k / 2 * 32 + lane * 2 + k % 2 : k * 16 + lane;
+}
+
 static void fill_16bit(const struct packed *w, unsigned char *panel, int lane,
                        const struct source *s, int i)
 {
     const unsigned char *row = source_bytes(s, i);
     for (size_t k = 0; k < (size_t)w->k; k++)
-        memcpy(panel + (k * 16 + (size_t)lane) * 2, row + k * 2, 2);
+        memcpy(panel + at_16bit(w->kind, k, (size_t)lane) * 2, row + k * 2, 2);
 }
 
 /* Steps [k0, k0 + steps) of a source's rows i, i+1, … in f32. */
@@ -331,9 +339,15 @@ static void read_rows(const struct packed *w, const struct source *s, int i, int
             tensor_dequantize(s->t, source_row(s, i + c) * w->k + k0, steps, rows[c]);
 }
 
-static void round_all(const float *from, uint16_t *to, size_t n)
+/* Steps of sixteen lanes, rounded, as pairs; behind an odd number of them zeros. */
+static void round_pairs(const float *from, int steps, uint32_t *to)
 {
-    for (size_t i = 0; i < n; i++) to[i] = float_to_bfloat(from[i]);
+    static const float zeros[16];
+    for (int k = 0; k < steps; k += 2, from += 32, to += 16) {
+        const float *odd = k + 1 < steps ? from + 16 : zeros;
+        for (int c = 0; c < 16; c++)
+            to[c] = (uint32_t)float_to_bfloat(odd[c]) << 16 | float_to_bfloat(from[c]);
+    }
 }
 
 /* All sixteen lanes of `steps` steps, from rows of f32. */
@@ -346,7 +360,7 @@ static void fill_whole(const struct packed *w, const struct kernels *kernels,
         return;
     }
     kernels->interleave(rows[0], FILL_STEPS, steps, turned);
-    round_all(turned, (uint16_t *)(void *)panel, (size_t)steps * 16);
+    round_pairs(turned, steps, (uint32_t *)(void *)panel);
 }
 
 /* Lanes lane0 … lane0+n-1 of an f32 panel, or of one of bf16, from source rows i, i+1, … of any
@@ -365,11 +379,12 @@ static void fill_plain(const struct packed *w, const struct kernels *kernels, un
         }
         for (int c = 0; c < n; c++)
             for (int k = 0; k < steps; k++) {
-                size_t at = (size_t)(k * 16 + lane0 + c);
+                size_t step = (size_t)k, at = (size_t)(lane0 + c);
                 if (w->kind == PACKED_F32)
-                    ((float *)(void *)panel)[at] = rows[c][k];
+                    ((float *)(void *)panel)[step * 16 + at] = rows[c][k];
                 else
-                    ((uint16_t *)(void *)panel)[at] = float_to_bfloat(rows[c][k]);
+                    ((uint16_t *)(void *)panel)[at_16bit(PACKED_BF16, step, at)] =
+                        float_to_bfloat(rows[c][k]);
             }
     }
 }

@@ -1,7 +1,8 @@
 /* Layout of packed weights, shared by pack.c and the decoders.
  *
  * A panel is K steps of 16 columns; column c of step k in a panel of
- *   F32, F16, BF16   element k·16 + c
+ *   F32, F16         element k·16 + c
+ *   BF16             half k%2 of word k/2·16 + c: the pairs of mode bf16; behind an odd K zeros
  *   Q4, Q4S          block k/32 of 384 bytes: float d[16], float m[16], uint32 q[4][16], where
  *                    bits 4j … 4j+3 of q[g][c] belong to step 8g + j
  *   Q8               block k/16 of 384 bytes: float d[16], float m[16], int8 q[16][16]

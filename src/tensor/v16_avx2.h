@@ -202,10 +202,14 @@ V16 v16 v16_from_f16(const void *p)
     return v16_pair(_mm256_cvtph_ps(_mm_loadu_si128(p)),
                     _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1)));
 }
-V16 v16 v16_from_bf16(const void *p)
+V16 __m256 v16_half_bf16(__m256i v, int odd)
 {
-    __m256i a = _mm256_cvtepu16_epi32(_mm_loadu_si128(p));
-    __m256i b = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1));
-    return v16_pair(_mm256_castsi256_ps(_mm256_slli_epi32(a, 16)),
-                    _mm256_castsi256_ps(_mm256_slli_epi32(b, 16)));
+    __m256i high = _mm256_and_si256(v, _mm256_set1_epi32((int)0xffff0000));
+    return _mm256_castsi256_ps(odd ? high : _mm256_slli_epi32(v, 16));
+}
+V16 v16 v16_from_bf16(const void *p, int odd)
+{
+    const __m256i *at = p;
+    return v16_pair(v16_half_bf16(_mm256_loadu_si256(at), odd),
+                    v16_half_bf16(_mm256_loadu_si256(at + 1), odd));
 }

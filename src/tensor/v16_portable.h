@@ -198,11 +198,12 @@ V16 v16 v16_from_f16(const void *p)
     V16_EACH q.f[i] = half_to_float(h[i]);
     return q;
 }
-V16 v16 v16_from_bf16(const void *p)
+/* The even or the odd numbers of sixteen pairs. */
+V16 v16 v16_from_bf16(const void *p, int odd)
 {
-    uint16_t h[16];
+    uint16_t h[32];
     v16 q;
     memcpy(h, p, sizeof h);
-    V16_EACH q.f[i] = bfloat_to_float(h[i]);
+    V16_EACH q.f[i] = bfloat_to_float(h[2 * i + odd]);
     return q;
 }
