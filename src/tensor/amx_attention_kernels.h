@@ -22,23 +22,23 @@
             if (R > 1) TILE_ZERO(2);                                                               \
             if (R > 1 && P > 1) TILE_ZERO(3);                                                      \
         } else {                                                                                   \
-            TILE_LOAD(0, c, (ldc)*4);                                                              \
-            if (P > 1) TILE_LOAD(1, (c) + 16, (ldc)*4);                                            \
-            if (R > 1) TILE_LOAD(2, (c) + 16 * (ldc), (ldc)*4);                                    \
-            if (R > 1 && P > 1) TILE_LOAD(3, (c) + 16 * (ldc) + 16, (ldc)*4);                      \
+            TILE_LOAD(0, c, 4 * (ldc));                                                            \
+            if (P > 1) TILE_LOAD(1, (c) + 16, 4 * (ldc));                                          \
+            if (R > 1) TILE_LOAD(2, (c) + 16 * (ldc), 4 * (ldc));                                  \
+            if (R > 1 && P > 1) TILE_LOAD(3, (c) + 16 * (ldc) + 16, 4 * (ldc));                    \
         }                                                                                          \
     } while (0)
 #define AMX_SUMS_END(R, P, c, ldc)                                                                 \
     do {                                                                                           \
-        TILE_STORE(0, c, (ldc)*4);                                                                 \
-        if (P > 1) TILE_STORE(1, (c) + 16, (ldc)*4);                                               \
-        if (R > 1) TILE_STORE(2, (c) + 16 * (ldc), (ldc)*4);                                       \
-        if (R > 1 && P > 1) TILE_STORE(3, (c) + 16 * (ldc) + 16, (ldc)*4);                         \
+        TILE_STORE(0, c, 4 * (ldc));                                                               \
+        if (P > 1) TILE_STORE(1, (c) + 16, 4 * (ldc));                                             \
+        if (R > 1) TILE_STORE(2, (c) + 16 * (ldc), 4 * (ldc));                                     \
+        if (R > 1 && P > 1) TILE_STORE(3, (c) + 16 * (ldc) + 16, 4 * (ldc));                       \
     } while (0)
 /* One block of 32 steps: rows a (lda), the two tiles b and b2. */
 #define AMX_STEP(R, P, a, lda, b, b2)                                                              \
     do {                                                                                           \
-        TILE_LOAD(4, a, (lda)*4);                                                                  \
+        TILE_LOAD(4, a, 4 * (lda));                                                                \
         TILE_LOAD(6, b, 64);                                                                       \
         TILE_DP(0, 4, 6);                                                                          \
         if (P > 1) {                                                                               \
@@ -46,7 +46,7 @@
             TILE_DP(1, 4, 7);                                                                      \
         }                                                                                          \
         if (R > 1) {                                                                               \
-            TILE_LOAD(5, (a) + 16 * (lda), (lda)*4);                                               \
+            TILE_LOAD(5, (a) + 16 * (lda), 4 * (lda));                                             \
             TILE_DP(2, 5, 6);                                                                      \
             if (P > 1) TILE_DP(3, 5, 7);                                                           \
         }                                                                                          \
@@ -144,12 +144,19 @@ static amx_values_fn *const amx_values_tiles[2][2] = {{amx_values_1_1, amx_value
  * number. */
 static void amx_part_page(const uint32_t *panels, int P, int positions, uint32_t *out)
 {
-    size_t words = (size_t)positions / 2 * 16;
-    for (int i = 0; i < P; i++, panels += 256, out += 256) {
-        memset(out + words, 0, (256 - words) * sizeof *out);
-        memcpy(out, panels, words * sizeof *out);
-        for (size_t j = words; positions % 2 && j < words + 16; j++) out[j] = panels[j] & 0xffff;
+    const v16i zero = v16i_set1(0);
+    for (int i = 0; i < 16 * P; i++, panels += 16, out += 16) {
+        int left = positions - i % 16 * 2;
+        v16i words = left > 0 ? v16i_load(panels) : zero;
+        v16i_store(out, left == 1 ? bf16_first(words) : words);
     }
+}
+
+/* R rows of n numbers. */
+static void amx_copy_rows(const float *from, size_t ldfrom, int R, int n, float *to, size_t ldto)
+{
+    for (int r = 0; r < R; r++, from += ldfrom, to += ldto)
+        for (int i = 0; i < n; i += 16) v16_store(to + i, v16_load(from + i));
 }
 
 static void amx_values(const float *rows, size_t ldp, int R, const float *const *pages,
@@ -164,35 +171,41 @@ static void amx_values(const float *rows, size_t ldp, int R, const float *const 
         float *to = apart ? sums : o;
         P = D / 16 - i > 1 ? 2 : 1;
         if (left) amx_part_page(amx_words(pages[whole]) + first, P, left, part);
-        for (int r = 0; r < R && apart; r++)
-            memcpy(sums + 32 * r, o + r * D, (size_t)P * 16 * sizeof *o);
+        if (apart) amx_copy_rows(o, (size_t)D, R, 16 * P, sums, 32);
         amx_values_tiles[R > 16][P - 1](amx_words(rows), ldp, pages, whole, first,
                                         left ? part : NULL, more, to, ldo);
-        for (int r = 0; r < R && apart; r++)
-            memcpy(o + r * D, sums + 32 * r, (size_t)P * 16 * sizeof *o);
+        if (apart) amx_copy_rows(sums, 32, R, 16 * P, o, (size_t)D);
     }
 }
 
 /* ---- keys' and values' gradients ---- */
 
-/* Words over rows up to a multiple of sixteen: zeros behind the last row. */
-static void amx_zero_rows(float *words, size_t ld, int R, int n)
+/* Rows, of which the last is followed by zeros up to a multiple of `whole`. */
+static void amx_zero_rows(float *rows, size_t ld, int R, int whole, int n)
 {
-    int used = (R + 1) / 2;
-    for (int i = used; i < (used + 15) / 16 * 16; i++)
-        memset(words + (size_t)i * ld, 0, (size_t)n * sizeof *words);
+    for (int i = R; i < (R + whole - 1) / whole * whole; i++)
+        memset(rows + (size_t)i * ld, 0, (size_t)n * sizeof *rows);
 }
 
 static void amx_gather_rows(const float *x, const size_t *offset, int R, int n, float *words)
 {
     bf16_gather_rows(x, offset, R, n, words);
-    amx_zero_rows(words, (size_t)n, R, n);
+    amx_zero_rows(words, (size_t)n, (R + 1) / 2, 16, n);
 }
 
+/* They are rounded where they are turned. */
 static void amx_join_rows(float *x, size_t ldx, int R, int n)
 {
-    bf16_join_rows(x, ldx, R, n);
-    amx_zero_rows(x, 2 * ldx, R, n);
+    amx_zero_rows(x, ldx, R, 32, n);
+}
+
+/* 32 rows of 16 numbers as a tile of A: number i of all rows, in pairs, is its row i. */
+BF16_TARGET static void amx_turn(const float *x, size_t ldx, float *tile)
+{
+    float words[256] __attribute__((aligned(64)));
+    for (int i = 0; i < 16; i++, x += 2 * ldx)
+        v16i_store(words + 16 * i, bf16_round_pairs(v16_load(x), v16_load(x + ldx)));
+    v16_transpose(words, 16, tile, 16);
 }
 
 /* c (32, 16·P) += xᵀ·y over blocks of 16 words of rows; x is turned, [2][16][16] words a block.
@@ -206,11 +219,11 @@ AMX_TARGET V16 void amx_over_rows_tile(const int P, const uint32_t *x, const uin
     for (int i = 0; i < blocks; i++, x += 512, y += 16 * ldy) {
         TILE_LOAD(4, x, 64);
         TILE_LOAD(5, x + 256, 64);
-        TILE_LOAD(6, y, ldy * 4);
+        TILE_LOAD(6, y, 4 * ldy);
         TILE_DP(0, 4, 6);
         TILE_DP(2, 5, 6);
         if (P > 1) {
-            TILE_LOAD(7, y + 16, ldy * 4);
+            TILE_LOAD(7, y + 16, 4 * ldy);
             TILE_DP(1, 4, 7);
             TILE_DP(3, 5, 7);
         }
@@ -245,7 +258,7 @@ static void amx_over_rows(const float *x, size_t ldx, const float *y, int first,
     int from = first / 16 * 16, blocks = (last - from + 15) / 16;
     x += (size_t)from * ldx;
     for (int i = 0; i < blocks; i++, x += 16 * ldx)
-        for (int h = 0; h < 2; h++) v16_transpose(x + 16 * h, ldx, turned + 512 * i + 256 * h, 16);
+        for (int h = 0; h < 2; h++) amx_turn(x + 16 * h, ldx / 2, turned + 512 * i + 256 * h);
     for (int d = 0; d < D; d += 32)
         (D - d > 16 ? amx_over_rows_2 : amx_over_rows_1)(
             amx_words(turned), amx_words(y + from * D + d), (size_t)D, blocks, c + d, (size_t)D);

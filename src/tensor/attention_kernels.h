@@ -18,8 +18,8 @@ struct attention_products {
     const float *(*gather)(const float *x, const size_t *offset, int R, int D, float *words,
                            size_t *ld);
     /* Rows at offsets side by side, in words that hold per_word rows each; and the rows of a matrix
-     * in their own place, where number j of rows i·per_word … becomes word j of row i·per_word
-     * (NULL: floats they stay). */
+     * in their own place, where number j of rows i·per_word … becomes word j of row i·per_word, or
+     * which over_rows is to round (NULL: floats they stay). */
     void (*gather_rows)(const float *x, const size_t *offset, int R, int n, float *words);
     void (*join_rows)(float *x, size_t ldx, int R, int n);
     /* Dot products of R rows of words with the first `positions` of some pages; half pages whole.
@@ -61,7 +61,12 @@ static void page_store(float *page_k, float *page_v, int D, int slot, const floa
 static float softmax_row(float *s, int count, int padded, float scale)
 {
     v16 factor = v16_set1(scale), top = v16_set1(-INFINITY), sum = v16_zero();
+    v16 tops[4] = {top, top, top, top}; /* a chain of its own each: they would wait for one */
     int i = 0;
+    for (; i + 64 <= count; i += 64)
+        UNROLL for (int j = 0; j < 4; j++) tops[j] =
+            v16_max(tops[j], v16_mul(v16_load(s + i + 16 * j), factor));
+    top = v16_max(v16_max(tops[0], tops[1]), v16_max(tops[2], tops[3]));
     for (; i + 16 <= count; i += 16) top = v16_max(top, v16_mul(v16_load(s + i), factor));
     if (i < count) top = v16_keep(v16_max(top, v16_mul(v16_load(s + i), factor)), count - i, top);
     v16 highest = v16_set1(v16_highest(top));

@@ -82,9 +82,11 @@ static void bf16_page_store(float *page_k, float *page_v, int D, int slot, const
     bf16_rows(k, (size_t)D, 1, D, pairs);
     for (int i = 0; i < D / 2; i++) keys[(size_t)i * 16] = pairs[i];
     bf16_rows(v, (size_t)D, 1, D, pairs);
-    for (int d = 0; d < D; d++)
-        values[d / 16 * (ATTENTION_PAGE * 16) + d % 16 * 2] =
-            (uint16_t)(pairs[d / 2] >> d % 2 * 16);
+    for (int d = 0; d < D; d += 16, values += ATTENTION_PAGE * 16)
+        for (int i = 0; i < 8; i++) {
+            values[4 * i] = (uint16_t)pairs[d / 2 + i];
+            values[4 * i + 2] = (uint16_t)(pairs[d / 2 + i] >> 16);
+        }
 }
 
 /* Sixteen by sixteen numbers, in pairs of rows, to pairs of columns. */
