@@ -293,9 +293,9 @@ static struct output amx_output(const struct amx_product *a, const struct amx_pa
 }
 
 /* Weights that are the tiles' words as they lie. */
-static int amx_packed_words(const struct amx_product *a)
+static int amx_packed_words(const struct packed *w)
 {
-    return a->w->kind == PACKED_BF16 && !a->transposed && a->K % 32 == 0;
+    return w->kind == PACKED_BF16 && w->k % 32 == 0;
 }
 
 /* From now on `part` is decoded beside so many products. */
@@ -382,7 +382,7 @@ static void amx_product(const float *x, size_t ldx, int T, const struct packed *
                                 .beside.ring = ring};
         a.output.y += (size_t)t * output->ldy;
         if (output->gates) a.output.gates += (size_t)t * output->ldg;
-        if (amx_packed_words(&a))
+        if (!transposed && amx_packed_words(w))
             amx_multiply_packed(&a);
         else
             amx_multiply(&a);
@@ -390,11 +390,17 @@ static void amx_product(const float *x, size_t ldx, int T, const struct packed *
     amx_end();
 }
 
+/* Where nothing is to be decoded the tiles are as fast for sixteen rows. */
+static int amx_takes_few(int T, const struct packed *w)
+{
+    return T <= (amx_packed_words(w) ? AMX_VECTORS : AMX_FEW);
+}
+
 static void amx_gemm(const float *x, size_t ldx, int T, const struct packed *w, int panel0,
                      int panel1, const float *bias, float *y, size_t ldy, int add, float *scratch)
 {
     struct output out = {.bias = bias, .y = y, .ldy = ldy, .add = add};
-    if (T <= AMX_FEW) {
+    if (amx_takes_few(T, w)) {
         amx_begin();
         bf16_gemm_by(&amx_unit, x, ldx, T, w, panel0, panel1, bias, y, ldy, add, scratch);
         amx_end();
@@ -408,7 +414,7 @@ static void amx_gemm_swiglu(const float *x, size_t ldx, int T, const struct pack
                             float *scratch)
 {
     struct output out = {.y = h, .ldy = ldh, .gates = gates, .ldg = ldg, .gated = 1};
-    if (T <= AMX_FEW) {
+    if (amx_takes_few(T, w)) {
         amx_begin();
         bf16_gemm_swiglu_by(&amx_unit, x, ldx, T, w, pair0, pair1, h, ldh, gates, ldg, scratch);
         amx_end();

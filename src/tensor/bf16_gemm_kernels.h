@@ -482,16 +482,13 @@ static void bf16_tile_rows(int P, int T, const struct bf16_block *b, const struc
     }
 }
 
-struct bf16_unit;
+/* T <= unit->few rows of P <= 8 panels: their sums in s->sums, (T, 16·P). */
+typedef void bf16_group_fn(int T, const struct packed *w, int panel, int P,
+                           const struct bf16_space *s);
 
-/* T <= unit->few rows of P <= 8 panels, their sums complete in s->sums, (T, 16·P). */
-typedef void bf16_group_fn(const struct bf16_unit *unit, int T, const struct packed *w, int panel,
-                           int P, const struct bf16_space *s);
-
-static void bf16_group_few(const struct bf16_unit *unit, int T, const struct packed *w, int panel,
-                           int P, const struct bf16_space *s)
+static void bf16_group_few(int T, const struct packed *w, int panel, int P,
+                           const struct bf16_space *s)
 {
-    (void)unit;
     size_t ldx = bf16_row_pairs(w->k), ldc = (size_t)P * 16;
     int wide = bf16_wide[T - 1];
     unsigned state = bf16_begin();
@@ -509,7 +506,7 @@ struct bf16_unit {
     bf16_rows_fn *rows;
     int tile_rows;
     int steps; /* of k in a block, at most; two panels of 2·GEMM_STEPS fill the scratch */
-    int few;   /* up to so many rows weights are decoded in registers */
+    int few;   /* up to so many rows group_few() multiplies, more panels at a time */
     /* Rows lie as tiles: 16 pairs of each of 16 rows, then their next 16 pairs. */
     int tiled;
     bf16_group_fn *group_few;
@@ -579,7 +576,7 @@ static void bf16_group(const struct bf16_unit *unit, int T, const struct packed 
         bf16_group_many(unit, T, w, panel, P, 0, s, output);
         return;
     }
-    unit->group_few(unit, T, w, panel, P, s);
+    unit->group_few(T, w, panel, P, s);
     finish(output, 0, T);
 }
 

@@ -23,8 +23,8 @@
 #define FEW_MOST_BLOCKS 8
 #define BF16_FEW 8
 #define BF16_WIDE(R) ((R) < 4 ? 4 : 2)
-#define AMX_WIDE(R) ((R) < 3 ? 4 : 2)
-#define AMX_WIDE_BLOCKS(R) 2
+#define AMX_WIDE 4
+#define AMX_WIDE_BLOCKS 2
 #define ATTENTION_WIDE 1
 #define FMA_CHAINS 12
 #define UNROLL _Pragma("GCC unroll 32")

@@ -22,8 +22,8 @@
 #define FEW_MOST_BLOCKS 4
 #define BF16_FEW 4
 #define BF16_WIDE(R) 2
-#define AMX_WIDE(R) 2
-#define AMX_WIDE_BLOCKS(R) 2
+#define AMX_WIDE 2
+#define AMX_WIDE_BLOCKS 2
 #define ATTENTION_WIDE 0
 #define FMA_CHAINS 4
 #define UNROLL
