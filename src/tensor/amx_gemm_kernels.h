@@ -16,13 +16,42 @@
 
 /* ---- beside the products --------------------------------------------------------- */
 
+/* Steps k … k+n-1 of a panel, 16 where it has blocks. */
+typedef void amx_decode_fn(const unsigned char *panel, int k, int n, uint32_t *out);
+
+#define AMX_DECODE(KIND, DECODE)                                                                   \
+    BF16_TARGET static void amx_decode_##KIND(const unsigned char *panel, int k, int n,            \
+                                              uint32_t *out)                                       \
+    {                                                                                              \
+        DECODE(PACKED_##KIND, panel, k, n, out);                                                   \
+    }
+#define AMX_DECODE_Q4(KIND, panel, k, n, out)                                                      \
+    const struct q4_block *b = (const struct q4_block *)(const void *)panel + k / Q4_STEPS;        \
+    bf16_decode_q4_groups(KIND, b, k % Q4_STEPS / 8, (k % Q4_STEPS + n) / 8, out)
+#define AMX_DECODE_Q8(KIND, panel, k, n, out)                                                      \
+    (void)n;                                                                                       \
+    bf16_decode_q8((const struct q8_block *)(const void *)panel + k / Q8_STEPS, out)
+#define AMX_DECODE_PLAIN(KIND, panel, k, n, out) bf16_decode_plain(KIND, panel, k, k + n, out)
+AMX_DECODE(F32, AMX_DECODE_PLAIN)
+AMX_DECODE(F16, AMX_DECODE_PLAIN)
+AMX_DECODE(BF16, AMX_DECODE_PLAIN)
+AMX_DECODE(Q4, AMX_DECODE_Q4)
+AMX_DECODE(Q4S, AMX_DECODE_Q4)
+AMX_DECODE(Q8, AMX_DECODE_Q8)
+
+static amx_decode_fn *const amx_decode[] = {
+    [PACKED_F32] = amx_decode_F32, [PACKED_F16] = amx_decode_F16, [PACKED_BF16] = amx_decode_BF16,
+    [PACKED_Q4] = amx_decode_Q4,   [PACKED_Q4S] = amx_decode_Q4S, [PACKED_Q8] = amx_decode_Q8};
+
 /* What the vector units do while the tiles multiply, a little after each step of 32: the panels
  * that are wanted next are decoded, and the last tile's sums become outputs. */
 struct amx_beside {
+    amx_decode_fn *decode; /* of the panels' kind */
     const struct packed *w;
     int panel, P, transposed;
-    int k0, end;       /* steps of the panels' chains */
-    int unit, units;   /* of 16 steps of a panel (transposed: of all P): the next, all of them */
+    int k0, end;       /* steps of the panels' chains, */
+    int k, piece;      /* at which the next unit is: 16 steps of a panel (transposed: of all P) */
+    int units, left;   /* of them, and how many are left */
     int due, by;       /* units · `by` products, what a product adds to and a unit takes from */
     uint32_t *weights; /* where they go, */
     size_t stride;     /* from panel to panel */
@@ -33,39 +62,21 @@ struct amx_beside {
 };
 
 #define AMX_TILE_SUMS (AMX_ROWS * 32)
-#define AMX_PANEL (AMX_STEPS / 2 * 16) /* words of a decoded panel */
-
-/* Sixteen steps of a panel, or as many as there are before `end`. */
-BF16_TARGET static void amx_decode_steps(const struct packed *w, int panel, int k, int end,
-                                         uint32_t *out)
-{
-    const unsigned char *data = packed_panel(w, panel);
-    const struct q4_block *q4 = (const struct q4_block *)(const void *)data + k / Q4_STEPS;
-    int half = k % Q4_STEPS ? 2 : 0;
-    switch (w->kind) {
-    case PACKED_Q4:
-        bf16_decode_q4_groups(PACKED_Q4, q4, half, half + 2, out);
-        break;
-    case PACKED_Q4S:
-        bf16_decode_q4_groups(PACKED_Q4S, q4, half, half + 2, out);
-        break;
-    case PACKED_Q8:
-        bf16_decode_q8((const struct q8_block *)(const void *)data + k / Q8_STEPS, out);
-        break;
-    default:
-        bf16_decode(w, panel, k, k + 16 < end ? k + 16 : end, out);
-    }
-}
+/* Words from a decoded panel to the next.  The four of them are a quarter of a page apart in their
+ * pages: the loads of one do not look as if they met the stores of another. */
+#define AMX_PANEL (AMX_STEPS / 2 * 16 + 256)
+_Static_assert(4 * AMX_PANEL <= GEMM_WEIGHTS && AMX_PANEL % 1024 == 256, "two times two panels");
 
 BF16_TARGET static void amx_decode_unit(struct amx_beside *b)
 {
-    int pieces = b->transposed ? 1 : b->P, piece = b->unit % pieces;
-    int k = b->k0 + b->unit++ / pieces * 16, steps = b->end - k < 16 ? b->end - k : 16;
-    uint32_t *out = b->weights + (size_t)piece * b->stride + (size_t)(k - b->k0) * 8;
+    int k = b->k, steps = b->end - k < 16 ? b->end - k : 16;
+    uint32_t *out = b->weights + (size_t)b->piece * b->stride + (size_t)(k - b->k0) * 8;
     if (b->transposed)
         bf16_decode_transposed(b->w, b->panel, b->P, k, steps, out, b->stride);
     else
-        amx_decode_steps(b->w, b->panel + piece, k, b->end, out);
+        b->decode(packed_panel(b->w, b->panel + b->piece), k, steps, out);
+    if (b->transposed || ++b->piece == b->P) b->piece = 0, b->k += 16;
+    b->left--;
     if (steps == 16 && (k + 16 < b->end || (k - b->k0) % 32)) return;
     /* The last ones: zeros behind them up to a multiple of 32. */
     int pairs = (steps + 1) / 2, whole = (k - b->k0) % 32 ? 8 : 16;
@@ -83,15 +94,14 @@ static void amx_finish_rows(struct amx_beside *b, int most)
 
 static void amx_decode_rest(struct amx_beside *b)
 {
-    while (b->unit < b->units) amx_decode_unit(b);
+    while (b->left) amx_decode_unit(b);
 }
 
 /* After a step's products. */
 static __attribute__((noinline)) void amx_between(struct amx_beside *b)
 {
     amx_finish_rows(b, 2);
-    for (b->due += b->units; b->unit < b->units && b->due >= b->by; b->due -= b->by)
-        amx_decode_unit(b);
+    for (b->due += b->units; b->left && b->due >= b->by; b->due -= b->by) amx_decode_unit(b);
 }
 
 /* ---- tiles ------------------------------------------------------------------------ */
@@ -309,8 +319,10 @@ static void amx_decode_beside(struct amx_product *a, const struct amx_part *part
     b->P = part->P;
     b->k0 = part->k0;
     b->end = part->k0 + part->steps;
-    b->unit = 0;
-    b->units = (part->steps + 15) / 16 * (a->transposed ? 1 : part->P);
+    b->k = part->k0;
+    b->piece = 0;
+    b->decode = amx_decode[a->w->kind];
+    b->units = b->left = (part->steps + 15) / 16 * (a->transposed ? 1 : part->P);
     b->due = 0;
     b->by = products;
     b->weights = weights;
