@@ -3,7 +3,7 @@
 
 #include "model/backward.h"
 
-enum { WEIGHT_ROWS = 96, EMBEDDING_COLUMNS = 64 };
+enum { EMBEDDING_COLUMNS = 64 };
 
 /* A product's output gradients dy (n, ldy) and inputs x (n, ldx). */
 struct product {

@@ -730,26 +730,32 @@ static void bf16_dw_steps(const struct bf16_unit *unit, int R, int columns, cons
     }
 }
 
-/* The chains are those of the mode's gemm, over tokens. */
+/* The chains are those of the mode's gemm, over tokens.  Columns of X become panels once for two
+ * blocks of W. */
 static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_t ldy,
                             const float *x, size_t ldx, int T, int n0, int n1, int K, float *dw,
                             size_t lddw, float *scratch)
 {
     float *sums = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
-    uint32_t *rows = (uint32_t *)(void *)(sums + DW_ROWS * DW_COLUMNS);
+    int most = unit->tiled ? DW_COLUMNS_AMX : DW_COLUMNS, parts = (K + most - 1) / most;
+    int width = (K + parts * 16 - 1) / (parts * 16) * 16;
+    uint32_t *rows = (uint32_t *)(void *)(sums + 2 * DW_ROWS * most);
     uint32_t *panels = rows + DW_ROWS * DW_ROW_PAIRS;
-    for (int n = n0; n < n1; n += DW_ROWS)
-        for (int k = 0; k < K; k += DW_COLUMNS) {
-            int R = n1 - n < DW_ROWS ? n1 - n : DW_ROWS;
-            int columns = K - k < DW_COLUMNS ? K - k : DW_COLUMNS;
+    for (int first = n0; first < n1; first += 2 * DW_ROWS)
+        for (int k = 0; k < K; k += width)
             for (int t = 0; t < T; t += DW_STEPS) {
+                int columns = K - k < width ? K - k : width;
                 int steps = T - t < DW_STEPS ? T - t : DW_STEPS;
-                bf16_dw_rows(unit, dy + (size_t)t * ldy + n, ldy, steps, R, rows);
+                int end = n1 - first < 2 * DW_ROWS ? n1 : first + 2 * DW_ROWS;
                 bf16_dw_panels(x + (size_t)t * ldx + k, ldx, steps, columns, panels);
-                bf16_dw_steps(unit, R, columns, rows, panels, steps, t == 0, t + steps == T, sums,
-                              dw + (size_t)n * lddw + k, lddw);
+                for (int n = first; n < end; n += DW_ROWS) {
+                    int R = end - n < DW_ROWS ? end - n : DW_ROWS;
+                    bf16_dw_rows(unit, dy + (size_t)t * ldy + n, ldy, steps, R, rows);
+                    bf16_dw_steps(unit, R, columns, rows, panels, steps, t == 0, t + steps == T,
+                                  sums + (size_t)(n - first) * (size_t)most,
+                                  dw + (size_t)n * lddw + k, lddw);
+                }
             }
-        }
 }
 
 /* ---- by the set's vectors ----------------------------------------------------------- */

@@ -54,8 +54,8 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 #define ATTENTION_SPACE (ATTENTION_TILE + 16)
 #define ATTENTION_MAX_D 512
 
-/* … for gemm_dw: sums of a block of W, then packed blocks of dY (a register longer) and of X, of
- * which mode bf16, whose numbers are half as large, keeps all columns. */
+/* … for gemm_dw: sums of a block of W (mode bf16: two), then packed blocks of dY (a register
+ * longer) and of X, of which mode bf16, whose numbers are half as large, keeps all columns. */
 #define DW_ROWS 96     /* rows of W in a block */
 #define DW_COLUMNS 384 /* columns of W in a block */
 #define DW_STEPS 256   /* tokens in a block */
@@ -63,8 +63,10 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
  * lines would fall into few sets of a cache. */
 #define DW_ROW_PAIRS (DW_STEPS / 2 + 16)
 #define DW_PANEL_PAIRS (DW_STEPS / 2 * 16 + 16)
+#define DW_COLUMNS_AMX 576 /* … on AMX */
 #define DW_SCRATCH                                                                                 \
-    (DW_ROWS * DW_COLUMNS + DW_ROWS * DW_ROW_PAIRS + DW_COLUMNS / 16 * DW_PANEL_PAIRS + 16)
+    (2 * DW_ROWS * DW_COLUMNS_AMX + DW_ROWS * DW_ROW_PAIRS +                                       \
+     DW_COLUMNS_AMX / 16 * DW_PANEL_PAIRS + 16)
 _Static_assert(DW_SCRATCH >= DW_ROWS * DW_COLUMNS + DW_STEPS * DW_ROWS + 16 + DW_STEPS * 32 + 16,
                "mode f32 needs less");
 
