@@ -34,16 +34,15 @@ struct lora_tape {
 enum { WEIGHT_ROWS = 192 }; /* of a matrix whose gradient is one task */
 
 struct back_scratch {
-    float *dffn;    /* (block, F) */
-    float *dgates;  /* (block, 2·F) */
-    float *plain;   /* (block, F) gate's or up's columns side by side */
-    float *dnormed; /* (block, d) */
-    float *masked;  /* (block, widest input) before dropout */
-    float
-        *gate_up; /* (WEIGHT_ROWS, d) gradients of gate and up in turn, where weights are trained */
-    float *row;   /* (d) what nobody reads */
-    float *sines; /* (head_dim / 2) negated */
-    float *dw;    /* gemm_dw's scratch */
+    float *dffn;      /* (block, F) */
+    float *dgates;    /* (block, 2·F) */
+    float *plain;     /* (block, F) gate's or up's columns side by side */
+    float *dnormed;   /* (block, d) */
+    float *masked;    /* (block, widest input) before dropout */
+    float *gate_up;   /* (WEIGHT_ROWS, d) gradients of gate and up in turn */
+    float *row;       /* (d) what nobody reads */
+    float *sines;     /* (head_dim / 2) negated */
+    float *dw;        /* gemm_dw's scratch */
     float *attention; /* attention_backward's scratch */
     size_t *offsets;  /* (BACK_ATTENTION_ROWS) */
     int *counts;

@@ -46,15 +46,13 @@ static amx_decode_fn *const amx_decode[] = {
 /* What the vector units do while the tiles multiply, a little after each step of 32: the panels
  * that are wanted next are decoded, and the last tile's sums become outputs. */
 struct amx_beside {
-    amx_decode_fn *decode; /* of the panels' kind */
     const struct packed *w;
     int panel, P, transposed;
     int k0, end;       /* steps of the panels' chains, */
     int k, piece;      /* at which the next unit is: 16 steps of a panel (transposed: of all P) */
     int units, left;   /* of them, and how many are left */
     int due, by;       /* units · `by` products, what a product adds to and a unit takes from */
-    uint32_t *weights; /* where they go, */
-    size_t stride;     /* from panel to panel */
+    uint32_t *weights; /* where they go, AMX_PANEL from panel to panel */
     struct output output;
     int row, rows; /* of its sums that are still no outputs */
     float *ring;   /* the sums of two tiles that are complete */
@@ -70,18 +68,18 @@ _Static_assert(4 * AMX_PANEL <= GEMM_WEIGHTS && AMX_PANEL % 1024 == 256, "two ti
 BF16_TARGET static void amx_decode_unit(struct amx_beside *b)
 {
     int k = b->k, steps = b->end - k < 16 ? b->end - k : 16;
-    uint32_t *out = b->weights + (size_t)b->piece * b->stride + (size_t)(k - b->k0) * 8;
+    uint32_t *out = b->weights + (size_t)b->piece * AMX_PANEL + (size_t)(k - b->k0) * 8;
     if (b->transposed)
-        bf16_decode_transposed(b->w, b->panel, b->P, k, steps, out, b->stride);
+        bf16_decode_transposed(b->w, b->panel, b->P, k, steps, out, AMX_PANEL);
     else
-        b->decode(packed_panel(b->w, b->panel + b->piece), k, steps, out);
+        amx_decode[b->w->kind](packed_panel(b->w, b->panel + b->piece), k, steps, out);
     if (b->transposed || ++b->piece == b->P) b->piece = 0, b->k += 16;
     b->left--;
     if (steps == 16 && (k + 16 < b->end || (k - b->k0) % 32)) return;
     /* The last ones: zeros behind them up to a multiple of 32. */
     int pairs = (steps + 1) / 2, whole = (k - b->k0) % 32 ? 8 : 16;
     for (int p = 0; p < (b->transposed ? b->P : 1); p++)
-        memset(out + (size_t)p * b->stride + pairs * 16, 0, (size_t)(whole - pairs) * 64);
+        memset(out + (size_t)p * AMX_PANEL + pairs * 16, 0, (size_t)(whole - pairs) * 64);
 }
 
 static void amx_finish_rows(struct amx_beside *b, int most)
@@ -321,45 +319,33 @@ static void amx_decode_beside(struct amx_product *a, const struct amx_part *part
     b->end = part->k0 + part->steps;
     b->k = part->k0;
     b->piece = 0;
-    b->decode = amx_decode[a->w->kind];
     b->units = b->left = (part->steps + 15) / 16 * (a->transposed ? 1 : part->P);
     b->due = 0;
     b->by = products;
     b->weights = weights;
-    b->stride = AMX_PANEL;
 }
 
-/* Words that need no decoding are multiplied where they lie. */
-static void amx_multiply_packed(struct amx_product *a)
-{
-    struct amx_part part = amx_part_at(a, a->panel0, 0), next;
-    for (; part.panel < a->panel1; part = next) {
-        struct bf16_block b = amx_block_of(a, &part);
-        struct output output = amx_output(a, &part);
-        b.w = (const uint32_t *)(const void *)packed_panel(a->w, part.panel) + part.k0 * 8;
-        b.stride = a->w->panel_bytes / 4;
-        next = amx_next_part(a, &part);
-        amx_block(part.P, a->T, &b, part.k0 + part.steps == a->K ? &output : NULL, &a->beside);
-    }
-    amx_finish_rows(&a->beside, AMX_ROWS);
-}
-
+/* One part after the other; words that need no decoding are multiplied where they lie. */
 static void amx_multiply(struct amx_product *a)
 {
     struct amx_part part = amx_part_at(a, a->panel0, 0), next;
     uint32_t *now = a->weights, *then = now + 2 * AMX_PANEL;
-    amx_decode_beside(a, &part, 1, now);
-    amx_decode_rest(&a->beside);
-    while (part.panel < a->panel1) {
+    int as_they_lie = !a->transposed && amx_packed_words(a->w);
+    if (!as_they_lie) amx_decode_beside(a, &part, 1, now);
+    for (; part.panel < a->panel1; part = next) {
         struct bf16_block b = amx_block_of(a, &part);
         struct output output = amx_output(a, &part);
         int products = (a->T + AMX_ROWS - 1) / AMX_ROWS * ((part.steps + 31) / 32);
+        amx_decode_rest(&a->beside);
         b.w = now;
         next = amx_next_part(a, &part);
-        if (next.panel < a->panel1) amx_decode_beside(a, &next, products, then);
+        if (as_they_lie) {
+            b.w = (const uint32_t *)(const void *)packed_panel(a->w, part.panel) + part.k0 * 8;
+            b.stride = a->w->panel_bytes / 4;
+        } else if (next.panel < a->panel1) {
+            amx_decode_beside(a, &next, products, then);
+        }
         amx_block(part.P, a->T, &b, part.k0 + part.steps == a->K ? &output : NULL, &a->beside);
-        amx_decode_rest(&a->beside);
-        part = next;
         uint32_t *free_again = now;
         now = then;
         then = free_again;
@@ -394,10 +380,7 @@ static void amx_product(const float *x, size_t ldx, int T, const struct packed *
                                 .beside.ring = ring};
         a.output.y += (size_t)t * output->ldy;
         if (output->gates) a.output.gates += (size_t)t * output->ldg;
-        if (!transposed && amx_packed_words(w))
-            amx_multiply_packed(&a);
-        else
-            amx_multiply(&a);
+        amx_multiply(&a);
     }
     amx_end();
 }

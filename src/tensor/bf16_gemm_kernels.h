@@ -556,9 +556,8 @@ static void bf16_group_many(const struct bf16_unit *unit, int T, const struct pa
 {
     int K = transposed ? w->n : w->k;
     size_t ldx = bf16_row_pairs(K), stride = (size_t)unit->steps / 2 * 16;
-    int blocks = (K + unit->steps - 1) / unit->steps, whole = (K / blocks + 31) / 32 * 32;
-    for (int k0 = 0, steps; k0 < K; k0 += steps) {
-        steps = K - k0 < whole ? K - k0 : whole;
+    for (int k0 = 0; k0 < K; k0 += unit->steps) {
+        int steps = K - k0 < unit->steps ? K - k0 : unit->steps;
         struct ahead ahead = {0};
         if (!transposed) ahead = ahead_of(w, panel, P, k0, steps);
         struct bf16_block b = {
@@ -635,7 +634,7 @@ static void bf16_dx_parts(const struct bf16_unit *unit, const float *dy, size_t 
     float *sums = (float *)(void *)(s->rows + DX_PARTS_ROWS * (GEMM_STEPS / 2));
     for (int n0 = 0, steps; n0 < w->n; n0 += steps) {
         steps = w->n - n0 < GEMM_STEPS ? w->n - n0 : GEMM_STEPS;
-        bf16_unit_rows(unit, dy + n0, ldy, T, steps, s->rows);
+        bf16_rows(dy + n0, ldy, T, steps, s->rows);
         for (int panel = panel0, P; panel < panel1; panel += P) {
             size_t column = (size_t)(panel - panel0) * 16;
             struct bf16_block b = {s->rows, bf16_row_pairs(steps),        s->weights, stride, steps,
@@ -665,7 +664,7 @@ static void bf16_gemm_dx_by(const struct bf16_unit *unit, const float *dy, size_
             bf16_dx_parts(unit, from, ldy, rows, w, panel0, panel1, to, &space, &out);
             continue;
         }
-        bf16_unit_rows(unit, from, ldy, rows, w->n, space.rows);
+        bf16_rows(from, ldy, rows, w->n, space.rows);
         for (int panel = panel0, P; panel < panel1; panel += P) {
             P = dx_panels(w, panel, panel1, &out);
             out.y = to + (size_t)(panel - panel0) * 16;
