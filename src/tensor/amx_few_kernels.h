@@ -11,7 +11,6 @@
  *   amx_fma(a, b, c), amx_add(a, b)  with denormals as zeros before and after
  *   amx_round(v)                     rounded to bf16; |v| < 2^112, which weights of blocks are by
  *                                    their scales; of a zero it may lose the sign
- *   amx_even(pairs), amx_odd(pairs)  their elements as f32
  *   amx_nibble(kind, block, g, j)    the numbers of step 8g + j
  *   amx_flush_begin(), amx_flush_end(state)   around the sums: the state in which denormals are
  * zeros; whether a sum may have been one */
@@ -96,9 +95,9 @@ BF16_TARGET V16 void amx_few_plain(const int kind, const int R, const int P, con
     for (; k < end; k += 2, x += 2 * R) {
         UNROLL for (int p = 0; p < P; p++) pairs[p] =
             bf16_plain_pair(kind, w + (size_t)p * stride, k, k + 1 == K);
-        UNROLL for (int p = 0; p < P; p++) b[p] = amx_even(pairs[p]);
+        UNROLL for (int p = 0; p < P; p++) b[p] = v16_from_bf16(pairs[p], 0);
         amx_few_step(R, P, x, b, s->at[0]);
-        UNROLL for (int p = 0; p < P; p++) b[p] = amx_odd(pairs[p]);
+        UNROLL for (int p = 0; p < P; p++) b[p] = v16_from_bf16(pairs[p], 1);
         amx_few_step(R, P, x + R, b, s->at[1]);
     }
     for (int odd = 0; odd < 2 && k % 32; odd++)

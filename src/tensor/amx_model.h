@@ -76,18 +76,6 @@ V16 v16 amx_round(v16 v)
     V16_EACH v.f[i] = bfloat_to_float(float_to_bfloat(v.f[i]));
     return v;
 }
-V16 v16 amx_even(v16i pairs)
-{
-    v16 v;
-    V16_EACH v.f[i] = half_bits_float(pairs.u[i] << 16);
-    return v;
-}
-V16 v16 amx_odd(v16i pairs)
-{
-    v16 v;
-    V16_EACH v.f[i] = half_bits_float(pairs.u[i] & 0xffff0000);
-    return v;
-}
 V16 v16 amx_nibble(const int kind, const struct q4_block *b, const int g, const int j)
 {
     v16i q = v16i_load(b->q[g]);

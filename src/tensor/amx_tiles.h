@@ -55,14 +55,6 @@ V16 v16 amx_round(v16 v)
 {
     return _mm512_fmsub_ps(v, _mm512_set1_ps(0x1p16f), _mm512_mul_ps(v, _mm512_set1_ps(0xffffp0f)));
 }
-V16 v16 amx_even(v16i pairs)
-{
-    return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-}
-V16 v16 amx_odd(v16i pairs)
-{
-    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
-}
 /* A load from byte j/2 on spares a shift; behind the last words of a block may be no memory. */
 V16 v16 amx_nibble(const int kind, const struct q4_block *b, const int g, const int j)
 {

@@ -200,7 +200,7 @@ static void tile_rows(int P, const float *x, size_t ldx, int T, const struct blo
 V16 v16 decode_step(const int kind, const unsigned char *panel, int k)
 {
     if (kind == PACKED_F16) return v16_from_f16(panel + (size_t)k * 32);
-    if (kind == PACKED_BF16) return v16_from_bf16(panel + (size_t)(k / 2) * 64, k % 2);
+    if (kind == PACKED_BF16) return v16_from_bf16(v16i_load(panel + (size_t)(k / 2) * 64), k % 2);
     return v16_load((const float *)(const void *)panel + (size_t)k * 16);
 }
 

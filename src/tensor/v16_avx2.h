@@ -207,9 +207,7 @@ V16 __m256 v16_half_bf16(__m256i v, int odd)
     __m256i high = _mm256_and_si256(v, _mm256_set1_epi32((int)0xffff0000));
     return _mm256_castsi256_ps(odd ? high : _mm256_slli_epi32(v, 16));
 }
-V16 v16 v16_from_bf16(const void *p, int odd)
+V16 v16 v16_from_bf16(v16i v, int odd)
 {
-    const __m256i *at = p;
-    return v16_pair(v16_half_bf16(_mm256_loadu_si256(at), odd),
-                    v16_half_bf16(_mm256_loadu_si256(at + 1), odd));
+    return v16_pair(v16_half_bf16(v.a, odd), v16_half_bf16(v.b, odd));
 }

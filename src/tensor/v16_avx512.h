@@ -170,9 +170,8 @@ V16 v16 v16_from_f16(const void *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));
 }
-V16 v16 v16_from_bf16(const void *p, int odd)
+V16 v16 v16_from_bf16(v16i v, int odd)
 {
-    __m512i v = _mm512_loadu_si512(p);
     __m512i high = _mm512_and_si512(v, _mm512_set1_epi32((int)0xffff0000));
     return _mm512_castsi512_ps(odd ? high : _mm512_slli_epi32(v, 16));
 }

@@ -199,11 +199,9 @@ V16 v16 v16_from_f16(const void *p)
     return q;
 }
 /* The even or the odd numbers of sixteen pairs. */
-V16 v16 v16_from_bf16(const void *p, int odd)
+V16 v16 v16_from_bf16(v16i v, int odd)
 {
-    uint16_t h[32];
     v16 q;
-    memcpy(h, p, sizeof h);
-    V16_EACH q.f[i] = bfloat_to_float(h[2 * i + odd]);
+    V16_EACH q.f[i] = half_bits_float(odd ? v.u[i] & 0xffff0000 : v.u[i] << 16);
     return q;
 }
