@@ -10,47 +10,8 @@
  * 32 positions (a page), of 32 rows from the block's first on, with zeros behind the last.  Rows
  * that a tile has behind the last are whatever the buffers hold there; nobody reads their sums.
  *
- * The including file defines what amx_gemm_kernels.h needs, and ISA_AMX_ATTENTION, the name of the
- * result. */
-
-/* A tile's sums: 16·R rows, 16·P columns, from zero or from c. */
-#define AMX_SUMS_BEGIN(R, P, zero, c, ldc)                                                         \
-    do {                                                                                           \
-        if (zero) {                                                                                \
-            TILE_ZERO(0);                                                                          \
-            if (P > 1) TILE_ZERO(1);                                                               \
-            if (R > 1) TILE_ZERO(2);                                                               \
-            if (R > 1 && P > 1) TILE_ZERO(3);                                                      \
-        } else {                                                                                   \
-            TILE_LOAD(0, c, 4 * (ldc));                                                            \
-            if (P > 1) TILE_LOAD(1, (c) + 16, 4 * (ldc));                                          \
-            if (R > 1) TILE_LOAD(2, (c) + 16 * (ldc), 4 * (ldc));                                  \
-            if (R > 1 && P > 1) TILE_LOAD(3, (c) + 16 * (ldc) + 16, 4 * (ldc));                    \
-        }                                                                                          \
-    } while (0)
-#define AMX_SUMS_END(R, P, c, ldc)                                                                 \
-    do {                                                                                           \
-        TILE_STORE(0, c, 4 * (ldc));                                                               \
-        if (P > 1) TILE_STORE(1, (c) + 16, 4 * (ldc));                                             \
-        if (R > 1) TILE_STORE(2, (c) + 16 * (ldc), 4 * (ldc));                                     \
-        if (R > 1 && P > 1) TILE_STORE(3, (c) + 16 * (ldc) + 16, 4 * (ldc));                       \
-    } while (0)
-/* One block of 32 steps: rows a (lda), the two tiles b and b2. */
-#define AMX_STEP(R, P, a, lda, b, b2)                                                              \
-    do {                                                                                           \
-        TILE_LOAD(4, a, 4 * (lda));                                                                \
-        TILE_LOAD(6, b, 64);                                                                       \
-        TILE_DP(0, 4, 6);                                                                          \
-        if (P > 1) {                                                                               \
-            TILE_LOAD(7, b2, 64);                                                                  \
-            TILE_DP(1, 4, 7);                                                                      \
-        }                                                                                          \
-        if (R > 1) {                                                                               \
-            TILE_LOAD(5, (a) + 16 * (lda), 4 * (lda));                                             \
-            TILE_DP(2, 5, 6);                                                                      \
-            if (P > 1) TILE_DP(3, 5, 7);                                                           \
-        }                                                                                          \
-    } while (0)
+ * The tiles' macros are those of amx_gemm_kernels.h.  The including file defines what that needs,
+ * and ISA_AMX_ATTENTION, the name of the result. */
 
 static const uint32_t *amx_words(const float *words)
 {
@@ -68,8 +29,8 @@ AMX_TARGET V16 void amx_scores_tile(const int R, const int P, const uint32_t *q,
     TILES_BEGIN();
     AMX_SUMS_BEGIN(R, P, 1, s, lds);
     for (size_t k = 0; k + 256 <= half; k += 256, q += 16)
-        AMX_STEP(R, P, q, ldq, page + k, page + half + k);
-    if (tail) AMX_STEP(R, P, q, ldq, tail, tail + 256);
+        AMX_STEP(TILE_LOAD, R, P, q, q + 16 * ldq, 4 * ldq, page + k, page + half + k);
+    if (tail) AMX_STEP(TILE_LOAD, R, P, q, q + 16 * ldq, 4 * ldq, tail, tail + 256);
     AMX_SUMS_END(R, P, s, lds);
     TILES_END();
 }
@@ -117,9 +78,9 @@ AMX_TARGET V16 void amx_values_tile(const int R, const int P, const uint32_t *p,
     AMX_SUMS_BEGIN(R, P, !more, o, ldo);
     for (int i = 0; i < whole; i++, p += 16) {
         const uint32_t *v = amx_words(pages[i]) + first;
-        AMX_STEP(R, P, p, ldp, v, v + 256);
+        AMX_STEP(TILE_LOAD, R, P, p, p + 16 * ldp, 4 * ldp, v, v + 256);
     }
-    if (part) AMX_STEP(R, P, p, ldp, part, part + 256);
+    if (part) AMX_STEP(TILE_LOAD, R, P, p, p + 16 * ldp, 4 * ldp, part, part + 256);
     AMX_SUMS_END(R, P, o, ldo);
     TILES_END();
 }

@@ -104,6 +104,45 @@ static __attribute__((noinline)) void amx_between(struct amx_beside *b)
 
 /* ---- tiles ------------------------------------------------------------------------ */
 
+/* A tile's sums: 16·R rows, 16·P columns, from zero or from c. */
+#define AMX_SUMS_BEGIN(R, P, zero, c, ldc)                                                         \
+    do {                                                                                           \
+        if (zero) {                                                                                \
+            TILE_ZERO(0);                                                                          \
+            if (P > 1) TILE_ZERO(1);                                                               \
+            if (R > 1) TILE_ZERO(2);                                                               \
+            if (R > 1 && P > 1) TILE_ZERO(3);                                                      \
+        } else {                                                                                   \
+            TILE_LOAD(0, c, 4 * (ldc));                                                            \
+            if (P > 1) TILE_LOAD(1, (c) + 16, 4 * (ldc));                                          \
+            if (R > 1) TILE_LOAD(2, (c) + 16 * (ldc), 4 * (ldc));                                  \
+            if (R > 1 && P > 1) TILE_LOAD(3, (c) + 16 * (ldc) + 16, 4 * (ldc));                    \
+        }                                                                                          \
+    } while (0)
+#define AMX_SUMS_END(R, P, c, ldc)                                                                 \
+    do {                                                                                           \
+        TILE_STORE(0, c, 4 * (ldc));                                                               \
+        if (P > 1) TILE_STORE(1, (c) + 16, 4 * (ldc));                                             \
+        if (R > 1) TILE_STORE(2, (c) + 16 * (ldc), 4 * (ldc));                                     \
+        if (R > 1 && P > 1) TILE_STORE(3, (c) + 16 * (ldc) + 16, 4 * (ldc));                       \
+    } while (0)
+/* One block of 32 steps: rows a and a16, lda bytes apart, by the two tiles b and b2. */
+#define AMX_STEP(LOAD, R, P, a, a16, lda, b, b2)                                                   \
+    do {                                                                                           \
+        LOAD(4, a, lda);                                                                           \
+        TILE_LOAD(6, b, 64);                                                                       \
+        TILE_DP(0, 4, 6);                                                                          \
+        if (P > 1) {                                                                               \
+            TILE_LOAD(7, b2, 64);                                                                  \
+            TILE_DP(1, 4, 7);                                                                      \
+        }                                                                                          \
+        if (R > 1) {                                                                               \
+            LOAD(5, a16, lda);                                                                     \
+            TILE_DP(2, 5, 6);                                                                      \
+            if (P > 1) TILE_DP(3, 5, 7);                                                           \
+        }                                                                                          \
+    } while (0)
+
 /* Where the sums of a tile's rows and columns are to be found and left: among the block's sums, in
  * the ring, or as rows of the output itself. */
 struct amx_sums {
@@ -122,40 +161,13 @@ AMX_TARGET static inline __attribute__((always_inline)) void
 amx_tile(const int R, const int P, const uint32_t *x, size_t ldx, const uint32_t *w, size_t stride,
          int steps, const struct amx_sums *sums, struct amx_beside *beside)
 {
-    const size_t from_row = sums->from_ld * 4, to_row = sums->to_ld * 4;
-    const float *from = sums->from, *from16 = from ? from + 16 * sums->from_ld : NULL;
-    float *to = sums->to, *to16 = to + 16 * sums->to_ld;
     TILES_BEGIN();
-    if (!from) {
-        TILE_ZERO(0);
-        if (P > 1) TILE_ZERO(1);
-        if (R > 1) TILE_ZERO(2);
-        if (R > 1 && P > 1) TILE_ZERO(3);
-    } else {
-        TILE_LOAD(0, from, from_row);
-        if (P > 1) TILE_LOAD(1, from + 16, from_row);
-        if (R > 1) TILE_LOAD(2, from16, from_row);
-        if (R > 1 && P > 1) TILE_LOAD(3, from16 + 16, from_row);
-    }
+    AMX_SUMS_BEGIN(R, P, !sums->from, sums->from, sums->from_ld);
     for (int k = 0; k < steps; k += 32, x += 256, w += 256) {
-        TILE_STREAM(4, x, 64);
-        TILE_LOAD(6, w, 64);
-        TILE_DP(0, 4, 6);
-        if (P > 1) {
-            TILE_LOAD(7, w + stride, 64);
-            TILE_DP(1, 4, 7);
-        }
-        if (R > 1) {
-            TILE_STREAM(5, x + 16 * ldx, 64);
-            TILE_DP(2, 5, 6);
-            if (P > 1) TILE_DP(3, 5, 7);
-        }
+        AMX_STEP(TILE_STREAM, R, P, x, x + 16 * ldx, 64, w, w + stride);
         amx_between(beside);
     }
-    TILE_STORE(0, to, to_row);
-    if (P > 1) TILE_STORE(1, to + 16, to_row);
-    if (R > 1) TILE_STORE(2, to16, to_row);
-    if (R > 1 && P > 1) TILE_STORE(3, to16 + 16, to_row);
+    AMX_SUMS_END(R, P, sums->to, sums->to_ld);
     TILES_END();
 }
 
