@@ -201,16 +201,21 @@ static void attend_tile(const struct siren_forest *f, struct thread_scratch *t, 
                                   attention_scale(f), out, t->attention);
 }
 
-/* The longest run of view rows from i that one tile can hold, and the pages that all of them see.
- * Rows of the next segment join where it shares pages with this one. */
-static int tile_length(const struct siren_forest *f, const struct rows *v, int i, int end,
-                       int *n_shared)
+/* Tokens of the largest tile. */
+static int tile_tokens(const struct siren_forest *f)
 {
     const struct siren_config *c = &f->engine->model->config;
-    int most = ATTENTION_ROWS / (c->n_heads / c->n_kv_heads), n = 1;
-    int from = f->row_segment[row_of(v, i)];
+    int most = ATTENTION_ROWS / (c->n_heads / c->n_kv_heads);
+    return most > 1 ? most : 1;
+}
+
+/* The longest run of view rows from i, at most so many, and the pages that all of them see.
+ * Rows of the next segment join where it shares pages with this one. */
+static int tile_length(const struct siren_forest *f, const struct rows *v, int i, int end, int most,
+                       int *n_shared)
+{
+    int n = 1, from = f->row_segment[row_of(v, i)];
     *n_shared = f->segments[from].n_pages;
-    if (most < 1) most = 1;
     for (; n < most && i + n < end; n++) {
         int to = f->row_segment[row_of(v, i + n)], shared = *n_shared;
         for (; from < to; from++) /* segments without a row in the view may lie between */
@@ -258,7 +263,7 @@ static void block_attention(const struct siren_forest *f, struct thread_scratch 
     float *attended = tape && tape->attended ? tape->attended + (size_t)i0 * Q : t->attended;
     for (int h = 0; h < c->n_kv_heads; h++)
         for (int i = i0, m, shared; i < i0 + n; i += m) {
-            m = tile_length(f, v, i, i0 + n, &shared);
+            m = tile_length(f, v, i, i0 + n, tile_tokens(f), &shared);
             attend_tile(f, t, layer, v, i, m, shared, h, attended + (size_t)(i - i0) * Q);
         }
     f->engine->kernels->gemm(attended, Q, n, &w->out, 0, w->out.n_panels, w->out_bias, x, d, 1,
@@ -500,14 +505,26 @@ static void narrow_qkv(struct pass_run *run, int layer, int thread, int n_thread
     siren_pool_barrier(f->engine->pool);
 }
 
-static void narrow_attention(struct pass_run *run, int layer, const struct rows *v, int thread)
+/* Tokens of a tile where all threads are to have as many: three heads of keys and one tile would
+ * be two turns of two threads for one and a half.  Every part reads the shared pages again. */
+static int narrow_tokens(const struct siren_forest *f, int n, int n_threads)
+{
+    int heads = f->engine->model->config.n_kv_heads, most = tile_tokens(f), parts = 1;
+    while (parts < n_threads && heads * parts % n_threads) parts++;
+    int even = (n + parts - 1) / parts;
+    return even < most ? even : most;
+}
+
+static void narrow_attention(struct pass_run *run, int layer, const struct rows *v, int thread,
+                             int n_threads)
 {
     struct siren_forest *f = run->forest;
     const struct siren_config *c = &f->engine->model->config;
     size_t Q = (size_t)config_q_width(c);
+    int most = narrow_tokens(f, v->n, n_threads);
     long task = 0, mine = claim_next(&run->cursors[layer], INT32_MAX);
     for (int i = 0, m, shared; i < v->n; i += m) {
-        m = tile_length(f, v, i, v->n, &shared);
+        m = tile_length(f, v, i, v->n, most, &shared);
         for (int h = 0; h < c->n_kv_heads; h++, task++) {
             if (task != mine) continue;
             attend_tile(f, &f->scratch[thread], layer, v, i, m, shared, h,
@@ -573,7 +590,7 @@ static void narrow_layer(struct pass_run *run, int layer, const struct rows *v, 
         if (thread == 0) gather_active(f, f->x, f->q, v, 0, v->n);
         siren_pool_barrier(f->engine->pool);
     }
-    narrow_attention(run, layer, v, thread);
+    narrow_attention(run, layer, v, thread, n_threads);
     share(w->out.n_panels, thread, n_threads, &p0, &p1);
     f->engine->kernels->gemm(f->attended, Q, v->n, &w->out, p0, p1,
                              w->out_bias ? w->out_bias + p0 * 16 : NULL, v->x + p0 * 16, d, 1,
