@@ -44,10 +44,11 @@ static amx_decode_fn *const amx_decode[] = {
     [PACKED_Q4] = amx_decode_Q4,   [PACKED_Q4S] = amx_decode_Q4S, [PACKED_Q8] = amx_decode_Q8};
 
 /* What the vector units do while the tiles multiply, a little after each step of 32: the panels
- * that are wanted next are decoded, and the last tile's sums become outputs. */
+ * that are wanted next are decoded, or fetched where they are words already, and the last tile's
+ * sums become outputs. */
 struct amx_beside {
     const struct packed *w;
-    int panel, P, transposed;
+    int panel, P, transposed, fetched;
     int k0, end;       /* steps of the panels' chains, */
     int k, piece;      /* at which the next unit is: 16 steps of a panel (transposed: of all P) */
     int units, left;   /* of them, and how many are left */
@@ -64,6 +65,20 @@ struct amx_beside {
  * pages: the loads of one do not look as if they met the stores of another. */
 #define AMX_PANEL (AMX_STEPS / 2 * 16 + 256)
 _Static_assert(4 * AMX_PANEL <= GEMM_WEIGHTS && AMX_PANEL % 1024 == 256, "two times two panels");
+
+/* Words of a panel, which lie as the tiles want them, from step k on. */
+static const uint32_t *amx_words_at(const struct packed *w, int panel, int k)
+{
+    return (const uint32_t *)(const void *)packed_panel(w, panel) + (size_t)k * 8;
+}
+
+static void amx_fetch_unit(struct amx_beside *b)
+{
+    const uint32_t *words = amx_words_at(b->w, b->panel + b->piece, b->k);
+    for (int i = 0; i < 16 * 8; i += 16) __builtin_prefetch(words + i, 0, 2);
+    if (++b->piece == b->P) b->piece = 0, b->k += 16;
+    b->left--;
+}
 
 BF16_TARGET static void amx_decode_unit(struct amx_beside *b)
 {
@@ -92,14 +107,15 @@ static void amx_finish_rows(struct amx_beside *b, int most)
 
 static void amx_decode_rest(struct amx_beside *b)
 {
-    while (b->left) amx_decode_unit(b);
+    while (b->left && !b->fetched) amx_decode_unit(b);
 }
 
 /* After a step's products. */
 static __attribute__((noinline)) void amx_between(struct amx_beside *b)
 {
     amx_finish_rows(b, 2);
-    for (b->due += b->units; b->left && b->due >= b->by; b->due -= b->by) amx_decode_unit(b);
+    for (b->due += b->units; b->left && b->due >= b->by; b->due -= b->by)
+        (b->fetched ? amx_fetch_unit : amx_decode_unit)(b);
 }
 
 /* ---- tiles ------------------------------------------------------------------------ */
@@ -318,12 +334,19 @@ static int amx_packed_words(const struct packed *w)
     return w->kind == PACKED_BF16 && w->k % 32 == 0;
 }
 
+/* Products of a part. */
+static int amx_products(const struct amx_product *a, const struct amx_part *p)
+{
+    return (a->T + AMX_ROWS - 1) / AMX_ROWS * ((p->steps + 31) / 32);
+}
+
 /* From now on `part` is decoded beside so many products. */
 static void amx_decode_beside(struct amx_product *a, const struct amx_part *part, int products,
                               uint32_t *weights)
 {
     struct amx_beside *b = &a->beside;
     b->w = a->w;
+    b->fetched = 0;
     b->transposed = a->transposed;
     b->panel = part->panel;
     b->P = part->P;
@@ -337,6 +360,15 @@ static void amx_decode_beside(struct amx_product *a, const struct amx_part *part
     b->weights = weights;
 }
 
+/* … or is fetched.  One tile of rows takes no longer than its words from memory, of which the
+ * processor sees to itself but for the first of each panel. */
+static void amx_fetch_beside(struct amx_product *a, const struct amx_part *part, int products)
+{
+    amx_decode_beside(a, part, products, NULL);
+    a->beside.fetched = 1;
+    if (a->T <= AMX_ROWS) a->beside.units = a->beside.left = part->P;
+}
+
 /* One part after the other; words that need no decoding are multiplied where they lie. */
 static void amx_multiply(struct amx_product *a)
 {
@@ -347,16 +379,17 @@ static void amx_multiply(struct amx_product *a)
     for (; part.panel < a->panel1; part = next) {
         struct bf16_block b = amx_block_of(a, &part);
         struct output output = amx_output(a, &part);
-        int products = (a->T + AMX_ROWS - 1) / AMX_ROWS * ((part.steps + 31) / 32);
+        int products = amx_products(a, &part);
         amx_decode_rest(&a->beside);
         b.w = now;
         next = amx_next_part(a, &part);
         if (as_they_lie) {
-            b.w = (const uint32_t *)(const void *)packed_panel(a->w, part.panel) + part.k0 * 8;
+            b.w = amx_words_at(a->w, part.panel, part.k0);
             b.stride = a->w->panel_bytes / 4;
-        } else if (next.panel < a->panel1) {
-            amx_decode_beside(a, &next, products, then);
         }
+        if (next.panel < a->panel1)
+            as_they_lie ? amx_fetch_beside(a, &next, products)
+                        : amx_decode_beside(a, &next, products, then);
         amx_block(part.P, a->T, &b, part.k0 + part.steps == a->K ? &output : NULL, &a->beside);
         uint32_t *free_again = now;
         now = then;
