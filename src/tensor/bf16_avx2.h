@@ -76,6 +76,28 @@ V16 v16i bf16_round_two(v16 first, v16 second)
     return v;
 }
 
+/* out[m][2i], out[m][2i + 1] are words 2m and 2m + 1 of row i as pairs of their even and of their
+ * odd elements: rows (8, 16) and out alike. */
+V16 void bf16_turn_pairs(const uint32_t *rows, uint32_t *out)
+{
+    const __m256i apart = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+    for (int p = 0; p < 4; p++, rows += 4, out += 32)
+        for (int half = 0; half < 2; half++) {
+            __m256i v[2];
+            _Pragma("GCC unroll 2") for (int odd = 0; odd < 2; odd++)
+            {
+                const __m128i *from = (const __m128i *)(const void *)(rows + 64 * half + 16 * odd);
+                v[odd] = _mm256_castsi128_si256(_mm_loadu_si128(from));
+                v[odd] = _mm256_inserti128_si256(v[odd], _mm_loadu_si128(from + 8), 1);
+                v[odd] = _mm256_shuffle_epi8(v[odd], apart);
+            }
+            __m256i *to = (__m256i *)(void *)(out + 8 * half);
+            _mm256_storeu_si256(to, _mm256_unpacklo_epi64(v[0], v[1]));
+            _mm256_storeu_si256(to + 2, _mm256_unpackhi_epi64(v[0], v[1]));
+        }
+}
+
 /* DAZ and FTZ; the tiles are functions of their own, so no arithmetic moves across. */
 static inline unsigned bf16_begin(void)
 {

@@ -40,6 +40,29 @@ BF16_TARGET V16 v16i bf16_round_two(v16 first, v16 second)
     return (v16i)_mm512_cvtne2ps_pbh(second, first);
 }
 
+/* out[m][2i], out[m][2i + 1] are words 2m and 2m + 1 of row i as pairs of their even and of their
+ * odd elements: rows (8, 16) and out alike. */
+V16 void bf16_turn_pairs(const uint32_t *rows, uint32_t *out)
+{
+    const v16i apart = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+    _Pragma("GCC unroll 4") for (int p = 0; p < 4; p++, rows += 4, out += 32)
+    {
+        v16i v[2];
+        _Pragma("GCC unroll 2") for (int odd = 0; odd < 2; odd++)
+        {
+            const __m128i *from = (const __m128i *)(const void *)(rows + 16 * odd);
+            v[odd] = _mm512_castsi128_si512(_mm_loadu_si128(from));
+            v[odd] = _mm512_inserti32x4(v[odd], _mm_loadu_si128(from + 8), 1);
+            v[odd] = _mm512_inserti32x4(v[odd], _mm_loadu_si128(from + 16), 2);
+            v[odd] = _mm512_inserti32x4(v[odd], _mm_loadu_si128(from + 24), 3);
+            v[odd] = _mm512_shuffle_epi8(v[odd], apart);
+        }
+        v16i_store(out, _mm512_unpacklo_epi64(v[0], v[1]));
+        v16i_store(out + 16, _mm512_unpackhi_epi64(v[0], v[1]));
+    }
+}
+
 /* The instruction itself takes denormals as zeros. */
 static inline unsigned bf16_begin(void)
 {

@@ -14,6 +14,7 @@
  *   bf16_first(pairs)     the even elements, with zeros for the odd ones
  *   bf16_round_pairs(even, odd)   two vectors rounded and joined
  *   bf16_round_two(first, second)   as pairs of neighbours, one behind the other
+ *   bf16_turn_pairs(rows, out)      pairs along rows become pairs across them
  *   bf16_begin(), bf16_end()      around the products: the state in which denormals are zeros */
 
 /* In two shapes, as tile_fn. */
@@ -260,6 +261,18 @@ BF16_TARGET V16 void bf16_turn(const int kind, const struct packed *w, int panel
     }
 }
 
+/* … of pairs, which are turned as they lie. */
+BF16_TARGET static void bf16_turn_packed(const struct packed *w, int panel, int P, int n0,
+                                         int steps, uint32_t *out, size_t stride)
+{
+    for (int n = 0; n < steps; n += 16, out += 128)
+        for (int p = 0; p < P; p++) {
+            const unsigned char *data = packed_panel(w, (n0 + n) / 16);
+            bf16_turn_pairs((const uint32_t *)(const void *)data + (size_t)(panel + p) * 128,
+                            out + (size_t)p * stride);
+        }
+}
+
 /* Steps n0 … n0+steps-1 of P panels of Wᵀ (16 columns k of W each, from 16·panel on) as pairs along
  * n: out[step / 2][16], panels `stride` apart.  n0 is a multiple of 16; an odd panel comes alone.
  */
@@ -274,7 +287,10 @@ BF16_TARGET static void bf16_decode_transposed(const struct packed *w, int panel
         bf16_turn(PACKED_F16, w, panel, P, n0, steps, out, stride);
         break;
     case PACKED_BF16:
-        bf16_turn(PACKED_BF16, w, panel, P, n0, steps, out, stride);
+        if ((panel + P) * 16 <= w->k)
+            bf16_turn_packed(w, panel, P, n0, steps, out, stride);
+        else /* zeros behind K */
+            bf16_turn(PACKED_BF16, w, panel, P, n0, steps, out, stride);
         break;
     case PACKED_Q4:
         bf16_turn(PACKED_Q4, w, panel, P, n0, steps, out, stride);

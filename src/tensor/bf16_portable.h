@@ -69,6 +69,18 @@ V16 v16i bf16_round_two(v16 first, v16 second)
     return v;
 }
 
+/* out[m][2i], out[m][2i + 1] are words 2m and 2m + 1 of row i as pairs of their even and of their
+ * odd elements: rows (8, 16) and out alike. */
+V16 void bf16_turn_pairs(const uint32_t *rows, uint32_t *out)
+{
+    for (int m = 0; m < 8; m++)
+        for (int i = 0; i < 8; i++) {
+            uint32_t a = rows[16 * i + 2 * m], b = rows[16 * i + 2 * m + 1];
+            out[16 * m + 2 * i] = b << 16 | (a & 0xffff);
+            out[16 * m + 2 * i + 1] = (b & 0xffff0000) | a >> 16;
+        }
+}
+
 static inline unsigned bf16_begin(void)
 {
     return 0;
