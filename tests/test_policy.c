@@ -78,14 +78,17 @@ static void scores_are_the_samplers(void **state)
         for (size_t i = 0; i < ROWS * SAMPLES; i++)
             list[i] = (struct policy_score){groups[i / SAMPLES].prompt,
                                             t[i / SAMPLES][i % SAMPLES].ids, LENGTH, out[i]};
+        struct siren_forest *forest;
+        assert_int_equal(siren_forest_create(&forest, f.engine, &err), 0);
         for (size_t p = 0; p < 3; p++) {
             memset(out, 0, sizeof out);
-            if (policy_score(f.engine, with ? adapter : NULL, list, ROWS * SAMPLES, 1, passes[p],
+            if (policy_score(forest, with ? adapter : NULL, list, ROWS * SAMPLES, 1, passes[p],
                              &err))
                 fail_msg("%s", err.message);
             for (size_t i = 0; i < ROWS * SAMPLES; i++)
                 assert_memory_equal(out[i], t[i / SAMPLES][i % SAMPLES].old, sizeof out[i]);
         }
+        siren_forest_free(forest);
         for (size_t i = 0; i < ROWS * SAMPLES; i++) {
             free(t[i / SAMPLES][i % SAMPLES].ids);
             free(t[i / SAMPLES][i % SAMPLES].old);
@@ -266,7 +269,11 @@ static double loss_of_all(const struct policy_options *o)
         memcpy(reference + first[i], t->reference, t->n * sizeof *old);
         list[i] = (struct policy_score){g->prompt, t->ids, t->n, now + first[i]};
     }
-    if (policy_score(f.engine, adapter, list, TEXTS, 1, 1000, &err)) fail_msg("%s", err.message);
+    struct siren_forest *forest;
+    if (siren_forest_create(&forest, f.engine, &err) ||
+        policy_score(forest, adapter, list, TEXTS, 1, 1000, &err))
+        fail_msg("%s", err.message);
+    siren_forest_free(forest);
     const struct siren_policy_batch batch = {.n_sequences = TEXTS,
                                              .first = first,
                                              .advantages = advantages,

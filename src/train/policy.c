@@ -31,9 +31,10 @@ struct policy {
     size_t n_items, longest;      /* longest: tokens of a text */
     float *numbers;               /* (4, longest): logprob, entropy and their gradients */
     struct policy_figures figures, last;
-    struct siren_policy_result sum; /* of the step's items, times their tokens */
-    int with_reference;             /* of this step the reference was scored */
-    double started;                 /* the update */
+    struct siren_policy_result sum;  /* of the step's items, times their tokens */
+    int with_reference;              /* of this step the reference was scored */
+    struct siren_forest *scorers[2]; /* of the policy and of the reference; NULL: not yet needed */
+    double started;                  /* the update */
 };
 
 struct policy_options policy_defaults(void)
@@ -208,6 +209,7 @@ static int make_items(struct policy *p, struct siren_error *err)
 static int score_items(struct policy *p, int reference, struct siren_error *err)
 {
     const struct policy_models *m = &p->models;
+    struct siren_forest **forest = &p->scorers[reference];
     struct policy_score *list = alloc_array(p->n_items + 1, sizeof *list);
     int rc = list ? 0 : siren_fail_memory(err, "answers", p->n_items * sizeof *list);
     double start = clock_seconds();
@@ -218,9 +220,11 @@ static int score_items(struct policy *p, int reference, struct siren_error *err)
         list[i] = (struct policy_score){p->items[i].group->prompt, t->ids, t->n,
                                         reference ? t->reference : t->old};
     }
+    if (!rc && !*forest)
+        rc = siren_forest_create(
+            forest, reference && m->reference_engine ? m->reference_engine : m->engine, err);
     if (!rc)
-        rc = policy_score(reference && m->reference_engine ? m->reference_engine : m->engine,
-                          reference ? m->reference : m->policy, list, p->n_items,
+        rc = policy_score(*forest, reference ? m->reference : m->policy, list, p->n_items,
                           p->options.temperature, p->options.pass_tokens, err);
     p->figures.scoring += clock_seconds() - start;
     free(list);
@@ -528,6 +532,7 @@ void policy_free(struct policy *p)
 {
     if (!p) return;
     drop_groups(p);
+    for (int i = 0; i < 2; i++) siren_forest_free(p->scorers[i]);
     free(p->groups);
     free(p->items);
     free(p->weights);

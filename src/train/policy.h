@@ -146,7 +146,8 @@ struct policy_score {
     size_t n;
     float *logprobs; /* (n), out */
 };
-int policy_score(struct siren_engine *engine, const struct siren_adapter *adapter,
+/* The forest is cleared before and after; its memory is there for the next time. */
+int policy_score(struct siren_forest *forest, const struct siren_adapter *adapter,
                  const struct policy_score *list, size_t n, float temperature, size_t pass_tokens,
                  struct siren_error *err);
 

@@ -66,21 +66,21 @@ static void take(const struct scorer *s, const struct policy_score *list, size_t
             list[i].logprobs[j] = siren_forest_output(s->forest, *output++)[0];
 }
 
-int policy_score(struct siren_engine *engine, const struct siren_adapter *adapter,
+int policy_score(struct siren_forest *forest, const struct siren_adapter *adapter,
                  const struct policy_score *list, size_t n, float temperature, size_t pass_tokens,
                  struct siren_error *err)
 {
-    struct scorer s = {.adapter = adapter, .temperature = temperature};
-    int rc = siren_forest_create(&s.forest, engine, err);
+    struct scorer s = {.forest = forest, .adapter = adapter, .temperature = temperature};
+    int rc = 0;
     for (size_t at = 0, some; at < n && !rc; at += some) {
         if (build(&s, list + at, n - at, pass_tokens, &some))
             rc = siren_fail_memory(err, "a scoring pass", pass_tokens * sizeof(int32_t));
-        if (!rc) rc = siren_forest_plan(s.forest, err);
+        if (!rc) rc = siren_forest_plan(forest, err);
         if (rc) break;
-        siren_forest_run(s.forest, NULL);
+        siren_forest_run(forest, NULL);
         take(&s, list + at, some);
     }
     free(s.outputs);
-    siren_forest_free(s.forest);
+    siren_forest_clear(forest);
     return rc;
 }
