@@ -414,8 +414,11 @@ static struct pages make_pages(const struct kernels *kernels, int positions, int
         .n = (positions + ATTENTION_PAGE - 1) / ATTENTION_PAGE, .D = D, .k = k, .v = v};
     for (int l = 0; l < 6; l++) {
         p.list[l] = alloc_zeroed((size_t)p.n, sizeof *p.list[l]);
-        for (int i = 0; i < p.n; i++)
-            p.list[l][i] = alloc_zeroed((size_t)D * ATTENTION_PAGE, sizeof(float));
+        for (int i = 0; i < p.n; i++) {
+            size_t size = (size_t)D * ATTENTION_PAGE * sizeof(float);
+            p.list[l][i] = alloc_zeroed(size, 1);
+            if (l < 4) memset(p.list[l][i], 0xff, size); /* NaN where nothing is stored */
+        }
     }
     for (int j = 0; j < positions; j++)
         kernels->page_store(p.list[0][j / 32], p.list[1][j / 32], D, j % 32, k + j * D, v + j * D);

@@ -131,7 +131,7 @@ int back_parts_plan(struct siren_forest *f, struct siren_error *err)
 {
     struct arena measure = {0};
     lay_out_parts(f, &measure);
-    int rc = arena_ensure(&f->parts_arena, measure.used, 0, "the parts of a recorded pass", err);
+    int rc = arena_ensure(&f->parts_arena, measure.used, "the parts of a recorded pass", err);
     if (rc) return rc;
     lay_out_parts(f, &f->parts_arena);
     order_trees(f);

@@ -14,7 +14,7 @@ size_t aligned(size_t bytes)
     return (bytes + 63) & ~(size_t)63;
 }
 
-int arena_ensure(struct arena *a, size_t bytes, int zero, const char *what, struct siren_error *err)
+int arena_ensure(struct arena *a, size_t bytes, const char *what, struct siren_error *err)
 {
     a->used = 0;
     if (bytes <= a->size) return SIREN_OK;
@@ -22,7 +22,6 @@ int arena_ensure(struct arena *a, size_t bytes, int zero, const char *what, stru
     a->size = 0;
     a->data = alloc_aligned(bytes, 1);
     if (!a->data) return siren_fail_memory(err, what, bytes);
-    if (zero) memset(a->data, 0, bytes);
     a->size = bytes;
     return SIREN_OK;
 }
@@ -486,7 +485,7 @@ static int allocate_plan(struct siren_forest *f, size_t n_destinations, struct s
                    aligned(n_table * sizeof(int)) + aligned(f->n_segments * sizeof *f->copies) +
                    4 * aligned(f->n_requests * sizeof(int)) + aligned(n_hidden * sizeof(int)) +
                    aligned((f->n_requests + 1) * sizeof(int));
-    int rc = arena_ensure(&f->plan_arena, bytes, 0, "the plan of a pass", err);
+    int rc = arena_ensure(&f->plan_arena, bytes, "the plan of a pass", err);
     if (rc) return rc;
     struct arena *a = &f->plan_arena;
     f->row_segment = arena_take(a, T + 1, sizeof(int));
@@ -628,7 +627,7 @@ static int allocate_run(struct siren_forest *f, struct siren_error *err)
 {
     struct arena measure = {0};
     lay_out_run(f, &measure);
-    int rc = arena_ensure(&f->run_arena, measure.used, 0, "activations", err);
+    int rc = arena_ensure(&f->run_arena, measure.used, "activations", err);
     if (rc) return rc;
     lay_out_run(f, &f->run_arena);
     size_t floats = 0;
@@ -636,7 +635,7 @@ static int allocate_run(struct siren_forest *f, struct siren_error *err)
         f->requests[i].offset = floats;
         floats += aligned(f->requests[i].n_floats * sizeof(float)) / sizeof(float);
     }
-    rc = arena_ensure(&f->output_arena, floats * sizeof(float), 0, "outputs", err);
+    rc = arena_ensure(&f->output_arena, floats * sizeof(float), "outputs", err);
     f->outputs = (float *)f->output_arena.data;
     return rc;
 }
@@ -664,13 +663,12 @@ int siren_forest_plan(struct siren_forest *f, struct siren_error *err)
     order_outputs(f);
     order_logprobs(f);
     /* Scratch pages hold one layer, twice: while some threads still read layer l, others write
-     * l + 1; a recorded pass keeps those of some layers.  Zeroed once: unused slots must hold
-     * finite numbers. */
+     * l + 1; a recorded pass keeps those of some layers. */
     f->parity_stride = n_scratch * page_total(f->engine->kernels, c) * (size_t)c->n_kv_heads;
     rc = tape_choose(f, &n_slots, err);
     if (rc) return rc;
     f->page_bytes = (size_t)n_slots * f->parity_stride * sizeof(float);
-    rc = arena_ensure(&f->page_arena, f->page_bytes, 1, "keys and values", err);
+    rc = arena_ensure(&f->page_arena, f->page_bytes, "keys and values", err);
     if (rc) return rc;
     fill_pages(f);
     find_shared_pages(f);

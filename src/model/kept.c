@@ -82,8 +82,6 @@ static struct kept_chunk *add_chunk(struct siren_kept *kept, int n_pages, struct
         siren_fail_memory(err, "keys and values", page);
         return NULL;
     }
-    /* Unused positions must hold finite numbers: masked ones are multiplied by 0. */
-    memset(chunk->data, 0, chunk->bytes);
     chunk->next = kept->chunks;
     kept->chunks = chunk;
     kept->bytes += chunk->bytes;

@@ -196,8 +196,7 @@ struct siren_forest {
 
 /* forest_plan.c: memory that grows between passes only. */
 size_t aligned(size_t bytes);
-int arena_ensure(struct arena *a, size_t bytes, int zero, const char *what,
-                 struct siren_error *err);
+int arena_ensure(struct arena *a, size_t bytes, const char *what, struct siren_error *err);
 void *arena_take(struct arena *a, size_t count, size_t size); /* NULL: measuring */
 float *take_floats(struct arena *a, size_t n);
 

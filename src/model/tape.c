@@ -188,7 +188,7 @@ int tape_choose(struct siren_forest *f, int *n_slots, struct siren_error *err)
     if (!f->recorded) return SIREN_OK;
     size_t bytes = aligned(sizeof *f->back) + aligned((size_t)n_layers * sizeof *f->tape) +
                    aligned((size_t)n_layers * sizeof(int));
-    int rc = arena_ensure(&f->tape_plan_arena, bytes, 0, "the plan of a recorded pass", err);
+    int rc = arena_ensure(&f->tape_plan_arena, bytes, "the plan of a recorded pass", err);
     if (rc) return rc;
     f->back = arena_take(&f->tape_plan_arena, 1, sizeof *f->back);
     memset(f->back, 0, sizeof *f->back);
@@ -335,7 +335,7 @@ int tape_lay_out(struct siren_forest *f, struct siren_error *err)
         b->gradients = take_floats(a, b->n_gradients);
         lay_out_backward(f, a);
         rc = hand_out ? SIREN_OK
-                      : arena_ensure(&f->tape_arena, measure.used, 0,
+                      : arena_ensure(&f->tape_arena, measure.used,
                                      "activations for the backward pass", err);
         if (rc) return rc;
     }

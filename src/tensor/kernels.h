@@ -216,9 +216,9 @@ struct kernels {
      * half pages, each D steps of 16 positions) and values [D/16][32][16]; in mode bf16, rounded,
      * pairs of keys along D [2][D/2][16] and pairs of positions [D/16][16][16].  Pages, their
      * mirrors too, are page_words(k, D) words of four bytes, whatever their pointers' type.
-     * D is a multiple of 16 up to 512 (64, 80, 96, 128, …; a 32-wide MiniLM head too).  Unused
-     * positions of a page must hold finite numbers (zero them at allocation). page_store writes one
-     * position: k and v are D contiguous floats. */
+     * D is a multiple of 16 up to 512 (64, 80, 96, 128, …; a 32-wide MiniLM head too).  Positions
+     * of a page that no row sees may hold anything, NaN included.  page_store writes one position:
+     * k and v are D contiguous floats. */
     page_store_fn *page_store;
     /* R query rows of one kv head against n_shared pages that all of them see and, where branches
      * are given, each branch's own pages after these (siblings in a forest: their ancestors' pages
