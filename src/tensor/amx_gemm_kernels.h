@@ -208,6 +208,14 @@ static int amx_stores_outputs(const struct output *o, int P, int rows)
     return !o->bias && !o->add && !o->gated && o->columns == 16 * P && rows % 16 == 0;
 }
 
+/* What a tile's sums will be added to: gradients of weights come from memory. */
+static void amx_fetch_outputs(const struct output *o, int row, int rows)
+{
+    const float *y = o->y + (size_t)row * o->ldy;
+    for (int r = 0; r < rows; r++, y += o->ldy)
+        for (int i = 0; i < o->columns; i += 16) __builtin_prefetch(y + i, 1);
+}
+
 /* One tile of rows of a block; the outputs of the tile before it are made meanwhile. */
 static void amx_rows(int P, int row, int rows, const struct bf16_block *b,
                      const struct output *output, struct amx_beside *beside)
@@ -218,6 +226,7 @@ static void amx_rows(int P, int row, int rows, const struct bf16_block *b,
     int whole = output && amx_stores_outputs(output, P, rows);
     if (output) sums.to = whole ? output->y + (size_t)row * output->ldy : ring;
     if (whole) sums.to_ld = output->ldy;
+    if (output && output->add) amx_fetch_outputs(output, row, rows);
     amx_tiles[rows > 16][P - 1](b->x + (size_t)row * b->ldx, b->ldx, b->w, b->stride, b->steps,
                                 &sums, beside);
     amx_finish_rows(beside, AMX_ROWS);
