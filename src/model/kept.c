@@ -6,6 +6,77 @@
 #include "base/alloc.h"
 #include "model/model.h"
 
+/* ---- chunks ---- */
+
+enum { SPARE_BYTES = 128 << 20 };
+
+struct kept_spare *kept_spare_create(void)
+{
+    struct kept_spare *spare = calloc(1, sizeof *spare);
+    if (spare) pthread_mutex_init(&spare->lock, NULL);
+    return spare;
+}
+
+static void free_chunk(struct kept_chunk *c)
+{
+    free(c->data);
+    free(c);
+}
+
+void kept_spare_free(struct kept_spare *spare)
+{
+    if (!spare) return;
+    for (struct kept_chunk *c = spare->chunks, *next; c; c = next) {
+        next = c->next;
+        free_chunk(c);
+    }
+    pthread_mutex_destroy(&spare->lock);
+    free(spare);
+}
+
+static void spare_chunk(struct kept_spare *spare, struct kept_chunk *c)
+{
+    pthread_mutex_lock(&spare->lock);
+    int fits = spare->bytes + c->bytes <= SPARE_BYTES;
+    if (fits) {
+        spare->bytes += c->bytes;
+        c->next = spare->chunks;
+        spare->chunks = c;
+    }
+    pthread_mutex_unlock(&spare->lock);
+    if (!fits) free_chunk(c);
+}
+
+/* One of just so many bytes, if there is one. */
+static struct kept_chunk *take_chunk(struct kept_spare *spare, size_t bytes)
+{
+    pthread_mutex_lock(&spare->lock);
+    struct kept_chunk **at = &spare->chunks;
+    while (*at && (*at)->bytes != bytes) at = &(*at)->next;
+    struct kept_chunk *c = *at;
+    if (c) {
+        *at = c->next;
+        spare->bytes -= bytes;
+    }
+    pthread_mutex_unlock(&spare->lock);
+    return c;
+}
+
+static struct kept_chunk *new_chunk(size_t bytes)
+{
+    struct kept_chunk *c = malloc(sizeof *c);
+    float *data = c ? alloc_aligned(bytes, 1) : NULL;
+    if (!data) {
+        free(c);
+        return NULL;
+    }
+    c->bytes = bytes;
+    c->data = data;
+    return c;
+}
+
+/* ---- segments ---- */
+
 struct siren_kept *siren_kept_ref(struct siren_kept *kept)
 {
     if (kept) atomic_fetch_add(&kept->references, 1);
@@ -18,8 +89,7 @@ void siren_kept_unref(struct siren_kept *kept)
         struct siren_kept *parent = kept->parent;
         for (struct kept_chunk *c = kept->chunks, *next; c; c = next) {
             next = c->next;
-            free(c->data);
-            free(c);
+            spare_chunk(kept->model->spare, c);
         }
         free(kept->pages);
         free(kept);
@@ -69,19 +139,19 @@ static struct kept_chunk *add_chunk(struct siren_kept *kept, int n_pages, struct
     const struct siren_config *c = &kept->model->config;
     size_t page =
         (size_t)c->n_layers * (size_t)c->n_kv_heads * page_total(kept->kernels, c) * sizeof(float);
-    struct kept_chunk *chunk = calloc(1, sizeof *chunk);
+    struct kept_chunk *chunk = NULL;
     size_t bytes;
-    if (chunk && !__builtin_mul_overflow(page, (size_t)n_pages, &bytes)) {
-        /* What memory is taken for them holds more pages, perhaps. */
-        chunk->bytes = alloc_aligned_size(bytes);
-        chunk->n_pages = (int)(chunk->bytes / page);
-        chunk->data = alloc_aligned(chunk->bytes, 1);
+    if (!__builtin_mul_overflow(page, (size_t)n_pages, &bytes)) {
+        bytes = alloc_aligned_size(bytes);
+        chunk = take_chunk(kept->model->spare, bytes);
+        if (!chunk) chunk = new_chunk(bytes);
     }
-    if (!chunk || !chunk->data) {
-        free(chunk);
+    if (!chunk) {
         siren_fail_memory(err, "keys and values", page);
         return NULL;
     }
+    chunk->n_pages = (int)(bytes / page); /* what memory is taken may hold more */
+    chunk->used = 0;
     chunk->next = kept->chunks;
     kept->chunks = chunk;
     kept->bytes += chunk->bytes;

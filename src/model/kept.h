@@ -7,6 +7,7 @@
 #ifndef SIREN_MODEL_KEPT_H
 #define SIREN_MODEL_KEPT_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -25,6 +26,18 @@ struct kept_chunk {
     size_t bytes;
     float *data; /* [layer][head][page][keys, values] */
 };
+
+/* Chunks of segments that are gone, for those to come, 128 MiB at most: a rollout's texts take new
+ * ones at every step, and the kernel clears what it gives.  One for each model, used by all
+ * threads.
+ */
+struct kept_spare {
+    pthread_mutex_t lock;
+    struct kept_chunk *chunks;
+    size_t bytes;
+};
+struct kept_spare *kept_spare_create(void); /* NULL: no memory */
+void kept_spare_free(struct kept_spare *spare);
 
 /* Invariants: pages[i] holds positions 32·i …; pages below start/32 belong to ancestors (parent
  * keeps them alive); the page of `start` is this segment's own, with the parent's part copied. */

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/claim.h"
 #include "model/config.h"
+#include "model/kept.h"
 #include "model/names.h"
 #include "model/weights.h"
 #include "tensor/packed.h"
@@ -311,7 +312,8 @@ int siren_model_load(struct siren_model **out, const char *path,
     if (!m) return siren_fail_memory(err, "model", sizeof *m);
     struct loader l = {.model = m, .options = options, .pool = pool, .err = err};
     m->path = alloc_string(path, strlen(path));
-    if (!m->path) l.rc = siren_fail_memory(err, "model", strlen(path));
+    m->spare = kept_spare_create();
+    if (!m->path || !m->spare) l.rc = siren_fail_memory(err, "model", strlen(path));
     enum compute compute = COMPUTE_F32;
     if (!l.rc && options && options->compute) l.rc = compute_parse(options->compute, &compute, err);
     m->rounded = compute == COMPUTE_BF16;
@@ -361,6 +363,7 @@ void siren_model_free(struct siren_model *m)
     for (int i = 0; m->layers && i < m->config.n_layers; i++) free_layer(&m->layers[i]);
     free(m->layers);
     packed_arena_free(&m->arena);
+    kept_spare_free(m->spare);
     free(m->positions);
     free(m->token_type);
     free(m->embedding_norm);

@@ -25,6 +25,7 @@ struct layer_weights {
 };
 
 struct master;
+struct kept_spare;
 
 struct siren_model {
     struct siren_config config;
@@ -38,6 +39,7 @@ struct siren_model {
     const struct tensor *head_tensor; /* decoder (n_vocab, d_model); the embedding where tied */
     struct packed head;
     struct packed_arena arena; /* the memory of all packed weights */
+    struct kept_spare *spare;  /* memory for kept keys and values */
     struct master *masters; /* weights.h: [layer · MODEL_TENSORS + role]; NULL: none is trained */
     float *master_values, *master_grads; /* of all of them, one behind the other */
     struct siren_params params;
