@@ -702,7 +702,8 @@ BF16_TARGET V16 v16i bf16_two_steps(const float *x, size_t ldx, int t, int steps
 }
 
 /* Tokens of `rows` columns of dY as rows of pairs, zeros behind them up to 32 tokens; rows up to a
- * multiple of 16 are written. */
+ * multiple of 16 are written.  The next tokens are fetched, into the second cache: rows of dY are
+ * often a multiple of a page apart, of which the first cache holds few. */
 BF16_TARGET static void bf16_dw_rows(const struct bf16_unit *unit, const float *dy, size_t ldy,
                                      int steps, int rows, uint32_t *out)
 {
@@ -710,8 +711,11 @@ BF16_TARGET static void bf16_dw_rows(const struct bf16_unit *unit, const float *
     uint32_t words[256] __attribute__((aligned(64)));
     for (int t = 0; t < steps; t += 32)
         for (int n = 0; n < rows; n += 16) {
-            for (int i = 0; i < 16; i++)
+            for (int i = 0; i < 16; i++) {
+                __builtin_prefetch(dy + n + (size_t)(t + 2 * i + 32) * ldy, 0, 2);
+                __builtin_prefetch(dy + n + (size_t)(t + 2 * i + 33) * ldy, 0, 2);
                 v16i_store(words + 16 * i, bf16_two_steps(dy + n, ldy, t + 2 * i, steps, rows - n));
+            }
             uint32_t *to = out + (size_t)n * DW_ROW_PAIRS + bf16_step_words(unit, t);
             v16_transpose((const float *)(const void *)words, 16, (float *)(void *)to, ld);
         }
