@@ -142,20 +142,30 @@ static void check_dw(const struct kernels *kernels, int f32, int T, int N, int K
     float *dy = normals((size_t)T * ldy, 1), *x = normals((size_t)T * ldx, 2);
     float *expected = normals(n_w, 4), *scratch = floats(gemm_dw_scratch());
     float *rows = transposed(dy, ldy, T, N), *columns = transposed(x, ldx, T, K);
-    gemm_dw_fn *multiply = f32 ? kernels->gemm_dw_f32 : kernels->gemm_dw;
+    float *kept = floats(kept_words(kernels, T, K));
     for (int n = 0; n < N; n++)
         for (int k = 0; k < K; k++)
             expected[(size_t)n * ldw + (size_t)k] +=
                 chain(f32 ? sets[0] : kernels, rows + n * T, columns + k * T, T);
     for (int cut = 0; cut < N; cut = 2 * cut + 7) {
         float *got = normals(n_w, 4);
-        multiply(dy, ldy, x, ldx, T, cut, N, K, got, ldw, scratch);
-        multiply(dy, ldy, x, ldx, T, 0, cut, K, got, ldw, scratch);
+        int rows_cut = cut < T ? cut : T; /* the later rows first; odd cuts share a pair */
+        memset(kept, 0xff, kept_words(kernels, T, K) * sizeof *kept);
+        kernels->keep_inputs(x + (size_t)rows_cut * ldx, ldx, rows_cut, T - rows_cut, T, K, kept);
+        kernels->keep_inputs(x, ldx, 0, rows_cut, T, K, kept);
+        for (int part = 0; part < 2; part++) {
+            int from = part ? 0 : cut, to = part ? cut : N;
+            if (f32)
+                kernels->gemm_dw_f32(dy, ldy, x, ldx, T, from, to, K, got, ldw, scratch);
+            else
+                kernels->gemm_dw(dy, ldy, kept, T, from, to, K, got, ldw, scratch);
+        }
         assert_same(got, expected, n_w, kernels->name);
         free(got);
     }
     free(dy);
     free(x);
+    free(kept);
     free(rows);
     free(columns);
     free(expected);
@@ -211,8 +221,10 @@ static void test_product_accuracy(void **state)
     const float *weights = t.data;
     float *dy = normals(T * N, 1), *x = normals(T * K, 2), *dx = floats(T * K), dw[N * K] = {0};
     float *scratch = floats(gemm_dx_scratch(&w)), *more = floats(gemm_dw_scratch());
+    float *kept = floats(kept_words(k, T, K));
     k->gemm_dx(dy, N, T, &w, 0, K / 16, dx, K, 0, scratch);
-    k->gemm_dw(dy, N, x, K, T, 0, N, K, dw, K, more);
+    k->keep_inputs(x, K, 0, T, T, K, kept);
+    k->gemm_dw(dy, N, kept, T, 0, N, K, dw, K, more);
     for (int c = 0; c < K; c++) {
         for (int i = 0; i < T; i++)
             assert_chain(dx[i * K + c], dy + i * N, 1, weights + c, K, N, 20);
@@ -223,6 +235,7 @@ static void test_product_accuracy(void **state)
     free(dx);
     free(scratch);
     free(more);
+    free(kept);
     packed_free(&w);
     free_tensor(&t);
 }
@@ -684,13 +697,16 @@ static void check_product(struct forward *f, double (*loss)(void *), const float
     struct packed w = packed_of(&t);
     float dx[FT * FK], dw[FN * FK] = {0}, *way = normals(FN * FK, 9);
     float *scratch = floats(gemm_dx_scratch(&w)), *more = floats(gemm_dw_scratch());
+    float *kept = floats(kept_words(f->k, FT, FK));
     f->k->gemm_dx(dy, FN, FT, &w, 0, (FK + 15) / 16, dx, FK, 0, scratch);
-    f->k->gemm_dw(dy, FN, f->x, FK, FT, 0, FN, FK, dw, FK, more);
+    f->k->keep_inputs(f->x, FK, 0, FT, FT, FK, kept);
+    f->k->gemm_dw(dy, FN, kept, FT, 0, FN, FK, dw, FK, more);
     assert_slope(slope(loss, f, f->x, way, FT * FK), dot(dx, way, FT * FK), what);
     assert_slope(slope(loss, f, f->w, way, FN * FK), dot(dw, way, FN * FK), what);
     free(way);
     free(scratch);
     free(more);
+    free(kept);
     packed_free(&w);
 }
 

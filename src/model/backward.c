@@ -41,12 +41,15 @@ static enum back_depth depth_at(const struct siren_forest *f, int layer)
     return layer > f->back->lowest ? BACK_WHOLE : f->back->depth;
 }
 
-/* A group's input, where weights are trained (lora_back() keeps what an adapter wants). */
-static void keep_rows(struct siren_forest *f, enum lora_group group, int i0, int n, const float *in)
+/* A group's input, rows [i0, i0 + n) of the view, where weights are trained (lora_back() keeps what
+ * an adapter wants). */
+static void keep_rows(struct siren_forest *f, enum lora_group group, const struct rows *v, int i0,
+                      int n, const float *in)
 {
-    const struct lora_tape *tape = &f->back->groups[group];
-    if (f->back->weights)
-        memcpy(tape->in + (size_t)i0 * tape->ld, in, (size_t)n * tape->ld * sizeof(float));
+    size_t ld = f->back->groups[group].ld;
+    float *kept = f->back->kept[group];
+    int K = group == LORA_DOWN_INPUT ? f->engine->model->config.d_ffn : (int)ld; /* no padding */
+    if (kept) f->engine->kernels->keep_inputs(in, ld, i0, n, v->n, K, kept);
 }
 
 /* From dy, the gradient of the FFN's output, to that of its gates; ends with dy unchanged. */
@@ -65,7 +68,7 @@ static void block_gates(struct siren_forest *f, struct thread_scratch *t, struct
         memset(b->dffn, 0, (size_t)n * F * sizeof(float));
     if (trained) {
         k->swiglu(gates, 2 * F, n, pairs, t->ffn, F);
-        keep_rows(f, LORA_DOWN_INPUT, i0, n, t->ffn);
+        keep_rows(f, LORA_DOWN_INPUT, v, i0, n, t->ffn);
         memcpy(f->back->dffn_out + (size_t)i0 * d, dy, (size_t)n * d * sizeof(float));
     }
     k->gemm_dx(dy, d, n, w, 0, panels, b->dffn, F, 0, t->gemm);
@@ -90,7 +93,7 @@ static void block_ffn_back(struct siren_forest *f, struct thread_scratch *t, str
     if (depth == BACK_DOWN) return;
     if (input_wanted(f, layer, LORA_FFN_INPUT)) {
         k->rmsnorm(mid, d, n, c->d_model, w->ffn_norm, c->norm_eps, t->normed, d);
-        keep_rows(f, LORA_FFN_INPUT, i0, n, t->normed);
+        keep_rows(f, LORA_FFN_INPUT, v, i0, n, t->normed);
         in = t->normed;
     }
     k->gemm_dx(dgates, 2 * F, n, &w->ffn_in, 0, input_panels(&w->ffn_in), b->dnormed, d, 0,
@@ -114,6 +117,7 @@ static void block_out_back(struct siren_forest *f, struct thread_scratch *t, str
     float *dattended = f->back->dattended + (size_t)i0 * Q;
     const float *in =
         lora_trains(f, layer, LORA_O_INPUT) ? f->tape[layer].attended + (size_t)i0 * Q : NULL;
+    keep_rows(f, LORA_O_INPUT, v, i0, n, f->tape[layer].attended + (size_t)i0 * Q);
     f->engine->kernels->gemm_dx(dy, d, n, w, 0, input_panels(w), dattended, Q, 0, t->gemm);
     lora_back(f, t, b, layer, LORA_O_INPUT, v, i0, n, in, Q, dy, d, dattended, Q);
 }
@@ -201,7 +205,7 @@ static void block_qkv_back(struct siren_forest *f, struct thread_scratch *t, str
     }
     if (input_wanted(f, layer, LORA_ATTENTION_INPUT)) {
         k->rmsnorm(x, d, n, c->d_model, w->attention_norm, c->norm_eps, t->normed, d);
-        keep_rows(f, LORA_ATTENTION_INPUT, r0, n, t->normed);
+        keep_rows(f, LORA_ATTENTION_INPUT, &all, r0, n, t->normed);
         in = t->normed;
     }
     if (whole)

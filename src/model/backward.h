@@ -92,6 +92,8 @@ struct backward {
     float *dqkv;        /* (T, qkv width) */
     /* Where weights are trained. */
     int weights;
+    float *kept[LORA_GROUPS]; /* a group's input as gemm_dw reads it (kernels.h) */
+    float *kept_states;       /* … and logprob_states */
     float *dffn_normed;       /* (T, d) of the FFN's input */
     float *dattention_normed; /* (T, d) of the QKV projection's input */
     float *dnormed_heads; /* (T, qkv width) of queries and keys after their norms, before RoPE */
@@ -164,7 +166,9 @@ void qkv_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
                    struct back_tasks *tasks);
 /* After the lowest layer. */
 void embedding_gradient(struct siren_forest *f, struct back_tasks *tasks);
-/* Of the head: a chunk of rows of log-probabilities; all requests of logits.  Of the final norm. */
+/* Of the head: a chunk of rows of log-probabilities, whose states all threads keep first (a barrier
+ * comes between); all requests of logits.  Of the final norm. */
+void head_keep_states(struct siren_forest *f, int thread, int n);
 void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int n,
                          atomic_long *cursor);
 void head_set_gradient(struct siren_forest *f, size_t c0, size_t c1);

@@ -162,6 +162,7 @@ static void logprob_outputs(struct siren_forest *f, int thread, atomic_long **cu
         for (long i; (i = claim_next(*cursor, n)) >= 0;)
             row_gradient(f, &f->scratch[thread], first + (int)i, f->logprob_logits + (size_t)i * V);
         ++*cursor;
+        head_keep_states(f, thread, n);
         siren_pool_barrier(pool);
         chunk_states(f, thread, first, n, (*cursor)++);
         head_chunk_gradient(f, &f->back->scratch[thread], n, (*cursor)++);

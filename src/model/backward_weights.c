@@ -5,7 +5,8 @@
 
 enum { EMBEDDING_COLUMNS = 64 };
 
-/* A product's output gradients dy (n, ldy) and inputs x (n, ldx). */
+/* A product's output gradients dy (n, ldy) and inputs x (n, ldx); a matrix's, of columns as it has,
+ * are kept ones. */
 struct product {
     const float *dy, *x;
     size_t ldy, ldx;
@@ -19,7 +20,7 @@ static void matrix_gradient(struct siren_forest *f, struct back_scratch *b, cons
     int rows = (int)m->tensor.shape[0], K = (int)m->tensor.shape[1];
     for (int row = 0; row < rows; row += WEIGHT_ROWS)
         if (back_task(tasks))
-            f->engine->kernels->gemm_dw(p->dy, p->ldy, p->x, p->ldx, p->n, row,
+            f->engine->kernels->gemm_dw(p->dy, p->ldy, p->x, p->n, row,
                                         rows - row < WEIGHT_ROWS ? rows : row + WEIGHT_ROWS, K,
                                         m->grad, (size_t)K, b->dw);
 }
@@ -42,7 +43,7 @@ static void gated_gradient(struct siren_forest *f, struct back_scratch *b, const
         if (!back_task(tasks)) continue;
         int n = all - first < WEIGHT_ROWS ? all - first : WEIGHT_ROWS;
         memset(b->gate_up, 0, (size_t)n * (size_t)K * sizeof(float));
-        f->engine->kernels->gemm_dw(p->dy + first, p->ldy, p->x, p->ldx, p->n, 0, n, K, b->gate_up,
+        f->engine->kernels->gemm_dw(p->dy + first, p->ldy, p->x, p->n, 0, n, K, b->gate_up,
                                     (size_t)K, b->dw);
         for (int i = 0; i < n; i++) {
             int column = first + i, row = column / 32 * 16 + column % 16;
@@ -78,9 +79,9 @@ void weight_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
     size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c), Q = (size_t)config_q_width(c);
     if (!trained(f, layer, MODEL_Q)) return;
     const float *dmid = v->list ? back->dx_active : back->dx;
-    struct product out = {dmid, f->tape[layer].attended, d, Q, v->n};
-    struct product gates = {back->dgates, back->groups[LORA_FFN_INPUT].in, 2 * F, d, v->n};
-    struct product down = {back->dffn_out, back->groups[LORA_DOWN_INPUT].in, d, F, v->n};
+    struct product out = {dmid, back->kept[LORA_O_INPUT], d, Q, v->n};
+    struct product gates = {back->dgates, back->kept[LORA_FFN_INPUT], 2 * F, d, v->n};
+    struct product down = {back->dffn_out, back->kept[LORA_DOWN_INPUT], d, F, v->n};
     struct product norm = {back->dffn_normed, f->tape[layer].mid, d, d, v->n};
     gated_gradient(f, b, &gates, trained(f, layer, MODEL_GATE), trained(f, layer, MODEL_UP), tasks);
     matrix_gradient(f, b, &down, trained(f, layer, MODEL_DOWN), tasks);
@@ -115,7 +116,7 @@ void qkv_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
     int first[3] = {0, config_q_width(c), config_q_width(c) + config_kv_width(c)};
     if (!trained(f, layer, MODEL_Q)) return;
     for (int i = 0; i < 3; i++) {
-        struct product p = {back->dqkv + first[i], back->groups[LORA_ATTENTION_INPUT].in, width, d,
+        struct product p = {back->dqkv + first[i], back->kept[LORA_ATTENTION_INPUT], width, d,
                             f->T};
         matrix_gradient(f, b, &p, trained(f, layer, matrices[i]), tasks);
         bias_gradient(f, &p, trained(f, layer, biases[i]), tasks);
@@ -155,13 +156,23 @@ void embedding_gradient(struct siren_forest *f, struct back_tasks *tasks)
 
 /* ---- the head ---- */
 
+void head_keep_states(struct siren_forest *f, int thread, int n)
+{
+    size_t d = (size_t)f->engine->model->config.d_model;
+    int from, to;
+    if (!f->back->weights || !trained(f, 0, MODEL_HEAD)) return;
+    share(n, thread, siren_pool_threads(f->engine->pool), &from, &to);
+    f->engine->kernels->keep_inputs(f->logprob_states + (size_t)from * d, d, from, to - from, n,
+                                    (int)d, f->back->kept_states);
+}
+
 void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int n, atomic_long *cursor)
 {
     const struct master *m = f->back->weights ? trained(f, 0, MODEL_HEAD) : NULL;
     size_t d = (size_t)f->engine->model->config.d_model,
            V = (size_t)f->engine->model->config.n_vocab;
     if (!m) return;
-    struct product p = {f->logprob_logits, f->logprob_states, V, d, n};
+    struct product p = {f->logprob_logits, f->back->kept_states, V, d, n};
     struct back_tasks tasks = {.cursor = cursor, .mine = claim_next(cursor, INT32_MAX)};
     matrix_gradient(f, b, &p, m, &tasks);
     /* The states are overwritten next. */

@@ -475,13 +475,6 @@ static int wide_pass(struct pass_run *run, int thread, int n_threads)
     return 0;
 }
 
-/* This thread's share of panels (of pairs of panels: unit 2). */
-static void share(int n, int thread, int n_threads, int *from, int *to)
-{
-    *from = (int)((long)n * thread / n_threads);
-    *to = (int)((long)n * (thread + 1) / n_threads);
-}
-
 static void narrow_qkv(struct pass_run *run, int layer, int thread, int n_threads)
 {
     struct siren_forest *f = run->forest;

@@ -294,6 +294,12 @@ static inline int block_start(const struct siren_forest *f, int rows, int blocks
     if (round == rounds - 1) end = rows;
     return round < rounds ? first + (end - first) * (i % threads) / threads : rows;
 }
+/* A thread's share of n panels or rows. */
+static inline void share(int n, int thread, int n_threads, int *from, int *to)
+{
+    *from = (int)((long)n * thread / n_threads);
+    *to = (int)((long)n * (thread + 1) / n_threads);
+}
 /* The next block of `rows` rows; 0: there is none. */
 static inline int claim_rows(const struct siren_forest *f, int rows, atomic_long *cursor,
                              struct row_block *out)

@@ -245,13 +245,17 @@ static void lay_out_groups(struct siren_forest *f, struct arena *a)
     for (int g = 0; g < LORA_GROUPS; g++) {
         struct lora_tape *t = &b->groups[g];
         t->ld = width[g];
-        t->in = trained[g] ? take_floats(a, T * t->ld) : NULL;
+        t->in = trained[g] && !b->weights ? take_floats(a, T * t->ld) : NULL;
         t->low = trained[g] && !b->weights ? take_floats(a, T * b->low_width) : NULL;
         t->dlow = take_floats(a, T * b->low_width);
     }
     b->dffn_out = trained[LORA_DOWN_INPUT] ? take_floats(a, T * d) : NULL;
     b->dgates = trained[LORA_FFN_INPUT] ? take_floats(a, T * 2 * F) : NULL;
     if (!b->weights) return;
+    const struct kernels *k = f->engine->kernels;
+    for (int g = 0; g < LORA_GROUPS; g++)
+        b->kept[g] = trained[g] ? take_floats(a, kept_words(k, f->T, (int)width[g])) : NULL;
+    b->kept_states = take_floats(a, kept_words(k, f->chunk_rows, (int)d));
     b->dffn_normed = take_floats(a, T * d);
     b->dattention_normed = take_floats(a, T * d);
     b->dnormed_heads = c->qk_norm ? take_floats(a, T * (size_t)config_qkv_width(c)) : NULL;

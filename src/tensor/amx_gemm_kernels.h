@@ -479,11 +479,11 @@ static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed 
     amx_product(dy, ldy, T, w, 1, panel0, panel1, &out, scratch);
 }
 
-static void amx_gemm_dw(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
-                        int n1, int K, float *dw, size_t lddw, float *scratch)
+static void amx_gemm_dw(const float *dy, size_t ldy, const float *kept, int T, int n0, int n1,
+                        int K, float *dw, size_t lddw, float *scratch)
 {
     amx_begin();
-    bf16_gemm_dw_by(&amx_unit, dy, ldy, x, ldx, T, n0, n1, K, dw, lddw, scratch);
+    bf16_gemm_dw_by(&amx_unit, dy, ldy, kept, T, n0, n1, K, dw, lddw, scratch);
     amx_end();
 }
 
@@ -524,6 +524,7 @@ const struct bf16_kernels ISA_AMX_PRODUCTS = {.tile_rows = AMX_ROWS,
                                               .gemm = amx_gemm,
                                               .gemm_swiglu = amx_gemm_swiglu,
                                               .gemm_dx = amx_gemm_dx,
+                                              .keep_inputs = bf16_keep_inputs,
                                               .gemm_dw = amx_gemm_dw,
                                               .fma_loop = amx_loop,
                                               .fma_loop_flops = 4 * 2 * 16 * 16 * 32};

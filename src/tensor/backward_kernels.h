@@ -151,8 +151,8 @@ static void dw_steps(const float *dy, size_t ldy, const float *x, size_t ldx, in
     }
 }
 
-static void gemm_dw(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0, int n1,
-                    int K, float *dw, size_t lddw, float *scratch)
+static void gemm_dw_f32(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
+                        int n1, int K, float *dw, size_t lddw, float *scratch)
 {
     float *sums = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
     float *xs = sums + DW_ROWS * DW_COLUMNS, *ys = xs + DW_STEPS * 32;
@@ -173,6 +173,19 @@ static void gemm_dw(const float *dy, size_t ldy, const float *x, size_t ldx, int
                                  .add = 1};
             finish(&out, 0, b.rows);
         }
+}
+
+static void keep_inputs(const float *x, size_t ldx, int t0, int n, int T, int K, float *kept)
+{
+    (void)T;
+    for (kept += (size_t)t0 * (size_t)K; n > 0; n--, x += ldx, kept += K)
+        memcpy(kept, x, (size_t)K * sizeof *kept);
+}
+
+static void gemm_dw(const float *dy, size_t ldy, const float *kept, int T, int n0, int n1, int K,
+                    float *dw, size_t lddw, float *scratch)
+{
+    gemm_dw_f32(dy, ldy, kept, (size_t)K, T, n0, n1, K, dw, lddw, scratch);
 }
 
 /* ---- rows -------------------------------------------------------------------- */

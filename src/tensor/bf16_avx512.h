@@ -44,8 +44,8 @@ BF16_TARGET V16 v16i bf16_round_two(v16 first, v16 second)
  * odd elements: rows (8, 16) and out alike. */
 V16 void bf16_turn_pairs(const uint32_t *rows, uint32_t *out)
 {
-    const v16i apart = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+    const v16i apart =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
     _Pragma("GCC unroll 4") for (int p = 0; p < 4; p++, rows += 4, out += 32)
     {
         v16i v[2];

@@ -721,27 +721,53 @@ BF16_TARGET static void bf16_dw_rows(const struct bf16_unit *unit, const float *
         }
 }
 
-/* Tokens of `columns` columns of X as panels, zeros behind the columns and the tokens alike. */
-BF16_TARGET static void bf16_dw_panels(const float *x, size_t ldx, int steps, int columns,
+/* Row t of X alone: its half of the pairs. */
+static void bf16_keep_row(const float *x, int t, int K, size_t stride, float *kept)
+{
+    uint16_t *half = (uint16_t *)(void *)kept + (size_t)(t / 2) * 32 + t % 2;
+    for (int k = 0; k < K; k++)
+        half[(size_t)(k / 16) * stride * 2 + (size_t)k % 16 * 2] = float_to_bfloat(x[k]);
+}
+
+/* Rows t and, where there is one, t + 1, with zeros behind the columns. */
+BF16_TARGET static void bf16_keep_pair(const float *x, size_t ldx, int n, int K, size_t stride,
                                        uint32_t *out)
 {
-    for (int t = 0; t < (steps + 31) / 32 * 32; t += 2, out += 16)
-        for (int k = 0; k < columns; k += 16)
-            v16i_store(out + (size_t)(k / 16) * DW_PANEL_PAIRS,
-                       bf16_two_steps(x + k, ldx, t, steps, columns - k));
+    for (int k = 0; k < K; k += 16, out += stride)
+        v16i_store(out, bf16_two_steps(x + k, ldx, 0, n, K - k));
+}
+
+/* A pair that two calls have a row of each is theirs by halves. */
+static void bf16_keep_inputs(const float *x, size_t ldx, int t0, int n, int T, int K, float *kept)
+{
+    const size_t stride = kept_panel_words(T);
+    uint32_t *words = (uint32_t *)(void *)kept;
+    int t = t0, end = t0 + n, whole = (T + 31) / 32 * 32;
+    if (n > 0 && t % 2) bf16_keep_row(x, t++, K, stride, kept), x += ldx;
+    for (; t + 1 < end || (t < end && end == T); t += 2, x += 2 * ldx)
+        bf16_keep_pair(x, ldx, end - t, K, stride, words + (size_t)(t / 2) * 16);
+    if (t < end) bf16_keep_row(x, t, K, stride, kept);
+    if (end < T) return;
+    size_t first = ((size_t)T + 1) / 2 * 16, behind = (size_t)whole * 8 - first;
+    for (int k = 0; k < K; k += 16, words += stride)
+        memset(words + first, 0, behind * sizeof *words);
 }
 
 /* A block of W, R rows from y on: its sums go on with `steps` tokens, and are complete with the
- * last. */
+ * last.  The panels of X lie `stride` words apart. */
 static void bf16_dw_steps(const struct bf16_unit *unit, int R, int columns, const uint32_t *rows,
-                          const uint32_t *panels, int steps, int first, int last, float *sums,
-                          float *y, size_t ldy)
+                          const uint32_t *panels, size_t stride, int steps, int first, int last,
+                          float *sums, float *y, size_t ldy)
 {
     for (int k = 0; k < columns; k += 32) {
         int P = columns - k > 16 ? 2 : 1;
-        const uint32_t *w = panels + (size_t)(k / 16) * DW_PANEL_PAIRS;
-        struct bf16_block b = {
-            rows, DW_ROW_PAIRS, w, DW_PANEL_PAIRS, steps, first, sums + (size_t)k * DW_ROWS};
+        struct bf16_block b = {.x = rows,
+                               .ldx = DW_ROW_PAIRS,
+                               .w = panels + (size_t)(k / 16) * stride,
+                               .stride = stride,
+                               .steps = steps,
+                               .first = first,
+                               .sums = sums + (size_t)k * DW_ROWS};
         struct output out = {.sums = b.sums,
                              .ldc = (size_t)P * 16,
                              .y = y + k,
@@ -752,31 +778,25 @@ static void bf16_dw_steps(const struct bf16_unit *unit, int R, int columns, cons
     }
 }
 
-/* The chains are those of the mode's gemm, over tokens.  Columns of X become panels once for two
- * blocks of W. */
+/* The chains are those of the mode's gemm, over tokens. */
 static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_t ldy,
-                            const float *x, size_t ldx, int T, int n0, int n1, int K, float *dw,
-                            size_t lddw, float *scratch)
+                            const float *kept, int T, int n0, int n1, int K, float *dw, size_t lddw,
+                            float *scratch)
 {
     float *sums = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
-    int most = unit->tiled ? DW_COLUMNS_AMX : DW_COLUMNS, parts = (K + most - 1) / most;
-    int width = (K + parts * 16 - 1) / (parts * 16) * 16;
-    uint32_t *rows = (uint32_t *)(void *)(sums + 2 * DW_ROWS * most);
-    uint32_t *panels = rows + DW_ROWS * DW_ROW_PAIRS;
-    for (int first = n0; first < n1; first += 2 * DW_ROWS)
-        for (int k = 0; k < K; k += width)
+    uint32_t *rows = (uint32_t *)(void *)(sums + DW_ROWS * DW_COLUMNS_BF16);
+    const uint32_t *words = (const uint32_t *)(const void *)kept;
+    const size_t stride = kept_panel_words(T);
+    for (int n = n0; n < n1; n += DW_ROWS)
+        for (int k = 0; k < K; k += DW_COLUMNS_BF16)
             for (int t = 0; t < T; t += DW_STEPS) {
-                int columns = K - k < width ? K - k : width;
+                int columns = K - k < DW_COLUMNS_BF16 ? K - k : DW_COLUMNS_BF16;
                 int steps = T - t < DW_STEPS ? T - t : DW_STEPS;
-                int end = n1 - first < 2 * DW_ROWS ? n1 : first + 2 * DW_ROWS;
-                bf16_dw_panels(x + (size_t)t * ldx + k, ldx, steps, columns, panels);
-                for (int n = first; n < end; n += DW_ROWS) {
-                    int R = end - n < DW_ROWS ? end - n : DW_ROWS;
-                    bf16_dw_rows(unit, dy + (size_t)t * ldy + n, ldy, steps, R, rows);
-                    bf16_dw_steps(unit, R, columns, rows, panels, steps, t == 0, t + steps == T,
-                                  sums + (size_t)(n - first) * (size_t)most,
-                                  dw + (size_t)n * lddw + k, lddw);
-                }
+                int R = n1 - n < DW_ROWS ? n1 - n : DW_ROWS;
+                bf16_dw_rows(unit, dy + (size_t)t * ldy + n, ldy, steps, R, rows);
+                bf16_dw_steps(unit, R, columns, rows,
+                              words + (size_t)(k / 16) * stride + (size_t)(t / 2) * 16, stride,
+                              steps, t == 0, t + steps == T, sums, dw + (size_t)n * lddw + k, lddw);
             }
 }
 
@@ -804,10 +824,10 @@ static void bf16_gemm_dx(const float *dy, size_t ldy, int T, const struct packed
     bf16_gemm_dx_by(&bf16_vectors, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
 }
 
-static void bf16_gemm_dw(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
-                         int n1, int K, float *dw, size_t lddw, float *scratch)
+static void bf16_gemm_dw(const float *dy, size_t ldy, const float *kept, int T, int n0, int n1,
+                         int K, float *dw, size_t lddw, float *scratch)
 {
-    bf16_gemm_dw_by(&bf16_vectors, dy, ldy, x, ldx, T, n0, n1, K, dw, lddw, scratch);
+    bf16_gemm_dw_by(&bf16_vectors, dy, ldy, kept, T, n0, n1, K, dw, lddw, scratch);
 }
 
 /* As fma_loop, for the products of this mode: 4·16·FMA_CHAINS operations a turn. */
@@ -833,6 +853,7 @@ const struct bf16_kernels ISA_BF16 = {.tile_rows = TILE_ROWS,
                                       .gemm = bf16_gemm,
                                       .gemm_swiglu = bf16_gemm_swiglu,
                                       .gemm_dx = bf16_gemm_dx,
+                                      .keep_inputs = bf16_keep_inputs,
                                       .gemm_dw = bf16_gemm_dw,
                                       .fma_loop = bf16_loop,
                                       .fma_loop_flops = 4 * 16 * FMA_CHAINS};

@@ -121,6 +121,7 @@ static void join_bf16(struct kernels *k, const struct bf16_kernels *products,
     k->gemm = products->gemm;
     k->gemm_swiglu = products->gemm_swiglu;
     k->gemm_dx = products->gemm_dx;
+    k->keep_inputs = products->keep_inputs;
     k->gemm_dw = products->gemm_dw;
     k->fma_loop = products->fma_loop;
     k->fma_loop_flops = products->fma_loop_flops;

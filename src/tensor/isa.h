@@ -10,6 +10,7 @@ struct bf16_kernels {
     gemm_fn *gemm;
     gemm_swiglu_fn *gemm_swiglu;
     gemm_dx_fn *gemm_dx;
+    keep_inputs_fn *keep_inputs;
     gemm_dw_fn *gemm_dw;
     float (*fma_loop)(long turns);
     int fma_loop_flops;

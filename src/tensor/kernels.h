@@ -128,8 +128,11 @@ typedef void gemm_swiglu_fn(const float *x, size_t ldx, int T, const struct pack
                             float *scratch);
 typedef void gemm_dx_fn(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
                         int panel1, float *dx, size_t ldx, int add, float *scratch);
-typedef void gemm_dw_fn(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
-                        int n1, int K, float *dw, size_t lddw, float *scratch);
+typedef void keep_inputs_fn(const float *x, size_t ldx, int t0, int n, int T, int K, float *kept);
+typedef void gemm_dw_fn(const float *dy, size_t ldy, const float *kept, int T, int n0, int n1,
+                        int K, float *dw, size_t lddw, float *scratch);
+typedef void gemm_dw_f32_fn(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
+                            int n1, int K, float *dw, size_t lddw, float *scratch);
 typedef void page_store_fn(float *page_k, float *page_v, int D, int slot, const float *k,
                            const float *v);
 typedef void attention_fn(const float *q, const size_t *q_offset, const int *counts, int R,
@@ -245,13 +248,18 @@ struct kernels {
      * numbers; dx points at column 16·panel0, and only columns < w->k are written.
      * scratch: gemm_dx_scratch(w) floats, private to the caller's thread. */
     gemm_dx_fn *gemm_dx;
+    /* Rows t0 … t0+n-1 of the T rows of X (x: the first of these n; ldx), as gemm_dw reads them:
+     * into kept, kept_words(k, T, K) words of four bytes.  In mode f32 (T, K); in mode bf16,
+     * rounded, panels of 16 columns of pairs of rows, with zeros behind the last.  Threads may keep
+     * rows of one X at the same time. */
+    keep_inputs_fn *keep_inputs;
     /* dW[n][k] (lddw) += sum_t dY[t][n] · X[t][k]: one chain over t from 0, then one addition, for
      * n in [n0, n1) and k in [0, K).  dy and dw are those of the whole matrix: its column n, row n.
      * Threads share out n; multiples of 96 are best.  scratch: gemm_dw_scratch() floats. */
     gemm_dw_fn *gemm_dw;
-    /* The same in f32 in every mode: for LoRA's factors, which cost little, and where its product
-     * is no gradient (theorem_solve.c). */
-    gemm_dw_fn *gemm_dw_f32;
+    /* The same in f32 in every mode, with X as it is: for LoRA's factors, which cost little, and
+     * where its product is no gradient (theorem_solve.c). */
+    gemm_dw_f32_fn *gemm_dw_f32;
     /* sums[i] += x[t][i], i in [0, n), row after row: the gradient of a bias. */
     void (*column_sums)(const float *x, size_t ldx, int T, int n, float *sums);
     /* From gates as gemm_swiglu stored them and dh (T, 16·pairs) to the gradients of gate and up,
@@ -322,6 +330,19 @@ size_t attention_backward_scratch(int D, int n_pages); /* floats */
 static inline size_t page_words(const struct kernels *k, int D)
 {
     return (size_t)D * ATTENTION_PAGE / (k->compute == COMPUTE_BF16 ? 2 : 1);
+}
+
+/* From panel to panel of T kept rows in mode bf16.  No multiple of a page, whose lines would fall
+ * into few sets of a cache. */
+static inline size_t kept_panel_words(int T)
+{
+    return ((size_t)T + 31) / 32 * 256 + 16;
+}
+/* Words of what keep_inputs writes. */
+static inline size_t kept_words(const struct kernels *k, int T, int K)
+{
+    if (k->compute == COMPUTE_F32) return (size_t)T * (size_t)K;
+    return whole_panels((size_t)K) / 16 * kept_panel_words(T);
 }
 
 /* The best set that this machine can run. */
