@@ -203,8 +203,9 @@ static void test_smollm2(void **state)
 }
 
 /* Each mode's error against arithmetic in float64 (tests/reference/precision.py): of 200 prompts,
- * or of every tenth without SIREN_SLOW. */
-static void check_precision(const char *compute, double bound)
+ * or of every tenth without SIREN_SLOW.  The worst of some 3,000 differences is a draw, which more
+ * exact products may make worse (docs/performance.md); their root mean square is not. */
+static void check_precision(const char *compute, double bound, double rms_bound)
 {
     struct smollm2 s;
     smollm2_open(&s, compute, "valid", FIXTURES "precision.json");
@@ -215,18 +216,19 @@ static void check_precision(const char *compute, double bound)
         "mode %s: worst error of a log-probability on %zu prompts: %.2g; root mean square "
         "of each prompt's worst: %.2g\n",
         compute, 200 / every, worst, rms);
+    assert_true(rms <= rms_bound);
     assert_true(worst <= bound);
     smollm2_close(&s);
 }
 
 static void test_precision_f32(void **state)
 {
-    check_precision("f32", 1e-3);
+    check_precision("f32", 1e-3, 1e-4);
 }
 
 static void test_precision_bf16(void **state)
 {
-    check_precision("bf16", 5e-2);
+    check_precision("bf16", 5e-2, 2.5e-2);
 }
 
 /* Real weights, too: alone, in a batch, after a cached prefix, with 1, 2, 3 threads. */
