@@ -67,4 +67,33 @@ static inline char *many_ratings(void)
 
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
+/* A fresh workspace with what is at the path. */
+static inline struct siren_workspace *import_path(const char *name)
+{
+    char path[300];
+    strcpy(path, scratch_path(name));
+    unlink(scratch_path("w.siren"));
+    struct siren_workspace *ws = create_workspace("w.siren");
+    ok(siren_import(ws, path, &options, &report, NULL, &err));
+    return ws;
+}
+
+static inline void import_fails(const char *name, int code, const char *words)
+{
+    char path[300];
+    strcpy(path, scratch_path(name));
+    unlink(scratch_path("w.siren"));
+    struct siren_workspace *ws = create_workspace("w.siren");
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), code, words);
+    assert_int_equal(number(ws, "SELECT count(*) FROM ratings"), 0);
+    assert_int_equal(number(ws, "SELECT count(*) FROM items"), 0);
+    siren_workspace_close(ws);
+}
+
+static inline void text_fails(const char *csv, const char *words)
+{
+    put("bad.csv", csv);
+    import_fails("bad.csv", SIREN_EFORMAT, words);
+}
+
 #endif
