@@ -701,9 +701,17 @@ BF16_TARGET V16 v16i bf16_two_steps(const float *x, size_t ldx, int t, int steps
     return bf16_round_pairs(even, odd);
 }
 
+/* Two tokens' columns, into the second cache: rows of dY are often a multiple of a page apart, of
+ * which the first holds few.  Addresses, not pointers: there may be no such tokens. */
+V16 void bf16_fetch_two(const float *dy, size_t ldy, int t)
+{
+    uintptr_t at = (uintptr_t)dy + (size_t)t * ldy * sizeof *dy;
+    __builtin_prefetch((const void *)at, 0, 2);
+    __builtin_prefetch((const void *)(at + ldy * sizeof *dy), 0, 2);
+}
+
 /* Tokens of `rows` columns of dY as rows of pairs, zeros behind them up to 32 tokens; rows up to a
- * multiple of 16 are written.  The next tokens are fetched, into the second cache: rows of dY are
- * often a multiple of a page apart, of which the first cache holds few. */
+ * multiple of 16 are written. */
 BF16_TARGET static void bf16_dw_rows(const struct bf16_unit *unit, const float *dy, size_t ldy,
                                      int steps, int rows, uint32_t *out)
 {
@@ -712,8 +720,7 @@ BF16_TARGET static void bf16_dw_rows(const struct bf16_unit *unit, const float *
     for (int t = 0; t < steps; t += 32)
         for (int n = 0; n < rows; n += 16) {
             for (int i = 0; i < 16; i++) {
-                __builtin_prefetch(dy + n + (size_t)(t + 2 * i + 32) * ldy, 0, 2);
-                __builtin_prefetch(dy + n + (size_t)(t + 2 * i + 33) * ldy, 0, 2);
+                bf16_fetch_two(dy + n, ldy, t + 2 * i + 32);
                 v16i_store(words + 16 * i, bf16_two_steps(dy + n, ldy, t + 2 * i, steps, rows - n));
             }
             uint32_t *to = out + (size_t)n * DW_ROW_PAIRS + bf16_step_words(unit, t);
