@@ -99,7 +99,8 @@ static int make_problem(struct problem *p, int N, int K)
     *p = (struct problem){.N = N, .K = K, .dense = dense};
     p->x = alloc_aligned(MOST_T * k, sizeof(float));
     p->y = alloc_aligned(MOST_T * n, sizeof(float));
-    p->dx = alloc_aligned((MOST_T + 64) * k, sizeof(float)); /* … and X as gemm_dw reads it */
+    p->dx =
+        alloc_aligned((MOST_T + 64) * k, sizeof(float)); /* or X as gemm_dw reads it, in any mode */
     p->dw = alloc_zeroed(n * k, sizeof(float));
     int failed = packed_alloc(&p->f32, PACKED_F32, N, K, NULL) ||
                  packed_alloc(&p->q4, PACKED_Q4, N, K, NULL) ||

@@ -46,7 +46,7 @@ struct siren_engine_options {
      * (siren_model_options) has engines of that mode alone. */
     const char *compute;
 };
-/* Model and pool must outlive the engine. */
+/* Model and pool must outlive the engine, the engine its forests, the model also what is kept. */
 int siren_engine_create(struct siren_engine **out, const struct siren_model *model,
                         struct siren_pool *pool, const struct siren_engine_options *options,
                         struct siren_error *err);
@@ -60,7 +60,8 @@ const char *siren_engine_compute(const struct siren_engine *engine); /* "f32", "
 #define SIREN_NUMERICS 6
 
 /* K and V of a segment and of its ancestors, kept after a pass: a reference-counted
- * handle that later passes use as a parent. */
+ * handle that later passes use as a parent.  With its last reference its memory goes back to the
+ * model, which keeps up to 128 MiB of it for the next ones: the model must be there yet. */
 struct siren_kept;
 struct siren_kept *siren_kept_ref(struct siren_kept *kept);
 void siren_kept_unref(struct siren_kept *kept);          /* NULL is allowed */

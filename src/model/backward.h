@@ -25,7 +25,7 @@ enum back_depth { BACK_NONE, BACK_DOWN, BACK_FFN, BACK_O, BACK_ATTENTION, BACK_W
 
 /* One group of LoRA targets, all rows of the layer's view (of the pass: LORA_ATTENTION_INPUT). */
 struct lora_tape {
-    float *in;   /* (T, ld) the group's input, after dropout */
+    float *in;   /* (T, ld) the group's input, after dropout; NULL where weights are trained */
     float *low;  /* (T, W) scale · A x of each target's columns */
     float *dlow; /* (T, W) */
     size_t ld;

@@ -5,9 +5,15 @@
 
 enum { EMBEDDING_COLUMNS = 64 };
 
-/* A product's output gradients dy (n, ldy) and inputs x (n, ldx); a matrix's, of columns as it has,
- * are kept ones. */
+/* A product's output gradients dy (n, ldy), and its inputs as they were kept. */
 struct product {
+    const float *dy, *kept;
+    size_t ldy;
+    int n;
+};
+
+/* A norm's output gradients dy (n, ldy) and inputs x (n, ldx). */
+struct normed {
     const float *dy, *x;
     size_t ldy, ldx;
     int n;
@@ -20,7 +26,7 @@ static void matrix_gradient(struct siren_forest *f, struct back_scratch *b, cons
     int rows = (int)m->tensor.shape[0], K = (int)m->tensor.shape[1];
     for (int row = 0; row < rows; row += WEIGHT_ROWS)
         if (back_task(tasks))
-            f->engine->kernels->gemm_dw(p->dy, p->ldy, p->x, p->n, row,
+            f->engine->kernels->gemm_dw(p->dy, p->ldy, p->kept, p->n, row,
                                         rows - row < WEIGHT_ROWS ? rows : row + WEIGHT_ROWS, K,
                                         m->grad, (size_t)K, b->dw);
 }
@@ -43,7 +49,7 @@ static void gated_gradient(struct siren_forest *f, struct back_scratch *b, const
         if (!back_task(tasks)) continue;
         int n = all - first < WEIGHT_ROWS ? all - first : WEIGHT_ROWS;
         memset(b->gate_up, 0, (size_t)n * (size_t)K * sizeof(float));
-        f->engine->kernels->gemm_dw(p->dy + first, p->ldy, p->x, p->n, 0, n, K, b->gate_up,
+        f->engine->kernels->gemm_dw(p->dy + first, p->ldy, p->kept, p->n, 0, n, K, b->gate_up,
                                     (size_t)K, b->dw);
         for (int i = 0; i < n; i++) {
             int column = first + i, row = column / 32 * 16 + column % 16;
@@ -56,7 +62,7 @@ static void gated_gradient(struct siren_forest *f, struct back_scratch *b, const
 }
 
 /* The weight of an RMSNorm of x, n rows one behind the other. */
-static void norm_gradient(struct siren_forest *f, struct back_scratch *b, const struct product *p,
+static void norm_gradient(struct siren_forest *f, struct back_scratch *b, const struct normed *p,
                           const float *weight, const struct master *m)
 {
     const struct siren_config *c = &f->engine->model->config;
@@ -76,13 +82,13 @@ void weight_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
     const struct siren_config *c = &f->engine->model->config;
     const struct layer_weights *w = &f->engine->model->layers[layer];
     const struct backward *back = f->back;
-    size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c), Q = (size_t)config_q_width(c);
+    size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
     if (!trained(f, layer, MODEL_Q)) return;
     const float *dmid = v->list ? back->dx_active : back->dx;
-    struct product out = {dmid, back->kept[LORA_O_INPUT], d, Q, v->n};
-    struct product gates = {back->dgates, back->kept[LORA_FFN_INPUT], 2 * F, d, v->n};
-    struct product down = {back->dffn_out, back->kept[LORA_DOWN_INPUT], d, F, v->n};
-    struct product norm = {back->dffn_normed, f->tape[layer].mid, d, d, v->n};
+    struct product out = {dmid, back->kept[LORA_O_INPUT], d, v->n};
+    struct product gates = {back->dgates, back->kept[LORA_FFN_INPUT], 2 * F, v->n};
+    struct product down = {back->dffn_out, back->kept[LORA_DOWN_INPUT], d, v->n};
+    struct normed norm = {back->dffn_normed, f->tape[layer].mid, d, d, v->n};
     gated_gradient(f, b, &gates, trained(f, layer, MODEL_GATE), trained(f, layer, MODEL_UP), tasks);
     matrix_gradient(f, b, &down, trained(f, layer, MODEL_DOWN), tasks);
     matrix_gradient(f, b, &out, trained(f, layer, MODEL_O), tasks);
@@ -99,7 +105,7 @@ static void head_norm_gradient(struct siren_forest *f, struct back_scratch *b, i
     size_t width = (size_t)config_qkv_width(c), D = (size_t)c->head_dim;
     for (int r = 0; r < f->T; r++) {
         size_t at = (size_t)r * width + (size_t)column;
-        struct product p = {f->back->dnormed_heads + at, f->back->raw_heads + at, D, D, n_heads};
+        struct normed p = {f->back->dnormed_heads + at, f->back->raw_heads + at, D, D, n_heads};
         norm_gradient(f, b, &p, weight, m);
     }
 }
@@ -116,12 +122,11 @@ void qkv_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
     int first[3] = {0, config_q_width(c), config_q_width(c) + config_kv_width(c)};
     if (!trained(f, layer, MODEL_Q)) return;
     for (int i = 0; i < 3; i++) {
-        struct product p = {back->dqkv + first[i], back->kept[LORA_ATTENTION_INPUT], width, d,
-                            f->T};
+        struct product p = {back->dqkv + first[i], back->kept[LORA_ATTENTION_INPUT], width, f->T};
         matrix_gradient(f, b, &p, trained(f, layer, matrices[i]), tasks);
         bias_gradient(f, &p, trained(f, layer, biases[i]), tasks);
     }
-    struct product norm = {back->dattention_normed, f->tape[layer].x, d, d, f->T};
+    struct normed norm = {back->dattention_normed, f->tape[layer].x, d, d, f->T};
     if (back_task(tasks))
         norm_gradient(f, b, &norm, w->attention_norm, trained(f, layer, MODEL_ATTN_NORM));
     if (!c->qk_norm) return;
@@ -169,14 +174,11 @@ void head_keep_states(struct siren_forest *f, int thread, int n)
 void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int n, atomic_long *cursor)
 {
     const struct master *m = f->back->weights ? trained(f, 0, MODEL_HEAD) : NULL;
-    size_t d = (size_t)f->engine->model->config.d_model,
-           V = (size_t)f->engine->model->config.n_vocab;
+    size_t V = (size_t)f->engine->model->config.n_vocab;
     if (!m) return;
-    struct product p = {f->logprob_logits, f->back->kept_states, V, d, n};
+    struct product p = {f->logprob_logits, f->back->kept_states, V, n};
     struct back_tasks tasks = {.cursor = cursor, .mine = claim_next(cursor, INT32_MAX)};
     matrix_gradient(f, b, &p, m, &tasks);
-    /* The states are overwritten next. */
-    siren_pool_barrier(f->engine->pool);
 }
 
 void head_set_gradient(struct siren_forest *f, size_t c0, size_t c1)
@@ -201,6 +203,6 @@ void final_norm_gradient(struct siren_forest *f, struct back_scratch *b)
     const struct siren_model *model = f->engine->model;
     const struct master *m = trained(f, 0, MODEL_FINAL_NORM);
     size_t d = (size_t)model->config.d_model;
-    struct product p = {f->back->dstates, f->back->last, d, d, f->n_active};
+    struct normed p = {f->back->dstates, f->back->last, d, d, f->n_active};
     if (m) norm_gradient(f, b, &p, model->final_norm, m);
 }

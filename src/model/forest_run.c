@@ -502,10 +502,11 @@ static void narrow_qkv(struct pass_run *run, int layer, int thread, int n_thread
  * be two turns of two threads for one and a half.  Every part reads the shared pages again. */
 static int narrow_tokens(const struct siren_forest *f, int n, int n_threads)
 {
-    int heads = f->engine->model->config.n_kv_heads, most = tile_tokens(f), parts = 1;
-    while (parts < n_threads && heads * parts % n_threads) parts++;
-    int even = (n + parts - 1) / parts;
-    return even < most ? even : most;
+    int heads = f->engine->model->config.n_kv_heads, most = tile_tokens(f), even = 1;
+    while (even < n_threads && heads * even % n_threads) even++;
+    int parts = even;
+    while (parts * most < n) parts += even;
+    return (n + parts - 1) / parts;
 }
 
 static void narrow_attention(struct pass_run *run, int layer, const struct rows *v, int thread,

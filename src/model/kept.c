@@ -34,17 +34,21 @@ void kept_spare_free(struct kept_spare *spare)
     free(spare);
 }
 
+/* Room is made by those that have waited longest. */
 static void spare_chunk(struct kept_spare *spare, struct kept_chunk *c)
 {
     pthread_mutex_lock(&spare->lock);
-    int fits = spare->bytes + c->bytes <= SPARE_BYTES;
-    if (fits) {
-        spare->bytes += c->bytes;
-        c->next = spare->chunks;
-        spare->chunks = c;
+    c->next = spare->chunks;
+    spare->chunks = c;
+    spare->bytes += c->bytes;
+    while (spare->bytes > SPARE_BYTES) {
+        struct kept_chunk **last = &spare->chunks;
+        while ((*last)->next) last = &(*last)->next;
+        spare->bytes -= (*last)->bytes;
+        free_chunk(*last);
+        *last = NULL;
     }
     pthread_mutex_unlock(&spare->lock);
-    if (!fits) free_chunk(c);
 }
 
 /* One of just so many bytes, if there is one. */

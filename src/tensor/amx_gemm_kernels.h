@@ -48,7 +48,8 @@ static amx_decode_fn *const amx_decode[] = {
  * sums become outputs. */
 struct amx_beside {
     const struct packed *w;
-    int panel, P, transposed, fetched;
+    int panel, P, transposed;
+    int fetched;       /* they are words already */
     int k0, end;       /* steps of the panels' chains, */
     int k, piece;      /* at which the next unit is: 16 steps of a panel (transposed: of all P) */
     int units, left;   /* of them, and how many are left */
@@ -369,8 +370,8 @@ static void amx_decode_beside(struct amx_product *a, const struct amx_part *part
     b->weights = weights;
 }
 
-/* … or is fetched.  One tile of rows takes no longer than its words from memory, of which the
- * processor sees to itself but for the first of each panel. */
+/* … or is fetched.  One tile of rows takes no longer than its words from memory: the processor
+ * fetches ahead by itself then, all but the first words of each panel. */
 static void amx_fetch_beside(struct amx_product *a, const struct amx_part *part, int products)
 {
     amx_decode_beside(a, part, products, NULL);

@@ -728,7 +728,8 @@ BF16_TARGET static void bf16_dw_rows(const struct bf16_unit *unit, const float *
         }
 }
 
-/* Row t of X alone: its half of the pairs. */
+/* Row t of X alone: its half of the pairs.  What is behind the columns is left: no sum that it
+ * enters is stored. */
 static void bf16_keep_row(const float *x, int t, int K, size_t stride, float *kept)
 {
     uint16_t *half = (uint16_t *)(void *)kept + (size_t)(t / 2) * 32 + t % 2;
@@ -750,7 +751,10 @@ static void bf16_keep_inputs(const float *x, size_t ldx, int t0, int n, int T, i
     const size_t stride = kept_panel_words(T);
     uint32_t *words = (uint32_t *)(void *)kept;
     int t = t0, end = t0 + n, whole = (T + 31) / 32 * 32;
-    if (n > 0 && t % 2) bf16_keep_row(x, t++, K, stride, kept), x += ldx;
+    if (n > 0 && t % 2) {
+        bf16_keep_row(x, t++, K, stride, kept);
+        x += ldx;
+    }
     for (; t + 1 < end || (t < end && end == T); t += 2, x += 2 * ldx)
         bf16_keep_pair(x, ldx, end - t, K, stride, words + (size_t)(t / 2) * 16);
     if (t < end) bf16_keep_row(x, t, K, stride, kept);
@@ -791,13 +795,14 @@ static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_
                             float *scratch)
 {
     float *sums = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
-    uint32_t *rows = (uint32_t *)(void *)(sums + DW_ROWS * DW_COLUMNS_BF16);
+    const int block = unit->tiled ? DW_COLUMNS_AMX : DW_COLUMNS;
+    uint32_t *rows = (uint32_t *)(void *)(sums + DW_ROWS * block);
     const uint32_t *words = (const uint32_t *)(const void *)kept;
     const size_t stride = kept_panel_words(T);
     for (int n = n0; n < n1; n += DW_ROWS)
-        for (int k = 0; k < K; k += DW_COLUMNS_BF16)
+        for (int k = 0; k < K; k += block)
             for (int t = 0; t < T; t += DW_STEPS) {
-                int columns = K - k < DW_COLUMNS_BF16 ? K - k : DW_COLUMNS_BF16;
+                int columns = K - k < block ? K - k : block;
                 int steps = T - t < DW_STEPS ? T - t : DW_STEPS;
                 int R = n1 - n < DW_ROWS ? n1 - n : DW_ROWS;
                 bf16_dw_rows(unit, dy + (size_t)t * ldy + n, ldy, steps, R, rows);

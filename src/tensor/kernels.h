@@ -26,9 +26,9 @@
 enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };
 
 /* How products are computed (docs/numerics.md): COMPUTE_BF16 rounds both sides to bf16 inside gemm,
- * gemm_swiglu, gemm_dx, gemm_dw and attention's products, and sums in f32, in the order of
- * VDPBF16PS on every set but AMX, whose order is TDPBF16PS's.  Everything else is that of
- * COMPUTE_F32. */
+ * gemm_swiglu, gemm_dx, gemm_dw (its X in keep_inputs) and attention's products, and sums in f32,
+ * in the order of VDPBF16PS on every set but AMX, whose order is TDPBF16PS's.  Everything else is
+ * that of COMPUTE_F32. */
 enum compute { COMPUTE_F32, COMPUTE_BF16, COMPUTE_COUNT };
 
 /* ---- packed weights ------------------------------------------------------
@@ -238,9 +238,9 @@ struct kernels {
     attention_fn *attention;
 
     /* ---- backward ----
-     * For a loss L, dY means dL/dY.  What a function reads must be finite.  Where `add` is given,
-     * 0 writes the result and 1 adds it to what is there, with one rounding.  Rows are taken in
-     * their order 0 … T-1 wherever a sum goes over rows. */
+     * For a loss L, dY means dL/dY.  What a function reads must be finite, but for slots of a page
+     * that no row sees.  Where `add` is given, 0 writes the result and 1 adds it to what is there,
+     * with one rounding.  Rows are taken in their order 0 … T-1 wherever a sum goes over rows. */
 
     /* dX[t][k] (ldx) = sum_n dY[t][n] (ldy) · W[n][k]: one chain over n = 0 … w->n-1.  dY's columns
      * are in the order of the matrix (joined pieces, gate and up panels alternating).  Panels
@@ -251,11 +251,12 @@ struct kernels {
     /* Rows t0 … t0+n-1 of the T rows of X (x: the first of these n; ldx), as gemm_dw reads them:
      * into kept, kept_words(k, T, K) words of four bytes.  In mode f32 (T, K); in mode bf16,
      * rounded, panels of 16 columns of pairs of rows, with zeros behind the last.  Threads may keep
-     * rows of one X at the same time. */
+     * rows of one X at the same time; gemm_dw wants all T of them. */
     keep_inputs_fn *keep_inputs;
     /* dW[n][k] (lddw) += sum_t dY[t][n] · X[t][k]: one chain over t from 0, then one addition, for
-     * n in [n0, n1) and k in [0, K).  dy and dw are those of the whole matrix: its column n, row n.
-     * Threads share out n; multiples of 96 are best.  scratch: gemm_dw_scratch() floats. */
+     * n in [n0, n1) and k in [0, K), X kept with this T and K.  dy and dw are those of the whole
+     * matrix: its column n, row n. Threads share out n; multiples of 96 are best.  scratch:
+     * gemm_dw_scratch() floats. */
     gemm_dw_fn *gemm_dw;
     /* The same in f32 in every mode, with X as it is: for LoRA's factors, which cost little, and
      * where its product is no gradient (theorem_solve.c). */

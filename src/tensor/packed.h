@@ -57,13 +57,13 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 /* … for gemm_dw: sums of a block of W, then packed blocks of dY (a register longer) and, in mode
  * f32, of X. */
 #define DW_ROWS 96     /* rows of W in a block */
-#define DW_COLUMNS 384 /* columns of W in a block */
+#define DW_COLUMNS 384 /* columns of W in a block: dY is packed for each */
 #define DW_STEPS 256   /* tokens in a block */
 /* In mode bf16: words of a row of dYᵀ.  No multiple of a page, whose lines would fall into few sets
  * of a cache. */
 #define DW_ROW_PAIRS (DW_STEPS / 2 + 16)
-#define DW_COLUMNS_BF16 768 /* columns of W: dY's rows are packed for each block of them */
-#define DW_SCRATCH (DW_ROWS * DW_COLUMNS_BF16 + DW_ROWS * DW_ROW_PAIRS + 16)
+#define DW_COLUMNS_AMX 768 /* … on AMX, whose second cache is larger */
+#define DW_SCRATCH (DW_ROWS * DW_COLUMNS_AMX + DW_ROWS * DW_ROW_PAIRS + 16)
 _Static_assert(DW_SCRATCH >= DW_ROWS * DW_COLUMNS + DW_STEPS * DW_ROWS + 16 + DW_STEPS * 32 + 16,
                "mode f32 needs less");
 
