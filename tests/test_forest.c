@@ -259,6 +259,63 @@ static void test_extend(void **state)
     fixture_close(&f);
 }
 
+/* Logits of the last of N tokens behind a kept segment, whose memory is free again at the end. */
+static void kept_logits(struct siren_engine *engine, const int32_t *ids, float *logits)
+{
+    struct siren_error err;
+    struct siren_forest *forest;
+    size_t vocab = (size_t)siren_model_config(engine->model)->n_vocab;
+    assert_int_equal(siren_forest_create(&forest, engine, &err), 0);
+    int s = siren_forest_add(forest, SIREN_ROOT, ids, N - 1, SIREN_KEEP);
+    fixture_run(forest);
+    struct siren_kept *kept = siren_forest_take(forest, s);
+    siren_forest_clear(forest);
+    s = siren_forest_add(forest, siren_forest_add_kept(forest, kept), ids + N - 1, 1, 0);
+    int out = siren_forest_want_logits(forest, s, 0, NULL, 0);
+    fixture_run(forest);
+    memcpy(logits, siren_forest_output(forest, out), vocab * sizeof *logits);
+    siren_forest_free(forest);
+    siren_kept_unref(kept);
+}
+
+/* Memory of segments that are gone is taken again, by the engines of both modes in turn, whatever
+ * it holds; and there is never more of it than is promised. */
+static void test_spare(void **state)
+{
+    enum { MANY = 400000 }; /* positions: more than half of what is kept */
+    struct fixture f;
+    struct siren_error err;
+    fixture_open(&f, DECODER, NULL, 2);
+    const struct siren_engine_options bf16 = {.compute = "bf16"};
+    struct siren_engine *engines[2] = {f.engine, NULL};
+    assert_int_equal(siren_engine_create(&engines[1], f.model, f.pool, &bf16, &err), 0);
+    size_t vocab = (size_t)siren_model_config(f.model)->n_vocab;
+    float *first[2], *again = calloc(vocab, sizeof *again);
+    int32_t ids[N];
+    fixture_ids(&f, 6, ids, N);
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < 2; i++) {
+            if (!round) first[i] = calloc(vocab, sizeof *first[i]);
+            kept_logits(engines[i], ids, round ? again : first[i]);
+            if (round) assert_memory_equal(again, first[i], vocab * sizeof *again);
+            assert_true(f.model->spare->bytes > 0);
+        }
+    struct siren_kept *large[2];
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(kept_create(&large[i], f.model, f.engine->kernels, NULL, 0, &err), 0);
+        assert_int_equal(kept_reserve(large[i], MANY, &err), 0);
+    }
+    size_t bytes = siren_kept_bytes(large[0]);
+    assert_true(bytes > 64 << 20 && bytes < 128 << 20);
+    siren_kept_unref(large[0]);
+    siren_kept_unref(large[1]);
+    assert_true(f.model->spare->bytes >= bytes && f.model->spare->bytes <= 128 << 20);
+    for (int i = 0; i < 2; i++) free(first[i]);
+    free(again);
+    siren_engine_free(engines[1]);
+    fixture_close(&f);
+}
+
 static void compare_setups(const char *isa, const char *compute, int threads)
 {
     struct fixture f, g;
@@ -521,19 +578,13 @@ static void test_row_blocks(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_after_nan),
-        cmocka_unit_test(test_cuts),
-        cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_extend),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_row_blocks),
-        cmocka_unit_test(test_isas),
-        cmocka_unit_test(test_modes),
-        cmocka_unit_test(test_encoder),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_shared_extension_is_refused),
+        cmocka_unit_test(test_batch),      cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_after_nan),  cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_kept),       cmocka_unit_test(test_extend),
+        cmocka_unit_test(test_spare),      cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_row_blocks), cmocka_unit_test(test_isas),
+        cmocka_unit_test(test_modes),      cmocka_unit_test(test_encoder),
+        cmocka_unit_test(test_errors),     cmocka_unit_test(test_shared_extension_is_refused),
         cmocka_unit_test(test_cancel),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
