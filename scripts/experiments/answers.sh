@@ -5,7 +5,7 @@
 # reward and, as what that reward's gradient has besides, as a loss: 114 steps at the rate of
 # grpo.sh's run, 80 at a higher one.  To tell apart what each of the two does: that reward alone, and
 # that loss beside the paper's reward, 114 steps each: an hour each on two cores.  All judged on 1,000
-# rows of half B: twenty minutes.  The first three adapters are kept in docs/results; ANEW=1 makes all.
+# rows of half B: twenty minutes.  The adapters are kept in docs/results; ANEW=1 makes all.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 . "$(dirname "$0")/common.sh"
 films
@@ -31,7 +31,6 @@ learn answers-fast --reward rps "${loss[@]}" --lr 1e-3 --max-steps 80
 judge answers-fast
 learn reward-alone --reward rps --lr 4e-4 --max-steps 114
 judge reward-alone
-# Begun under numeric contract 4: docs/results/started has 75 of its steps, for a build of a52c78b.
 learn loss-linear --reward linear "${loss[@]}" --lr 4e-4 --max-steps 114
 judge loss-linear
 "$siren" runs films.siren
