@@ -49,12 +49,11 @@ static amx_decode_fn *const amx_decode[] = {
 struct amx_beside {
     const struct packed *w;
     int panel, P, transposed;
-    int fetched;       /* they are words already */
     int k0, end;       /* steps of the panels' chains, */
     int k, piece;      /* at which the next unit is: 16 steps of a panel (transposed: of all P) */
     int units, left;   /* of them, and how many are left */
     int due, by;       /* units · `by` products, what a product adds to and a unit takes from */
-    uint32_t *weights; /* where they go, AMX_PANEL from panel to panel */
+    uint32_t *weights; /* where they go, AMX_PANEL from panel to panel; NULL: they are fetched */
     struct output output;
     int row, rows; /* of its sums that are still no outputs */
     float *ring;   /* the sums of two tiles that are complete */
@@ -73,15 +72,13 @@ static const uint32_t *amx_words_at(const struct packed *w, int panel, int k)
     return (const uint32_t *)(const void *)packed_panel(w, panel) + (size_t)k * 8;
 }
 
-static void amx_fetch_unit(struct amx_beside *b)
+static void amx_fetch_unit(const struct amx_beside *b)
 {
     const uint32_t *words = amx_words_at(b->w, b->panel + b->piece, b->k);
     for (int i = 0; i < 16 * 8; i += 16) __builtin_prefetch(words + i, 0, 2);
-    if (++b->piece == b->P) b->piece = 0, b->k += 16;
-    b->left--;
 }
 
-BF16_TARGET static void amx_decode_unit(struct amx_beside *b)
+BF16_TARGET static void amx_decode_unit(const struct amx_beside *b)
 {
     int k = b->k, steps = b->end - k < 16 ? b->end - k : 16;
     uint32_t *out = b->weights + (size_t)b->piece * AMX_PANEL + (size_t)(k - b->k0) * 8;
@@ -89,13 +86,22 @@ BF16_TARGET static void amx_decode_unit(struct amx_beside *b)
         bf16_decode_transposed(b->w, b->panel, b->P, k, steps, out, AMX_PANEL);
     else
         amx_decode[b->w->kind](packed_panel(b->w, b->panel + b->piece), k, steps, out);
-    if (b->transposed || ++b->piece == b->P) b->piece = 0, b->k += 16;
-    b->left--;
     if (steps == 16 && (k + 16 < b->end || (k - b->k0) % 32)) return;
     /* The last ones: zeros behind them up to a multiple of 32. */
     int pairs = (steps + 1) / 2, whole = (k - b->k0) % 32 ? 8 : 16;
     for (int p = 0; p < (b->transposed ? b->P : 1); p++)
         memset(out + (size_t)p * AMX_PANEL + pairs * 16, 0, (size_t)(whole - pairs) * 64);
+}
+
+/* One unit more of what is wanted next. */
+static void amx_next_unit(struct amx_beside *b)
+{
+    if (b->weights)
+        amx_decode_unit(b);
+    else
+        amx_fetch_unit(b);
+    if (b->transposed || ++b->piece == b->P) b->piece = 0, b->k += 16;
+    b->left--;
 }
 
 static void amx_finish_rows(struct amx_beside *b, int most)
@@ -108,15 +114,14 @@ static void amx_finish_rows(struct amx_beside *b, int most)
 
 static void amx_decode_rest(struct amx_beside *b)
 {
-    while (b->left && !b->fetched) amx_decode_unit(b);
+    while (b->weights && b->left) amx_next_unit(b);
 }
 
 /* After a step's products. */
 static __attribute__((noinline)) void amx_between(struct amx_beside *b)
 {
     amx_finish_rows(b, 2);
-    for (b->due += b->units; b->left && b->due >= b->by; b->due -= b->by)
-        (b->fetched ? amx_fetch_unit : amx_decode_unit)(b);
+    for (b->due += b->units; b->left && b->due >= b->by; b->due -= b->by) amx_next_unit(b);
 }
 
 /* ---- tiles ------------------------------------------------------------------------ */
@@ -344,19 +349,15 @@ static int amx_packed_words(const struct packed *w)
     return w->kind == PACKED_BF16 && w->k % 32 == 0;
 }
 
-/* Products of a part. */
-static int amx_products(const struct amx_product *a, const struct amx_part *p)
+/* From now on `part` is decoded beside so many products; or, without weights to decode to, fetched.
+ * One tile of rows takes no longer than its words from memory: the processor fetches ahead by
+ * itself then, all but the first words of each panel. */
+static void amx_prepare_beside(struct amx_product *a, const struct amx_part *part, int products,
+                               uint32_t *weights)
 {
-    return (a->T + AMX_ROWS - 1) / AMX_ROWS * ((p->steps + 31) / 32);
-}
-
-/* From now on `part` is decoded beside so many products. */
-static void amx_decode_beside(struct amx_product *a, const struct amx_part *part, int products,
-                              uint32_t *weights)
-{
+    int units = (part->steps + 15) / 16 * (a->transposed ? 1 : part->P);
     struct amx_beside *b = &a->beside;
     b->w = a->w;
-    b->fetched = 0;
     b->transposed = a->transposed;
     b->panel = part->panel;
     b->P = part->P;
@@ -364,19 +365,10 @@ static void amx_decode_beside(struct amx_product *a, const struct amx_part *part
     b->end = part->k0 + part->steps;
     b->k = part->k0;
     b->piece = 0;
-    b->units = b->left = (part->steps + 15) / 16 * (a->transposed ? 1 : part->P);
+    b->units = b->left = !weights && a->T <= AMX_ROWS ? part->P : units;
     b->due = 0;
     b->by = products;
     b->weights = weights;
-}
-
-/* … or is fetched.  One tile of rows takes no longer than its words from memory: the processor
- * fetches ahead by itself then, all but the first words of each panel. */
-static void amx_fetch_beside(struct amx_product *a, const struct amx_part *part, int products)
-{
-    amx_decode_beside(a, part, products, NULL);
-    a->beside.fetched = 1;
-    if (a->T <= AMX_ROWS) a->beside.units = a->beside.left = part->P;
 }
 
 /* One part after the other; words that need no decoding are multiplied where they lie. */
@@ -385,11 +377,11 @@ static void amx_multiply(struct amx_product *a)
     struct amx_part part = amx_part_at(a, a->panel0, 0), next;
     uint32_t *now = a->weights, *then = now + 2 * AMX_PANEL;
     int as_they_lie = !a->transposed && amx_packed_words(a->w);
-    if (!as_they_lie) amx_decode_beside(a, &part, 1, now);
+    if (!as_they_lie) amx_prepare_beside(a, &part, 1, now);
     for (; part.panel < a->panel1; part = next) {
         struct bf16_block b = amx_block_of(a, &part);
         struct output output = amx_output(a, &part);
-        int products = amx_products(a, &part);
+        int products = (a->T + AMX_ROWS - 1) / AMX_ROWS * ((part.steps + 31) / 32);
         amx_decode_rest(&a->beside);
         b.w = now;
         next = amx_next_part(a, &part);
@@ -398,8 +390,7 @@ static void amx_multiply(struct amx_product *a)
             b.stride = a->w->panel_bytes / 4;
         }
         if (next.panel < a->panel1)
-            as_they_lie ? amx_fetch_beside(a, &next, products)
-                        : amx_decode_beside(a, &next, products, then);
+            amx_prepare_beside(a, &next, products, as_they_lie ? NULL : then);
         amx_block(part.P, a->T, &b, part.k0 + part.steps == a->K ? &output : NULL, &a->beside);
         uint32_t *free_again = now;
         now = then;

@@ -255,7 +255,7 @@ struct kernels {
     keep_inputs_fn *keep_inputs;
     /* dW[n][k] (lddw) += sum_t dY[t][n] · X[t][k]: one chain over t from 0, then one addition, for
      * n in [n0, n1) and k in [0, K), X kept with this T and K.  dy and dw are those of the whole
-     * matrix: its column n, row n. Threads share out n; multiples of 96 are best.  scratch:
+     * matrix: its column n, row n.  Threads share out n; multiples of 96 are best.  scratch:
      * gemm_dw_scratch() floats. */
     gemm_dw_fn *gemm_dw;
     /* The same in f32 in every mode, with X as it is: for LoRA's factors, which cost little, and
