@@ -47,7 +47,7 @@ static void multiply(const struct problem *p, const struct kernels *k, enum kind
     case DX_Q4:
         k->gemm_dx(p->y, n, p->T, w, 0, (p->K + 15) / 16, p->dx, width, 0, p->scratch);
         break;
-    case DW:
+    case DW: /* with what X costs to be kept */
         k->keep_inputs(p->x, width, 0, p->T, p->T, p->K, p->dx);
         k->gemm_dw(p->y, n, p->dx, p->T, 0, p->N, p->K, p->dw, width, p->scratch);
         break;
@@ -99,8 +99,7 @@ static int make_problem(struct problem *p, int N, int K)
     *p = (struct problem){.N = N, .K = K, .dense = dense};
     p->x = alloc_aligned(MOST_T * k, sizeof(float));
     p->y = alloc_aligned(MOST_T * n, sizeof(float));
-    p->dx =
-        alloc_aligned((MOST_T + 64) * k, sizeof(float)); /* or X as gemm_dw reads it, in any mode */
+    p->dx = alloc_aligned((MOST_T + 64) * k, sizeof(float)); /* dW: X as it is read, any mode */
     p->dw = alloc_zeroed(n * k, sizeof(float));
     int failed = packed_alloc(&p->f32, PACKED_F32, N, K, NULL) ||
                  packed_alloc(&p->q4, PACKED_Q4, N, K, NULL) ||

@@ -28,9 +28,7 @@ struct kept_chunk {
 };
 
 /* Chunks of segments that are gone, for those to come, 128 MiB at most: a rollout's texts take new
- * ones at every step, and the kernel clears what it gives.  One for each model, used by all
- * threads.
- */
+ * ones at every step, and the kernel clears what it gives.  One a model, used by all threads. */
 struct kept_spare {
     pthread_mutex_t lock;
     struct kept_chunk *chunks;
