@@ -1,5 +1,6 @@
 /* Element-wise kernels and sums over rows: the sets agree to the bit, and with the truth. */
 #include "kernels_case.h"
+#include "tensor/half.h"
 
 enum { MOST = 700 };
 
@@ -302,6 +303,28 @@ static void test_interleave(void **state)
     free(rows);
 }
 
+static void test_interleave_pairs(void **state)
+{
+    const struct kernels *list[ISA_COUNT];
+    int n_isa = machine_kernels(list);
+    enum { LD = 103, WORDS = 16 * 52 };
+    float *rows = normals(16 * LD, 71);
+    rows[3 * LD + 40] = NAN;
+    rows[4 * LD + 2] = INFINITY;
+    rows[5 * LD + 33] = 0x1p-130f; /* has no place in bfloat16 as it is used: zero */
+    for (int isa = 0; isa < n_isa; isa++)
+        for (int n = 0; n <= 103; n += n < 70 ? 1 : 11) {
+            uint32_t out[WORDS] = {0}, expected[WORDS] = {0};
+            for (int k = 0; k < n; k++)
+                for (int c = 0; c < 16; c++)
+                    expected[k / 2 * 16 + c] |= (uint32_t)float_to_bfloat(rows[c * LD + k])
+                                                << k % 2 * 16;
+            list[isa]->interleave_pairs(rows, LD, n, out);
+            assert_memory_equal(out, expected, sizeof out); /* and nothing behind */
+        }
+    free(rows);
+}
+
 /* By hand: number i goes to sum i mod 8, in f64. */
 static void test_squares(void **state)
 {
@@ -366,13 +389,21 @@ static void test_dispatch(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exp),       cmocka_unit_test(test_exp_edges),
-        cmocka_unit_test(test_gelu),      cmocka_unit_test(test_norms),
-        cmocka_unit_test(test_sum_order), cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_hadamard),  cmocka_unit_test(test_add),
-        cmocka_unit_test(test_logsumexp), cmocka_unit_test(test_dropout),
-        cmocka_unit_test(test_entropy),   cmocka_unit_test(test_interleave),
-        cmocka_unit_test(test_squares),   cmocka_unit_test(test_dispatch),
+        cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_exp_edges),
+        cmocka_unit_test(test_gelu),
+        cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_sum_order),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_hadamard),
+        cmocka_unit_test(test_add),
+        cmocka_unit_test(test_logsumexp),
+        cmocka_unit_test(test_dropout),
+        cmocka_unit_test(test_entropy),
+        cmocka_unit_test(test_interleave),
+        cmocka_unit_test(test_interleave_pairs),
+        cmocka_unit_test(test_squares),
+        cmocka_unit_test(test_dispatch),
     };
     return cmocka_run_group_tests_name("elementwise", tests, NULL, NULL);
 }

@@ -250,6 +250,9 @@ static void rmsnorm_backward(const float *x, size_t ldx, const float *dy, size_t
 
 /* ---- the optimiser ----------------------------------------------------------- */
 
+/* Numbers between what is read from memory and what is fetched: two KB. */
+enum { FETCH_AHEAD = 512 };
+
 V16 void adamw16(float *value, float *grad, float *m, float *v, int n,
                  const struct adamw_scalars *k)
 {
@@ -268,8 +271,13 @@ V16 void adamw16(float *value, float *grad, float *m, float *v, int n,
 static void adamw(float *value, float *grad, float *m, float *v, size_t n,
                   const struct adamw_scalars *k)
 {
-    for (; n >= 16; n -= 16, value += 16, grad += 16, m += 16, v += 16)
+    for (; n >= 16; n -= 16, value += 16, grad += 16, m += 16, v += 16) {
+        fetch_first(value, FETCH_AHEAD);
+        fetch_first(grad, FETCH_AHEAD);
+        fetch_first(m, FETCH_AHEAD);
+        fetch_first(v, FETCH_AHEAD);
         adamw16(value, grad, m, v, 16, k);
+    }
     if (n) adamw16(value, grad, m, v, (int)n, k);
 }
 
@@ -277,9 +285,12 @@ static double squares(const float *x, size_t n)
 {
     double part[8] = {0}, sum = 0;
     size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (size_t j = 0; j < 8; j++) part[j] += (double)x[i + j] * (double)x[i + j];
-    for (size_t j = 0; i + j < n; j++) part[j] += (double)x[i + j] * (double)x[i + j];
+    for (; i + 16 <= n; i += 16) {
+        fetch_first(x + i, FETCH_AHEAD);
+        for (size_t k = i; k < i + 16; k += 8)
+            for (size_t j = 0; j < 8; j++) part[j] += (double)x[k + j] * (double)x[k + j];
+    }
+    for (; i < n; i++) part[i % 8] += (double)x[i] * (double)x[i];
     for (size_t j = 0; j < 8; j++) sum += part[j];
     return sum;
 }

@@ -191,6 +191,9 @@ struct kernels {
     void (*add)(float *y, const float *x, size_t n);
     /* Sixteen rows of n numbers as a panel: out[k·16 + c] = rows[c·ld + k]. */
     void (*interleave)(const float *rows, size_t ld, int n, float *out);
+    /* … as pairs in bfloat16: out[k/2·16 + c] = k of row c, and above it k + 1, or 0 if k is the
+     * last.  The sixteen rows behind are fetched. */
+    void (*interleave_pairs)(const float *rows, size_t ld, int n, uint32_t *out);
     /* out[i] = 0 where number i of the key's stream is below the threshold of 65536, else x[i] ·
      * keep; out may be x.  The numbers are the sixteen-bit parts, low ones first, of mix(key +
      * 4·floor(i / 4)), one step of SplitMix64 (Steele et al. 2014) from that state. */

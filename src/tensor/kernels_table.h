@@ -28,6 +28,7 @@ const struct kernels ISA_TABLE = {
     .layernorm = rows_layernorm,
     .gelu = rows_gelu,
     .interleave = rows_interleave,
+    .interleave_pairs = rows_interleave_pairs,
     .add = rows_add,
     .dropout = rows_dropout,
     .rope = rows_rope,

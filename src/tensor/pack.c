@@ -339,28 +339,23 @@ static void read_rows(const struct packed *w, const struct source *s, int i, int
             tensor_dequantize(s->t, source_row(s, i + c) * w->k + k0, steps, rows[c]);
 }
 
-/* Steps of sixteen lanes, rounded, as pairs; behind an odd number of them zeros. */
-static void round_pairs(const float *from, int steps, uint32_t *to)
+/* All sixteen lanes of n steps, from rows of f32 that lie ld apart. */
+static void fill_whole(const struct packed *w, const struct kernels *kernels, const float *rows,
+                       size_t ld, int n, unsigned char *panel)
 {
-    static const float zeros[16];
-    for (int k = 0; k < steps; k += 2, from += 32, to += 16) {
-        const float *odd = k + 1 < steps ? from + 16 : zeros;
-        for (int c = 0; c < 16; c++)
-            to[c] = (uint32_t)float_to_bfloat(odd[c]) << 16 | float_to_bfloat(from[c]);
-    }
+    if (w->kind == PACKED_F32)
+        kernels->interleave(rows, ld, n, (float *)(void *)panel);
+    else
+        kernels->interleave_pairs(rows, ld, n, (uint32_t *)(void *)panel);
 }
 
-/* All sixteen lanes of `steps` steps, from rows of f32. */
-static void fill_whole(const struct packed *w, const struct kernels *kernels,
-                       float (*rows)[FILL_STEPS], int steps, unsigned char *panel)
+/* Sixteen rows of f32 that lie one behind the other are read where they are. */
+static int is_whole(const struct source *s, int i, int n)
 {
-    float turned[16 * FILL_STEPS];
-    if (w->kind == PACKED_F32) {
-        kernels->interleave(rows[0], FILL_STEPS, steps, (float *)(void *)panel);
-        return;
-    }
-    kernels->interleave(rows[0], FILL_STEPS, steps, turned);
-    round_pairs(turned, steps, (uint32_t *)(void *)panel);
+    if (s->t->type != TENSOR_F32 || n != 16) return 0;
+    for (int c = 1; c < 16; c++)
+        if (source_row(s, i + c) != source_row(s, i) + c) return 0;
+    return (uintptr_t)source_bytes(s, i) % sizeof(float) == 0; /* a file's may be anywhere */
 }
 
 /* Lanes lane0 … lane0+n-1 of an f32 panel, or of one of bf16, from source rows i, i+1, … of any
@@ -370,11 +365,16 @@ static void fill_plain(const struct packed *w, const struct kernels *kernels, un
 {
     float rows[16][FILL_STEPS] __attribute__((aligned(64)));
     size_t number = w->kind == PACKED_F32 ? sizeof(float) : sizeof(uint16_t);
+    if (is_whole(s, i, n)) {
+        const float *first = (const void *)source_bytes(s, i);
+        fill_whole(w, kernels, first, (size_t)w->k, w->k, panel);
+        return;
+    }
     for (int k0 = 0; k0 < w->k; k0 += FILL_STEPS, panel += FILL_STEPS * 16 * number) {
         int steps = w->k - k0 < FILL_STEPS ? w->k - k0 : FILL_STEPS;
         read_rows(w, s, i, n, k0, steps, rows);
         if (n == 16) {
-            fill_whole(w, kernels, rows, steps, panel);
+            fill_whole(w, kernels, rows[0], FILL_STEPS, steps, panel);
             continue;
         }
         for (int c = 0; c < n; c++)

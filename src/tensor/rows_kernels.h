@@ -1,5 +1,7 @@
 /* Element-wise kernels and sums over rows. */
 
+#include "tensor/half.h"
+
 static void rows_exps(const float *x, float *y, size_t n)
 {
     size_t i = 0;
@@ -14,6 +16,28 @@ static void rows_interleave(const float *rows, size_t ld, int n, float *out)
     for (; k + 16 <= n; k += 16, out += 256) v16_transpose(rows + k, ld, out, 16);
     for (; k < n; k++, out += 16)
         for (size_t c = 0; c < 16; c++) out[c] = rows[c * ld + (size_t)k];
+}
+
+/* Rows are rounded as they lie, then turned as words of two numbers. */
+static void rows_interleave_pairs(const float *rows, size_t ld, int n, uint32_t *out)
+{
+    uint16_t halves[16][32] __attribute__((aligned(64)));
+    int k = 0;
+    for (; k + 32 <= n; k += 32, out += 256) {
+        for (size_t c = 0; c < 16; c++) {
+            const float *from = rows + c * ld + (size_t)k;
+            fetch_second(from, 16 * ld);
+            fetch_second(from + 16, 16 * ld);
+            for (size_t i = 0; i < 32; i++) halves[c][i] = float_to_bfloat(from[i]);
+        }
+        v16_transpose((const float *)(const void *)halves, 16, (float *)(void *)out, 16);
+    }
+    for (; k < n; k += 2, out += 16)
+        for (size_t c = 0; c < 16; c++) {
+            const float *from = rows + c * ld + (size_t)k;
+            uint32_t odd = k + 1 < n ? float_to_bfloat(from[1]) : 0;
+            out[c] = odd << 16 | float_to_bfloat(from[0]);
+        }
 }
 
 static void rows_add(float *y, const float *x, size_t n)
