@@ -127,27 +127,34 @@ static void test_dx_rows(void **state)
     check_dx_parts(&vocabulary, 0, ends, 2);
 }
 
-static float *transposed(const float *x, size_t ldx, int T, int n)
+/* n columns, sixteen every `apart` numbers. */
+static float *transposed(const float *x, size_t ldx, int apart, int T, int n)
 {
     float *out = floats((size_t)n * (size_t)T + 1);
     for (int t = 0; t < T; t++)
-        for (int i = 0; i < n; i++) out[(size_t)i * (size_t)T + (size_t)t] = x[(size_t)t * ldx + i];
+        for (int i = 0; i < n; i++)
+            out[(size_t)i * (size_t)T + (size_t)t] = x[(size_t)t * ldx + i / 16 * apart + i % 16];
     return out;
 }
 
-/* One set in one mode; f32: by the product that is f32 in every mode. */
-static void check_dw(const struct kernels *kernels, int f32, int T, int N, int K)
+/* One set in one mode; F32: by the product that is f32 in every mode; GATED: dY's panels are every
+ * other. */
+enum dw_case { DW, DW_GATED, DW_F32, DW_CASES };
+
+static void check_dw(const struct kernels *kernels, enum dw_case which, int T, int N, int K)
 {
-    size_t ldy = (size_t)N + 3, ldx = (size_t)K + 2, ldw = (size_t)K + 1, n_w = (size_t)N * ldw;
+    int f32 = which == DW_F32, apart = which == DW_GATED ? 32 : 16;
+    size_t ldy = (size_t)(N / 16 * apart + N % 16) + 3, ldx = (size_t)K + 2, ldw = (size_t)K + 1,
+           n_w = (size_t)N * ldw;
     float *dy = normals((size_t)T * ldy, 1), *x = normals((size_t)T * ldx, 2);
     float *expected = normals(n_w, 4), *scratch = floats(gemm_dw_scratch());
-    float *rows = transposed(dy, ldy, T, N), *columns = transposed(x, ldx, T, K);
+    float *rows = transposed(dy, ldy, apart, T, N), *columns = transposed(x, ldx, 16, T, K);
     float *kept = floats(kept_words(kernels, T, K));
     for (int n = 0; n < N; n++)
         for (int k = 0; k < K; k++)
             expected[(size_t)n * ldw + (size_t)k] +=
                 chain(f32 ? sets[0] : kernels, rows + n * T, columns + k * T, T);
-    for (int cut = 0; cut < N; cut = 2 * cut + 7) {
+    for (int cut = 0; cut < N; cut = 2 * cut + (apart == 16 ? 7 : 16)) {
         float *got = normals(n_w, 4);
         int rows_cut = cut < T ? cut : T; /* the later rows first; odd cuts share a pair */
         memset(kept, 0xff, kept_words(kernels, T, K) * sizeof *kept);
@@ -158,7 +165,7 @@ static void check_dw(const struct kernels *kernels, int f32, int T, int N, int K
             if (f32)
                 kernels->gemm_dw_f32(dy, ldy, x, ldx, T, from, to, K, got, ldw, scratch);
             else
-                kernels->gemm_dw(dy, ldy, kept, T, from, to, K, got, ldw, scratch);
+                kernels->gemm_dw(dy, ldy, apart, kept, T, from, to, K, got, ldw, scratch);
         }
         assert_same(got, expected, n_w, kernels->name);
         free(got);
@@ -207,8 +214,8 @@ static void test_dw(void **state)
     int n = machine_modes(list);
     for (int i = 0; i < n; i++)
         for (int s = 0; s < 8; s++)
-            for (int f32 = 0; f32 < 2; f32++)
-                check_dw(list[i], f32, shapes[s][0], shapes[s][1], shapes[s][2]);
+            for (int which = 0; which < DW_CASES; which++)
+                check_dw(list[i], (enum dw_case)which, shapes[s][0], shapes[s][1], shapes[s][2]);
 }
 
 /* Against sums in double: the error of a chain is within a few roots of its length. */
@@ -224,7 +231,7 @@ static void test_product_accuracy(void **state)
     float *kept = floats(kept_words(k, T, K));
     k->gemm_dx(dy, N, T, &w, 0, K / 16, dx, K, 0, scratch);
     k->keep_inputs(x, K, 0, T, T, K, kept);
-    k->gemm_dw(dy, N, kept, T, 0, N, K, dw, K, more);
+    k->gemm_dw(dy, N, 16, kept, T, 0, N, K, dw, K, more);
     for (int c = 0; c < K; c++) {
         for (int i = 0; i < T; i++)
             assert_chain(dx[i * K + c], dy + i * N, 1, weights + c, K, N, 20);
@@ -700,7 +707,7 @@ static void check_product(struct forward *f, double (*loss)(void *), const float
     float *kept = floats(kept_words(f->k, FT, FK));
     f->k->gemm_dx(dy, FN, FT, &w, 0, (FK + 15) / 16, dx, FK, 0, scratch);
     f->k->keep_inputs(f->x, FK, 0, FT, FT, FK, kept);
-    f->k->gemm_dw(dy, FN, kept, FT, 0, FN, FK, dw, FK, more);
+    f->k->gemm_dw(dy, FN, 16, kept, FT, 0, FN, FK, dw, FK, more);
     assert_slope(slope(loss, f, f->x, way, FT * FK), dot(dx, way, FT * FK), what);
     assert_slope(slope(loss, f, f->w, way, FN * FK), dot(dw, way, FN * FK), what);
     free(way);

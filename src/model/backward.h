@@ -39,7 +39,6 @@ struct back_scratch {
     float *plain;     /* (block, F) gate's or up's columns side by side */
     float *dnormed;   /* (block, d) */
     float *masked;    /* (block, widest input) before dropout */
-    float *gate_up;   /* (WEIGHT_ROWS, d) gradients of gate and up in turn */
     float *row;       /* (d) what nobody reads */
     float *sines;     /* (head_dim / 2) negated */
     float *dw;        /* gemm_dw's scratch */

@@ -5,11 +5,12 @@
 
 enum { EMBEDDING_COLUMNS = 64 };
 
-/* A product's output gradients dy (n, ldy), and its inputs as they were kept. */
+/* A product's output gradients dy (n, ldy), sixteen of its columns every `apart` numbers, and its
+ * inputs as they were kept. */
 struct product {
     const float *dy, *kept;
     size_t ldy;
-    int n;
+    int apart, n;
 };
 
 /* A norm's output gradients dy (n, ldy) and inputs x (n, ldx). */
@@ -26,7 +27,7 @@ static void matrix_gradient(struct siren_forest *f, struct back_scratch *b, cons
     int rows = (int)m->tensor.shape[0], K = (int)m->tensor.shape[1];
     for (int row = 0; row < rows; row += WEIGHT_ROWS)
         if (back_task(tasks))
-            f->engine->kernels->gemm_dw(p->dy, p->ldy, p->kept, p->n, row,
+            f->engine->kernels->gemm_dw(p->dy, p->ldy, p->apart, p->kept, p->n, row,
                                         rows - row < WEIGHT_ROWS ? rows : row + WEIGHT_ROWS, K,
                                         m->grad, (size_t)K, b->dw);
 }
@@ -36,29 +37,6 @@ static void bias_gradient(struct siren_forest *f, const struct product *p, const
 {
     if (m && back_task(tasks))
         f->engine->kernels->column_sums(p->dy, p->ldy, p->n, (int)m->tensor.shape[0], m->grad);
-}
-
-/* Gate and up, whose panels alternate in dy: a task has three panels of each. */
-static void gated_gradient(struct siren_forest *f, struct back_scratch *b, const struct product *p,
-                           const struct master *gate, const struct master *up,
-                           struct back_tasks *tasks)
-{
-    int rows = (int)gate->tensor.shape[0], K = (int)gate->tensor.shape[1];
-    int all = (rows + 15) / 16 * 32;
-    for (int first = 0; first < all; first += WEIGHT_ROWS) {
-        if (!back_task(tasks)) continue;
-        int n = all - first < WEIGHT_ROWS ? all - first : WEIGHT_ROWS;
-        memset(b->gate_up, 0, (size_t)n * (size_t)K * sizeof(float));
-        f->engine->kernels->gemm_dw(p->dy + first, p->ldy, p->kept, p->n, 0, n, K, b->gate_up,
-                                    (size_t)K, b->dw);
-        for (int i = 0; i < n; i++) {
-            int column = first + i, row = column / 32 * 16 + column % 16;
-            if (row >= rows) continue;
-            const struct master *m = column / 16 % 2 ? up : gate;
-            f->engine->kernels->add(m->grad + (size_t)row * (size_t)K,
-                                    b->gate_up + (size_t)i * (size_t)K, (size_t)K);
-        }
-    }
 }
 
 /* The weight of an RMSNorm of x, n rows one behind the other. */
@@ -85,11 +63,13 @@ void weight_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
     size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
     if (!trained(f, layer, MODEL_Q)) return;
     const float *dmid = v->list ? back->dx_active : back->dx;
-    struct product out = {dmid, back->kept[LORA_O_INPUT], d, v->n};
-    struct product gates = {back->dgates, back->kept[LORA_FFN_INPUT], 2 * F, v->n};
-    struct product down = {back->dffn_out, back->kept[LORA_DOWN_INPUT], d, v->n};
+    struct product out = {dmid, back->kept[LORA_O_INPUT], d, 16, v->n};
+    struct product gate = {back->dgates, back->kept[LORA_FFN_INPUT], 2 * F, 32, v->n};
+    struct product up = {back->dgates + 16, gate.kept, 2 * F, 32, v->n};
+    struct product down = {back->dffn_out, back->kept[LORA_DOWN_INPUT], d, 16, v->n};
     struct normed norm = {back->dffn_normed, f->tape[layer].mid, d, d, v->n};
-    gated_gradient(f, b, &gates, trained(f, layer, MODEL_GATE), trained(f, layer, MODEL_UP), tasks);
+    matrix_gradient(f, b, &gate, trained(f, layer, MODEL_GATE), tasks);
+    matrix_gradient(f, b, &up, trained(f, layer, MODEL_UP), tasks);
     matrix_gradient(f, b, &down, trained(f, layer, MODEL_DOWN), tasks);
     matrix_gradient(f, b, &out, trained(f, layer, MODEL_O), tasks);
     bias_gradient(f, &out, trained(f, layer, MODEL_O_BIAS), tasks);
@@ -122,7 +102,8 @@ void qkv_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
     int first[3] = {0, config_q_width(c), config_q_width(c) + config_kv_width(c)};
     if (!trained(f, layer, MODEL_Q)) return;
     for (int i = 0; i < 3; i++) {
-        struct product p = {back->dqkv + first[i], back->kept[LORA_ATTENTION_INPUT], width, f->T};
+        struct product p = {back->dqkv + first[i], back->kept[LORA_ATTENTION_INPUT], width, 16,
+                            f->T};
         matrix_gradient(f, b, &p, trained(f, layer, matrices[i]), tasks);
         bias_gradient(f, &p, trained(f, layer, biases[i]), tasks);
     }
@@ -176,7 +157,7 @@ void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int n, 
     const struct master *m = f->back->weights ? trained(f, 0, MODEL_HEAD) : NULL;
     size_t V = (size_t)f->engine->model->config.n_vocab;
     if (!m) return;
-    struct product p = {f->logprob_logits, f->back->kept_states, V, n};
+    struct product p = {f->logprob_logits, f->back->kept_states, V, 16, n};
     struct back_tasks tasks = {.cursor = cursor, .mine = claim_next(cursor, INT32_MAX)};
     matrix_gradient(f, b, &p, m, &tasks);
 }

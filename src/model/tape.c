@@ -274,7 +274,6 @@ static void lay_out_threads(struct siren_forest *f, struct arena *a)
         t.plain = take_floats(a, B * F);
         t.dnormed = take_floats(a, B * (size_t)c->d_model);
         t.masked = take_floats(a, B * widest_input(c));
-        t.gate_up = f->back->weights ? take_floats(a, WEIGHT_ROWS * (size_t)c->d_model) : NULL;
         t.row = take_floats(a, (size_t)c->d_model);
         t.sines = take_floats(a, (size_t)c->head_dim);
         t.dw = take_floats(a, gemm_dw_scratch());

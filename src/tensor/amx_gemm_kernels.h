@@ -471,11 +471,11 @@ static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed 
     amx_product(dy, ldy, T, w, 1, panel0, panel1, &out, scratch);
 }
 
-static void amx_gemm_dw(const float *dy, size_t ldy, const float *kept, int T, int n0, int n1,
-                        int K, float *dw, size_t lddw, float *scratch)
+static void amx_gemm_dw(const float *dy, size_t ldy, int apart, const float *kept, int T, int n0,
+                        int n1, int K, float *dw, size_t lddw, float *scratch)
 {
     amx_begin();
-    bf16_gemm_dw_by(&amx_unit, dy, ldy, kept, T, n0, n1, K, dw, lddw, scratch);
+    bf16_gemm_dw_by(&amx_unit, dy, ldy, apart, kept, T, n0, n1, K, dw, lddw, scratch);
     amx_end();
 }
 

@@ -100,7 +100,7 @@ static void gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, 
 
 /* A block of W: rows [n, n + rows), columns [k, k + columns). */
 struct dw_block {
-    int n, rows, n_tiles, k, columns;
+    int n, rows, n_tiles, k, columns, apart;
 };
 
 /* Height of tile i, and the rows before it: tiles of nearly equal heights. */
@@ -115,10 +115,14 @@ V16 int dw_tile(const struct dw_block *b, int i, int *before)
 static void pack_dy(const float *dy, size_t ldy, int steps, const struct dw_block *b, float *out)
 {
     for (int i = 0; i < b->n_tiles; i++) {
-        int before, height = dw_tile(b, i, &before);
-        const float *from = dy + b->n + before;
-        for (int t = 0; t < steps; t++, from += ldy, out += height)
-            v16_store(out, v16_load_n(from, height));
+        int before, height = dw_tile(b, i, &before), row = b->n + before, here = height;
+        if (b->apart != 16 && here > 16 - row % 16) here = 16 - row % 16;
+        const float *from = dy + dw_column(row, b->apart);
+        const float *rest = dy + dw_column(row + here, b->apart);
+        for (int t = 0; t < steps; t++, from += ldy, rest += ldy, out += height) {
+            v16_store(out, v16_load_n(from, here));
+            if (here < height) v16_store(out + here, v16_load_n(rest, height - here));
+        }
     }
 }
 
@@ -151,14 +155,14 @@ static void dw_steps(const float *dy, size_t ldy, const float *x, size_t ldx, in
     }
 }
 
-static void gemm_dw_f32(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
-                        int n1, int K, float *dw, size_t lddw, float *scratch)
+static void gemm_dw_apart(const float *dy, size_t ldy, int apart, const float *x, size_t ldx, int T,
+                          int n0, int n1, int K, float *dw, size_t lddw, float *scratch)
 {
     float *sums = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
     float *xs = sums + DW_ROWS * DW_COLUMNS, *ys = xs + DW_STEPS * 32;
     for (int n = n0; T > 0 && n < n1; n += DW_ROWS)
         for (int k = 0; k < K; k += DW_COLUMNS) {
-            struct dw_block b = {.n = n, .k = k};
+            struct dw_block b = {.n = n, .k = k, .apart = apart};
             b.rows = n1 - n < DW_ROWS ? n1 - n : DW_ROWS;
             b.columns = K - k < DW_COLUMNS ? K - k : DW_COLUMNS;
             b.n_tiles = (b.rows + TILE_ROWS - 1) / TILE_ROWS;
@@ -175,6 +179,12 @@ static void gemm_dw_f32(const float *dy, size_t ldy, const float *x, size_t ldx,
         }
 }
 
+static void gemm_dw_f32(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
+                        int n1, int K, float *dw, size_t lddw, float *scratch)
+{
+    gemm_dw_apart(dy, ldy, 16, x, ldx, T, n0, n1, K, dw, lddw, scratch);
+}
+
 static void keep_inputs(const float *x, size_t ldx, int t0, int n, int T, int K, float *kept)
 {
     (void)T;
@@ -182,10 +192,10 @@ static void keep_inputs(const float *x, size_t ldx, int t0, int n, int T, int K,
         memcpy(kept, x, (size_t)K * sizeof *kept);
 }
 
-static void gemm_dw(const float *dy, size_t ldy, const float *kept, int T, int n0, int n1, int K,
-                    float *dw, size_t lddw, float *scratch)
+static void gemm_dw(const float *dy, size_t ldy, int apart, const float *kept, int T, int n0,
+                    int n1, int K, float *dw, size_t lddw, float *scratch)
 {
-    gemm_dw_f32(dy, ldy, kept, (size_t)K, T, n0, n1, K, dw, lddw, scratch);
+    gemm_dw_apart(dy, ldy, apart, kept, (size_t)K, T, n0, n1, K, dw, lddw, scratch);
 }
 
 /* ---- rows -------------------------------------------------------------------- */

@@ -701,27 +701,21 @@ BF16_TARGET V16 v16i bf16_two_steps(const float *x, size_t ldx, int t, int steps
     return bf16_round_pairs(even, odd);
 }
 
-/* Two tokens' columns, into the second cache: rows of dY are often a multiple of a page apart, of
- * which the first holds few.  Addresses, not pointers: there may be no such tokens. */
-V16 void bf16_fetch_two(const float *dy, size_t ldy, int t)
-{
-    uintptr_t at = (uintptr_t)dy + (size_t)t * ldy * sizeof *dy;
-    __builtin_prefetch((const void *)at, 0, 2);
-    __builtin_prefetch((const void *)(at + ldy * sizeof *dy), 0, 2);
-}
-
 /* Tokens of `rows` columns of dY as rows of pairs, zeros behind them up to 32 tokens; rows up to a
- * multiple of 16 are written. */
+ * multiple of 16 are written.  The next tokens are fetched into the second cache: rows of dY are
+ * often a multiple of a page apart, of which the first holds few. */
 BF16_TARGET static void bf16_dw_rows(const struct bf16_unit *unit, const float *dy, size_t ldy,
-                                     int steps, int rows, uint32_t *out)
+                                     int apart, int steps, int rows, uint32_t *out)
 {
     const size_t ld = bf16_row_words(unit, DW_ROW_PAIRS);
     uint32_t words[256] __attribute__((aligned(64)));
     for (int t = 0; t < steps; t += 32)
         for (int n = 0; n < rows; n += 16) {
+            const float *from = dy + n / 16 * apart;
             for (int i = 0; i < 16; i++) {
-                bf16_fetch_two(dy + n, ldy, t + 2 * i + 32);
-                v16i_store(words + 16 * i, bf16_two_steps(dy + n, ldy, t + 2 * i, steps, rows - n));
+                fetch_second(from, (size_t)(t + 2 * i + 32) * ldy);
+                fetch_second(from, (size_t)(t + 2 * i + 33) * ldy);
+                v16i_store(words + 16 * i, bf16_two_steps(from, ldy, t + 2 * i, steps, rows - n));
             }
             uint32_t *to = out + (size_t)n * DW_ROW_PAIRS + bf16_step_words(unit, t);
             v16_transpose((const float *)(const void *)words, 16, (float *)(void *)to, ld);
@@ -790,7 +784,7 @@ static void bf16_dw_steps(const struct bf16_unit *unit, int R, int columns, cons
 }
 
 /* The chains are those of the mode's gemm, over tokens. */
-static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_t ldy,
+static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_t ldy, int apart,
                             const float *kept, int T, int n0, int n1, int K, float *dw, size_t lddw,
                             float *scratch)
 {
@@ -805,7 +799,8 @@ static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_
                 int columns = K - k < block ? K - k : block;
                 int steps = T - t < DW_STEPS ? T - t : DW_STEPS;
                 int R = n1 - n < DW_ROWS ? n1 - n : DW_ROWS;
-                bf16_dw_rows(unit, dy + (size_t)t * ldy + n, ldy, steps, R, rows);
+                bf16_dw_rows(unit, dy + (size_t)t * ldy + dw_column(n, apart), ldy, apart, steps, R,
+                             rows);
                 bf16_dw_steps(unit, R, columns, rows,
                               words + (size_t)(k / 16) * stride + (size_t)(t / 2) * 16, stride,
                               steps, t == 0, t + steps == T, sums, dw + (size_t)n * lddw + k, lddw);
@@ -836,10 +831,10 @@ static void bf16_gemm_dx(const float *dy, size_t ldy, int T, const struct packed
     bf16_gemm_dx_by(&bf16_vectors, dy, ldy, T, w, panel0, panel1, dx, ldx, add, scratch);
 }
 
-static void bf16_gemm_dw(const float *dy, size_t ldy, const float *kept, int T, int n0, int n1,
-                         int K, float *dw, size_t lddw, float *scratch)
+static void bf16_gemm_dw(const float *dy, size_t ldy, int apart, const float *kept, int T, int n0,
+                         int n1, int K, float *dw, size_t lddw, float *scratch)
 {
-    bf16_gemm_dw_by(&bf16_vectors, dy, ldy, kept, T, n0, n1, K, dw, lddw, scratch);
+    bf16_gemm_dw_by(&bf16_vectors, dy, ldy, apart, kept, T, n0, n1, K, dw, lddw, scratch);
 }
 
 /* As fma_loop, for the products of this mode: 4·16·FMA_CHAINS operations a turn. */

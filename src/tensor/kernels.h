@@ -129,8 +129,8 @@ typedef void gemm_swiglu_fn(const float *x, size_t ldx, int T, const struct pack
 typedef void gemm_dx_fn(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,
                         int panel1, float *dx, size_t ldx, int add, float *scratch);
 typedef void keep_inputs_fn(const float *x, size_t ldx, int t0, int n, int T, int K, float *kept);
-typedef void gemm_dw_fn(const float *dy, size_t ldy, const float *kept, int T, int n0, int n1,
-                        int K, float *dw, size_t lddw, float *scratch);
+typedef void gemm_dw_fn(const float *dy, size_t ldy, int apart, const float *kept, int T, int n0,
+                        int n1, int K, float *dw, size_t lddw, float *scratch);
 typedef void gemm_dw_f32_fn(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
                             int n1, int K, float *dw, size_t lddw, float *scratch);
 typedef void page_store_fn(float *page_k, float *page_v, int D, int slot, const float *k,
@@ -258,8 +258,9 @@ struct kernels {
     keep_inputs_fn *keep_inputs;
     /* dW[n][k] (lddw) += sum_t dY[t][n] · X[t][k]: one chain over t from 0, then one addition, for
      * n in [n0, n1) and k in [0, K), X kept with this T and K.  dy and dw are those of the whole
-     * matrix: its column n, row n.  Threads share out n; multiples of 96 are best.  scratch:
-     * gemm_dw_scratch() floats. */
+     * matrix: row n, and sixteen columns of dY every `apart` numbers: column n/16·apart + n mod 16.
+     * apart is 16, or 32 for gate and up, whose panels alternate (n0 is then a multiple of 16).
+     * Threads share out n; multiples of 96 are best.  scratch: gemm_dw_scratch() floats. */
     gemm_dw_fn *gemm_dw;
     /* The same in f32 in every mode, with X as it is: for LoRA's factors, which cost little, and
      * where its product is no gradient (theorem_solve.c). */

@@ -67,6 +67,12 @@ static inline const unsigned char *packed_panel(const struct packed *w, int pane
 _Static_assert(DW_SCRATCH >= DW_ROWS * DW_COLUMNS + DW_STEPS * DW_ROWS + 16 + DW_STEPS * 32 + 16,
                "mode f32 needs less");
 
+/* dY's column for row n of W (kernels.h). */
+static inline int dw_column(int n, int apart)
+{
+    return n / 16 * apart + n % 16;
+}
+
 /* … and for attention's gradient: the rows of a block, queries and dout, a tile's dQ, then P and dS
  * of the block.  On AMX more rows share a load and a store of a page's sums. */
 #define BACK_ROWS 48
