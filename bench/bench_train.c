@@ -11,7 +11,8 @@
  *              (LoRA) with that where each layer learns from its own state alone
  *
  *   answers    one prompt of 320 tokens with 8 answers of 64, log-probabilities of all their
- *              tokens: with the prompt shared, then each answer behind a prompt of its own
+ *              tokens: with the prompt shared, then each answer behind a prompt of its own; then
+ *              two prompts a step, one pass after the other
  *
  * Tokens are those that the prompts have, shared or not.  Seconds: record, forward, loss, backward,
  * optimiser; passes of at most --memory-mb (bytes that the recorded pass holds). */
@@ -26,7 +27,8 @@
 #include "siren/random.h"
 #include "siren/teacher.h"
 
-enum { LABELS = 5, PROMPT = 320, ANSWER = 64, ANSWERS = 8 };
+enum { LABELS = 5, PROMPT = 320, ANSWER = 64, ANSWERS = 8, GROUPS = 2 };
+enum { GROUP = PROMPT + ANSWERS * ANSWER }; /* a prompt and its answers, one after the other */
 
 struct training {
     struct bench b;
@@ -34,9 +36,10 @@ struct training {
     struct siren_adamw *adamw;
     struct siren_params params;
     struct siren_forest *forest;
-    int32_t *stream; /* answers: PROMPT ids, then ANSWERS times ANSWER */
+    int32_t *stream; /* answers: GROUPS times PROMPT ids, then ANSWERS times ANSWER */
     int32_t labels[LABELS];
     int shared; /* of the prompts: their beginning once */
+    int groups; /* answers: prompts a step */
     enum { LABELS_LOSS, STATES_LOSS, LOCAL_STATES_LOSS } align;
     struct siren_teacher *teacher;
     int n_layers, d;
@@ -257,22 +260,23 @@ static void step_prompts(struct training *t, uint64_t step)
 /* One sequence of ids that is long enough, from the prompts one after the other. */
 static void make_answers(struct training *t)
 {
-    size_t need = PROMPT + ANSWERS * ANSWER, n = 0;
+    size_t need = GROUPS * GROUP, n = 0;
     t->stream = calloc(need, sizeof *t->stream);
     for (size_t i = 0; n < need; i = (i + 1) % t->b.n)
         for (size_t j = 0; j < t->b.prompts[i].n_ids && n < need; j++)
             t->stream[n++] = t->b.prompts[i].ids[j];
 }
 
-static void step_answers(struct training *t, uint64_t step)
+/* A prompt of the stream and its answers, forward and backward. */
+static void learn_answers(struct training *t, const int32_t *prompt, uint64_t step)
 {
     int outputs[ANSWERS * ANSWER], n = 0;
     double start = clock_seconds();
     begin(t, step);
-    int root = t->shared ? add_root(t, t->stream, PROMPT) : SIREN_ROOT;
+    int root = t->shared ? add_root(t, prompt, PROMPT) : SIREN_ROOT;
     for (int a = 0; a < ANSWERS; a++) {
-        const int32_t *ids = t->stream + PROMPT + a * ANSWER;
-        if (!t->shared) root = add_root(t, t->stream, PROMPT);
+        const int32_t *ids = prompt + PROMPT + a * ANSWER;
+        if (!t->shared) root = add_root(t, prompt, PROMPT);
         int s = siren_forest_add(t->forest, root, ids, ANSWER, 0);
         for (int k = 0; k < ANSWER; k++)
             outputs[n++] = siren_forest_want_logprob(t->forest, k ? s : root,
@@ -282,10 +286,15 @@ static void step_answers(struct training *t, uint64_t step)
     run(t);
     t->times[0] += clock_seconds() - start;
     for (int i = 0; i < n; i++) {
-        siren_forest_gradient(t->forest, outputs[i])[0] = -1.0f / (float)n;
-        t->loss -= (double)siren_forest_output(t->forest, outputs[i])[0] / n;
+        siren_forest_gradient(t->forest, outputs[i])[0] = -1.0f / (float)(n * t->groups);
+        t->loss -= (double)siren_forest_output(t->forest, outputs[i])[0] / (n * t->groups);
     }
     backward(t);
+}
+
+static void step_answers(struct training *t, uint64_t step)
+{
+    for (int g = 0; g < t->groups; g++) learn_answers(t, t->stream + g * GROUP, step);
     update(t);
 }
 
@@ -341,10 +350,13 @@ static void measure_prompts(struct training *t)
 
 static void measure_answers(struct training *t)
 {
+    static const char *const names[GROUPS][2] = {{"answers alone", "answers shared"},
+                                                 {"two groups alone", "two groups shared"}};
     make_answers(t);
-    for (t->shared = 1; t->shared >= 0; t->shared--)
-        measure(t, t->shared ? "answers shared" : "answers alone", step_answers,
-                ANSWERS * (PROMPT + ANSWER));
+    for (t->groups = 1; t->groups <= GROUPS; t->groups++)
+        for (t->shared = 1; t->shared >= 0; t->shared--)
+            measure(t, names[t->groups - 1][t->shared], step_answers,
+                    (size_t)t->groups * ANSWERS * (PROMPT + ANSWER));
 }
 
 int main(int argc, char **argv)
