@@ -16,8 +16,8 @@
 #define SIREN_MODEL_BACKWARD_H
 
 #include "model/lora.h"
+#include "model/masters.h"
 #include "model/pass.h"
-#include "model/weights.h"
 
 /* How far the backward of a layer goes: to the lowest group of factors that is trained, or through
  * the whole layer.  In the order of the computation. */

@@ -10,10 +10,10 @@
 #include "model/adapter.h"
 #include "model/config.h"
 #include "model/export.h"
+#include "model/masters.h"
 #include "model/model.h"
 #include "model/names.h"
 #include "model/safetensors_write.h"
-#include "model/weights.h"
 #include "siren/file.h"
 #include "text/files.h"
 

@@ -8,8 +8,8 @@
 #include "base/claim.h"
 #include "model/config.h"
 #include "model/kept.h"
+#include "model/masters.h"
 #include "model/names.h"
-#include "model/weights.h"
 #include "tensor/packed.h"
 
 struct loader {

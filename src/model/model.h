@@ -40,7 +40,7 @@ struct siren_model {
     struct packed head;
     struct packed_arena arena; /* the memory of all packed weights */
     struct kept_spare *spare;  /* memory for kept keys and values */
-    struct master *masters; /* weights.h: [layer · MODEL_TENSORS + role]; NULL: none is trained */
+    struct master *masters; /* masters.h: [layer · MODEL_TENSORS + role]; NULL: none is trained */
     float *master_values, *master_grads; /* of all of them, one behind the other */
     struct siren_params params;
     int rounded;      /* packed for mode bf16 alone */

@@ -1,7 +1,7 @@
-/* Weights that are trained: f32 values that the packed forms are made from, and their gradients.
- * Private to src/model. */
-#ifndef SIREN_MODEL_WEIGHTS_H
-#define SIREN_MODEL_WEIGHTS_H
+/* Master weights: of what is trained, the f32 values that the packed forms are made from, and their
+ * gradients.  Private to src/model. */
+#ifndef SIREN_MODEL_MASTERS_H
+#define SIREN_MODEL_MASTERS_H
 
 #include "model/model.h"
 #include "model/names.h"

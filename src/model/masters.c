@@ -1,4 +1,4 @@
-#include "model/weights.h"
+#include "model/masters.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
