@@ -58,8 +58,8 @@ endif
 silent := $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
 say = $(if $(V)$(silent),,@printf '  %-4s %s\n' '$1' '$@';)
 
-LIB_SRC := $(sort $(wildcard src/base/*.c src/tensor/*.c src/text/*.c src/model/*.c src/recs/*.c src/train/*.c \
-                  src/store/*.c src/app/*.c))
+LIB_SRC := $(sort $(wildcard src/base/*.c src/weights/*.c src/tensor/*.c src/text/*.c src/model/*.c src/recs/*.c \
+                  src/train/*.c src/store/*.c src/app/*.c))
 CLI_SRC := $(sort $(wildcard src/cli/*.c))
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 BENCH_SRC := $(sort $(wildcard bench/*.c))

@@ -2,10 +2,10 @@
 #ifndef TESTS_GGUF_ITEMS_H
 #define TESTS_GGUF_ITEMS_H
 
-#include "model/tensors.h"
 #include "model_files.h"
 #include "siren/tokenizer.h"
 #include "text/tokenizer_write.h"
+#include "weights/tensors.h"
 
 enum {
     GGUF_U8 = 0,

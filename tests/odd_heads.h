@@ -6,7 +6,7 @@
 
 #include <sys/stat.h>
 
-#include "model/safetensors_write.h"
+#include "weights/safetensors_write.h"
 
 enum { ODD_D = 32, ODD_HEADS = 3, ODD_KV = 1, ODD_HEAD_DIM = 48, ODD_FFN = 40, ODD_VOCAB = 97 };
 enum { ODD_Q = ODD_HEADS * ODD_HEAD_DIM, ODD_K = ODD_KV * ODD_HEAD_DIM };

@@ -8,9 +8,9 @@
 #include <math.h>
 
 #include "model/adapter.h"
-#include "model/safetensors_write.h"
-#include "model/tensors.h"
 #include "siren/file.h"
+#include "weights/safetensors_write.h"
+#include "weights/tensors.h"
 
 #define LLAMA FIXTURES "llama"
 #define QWEN3 FIXTURES "qwen3"

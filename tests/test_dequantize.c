@@ -1,7 +1,7 @@
 /* tensor_dequantize against gguf-py, to the bit. */
 #include "model_files.h"
 
-#include "model/tensors.h"
+#include "weights/tensors.h"
 
 static int64_t elements(const struct tensor *t)
 {

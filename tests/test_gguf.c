@@ -1,7 +1,7 @@
 /* GGUF: metadata of every kind, and files that lie. */
 #include "model_files.h"
 
-#include "model/tensors.h"
+#include "weights/tensors.h"
 
 static struct tensors *open_fixture(void)
 {

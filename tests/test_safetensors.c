@@ -1,7 +1,7 @@
 /* safetensors: headers that lie, and folders with shards. */
 #include "model_files.h"
 
-#include "model/tensors.h"
+#include "weights/tensors.h"
 
 #define A "\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]}"
 

@@ -1,7 +1,7 @@
 /* The table of tensors: types, lookup, the content hash. */
 #include "model_files.h"
 
-#include "model/tensors.h"
+#include "weights/tensors.h"
 
 static void test_types(void **state)
 {

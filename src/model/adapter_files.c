@@ -12,9 +12,9 @@
 #include "base/buf.h"
 #include "model/adapter.h"
 #include "model/model.h"
-#include "model/safetensors_write.h"
-#include "model/tensors_private.h"
 #include "siren/file.h"
+#include "weights/safetensors_write.h"
+#include "weights/tensors_private.h"
 
 enum { CONFIG_MAX = 1 << 20 };
 

@@ -13,8 +13,8 @@
 #ifndef SIREN_MODEL_CONFIG_H
 #define SIREN_MODEL_CONFIG_H
 
-#include "model/tensors.h"
 #include "siren/model.h"
+#include "weights/tensors.h"
 
 /* path: what was given to tensors_open().  rope_attention_factor is always filled for YaRN. */
 int model_config_read(struct siren_config *out, const struct tensors *ts, const char *path,

@@ -6,7 +6,7 @@
 #include <utf8proc.h>
 
 #include "model/config.h"
-#include "model/tensors_private.h"
+#include "weights/tensors_private.h"
 
 #define PI 3.14159265358979323846
 

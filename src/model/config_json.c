@@ -9,8 +9,8 @@
 
 #include "base/buf.h"
 #include "model/config.h"
-#include "model/tensors_private.h"
 #include "siren/file.h"
+#include "weights/tensors_private.h"
 
 #define JSON_MAX (64 << 20) /* bytes of a file; XLM-R's tokenizer.json has 17 MB */
 

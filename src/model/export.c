@@ -13,9 +13,9 @@
 #include "model/masters.h"
 #include "model/model.h"
 #include "model/names.h"
-#include "model/safetensors_write.h"
 #include "siren/file.h"
 #include "text/files.h"
+#include "weights/safetensors_write.h"
 
 /* One tensor: where its numbers come from. */
 struct piece {

@@ -2,8 +2,8 @@
 #ifndef SIREN_MODEL_EXPORT_H
 #define SIREN_MODEL_EXPORT_H
 
-#include "model/tensors.h"
 #include "siren/model.h"
+#include "weights/tensors.h"
 
 /* A file of the folder. */
 struct export_text {

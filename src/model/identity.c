@@ -15,9 +15,9 @@
 #include "model/adapter.h"
 #include "model/config.h"
 #include "model/export.h"
-#include "model/tensors.h"
 #include "siren/file.h"
 #include "siren/model.h"
+#include "weights/tensors.h"
 
 static int hash_file(XXH3_state_t *state, const char *path, struct siren_error *err)
 {

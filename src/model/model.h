@@ -2,9 +2,9 @@
 #ifndef SIREN_MODEL_PRIVATE_H
 #define SIREN_MODEL_PRIVATE_H
 
-#include "model/tensors.h"
 #include "siren/model.h"
 #include "tensor/kernels.h"
+#include "weights/tensors.h"
 
 /* Small vectors (norms, biases) are f32 whatever the file holds; NULL: the model has none. */
 struct layer_weights {

@@ -5,8 +5,8 @@
 #ifndef SIREN_MODEL_NAMES_H
 #define SIREN_MODEL_NAMES_H
 
-#include "model/tensors.h"
 #include "siren/model.h"
+#include "weights/tensors.h"
 
 /* V vocabulary, d width, Q = n_heads·head_dim, KV = n_kv_heads·head_dim, F = d_ffn. */
 enum model_tensor {

@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "model/tensors.h"
+#include "weights/tensors.h"
 
 /* ISA_AMX: the kernels of ISA_AVX512, with AMX's products in mode bf16. */
 enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };

@@ -4,10 +4,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "model/tensors.h"
 #include "siren/file.h"
 #include "text/chat.h"
 #include "text/files.h"
+#include "weights/tensors.h"
 
 #define MAX_FILE ((size_t)64 << 20)
 

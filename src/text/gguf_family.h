@@ -5,8 +5,8 @@
 
 #include <jansson.h>
 
-#include "model/tensors.h"
 #include "siren/error.h"
+#include "weights/tensors.h"
 
 struct gguf_family {
     /* "normalizer", "pre_tokenizer" and "decoder" as they stand in the family's tokenizer.json;

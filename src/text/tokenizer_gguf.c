@@ -9,10 +9,10 @@
 
 #include "base/alloc.h"
 #include "base/utf8.h"
-#include "model/tensors.h"
 #include "text/bpe_scores.h"
 #include "text/gguf_family.h"
 #include "text/tokenizer_private.h"
+#include "weights/tensors.h"
 
 /* What stands for a space in SentencePiece's tokens, and begins a word in a converted BERT's. */
 #define WORD_MARK "\xE2\x96\x81"

@@ -4,10 +4,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "model/tensors.h"
 #include "siren/file.h"
 #include "text/files.h"
 #include "text/tokenizer_private.h"
+#include "weights/tensors.h"
 
 #define MAX_FILE ((size_t)512 << 20)
 

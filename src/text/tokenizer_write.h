@@ -2,8 +2,8 @@
 #ifndef SIREN_TEXT_TOKENIZER_WRITE_H
 #define SIREN_TEXT_TOKENIZER_WRITE_H
 
-#include "model/tensors.h"
 #include "siren/error.h"
+#include "weights/tensors.h"
 
 /* tokenizer.json and tokenizer_config.json (with the chat template), malloc'ed.  The ids of every
  * text are those of the GGUF file.  SIREN_EUNSUPPORTED, by its name: a tokenizer that has no exact

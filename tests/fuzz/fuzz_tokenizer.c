@@ -10,9 +10,9 @@
 #include <string.h>
 
 #include "fuzz/memory_file.h"
-#include "model/tensors.h"
 #include "text/tokenizer_private.h"
 #include "text/tokenizer_write.h"
+#include "weights/tensors.h"
 
 static const char sample[] =
     "Tape,  1.88\n\nA b\xC3\xA9\xCC\x81 <s> 12 \xE4\xB8\xAD\xFF\n x'll\r\n";

@@ -4,7 +4,7 @@
 
 #include "model/config.h"
 #include "model/names.h"
-#include "model/tensors.h"
+#include "weights/tensors.h"
 
 static inline void use_tensor(const struct tensor *t)
 {

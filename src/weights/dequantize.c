@@ -6,8 +6,8 @@
  * vectorise.  Data may lie at any byte: it is read through memcpy. */
 #include <string.h>
 
-#include "model/tensors.h"
 #include "tensor/half.h"
+#include "weights/tensors.h"
 
 static inline uint16_t load16(const unsigned char *at)
 {

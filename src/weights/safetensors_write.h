@@ -1,11 +1,11 @@
 /* Writing safetensors: a list of tensors whose rows come from a callback in f32, so that a model
  * of any size is written in the memory of one block of rows. */
-#ifndef SIREN_MODEL_SAFETENSORS_WRITE_H
-#define SIREN_MODEL_SAFETENSORS_WRITE_H
+#ifndef SIREN_WEIGHTS_SAFETENSORS_WRITE_H
+#define SIREN_WEIGHTS_SAFETENSORS_WRITE_H
 
 #include <stddef.h>
 
-#include "model/tensors.h"
+#include "weights/tensors.h"
 
 struct safetensors_item {
     const char *name;      /* unique, not "__metadata__" */

@@ -12,7 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "model/tensors_private.h"
+#include "weights/tensors_private.h"
 
 #define HEADER_MAX 100000000 /* bytes, as in the reference implementation */
 #define INDEX_MAX 100000000

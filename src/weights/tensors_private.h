@@ -1,10 +1,10 @@
 /* What the two containers share: the table of tensors that gguf.c and
  * safetensors.c fill and tensors.c owns. */
-#ifndef SIREN_MODEL_TENSORS_PRIVATE_H
-#define SIREN_MODEL_TENSORS_PRIVATE_H
+#ifndef SIREN_WEIGHTS_TENSORS_PRIVATE_H
+#define SIREN_WEIGHTS_TENSORS_PRIVATE_H
 
-#include "model/tensors.h"
 #include "siren/file.h"
+#include "weights/tensors.h"
 
 struct gguf_entry {
     char *key;

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "model/tensors_private.h"
+#include "weights/tensors_private.h"
 
 enum wire {
     WIRE_U8,

@@ -1,4 +1,4 @@
-#include "model/safetensors_write.h"
+#include "weights/safetensors_write.h"
 
 #include <jansson.h>
 #include <math.h>

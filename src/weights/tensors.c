@@ -1,5 +1,5 @@
 /* The table of a model's tensors: opening by content, lookup, content hash. */
-#include "model/tensors.h"
+#include "weights/tensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include <xxhash.h>
 
 #include "base/alloc.h"
-#include "model/tensors_private.h"
+#include "weights/tensors_private.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "model files are little-endian and are used in place: this needs a little-endian machine"

@@ -5,8 +5,8 @@
  * are mapped; a tensor's data points into the map.  Nothing is trusted: every
  * offset, size and count is checked before use, and a bad file ends with
  * SIREN_EFORMAT and file, byte offset, what was found and what was expected. */
-#ifndef SIREN_MODEL_TENSORS_H
-#define SIREN_MODEL_TENSORS_H
+#ifndef SIREN_WEIGHTS_TENSORS_H
+#define SIREN_WEIGHTS_TENSORS_H
 
 #include <stddef.h>
 #include <stdint.h>
