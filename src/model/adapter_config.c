@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "model/adapter.h"
-#include "weights/tensors_private.h"
+#include "weights/tensors.h"
 
 struct source {
     const json_t *json;

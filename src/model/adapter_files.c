@@ -14,7 +14,7 @@
 #include "model/model.h"
 #include "siren/file.h"
 #include "weights/safetensors_write.h"
-#include "weights/tensors_private.h"
+#include "weights/tensors.h"
 
 enum { CONFIG_MAX = 1 << 20 };
 

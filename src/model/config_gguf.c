@@ -6,7 +6,7 @@
 #include <utf8proc.h>
 
 #include "model/config.h"
-#include "weights/tensors_private.h"
+#include "weights/tensors.h"
 
 #define PI 3.14159265358979323846
 
@@ -131,8 +131,8 @@ static int read_arch(struct source *s, struct siren_config *c)
 static int check_keys(const struct source *s)
 {
     size_t n = strlen(s->arch);
-    for (size_t i = 0; i < s->ts->n_meta; i++) {
-        const char *key = s->ts->meta[i].key;
+    const char *key;
+    for (size_t i = 0; (key = gguf_key(s->ts, i)); i++) {
         if (strncmp(key, s->arch, n) || key[n] != '.') continue;
         size_t k = 0, n_known = sizeof known / sizeof *known;
         while (k < n_known && strcmp(known[k], key + n + 1)) k++;

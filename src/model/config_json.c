@@ -10,7 +10,7 @@
 #include "base/buf.h"
 #include "model/config.h"
 #include "siren/file.h"
-#include "weights/tensors_private.h"
+#include "weights/tensors.h"
 
 #define JSON_MAX (64 << 20) /* bytes of a file; XLM-R's tokenizer.json has 17 MB */
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "weights/tensors_private.h"
+#include "weights/tensors.h"
 
 enum size { NONE, D, V, Q, KV, HEAD, F, POSITIONS, TYPES };
 

@@ -424,6 +424,11 @@ const struct gguf_value *gguf_find(const struct tensors *ts, const char *key)
     return e ? &e->value : NULL;
 }
 
+const char *gguf_key(const struct tensors *ts, size_t index)
+{
+    return index < ts->n_meta ? ts->meta[index].key : NULL;
+}
+
 int gguf_item(const struct gguf_value *array, uint64_t i, struct gguf_value *out)
 {
     if (array->kind != GGUF_ARRAY || i >= array->n_items) return -1;

@@ -89,6 +89,7 @@ struct gguf_value {
 };
 int tensors_is_gguf(const struct tensors *ts);
 const struct gguf_value *gguf_find(const struct tensors *ts, const char *key);
+const char *gguf_key(const struct tensors *ts, size_t index); /* all, one by one; NULL: no more */
 /* Item i of an array into *out; 0 or -1 when out of range.  Strings: O(1) (offsets are indexed at
  * open). */
 int gguf_item(const struct gguf_value *array, uint64_t i, struct gguf_value *out);
@@ -101,5 +102,13 @@ const char *safetensors_metadata(const struct tensors *ts, const char *key);
  * exact in f32 and there is a single rounding (the addition of the minimum), so
  * the result is equal to the bit to gguf-py's. */
 void tensor_dequantize(const struct tensor *t, int64_t first, int64_t count, float *out);
+
+/* A name from a file made fit for a message: at most 63 bytes, no control characters. */
+struct shown {
+    char text[64];
+};
+struct shown tensors_show(const char *text, size_t length);
+/* A shape as "[3, 64]". */
+struct shown tensors_show_shape(int n_dims, const int64_t *shape);
 
 #endif

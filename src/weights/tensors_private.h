@@ -1,5 +1,5 @@
 /* What the two containers share: the table of tensors that gguf.c and
- * safetensors.c fill and tensors.c owns. */
+ * safetensors.c fill and tensors.c owns.  Private to src/weights. */
 #ifndef SIREN_WEIGHTS_TENSORS_PRIVATE_H
 #define SIREN_WEIGHTS_TENSORS_PRIVATE_H
 
@@ -39,13 +39,5 @@ void gguf_free(struct tensors *ts);        /* the metadata */
 void safetensors_free(struct tensors *ts); /* the metadata */
 int safetensors_open(struct tensors *ts, const char *path, struct siren_error *err);
 int safetensors_open_folder(struct tensors *ts, const char *path, struct siren_error *err);
-
-/* A name from a file made fit for a message: at most 63 bytes, no control characters. */
-struct shown {
-    char text[64];
-};
-struct shown tensors_show(const char *text, size_t length);
-/* A shape as "[3, 64]". */
-struct shown tensors_show_shape(int n_dims, const int64_t *shape);
 
 #endif
