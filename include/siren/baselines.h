@@ -1,5 +1,5 @@
 /* Baselines without a language model: means, the mode, biased matrix factorisation.
- * The model over the user's rating histogram is in siren/calibrate.h. */
+ * The model over the user's rating histogram is in siren/logistic.h. */
 #ifndef SIREN_BASELINES_H
 #define SIREN_BASELINES_H
 

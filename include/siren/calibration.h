@@ -16,7 +16,8 @@
 #define SIREN_CALIBRATION_H
 
 #include "siren/app.h"
-#include "siren/calibrate.h"
+#include "siren/features.h"
+#include "siren/logistic.h"
 
 #ifdef __cplusplus
 extern "C" {

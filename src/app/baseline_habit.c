@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "app/baseline_job.h"
-#include "app/features.h"
+#include "app/target_features.h"
 #include "app/training.h"
 #include "base/alloc.h"
 
@@ -32,9 +32,9 @@ static int design_make(struct design *s, const struct baseline_job *job, unsigne
                        const size_t *targets, size_t n, struct siren_error *err)
 {
     const struct siren_ratings *r = &job->app->ratings;
-    struct app_features f;
+    struct target_features f;
     size_t cells;
-    int rc = app_features_open(&f, job->app, groups, err);
+    int rc = target_features_open(&f, job->app, groups, err);
     if (rc) return rc;
     s->n = n;
     s->d = f.d;
@@ -47,11 +47,11 @@ static int design_make(struct design *s, const struct baseline_job *job, unsigne
     for (size_t i = 0; i < n && !rc; i++) {
         const struct siren_target t = {
             .user = r->user[targets[i]], .item = r->item[targets[i]], .row = targets[i]};
-        app_features_fill(&f, &t, NULL, s->x + i * (size_t)s->d);
+        target_features_fill(&f, &t, NULL, s->x + i * (size_t)s->d);
         s->label[i] = siren_scale_label(&job->app->meta.scale, (double)r->rating[targets[i]]);
         s->user[i] = r->user[targets[i]];
     }
-    app_features_close(&f);
+    target_features_close(&f);
     return rc;
 }
 

@@ -4,7 +4,7 @@
 
 #include "siren/baseline_runs.h"
 #include "siren/baselines.h"
-#include "siren/calibrate.h"
+#include "siren/logistic.h"
 
 struct baseline_job {
     struct siren_app *app;

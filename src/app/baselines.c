@@ -7,6 +7,7 @@
 #include "app/parts.h"
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "siren/features.h"
 #include "siren/metrics.h"
 
 /* ---- points ---- */

@@ -175,7 +175,7 @@ static int split_rows(struct job *j)
 
 /* ---- fitting ---- */
 
-static int fill_features(struct job *j, struct half *h, const struct app_features *f)
+static int fill_features(struct job *j, struct half *h, const struct target_features *f)
 {
     double logprobs[SIREN_MAX_LABELS];
     size_t d = (size_t)f->d;
@@ -202,10 +202,10 @@ static int fit(struct job *j, unsigned groups, int which, struct siren_logistic 
     const struct siren_calibrate_options *o = j->options;
     const struct siren_logistic_options options = {.kind = o->kind, .l2 = o->l2, .seed = o->seed};
     struct half *a = &j->half[0], *b = &j->half[1];
-    struct app_features f;
+    struct target_features f;
     *model = NULL;
     int rc = make_distributions(j, which);
-    if (!rc) rc = app_features_open(&f, j->app, groups, j->err);
+    if (!rc) rc = target_features_open(&f, j->app, groups, j->err);
     if (rc) return rc;
     rc = fill_features(j, a, &f);
     if (!rc) rc = fill_features(j, b, &f);
@@ -213,7 +213,7 @@ static int fit(struct job *j, unsigned groups, int which, struct siren_logistic 
         rc = siren_logistic_fit(model, a->x, a->label, a->user, a->n, f.d, j->n_labels, &options,
                                 j->err);
     if (!rc) rc = siren_logistic_predict(*model, b->x, b->n, j->p[which], j->err);
-    app_features_close(&f);
+    target_features_close(&f);
     return rc;
 }
 

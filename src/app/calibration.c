@@ -186,24 +186,24 @@ int siren_calibration_check(const struct siren_calibration *c, const struct sire
 
 /* ---- its use ---- */
 
-void calibration_features(const struct app_features *f, const struct siren_target *target,
+void calibration_features(const struct target_features *f, const struct siren_target *target,
                           const double *logprobs, int n_labels, double *x)
 {
     double stored[SIREN_MAX_LABELS];
     /* As a run stores them: a calibration gives the same answer before and after that. */
     for (int k = 0; k < n_labels; k++) stored[k] = (double)(float)logprobs[k];
-    app_features_fill(f, target, stored, x);
+    target_features_fill(f, target, stored, x);
 }
 
 static int open_features(const struct siren_calibration *c, const struct siren_app *app,
-                         struct app_features *f, struct siren_error *err)
+                         struct target_features *f, struct siren_error *err)
 {
-    int rc = app_features_open(f, app, c->groups, err);
+    int rc = target_features_open(f, app, c->groups, err);
     if (rc) return rc;
     if (f->d == siren_logistic_features(c->model) &&
         siren_scale_labels(&app->meta.scale) == siren_logistic_labels(c->model))
         return 0;
-    app_features_close(f);
+    target_features_close(f);
     return siren_fail(err, SIREN_EINVAL, "the calibration is one of another scale");
 }
 
@@ -212,7 +212,7 @@ int siren_calibration_apply(const struct siren_calibration *c, const struct sire
                             size_t n, struct siren_error *err)
 {
     const struct siren_scale *scale = &app->meta.scale;
-    struct app_features f = {0};
+    struct target_features f = {0};
     int rc = open_features(c, app, &f, err);
     double *x = rc ? NULL : alloc_array((size_t)f.d, sizeof *x);
     if (!rc && !x) rc = siren_fail_memory(err, "features", (size_t)f.d * sizeof *x);
@@ -227,6 +227,6 @@ int siren_calibration_apply(const struct siren_calibration *c, const struct sire
         a->median = siren_decode(SIREN_MEDIAN, scale, a->probabilities);
     }
     free(x);
-    app_features_close(&f);
+    target_features_close(&f);
     return rc;
 }

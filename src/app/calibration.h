@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "app/features.h"
+#include "app/target_features.h"
 #include "siren/calibration.h"
 
 struct siren_calibration {
@@ -16,7 +16,7 @@ struct siren_calibration {
 /* What a run's settings say of the answers. */
 json_t *calibration_belongs(const struct siren_app *app, const json_t *settings);
 json_t *calibration_json(const struct siren_calibration *c, struct siren_error *err);
-void calibration_features(const struct app_features *f, const struct siren_target *target,
+void calibration_features(const struct target_features *f, const struct siren_target *target,
                           const double *logprobs, int n_labels, double *x);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "siren/calibrate.h"
+#include "siren/logistic.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

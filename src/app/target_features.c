@@ -1,4 +1,4 @@
-#include "app/features.h"
+#include "app/target_features.h"
 
 #include <stdlib.h>
 
@@ -15,33 +15,33 @@ static size_t longest_history(const struct siren_ratings *r)
     return most;
 }
 
-int app_features_open(struct app_features *f, const struct siren_app *app, unsigned groups,
-                      struct siren_error *err)
+int target_features_open(struct target_features *f, const struct siren_app *app, unsigned groups,
+                         struct siren_error *err)
 {
     const struct siren_ratings *r = &app->ratings;
     size_t most = longest_history(r);
-    *f = (struct app_features){.app = app,
-                               .groups = groups,
-                               .d = siren_features_count(&app->meta.scale, groups),
-                               .rows = alloc_array(most, sizeof(size_t)),
-                               .history = alloc_array(most, sizeof(double))};
+    *f = (struct target_features){.app = app,
+                                  .groups = groups,
+                                  .d = siren_features_count(&app->meta.scale, groups),
+                                  .rows = alloc_array(most, sizeof(size_t)),
+                                  .history = alloc_array(most, sizeof(double))};
     int rc = f->rows && f->history
                  ? 0
                  : siren_fail_memory(err, "a user's history", most * sizeof(double));
     if (!rc && groups & SIREN_FEATURE_ITEM) rc = app_index_items(app, err);
-    if (rc) app_features_close(f);
+    if (rc) target_features_close(f);
     return rc;
 }
 
-void app_features_close(struct app_features *f)
+void target_features_close(struct target_features *f)
 {
     free(f->rows);
     free(f->history);
-    *f = (struct app_features){0};
+    *f = (struct target_features){0};
 }
 
 /* Count and sum of the item's ratings. */
-static void item_before(const struct app_features *f, const struct siren_target *t,
+static void item_before(const struct target_features *f, const struct siren_target *t,
                         struct siren_feature_source *s)
 {
     size_t at = 0;
@@ -52,7 +52,7 @@ static void item_before(const struct app_features *f, const struct siren_target 
 }
 
 /* The user's earlier ratings in the topic of the candidate. */
-static void topic_before(const struct app_features *f, const struct siren_target *t,
+static void topic_before(const struct target_features *f, const struct siren_target *t,
                          struct siren_feature_source *s)
 {
     const struct siren_topics *topics = &f->app->topics;
@@ -67,8 +67,8 @@ static void topic_before(const struct app_features *f, const struct siren_target
     }
 }
 
-void app_features_fill(const struct app_features *f, const struct siren_target *t,
-                       const double *logprobs, double *x)
+void target_features_fill(const struct target_features *f, const struct siren_target *t,
+                          const double *logprobs, double *x)
 {
     const struct siren_ratings *r = &f->app->ratings;
     struct siren_feature_source s = {.history = f->history, .logprobs = logprobs};

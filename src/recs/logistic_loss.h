@@ -1,11 +1,11 @@
 /* The two kinds of logistic regression, as losses for L-BFGS. */
-#ifndef SIREN_RECS_LOGISTIC_H
-#define SIREN_RECS_LOGISTIC_H
+#ifndef SIREN_RECS_LOGISTIC_LOSS_H
+#define SIREN_RECS_LOGISTIC_LOSS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "siren/calibrate.h"
+#include "siren/logistic.h"
 #include "siren/metrics.h"
 
 /* Parameters w:

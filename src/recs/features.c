@@ -1,7 +1,7 @@
 /* Features of a target: what the system keeps about the user and the item, as numbers. */
 #include <math.h>
 
-#include "siren/calibrate.h"
+#include "siren/features.h"
 #include "siren/metrics.h"
 #include "siren/sketch.h"
 #include "siren/workspace.h"
