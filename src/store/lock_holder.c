@@ -1,3 +1,4 @@
+/* Who holds SQLite's write lock on a workspace. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>

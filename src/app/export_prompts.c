@@ -1,4 +1,4 @@
-/* Prompts for a model that runs elsewhere, and the judgement of its answers. */
+/* Prompts for a model that runs elsewhere; judge.c reads its answers. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,8 +6,6 @@
 #include "app/parts.h"
 #include "base/alloc.h"
 #include "siren/file.h"
-
-/* ---- export ---- */
 
 static json_t *message(const char *role, const char *content)
 {
