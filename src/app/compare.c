@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "app/losses.h"
 #include "app/parts.h"
+#include "app/prediction_columns.h"
 #include "base/alloc.h"
 
 enum { MAX_TESTS = 2 * (N_DECODERS + 1) + 2 };
@@ -24,7 +24,7 @@ struct comparison {
     struct siren_pool *pool;
     int n_runs;
     int64_t id[MAX_RUNS];
-    struct columns run[MAX_RUNS];
+    struct prediction_columns run[MAX_RUNS];
     size_t *in[MAX_RUNS], n; /* rows of the runs that belong together */
     int32_t *user;
     double *loss[MAX_RUNS]; /* (n) of the test at hand */
@@ -41,7 +41,7 @@ static int by_key(const void *x, const void *y)
     return (a->truth > b->truth) - (a->truth < b->truth);
 }
 
-static struct pair *sorted_pairs(const struct columns *c)
+static struct pair *sorted_pairs(const struct prediction_columns *c)
 {
     struct pair *pairs = alloc_array(c->n + 1, sizeof *pairs);
     for (size_t i = 0; pairs && i < c->n; i++)
@@ -85,7 +85,7 @@ static int join(struct comparison *c, struct siren_error *err)
     }
     for (int k = 0; k < c->n_runs; k++) free(pairs[k]);
     if (rc) return rc;
-    return c->n ? 0 : columns_no_row_in_common(c->app, c->id, (size_t)c->n_runs, err);
+    return c->n ? 0 : prediction_columns_no_row_in_common(c->app, c->id, (size_t)c->n_runs, err);
 }
 
 /* One line of the table, from the losses that are filled in: a against b; or what the runs before,
@@ -215,12 +215,13 @@ static int compare_runs(struct comparison *c, const char *const *names, char **j
 {
     int rc = 0;
     *json = NULL;
-    for (int k = 0; k < c->n_runs && !rc; k++) rc = columns_load(&c->run[k], c->app, c->id[k], err);
+    for (int k = 0; k < c->n_runs && !rc; k++)
+        rc = prediction_columns_load(&c->run[k], c->app, c->id[k], err);
     if (!rc) rc = compare(c, err);
     if (!rc) rc = report(c, names, json, err);
     for (size_t i = 0; i < c->n_tests; i++) json_decref(c->tests[i]);
     for (int k = 0; k < c->n_runs; k++) {
-        columns_clear(&c->run[k]);
+        prediction_columns_clear(&c->run[k]);
         free(c->in[k]);
         free(c->loss[k]);
     }

@@ -2,16 +2,16 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "app/losses.h"
 #include "app/parts.h"
+#include "app/prediction_columns.h"
 #include "app/trained.h"
 #include "base/alloc.h"
 
 enum { RESAMPLES = 2000 };
 
 /* 95 % interval of a mean loss (or of its root): a difference to zero losses. */
-static int interval(json_t *out, const char *name, const struct columns *c, const double *losses,
-                    enum siren_statistic statistic, struct siren_pool *pool,
+static int interval(json_t *out, const char *name, const struct prediction_columns *c,
+                    const double *losses, enum siren_statistic statistic, struct siren_pool *pool,
                     struct siren_error *err)
 {
     struct siren_bootstrap_options options = {.resamples = RESAMPLES};
@@ -47,7 +47,7 @@ static json_t *stars(const struct siren_app *app, const struct siren_metrics *m)
 }
 
 static int decoder(json_t *decoders, json_t *report, const struct siren_app *app,
-                   const struct columns *c, const char *name, const double *decoded,
+                   const struct prediction_columns *c, const char *name, const double *decoded,
                    struct siren_pool *pool, struct siren_error *err)
 {
     struct siren_outcomes o = {c->n, c->truth, decoded, c->distributions, c->invalid};
@@ -77,7 +77,7 @@ static int decoder(json_t *decoders, json_t *report, const struct siren_app *app
     return rc;
 }
 
-static void costs(json_t *report, const struct columns *c)
+static void costs(json_t *report, const struct prediction_columns *c)
 {
     json_t *tokens = json_object(), *latency = json_object();
     json_object_set_new(report, "outside", app_real(c->outside));
@@ -91,7 +91,7 @@ static void costs(json_t *report, const struct columns *c)
 }
 
 /* What the texts were like: shares of all texts. */
-static json_t *reasoning(const struct columns *c)
+static json_t *reasoning(const struct prediction_columns *c)
 {
     json_t *out = json_object(), *faults = json_object();
     double n = (double)c->n_texts;
@@ -107,8 +107,8 @@ static json_t *reasoning(const struct columns *c)
 }
 
 /* How many of the rows its model was trained on, if any; and by which run. */
-static int add_trained(json_t *report, struct siren_app *app, int64_t id, const struct columns *c,
-                       struct siren_error *err)
+static int add_trained(json_t *report, struct siren_app *app, int64_t id,
+                       const struct prediction_columns *c, struct siren_error *err)
 {
     struct trained trained;
     struct siren_run run;
@@ -131,9 +131,9 @@ static int add_trained(json_t *report, struct siren_app *app, int64_t id, const 
 int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
                       struct siren_error *err)
 {
-    struct columns c;
+    struct prediction_columns c;
     json_t *report, *decoders;
-    int rc = columns_load(&c, app, run, err);
+    int rc = prediction_columns_load(&c, app, run, err);
     *json = NULL;
     if (rc) return rc;
     report = json_object();
@@ -149,7 +149,7 @@ int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *poo
     costs(report, &c);
     if (c.n_texts) json_object_set_new(report, "reasoning", reasoning(&c));
     if (!rc) rc = add_trained(report, app, run, &c, err);
-    columns_clear(&c);
+    prediction_columns_clear(&c);
     if (!rc) return app_json_text(report, JSON_COMPACT, json, err);
     json_decref(report);
     return rc;

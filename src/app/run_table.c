@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "app/losses.h"
 #include "app/parts.h"
+#include "app/prediction_columns.h"
 #include "base/alloc.h"
 
 struct key {
@@ -16,9 +16,9 @@ struct key {
 struct table {
     struct siren_app *app;
     const int64_t *runs;
-    size_t n_runs, n;        /* n: common rows */
-    struct columns *columns; /* (n_runs) */
-    struct key *keys;        /* of all rows of all runs, sorted */
+    size_t n_runs, n;                   /* n: common rows */
+    struct prediction_columns *columns; /* (n_runs) */
+    struct key *keys;                   /* of all rows of all runs, sorted */
     size_t n_keys;
     size_t most;  /* rows of the shortest run: no more are common */
     size_t *rows; /* (n_runs, most): the common rows' places in each run */
@@ -38,7 +38,7 @@ static int collect(struct table *t, struct siren_error *err)
     size_t all = 0;
     t->most = SIZE_MAX;
     for (size_t r = 0; r < t->n_runs; r++) {
-        int rc = columns_load(&t->columns[r], t->app, t->runs[r], err);
+        int rc = prediction_columns_load(&t->columns[r], t->app, t->runs[r], err);
         if (rc) return rc;
         all += t->columns[r].n;
         if (t->columns[r].n < t->most) t->most = t->columns[r].n;
@@ -69,12 +69,12 @@ static int join(struct table *t, struct siren_error *err)
         }
         i += same;
     }
-    return t->n ? 0 : columns_no_row_in_common(t->app, t->runs, t->n_runs, err);
+    return t->n ? 0 : prediction_columns_no_row_in_common(t->app, t->runs, t->n_runs, err);
 }
 
 static double mean_loss(const struct table *t, size_t run, int decoder, int squared)
 {
-    const struct columns *c = &t->columns[run];
+    const struct prediction_columns *c = &t->columns[run];
     double sum = 0;
     if (!c->decoded[decoder]) return NAN;
     for (size_t i = 0; i < t->n; i++) {
@@ -88,7 +88,7 @@ static double mean_loss(const struct table *t, size_t run, int decoder, int squa
 static double mean_of(const struct table *t, size_t run,
                       double (*loss)(const struct siren_scale *, const double *, double))
 {
-    const struct columns *c = &t->columns[run];
+    const struct prediction_columns *c = &t->columns[run];
     const struct siren_scale *scale = &t->app->meta.scale;
     double sum = 0;
     if (!c->distributions) return NAN;
@@ -151,7 +151,7 @@ int siren_runs_table(struct siren_app *app, const int64_t *runs, size_t n, char 
     rc = t.columns ? collect(&t, err) : siren_fail_memory(err, "runs", n * sizeof *t.columns);
     if (!rc) rc = join(&t, err);
     if (!rc) rc = report(&t, json, err);
-    for (size_t r = 0; t.columns && r < n; r++) columns_clear(&t.columns[r]);
+    for (size_t r = 0; t.columns && r < n; r++) prediction_columns_clear(&t.columns[r]);
     free(t.columns);
     free(t.keys);
     free(t.rows);

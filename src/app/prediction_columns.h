@@ -1,13 +1,13 @@
 /* A run's stored predictions as columns. */
-#ifndef SIREN_APP_LOSSES_H
-#define SIREN_APP_LOSSES_H
+#ifndef SIREN_APP_PREDICTION_COLUMNS_H
+#define SIREN_APP_PREDICTION_COLUMNS_H
 
 #include "siren/app.h"
 
 enum { N_DECODERS = 3 };
 
 /* The rows of a run that have a true rating. */
-struct columns {
+struct prediction_columns {
     size_t n;
     int32_t *user, *item;
     double *truth;
@@ -20,10 +20,11 @@ struct columns {
     /* Sums over the rows' texts; all 0 without reasoning. */
     size_t n_texts, in_format, faults[SIREN_FAULTS];
 };
-int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct siren_error *err);
-void columns_clear(struct columns *c);
+int prediction_columns_load(struct prediction_columns *out, struct siren_app *app, int64_t run,
+                            struct siren_error *err);
+void prediction_columns_clear(struct prediction_columns *c);
 /* Fails with why these runs cannot be compared; mostly they are of two splits. */
-int columns_no_row_in_common(struct siren_app *app, const int64_t *runs, size_t n,
-                             struct siren_error *err);
+int prediction_columns_no_row_in_common(struct siren_app *app, const int64_t *runs, size_t n,
+                                        struct siren_error *err);
 
 #endif

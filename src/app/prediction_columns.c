@@ -1,4 +1,4 @@
-#include "app/losses.h"
+#include "app/prediction_columns.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -7,7 +7,7 @@
 
 #include "base/alloc.h"
 
-void columns_clear(struct columns *c)
+void prediction_columns_clear(struct prediction_columns *c)
 {
     free(c->user);
     free(c->item);
@@ -16,10 +16,10 @@ void columns_clear(struct columns *c)
     free(c->distributions);
     free(c->number);
     free(c->invalid);
-    *c = (struct columns){0};
+    *c = (struct prediction_columns){0};
 }
 
-static int allocate(struct columns *c, size_t n, int labels)
+static int allocate(struct prediction_columns *c, size_t n, int labels)
 {
     c->user = alloc_zeroed(n + 1, sizeof *c->user);
     c->item = alloc_zeroed(n + 1, sizeof *c->item);
@@ -47,7 +47,7 @@ struct presence {
 };
 
 /* 1: the row has texts. */
-static int add_texts(struct columns *c, size_t i, const char *reasoning)
+static int add_texts(struct prediction_columns *c, size_t i, const char *reasoning)
 {
     json_t *j = reasoning ? json_loads(reasoning, 0, NULL) : NULL;
     const json_t *faults = json_object_get(j, "faults");
@@ -62,7 +62,7 @@ static int add_texts(struct columns *c, size_t i, const char *reasoning)
     return n > 0;
 }
 
-static void add(struct columns *c, const struct siren_prediction *p, int labels,
+static void add(struct prediction_columns *c, const struct siren_prediction *p, int labels,
                 struct presence *has)
 {
     const double values[N_DECODERS] = {p->argmax, p->mean, p->median};
@@ -96,14 +96,15 @@ static void drop(double **column)
     *column = NULL;
 }
 
-int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct siren_error *err)
+int prediction_columns_load(struct prediction_columns *out, struct siren_app *app, int64_t run,
+                            struct siren_error *err)
 {
     struct siren_predictions p;
     struct presence has = {{1, 1, 1}, 1, 1, 0};
     int labels = siren_scale_labels(&app->meta.scale);
     struct siren_run known;
     int rc = siren_run_load(&known, app->ws, run, err);
-    *out = (struct columns){0};
+    *out = (struct prediction_columns){0};
     if (rc) return rc;
     siren_run_clear(&known);
     rc = siren_predictions_load(&p, app->ws, run, err);
@@ -123,12 +124,12 @@ int columns_load(struct columns *out, struct siren_app *app, int64_t run, struct
         rc = siren_fail_memory(err, "predictions", p.n * sizeof(double));
     }
     siren_predictions_clear(&p);
-    if (rc) columns_clear(out);
+    if (rc) prediction_columns_clear(out);
     return rc;
 }
 
-int columns_no_row_in_common(struct siren_app *app, const int64_t *runs, size_t n,
-                             struct siren_error *err)
+int prediction_columns_no_row_in_common(struct siren_app *app, const int64_t *runs, size_t n,
+                                        struct siren_error *err)
 {
     struct siren_run first, other;
     int rc = siren_run_load(&first, app->ws, runs[0], err);
