@@ -12,7 +12,7 @@
 #include <jansson.h>
 
 #include "app/align.h"
-#include "app/taught.h"
+#include "app/teacher_rows.h"
 #include "app/teach.h"
 #include "run_program.h"
 #include "tiny_setup.h"
@@ -48,17 +48,17 @@ static void make_own_teacher(void)
     struct siren_teacher_filter filter = {.any = 1, .share = 1};
     struct siren_teacher_writer *w;
     struct siren_readout readout;
-    struct taught t;
+    struct teacher_rows t;
     float states[MOST], scores[N_LABELS];
     double logprobs[N_LABELS];
-    MUST(taught_open(&t, &app, &lm, states_path, &filter, ERR));
+    MUST(teacher_rows_open(&t, &app, &lm, states_path, &filter, ERR));
     MUST(siren_readout_create(&readout, lm.tokenizer, &app.meta.scale, ERR));
     MUST(siren_teacher_writer_open(&w, own_path, siren_teacher_shape(t.teacher),
                                    siren_teacher_json(t.teacher), ERR));
     for (size_t i = 0; i < t.n; i++) {
         struct siren_teacher_row row = *siren_teacher_row(t.teacher, t.rows[i]);
         struct siren_prompt_ids prompt;
-        MUST(taught_prompt(&t, &app, &lm, i, &prompt, ERR));
+        MUST(teacher_rows_prompt(&t, &app, &lm, i, &prompt, ERR));
         struct siren_states s = {{prompt.ids, prompt.n_ids}, states};
         struct siren_score score = {.prompt = s.prompt,
                                     .continuations = readout.tokens,
@@ -74,7 +74,7 @@ static void make_own_teacher(void)
     }
     MUST(siren_teacher_writer_finish(w, ERR));
     siren_readout_clear(&readout);
-    taught_close(&t);
+    teacher_rows_close(&t);
 }
 
 /* ---- trainings ---- */
@@ -291,17 +291,17 @@ static void check_mean_by_hand(enum align_layers layers, int before_norm)
     for (int l = 0; l < L; l++)
         weights[l] = (double[]){1, (l + 1.0) / L, l >= L / 2, l == L - 1}[layers];
     final_norm(norm, c->d_model);
-    struct taught t;
+    struct teacher_rows t;
     float student[MOST], teacher[MOST];
     double loss = 0, total = 0;
     b.training.loop.batch = 64;
     b.training.loop.max_steps = 1;
     b.options.filter.closeness = 1;
     MUST(run(&b));
-    MUST(taught_open(&t, &app, &lm, states_path, &filter, ERR));
+    MUST(teacher_rows_open(&t, &app, &lm, states_path, &filter, ERR));
     for (size_t i = 0; i < t.n; i++) {
         struct siren_prompt_ids prompt;
-        MUST(taught_prompt(&t, &app, &lm, i, &prompt, ERR));
+        MUST(teacher_rows_prompt(&t, &app, &lm, i, &prompt, ERR));
         struct siren_states s = {{prompt.ids, prompt.n_ids}, student};
         MUST(siren_states_many(lm.session, &s, 1, NULL, ERR));
         MUST(siren_teacher_states(t.teacher, t.rows[i], teacher, ERR));
@@ -315,7 +315,7 @@ static void check_mean_by_hand(enum align_layers layers, int before_norm)
         siren_prompt_ids_clear(&prompt);
     }
     assert_true(fabs(first(&b, "loss") - loss / total) < 1e-5);
-    taught_close(&t);
+    teacher_rows_close(&t);
 }
 
 static void a_weighted_mean_by_hand(void **state)

@@ -7,7 +7,7 @@
 
 #include "app/labels.h"
 #include "app/parts.h"
-#include "app/taught.h"
+#include "app/teacher_rows.h"
 #include "base/alloc.h"
 #include "model/model.h"
 
@@ -20,7 +20,7 @@ struct align {
     const struct align_options *options;
     const struct siren_adapter *adapter;
     struct training_rows rows;
-    struct taught taught; /* teacher NULL: none */
+    struct teacher_rows taught; /* teacher NULL: none */
     struct examples examples;
     struct labels labels; /* where there is a loss on ratings */
     int n_layers, d, n_labels;
@@ -184,10 +184,10 @@ static int open_teacher(struct align *a, struct training *t, struct siren_error 
     filter.seed = t->loop.seed;
     filter.low = t->app->meta.scale.min;
     filter.high = t->app->meta.scale.max;
-    rc = taught_open(&a->taught, t->app, t->lm, a->options->teacher, &filter, err);
+    rc = teacher_rows_open(&a->taught, t->app, t->lm, a->options->teacher, &filter, err);
     if (!rc && !a->taught.is_student && a->options->other_teacher)
         a->options->other_teacher(a->options->context, a->taught.name);
-    if (!rc) rc = taught_draw(&a->taught, t->n_rows, t->loop.seed, err);
+    if (!rc) rc = teacher_rows_draw(&a->taught, t->n_rows, t->loop.seed, err);
     if (rc) return rc;
     t->given = a->taught.targets;
     t->n_given = a->taught.n;
@@ -344,7 +344,7 @@ static void clear(struct align *a)
     training_rows_clear(&a->rows);
     examples_clear(&a->examples);
     labels_clear(&a->labels);
-    taught_close(&a->taught);
+    teacher_rows_close(&a->taught);
     free(a->layer_weights);
     free(a->student);
     free(a->teacher);

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include "app/parts.h"
-#include "app/prove.h"
+#include "app/theorem_job.h"
 #include "base/buf.h"
 #include "cli/answering.h"
 #include "siren/file.h"
@@ -39,7 +39,7 @@ static json_t *numbers(const double *x, int n)
     return list;
 }
 
-static int print_json(struct cli *cli, const struct prove_report *r)
+static int print_json(struct cli *cli, const struct theorem_job_report *r)
 {
     const struct siren_theorem *t = &r->theorem;
     json_t *out = json_object(), *ranks = json_array();
@@ -96,7 +96,7 @@ static void print_table(struct cli *cli, const struct siren_theorem *t, const do
     cli_table_print(cli, table);
 }
 
-static void print_ratings(struct cli *cli, const struct prove_report *r)
+static void print_ratings(struct cli *cli, const struct theorem_job_report *r)
 {
     const struct siren_theorem *t = &r->theorem;
     struct cli_table *table = cli_table_create("Updates|KL|size, mean", "lrr");
@@ -111,7 +111,7 @@ static void print_ratings(struct cli *cli, const struct prove_report *r)
     cli_table_print(cli, table);
 }
 
-static void print_text(struct cli *cli, const struct prove_report *r)
+static void print_text(struct cli *cli, const struct theorem_job_report *r)
 {
     cli_print(cli, "What is left, ||h - h_CoT|| / ||h_CoT||, after the updates of rank r:\n");
     print_table(cli, &r->theorem, r->theorem.after, 1);
@@ -124,7 +124,7 @@ static void print_text(struct cli *cli, const struct prove_report *r)
              cli_counted(r->n_tokens, "token"), cli_seconds(r->seconds));
 }
 
-static int plot(struct cli *cli, const struct prove_report *r, const char *path)
+static int plot(struct cli *cli, const struct theorem_job_report *r, const char *path)
 {
     const struct siren_theorem *t = &r->theorem;
     double layers[4096];
@@ -170,26 +170,26 @@ static int check_file(struct cli *cli, const char *path)
     return rc;
 }
 
-static int prove(struct cli *cli, struct siren_app *app, struct siren_lm *lm, const int *ranks,
-                 int n)
+static int compute_and_print(struct cli *cli, struct siren_app *app, struct siren_lm *lm,
+                             const int *ranks, int n)
 {
     const char *only = cli_string(cli, "only"), *svg = cli_string(cli, "svg");
     int rc;
     char name[SIREN_LM_NAME];
-    struct prove_report report;
-    struct prove_options o = {.teacher = cli_string(cli, "teacher"),
-                              .n_rows = (size_t)cli_int(cli, "rows"),
-                              .any = cli_flag(cli, "any"),
-                              .seed = (uint64_t)cli_int(cli, "seed"),
-                              .theorem = siren_theorem_defaults(),
-                              .out = cli_string(cli, "out")};
+    struct theorem_job_report report;
+    struct theorem_job_options o = {.teacher = cli_string(cli, "teacher"),
+                                    .n_rows = (size_t)cli_int(cli, "rows"),
+                                    .any = cli_flag(cli, "any"),
+                                    .seed = (uint64_t)cli_int(cli, "seed"),
+                                    .theorem = siren_theorem_defaults(),
+                                    .out = cli_string(cli, "out")};
     o.theorem.ranks = ranks;
     o.theorem.n_ranks = n;
     o.theorem.keys = !only || strcmp(only, "values") != 0;
     o.theorem.values = !only || strcmp(only, "keys") != 0;
     o.theorem.steps = (int)cli_int(cli, "steps");
     o.theorem.ridge = cli_float(cli, "ridge");
-    rc = app_prove(app, lm, &o, &report, cli_progress(cli), &cli->err);
+    rc = app_theorem_job(app, lm, &o, &report, cli_progress(cli), &cli->err);
     cli_progress_end(cli);
     if (rc) return rc;
     siren_lm_name(lm, name);
@@ -203,7 +203,7 @@ static int prove(struct cli *cli, struct siren_app *app, struct siren_lm *lm, co
     if (!rc && svg) rc = plot(cli, &report, svg);
     if (!rc && svg) cli_note(cli, "%s: the chart", svg);
     if (!rc && o.out) cli_note(cli, "%s/r…: an adapter of each rank", o.out);
-    prove_report_clear(&report);
+    theorem_job_report_clear(&report);
     return rc;
 }
 
@@ -219,7 +219,7 @@ static int run(struct cli *cli)
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = answering_open(cli, &lm, 0);
-    if (!rc) rc = prove(cli, &app, &lm, ranks, n);
+    if (!rc) rc = compute_and_print(cli, &app, &lm, ranks, n);
     siren_lm_close(&lm);
     siren_app_close(&app);
     return rc;

@@ -1,12 +1,12 @@
 /* Theorem 1 on rows of a workspace: siren_theorem() with their answer-only prompts and a teacher's
  * states. */
-#ifndef SIREN_APP_PROVE_H
-#define SIREN_APP_PROVE_H
+#ifndef SIREN_APP_THEOREM_JOB_H
+#define SIREN_APP_THEOREM_JOB_H
 
-#include "app/taught.h"
+#include "app/teacher_rows.h"
 #include "siren/theorem.h"
 
-struct prove_options {
+struct theorem_job_options {
     const char *teacher; /* the file of states */
     size_t n_rows;       /* drawn with the seed */
     int any;             /* 0: of those with a valid answer; 1: of all */
@@ -14,7 +14,7 @@ struct prove_options {
     struct siren_theorem_options theorem;
     const char *out; /* a folder that receives the adapters, as r1, r2 …; NULL: they are dropped */
 };
-struct prove_report {
+struct theorem_job_report {
     struct siren_theorem theorem;
     char teacher[SIREN_LM_NAME];
     int other_teacher; /* it is not the model that the updates are made for */
@@ -24,9 +24,9 @@ struct prove_report {
     double kl_before, *kl_after;
     double seconds;
 };
-int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_options *options,
-              struct prove_report *report, const struct siren_progress *progress,
-              struct siren_error *err);
-void prove_report_clear(struct prove_report *report);
+int app_theorem_job(struct siren_app *app, struct siren_lm *lm,
+                    const struct theorem_job_options *options, struct theorem_job_report *report,
+                    const struct siren_progress *progress, struct siren_error *err);
+void theorem_job_report_clear(struct theorem_job_report *report);
 
 #endif

@@ -1,13 +1,13 @@
 /* Rows that a teacher has answered, as a student meets them: the targets and the answer-only
  * prompts that belong to a file of states. */
-#ifndef SIREN_APP_TAUGHT_H
-#define SIREN_APP_TAUGHT_H
+#ifndef SIREN_APP_TEACHER_ROWS_H
+#define SIREN_APP_TEACHER_ROWS_H
 
 #include "app/split.h"
 #include "siren/app.h"
 #include "siren/teacher.h"
 
-struct taught {
+struct teacher_rows {
     struct siren_teacher *teacher;
     char name[SIREN_LM_NAME]; /* the teacher's, as siren_lm_name() gives it */
     int is_student;           /* its model and adapter are lm's, whatever the files are called */
@@ -21,16 +21,16 @@ struct taught {
 };
 /* SIREN_EINVAL: states of other data, another chat template, or of a model of another shape than
  * lm's; a row that the workspace does not have.  SIREN_ENOTFOUND: the filter leaves none. */
-int taught_open(struct taught *out, struct siren_app *app, const struct siren_lm *lm,
-                const char *path, const struct siren_teacher_filter *filter,
-                struct siren_error *err);
+int teacher_rows_open(struct teacher_rows *out, struct siren_app *app, const struct siren_lm *lm,
+                      const char *path, const struct siren_teacher_filter *filter,
+                      struct siren_error *err);
 /* Keep n of the rows, drawn with the seed, in their order; 0, or no fewer than there are: all. */
-int taught_draw(struct taught *taught, size_t n, uint64_t seed, struct siren_error *err);
-void taught_close(struct taught *taught);
+int teacher_rows_draw(struct teacher_rows *rows, size_t n, uint64_t seed, struct siren_error *err);
+void teacher_rows_close(struct teacher_rows *rows);
 
-/* The prompt of taught->targets[i]; its last token is q. */
-int taught_prompt(const struct taught *taught, const struct siren_app *app,
-                  const struct siren_lm *lm, size_t i, struct siren_prompt_ids *out,
-                  struct siren_error *err);
+/* The prompt of rows->targets[i]; its last token is q. */
+int teacher_rows_prompt(const struct teacher_rows *rows, const struct siren_app *app,
+                        const struct siren_lm *lm, size_t i, struct siren_prompt_ids *out,
+                        struct siren_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-#include "app/prove.h"
+#include "app/theorem_job.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -16,9 +16,9 @@
 struct job {
     struct siren_app *app;
     struct siren_lm *lm;
-    const struct prove_options *options;
-    struct prove_report *report;
-    struct taught taught;
+    const struct theorem_job_options *options;
+    struct theorem_job_report *report;
+    struct teacher_rows taught;
     size_t n;
     struct siren_prompt_ids *prompts;     /* (n) */
     struct siren_theorem_prompt *theorem; /* (n) */
@@ -38,7 +38,7 @@ static int make_prompts(struct job *j, struct siren_error *err)
         return siren_fail_memory(err, "prompts", j->n * floats * sizeof *j->states);
     for (size_t i = 0; i < j->n && !rc; i++) {
         float *states = j->states + i * floats;
-        rc = taught_prompt(&j->taught, j->app, j->lm, i, &j->prompts[i], err);
+        rc = teacher_rows_prompt(&j->taught, j->app, j->lm, i, &j->prompts[i], err);
         if (!rc) rc = siren_teacher_states(j->taught.teacher, j->taught.rows[i], states, err);
         j->theorem[i] =
             (struct siren_theorem_prompt){{j->prompts[i].ids, j->prompts[i].n_ids}, states};
@@ -82,7 +82,7 @@ static int divergence(struct job *j, const struct siren_adapter *adapter, double
 }
 
 /* Before the hours, not after them: adapters of another run there are not written over. */
-static int check_out(const struct prove_options *o, struct siren_error *err)
+static int check_out(const struct theorem_job_options *o, struct siren_error *err)
 {
     int rc = siren_folder_make(o->out, err);
     for (int i = 0; i < o->theorem.n_ranks && !rc; i++) {
@@ -108,7 +108,8 @@ static int save(const struct job *j, int i, struct siren_error *err)
     return rc;
 }
 
-static int prove(struct job *j, const struct siren_progress *progress, struct siren_error *err)
+static int compute_updates(struct job *j, const struct siren_progress *progress,
+                           struct siren_error *err)
 {
     const struct siren_theorem_options *o = &j->options->theorem;
     int rc;
@@ -135,18 +136,18 @@ static void clear(struct job *j)
     free(j->theorem);
     free(j->states);
     free(j->adapters);
-    taught_close(&j->taught);
+    teacher_rows_close(&j->taught);
 }
 
-int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_options *options,
-              struct prove_report *report, const struct siren_progress *progress,
-              struct siren_error *err)
+int app_theorem_job(struct siren_app *app, struct siren_lm *lm,
+                    const struct theorem_job_options *options, struct theorem_job_report *report,
+                    const struct siren_progress *progress, struct siren_error *err)
 {
     struct siren_teacher_filter filter = {.any = options->any, .share = 1};
     struct job j = {.app = app, .lm = lm, .options = options, .report = report};
     double start = clock_seconds();
     int rc = 0;
-    *report = (struct prove_report){0};
+    *report = (struct theorem_job_report){0};
     if (!lm->engine)
         rc = siren_fail(err, SIREN_EINVAL, "the theorem needs a model of our own");
     else if (lm->adapter)
@@ -154,21 +155,21 @@ int app_prove(struct siren_app *app, struct siren_lm *lm, const struct prove_opt
                         "updates beside an adapter cannot be computed: merge it into the model "
                         "first (`siren model export`)");
     if (!rc && options->out) rc = check_out(options, err);
-    if (!rc) rc = taught_open(&j.taught, app, lm, options->teacher, &filter, err);
-    if (!rc) rc = taught_draw(&j.taught, options->n_rows, options->seed, err);
+    if (!rc) rc = teacher_rows_open(&j.taught, app, lm, options->teacher, &filter, err);
+    if (!rc) rc = teacher_rows_draw(&j.taught, options->n_rows, options->seed, err);
     j.n = j.taught.n;
     if (!rc) rc = make_prompts(&j, err);
-    if (!rc) rc = prove(&j, progress, err);
+    if (!rc) rc = compute_updates(&j, progress, err);
     memcpy(report->teacher, j.taught.name, sizeof report->teacher);
     report->other_teacher = !j.taught.is_student;
     report->n_rows = j.n;
     clear(&j);
     report->seconds = clock_seconds() - start;
-    if (rc) prove_report_clear(report);
+    if (rc) theorem_job_report_clear(report);
     return rc;
 }
 
-void prove_report_clear(struct prove_report *report)
+void theorem_job_report_clear(struct theorem_job_report *report)
 {
     siren_theorem_clear(&report->theorem);
     free(report->kl_after);

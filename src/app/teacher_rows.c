@@ -1,4 +1,4 @@
-#include "app/taught.h"
+#include "app/teacher_rows.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -84,8 +84,8 @@ static int read_options(const json_t *p, const char *path, struct siren_predict_
     return 0;
 }
 
-static int read_description(struct taught *t, struct siren_app *app, const struct siren_lm *lm,
-                            const char *path, struct siren_error *err)
+static int read_description(struct teacher_rows *t, struct siren_app *app,
+                            const struct siren_lm *lm, const char *path, struct siren_error *err)
 {
     json_t *d = json_loads(siren_teacher_json(t->teacher), 0, NULL);
     const json_t *fold = json_object_get(d, "fold");
@@ -119,7 +119,7 @@ static int find_target(const struct siren_ratings *r, const struct siren_teacher
     return 0;
 }
 
-static int choose_rows(struct taught *t, const struct siren_app *app, const char *path,
+static int choose_rows(struct teacher_rows *t, const struct siren_app *app, const char *path,
                        const struct siren_teacher_filter *filter, struct siren_error *err)
 {
     size_t n = siren_teacher_rows(t->teacher);
@@ -145,17 +145,17 @@ static int choose_rows(struct taught *t, const struct siren_app *app, const char
     return 0;
 }
 
-int taught_open(struct taught *out, struct siren_app *app, const struct siren_lm *lm,
-                const char *path, const struct siren_teacher_filter *filter,
-                struct siren_error *err)
+int teacher_rows_open(struct teacher_rows *out, struct siren_app *app, const struct siren_lm *lm,
+                      const char *path, const struct siren_teacher_filter *filter,
+                      struct siren_error *err)
 {
     int rc;
-    *out = (struct taught){0};
+    *out = (struct teacher_rows){0};
     if (!lm->chat) return siren_fail(err, SIREN_EINVAL, "the model has no chat template");
     rc = siren_teacher_open(&out->teacher, path, err);
     if (!rc) rc = read_description(out, app, lm, path, err);
     if (!rc) rc = choose_rows(out, app, path, filter, err);
-    if (rc) taught_close(out);
+    if (rc) teacher_rows_close(out);
     return rc;
 }
 
@@ -165,7 +165,7 @@ static int by_number(const void *x, const void *y)
     return (a > b) - (a < b);
 }
 
-int taught_draw(struct taught *t, size_t n, uint64_t seed, struct siren_error *err)
+int teacher_rows_draw(struct teacher_rows *t, size_t n, uint64_t seed, struct siren_error *err)
 {
     uint64_t *order;
     if (!n || n >= t->n) return 0;
@@ -183,17 +183,18 @@ int taught_draw(struct taught *t, size_t n, uint64_t seed, struct siren_error *e
     return 0;
 }
 
-void taught_close(struct taught *t)
+void teacher_rows_close(struct teacher_rows *t)
 {
     siren_teacher_close(t->teacher);
     free(t->rows);
     free(t->weights);
     free(t->targets);
-    *t = (struct taught){0};
+    *t = (struct teacher_rows){0};
 }
 
-int taught_prompt(const struct taught *t, const struct siren_app *app, const struct siren_lm *lm,
-                  size_t i, struct siren_prompt_ids *out, struct siren_error *err)
+int teacher_rows_prompt(const struct teacher_rows *t, const struct siren_app *app,
+                        const struct siren_lm *lm, size_t i, struct siren_prompt_ids *out,
+                        struct siren_error *err)
 {
     struct siren_target_input in;
     int rc = siren_target_input(app, &t->targets[i], &t->predict, &in, err);
