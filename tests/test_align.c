@@ -12,8 +12,8 @@
 #include <jansson.h>
 
 #include "app/align.h"
-#include "app/teacher_rows.h"
 #include "app/teach.h"
+#include "app/teacher_rows.h"
 #include "run_program.h"
 #include "tiny_setup.h"
 

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "app/calibration.h"
+#include "app/lineage.h"
 #include "app/parts.h"
 #include "app/split.h"
-#include "app/trained.h"
 #include "base/alloc.h"
 
 /* One half of the run's rows. */
@@ -141,19 +141,19 @@ static int check_fitted(const struct job *j)
  * is wrong for others, and what is reported on them says nothing. */
 static int check_unseen(const struct job *j)
 {
-    struct trained trained;
+    struct trained_rows trained;
     size_t n = 0;
-    int rc = trained_find(&trained, j->app, j->run.settings, j->err);
+    int rc = lineage_trained_rows(&trained, j->app, j->run.settings, j->err);
     for (int k = 0; k < 2 && !rc; k++)
         for (size_t i = 0; i < j->half[k].n; i++)
-            n += (size_t)trained_on(&trained, j->app, j->half[k].target[i].user,
-                                    j->half[k].target[i].item);
+            n += (size_t)trained_rows_has(&trained, j->app, j->half[k].target[i].user,
+                                          j->half[k].target[i].item);
     if (n)
         rc = siren_fail(j->err, SIREN_EINVAL,
                         "run %lld: %zu of its rows were trained on (run %lld); expected answers "
                         "for rows that the model has not seen: train on others",
                         (long long)j->options->run, n, (long long)trained.run);
-    trained_clear(&trained);
+    trained_rows_clear(&trained);
     return rc;
 }
 

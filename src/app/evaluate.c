@@ -7,9 +7,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "app/lineage.h"
 #include "app/parts.h"
 #include "app/split.h"
-#include "app/trained.h"
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/lock.h"
@@ -95,7 +95,7 @@ static char *settings(const struct evaluation *e)
     const struct siren_eval_options *o = e->options;
     char hash[17], *text = NULL;
     json_t *j = app_lm_json(e->lm);
-    trained_made_of(j, e->lm);
+    lineage_add_made_of(j, e->lm);
     app_data_hash(e->app, hash);
     json_object_set_new(j, "data", json_string(hash));
     json_object_set_new(

@@ -2,9 +2,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "app/lineage.h"
 #include "app/parts.h"
 #include "app/prediction_columns.h"
-#include "app/trained.h"
 #include "base/alloc.h"
 
 enum { RESAMPLES = 2000 };
@@ -110,21 +110,21 @@ static json_t *reasoning(const struct prediction_columns *c)
 static int add_trained(json_t *report, struct siren_app *app, int64_t id,
                        const struct prediction_columns *c, struct siren_error *err)
 {
-    struct trained trained;
+    struct trained_rows trained;
     struct siren_run run;
     size_t n = 0;
     int rc = siren_run_load(&run, app->ws, id, err);
     if (rc) return rc;
-    rc = trained_find(&trained, app, run.settings, err);
+    rc = lineage_trained_rows(&trained, app, run.settings, err);
     siren_run_clear(&run);
     if (rc || !trained.row) return rc;
     for (size_t i = 0; i < c->n; i++)
-        n += (size_t)trained_on(&trained, app, c->user[i], c->item[i]);
+        n += (size_t)trained_rows_has(&trained, app, c->user[i], c->item[i]);
     if (n)
         json_object_set_new(
             report, "trained_on",
             json_pack("{s:I,s:I}", "rows", (json_int_t)n, "run", (json_int_t)trained.run));
-    trained_clear(&trained);
+    trained_rows_clear(&trained);
     return 0;
 }
 

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/lineage.h"
 #include "app/parts.h"
 #include "app/split.h"
-#include "app/trained.h"
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "model/adapter.h"
@@ -383,8 +383,8 @@ static int open_metrics(struct training *t, struct siren_error *err)
 static void note_made(struct training *t, const char *identity)
 {
     char *text = NULL;
-    trained_add_made(t->metrics, identity);
-    trained_made_of(t->metrics, t->lm);
+    lineage_add_made(t->metrics, identity);
+    lineage_add_made_of(t->metrics, t->lm);
     if (!app_json_text(json_incref(t->metrics), JSON_COMPACT, &text, NULL))
         siren_run_set_metrics(t->app->ws, t->run, text, NULL);
     free(text);
@@ -429,8 +429,8 @@ static json_t *metrics_of(const struct training *t, const struct trainer_task *t
                          "stopped_early", r->stopped_early, "tokens", (json_int_t)r->tokens,
                          "seconds", r->seconds, "folder", app_text(t->loop.folder));
     if (made) json_object_set(j, "made", made);
-    trained_add_folder(j, t->loop.folder, t->full, t->lm);
-    trained_made_of(j, t->lm);
+    lineage_add_folder(j, t->loop.folder, t->full, t->lm);
+    lineage_add_made_of(j, t->lm);
     if (isfinite(r->best)) {
         json_object_set_new(training, "metric", json_string(task->metric ? task->metric : ""));
         json_object_set_new(training, "best", json_real(r->best));

@@ -88,7 +88,7 @@ int training_evaluate(const struct training *t, const struct siren_adapter *adap
 
 /* trainer_run() as a run of the workspace (found again when it is resumed, also where all was done
  * before), with its metrics at the end: {"training": {"steps", "loss", "best", "best_step",
- * "tokens", "seconds", "folder", …}}.  "made" (app/trained.h) is among them from the first file on
+ * "tokens", "seconds", "folder", …}}.  "made" (app/lineage.h) is among them from the first file on
  * that was saved, so that a run which is killed has told.  Takes over settings. */
 int training_run(struct training *t, const struct trainer_task *task, struct siren_adapter *adapter,
                  json_t *settings, struct trainer_result *result,

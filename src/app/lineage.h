@@ -1,37 +1,38 @@
-/* Which rows of the ratings a model has seen in training, as the workspace's own runs tell: a
- * result on such rows says nothing about new ones.
+/* The trainings that a model descends from, as the workspace's own runs tell, and so which rows of
+ * the ratings it has seen: a result on such rows says nothing about new ones.
  *
  * A training's run names the adapters (or models) that it made, each when it was saved, so that
  * those of a run which still goes on or was killed are known, and those that a better one has
  * replaced since.  Every run names what its model was exported from; what a training went on from
  * is followed to the runs that made that.  Not known are trainings of other workspaces and those
  * under a fold. */
-#ifndef SIREN_APP_TRAINED_H
-#define SIREN_APP_TRAINED_H
+#ifndef SIREN_APP_LINEAGE_H
+#define SIREN_APP_LINEAGE_H
 
 #include <jansson.h>
 
 #include "siren/app.h"
 
-struct trained {
+struct trained_rows {
     uint8_t *row; /* (ratings) 1: trained on; NULL: none is */
     int64_t run;  /* the last of the runs that trained on them */
 };
 
 /* settings: of an evaluation's run, JSON with the identities "model" and "adapter", and what
- * trained_made_of() adds. */
-int trained_find(struct trained *out, struct siren_app *app, const char *settings,
-                 struct siren_error *err);
-void trained_clear(struct trained *trained);
+ * lineage_add_made_of() adds. */
+int lineage_trained_rows(struct trained_rows *out, struct siren_app *app, const char *settings,
+                         struct siren_error *err);
+void trained_rows_clear(struct trained_rows *trained);
 /* Whether the user's rating of the item was trained on. */
-int trained_on(const struct trained *trained, const struct siren_app *app, int user, int item);
+int trained_rows_has(const struct trained_rows *trained, const struct siren_app *app, int user,
+                     int item);
 
 /* "made", of a training's run: the list of identities, added to and never taken from. */
-void trained_add_made(json_t *metrics, const char *identity);
+void lineage_add_made(json_t *metrics, const char *identity);
 /* What lies in the training's folder: all weights in "model", else the adapters "adapter" and
  * "last", of lm's model.  The adapter that lm has is not among them: others made it. */
-void trained_add_folder(json_t *metrics, const char *folder, int full, const struct siren_lm *lm);
+void lineage_add_folder(json_t *metrics, const char *folder, int full, const struct siren_lm *lm);
 /* "made_of", of an exported model: what it was made of, as identities. */
-void trained_made_of(json_t *object, const struct siren_lm *lm);
+void lineage_add_made_of(json_t *object, const struct siren_lm *lm);
 
 #endif

@@ -1,4 +1,4 @@
-#include "app/trained.h"
+#include "app/lineage.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@ enum { MOST = 64 }; /* identities: of a model, of adapters that went on from one
 
 struct search {
     struct siren_app *app;
-    struct trained *out;
+    struct trained_rows *out;
     struct siren_run *runs;
     size_t n_runs;
     uint8_t *used; /* (n_runs) */
@@ -114,12 +114,12 @@ static int follow_all(struct search *s, struct siren_error *err)
     return 0;
 }
 
-int trained_find(struct trained *out, struct siren_app *app, const char *settings,
-                 struct siren_error *err)
+int lineage_trained_rows(struct trained_rows *out, struct siren_app *app, const char *settings,
+                         struct siren_error *err)
 {
     struct search s = {.app = app, .out = out};
     json_t *j = json_loads(settings, 0, NULL);
-    *out = (struct trained){0};
+    *out = (struct trained_rows){0};
     look_for(&s, json_string_value(json_object_get(j, "model")));
     look_for(&s, json_string_value(json_object_get(j, "adapter")));
     look_for_all(&s, json_object_get(j, "made_of"));
@@ -132,17 +132,18 @@ int trained_find(struct trained *out, struct siren_app *app, const char *setting
     rc = s.used ? follow_all(&s, err) : siren_fail_memory(err, "runs", s.n_runs);
     free(s.used);
     siren_runs_free(s.runs, s.n_runs);
-    if (rc) trained_clear(out);
+    if (rc) trained_rows_clear(out);
     return rc;
 }
 
-void trained_clear(struct trained *trained)
+void trained_rows_clear(struct trained_rows *trained)
 {
     free(trained->row);
-    *trained = (struct trained){0};
+    *trained = (struct trained_rows){0};
 }
 
-int trained_on(const struct trained *trained, const struct siren_app *app, int user, int item)
+int trained_rows_has(const struct trained_rows *trained, const struct siren_app *app, int user,
+                     int item)
 {
     size_t row = trained->row ? siren_ratings_row(&app->ratings, user, item) : SIZE_MAX;
     return row != SIZE_MAX && trained->row[row];
@@ -150,7 +151,7 @@ int trained_on(const struct trained *trained, const struct siren_app *app, int u
 
 /* ---- what a training made ---- */
 
-void trained_add_made(json_t *metrics, const char *identity)
+void lineage_add_made(json_t *metrics, const char *identity)
 {
     json_t *list = json_object_get(metrics, "made"), *name;
     size_t i;
@@ -172,16 +173,16 @@ static void add_adapter(json_t *metrics, const char *path, const struct siren_lm
     if (siren_adapter_load(&adapter, path, lm->model, NULL)) return; /* there is none */
     siren_adapter_identity(adapter, path, identity);
     siren_adapter_free(adapter);
-    if (!siren_identity_same(identity, lm->adapter_identity)) trained_add_made(metrics, identity);
+    if (!siren_identity_same(identity, lm->adapter_identity)) lineage_add_made(metrics, identity);
 }
 
 static void add_model(json_t *metrics, const char *path)
 {
     char identity[256];
-    if (!siren_model_identity(path, identity, NULL)) trained_add_made(metrics, identity);
+    if (!siren_model_identity(path, identity, NULL)) lineage_add_made(metrics, identity);
 }
 
-void trained_add_folder(json_t *metrics, const char *folder, int full, const struct siren_lm *lm)
+void lineage_add_folder(json_t *metrics, const char *folder, int full, const struct siren_lm *lm)
 {
     static const char *const names[] = {"adapter", "last"};
     struct buf path = {0};
@@ -197,7 +198,7 @@ void trained_add_folder(json_t *metrics, const char *folder, int full, const str
     buf_free(&path);
 }
 
-void trained_made_of(json_t *object, const struct siren_lm *lm)
+void lineage_add_made_of(json_t *object, const struct siren_lm *lm)
 {
     char name[2][256];
     json_t *list = json_array();

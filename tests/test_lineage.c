@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
+#include "app/lineage.h"
 #include "app/sft.h"
-#include "app/trained.h"
 #include "siren/calibration.h"
 #include "siren/export.h"
 #include "tiny_setup.h"
@@ -205,14 +205,14 @@ static void strange_runs_are_passed_over(void **state)
         MUST(siren_run_start(app.ws, &run, ERR));
         MUST(siren_run_finish(app.ws, run.id, SIREN_RUN_DONE, metrics[i / 4], NULL, ERR));
     }
-    struct trained t;
-    MUST(trained_find(&t, &app, "{\"model\":\"tiny#0000000000000001\"}", ERR));
+    struct trained_rows t;
+    MUST(lineage_trained_rows(&t, &app, "{\"model\":\"tiny#0000000000000001\"}", ERR));
     assert_non_null(t.row); /* the last of the settings */
-    trained_clear(&t);
-    MUST(trained_find(&t, &app, "{\"model\":\"tiny#0000000000000002\"}", ERR));
+    trained_rows_clear(&t);
+    MUST(lineage_trained_rows(&t, &app, "{\"model\":\"tiny#0000000000000002\"}", ERR));
     assert_null(t.row);
-    assert_false(trained_on(&t, &app, 0, 0));
-    MUST(trained_find(&t, &app, "no json", ERR));
+    assert_false(trained_rows_has(&t, &app, 0, 0));
+    MUST(lineage_trained_rows(&t, &app, "no json", ERR));
     assert_null(t.row);
 }
 
