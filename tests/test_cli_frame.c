@@ -17,7 +17,7 @@
 
 #include "cli/frame.h"
 #include "cli/report.h"
-#include "cli/training.h"
+#include "cli/training_command.h"
 #include "siren/file.h"
 #include "terminal.h"
 
@@ -441,10 +441,10 @@ static void watch_steps(void)
                              8.0, "scoring_seconds", 2.0, "update_seconds", 6.0);
     json_t *align = json_pack("{s:i,s:f,s:f,s:f,s:f}", "step", 4, "loss", 0.5, "norm", 1.5,
                               "cosine", 0.9985, "tokens_per_second", 910.0);
-    training_watch(&t, grpo);
-    training_watch(&t, grpo); /* in the same half minute */
+    training_command_watch(&t, grpo);
+    training_command_watch(&t, grpo); /* in the same half minute */
     t.noted = 0;
-    training_watch(&t, align);
+    training_command_watch(&t, align);
     json_decref(grpo);
     json_decref(align);
 }

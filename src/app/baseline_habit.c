@@ -94,7 +94,7 @@ static int chosen_rows(const struct baseline_job *job, size_t **rows, size_t *n,
     struct siren_eval_options e = {
         .split = o->fit_split, .limit = o->fit_rows, .fold = o->fold, .seed = o->seed};
     struct siren_target *targets;
-    int rc = training_takes(o->fit_split, err);
+    int rc = training_check_split(o->fit_split, err);
     if (!rc) rc = siren_eval_targets(job->app, &e, &targets, n, err);
     if (rc) return rc;
     *rows = alloc_array(*n, sizeof **rows);

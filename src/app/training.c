@@ -42,7 +42,7 @@ static int takes(const struct split *split, const char *text, struct siren_error
                       text);
 }
 
-int training_takes(const char *text, struct siren_error *err)
+int training_check_split(const char *text, struct siren_error *err)
 {
     struct split split;
     int rc = split_parse(text, &split, err);
@@ -53,7 +53,7 @@ static int targets_of(const struct training *t, const char *split, size_t limit,
                       struct siren_target **targets, size_t *n, struct siren_error *err)
 {
     struct siren_eval_options o = siren_eval_defaults();
-    int rc = training_takes(split, err);
+    int rc = training_check_split(split, err);
     if (rc) return rc;
     o.split = split;
     o.fold = t->fold;
@@ -62,7 +62,7 @@ static int targets_of(const struct training *t, const char *split, size_t limit,
     return siren_eval_targets(t->app, &o, targets, n, err);
 }
 
-int training_judges(const char *text, struct siren_error *err)
+int training_check_eval_split(const char *text, struct siren_error *err)
 {
     struct split split;
     int rc = split_parse(text, &split, err);
@@ -99,7 +99,7 @@ static int copy_given(const struct training *t, struct training_rows *out, struc
         return siren_fail_memory(err, "the rows of a training", t->n_given * sizeof *out->train);
     memcpy(out->train, t->given, t->n_given * sizeof *out->train);
     out->n_train = t->n_given;
-    return training_takes(t->split, err);
+    return training_check_split(t->split, err);
 }
 
 int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err)
@@ -107,7 +107,7 @@ int training_rows(const struct training *t, struct training_rows *out, struct si
     *out = (struct training_rows){0};
     int rc = t->given ? copy_given(t, out, err)
                       : targets_of(t, t->split, t->n_rows, &out->train, &out->n_train, err);
-    if (!rc && t->eval_split) rc = training_judges(t->eval_split, err);
+    if (!rc && t->eval_split) rc = training_check_eval_split(t->eval_split, err);
     if (!rc && t->eval_split)
         rc = targets_of(t, t->eval_split, t->n_eval_rows, &out->valid, &out->n_valid, err);
     if (!rc) rc = check_apart(t, out, err);

@@ -64,9 +64,9 @@ struct training_rows {
     size_t n_train, n_valid; /* n_valid 0: no evaluation */
 };
 /* SIREN_EINVAL: the text is no split, or has rows that are to be reported on only. */
-int training_takes(const char *split, struct siren_error *err);
+int training_check_split(const char *split, struct siren_error *err);
 /* SIREN_EINVAL: … or others than those of valid, which are to be chosen by. */
-int training_judges(const char *split, struct siren_error *err);
+int training_check_eval_split(const char *split, struct siren_error *err);
 int training_rows(const struct training *t, struct training_rows *out, struct siren_error *err);
 void training_rows_clear(struct training_rows *rows);
 

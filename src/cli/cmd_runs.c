@@ -4,7 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/report.h"
-#include "cli/trainings.h"
+#include "cli/runs_trainings.h"
 #include "siren/app.h"
 
 static int run_id(struct cli *cli, size_t index, int64_t *id)
@@ -345,7 +345,7 @@ static int trainings(struct cli *cli)
     int64_t *ids = run_ids(cli, &n);
     int rc = ids ? siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err)
                  : cli->err.code;
-    if (!rc) rc = trainings_report(cli, ws, ids, n, cli_string(cli, "curves"));
+    if (!rc) rc = runs_trainings(cli, ws, ids, n, cli_string(cli, "curves"));
     siren_workspace_close(ws);
     free(ids);
     return rc;

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "app/align.h"
-#include "cli/training.h"
+#include "cli/training_command.h"
 
 /* An option that would change nothing is a mistake: who gives it believes that it does. */
 static int check_given(struct cli *cli, const struct align_options *o)
@@ -65,16 +65,16 @@ static int run(struct cli *cli)
     struct align_options options;
     static const char *const of_judging[] = {"choose-by", NULL};
     int rc = read_options(cli, &options);
-    if (!rc) rc = training_unjudged(cli, of_judging);
-    if (!rc) rc = training_open(cli, &t, "align");
+    if (!rc) rc = training_command_check_unjudged(cli, of_judging);
+    if (!rc) rc = training_command_open(cli, &t, "align");
     if (rc) return rc;
     t.training.choose_by =
         (enum training_metric)cli_choice(cli, "choose-by"); /* in the order of the enum */
     options.other_teacher = note_teacher;
     options.context = cli;
     rc = align_train(&t.training, &options, &result, cli_progress(cli), cli_cancel(cli), &cli->err);
-    rc = training_report(cli, &t, &result, rc);
-    training_close(&t);
+    rc = training_command_report(cli, &t, &result, rc);
+    training_command_close(&t);
     return rc;
 }
 

@@ -5,7 +5,7 @@
 #include "app/stages.h"
 #include "base/buf.h"
 #include "cli/report.h"
-#include "cli/training.h"
+#include "cli/training_command.h"
 
 static void begin(void *context, int stage, const char *name, int done)
 {
@@ -19,7 +19,7 @@ static void begin(void *context, int stage, const char *name, int done)
 
 static void watch_with(struct training *t, struct training_command *watcher)
 {
-    t->loop.watch = training_watch;
+    t->loop.watch = training_command_watch;
     t->loop.watch_context = watcher;
 }
 
@@ -33,7 +33,7 @@ static int read_options(struct cli *cli, struct stages_options *o)
 {
     static const char *const of_judging[] = {"eval-rows", "grpo-eval-every", NULL};
     const char *judged = cli_string(cli, "eval-split");
-    int rc = training_targets(cli, cli_string(cli, "lora-targets"), &o->warm.lora.targets);
+    int rc = training_command_targets(cli, cli_string(cli, "lora-targets"), &o->warm.lora.targets);
     o->model = cli_need(cli, "model");
     o->folder = cli_need(cli, "out");
     if (!o->model || !o->folder) return cli->err.code;
@@ -63,8 +63,8 @@ static int read_options(struct cli *cli, struct stages_options *o)
         (int)cli_int(cli, "max-tokens");
     o->grpo.sampling.seed = o->seed;
     if (!rc) rc = answering_name(cli);
-    if (!rc) rc = training_splits(cli, o->split, o->eval_split);
-    return rc ? rc : training_unjudged(cli, of_judging);
+    if (!rc) rc = training_command_check_splits(cli, o->split, o->eval_split);
+    return rc ? rc : training_command_check_unjudged(cli, of_judging);
 }
 
 /* ---- what came of it ---- */
@@ -132,7 +132,7 @@ static int train(struct cli *cli, struct siren_app *app, struct training_command
     int rc = read_options(cli, &o);
     o.app = app;
     o.command = command;
-    o.grpo.warn = training_warn;
+    o.grpo.warn = training_command_warn;
     o.grpo.warn_context = cli;
     o.begin = begin;
     o.begin_context = cli;

@@ -1,7 +1,7 @@
 /* siren train grpo: reasoning learnt by reinforcement. */
 
 #include "app/grpo.h"
-#include "cli/training.h"
+#include "cli/training_command.h"
 
 enum answer_loss { ANSWER_NONE, ANSWER_CE, ANSWER_RPS }; /* --answer-loss */
 
@@ -61,15 +61,15 @@ static int run(struct cli *cli)
                          cli_float(cli, "dropout"));
     read_options(cli, &o);
     rc = check_options(cli, &o);
-    if (!rc) rc = training_unjudged(cli, of_judging);
-    if (!rc) rc = training_open(cli, &t, "grpo");
+    if (!rc) rc = training_command_check_unjudged(cli, of_judging);
+    if (!rc) rc = training_command_open(cli, &t, "grpo");
     if (rc) return rc;
-    o.warn = training_warn;
+    o.warn = training_command_warn;
     o.warn_context = cli;
     t.training.loop.repeats = (unsigned)cli_int(cli, "updates");
     rc = grpo_train(&t.training, &o, &result, cli_progress(cli), cli_cancel(cli), &cli->err);
-    rc = training_report(cli, &t, &result, rc);
-    training_close(&t);
+    rc = training_command_report(cli, &t, &result, rc);
+    training_command_close(&t);
     return rc;
 }
 

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "app/sft.h"
-#include "cli/training.h"
+#include "cli/training_command.h"
 
 /* An option that would change nothing is a mistake: who gives it believes that it does. */
 static int check_given(struct cli *cli, int rationales)
@@ -30,12 +30,12 @@ static int run(struct cli *cli)
                                            .smoothing = cli_float(cli, "smoothing")},
                                   .answer_weight = cli_float(cli, "answer-weight")};
     int rc = check_given(cli, rationales);
-    if (!rc) rc = training_open(cli, &t, "sft");
+    if (!rc) rc = training_command_open(cli, &t, "sft");
     if (rc) return rc;
     t.training.predict.mode = rationales ? SIREN_COT : SIREN_AO;
     rc = sft_train(&t.training, &options, &result, cli_progress(cli), cli_cancel(cli), &cli->err);
-    rc = training_report(cli, &t, &result, rc);
-    training_close(&t);
+    rc = training_command_report(cli, &t, &result, rc);
+    training_command_close(&t);
     return rc;
 }
 

@@ -1,4 +1,4 @@
-#include "cli/trainings.h"
+#include "cli/runs_trainings.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -310,8 +310,8 @@ static json_t *json_report(const struct trainings *t, json_t *differ)
     return json_pack("{s:o,s:O}", "runs", list, "differences", differ);
 }
 
-int trainings_report(struct cli *cli, struct siren_workspace *ws, const int64_t *ids, size_t n,
-                     const char *curves)
+int runs_trainings(struct cli *cli, struct siren_workspace *ws, const int64_t *ids, size_t n,
+                   const char *curves)
 {
     struct trainings t = {0};
     int rc = load(&t, ws, ids, n, &cli->err);

@@ -1,4 +1,4 @@
-#include "cli/training.h"
+#include "cli/training_command.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -31,7 +31,7 @@ static int add_target(const char *word, size_t n, unsigned *targets)
     return 0;
 }
 
-int training_targets(struct cli *cli, const char *text, unsigned *targets)
+int training_command_targets(struct cli *cli, const char *text, unsigned *targets)
 {
     *targets = 0;
     for (const char *p = text;; p += *p == ',') {
@@ -126,19 +126,19 @@ static int check_adapter_options(struct cli *cli, const struct training *t)
     return 0;
 }
 
-int training_unjudged(struct cli *cli, const char *const *names)
+int training_command_check_unjudged(struct cli *cli, const char *const *names)
 {
     if (strcmp(cli_string(cli, "eval-split"), "none") != 0) return 0;
     return cli_refuse(cli, names, "nothing is judged with --eval-split none");
 }
 
-int training_splits(struct cli *cli, const char *split, const char *eval_split)
+int training_command_check_splits(struct cli *cli, const char *split, const char *eval_split)
 {
     struct siren_error wrong;
     struct split trained, judged;
-    if (training_takes(split, &wrong)) return cli_usage(cli, "--split: %s", wrong.message);
+    if (training_check_split(split, &wrong)) return cli_usage(cli, "--split: %s", wrong.message);
     if (!eval_split) return 0;
-    if (training_judges(eval_split, &wrong))
+    if (training_check_eval_split(eval_split, &wrong))
         return cli_usage(cli, "--eval-split: %s", wrong.message);
     if (split_parse(split, &trained, &wrong) || split_parse(eval_split, &judged, &wrong) ||
         !split_share(&trained, &judged))
@@ -154,7 +154,7 @@ static int read_options(struct cli *cli, struct training *t)
     static const char *const of_judging[] = {"eval-rows", "eval-every", "eval-first", "patience",
                                              NULL};
     const char *judged = cli_string(cli, "eval-split");
-    int rc = training_targets(cli, cli_string(cli, "lora-targets"), &t->lora.targets);
+    int rc = training_command_targets(cli, cli_string(cli, "lora-targets"), &t->lora.targets);
     read_loop(cli, &t->loop);
     t->lora.r = (int)cli_int(cli, "rank");
     t->lora.alpha = (float)cli_float(cli, "alpha");
@@ -171,13 +171,13 @@ static int read_options(struct cli *cli, struct training *t)
     t->n_rows = (size_t)cli_int(cli, "rows");
     t->eval_split = strcmp(judged, "none") ? judged : NULL;
     t->n_eval_rows = (size_t)cli_int(cli, "eval-rows");
-    if (!rc) rc = training_splits(cli, t->split, t->eval_split);
-    return rc ? rc : training_unjudged(cli, of_judging);
+    if (!rc) rc = training_command_check_splits(cli, t->split, t->eval_split);
+    return rc ? rc : training_command_check_unjudged(cli, of_judging);
 }
 
 /* ---- while it runs ---- */
 
-void training_warn(void *cli, const char *text)
+void training_command_warn(void *cli, const char *text)
 {
     cli_progress_note(cli, "%s", text);
 }
@@ -236,7 +236,7 @@ static void step_text(const json_t *line, char *text, size_t size)
                  tokens_a_second(line));
 }
 
-void training_watch(void *context, const json_t *line)
+void training_command_watch(void *context, const json_t *line)
 {
     struct training_command *t = context;
     const json_t *valid = json_object_get(line, "valid");
@@ -265,7 +265,7 @@ static void note_nothing_to_resume(struct cli *cli, const struct trainer_options
                  loop->folder);
 }
 
-int training_open(struct cli *cli, struct training_command *out, const char *kind)
+int training_command_open(struct cli *cli, struct training_command *out, const char *kind)
 {
     *out = (struct training_command){.training = training_defaults()};
     struct training *t = &out->training;
@@ -289,14 +289,14 @@ int training_open(struct cli *cli, struct training_command *out, const char *kin
     t->app = &out->app;
     t->lm = &out->lm;
     t->command = out->command = answering_command();
-    t->loop.watch = training_watch;
+    t->loop.watch = training_command_watch;
     t->loop.watch_context = out;
     out->cli = cli;
-    if (rc) training_close(out);
+    if (rc) training_command_close(out);
     return rc;
 }
 
-void training_close(struct training_command *t)
+void training_command_close(struct training_command *t)
 {
     siren_lm_close(&t->lm);
     if (t->app.ws) siren_app_close(&t->app);
@@ -345,8 +345,8 @@ static void print_result(struct cli *cli, const struct training_command *t,
              cli_word(path));
 }
 
-int training_report(struct cli *cli, const struct training_command *t,
-                    const struct trainer_result *result, int rc)
+int training_command_report(struct cli *cli, const struct training_command *t,
+                            const struct trainer_result *result, int rc)
 {
     cli_progress_end(cli);
     if (rc == SIREN_ECANCEL)

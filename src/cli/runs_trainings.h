@@ -1,6 +1,6 @@
 /* siren runs WORKSPACE trainings: trainings side by side. */
-#ifndef SIREN_CLI_TRAININGS_H
-#define SIREN_CLI_TRAININGS_H
+#ifndef SIREN_CLI_RUNS_TRAININGS_H
+#define SIREN_CLI_RUNS_TRAININGS_H
 
 #include "cli/cli.h"
 #include "siren/workspace.h"
@@ -9,7 +9,7 @@
  * the same in all, and, with a path, their curves on valid as one chart; where all are meant, those
  * whose folder is gone are left out of it.  A named run that is not there, or is no training, is an
  * error; that there are none at all is one for the chart only. */
-int trainings_report(struct cli *cli, struct siren_workspace *ws, const int64_t *ids, size_t n,
-                     const char *curves);
+int runs_trainings(struct cli *cli, struct siren_workspace *ws, const int64_t *ids, size_t n,
+                   const char *curves);
 
 #endif

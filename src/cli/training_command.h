@@ -1,6 +1,6 @@
 /* What the commands share that train: `siren train sft`, `train align`, `train grpo`. */
-#ifndef SIREN_CLI_TRAINING_H
-#define SIREN_CLI_TRAINING_H
+#ifndef SIREN_CLI_TRAINING_COMMAND_H
+#define SIREN_CLI_TRAINING_COMMAND_H
 
 #include "app/training.h"
 #include "cli/answering.h"
@@ -66,7 +66,7 @@
                    "for a pass's activations; layers beyond it are computed twice; 0: any")
 
 /* The workspace, the model and all options of TRAINING_OPTIONS and PROMPT_OPTIONS; app and lm are
- * the caller's to close (training_close()).  kind: "sft". */
+ * the caller's to close (training_command_close()).  kind: "sft". */
 struct training_command {
     struct siren_app app;
     struct siren_lm lm;
@@ -75,25 +75,25 @@ struct training_command {
     struct cli *cli;
     double noted; /* when a line was last shown */
 };
-int training_open(struct cli *cli, struct training_command *out, const char *kind);
-void training_close(struct training_command *t);
+int training_command_open(struct cli *cli, struct training_command *out, const char *kind);
+void training_command_close(struct training_command *t);
 /* For trainer_options.watch, with a training_command: every evaluation, and a step now and then. */
-void training_watch(void *command, const json_t *line);
+void training_command_watch(void *command, const json_t *line);
 /* For grpo_options.warn, with a struct cli: a note above the progress. */
-void training_warn(void *cli, const char *text);
+void training_command_warn(void *cli, const char *text);
 
 /* A usage error where --split has rows that are never trained on, or where --eval-split (NULL:
  * none) has others than valid's or rows of --split. */
-int training_splits(struct cli *cli, const char *split, const char *eval_split);
+int training_command_check_splits(struct cli *cli, const char *split, const char *eval_split);
 
 /* Where nothing is judged (--eval-split none): a usage error for these options, which are about it.
  */
-int training_unjudged(struct cli *cli, const char *const *names);
+int training_command_check_unjudged(struct cli *cli, const char *const *names);
 /* "k,v", "all", "ffn" … to bits; a usage error otherwise. */
-int training_targets(struct cli *cli, const char *text, unsigned *targets);
+int training_command_targets(struct cli *cli, const char *text, unsigned *targets);
 
 /* What came of it: the table or --json; a hint at --resume where it was stopped.  Returns rc. */
-int training_report(struct cli *cli, const struct training_command *t,
-                    const struct trainer_result *result, int rc);
+int training_command_report(struct cli *cli, const struct training_command *t,
+                            const struct trainer_result *result, int rc);
 
 #endif
