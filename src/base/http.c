@@ -154,7 +154,7 @@ static int perform(struct request *r, long *status)
     return rc;
 }
 
-static void finish(struct request *r)
+static void request_free(struct request *r)
 {
     curl_easy_cleanup(r->curl);
     curl_slist_free_all(r->headers);
@@ -175,7 +175,7 @@ int siren_http_post_json(struct siren_http_response *out, const char *url, const
         out->body = buf_take(&r.body);
         if (!out->body) rc = siren_fail_memory(err, url, out->size);
     }
-    finish(&r);
+    request_free(&r);
     return rc;
 }
 

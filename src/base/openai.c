@@ -70,7 +70,7 @@ void siren_openai_free(struct siren_openai *o)
     free(o);
 }
 
-static json_t *message(const char *role, const char *content)
+static json_t *message_json(const char *role, const char *content)
 {
     return json_pack("{s:s, s:s}", "role", role, "content", content);
 }
@@ -80,8 +80,8 @@ static char *request_text(const struct siren_openai *o, const char *system, cons
                           struct siren_error *err)
 {
     json_t *messages = json_array();
-    int bad = system && json_array_append_new(messages, message("system", system));
-    bad |= json_array_append_new(messages, message("user", question));
+    int bad = system && json_array_append_new(messages, message_json("system", system));
+    bad |= json_array_append_new(messages, message_json("user", question));
     json_t *request = json_pack("{s:s, s:o, s:f, s:b}", "model", o->model, "messages", messages,
                                 "temperature", o->options.temperature, "stream", 0);
     if (request && o->options.max_tokens > 0)

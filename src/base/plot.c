@@ -132,7 +132,7 @@ static int check_axis(const struct siren_plot_axis *a, const char *name, struct 
     return SIREN_OK;
 }
 
-static int check(const struct siren_plot *p, int width, int height, struct siren_error *err)
+static int check_plot(const struct siren_plot *p, int width, int height, struct siren_error *err)
 {
     if (width < SMALLEST || width > LARGEST || height < SMALLEST || height > LARGEST)
         return siren_fail(err, SIREN_EINVAL, "plot: %d × %d pixels, expected %d to %d each", width,
@@ -160,7 +160,7 @@ int siren_plot_svg(const struct siren_plot *plot, char **svg, struct siren_error
                       .width = plot->width ? plot->width : WIDTH,
                       .height = plot->height ? plot->height : HEIGHT};
     *svg = NULL;
-    int rc = check(plot, c.width, c.height, err);
+    int rc = check_plot(plot, c.width, c.height, err);
     if (rc) return rc;
     lay_out(&c);
     plot_draw(&c);

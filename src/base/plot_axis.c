@@ -77,7 +77,7 @@ double plot_axis_place(const struct plot_axis *a, double value)
     return (value / 2 - a->low / 2) / (a->high / 2 - a->low / 2);
 }
 
-static struct plot_tick *add(struct plot_axis *a, double value)
+static struct plot_tick *add_tick(struct plot_axis *a, double value)
 {
     double at = plot_axis_place(a, value);
     if (a->n == PLOT_MAX_TICKS || !(at > -1e-9 && at < 1 + 1e-9)) return NULL;
@@ -128,7 +128,7 @@ static void linear_ticks(struct plot_axis *a, int max_ticks, int round)
         superscript(a->power, sizeof a->power, 10, power);
     }
     for (long long k = first; k <= last; k++) {
-        struct plot_tick *t = add(a, decimal(k * s.mantissa, s.exponent));
+        struct plot_tick *t = add_tick(a, decimal(k * s.mantissa, s.exponent));
         if (t) plain_text(t->text, k * s.mantissa, s.exponent - power);
     }
 }
@@ -144,7 +144,7 @@ static void power_ticks(struct plot_axis *a, int max_ticks)
     for (int e = first; e <= last; e++) {
         /* Multiples, so that 1 is marked whatever the range. */
         if (e % every) continue;
-        struct plot_tick *t = add(a, a->log == 2 ? ldexp(1, e) : decimal(1, e));
+        struct plot_tick *t = add_tick(a, a->log == 2 ? ldexp(1, e) : decimal(1, e));
         if (!t) continue;
         if (a->log == 10)
             single_text(t->text, 1, e);
@@ -162,7 +162,7 @@ static void decade_ticks(struct plot_axis *a)
     int last = decimal_exponent(a->high);
     for (int e = decimal_exponent(a->low); e <= last; e++)
         for (int i = 0; i < 3; i++) {
-            struct plot_tick *t = add(a, decimal(digits[i], e));
+            struct plot_tick *t = add_tick(a, decimal(digits[i], e));
             if (t) single_text(t->text, digits[i], e);
         }
 }

@@ -77,7 +77,7 @@ static void open_line(struct chart *c, size_t k)
     buf_printf(&c->out, "<path class=\"line s%d\"%s d=\"M", (int)(k % COLORS), dashes);
 }
 
-static void mark(struct chart *c, size_t k, double x, double y)
+static void draw_mark(struct chart *c, size_t k, double x, double y)
 {
     buf_printf(&c->out, "<circle class=\"s%d\" r=\"2.5\" cx=\"", (int)(k % COLORS));
     plot_put_number(&c->out, x);
@@ -91,7 +91,7 @@ static void legend_entry(struct chart *c, size_t k, double x, int y, double room
     open_line(c, k);
     plot_put_point(&c->out, x, y);
     buf_printf(&c->out, "h%d\"/>", PLOT_SWATCH);
-    if (c->plot->series[k].points) mark(c, k, x + PLOT_SWATCH / 2.0, y);
+    if (c->plot->series[k].points) draw_mark(c, k, x + PLOT_SWATCH / 2.0, y);
     buf_puts(&c->out, "<text x=\"");
     plot_put_number(&c->out, x + PLOT_SWATCH + PLOT_GAP);
     buf_printf(&c->out, "\" y=\"%d\">", y + 4);
@@ -257,7 +257,7 @@ static void draw_points(struct chart *c, size_t k)
     for (size_t i = 0, end; i < s->n; i = end + 1) {
         end = run_end(c, s, i, plot_has_point);
         if (!s->points && end - i != 1) continue;
-        for (size_t j = i; j < end; j++) mark(c, k, px(c, plot_x_of(s, j)), py(c, s->y[j]));
+        for (size_t j = i; j < end; j++) draw_mark(c, k, px(c, plot_x_of(s, j)), py(c, s->y[j]));
     }
 }
 

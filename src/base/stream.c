@@ -32,7 +32,7 @@ int fail_errno(struct siren_error *err, const char *path, const char *verb)
 }
 
 /* Read more of the file behind what is there already. */
-static int fill(struct stream *s, struct siren_error *err)
+static int fill_input(struct stream *s, struct siren_error *err)
 {
     if (s->start == s->end) s->start = s->end = 0;
     if (s->eof || s->end == CHUNK) return SIREN_OK;
@@ -71,7 +71,7 @@ static int recognise(struct stream *s, struct siren_error *err)
 {
     int rc;
     do {
-        if ((rc = fill(s, err))) return rc;
+        if ((rc = fill_input(s, err))) return rc;
         if (begins(s, "\x1f\x8b", 2))
             s->kind = GZIP;
         else if (begins(s, "\x28\xb5\x2f\xfd", 4) || is_skippable(s))
@@ -134,7 +134,7 @@ static int next_member(struct stream *s, int *more, struct siren_error *err)
     for (;;) {
         while (s->start < s->end && s->input[s->start] == 0) s->start++;
         if (s->start < s->end) break;
-        int rc = fill(s, err);
+        int rc = fill_input(s, err);
         if (rc) return rc;
         if (s->eof) {
             *more = 0;
@@ -159,7 +159,7 @@ static int read_gzip(struct stream *s, unsigned char *out, size_t capacity, size
         if (!s->in_member && (rc = next_member(s, &more, err))) return rc;
         if (!more) return SIREN_OK;
         if (s->start == s->end) {
-            if ((rc = fill(s, err))) return rc;
+            if ((rc = fill_input(s, err))) return rc;
             if (s->eof) return fail_truncated(s, "gzip", err);
         }
         s->z.next_in = s->input + s->start;
@@ -188,7 +188,7 @@ static int read_zstd(struct stream *s, unsigned char *out, size_t capacity, size
     int stalled = 0; /* input is at its end and the decoder gave nothing */
     while (*got == 0) {
         int rc;
-        if (s->start == s->end && (rc = fill(s, err))) return rc;
+        if (s->start == s->end && (rc = fill_input(s, err))) return rc;
         if (s->start == s->end && !s->in_member) return SIREN_OK;
         if (stalled) return fail_truncated(s, "zstd", err);
         ZSTD_inBuffer in = {s->input, s->end, s->start};
@@ -213,7 +213,7 @@ int stream_read(struct stream *s, void *bytes, size_t capacity, size_t *got,
     if (capacity == 0) return SIREN_OK;
     if (s->kind == GZIP) return read_gzip(s, bytes, capacity, got, err);
     if (s->kind == ZSTD) return read_zstd(s, bytes, capacity, got, err);
-    int rc = s->start == s->end ? fill(s, err) : SIREN_OK;
+    int rc = s->start == s->end ? fill_input(s, err) : SIREN_OK;
     if (rc) return rc;
     size_t n = s->end - s->start < capacity ? s->end - s->start : capacity;
     memcpy(bytes, s->input + s->start, n);

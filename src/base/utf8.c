@@ -4,7 +4,7 @@
 
 /* Bytes of the well-formed character at p (0: none); *bad receives the length of the
  * maximal ill-formed part otherwise (Unicode 15, table 3-7). */
-static size_t measure(const unsigned char *p, size_t left, size_t *bad)
+static size_t character_size(const unsigned char *p, size_t left, size_t *bad)
 {
     unsigned char c = p[0];
     unsigned char low = 0x80, high = 0xBF; /* of the second byte */
@@ -44,7 +44,7 @@ size_t utf8_valid_prefix(const char *text, size_t length)
             i += 8;
         }
         if (i == length) break;
-        size_t n = measure(p + i, length - i, &bad);
+        size_t n = character_size(p + i, length - i, &bad);
         if (!n) return i;
         i += n;
     }
@@ -58,7 +58,7 @@ void utf8_repair(struct buf *out, const char *text, size_t length)
         buf_append(out, text, good);
         if (good == length) return;
         size_t bad = 1;
-        measure((const unsigned char *)text + good, length - good, &bad);
+        character_size((const unsigned char *)text + good, length - good, &bad);
         buf_append(out, "\xEF\xBF\xBD", 3);
         text += good + bad;
         length -= good + bad;

@@ -165,7 +165,7 @@ static int write_all(struct siren_writer *w, const char *data, size_t size, stru
     return SIREN_OK;
 }
 
-static int flush(struct siren_writer *w, struct siren_error *err)
+static int flush_buffer(struct siren_writer *w, struct siren_error *err)
 {
     int rc = write_all(w, w->buffer, w->used, err);
     w->used = 0;
@@ -179,7 +179,7 @@ int siren_writer_write(struct siren_writer *w, const void *data, size_t size,
         return siren_fail(err, w->failed, "%s: an earlier write failed, after %llu bytes", w->path,
                           (unsigned long long)w->written);
     if (size > BUFFER - w->used) {
-        int rc = flush(w, err);
+        int rc = flush_buffer(w, err);
         if (rc) return rc;
     }
     if (size > BUFFER) return write_all(w, data, size, err);
@@ -242,10 +242,10 @@ int sync_folder(const char *path, struct siren_error *err)
     return rc;
 }
 
-static int finish(struct siren_writer *w, struct siren_error *err)
+static int finish_file(struct siren_writer *w, struct siren_error *err)
 {
     int rc = siren_writer_write(w, NULL, 0, err);
-    if (!rc) rc = flush(w, err);
+    if (!rc) rc = flush_buffer(w, err);
     if (!rc && w->temporary && fsync(w->fd)) rc = fail_write(w, "sync", err);
     int fd = w->fd;
     w->fd = -1;
@@ -259,7 +259,7 @@ static int finish(struct siren_writer *w, struct siren_error *err)
 
 int siren_writer_commit(struct siren_writer *w, struct siren_error *err)
 {
-    int rc = finish(w, err);
+    int rc = finish_file(w, err);
     siren_writer_abort(w);
     return rc;
 }

@@ -134,8 +134,9 @@ static void summarise(struct siren_difference *out, struct bootstrap *w)
     if (w->n_users == 1) out->low = out->high = NAN; /* one user's resamples are one sample */
 }
 
-static int begin(struct bootstrap *w, const double *const *losses, const int32_t *user, size_t n,
-                 const struct siren_bootstrap_options *options, struct siren_error *err)
+static int bootstrap_begin(struct bootstrap *w, const double *const *losses, const int32_t *user,
+                           size_t n, const struct siren_bootstrap_options *options,
+                           struct siren_error *err)
 {
     struct siren_bootstrap_options o = options ? *options : (struct siren_bootstrap_options){0};
     w->seed = o.seed;
@@ -178,7 +179,7 @@ static void difference(struct siren_difference *out, struct bootstrap *w, struct
     summarise(out, w);
 }
 
-static void end(struct bootstrap *w)
+static void bootstrap_end(struct bootstrap *w)
 {
     free(w->users);
     free(w->differences);
@@ -193,9 +194,9 @@ int siren_bootstrap(struct siren_difference *out, const double *loss_a, const do
     struct bootstrap w = {.statistic = statistic, .n_losses = 2};
     const double *const losses[] = {loss_a, loss_b};
     memset(out, 0, sizeof *out);
-    int rc = begin(&w, losses, user, n, options, err);
+    int rc = bootstrap_begin(&w, losses, user, n, options, err);
     if (!rc) difference(out, &w, pool);
-    end(&w);
+    bootstrap_end(&w);
     return rc;
 }
 
@@ -208,7 +209,7 @@ int siren_bootstrap_share(struct siren_share *out, const double *before, const d
     struct bootstrap w = {.statistic = statistic, .n_losses = 3};
     const double *const losses[] = {teacher, before, student};
     *out = (struct siren_share){.share = NAN, .low = NAN, .high = NAN};
-    int rc = begin(&w, losses, user, n, options, err);
+    int rc = bootstrap_begin(&w, losses, user, n, options, err);
     if (!rc) {
         difference(&out->gain, &w, pool);
         out->student = whole(&w, 2);
@@ -217,7 +218,7 @@ int siren_bootstrap_share(struct siren_share *out, const double *before, const d
             interval(&w, w.shares, &out->low, &out->high);
         }
     }
-    end(&w);
+    bootstrap_end(&w);
     return rc;
 }
 

@@ -31,8 +31,8 @@ static void building_free(struct building *b)
     buf_free(&b->description);
 }
 
-static int push(const char ***list, size_t *n, size_t *capacity, const char *text,
-                struct siren_error *err)
+static int push_text(const char ***list, size_t *n, size_t *capacity, const char *text,
+                     struct siren_error *err)
 {
     if (alloc_grow(list, capacity, *n + 1, sizeof **list))
         return siren_fail_memory(err, "categories", *n);
@@ -42,12 +42,12 @@ static int push(const char ***list, size_t *n, size_t *capacity, const char *tex
 
 static int push_category(struct building *b, const char *text, struct siren_error *err)
 {
-    return push(&b->categories, &b->n_categories, &b->categories_capacity, text, err);
+    return push_text(&b->categories, &b->n_categories, &b->categories_capacity, text, err);
 }
 
 static int push_feature(struct building *b, const char *text, struct siren_error *err)
 {
-    return push(&b->features, &b->n_features, &b->features_capacity, text, err);
+    return push_text(&b->features, &b->n_features, &b->features_capacity, text, err);
 }
 
 /* "Toy Story (1995)": 1995. */
@@ -61,7 +61,7 @@ static int year_of_title(const char *title)
     return atoi(title + n - 5);
 }
 
-static int finish(struct building *b, item_sink *sink, void *context, struct siren_error *err)
+static int finish_item(struct building *b, item_sink *sink, void *context, struct siren_error *err)
 {
     b->item.n_categories = (int)b->n_categories;
     b->item.n_features = (int)b->n_features;
@@ -275,7 +275,7 @@ int read_items(struct source *s, item_sink *sink, void *context, struct siren_er
         if (code)
             code = reader_bad(&r, code, err);
         else
-            code = finish(&b, sink, context, err);
+            code = finish_item(&b, sink, context, err);
     }
     if (!code && s->items.kind == ITEMS_JSON) code = check_seen(s, b.seen, err);
     fields_free(&f);

@@ -207,7 +207,7 @@ static void fill_row(struct siren_ratings *r, size_t at, const struct raw_table 
 }
 
 /* order is grouped by old users; its survivors move to the new users' places. */
-static void fill(struct raw_table *t, struct by_user *b, struct reduced *out, double factor)
+static void fill_ratings(struct raw_table *t, struct by_user *b, struct reduced *out, double factor)
 {
     struct siren_ratings *r = &out->ratings;
     for (size_t i = 0; i < t->n; i++)
@@ -250,7 +250,7 @@ int reduce(struct source *s, struct raw_table *t, struct reduced *out, struct si
     if (!code && out->ratings.n == 0) code = nothing_left(s, t, err);
     if (!code) code = time_factor(s, t, &factor, err);
     if (!code) code = ratings_allocate(&out->ratings, err);
-    if (!code) fill(t, &b, out, factor);
+    if (!code) fill_ratings(t, &b, out, factor);
     by_user_free(&b);
     if (code) reduced_free(out);
     out->ratings.current_fold = -1;

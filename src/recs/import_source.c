@@ -223,7 +223,7 @@ static int is_movielens(const char *path)
     return !strncmp(path + end, "ml-", 3);
 }
 
-static void choose(struct source *s)
+static void choose_defaults(struct source *s)
 {
     const struct siren_import_options *o = s->options;
     int films = s->format != FORMAT_AMAZON && s->format != FORMAT_CSV && s->format != FORMAT_TSV &&
@@ -276,7 +276,7 @@ int source_open(struct source *s, const char *path, struct siren_error *err)
     int code = detect_format(s, path, err);
     if (!code) code = check_options(s->options, s->format, err);
     if (code) return code;
-    choose(s);
+    choose_defaults(s);
     s->layout = (struct layout){.user_at = -1, .item_at = -1, .rating_at = -1, .time_at = -1};
     s->hash = XXH3_createState();
     if (!s->hash) return siren_fail_memory(err, "a hash", 0);

@@ -180,8 +180,8 @@ int siren_user_fold(uint64_t seed, int32_t user, int folds)
 }
 
 /* Splits rows by their users: index holds those outside `fold` first, then those inside. */
-static size_t split(const int32_t *user, const struct rows *all, uint64_t seed, int folds, int fold,
-                    size_t *index)
+static size_t split_by_fold(const int32_t *user, const struct rows *all, uint64_t seed, int folds,
+                            int fold, size_t *index)
 {
     size_t n = 0, end = all->n;
     for (size_t i = 0; i < all->n; i++)
@@ -210,7 +210,7 @@ static int fold_losses(const struct siren_logistic *like, const int32_t *user,
                        size_t *index, double *losses, struct siren_error *err)
 {
     struct siren_logistic *m;
-    size_t n = split(user, all, seed, SIREN_LOGISTIC_FOLDS, fold, index);
+    size_t n = split_by_fold(user, all, seed, SIREN_LOGISTIC_FOLDS, fold, index);
     struct rows in = *all, out = *all;
     in.index = index, in.n = n;
     out.index = index + n, out.n = all->n - n;
@@ -355,7 +355,7 @@ int siren_logistic_cross(const double *x, const int32_t *label, const int32_t *u
     for (int fold = 0; fold < folds && !code; fold++) {
         struct rows rows = {x, label, all, n};
         struct siren_logistic *m = NULL;
-        size_t n_in = split(user, &rows, o.seed, folds, fold, index);
+        size_t n_in = split_by_fold(user, &rows, o.seed, folds, fold, index);
         if (n_in == n) continue;
         rows.index = index, rows.n = n_in;
         if (!n_in)

@@ -121,7 +121,7 @@ struct writer {
     int begun;
 };
 
-static void say(struct writer *w, enum part part, const char *const wordings[N_WORDINGS])
+static void say_part(struct writer *w, enum part part, const char *const wordings[N_WORDINGS])
 {
     uint64_t pick = siren_random_below(w->seed, w->row, part, N_WORDINGS);
     if (w->begun) buf_putc(&w->b, ' ');
@@ -171,13 +171,13 @@ static int verdict(const struct siren_prompt_input *p, const struct siren_prompt
 
 static void say_sketch(struct writer *w, const struct siren_prompt_input *p)
 {
-    if (!p->n_liked && !p->n_disliked) say(w, UNKNOWN, unknown);
+    if (!p->n_liked && !p->n_disliked) say_part(w, UNKNOWN, unknown);
     w->words.list = p->liked;
     w->words.n_list = p->n_liked;
-    if (p->n_liked) say(w, LIKES, likes);
+    if (p->n_liked) say_part(w, LIKES, likes);
     w->words.list = p->disliked;
     w->words.n_list = p->n_disliked;
-    if (p->n_disliked) say(w, DISLIKES, dislikes);
+    if (p->n_disliked) say_part(w, DISLIKES, dislikes);
 }
 
 static void say_fit(struct writer *w, const struct rationale_input *in)
@@ -185,11 +185,11 @@ static void say_fit(struct writer *w, const struct rationale_input *in)
     int sketch = (in->strategy->flags & SIREN_WITH_SKETCH) != 0;
     int sign = verdict(in->prompt, in->topic);
     w->words.topic = sign ? in->topic->name : "";
-    say(w, FIT,
-        !sketch    ? candidate
-        : sign > 0 ? fits_liked
-        : sign < 0 ? fits_disliked
-                   : fits_neither);
+    say_part(w, FIT,
+             !sketch    ? candidate
+             : sign > 0 ? fits_liked
+             : sign < 0 ? fits_disliked
+                        : fits_neither);
 }
 
 static void say_all(struct writer *w, const struct rationale_input *in)
@@ -197,16 +197,16 @@ static void say_all(struct writer *w, const struct rationale_input *in)
     int sketch = (in->strategy->flags & SIREN_WITH_SKETCH) != 0;
     int rates = shown_ratings(in, &w->words) > 0;
     int habit_first = (int)siren_random_below(w->seed, w->row, ORDER, 2);
-    if (rates && habit_first) say(w, HABIT, habit);
+    if (rates && habit_first) say_part(w, HABIT, habit);
     if (sketch) say_sketch(w, in->prompt);
-    if (rates && !habit_first) say(w, HABIT, habit);
+    if (rates && !habit_first) say_part(w, HABIT, habit);
     say_fit(w, in);
-    say(w, CONCLUSION, conclusion);
+    say_part(w, CONCLUSION, conclusion);
 }
 
 /* ---- the answer ---- */
 
-static int check(const struct rationale_input *in, struct siren_error *err)
+static int check_input(const struct rationale_input *in, struct siren_error *err)
 {
     const struct siren_scale *s = &in->prompt->scale;
     if (siren_scale_exact_label(s, in->rating) < 0)
@@ -227,7 +227,7 @@ int rationale_write(struct rationale *out, const struct rationale_input *in, uin
     const struct siren_prompt_input *p = in->prompt;
     char rating[24];
     *out = (struct rationale){.response = strlen(THINK_OPEN)};
-    int rc = check(in, err);
+    int rc = check_input(in, err);
     if (rc) return rc;
     w.words.noun = prompt_noun(p);
     w.words.title = p->title && *p->title ? p->title : "(untitled)";

@@ -169,8 +169,8 @@ static void judged_sums(const struct siren_topic_state *s, int with_decay, int64
 }
 
 /* 1 liked, -1 disliked, 0 neither. */
-static int judge(const struct siren_topic_state *s, const struct siren_sketch_options *o,
-                 double mean)
+static int judge_topic(const struct siren_topic_state *s, const struct siren_sketch_options *o,
+                       double mean)
 {
     if (o->rule == SIREN_RULE_MAJORITY)
         return s->liked > s->disliked ? 1 : s->liked < s->disliked ? -1 : 0;
@@ -214,7 +214,7 @@ int siren_sketch_read(struct siren_sketch *out, const struct siren_topic_state *
         e.support = weight;
         e.liked = s->liked;
         e.count = s->liked + s->disliked;
-        int verdict = judge(s, options, e.mean);
+        int verdict = judge_topic(s, options, e.mean);
         if (verdict > 0) out->liked[out->n_liked++] = e;
         if (verdict < 0) out->disliked[out->n_disliked++] = e;
         out->n_tied += !verdict;

@@ -97,9 +97,10 @@ static void remove_leftover(int folder, const char *name, const char *rest, void
 
 /* Nobody else has the file, and where the import fails it goes: it has no log while it is filled,
  * which would only write all rows twice. */
-static int fill(const char *temporary, const char *workspace, const char *path,
-                const struct siren_import_options *options, struct siren_import_report *report,
-                const struct siren_progress *progress, struct siren_error *err)
+static int fill_workspace(const char *temporary, const char *workspace, const char *path,
+                          const struct siren_import_options *options,
+                          struct siren_import_report *report, const struct siren_progress *progress,
+                          struct siren_error *err)
 {
     struct siren_workspace *ws;
     int code = siren_workspace_open(&ws, temporary, SIREN_WORKSPACE_CREATE, err);
@@ -142,7 +143,7 @@ static int import_new(const char *workspace, const char *path,
     each_leftover(workspace, remove_leftover, NULL);
     int code = make_temporary(workspace, &t, err);
     if (code) return code;
-    code = fill(t.path, workspace, path, options, report, progress, err);
+    code = fill_workspace(t.path, workspace, path, options, report, progress, err);
     if (!code) code = publish(t.path, workspace, err);
     if (code) remove_temporary(AT_FDCWD, t.path);
     close(t.fd);

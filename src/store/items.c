@@ -222,8 +222,8 @@ static int check_item(const struct siren_item *item, struct siren_error *err)
 }
 
 /* 1: *id is set; 0: not there. */
-static int find(struct siren_workspace *ws, const char *sql, const char *external, int *id,
-                struct siren_error *err)
+static int find_id(struct siren_workspace *ws, const char *sql, const char *external, int *id,
+                   struct siren_error *err)
 {
     sqlite3_stmt *q;
     int code = store_prepare(ws, &q, sql, err);
@@ -238,13 +238,13 @@ static int find(struct siren_workspace *ws, const char *sql, const char *externa
 static int find_item(struct siren_workspace *ws, const char *external, int *id,
                      struct siren_error *err)
 {
-    return find(ws, "SELECT id FROM items WHERE external = ?", external, id, err);
+    return find_id(ws, "SELECT id FROM items WHERE external = ?", external, id, err);
 }
 
 static int find_user(struct siren_workspace *ws, const char *external, int *id,
                      struct siren_error *err)
 {
-    return find(ws, "SELECT id FROM users WHERE external = ?", external, id, err);
+    return find_id(ws, "SELECT id FROM users WHERE external = ?", external, id, err);
 }
 
 /* Rankings show titles: who gives one is told the id. */

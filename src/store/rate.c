@@ -169,9 +169,10 @@ static int update_sketch(struct siren_workspace *ws, int user, int item, double 
 
 /* What a rating of the item counts for is another thing now: that sketch follows.  One that was
  * never built is built from what is there. */
-static int follow(struct siren_workspace *ws, const struct sketch_rule *rule, int user,
-                  const struct siren_sketch_event *before, const struct siren_sketch_event *after,
-                  struct siren_topic_state *states, struct siren_error *err)
+static int follow_rating(struct siren_workspace *ws, const struct sketch_rule *rule, int user,
+                         const struct siren_sketch_event *before,
+                         const struct siren_sketch_event *after, struct siren_topic_state *states,
+                         struct siren_error *err)
 {
     size_t n_rows;
     int code = load_states(ws, user, states, rule->k, &n_rows, err);
@@ -198,7 +199,7 @@ static int follow_all(struct siren_workspace *ws, const struct sketch_rule *rule
     while (!code && (code = store_step(ws, q, "read the ratings", err)) == 1) {
         before.rating = after.rating = sqlite3_column_double(q, 1);
         before.time = after.time = store_column_time(q, 2);
-        code = follow(ws, rule, sqlite3_column_int(q, 0), &before, &after, states, err);
+        code = follow_rating(ws, rule, sqlite3_column_int(q, 0), &before, &after, states, err);
     }
     sqlite3_finalize(q);
     free(states);

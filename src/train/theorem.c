@@ -416,8 +416,8 @@ static int adapt_all(struct job *j, struct siren_adapter **adapters,
 
 /* ---- memory ---- */
 
-static int check(const struct siren_config *c, const struct siren_theorem_prompt *prompts, size_t n,
-                 const struct siren_theorem_options *o, struct siren_error *err)
+static int check_problem(const struct siren_config *c, const struct siren_theorem_prompt *prompts,
+                         size_t n, const struct siren_theorem_options *o, struct siren_error *err)
 {
     if (siren_is_encoder(c))
         return siren_fail(err, SIREN_EUNSUPPORTED, "the theorem is about decoders");
@@ -514,7 +514,7 @@ static int make_vectors(struct job *j, struct siren_error *err)
     return 0;
 }
 
-static void clear(struct job *j)
+static void job_clear(struct job *j)
 {
     for (size_t i = 0; j->prompts && i < j->n; i++) linear_prompt_free(&j->prompts[i]);
     for (int i = 0; j->scratch && i < siren_pool_threads(j->engine->pool); i++)
@@ -540,7 +540,7 @@ int siren_theorem(struct siren_theorem *out, struct siren_engine *engine,
                     .n = n,
                     .options = options,
                     .out = out};
-    int rc = check(j.config, prompts, n, options, err);
+    int rc = check_problem(j.config, prompts, n, options, err);
     *out = (struct siren_theorem){0};
     for (int i = 0; adapters && i < options->n_ranks; i++) adapters[i] = NULL;
     if (rc) return rc;
@@ -549,7 +549,7 @@ int siren_theorem(struct siren_theorem *out, struct siren_engine *engine,
     if (!rc) rc = make_prompts(&j, err);
     if (!rc) rc = make_vectors(&j, err);
     if (!rc) rc = adapt_all(&j, adapters, progress, err);
-    clear(&j);
+    job_clear(&j);
     if (rc) siren_theorem_clear(out);
     for (int i = 0; rc && adapters && i < options->n_ranks; i++) {
         siren_adapter_free(adapters[i]);
