@@ -45,8 +45,8 @@ static void set_shape(struct lora_factors *f, const struct siren_config *c,
     f->out = shapes[target][1];
 }
 
-static int check(const struct siren_model *base, const struct siren_adapter_config *c,
-                 struct siren_error *err)
+static int check_config(const struct siren_model *base, const struct siren_adapter_config *c,
+                        struct siren_error *err)
 {
     const struct siren_config *m = &base->config;
     if (siren_is_encoder(m))
@@ -121,7 +121,7 @@ int adapter_allocate(struct siren_adapter **out, const struct siren_model *base,
                      const struct siren_adapter_config *config, struct siren_error *err)
 {
     *out = NULL;
-    int rc = check(base, config, err);
+    int rc = check_config(base, config, err);
     if (rc) return rc;
     struct siren_adapter *a = alloc_zeroed(1, sizeof *a);
     if (!a) return siren_fail_memory(err, "adapter", sizeof *a);

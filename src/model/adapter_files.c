@@ -154,7 +154,7 @@ static int read_extent(struct loader *l)
     return SIREN_OK;
 }
 
-static int find(const struct loader *l, const char *name, const struct tensor **t)
+static int find_factor(const struct loader *l, const char *name, const struct tensor **t)
 {
     *t = tensors_find(l->ts, name);
     if (*t) return SIREN_OK;
@@ -179,11 +179,11 @@ static int read_values(const struct loader *l, const struct tensor *t, float *ou
     return SIREN_OK;
 }
 
-static int fill(struct loader *l, const struct siren_param *p)
+static int read_factor(struct loader *l, const struct siren_param *p)
 {
     const struct tensor *t;
     const int64_t shape[2] = {p->rows, p->columns};
-    int rc = find(l, p->name, &t);
+    int rc = find_factor(l, p->name, &t);
     if (rc) return rc;
     if (t->n_dims != 2 || t->shape[0] != shape[0] || t->shape[1] != shape[1])
         return siren_fail(l->err, SIREN_EFORMAT, "%s: tensor %s has shape %s, expected %s",
@@ -257,12 +257,12 @@ static int read_all(struct loader *l)
     return rc;
 }
 
-static int load(struct loader *l, struct siren_adapter **out)
+static int load_factors(struct loader *l, struct siren_adapter **out)
 {
     int rc = adapter_allocate(out, l->model, &l->config, l->err);
     if (rc) return rc;
     struct siren_params params = siren_adapter_params(*out);
-    for (size_t i = 0; i < params.n && !rc; i++) rc = fill(l, &params.list[i]);
+    for (size_t i = 0; i < params.n && !rc; i++) rc = read_factor(l, &params.list[i]);
     return rc ? rc : adapter_pack(*out, l->err);
 }
 
@@ -315,7 +315,7 @@ int siren_adapter_load(struct siren_adapter **out, const char *path, const struc
     struct loader l = {.model = base, .err = err};
     *out = NULL;
     int rc = open_files(&l, path);
-    if (!rc) rc = load(&l, out);
+    if (!rc) rc = load_factors(&l, out);
     tensors_close(l.ts);
     if (rc && *out) siren_adapter_free(*out), *out = NULL;
     return rc;
@@ -331,7 +331,7 @@ static int read_factors(const struct loader *l, float *values)
             char name[160];
             if (!(c->targets >> i / 2 & 1)) continue;
             adapter_name(name, layer, (enum siren_lora_target)(i / 2), (char)('A' + i % 2));
-            int rc = find(l, name, &t);
+            int rc = find_factor(l, name, &t);
             if (!rc) rc = read_values(l, t, values);
             if (rc) return rc;
             values += tensor_elements(t);

@@ -19,8 +19,8 @@ enum { TEXT_MAX = 512 << 20 };
 static const char CONFIG[] = "config.json", TOKENIZER[] = "tokenizer.json";
 
 /* Takes over data. */
-static int add(struct export_texts *t, const char *name, char *data, size_t size,
-               struct siren_error *err)
+static int add_text(struct export_texts *t, const char *name, char *data, size_t size,
+                    struct siren_error *err)
 {
     char *copy = data && t->n < EXPORT_TEXTS ? alloc_string(name, strlen(name)) : NULL;
     if (!copy) {
@@ -58,7 +58,7 @@ static int add_json(struct export_texts *t, const char *name, const json_t *root
                     struct siren_error *err)
 {
     char *text = root ? shortest(root) : NULL;
-    return add(t, name, text, text ? strlen(text) : 0, err);
+    return add_text(t, name, text, text ? strlen(text) : 0, err);
 }
 
 static const char *torch_name(enum tensor_type type)
@@ -156,9 +156,9 @@ static int texts_from_gguf(struct export_texts *t, const struct tensors *ts,
     if (rc || !gguf_find(ts, "tokenizer.ggml.model")) return rc; /* a file without a tokenizer */
     rc = tokenizer_files_from_gguf(&files, ts, c->max_positions, err);
     if (rc) return rc;
-    rc = add(t, TOKENIZER, files.tokenizer, strlen(files.tokenizer), err);
+    rc = add_text(t, TOKENIZER, files.tokenizer, strlen(files.tokenizer), err);
     if (!rc)
-        rc = add(t, "tokenizer_config.json", files.config, strlen(files.config), err);
+        rc = add_text(t, "tokenizer_config.json", files.config, strlen(files.config), err);
     else
         free(files.config);
     return rc;
@@ -201,8 +201,8 @@ static int texts_from_folder(struct export_texts *t, const char *folder, enum te
         if (!second && files_exists(path)) {
             rc = siren_file_read(&data, &size, path, TEXT_MAX, err);
             if (!rc)
-                rc =
-                    i ? add(t, names[i][1], data, size, err) : add_config(t, data, size, type, err);
+                rc = i ? add_text(t, names[i][1], data, size, err)
+                       : add_config(t, data, size, type, err);
         }
         free(path);
     }

@@ -43,7 +43,7 @@ void siren_generation_clear(struct siren_generation *g)
     g->n_ids = 0;
 }
 
-static void release(struct runner *r)
+static void release_runner(struct runner *r)
 {
     siren_kept_unref(r->prompt);
     siren_kept_unref(r->own);
@@ -129,7 +129,7 @@ static int add_token(struct generator *g, struct runner *r)
     return r->output < 0 ? r->output : SIREN_OK;
 }
 
-static int build(struct generator *g, struct siren_error *err)
+static int build_pass(struct generator *g, struct siren_error *err)
 {
     siren_forest_clear(g->session->forest);
     size_t tokens = 0;
@@ -148,7 +148,7 @@ static int build(struct generator *g, struct siren_error *err)
     return siren_forest_plan(g->session->forest, err);
 }
 
-static int append(struct runner *r, int32_t id, float logprob, struct siren_error *err)
+static int append_token(struct runner *r, int32_t id, float logprob, struct siren_error *err)
 {
     struct siren_generation *gen = r->generation;
     size_t capacity = r->capacity;
@@ -229,7 +229,7 @@ static int keep_text(struct generator *g, struct runner *r, size_t n, struct sir
     return rc;
 }
 
-static int step(struct generator *g, struct runner *r, struct siren_error *err)
+static int step_runner(struct generator *g, struct runner *r, struct siren_error *err)
 {
     struct siren_generation *gen = r->generation;
     int rc = take_kept(g, r, err);
@@ -239,7 +239,7 @@ static int step(struct generator *g, struct runner *r, struct siren_error *err)
     int room = (int)gen->prompt.n_ids + (int)gen->n_ids + 1 <
                g->session->engine->model->config.max_positions;
     gen->stopped = is_stop(gen, id);
-    if (!gen->stopped || gen->keep_stop) rc = append(r, id, r->logprob, err);
+    if (!gen->stopped || gen->keep_stop) rc = append_token(r, id, r->logprob, err);
     if (rc) return rc;
     if (!gen->stopped && gen->on_token && gen->on_token(gen->context, gen->ids, gen->n_ids))
         gen->stopped = 1;
@@ -247,7 +247,7 @@ static int step(struct generator *g, struct runner *r, struct siren_error *err)
         if (gen->keep) rc = keep_text(g, r, computed, err);
         if (rc) return rc;
         gen->whole = 1;
-        release(r);
+        release_runner(r);
         g->finished++;
     }
     return SIREN_OK;
@@ -257,7 +257,7 @@ static int run_all(struct generator *g, const struct siren_progress *progress,
                    struct siren_error *err)
 {
     while (g->finished < g->n) {
-        int rc = build(g, err);
+        int rc = build_pass(g, err);
         if (rc) return rc;
         siren_forest_run(g->session->forest, NULL);
         g->session->stats.computed_tokens += siren_forest_tokens(g->session->forest);
@@ -265,7 +265,7 @@ static int run_all(struct generator *g, const struct siren_progress *progress,
         siren_pool_run(g->session->engine->pool, draw_job, g);
         for (int i = 0; i < g->batch; i++)
             if (g->runners[i].generation && g->runners[i].segment >= 0) {
-                rc = step(g, &g->runners[i], err);
+                rc = step_runner(g, &g->runners[i], err);
                 if (rc) return rc;
             }
         /* The forest's references to extended segments must go before they grow again. */
@@ -317,8 +317,8 @@ static int keep_beginning(struct generator *g, struct siren_error *err)
     return rc;
 }
 
-static int check(const struct siren_generation *all, size_t n, const struct siren_sampling *s,
-                 struct siren_error *err)
+static int check_sampling(const struct siren_generation *all, size_t n,
+                          const struct siren_sampling *s, struct siren_error *err)
 {
     if (s->max_tokens < 1)
         return siren_fail(err, SIREN_EINVAL, "max tokens: %d given, expected 1 or more",
@@ -355,7 +355,7 @@ int siren_generate_many(struct siren_session *session, struct siren_generation *
                         size_t n, const struct siren_sampling *sampling, int batch,
                         const struct siren_progress *progress, struct siren_error *err)
 {
-    int rc = check(generations, n, sampling, err);
+    int rc = check_sampling(generations, n, sampling, err);
     if (rc) return rc;
     struct generator g = {.session = session,
                           .sampling = sampling,
@@ -374,7 +374,7 @@ int siren_generate_many(struct siren_session *session, struct siren_generation *
     rc = create_samplers(&g, err);
     if (!rc && n > 1) rc = keep_beginning(&g, err);
     if (!rc) rc = run_all(&g, progress, err);
-    for (int i = 0; i < g.batch; i++) release(&g.runners[i]);
+    for (int i = 0; i < g.batch; i++) release_runner(&g.runners[i]);
     free_samplers(&g);
     free(g.runners);
     siren_forest_clear(session->forest);

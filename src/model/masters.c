@@ -33,8 +33,8 @@ static int wanted(const struct siren_model *m, const struct siren_trainable *wha
 }
 
 /* The file's numbers, rows of q and k (and of their biases) in the order of the halves. */
-static void fill(struct master *to, const struct siren_model *m, const struct tensor *from,
-                 enum model_tensor which)
+static void fill_master(struct master *to, const struct siren_model *m, const struct tensor *from,
+                        enum model_tensor which)
 {
     int64_t rows = to->tensor.shape[0], columns = to->tensor.n_dims == 2 ? to->tensor.shape[1] : 1;
     if (!model_rope_reorders(m->tensors, &m->config, which)) {
@@ -69,7 +69,7 @@ static int load_one(struct siren_model *m, int layer, enum model_tensor which, s
     to->value = m->master_values + at;
     to->grad = m->master_grads + at;
     to->tensor.data = to->value;
-    fill(to, m, from, which);
+    fill_master(to, m, from, which);
     m->params.n++;
     return SIREN_OK;
 }

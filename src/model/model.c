@@ -23,7 +23,7 @@ struct loader {
 /* ---- small vectors ---- */
 
 /* What is trained comes from its f32 values, the rest from the file. */
-static const struct tensor *find(struct loader *l, int layer, enum model_tensor role)
+static const struct tensor *find_weight(struct loader *l, int layer, enum model_tensor role)
 {
     const struct master *trained = master_find(l->model, layer, role);
     if (l->rc) return NULL;
@@ -37,7 +37,7 @@ static const struct tensor *find(struct loader *l, int layer, enum model_tensor 
 /* The tensor's values in f32, in new memory or, where a weight has changed, in the old. */
 static void load_vector(struct loader *l, float **v, int layer, enum model_tensor role)
 {
-    const struct tensor *t = find(l, layer, role);
+    const struct tensor *t = find_weight(l, layer, role);
     if (!t) return;
     size_t n = 1;
     for (int i = 0; i < t->n_dims; i++) n *= (size_t)t->shape[i];
@@ -118,7 +118,7 @@ static void load_matrix(struct loader *l, struct packed *w, int n, const struct 
 
 static void load_single(struct loader *l, struct packed *w, int layer, enum model_tensor role)
 {
-    const struct tensor *t = find(l, layer, role);
+    const struct tensor *t = find_weight(l, layer, role);
     if (!t) return;
     struct piece piece = {.tensor = t, .rows = (int)t->shape[0]};
     load_matrix(l, w, piece.rows, &piece, 1);
@@ -127,8 +127,8 @@ static void load_single(struct loader *l, struct packed *w, int layer, enum mode
 static void load_qkv(struct loader *l, struct layer_weights *w, int layer)
 {
     const struct siren_config *c = &l->model->config;
-    const struct tensor *q = find(l, layer, MODEL_Q), *k = find(l, layer, MODEL_K),
-                        *v = find(l, layer, MODEL_V);
+    const struct tensor *q = find_weight(l, layer, MODEL_Q), *k = find_weight(l, layer, MODEL_K),
+                        *v = find_weight(l, layer, MODEL_V);
     if (l->rc) return;
     int n_q = config_q_width(c), n_k = config_kv_width(c);
     int32_t *order = NULL;
@@ -156,7 +156,8 @@ static void load_qkv(struct loader *l, struct layer_weights *w, int layer)
  * d_ffn, where nobody reads. */
 static void load_gate_up(struct loader *l, struct layer_weights *w, int layer)
 {
-    const struct tensor *gate = find(l, layer, MODEL_GATE), *up = find(l, layer, MODEL_UP);
+    const struct tensor *gate = find_weight(l, layer, MODEL_GATE),
+                        *up = find_weight(l, layer, MODEL_UP);
     if (l->rc) return;
     int n = (int)gate->shape[0], pairs = (int)panels_for((size_t)n);
     struct piece *pieces = alloc_array((size_t)pairs * 2, sizeof *pieces);
@@ -249,7 +250,7 @@ static void load_encoder_layer(struct loader *l, int layer)
 static void load_head(struct loader *l)
 {
     struct siren_model *m = l->model;
-    m->head_tensor = find(l, 0, m->config.tied_head ? MODEL_TOKEN_EMBEDDING : MODEL_HEAD);
+    m->head_tensor = find_weight(l, 0, m->config.tied_head ? MODEL_TOKEN_EMBEDDING : MODEL_HEAD);
     if (l->rc) return;
     struct piece piece = {.tensor = m->head_tensor, .rows = m->config.n_vocab};
     load_matrix(l, &m->head, m->config.n_vocab, &piece, 1);
@@ -259,7 +260,7 @@ static void load_weights(struct loader *l)
 {
     struct siren_model *m = l->model;
     const struct siren_config *c = &m->config;
-    m->embedding = find(l, 0, MODEL_TOKEN_EMBEDDING);
+    m->embedding = find_weight(l, 0, MODEL_TOKEN_EMBEDDING);
     if (siren_is_encoder(c)) {
         load_vector(l, &m->positions, 0, MODEL_POSITIONS);
         load_vector(l, &m->token_type, 0, MODEL_TOKEN_TYPES);

@@ -180,7 +180,7 @@ static void write_name(char *out, size_t room, const char *prefix, const char *n
 static const char *const prefixes[] = {"", "model.", "bert.", "roberta."};
 enum { N_PREFIXES = sizeof prefixes / sizeof *prefixes, NAME_ROOM = 160 };
 
-static const struct tensor *find(const struct tensors *ts, const char *name, int layer)
+static const struct tensor *find_tensor(const struct tensors *ts, const char *name, int layer)
 {
     int n = tensors_is_gguf(ts) ? 1 : N_PREFIXES;
     for (int i = 0; i < n; i++) {
@@ -205,7 +205,7 @@ const struct tensor *model_tensor(const struct tensors *ts, const struct siren_c
     const struct role *r = &roles[which];
     int64_t shape[2] = {size_of(c, r->shape[0]), size_of(c, r->shape[1])};
     int n_dims = r->shape[1] == NONE ? 1 : 2;
-    const struct tensor *t = find(ts, name, layer);
+    const struct tensor *t = find_tensor(ts, name, layer);
     char shown[NAME_ROOM];
     write_name(shown, sizeof shown, "", name, layer);
     if (!t) {

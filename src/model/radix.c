@@ -26,7 +26,7 @@ struct walk {
     size_t n, capacity;
 };
 
-static const struct siren_tokens *at(const struct walk *w, size_t i)
+static const struct siren_tokens *tokens_at(const struct walk *w, size_t i)
 {
     return (const void *)(w->list + i * w->stride);
 }
@@ -35,14 +35,15 @@ static const struct siren_tokens *at(const struct walk *w, size_t i)
 static int push_children(struct walk *w, const struct radix_node *node)
 {
     size_t end = node->end, i = node->low;
-    while (i < node->high && at(w, i)->n_ids <= end) i++; /* those that end here */
+    while (i < node->high && tokens_at(w, i)->n_ids <= end) i++; /* those that end here */
     while (i < node->high) {
         struct radix_node child = {i, i, end, end, node->segment, node->mark};
-        int32_t id = at(w, i)->ids[end];
-        while (i < node->high && at(w, i)->ids[end] == id) i++;
+        int32_t id = tokens_at(w, i)->ids[end];
+        while (i < node->high && tokens_at(w, i)->ids[end] == id) i++;
         child.high = i;
-        child.end = child.high - child.low == 1 ? at(w, child.low)->n_ids
-                                                : radix_common(at(w, child.low), at(w, i - 1));
+        child.end = child.high - child.low == 1
+                        ? tokens_at(w, child.low)->n_ids
+                        : radix_common(tokens_at(w, child.low), tokens_at(w, i - 1));
         if (alloc_grow(&w->stack, &w->capacity, w->n + 1, sizeof *w->stack)) return SIREN_ENOMEM;
         w->stack[w->n++] = child;
     }

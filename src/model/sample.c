@@ -134,7 +134,7 @@ static double total(const struct sampler *s, size_t n)
 }
 
 /* Draw from the first n of order, in that order, by inverse distribution. */
-static int32_t draw(const struct sampler *s, size_t n, double u)
+static int32_t draw_token(const struct sampler *s, size_t n, double u)
 {
     double left = u * total(s, n);
     for (size_t i = 0; i < n; i++) {
@@ -162,7 +162,7 @@ static size_t nucleus(struct sampler *s, size_t n, double mass, float top_p)
 }
 
 /* The logits at a temperature, less the largest: none overflows, however cold. */
-static void scale(struct sampler *s, const float *logits, float temperature)
+static void scale_logits(struct sampler *s, const float *logits, float temperature)
 {
     float top = logits[largest(logits, s->n_vocab)];
     for (size_t i = 0; i < s->n_vocab; i++) s->weights[i] = (logits[i] - top) / temperature;
@@ -173,7 +173,7 @@ static int32_t draw_from_best(struct sampler *s, const float *logits,
                               const struct siren_sampling *sampling, double u)
 {
     size_t n = s->n_vocab, k = n;
-    scale(s, logits, sampling->temperature);
+    scale_logits(s, logits, sampling->temperature);
     s->kernels->exps(s->weights, s->weights, n);
     for (size_t i = 0; i < n; i++) s->order[i] = (int32_t)i;
     if (sampling->top_k > 0 && (size_t)sampling->top_k < n) {
@@ -182,7 +182,7 @@ static int32_t draw_from_best(struct sampler *s, const float *logits,
         qsort_r(s->order, k, sizeof *s->order, by_weight, s->weights);
     }
     if (sampling->top_p < 1) k = nucleus(s, k, total(s, k), sampling->top_p);
-    return draw(s, k, u);
+    return draw_token(s, k, u);
 }
 
 int32_t sampler_draw(struct sampler *s, const float *logits, const struct siren_sampling *sampling,
@@ -200,7 +200,7 @@ int32_t sampler_draw(struct sampler *s, const float *logits, const struct siren_
     } else if (sampling->temperature == 1) {
         id = draw_from_all(s, logits, log_sum, u);
     } else {
-        scale(s, logits, sampling->temperature);
+        scale_logits(s, logits, sampling->temperature);
         id = draw_from_all(s, s->weights, s->kernels->logsumexp(s->weights, n), u);
     }
     *logprob = logits[id] - log_sum;

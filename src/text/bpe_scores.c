@@ -44,7 +44,7 @@ static uint32_t count_characters(const char *text, size_t length)
     return n;
 }
 
-static int32_t part(const struct bpe *m, const double *scores, const char *text, size_t length)
+static int32_t find_part(const struct bpe *m, const double *scores, const char *text, size_t length)
 {
     int32_t id = vocab_find(&m->vocab, text, length);
     return id >= 0 && scores[id] == -INFINITY ? -1 : id;
@@ -61,8 +61,8 @@ static int add_cuts(const struct bpe *m, const double *scores, int32_t whole, st
                           (int)whole, length, LONGEST_TOKEN);
     uint32_t n = count_characters(text, length), n_left = 1;
     for (size_t at = utf8_length(*text); at < length; at += utf8_length(text[at]), n_left++) {
-        int32_t left = part(m, scores, text, at);
-        int32_t right = left < 0 ? -1 : part(m, scores, text + at, length - at);
+        int32_t left = find_part(m, scores, text, at);
+        int32_t right = left < 0 ? -1 : find_part(m, scores, text + at, length - at);
         if (right < 0) continue;
         if (alloc_grow(&cuts->items, &cuts->capacity, cuts->n + 1, sizeof *cuts->items))
             return siren_fail_memory(err, "merges", cuts->n);

@@ -150,8 +150,8 @@ static int role_of(const char *name)
     return -1;
 }
 
-static int check(const struct chat_template *t, const struct siren_message *messages, size_t n,
-                 struct siren_error *err)
+static int check_messages(const struct chat_template *t, const struct siren_message *messages,
+                          size_t n, struct siren_error *err)
 {
     if (!n) return siren_fail(err, SIREN_EINVAL, "a chat prompt needs at least one message");
     for (size_t i = 0; i < n; i++) {
@@ -195,7 +195,7 @@ int siren_chat_render(const struct siren_chat *chat, const struct siren_message 
     *text = NULL;
     if (!chat) return siren_fail(err, SIREN_EINVAL, "a dialogue needs a chat template");
     const struct chat_template *t = &chat->t;
-    int code = check(t, messages, n_messages, err);
+    int code = check_messages(t, messages, n_messages, err);
     if (code) return code;
     const char *first = t->first_system ? t->first_system : t->before[CHAT_SYSTEM];
     size_t question = last_question(messages, n_messages), i = 0;

@@ -188,8 +188,8 @@ static int drops_front(const struct normalizer *n, const char *text, size_t leng
     }
 }
 
-static int apply(const struct normalizer *n, struct normalize_scratch *s, struct buf *out,
-                 const char *text, size_t length, size_t before, struct siren_error *err)
+static int apply_step(const struct normalizer *n, struct normalize_scratch *s, struct buf *out,
+                      const char *text, size_t length, size_t before, struct siren_error *err)
 {
     switch (n->kind) {
     case NORMALIZE_FORM:
@@ -241,7 +241,7 @@ int normalize(const struct normalizer *steps, size_t n_steps, struct normalize_s
         struct buf *to = text == s->a.data ? &s->b : &s->a;
         if (drops_front(&steps[i], text, length)) *front_kept = 0;
         buf_clear(to);
-        int code = apply(&steps[i], s, to, text, length, before, err);
+        int code = apply_step(&steps[i], s, to, text, length, before, err);
         if (code) return code;
         if (buf_failed(to)) return siren_fail_memory(err, "normalising text", length);
         text = buf_text(to);

@@ -35,7 +35,7 @@ struct cutter {
     int failed;
 };
 
-static void put(struct cutter *c, size_t start, size_t end)
+static void put_word(struct cutter *c, size_t start, size_t end)
 {
     struct pretokenize_scratch *s = c->s;
     if (alloc_grow(&s->other, &s->other_capacity, c->n_other + 1, sizeof *s->other)) {
@@ -48,7 +48,7 @@ static void put(struct cutter *c, size_t start, size_t end)
 
 /* One part, match or gap, in order; empty parts come, too (they set `previous_matched`).  Of
  * several matches in a row only the last one merges with what follows it. */
-static void part(struct cutter *c, size_t start, size_t end, int matched)
+static void put_part(struct cutter *c, size_t start, size_t end, int matched)
 {
     int joins = 0;
     if (c->step->invert) matched = !matched;
@@ -71,7 +71,7 @@ static void part(struct cutter *c, size_t start, size_t end, int matched)
     if (joins && c->n_other > c->first_new)
         c->s->other[c->n_other - 1].length += end - start;
     else
-        put(c, start, end);
+        put_word(c, start, end);
     c->previous_matched = matched;
 }
 static int cut_by_regex(struct cutter *c, struct siren_error *err)
@@ -82,13 +82,13 @@ static int cut_by_regex(struct cutter *c, struct siren_error *err)
     int code = regex_subject(r, text, length, err);
     if (code) return code;
     while (from <= length && (code = regex_next(c->step->regex, r, from, &start, &end, err)) == 1) {
-        if (start > done) part(c, base + done, base + start, 0);
-        part(c, base + start, base + end, 1);
+        if (start > done) put_part(c, base + done, base + start, 0);
+        put_part(c, base + start, base + end, 1);
         done = end;
         from = end > start ? end : end < length ? end + utf8_length(text[end]) : length + 1;
     }
     if (code < 0) return code;
-    if (done < length) part(c, base + done, base + length, 0);
+    if (done < length) put_part(c, base + done, base + length, 0);
     return 0;
 }
 
@@ -98,11 +98,11 @@ static void cut_by_string(struct cutter *c)
     size_t at = c->whole.start, end = at + c->whole.length, n = c->step->n_text;
     while (n && (hit = memmem(text + at, end - at, c->step->text, n))) {
         size_t start = (size_t)(hit - text);
-        if (start > at) part(c, at, start, 0);
-        part(c, start, start + n, 1);
+        if (start > at) put_part(c, at, start, 0);
+        put_part(c, start, start + n, 1);
         at = start + n;
     }
-    if (at < end) part(c, at, end, 0);
+    if (at < end) put_part(c, at, end, 0);
 }
 
 static void cut_by_class(struct cutter *c, int (*matches)(uint32_t))
@@ -112,11 +112,11 @@ static void cut_by_class(struct cutter *c, int (*matches)(uint32_t))
     while (at < end) {
         size_t start = at;
         if (!matches(utf8_next(text, &at))) continue;
-        if (start > gap) part(c, gap, start, 0);
-        part(c, start, at, 1);
+        if (start > gap) put_part(c, gap, start, 0);
+        put_part(c, start, at, 1);
         gap = at;
     }
-    if (gap < end) part(c, gap, end, 0);
+    if (gap < end) put_part(c, gap, end, 0);
 }
 
 /* Runs of one class; white space vanishes. */
@@ -130,11 +130,11 @@ static void cut_words(struct cutter *c)
         uint32_t character = utf8_next(text, &at);
         int now = unicode_is_word(character) ? 1 : unicode_is_space(character) ? 0 : 2;
         if (now == class) continue;
-        if (class > 0) put(c, start, here);
+        if (class > 0) put_word(c, start, here);
         class = now;
         start = here;
     }
-    if (class > 0) put(c, start, end);
+    if (class > 0) put_word(c, start, end);
 }
 
 static void drop_empty(struct cutter *c)

@@ -41,7 +41,7 @@ static int by_rank(const void *a, const void *b)
     return ((*x)->rank > (*y)->rank) - ((*x)->rank < (*y)->rank);
 }
 
-static json_t *part(const struct vocab *v, uint64_t id, int *spaced)
+static json_t *part_json(const struct vocab *v, uint64_t id, int *spaced)
 {
     size_t length = 0;
     const char *text = vocab_text(v, (int32_t)id, &length);
@@ -61,8 +61,8 @@ static json_t *merges_json(const struct bpe *m)
         if (m->merges[i].pair != UINT64_MAX) sorted[n++] = &m->merges[i];
     if (!failed && n) qsort(sorted, n, sizeof *sorted, by_rank);
     for (size_t i = 0; !failed && i < n; i++) {
-        json_t *left = part(&m->vocab, sorted[i]->pair >> 32, &spaced);
-        json_t *right = part(&m->vocab, sorted[i]->pair & UINT32_MAX, &spaced);
+        json_t *left = part_json(&m->vocab, sorted[i]->pair >> 32, &spaced);
+        json_t *right = part_json(&m->vocab, sorted[i]->pair & UINT32_MAX, &spaced);
         failed = json_array_append_new(all, json_pack("[o, o]", left, right));
     }
     free(sorted);
@@ -149,7 +149,7 @@ static json_t *processor_json(const struct siren_tokenizer *t)
                      pair, "special_tokens", names);
 }
 
-static json_t *step(const struct gguf_family *f, const char *name)
+static json_t *step_json(const struct gguf_family *f, const char *name)
 {
     json_t *found = json_object_get(f->steps, name);
     return found ? json_incref(found) : json_null();
@@ -160,11 +160,11 @@ static int write_tokenizer(char **out, const struct siren_tokenizer *t, const st
 {
     json_t *model = model_json(t, err);
     if (!model) return err ? err->code : SIREN_EUNSUPPORTED;
-    json_t *root =
-        json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:o}", "version", "1.0", "truncation",
-                  "padding", "added_tokens", added_json(t), "normalizer", step(f, "normalizer"),
-                  "pre_tokenizer", step(f, "pre_tokenizer"), "post_processor", processor_json(t),
-                  "decoder", step(f, "decoder"), "model", model);
+    json_t *root = json_pack("{s:s, s:n, s:n, s:o, s:o, s:o, s:o, s:o, s:o}", "version", "1.0",
+                             "truncation", "padding", "added_tokens", added_json(t), "normalizer",
+                             step_json(f, "normalizer"), "pre_tokenizer",
+                             step_json(f, "pre_tokenizer"), "post_processor", processor_json(t),
+                             "decoder", step_json(f, "decoder"), "model", model);
     *out = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     json_decref(root);
     return *out ? 0 : siren_fail_memory(err, "tokenizer.json", 0);
