@@ -46,8 +46,8 @@ static int has_rating_loss(const struct align_options *o)
 
 /* ---- the task ---- */
 
-static int begin(void *context, struct trainer_batch *batch, const struct siren_progress *progress,
-                 struct siren_error *err)
+static int begin_batch(void *context, struct trainer_batch *batch,
+                       const struct siren_progress *progress, struct siren_error *err)
 {
     struct align *a = context;
     for (size_t i = 0; i < batch->n_rows; i++) {
@@ -139,8 +139,8 @@ static void read_rating(struct align *a, size_t row, struct siren_forest *forest
         labels_loss(&a->labels, row, forest, w, a->examples.list[row].label, teacher, coefficient);
 }
 
-static int read(void *context, size_t item, struct siren_forest *forest, double coefficient,
-                double *loss, struct siren_error *err)
+static int read_outputs(void *context, size_t item, struct siren_forest *forest, double coefficient,
+                        double *loss, struct siren_error *err)
 {
     struct align *a = context;
     size_t row = row_of(a, item);
@@ -151,7 +151,7 @@ static int read(void *context, size_t item, struct siren_forest *forest, double 
     return rc;
 }
 
-static void end(void *context, const struct trainer_batch *batch, json_t *line)
+static void end_batch(void *context, const struct trainer_batch *batch, json_t *line)
 {
     struct align *a = context;
     if (a->cosine_items > 0) {
@@ -241,7 +241,8 @@ static int make_weights(struct align *a, struct siren_error *err)
     return a->batch_rows && a->batch_weights ? 0 : siren_fail_memory(err, "weights of a batch", n);
 }
 
-static int check(const struct training *t, const struct align_options *o, struct siren_error *err)
+static int check_options(const struct training *t, const struct align_options *o,
+                         struct siren_error *err)
 {
     const struct siren_rating_loss *r = &o->rating;
     const double weights[] = {o->ha, r->ce, r->kd, r->rps};
@@ -339,7 +340,7 @@ static int make_rows(struct align *a, struct training *t, struct siren_error *er
     return rc;
 }
 
-static void clear(struct align *a)
+static void align_clear(struct align *a)
 {
     training_rows_clear(&a->rows);
     examples_clear(&a->examples);
@@ -362,7 +363,7 @@ int align_train(struct training *training, const struct align_options *options,
     struct training mine = *training; /* the teacher's file says some of it */
     struct align a = {.training = &mine, .options = options};
     struct siren_adapter *adapter = NULL;
-    int rc = check(&mine, options, err);
+    int rc = check_options(&mine, options, err);
     mine.loop.layer_local = options->layer_local;
     *result = (struct trainer_result){.loss = NAN, .best = NAN};
     if (!rc) rc = make_rows(&a, &mine, err);
@@ -371,12 +372,12 @@ int align_train(struct training *training, const struct align_options *options,
         const struct trainer_task task = {.context = &a,
                                           .metric = training_metric_names[mine.choose_by],
                                           .n_rows = a.rows.n_train,
-                                          .begin = a.batch_rows ? begin : NULL,
+                                          .begin = a.batch_rows ? begin_batch : NULL,
                                           .n_sequences = n_sequences,
                                           .sequence = sequence,
                                           .want = want,
-                                          .read = read,
-                                          .end = end,
+                                          .read = read_outputs,
+                                          .end = end_batch,
                                           .evaluate = a.rows.n_valid ? evaluate : NULL,
                                           .describe = describe};
         a.adapter = adapter;
@@ -386,7 +387,7 @@ int align_train(struct training *training, const struct align_options *options,
     training->n_trained = mine.n_trained;
     training->metric = mine.metric;
     siren_adapter_free(adapter);
-    clear(&a);
+    align_clear(&a);
     return rc;
 }
 

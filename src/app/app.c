@@ -95,7 +95,7 @@ static void free_index(struct siren_by_item *b)
     free(b);
 }
 
-static int load(struct siren_app *app, struct siren_error *err)
+static int load_workspace(struct siren_app *app, struct siren_error *err)
 {
     int rc = siren_workspace_begin_read(app->ws, err);
     if (rc) return rc;
@@ -117,7 +117,7 @@ int siren_app_open(struct siren_app *out, const char *path, enum siren_workspace
     int rc;
     *out = (struct siren_app){0};
     rc = siren_workspace_open(&out->ws, path, mode, err);
-    if (!rc) rc = load(out, err);
+    if (!rc) rc = load_workspace(out, err);
     if (rc) siren_app_close(out);
     return rc;
 }

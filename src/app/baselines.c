@@ -183,8 +183,8 @@ static void decode_all(const struct baseline_job *job, const struct baseline_res
                            : siren_decode(decoder, scale, r->distributions + i * n_labels);
 }
 
-static int measure(const struct baseline_job *job, struct baseline_result *r,
-                   struct siren_error *err)
+static int measure_baseline(const struct baseline_job *job, struct baseline_result *r,
+                            struct siren_error *err)
 {
     struct siren_metrics *m = alloc_array(1, sizeof *m);
     double *decoded = alloc_array(job->n, sizeof *decoded);
@@ -293,8 +293,8 @@ static int save_run(struct baseline_job *job, struct baseline_result *r, struct 
 
 /* ---- all of them ---- */
 
-static int one(struct baseline_job *job, int index, struct siren_baseline *row, int *made,
-               const struct siren_progress *progress, struct siren_error *err)
+static int run_baseline(struct baseline_job *job, int index, struct siren_baseline *row, int *made,
+                        const struct siren_progress *progress, struct siren_error *err)
 {
     struct baseline_result r = {0};
     struct app_part part = {progress, "steps", (size_t)index * 100, 100, N_BASELINES * 100};
@@ -308,7 +308,7 @@ static int one(struct baseline_job *job, int index, struct siren_baseline *row, 
                                    : baseline_habit(job, &r, baselines[index].fit_label,
                                                     baselines[index].groups, err);
     *made = !rc && (r.points || r.distributions);
-    if (*made) rc = measure(job, &r, err);
+    if (*made) rc = measure_baseline(job, &r, err);
     if (*made && !rc && job->options->save) rc = save_run(job, &r, err);
     *row = r.row;
     free(r.points);
@@ -348,7 +348,7 @@ int siren_baselines(struct siren_app *app, const struct siren_baseline_options *
     for (int i = 0; i < N_BASELINES && !rc; i++) {
         int made;
         if (options->only && !strstr(baselines[i].name, options->only)) continue;
-        rc = one(&job, i, &(*rows)[*n_rows], &made, progress, err);
+        rc = run_baseline(&job, i, &(*rows)[*n_rows], &made, progress, err);
         *n_rows += made && !rc;
     }
     baseline_close(&job);

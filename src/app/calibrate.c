@@ -229,7 +229,7 @@ static int decode(const struct job *j, enum siren_decoder decoder, int which, co
     return siren_metrics_compute(m, &j->app->meta.scale, &o, j->err);
 }
 
-static int measure(struct job *j, int which, int64_t run, json_t *rows)
+static int measure_half(struct job *j, int which, int64_t run, json_t *rows)
 {
     const struct half *h = &j->half[1];
     struct siren_metrics *m = alloc_array(2, sizeof *m);
@@ -320,7 +320,7 @@ static int raw_row(struct job *j, json_t *rows)
         for (int k = 0; k < j->n_labels; k++)
             j->p[RAW][i * (size_t)j->n_labels + (size_t)k] =
                 (double)b->prediction[i]->probabilities[k];
-    return rc ? rc : measure(j, RAW, j->options->run, rows);
+    return rc ? rc : measure_half(j, RAW, j->options->run, rows);
 }
 
 static int calibrated_row(struct job *j, struct siren_calibration *c, json_t *rows)
@@ -329,7 +329,7 @@ static int calibrated_row(struct job *j, struct siren_calibration *c, json_t *ro
     json_t *saved = calibration_json(c, j->err);
     if (!saved) return SIREN_ENOMEM;
     int rc = save_run(j, CALIBRATED, "calibrated", settings_of(j, j->groups, saved), &run);
-    return rc ? rc : measure(j, CALIBRATED, run, rows);
+    return rc ? rc : measure_half(j, CALIBRATED, run, rows);
 }
 
 static unsigned plain_groups(const struct job *j)
@@ -343,7 +343,7 @@ static int plain_row(struct job *j, json_t *rows)
     if (!plain_groups(j)) return 0;
     int rc = save_run(j, PLAIN, "calibration without the model",
                       settings_of(j, plain_groups(j), NULL), &run);
-    return rc ? rc : measure(j, PLAIN, run, rows);
+    return rc ? rc : measure_half(j, PLAIN, run, rows);
 }
 
 static int fit_both(struct job *j, struct siren_calibration *c)
@@ -356,7 +356,7 @@ static int fit_both(struct job *j, struct siren_calibration *c)
 }
 
 /* The runs and the file are there all, or none: the file is written before the runs are kept. */
-static int store(struct job *j, struct siren_calibration *c, json_t *rows)
+static int store_results(struct job *j, struct siren_calibration *c, json_t *rows)
 {
     int rc = siren_workspace_begin(j->app->ws, j->err);
     if (rc) return rc;
@@ -372,7 +372,7 @@ static int report(struct job *j, struct siren_calibration *c, char **json)
 {
     json_t *rows = json_array();
     int rc = fit_both(j, c);
-    if (!rc) rc = store(j, c, rows);
+    if (!rc) rc = store_results(j, c, rows);
     if (rc) {
         json_decref(rows);
         return rc;

@@ -139,7 +139,7 @@ static json_t *belongs_now(const struct siren_app *app, const struct siren_lm *l
     return all;
 }
 
-static int same(const char *key, const json_t *a, const json_t *b)
+static int same_setting(const char *key, const json_t *a, const json_t *b)
 {
     const char *x = json_string_value(a), *y = json_string_value(b);
     if (strcmp(key, "model") && strcmp(key, "adapter")) return a == b || json_equal(a, b);
@@ -170,7 +170,7 @@ static int check_key(const struct siren_calibration *c, const json_t *now, const
                      struct siren_error *err)
 {
     const json_t *a = json_object_get(c->belongs, key), *b = json_object_get(now, key);
-    return same(key, a, b) ? 0 : refuse(key, a, b, err);
+    return same_setting(key, a, b) ? 0 : refuse(key, a, b, err);
 }
 
 int siren_calibration_check(const struct siren_calibration *c, const struct siren_app *app,

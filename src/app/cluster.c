@@ -159,7 +159,7 @@ static int holds(const struct siren_embeddings *now, const struct vectors *v)
     return 1;
 }
 
-static int grow(struct siren_topics *t, int n, struct siren_error *err)
+static int grow_topics(struct siren_topics *t, int n, struct siren_error *err)
 {
     size_t topic = (size_t)t->n, distance = topic, second = topic, second_distance = topic;
     if (alloc_grow(&t->topic, &topic, (size_t)n, sizeof *t->topic) ||
@@ -178,7 +178,7 @@ static int take_up(struct siren_topics *t, const struct vectors *v, struct siren
     struct siren_embeddings now;
     int rc = siren_embeddings_load(&now, ws, t->encoder, err);
     if (rc) return rc == SIREN_ENOTFOUND ? changed(ws, err) : rc;
-    rc = holds(&now, v) ? grow(t, now.n, err) : changed(ws, err);
+    rc = holds(&now, v) ? grow_topics(t, now.n, err) : changed(ws, err);
     for (int i = 0; i < now.n && !rc; i++) {
         float *row = now.vector + (size_t)i * (size_t)t->d;
         if (!now.has[i] || t->topic[i] >= 0 || !app_is_finite(row, t->d)) continue;

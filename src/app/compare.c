@@ -51,13 +51,13 @@ static struct pair *sorted_pairs(const struct prediction_columns *c)
 }
 
 /* The place of the row in sorted pairs, or -1. */
-static int64_t find(const struct pair *pairs, size_t n, const struct pair *row)
+static int64_t find_pair(const struct pair *pairs, size_t n, const struct pair *row)
 {
     const struct pair *found = bsearch(row, pairs, n, sizeof *pairs, by_key);
     return found ? (int64_t)found->at : -1;
 }
 
-static int allocate(struct comparison *c, struct pair **pairs, struct siren_error *err)
+static int allocate_pairs(struct comparison *c, struct pair **pairs, struct siren_error *err)
 {
     size_t n = c->run[0].n;
     int missing = !(c->user = alloc_array(n, sizeof *c->user));
@@ -72,11 +72,11 @@ static int allocate(struct comparison *c, struct pair **pairs, struct siren_erro
 static int join(struct comparison *c, struct siren_error *err)
 {
     struct pair *pairs[MAX_RUNS] = {0};
-    int rc = allocate(c, pairs, err);
+    int rc = allocate_pairs(c, pairs, err);
     for (size_t i = 0; i < c->run[0].n && !rc; i++) {
         int64_t at[MAX_RUNS], all = 1;
         for (int k = 0; k < c->n_runs; k++) {
-            at[k] = find(pairs[k], c->run[k].n, &pairs[0][i]);
+            at[k] = find_pair(pairs[k], c->run[k].n, &pairs[0][i]);
             all &= at[k] >= 0;
         }
         if (!all) continue;
@@ -165,7 +165,7 @@ static json_t *moved(const struct comparison *c, int d)
                      "changed", (double)other / (double)c->n, "distance", sum / (double)c->n);
 }
 
-static int compare(struct comparison *c, struct siren_error *err)
+static int compare_losses(struct comparison *c, struct siren_error *err)
 {
     double *ratings[MAX_RUNS];
     int rc = join(c, err), distributions = 1;
@@ -217,7 +217,7 @@ static int compare_runs(struct comparison *c, const char *const *names, char **j
     *json = NULL;
     for (int k = 0; k < c->n_runs && !rc; k++)
         rc = prediction_columns_load(&c->run[k], c->app, c->id[k], err);
-    if (!rc) rc = compare(c, err);
+    if (!rc) rc = compare_losses(c, err);
     if (!rc) rc = report(c, names, json, err);
     for (size_t i = 0; i < c->n_tests; i++) json_decref(c->tests[i]);
     for (int k = 0; k < c->n_runs; k++) {

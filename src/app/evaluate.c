@@ -35,8 +35,8 @@ static int by_row(const void *x, const void *y)
 }
 
 /* `limit` of the n targets, drawn with the seed, in their order. */
-static int draw(struct siren_target *targets, size_t *n, size_t limit, uint64_t seed,
-                struct siren_error *err)
+static int draw_targets(struct siren_target *targets, size_t *n, size_t limit, uint64_t seed,
+                        struct siren_error *err)
 {
     uint64_t *order;
     struct siren_target *drawn;
@@ -67,7 +67,7 @@ int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *o
     if (!rc && !*n)
         rc = siren_fail(err, SIREN_ENOTFOUND, "%s has no rows in the split \"%s\"",
                         siren_workspace_path(app->ws), o->split);
-    if (!rc) rc = draw(*targets, n, o->limit, o->seed, err);
+    if (!rc) rc = draw_targets(*targets, n, o->limit, o->seed, err);
     if (rc) {
         free(*targets);
         *targets = NULL;
@@ -90,7 +90,7 @@ struct evaluation {
     struct lock lock; /* of these settings, by which a run is found again */
 };
 
-static char *settings(const struct evaluation *e)
+static char *settings_text(const struct evaluation *e)
 {
     const struct siren_eval_options *o = e->options;
     char hash[17], *text = NULL;
@@ -148,9 +148,9 @@ static int start_new(struct evaluation *e, char *text, struct siren_error *err)
     return rc;
 }
 
-static int start(struct evaluation *e, struct siren_error *err)
+static int start_run(struct evaluation *e, struct siren_error *err)
 {
-    char *text = settings(e);
+    char *text = settings_text(e);
     int rc = text ? lock_run(e, text, err) : siren_fail_memory(err, "settings", 0);
     if (!rc && !e->options->anew)
         rc = siren_run_find_unfinished(e->app->ws, "eval", text, &e->run, err);
@@ -184,8 +184,9 @@ static int wait_for_writer(struct evaluation *e, int *rc, const struct siren_pro
     return 0;
 }
 
-static int store(struct evaluation *e, const size_t *rows, const struct siren_answer *answers,
-                 size_t n, const struct siren_progress *progress, struct siren_error *err)
+static int store_answers(struct evaluation *e, const size_t *rows,
+                         const struct siren_answer *answers, size_t n,
+                         const struct siren_progress *progress, struct siren_error *err)
 {
     static const size_t labels = SIREN_MAX_LABELS;
     struct siren_prediction predictions[REASON_BATCH];
@@ -233,8 +234,8 @@ static size_t gather_whole(struct siren_answer *answers, size_t *rows, size_t n)
 }
 
 /* Predict and store the next rows that are missing, from *at on. */
-static int step(struct evaluation *e, size_t *at, const struct siren_progress *progress,
-                struct siren_error *err)
+static int evaluate_batch(struct evaluation *e, size_t *at, const struct siren_progress *progress,
+                          struct siren_error *err)
 {
     struct siren_target targets[REASON_BATCH];
     struct siren_answer answers[REASON_BATCH] = {0};
@@ -252,7 +253,7 @@ static int step(struct evaluation *e, size_t *at, const struct siren_progress *p
     inner = app_part_progress(&part);
     rc = app_predict(e->app, e->lm, targets, n, &e->options->predict, answers, &inner, err);
     size_t n_whole = !rc ? n : rc == SIREN_ECANCEL ? gather_whole(answers, rows, n) : 0;
-    int failed = n_whole ? store(e, rows, answers, n_whole, progress, err) : 0;
+    int failed = n_whole ? store_answers(e, rows, answers, n_whole, progress, err) : 0;
     if (failed)
         rc = failed;
     else
@@ -261,8 +262,8 @@ static int step(struct evaluation *e, size_t *at, const struct siren_progress *p
     return rc == SIREN_ECANCEL ? stopped(e, err) : rc;
 }
 
-static int finish(struct evaluation *e, struct siren_pool *pool,
-                  const struct siren_progress *progress, struct siren_error *err)
+static int finish_run(struct evaluation *e, struct siren_pool *pool,
+                      const struct siren_progress *progress, struct siren_error *err)
 {
     char *metrics = NULL;
     int rc = siren_run_metrics(e->app, e->run, pool, &metrics, err);
@@ -275,7 +276,7 @@ static int finish(struct evaluation *e, struct siren_pool *pool,
 }
 
 /* What was refused before the first row was stored never began, and is no run. */
-static void fail(struct evaluation *e, int rc, const char *message)
+static void fail_run(struct evaluation *e, int rc, const char *message)
 {
     if (rc != SIREN_ECANCEL && e->is_new && !e->n_done) {
         siren_run_delete(e->app->ws, e->run, NULL);
@@ -294,13 +295,13 @@ static int evaluate(struct evaluation *e, struct siren_pool *pool,
         if (siren_progress_update(progress, "predictions", e->n_done, e->n))
             rc = stopped(e, err);
         else if (e->n_done < e->n)
-            rc = step(e, &at, progress, err);
+            rc = evaluate_batch(e, &at, progress, err);
         else
             break;
     }
-    if (!rc) rc = finish(e, pool, progress, err);
+    if (!rc) rc = finish_run(e, pool, progress, err);
     if (!rc) siren_progress_update(progress, "predictions", e->n, e->n);
-    if (rc) fail(e, rc, err ? err->message : NULL);
+    if (rc) fail_run(e, rc, err ? err->message : NULL);
     return rc;
 }
 
@@ -313,7 +314,7 @@ int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
     *run = 0;
     if (rc) return rc;
     e.done = alloc_zeroed(e.n, 1);
-    rc = e.done ? start(&e, err) : siren_fail_memory(err, "the rows of a split", e.n);
+    rc = e.done ? start_run(&e, err) : siren_fail_memory(err, "the rows of a split", e.n);
     if (!rc) rc = evaluate(&e, pool, progress, err);
     *run = e.run;
     lock_release(&e.lock);

@@ -125,7 +125,7 @@ static int check_length(const struct maker *m, const struct example *e, struct s
                       row, e->n_prompt, n - e->n_prompt, most);
 }
 
-static int make(const struct maker *m, struct example *e, struct siren_error *err)
+static int make_example(const struct maker *m, struct example *e, struct siren_error *err)
 {
     const struct siren_predict_options *o = m->options;
     struct siren_target_input in;
@@ -154,8 +154,8 @@ static int32_t end_of_turn(const struct siren_lm *lm)
     return id >= 0 ? id : siren_tokenizer_eos(lm->tokenizer);
 }
 
-static int check(const struct siren_lm *lm, const struct siren_predict_options *o,
-                 struct siren_error *err)
+static int check_options(const struct siren_lm *lm, const struct siren_predict_options *o,
+                         struct siren_error *err)
 {
     if (!lm->chat) return siren_fail(err, SIREN_EINVAL, "the model has no chat template");
     if (o->mode != SIREN_AO && o->mode != SIREN_COT)
@@ -173,7 +173,7 @@ int examples_create(struct examples *out, const struct siren_app *app, const str
 {
     struct maker m = {.app = app, .lm = lm, .options = options, .seed = seed};
     *out = (struct examples){0};
-    int rc = check(lm, options, err);
+    int rc = check_options(lm, options, err);
     if (rc) return rc;
     m.stop = end_of_turn(lm);
     out->list = alloc_zeroed(n + 1, sizeof *out->list);
@@ -182,7 +182,7 @@ int examples_create(struct examples *out, const struct siren_app *app, const str
     for (size_t i = 0; i < n && !rc; i++) {
         out->list[i].target = targets[i];
         out->n = i + 1;
-        rc = make(&m, &out->list[i], err);
+        rc = make_example(&m, &out->list[i], err);
     }
     siren_readout_clear(&m.readout);
     if (rc) examples_clear(out);

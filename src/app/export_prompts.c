@@ -7,7 +7,7 @@
 #include "base/alloc.h"
 #include "siren/file.h"
 
-static json_t *message(const char *role, const char *content)
+static json_t *message_json(const char *role, const char *content)
 {
     json_t *m = json_object();
     json_object_set_new(m, "role", json_string(role));
@@ -57,8 +57,8 @@ static int export_messages(const struct exporter *x, const struct siren_prompt_i
     char *text = NULL;
     int rc = siren_prompt_build(&prompt, in, &x->options->strategy, cut, err);
     if (!rc) {
-        json_array_append_new(messages, message("system", prompt.system));
-        json_array_append_new(messages, message("user", prompt.user));
+        json_array_append_new(messages, message_json("system", prompt.system));
+        json_array_append_new(messages, message_json("user", prompt.user));
         if (x->chat && !json_object_get(line, "prompt"))
             rc = siren_prompt_text(x->chat, &prompt, x->options->mode, &text, err);
         if (text) json_object_set_new(line, "prompt", json_string(text));

@@ -206,8 +206,8 @@ static const struct trainer_chart charts[] = {
       {"valid.answer_only.rps", "RPS on valid, answered at once"}}},
 };
 
-static int run(struct job *j, struct trainer_result *result, const volatile int *cancel,
-               struct siren_error *err)
+static int run_training(struct job *j, struct trainer_result *result, const volatile int *cancel,
+                        struct siren_error *err)
 {
     struct training *t = j->training;
     struct siren_progress progress = {live, j};
@@ -241,7 +241,7 @@ int grpo_train(struct training *t, const struct grpo_options *options,
         j.write = grpo_source(&j.source);
         rc = open_policy(&j, err);
     }
-    if (!rc) rc = run(&j, result, cancel, err);
+    if (!rc) rc = run_training(&j, result, cancel, err);
     policy_free(j.policy);
     grpo_source_clear(&j.source);
     siren_adapter_free(j.adapter);

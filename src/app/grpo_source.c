@@ -69,8 +69,8 @@ static double reward_of(const struct grpo_source *s, const struct rollout *r, do
     return siren_reward(&s->reward, &r->reading, truth, rps, (int)r->n);
 }
 
-static void take(struct grpo_source *s, const struct policy_group *g, struct policy_text *t,
-                 struct rollout *r)
+static void take_rollout(struct grpo_source *s, const struct policy_group *g, struct policy_text *t,
+                         struct rollout *r)
 {
     const struct training *with = s->training;
     double truth = with->app->ratings.rating[s->rows->train[g->row].row];
@@ -157,7 +157,8 @@ static int write_groups(void *context, uint64_t draw, struct policy_group *group
     if (!rc) rc = encode_all(s, groups, n, err);
     if (!rc) rc = sample(s, draw, groups, n, rollouts, progress, err);
     for (size_t i = 0; i < total && !rc; i++)
-        take(s, &groups[i / samples], &groups[i / samples].texts[i % samples], &rollouts[i]);
+        take_rollout(s, &groups[i / samples], &groups[i / samples].texts[i % samples],
+                     &rollouts[i]);
     for (size_t i = 0; rollouts && i < total; i++) rollout_clear(&rollouts[i]);
     free(rollouts);
     return !rc && has_answer_loss(s) ? put_labels(s, err) : rc;
@@ -197,7 +198,7 @@ static int read_answer(void *context, size_t text, struct siren_forest *forest, 
 
 /* ---- what a step's texts were like ---- */
 
-static void count(struct grpo_source *s, json_t *line)
+static void count_texts(struct grpo_source *s, json_t *line)
 {
     double n = (double)s->n_texts, with_number = 0, error = 0, faults[SIREN_FAULTS] = {0};
     json_t *shares = json_object();
@@ -224,8 +225,8 @@ static void count(struct grpo_source *s, json_t *line)
     s->n_answers = 0;
 }
 
-static int show(const struct grpo_source *s, struct siren_writer *w, const struct grpo_text *x,
-                struct siren_error *err)
+static int show_text(const struct grpo_source *s, struct siren_writer *w, const struct grpo_text *x,
+                     struct siren_error *err)
 {
     const struct siren_app *app = s->training->app;
     const struct siren_target *t = &s->rows->train[x->row];
@@ -254,19 +255,19 @@ static void show_texts(const struct grpo_source *s, uint64_t step)
     rc = siren_writer_printf(w, NULL, "# %zu of the %zu texts of step %llu\n\n", shown, s->n_texts,
                              (unsigned long long)step);
     for (size_t i = 0; i < shown && !rc; i++)
-        rc = show(s, w, &s->texts[i * s->n_texts / shown], NULL);
+        rc = show_text(s, w, &s->texts[i * s->n_texts / shown], NULL);
     if (rc)
         siren_writer_abort(w);
     else
         siren_writer_commit(w, NULL);
 }
 
-static void end(void *context, const struct policy_figures *figures, json_t *line)
+static void end_step(void *context, const struct policy_figures *figures, json_t *line)
 {
     struct grpo_source *s = context;
     const struct grpo_options *o = s->options;
     uint64_t step = figures->step + 1; /* as the log counts */
-    count(s, line);
+    count_texts(s, line);
     if (o->texts_every && (step == 1 || step % o->texts_every == 0)) show_texts(s, step);
     if (o->warn && figures->warning && figures->warning != s->warned)
         o->warn(o->warn_context, figures->warning);
@@ -325,6 +326,6 @@ struct policy_source grpo_source(struct grpo_source *s)
                                   .sequence = sequence,
                                   .want = want,
                                   .read = read_answer,
-                                  .end = end,
+                                  .end = end_step,
                                   .describe = describe};
 }

@@ -215,7 +215,7 @@ static int read_file(struct judge *j, struct siren_error *err)
     return rc;
 }
 
-static int allow(struct judge *j, struct siren_error *err)
+static int allow_rows(struct judge *j, struct siren_error *err)
 {
     struct siren_eval_options e = siren_eval_defaults();
     struct siren_target *targets;
@@ -238,7 +238,7 @@ static int allow(struct judge *j, struct siren_error *err)
     return 0;
 }
 
-static char *settings(const struct judge *j)
+static char *settings_text(const struct judge *j)
 {
     json_t *s = json_object();
     char hash[17], *text = NULL;
@@ -255,7 +255,7 @@ static char *settings(const struct judge *j)
     return text;
 }
 
-static int save(struct judge *j, int64_t run, struct siren_error *err)
+static int save_answers(struct judge *j, int64_t run, struct siren_error *err)
 {
     float probabilities[SIREN_MAX_LABELS], logprobs[SIREN_MAX_LABELS];
     int rc = 0;
@@ -281,7 +281,7 @@ static void split_text(const struct judge *j, char *text, size_t size)
 }
 
 /* The whole run in one transaction: it is there with its metrics, or not at all. */
-static int store(struct judge *j, struct siren_pool *pool, int64_t *id, struct siren_error *err)
+static int store_run(struct judge *j, struct siren_pool *pool, int64_t *id, struct siren_error *err)
 {
     const struct siren_judge_options *o = j->options;
     char split[64];
@@ -289,7 +289,7 @@ static int store(struct judge *j, struct siren_pool *pool, int64_t *id, struct s
     struct siren_run run = {.kind = "judge",
                             .name = (char *)(o->name ? o->name : ""),
                             .command = (char *)(o->command ? o->command : ""),
-                            .settings = settings(j),
+                            .settings = settings_text(j),
                             .model = "",
                             .split = split};
     char *metrics = NULL;
@@ -301,7 +301,7 @@ static int store(struct judge *j, struct siren_pool *pool, int64_t *id, struct s
         return rc;
     }
     rc = app_run_start(j->app, &run, err);
-    if (!rc) rc = save(j, run.id, err);
+    if (!rc) rc = save_answers(j, run.id, err);
     if (!rc) rc = siren_run_metrics(j->app, run.id, pool, &metrics, err);
     if (!rc) rc = siren_run_finish(j->app->ws, run.id, SIREN_RUN_DONE, metrics, NULL, err);
     rc = siren_workspace_end(j->app->ws, rc, err);
@@ -315,10 +315,10 @@ int siren_judge(struct siren_app *app, const char *path, const struct siren_judg
                 struct siren_pool *pool, int64_t *run, struct siren_error *err)
 {
     struct judge j = {.app = app, .options = options, .path = path};
-    int rc = allow(&j, err);
+    int rc = allow_rows(&j, err);
     *run = 0;
     if (!rc) rc = read_file(&j, err);
-    if (!rc) rc = store(&j, pool, run, err);
+    if (!rc) rc = store_run(&j, pool, run, err);
     siren_answers_free(j.answers, j.n);
     free(j.targets);
     free(j.allowed);

@@ -36,7 +36,7 @@ static void look_for_all(struct search *s, const json_t *list)
     json_array_foreach((json_t *)list, i, name) look_for(s, json_string_value(name));
 }
 
-static int made_one(const struct search *s, const json_t *made)
+static int made_any(const struct search *s, const json_t *made)
 {
     size_t i;
     json_t *name;
@@ -51,8 +51,8 @@ static int made_one(const struct search *s, const json_t *made)
 
 /* The rows as they were drawn; those of a teacher's file were chosen otherwise: all that it could
  * have. */
-static int mark(struct search *s, const struct siren_run *run, const json_t *settings,
-                struct siren_error *err)
+static int mark_rows(struct search *s, const struct siren_run *run, const json_t *settings,
+                     struct siren_error *err)
 {
     const json_t *rows = json_object_get(settings, "rows");
     const char *split = json_string_value(json_object_get(settings, "split"));
@@ -74,15 +74,15 @@ static int mark(struct search *s, const struct siren_run *run, const json_t *set
 }
 
 /* 1: the run made something of what is looked for. */
-static int follow(struct search *s, size_t i, struct siren_error *err)
+static int follow_run(struct search *s, size_t i, struct siren_error *err)
 {
     const struct siren_run *run = &s->runs[i];
     if (s->used[i] || !*run->metrics) return 0;
     json_t *metrics = json_loads(run->metrics, 0, NULL), *whole = NULL, *settings;
     /* Runs stored by earlier builds have both among what the training came to. */
     const json_t *before = json_object_get(metrics, "training");
-    int found = made_one(s, json_object_get(metrics, "made")) ||
-                made_one(s, json_object_get(before, "made")),
+    int found = made_any(s, json_object_get(metrics, "made")) ||
+                made_any(s, json_object_get(before, "made")),
         rc = 0;
     if (found) {
         whole = json_loads(run->settings, 0, NULL);
@@ -93,20 +93,20 @@ static int follow(struct search *s, size_t i, struct siren_error *err)
                  json_string_value(json_object_get(json_object_get(settings, "adapter"), "start")));
         look_for_all(s, json_object_get(metrics, "made_of"));
         look_for_all(s, json_object_get(before, "made_of"));
-        rc = mark(s, run, settings, err);
+        rc = mark_rows(s, run, settings, err);
     }
     json_decref(whole);
     json_decref(metrics);
     return rc ? rc : found;
 }
 
-static int follow_all(struct search *s, struct siren_error *err)
+static int follow_runs(struct search *s, struct siren_error *err)
 {
     int more = 1;
     while (more > 0) {
         more = 0;
         for (size_t i = s->n_runs; i-- > 0;) {
-            int found = follow(s, i, err);
+            int found = follow_run(s, i, err);
             if (found < 0) return found;
             more |= found;
         }
@@ -129,7 +129,7 @@ int lineage_trained_rows(struct trained_rows *out, struct siren_app *app, const 
     int rc = siren_runs_load(&s.runs, &s.n_runs, app->ws, NULL, err);
     if (rc) return rc;
     s.used = alloc_zeroed(s.n_runs + 1, 1);
-    rc = s.used ? follow_all(&s, err) : siren_fail_memory(err, "runs", s.n_runs);
+    rc = s.used ? follow_runs(&s, err) : siren_fail_memory(err, "runs", s.n_runs);
     free(s.used);
     siren_runs_free(s.runs, s.n_runs);
     if (rc) trained_rows_clear(out);

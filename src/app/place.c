@@ -7,8 +7,8 @@
 #include "siren/kmeans.h"
 
 /* v becomes of length 1 where the clustering did that. */
-static int assign(struct siren_workspace *ws, int item, float *v, const struct siren_topics *t,
-                  int *topic, struct siren_error *err)
+static int assign_topic(struct siren_workspace *ws, int item, float *v,
+                        const struct siren_topics *t, int *topic, struct siren_error *err)
 {
     int32_t topics[2];
     double distances[2];
@@ -19,9 +19,9 @@ static int assign(struct siren_workspace *ws, int item, float *v, const struct s
                               topics[1] < 0 ? 0 : (float)distances[1], err);
 }
 
-static int store(struct siren_workspace *ws, const struct siren_encoder *encoder, int item,
-                 uint64_t hash, float *v, const struct siren_topics *t, int *topic,
-                 struct siren_error *err)
+static int store_embedding(struct siren_workspace *ws, const struct siren_encoder *encoder,
+                           int item, uint64_t hash, float *v, const struct siren_topics *t,
+                           int *topic, struct siren_error *err)
 {
     int id;
     int32_t items[1] = {item};
@@ -30,7 +30,7 @@ static int store(struct siren_workspace *ws, const struct siren_encoder *encoder
     if (rc || !t->k) return rc;
     if (!app_is_finite(v, t->d))
         return siren_fail(err, SIREN_ENUMERIC, "item %d: its embedding is not finite", item);
-    return assign(ws, item, v, t, topic, err);
+    return assign_topic(ws, item, v, t, topic, err);
 }
 
 int siren_place_item(struct siren_workspace *ws, struct siren_encoder *encoder, int item,
@@ -56,7 +56,7 @@ int siren_place_item(struct siren_workspace *ws, struct siren_encoder *encoder, 
     v = alloc_array((size_t)encoder->d, sizeof *v);
     if (!rc && !v) rc = siren_fail_memory(err, "an embedding", (size_t)encoder->d * sizeof *v);
     if (!rc) rc = siren_encoder_embed(encoder, (const char *const *)&text, 1, v, NULL, err);
-    if (!rc) rc = store(ws, encoder, item, items.item[item].hash, v, &t, topic, err);
+    if (!rc) rc = store_embedding(ws, encoder, item, items.item[item].hash, v, &t, topic, err);
     free(text);
     free(v);
     siren_items_clear(&items);
@@ -76,7 +76,7 @@ static int place_all(struct siren_workspace *ws, const struct siren_topics *t,
     for (int i = 0; i < t->n && !rc; i++) {
         float *v = e.vector + (size_t)i * (size_t)e.d;
         if (t->topic[i] >= 0 || !e.has[i] || !app_is_finite(v, e.d)) continue;
-        rc = assign(ws, i, v, t, &topic, err);
+        rc = assign_topic(ws, i, v, t, &topic, err);
         ++*n;
     }
     siren_embeddings_clear(&e);

@@ -52,7 +52,7 @@ struct job {
     struct siren_readout readout;
 };
 
-static void note(struct job *j, size_t i, const struct siren_target_input *in)
+static void note_prompt(struct job *j, size_t i, const struct siren_target_input *in)
 {
     j->answers[i].notes = app_notes(&j->targets[i], in->n_history, j->prompts[i].n_cut);
     j->answers[i].tokens_in = (int)j->prompts[i].n_ids;
@@ -68,7 +68,7 @@ static int write_prompts(struct job *j, struct siren_error *err)
         in.input.profile = j->profiles ? j->profiles[i] : NULL;
         rc = siren_prompt_encode(&j->prompts[i], j->lm->tokenizer, j->lm->chat, &in.input,
                                  &o->strategy, o->mode, o->prompt_limit, err);
-        if (!rc) note(j, i, &in);
+        if (!rc) note_prompt(j, i, &in);
         siren_target_input_clear(&in);
         if (rc) return rc;
     }
@@ -114,7 +114,8 @@ static int answer_only(struct job *j, const struct siren_progress *progress,
 
 /* ---- both ---- */
 
-static int run(struct job *j, const struct siren_progress *progress, struct siren_error *err)
+static int answer_targets(struct job *j, const struct siren_progress *progress,
+                          struct siren_error *err)
 {
     int rc = 0;
     if (!j->lm->chat) return siren_fail(err, SIREN_EINVAL, "the model has no chat template");
@@ -143,7 +144,7 @@ int app_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_t
     if (!n) return 0;
     if (options->calibration)
         rc = siren_calibration_check(options->calibration, app, lm, options, err);
-    if (!rc) rc = run(&j, progress, err);
+    if (!rc) rc = answer_targets(&j, progress, err);
     if (options->calibration && (!rc || rc == SIREN_ECANCEL)) {
         int failed = siren_calibration_apply(options->calibration, app, targets, answers, n, err);
         if (failed) rc = failed;

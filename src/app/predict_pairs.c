@@ -209,8 +209,8 @@ static int write_jsonl(struct batch_job *j, size_t i, const struct siren_answer 
     return rc;
 }
 
-static int step(struct batch_job *j, size_t from, size_t n, const struct siren_progress *progress,
-                struct siren_error *err)
+static int predict_batch(struct batch_job *j, size_t from, size_t n,
+                         const struct siren_progress *progress, struct siren_error *err)
 {
     struct siren_answer answers[BATCH] = {0};
     struct app_part part = {progress, "predictions", from, n, j->n};
@@ -238,7 +238,7 @@ static int write_all(struct batch_job *j, const char *output, const struct siren
         if (siren_progress_update(progress, "predictions", from, j->n))
             rc = siren_fail(err, SIREN_ECANCEL, "stopped; %s was not written", output);
         else
-            rc = step(j, from, n, progress, err);
+            rc = predict_batch(j, from, n, progress, err);
     }
     if (!rc) return siren_writer_commit(j->writer, err);
     siren_writer_abort(j->writer);

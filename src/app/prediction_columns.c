@@ -19,7 +19,7 @@ void prediction_columns_clear(struct prediction_columns *c)
     *c = (struct prediction_columns){0};
 }
 
-static int allocate(struct prediction_columns *c, size_t n, int labels)
+static int allocate_columns(struct prediction_columns *c, size_t n, int labels)
 {
     c->user = alloc_zeroed(n + 1, sizeof *c->user);
     c->item = alloc_zeroed(n + 1, sizeof *c->item);
@@ -62,8 +62,8 @@ static int add_texts(struct prediction_columns *c, size_t i, const char *reasoni
     return n > 0;
 }
 
-static void add(struct prediction_columns *c, const struct siren_prediction *p, int labels,
-                struct presence *has)
+static void add_row(struct prediction_columns *c, const struct siren_prediction *p, int labels,
+                    struct presence *has)
 {
     const double values[N_DECODERS] = {p->argmax, p->mean, p->median};
     size_t i = c->n++;
@@ -90,7 +90,7 @@ static void add(struct prediction_columns *c, const struct siren_prediction *p, 
     c->tokens_cached += p->tokens_cached;
 }
 
-static void drop(double **column)
+static void drop_column(double **column)
 {
     free(*column);
     *column = NULL;
@@ -109,14 +109,14 @@ int prediction_columns_load(struct prediction_columns *out, struct siren_app *ap
     siren_run_clear(&known);
     rc = siren_predictions_load(&p, app->ws, run, err);
     if (rc) return rc;
-    if (allocate(out, p.n, labels)) {
+    if (allocate_columns(out, p.n, labels)) {
         for (size_t i = 0; i < p.n; i++)
-            if (!isnan(p.prediction[i].truth)) add(out, &p.prediction[i], labels, &has);
+            if (!isnan(p.prediction[i].truth)) add_row(out, &p.prediction[i], labels, &has);
         out->outside = has.n_outside ? out->outside / (double)has.n_outside : NAN;
         for (int d = 0; d < N_DECODERS; d++)
-            if (!has.decoded[d]) drop(&out->decoded[d]);
-        if (!has.distributions) drop(&out->distributions);
-        if (!has.texts) drop(&out->number);
+            if (!has.decoded[d]) drop_column(&out->decoded[d]);
+        if (!has.distributions) drop_column(&out->distributions);
+        if (!has.texts) drop_column(&out->number);
         if (!out->n)
             rc = siren_fail(err, SIREN_ENOTFOUND,
                             "run %lld has no predictions with a known true rating", (long long)run);

@@ -78,8 +78,8 @@ static int collect(struct profiles *p, struct siren_app *app, struct siren_lm *l
     return 0;
 }
 
-static int write(struct profiles *p, struct siren_lm *lm, int batch, char **profiles, size_t n,
-                 struct siren_error *err)
+static int write_profiles(struct profiles *p, struct siren_lm *lm, int batch, char **profiles,
+                          size_t n, struct siren_error *err)
 {
     struct siren_sampling greedy = {.temperature = 0, .top_p = 1, .max_tokens = PROFILE_TOKENS};
     int rc = 0;
@@ -104,7 +104,7 @@ int app_profiles(struct siren_app *app, struct siren_lm *lm, const struct siren_
     int rc = 0;
     if (!p.g || !p.of) rc = siren_fail_memory(err, "profiles", n * sizeof *p.g);
     if (!rc) rc = collect(&p, app, lm, targets, n, stops, n_stops, err);
-    if (!rc) rc = write(&p, lm, options->batch, profiles, n, err);
+    if (!rc) rc = write_profiles(&p, lm, options->batch, profiles, n, err);
     for (size_t i = 0; i < p.n_generations; i++) {
         free((void *)p.g[i].prompt.ids);
         siren_generation_clear(&p.g[i]);

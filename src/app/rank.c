@@ -33,7 +33,7 @@ static int by_mean(const void *x, const void *y)
     return (a->retrieved > b->retrieved) - (a->retrieved < b->retrieved);
 }
 
-static int sort(struct siren_ranking *r, struct siren_error *err)
+static int sort_ranking(struct siren_ranking *r, struct siren_error *err)
 {
     struct place *places = alloc_array(r->n + 1, sizeof *places);
     if (!places) return siren_fail_memory(err, "a ranking", r->n * sizeof *places);
@@ -66,7 +66,7 @@ int siren_rank(struct siren_app *app, struct siren_lm *lm, int user,
     double start = clock_seconds();
     int rc = siren_retrieve(app, user, options->n_candidates, out, err);
     if (!rc && lm) rc = answer_all(app, lm, &options->predict, out, progress, err);
-    if (!rc && lm) rc = sort(out, err);
+    if (!rc && lm) rc = sort_ranking(out, err);
     out->seconds = clock_seconds() - start;
     if (rc) siren_ranking_clear(out);
     return rc;

@@ -111,7 +111,7 @@ static int is_whole(const struct job *j, size_t i)
     return 1;
 }
 
-static int run(struct job *j, struct siren_error *err)
+static int write_and_read(struct job *j, struct siren_error *err)
 {
     size_t total = j->n * (size_t)j->samples;
     int rc = 0;
@@ -147,5 +147,5 @@ int app_reason(struct siren_app *app, struct siren_lm *lm, const struct siren_ta
     if (options->samples < 0)
         return siren_fail(err, SIREN_EINVAL, "samples: %d given, expected 0 or more",
                           options->samples);
-    return run(&j, err);
+    return write_and_read(&j, err);
 }

@@ -15,7 +15,7 @@ struct retrieval {
     enum siren_by_popularity why;
 };
 
-static int count(struct retrieval *r, struct siren_error *err)
+static int count_ratings(struct retrieval *r, struct siren_error *err)
 {
     const struct siren_ratings *ratings = &r->app->ratings;
     size_t n = (size_t)r->app->items.n;
@@ -89,7 +89,8 @@ static int by_worth(const void *x, const void *y)
     return (a->target.item > b->target.item) - (a->target.item < b->target.item);
 }
 
-static int fill(struct retrieval *r, int n, struct siren_ranking *out, struct siren_error *err)
+static int fill_ranking(struct retrieval *r, int n, struct siren_ranking *out,
+                        struct siren_error *err)
 {
     const struct siren_embeddings *e = &r->embeddings;
     out->ranked = alloc_zeroed((size_t)r->app->items.n + 1, sizeof *out->ranked);
@@ -126,14 +127,14 @@ int siren_retrieve(struct siren_app *app, int user, int n, struct siren_ranking 
     struct retrieval r = {.app = app, .user = user};
     int rc;
     *out = (struct siren_ranking){0};
-    rc = count(&r, err);
+    rc = count_ratings(&r, err);
     if (!rc) {
         count_all_if_none(&r);
         rc = load_vectors(&r, err);
         r.why = user < 0 ? SIREN_UNKNOWN_USER : SIREN_NO_EMBEDDINGS;
         if (!rc && user >= 0 && r.embeddings.n) rc = find_centre(&r, err);
     }
-    if (!rc) rc = fill(&r, n, out, err);
+    if (!rc) rc = fill_ranking(&r, n, out, err);
     siren_embeddings_clear(&r.embeddings);
     free(r.seen);
     free(r.popularity);

@@ -82,7 +82,8 @@ static int is_stop(const struct writer *w, int32_t id)
     return 0;
 }
 
-static int append(const struct writer *w, const struct siren_generation *g, struct siren_error *err)
+static int append_text(const struct writer *w, const struct siren_generation *g,
+                       struct siren_error *err)
 {
     struct text *t = g->context;
     struct rollout *r = t->out;
@@ -133,7 +134,7 @@ static int write_texts(struct writer *w, int go_on, struct siren_error *err)
     for (size_t i = 0; i < n; i++) {
         struct text *t = g[i].context;
         t->is_whole = all || g[i].whole;
-        int failed = t->is_whole ? append(w, &g[i], err) : 0;
+        int failed = t->is_whole ? append_text(w, &g[i], err) : 0;
         if (failed) rc = failed;
         siren_generation_clear(&g[i]);
     }
@@ -266,8 +267,8 @@ int rollout_room_check(const struct rollout_room *room, size_t n_prompt, struct 
                       n_prompt, room->positions, room->reserved);
 }
 
-static int begin(struct writer *w, const struct rollout_prompt *prompts, struct rollout *out,
-                 struct siren_error *err)
+static int begin_texts(struct writer *w, const struct rollout_prompt *prompts, struct rollout *out,
+                       struct siren_error *err)
 {
     size_t samples = (size_t)w->options->samples;
     w->n_stops = siren_lm_stops(w->lm, w->stops);
@@ -287,7 +288,7 @@ static int begin(struct writer *w, const struct rollout_prompt *prompts, struct 
     return 0;
 }
 
-static int check(const struct rollout_options *o, struct siren_error *err)
+static int check_options(const struct rollout_options *o, struct siren_error *err)
 {
     if (o->samples < 1)
         return siren_fail(err, SIREN_EINVAL, "samples: %d given, expected 1 or more", o->samples);
@@ -315,7 +316,7 @@ static int write_window(struct siren_lm *lm, const struct siren_scale *scale,
     rc = rollout_room_find(&room, lm, options->readout, err);
     for (size_t i = 0; i < n && !rc; i++) rc = rollout_room_check(&room, prompts[i].n_ids, err);
     w.positions = room.positions - room.reserved;
-    if (!rc) rc = begin(&w, prompts, out, err);
+    if (!rc) rc = begin_texts(&w, prompts, out, err);
     if (!rc) rc = write_texts(&w, 0, err);
     if (!rc && options->readout) {
         rc = score_texts(&w, err);
@@ -352,7 +353,7 @@ int rollouts_write(struct siren_lm *lm, const struct siren_scale *scale,
                    const struct rollout_options *options, struct rollout *out,
                    const struct siren_progress *progress, struct siren_error *err)
 {
-    int rc = check(options, err);
+    int rc = check_options(options, err);
     size_t samples = rc ? 0 : (size_t)options->samples,
            window = rc ? 1 : prompts_at_once(options, n);
     for (size_t at = 0; at < n && !rc; at += window) {

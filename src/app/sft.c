@@ -149,7 +149,7 @@ static int place_outputs(struct sft *s, struct siren_error *err)
     return s->outputs ? 0 : siren_fail_memory(err, "the outputs of a training", n);
 }
 
-static void clear(struct sft *s)
+static void sft_clear(struct sft *s)
 {
     training_rows_clear(&s->rows);
     examples_clear(&s->examples);
@@ -228,7 +228,8 @@ static int check_answers(const struct sft *s, struct siren_error *err)
     return 0;
 }
 
-static int check(const struct training *t, const struct sft_options *o, struct siren_error *err)
+static int check_options(const struct training *t, const struct sft_options *o,
+                         struct siren_error *err)
 {
     const struct siren_rating_loss *l = &o->loss;
     if (!t->lm->engine) return siren_fail(err, SIREN_EINVAL, "only a local model can be trained");
@@ -253,7 +254,7 @@ int sft_train(struct training *training, const struct sft_options *options,
     struct sft s = {.training = training, .options = options};
     struct siren_adapter *adapter = NULL;
     int cot = training->predict.mode == SIREN_COT;
-    int rc = check(training, options, err);
+    int rc = check_options(training, options, err);
     if (!rc) rc = training_rows(training, &s.rows, err);
     if (!rc) rc = make_examples(&s, err);
     if (!rc) rc = check_answers(&s, err);
@@ -267,6 +268,6 @@ int sft_train(struct training *training, const struct sft_options *options,
         rc = training_run(training, &task, adapter, settings_of(&s), result, progress, cancel, err);
     }
     siren_adapter_free(adapter);
-    clear(&s);
+    sft_clear(&s);
     return rc;
 }

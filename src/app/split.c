@@ -90,7 +90,7 @@ static int in_half(const struct siren_app *app, int user, char half)
 
 /* The rows of a user follow one another, the last ones at the end: so they are gone through from
  * there. */
-static void mark(const struct siren_app *app, const struct split_part *part, uint8_t *in)
+static void mark_part(const struct siren_app *app, const struct split_part *part, uint8_t *in)
 {
     const struct siren_ratings *r = &app->ratings;
     size_t of_user = 0;
@@ -115,7 +115,7 @@ int split_targets(const struct siren_app *app, const struct split *split,
         *targets = NULL;
         return siren_fail_memory(err, "the rows of a split", r->n * sizeof **targets);
     }
-    for (int i = 0; i < split->n; i++) mark(app, &split->parts[i], in);
+    for (int i = 0; i < split->n; i++) mark_part(app, &split->parts[i], in);
     for (size_t i = 0; i < r->n; i++)
         if (in[i])
             (*targets)[(*n)++] =

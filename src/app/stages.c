@@ -270,7 +270,7 @@ static const struct {
                    {"alignment", AT_ANSWER, align, 1}};
 
 /* What a late stage would refuse, before the first one has worked for hours. */
-static int check(const struct stages_options *o, struct siren_error *err)
+static int check_options(const struct stages_options *o, struct siren_error *err)
 {
     const struct training *all[] = {&o->warm, &o->reason, &o->answer};
     if (o->predict.strategy.flags & SIREN_WITH_PROFILE)
@@ -424,7 +424,7 @@ static int lock_folder(struct chain *c, struct siren_error *err)
 static int open_folder(struct chain *c, struct siren_error *err)
 {
     const char *folder = c->options->folder;
-    int used, rc = check(c->options, err);
+    int used, rc = check_options(c->options, err);
     if (!rc) rc = make_paths(c, err);
     if (rc) return rc;
     used = is_there(c->paths[AT_SETTINGS]);

@@ -257,7 +257,8 @@ static int summarise(const char *path, struct teach_report *report, struct siren
     return 0;
 }
 
-static int check(const struct siren_lm *lm, const struct teach_options *o, struct siren_error *err)
+static int check_options(const struct siren_lm *lm, const struct teach_options *o,
+                         struct siren_error *err)
 {
     if (!lm->engine) return siren_fail(err, SIREN_EINVAL, "teacher states need a model of our own");
     if (!lm->chat) return siren_fail(err, SIREN_EINVAL, "the model has no chat template");
@@ -273,7 +274,7 @@ int app_teach(struct siren_app *app, struct siren_lm *lm, const struct teach_opt
 {
     struct job j = {.app = app, .lm = lm, .options = options, .predict = options->rows.predict};
     double start = clock_seconds();
-    int rc = check(lm, options, err);
+    int rc = check_options(lm, options, err);
     *report = (struct teach_report){.mae = NAN};
     if (rc) return rc;
     j.predict.mode = SIREN_COT;

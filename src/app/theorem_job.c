@@ -96,7 +96,7 @@ static int check_out(const struct theorem_job_options *o, struct siren_error *er
     return rc;
 }
 
-static int save(const struct job *j, int i, struct siren_error *err)
+static int save_adapter(const struct job *j, int i, struct siren_error *err)
 {
     struct buf folder = {0};
     int rc;
@@ -122,12 +122,12 @@ static int compute_updates(struct job *j, const struct siren_progress *progress,
     if (!rc) rc = divergence(j, NULL, &j->report->kl_before, err);
     for (int i = 0; i < o->n_ranks && !rc; i++) {
         rc = divergence(j, j->adapters[i], &j->report->kl_after[i], err);
-        if (!rc && j->options->out) rc = save(j, i, err);
+        if (!rc && j->options->out) rc = save_adapter(j, i, err);
     }
     return rc;
 }
 
-static void clear(struct job *j)
+static void job_clear(struct job *j)
 {
     for (size_t i = 0; j->prompts && i < j->n; i++) siren_prompt_ids_clear(&j->prompts[i]);
     for (int i = 0; j->adapters && i < j->options->theorem.n_ranks; i++)
@@ -163,7 +163,7 @@ int app_theorem_job(struct siren_app *app, struct siren_lm *lm,
     memcpy(report->teacher, j.taught.name, sizeof report->teacher);
     report->other_teacher = !j.taught.is_student;
     report->n_rows = j.n;
-    clear(&j);
+    job_clear(&j);
     report->seconds = clock_seconds() - start;
     if (rc) theorem_job_report_clear(report);
     return rc;

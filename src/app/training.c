@@ -221,8 +221,9 @@ struct judged {
     struct siren_answer *answers;
 };
 
-static int judge(struct judged *d, const struct siren_scale *scale, size_t n,
-                 enum siren_decoder decoder, struct siren_metrics *m, struct siren_error *err)
+static int judge_decoded(struct judged *d, const struct siren_scale *scale, size_t n,
+                         enum siren_decoder decoder, struct siren_metrics *m,
+                         struct siren_error *err)
 {
     struct siren_outcomes o = {n, d->truth, d->predicted, d->distributions, NULL};
     for (size_t i = 0; i < n; i++)
@@ -232,8 +233,8 @@ static int judge(struct judged *d, const struct siren_scale *scale, size_t n,
 
 const char *const training_metric_names[] = {"mae", "rmse", "log_loss", "rps"};
 
-static int measure(const struct training *t, const struct training_rows *rows, struct judged *d,
-                   double *metric, json_t *fields, struct siren_error *err)
+static int measure_valid(const struct training *t, const struct training_rows *rows,
+                         struct judged *d, double *metric, json_t *fields, struct siren_error *err)
 {
     const struct siren_scale *scale = &t->app->meta.scale;
     size_t n = rows->n_valid, labels = (size_t)siren_scale_labels(scale);
@@ -246,10 +247,10 @@ static int measure(const struct training *t, const struct training_rows *rows, s
                labels * sizeof *d->distributions);
         outside += d->answers[i].outside / (double)n;
     }
-    if (!rc) rc = judge(d, scale, n, SIREN_MEAN, m, err);
+    if (!rc) rc = judge_decoded(d, scale, n, SIREN_MEAN, m, err);
     double rmse = rc ? NAN : m->rmse;
     if (!rc) json_object_set_new(fields, "rmse", app_real(rmse));
-    if (!rc) rc = judge(d, scale, n, SIREN_MEDIAN, m, err);
+    if (!rc) rc = judge_decoded(d, scale, n, SIREN_MEDIAN, m, err);
     if (!rc) {
         const double by[] = {m->mae, rmse, m->log_loss, m->rps};
         *metric = by[t->choose_by];
@@ -288,7 +289,7 @@ int training_evaluate(const struct training *t, const struct siren_adapter *adap
     use(t, adapter);
     if (!rc) rc = siren_predict(t->app, t->lm, rows->valid, n, &o, d.answers, progress, err);
     use(t, t->lm->adapter);
-    if (!rc) rc = measure(t, rows, &d, metric, fields, err);
+    if (!rc) rc = measure_valid(t, rows, &d, metric, fields, err);
     siren_answers_free(d.answers, n);
     free(d.truth);
     free(d.predicted);
@@ -340,8 +341,8 @@ static int start_new(struct training *t, char *settings, struct siren_error *err
 /* What the run in the workspace was before. */
 enum before { NOT_THERE, UNFINISHED, DONE };
 
-static int start(struct training *t, const struct trainer_task *task, const json_t *settings,
-                 enum before *before, struct siren_error *err)
+static int start_run(struct training *t, const struct trainer_task *task, const json_t *settings,
+                     enum before *before, struct siren_error *err)
 {
     char *text = record_of(t, task, settings);
     int rc = text ? 0 : siren_fail_memory(err, "settings", 0);
@@ -442,9 +443,9 @@ static json_t *metrics_of(const struct training *t, const struct trainer_task *t
     return j;
 }
 
-static int finish(struct training *t, const struct trainer_task *task,
-                  const struct trainer_result *result, enum before before, int rc,
-                  struct siren_error *err)
+static int finish_run(struct training *t, const struct trainer_task *task,
+                      const struct trainer_result *result, enum before before, int rc,
+                      struct siren_error *err)
 {
     int status = !rc ? SIREN_RUN_DONE : rc == SIREN_ECANCEL ? SIREN_RUN_STOPPED : SIREN_RUN_FAILED;
     struct siren_error *mine = rc ? NULL : err; /* keep the first message */
@@ -507,13 +508,13 @@ int training_run(struct training *t, const struct trainer_task *task, struct sir
     t->adapter = adapter;
     t->metrics = NULL;
     *result = (struct trainer_result){.loss = NAN, .best = NAN};
-    int rc = start(t, task, settings, &before, err);
+    int rc = start_run(t, task, settings, &before, err);
     if (!rc) {
         rc = open_metrics(t, err);
         if (!rc)
             rc = trainer_run(task, &subject, t->lm->engine, t->pool, &t->loop, settings, result,
                              progress, cancel, err);
-        rc = finish(t, task, result, before, rc, err);
+        rc = finish_run(t, task, result, before, rc, err);
     }
     json_decref(t->metrics);
     t->metrics = NULL;
