@@ -31,7 +31,7 @@ static void cell(struct cli_table *t, double value)
         cli_table_cell(t, "–");
 }
 
-static void tell(struct cli *cli, const struct siren_baseline *rows, size_t n)
+static void tell_baselines(struct cli *cli, const struct siren_baseline *rows, size_t n)
 {
     struct cli_table *t =
         cli_table_create("Run|Baseline|Fitted on|Settings|MAE|RMSE|Log-loss|RPS", "rlLLrrrr");
@@ -80,7 +80,7 @@ static int run(struct cli *cli)
     if (!rc && cli->json)
         rc = tell_json(cli, rows, n);
     else if (!rc)
-        tell(cli, rows, n);
+        tell_baselines(cli, rows, n);
     if (!rc) free(rows);
     siren_app_close(&app);
     return rc;

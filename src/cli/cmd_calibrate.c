@@ -24,7 +24,7 @@ static void print_rows(struct cli *cli, const json_t *report)
     cli_table_print(cli, table);
 }
 
-static int tell(struct cli *cli, const char *json, const char *path)
+static int tell_calibration(struct cli *cli, const char *json, const char *path)
 {
     json_t *report = json_loads(json, 0, NULL);
     const json_t *fitted = json_object_get(report, "fitted");
@@ -65,7 +65,7 @@ static int calibrate(struct cli *cli, struct siren_app *app, const char *command
     char *json;
     if (!pool) return cli->err.code;
     int rc = siren_calibrate(&c, app, &options, pool, &json, &cli->err);
-    if (!rc) rc = tell(cli, json, out);
+    if (!rc) rc = tell_calibration(cli, json, out);
     siren_calibration_free(c);
     free(json);
     return rc;

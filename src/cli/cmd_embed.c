@@ -10,7 +10,8 @@ static int tell_json(struct cli *cli, const struct siren_encoder *e,
                                          "placed", r->n_placed, "seconds", r->seconds));
 }
 
-static int tell(struct cli *cli, const struct siren_encoder *e, const struct siren_embed_report *r)
+static int tell_report(struct cli *cli, const struct siren_encoder *e,
+                       const struct siren_embed_report *r)
 {
     const char *path = cli_arg(cli, 0);
     if (cli->json) return tell_json(cli, e, r);
@@ -56,7 +57,7 @@ static int run(struct cli *cli)
                                &cli->err);
         cli_progress_end(cli);
         if (rc == SIREN_ECANCEL) tell_stopped(cli, &report);
-        if (!rc) rc = tell(cli, &encoder, &report);
+        if (!rc) rc = tell_report(cli, &encoder, &report);
         siren_encoder_close(&encoder);
     }
     siren_workspace_close(ws);

@@ -6,7 +6,7 @@
 #include "cli/answering.h"
 #include "cli/report.h"
 
-static int show(struct cli *cli, struct siren_app *app, int64_t id)
+static int show_run(struct cli *cli, struct siren_app *app, int64_t id)
 {
     struct siren_run run;
     json_t *metrics;
@@ -38,7 +38,7 @@ static int check_judged(struct cli *cli)
     return cli_refuse(cli, of_fold, "with --predictions it draws the valid rows of a --fold");
 }
 
-static int judge(struct cli *cli, struct siren_app *app, const char *command)
+static int judge_answers(struct cli *cli, struct siren_app *app, const char *command)
 {
     const char *split = cli_string(cli, "split");
     struct siren_judge_options options = {.split = split ? split : siren_eval_defaults().split,
@@ -52,7 +52,7 @@ static int judge(struct cli *cli, struct siren_app *app, const char *command)
     int rc;
     if (!pool) return cli->err.code;
     rc = siren_judge(app, cli_string(cli, "predictions"), &options, pool, &run, &cli->err);
-    return rc ? rc : show(cli, app, run);
+    return rc ? rc : show_run(cli, app, run);
 }
 
 static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
@@ -83,7 +83,7 @@ static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
     cli_progress_end(cli);
     siren_lm_close(&lm);
     siren_calibration_free(options.predict.calibration);
-    return rc ? rc : show(cli, app, run);
+    return rc ? rc : show_run(cli, app, run);
 }
 
 static int run(struct cli *cli)
@@ -95,7 +95,7 @@ static int run(struct cli *cli)
     if (!rc) rc = answering_name(cli);
     if (!rc) rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (!rc) {
-        rc = cli_given(cli, "predictions") ? judge(cli, &app, command)
+        rc = cli_given(cli, "predictions") ? judge_answers(cli, &app, command)
                                            : evaluate(cli, &app, command);
         siren_app_close(&app);
     }

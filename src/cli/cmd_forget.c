@@ -12,7 +12,7 @@ static int lacks_metrics(const struct siren_run *run)
     return run->status == SIREN_RUN_DONE && !*run->metrics && run->n_predictions;
 }
 
-static int measure(struct cli *cli, struct siren_app *app, int64_t run)
+static int measure_run(struct cli *cli, struct siren_app *app, int64_t run)
 {
     char *metrics = NULL;
     int rc = siren_run_metrics(app, run, cli_pool(cli), &metrics, &cli->err);
@@ -31,7 +31,7 @@ static int measure_again(struct cli *cli, const struct siren_run *runs, size_t n
     int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (rc) return rc;
     for (; i < n && !rc; i++)
-        if (lacks_metrics(&runs[i])) rc = measure(cli, &app, runs[i].id);
+        if (lacks_metrics(&runs[i])) rc = measure_run(cli, &app, runs[i].id);
     siren_app_close(&app);
     return rc;
 }
@@ -59,7 +59,7 @@ static json_t *training_folders(const struct siren_run *runs, size_t n)
     return list;
 }
 
-static int tell(struct cli *cli, const char *user, size_t rows, const json_t *folders)
+static int tell_user(struct cli *cli, const char *user, size_t rows, const json_t *folders)
 {
     const json_t *folder;
     size_t i;
@@ -101,7 +101,7 @@ static int run(struct cli *cli)
         siren_fail_prefix(&cli->err, rc,
                           "the user is erased, but the metrics of runs are not computed anew");
     else
-        rc = tell(cli, user, rows, folders);
+        rc = tell_user(cli, user, rows, folders);
     json_decref(folders);
     return rc;
 }

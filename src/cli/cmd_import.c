@@ -111,7 +111,7 @@ static int read_options(struct cli *cli, struct siren_import_options *o)
 
 /* ---- the report ---- */
 
-static void row(struct cli_table *t, const char *what, uint64_t n, const char *why)
+static void put_row(struct cli_table *t, const char *what, uint64_t n, const char *why)
 {
     if (n == 0) return;
     cli_table_cell(t, "%s", what);
@@ -122,16 +122,16 @@ static void row(struct cli_table *t, const char *what, uint64_t n, const char *w
 static void print_dropped(struct cli_table *t, const struct siren_import_report *r)
 {
     char why[160];
-    row(t, "bad lines skipped", r->bad_lines, "not what the format promises");
-    row(t, "earlier ratings dropped", r->duplicates,
-        "the user rated the item again: the latest is kept");
+    put_row(t, "bad lines skipped", r->bad_lines, "not what the format promises");
+    put_row(t, "earlier ratings dropped", r->duplicates,
+            "the user rated the item again: the latest is kept");
     snprintf(why, sizeof why, "%d-core: %s users and %s items with fewer than %d; rounds: %d",
              r->k_core, cli_number(r->core_users), cli_number(r->core_items), r->k_core,
              r->core_rounds);
-    row(t, "ratings dropped", r->core_ratings, why);
-    row(t, "items left out", r->items_unrated,
-        r->core_items ? "without a rating that is kept" : "nobody rated them");
-    row(t, "item entries repeated", r->items_repeated, "the first is kept");
+    put_row(t, "ratings dropped", r->core_ratings, why);
+    put_row(t, "items left out", r->items_unrated,
+            r->core_items ? "without a rating that is kept" : "nobody rated them");
+    put_row(t, "item entries repeated", r->items_repeated, "the first is kept");
 }
 
 static void print_kept(struct cli_table *t, const struct siren_import_report *r)
@@ -139,17 +139,17 @@ static void print_kept(struct cli_table *t, const struct siren_import_report *r)
     static const char *const why[] = {"in no split", "to learn from", "to choose by", "to judge by",
                                       "in histories only"};
     char split[80];
-    row(t, "ratings", r->ratings, "kept");
-    row(t, "users", r->users, "");
-    row(t, "items", r->items, r->items_file[0] ? r->items_file : "");
-    row(t, "items without a title", r->items_untitled, "their id stands for it");
-    row(t, "ratings without a time", r->no_time, "first in their user's order");
+    put_row(t, "ratings", r->ratings, "kept");
+    put_row(t, "users", r->users, "");
+    put_row(t, "items", r->items, r->items_file[0] ? r->items_file : "");
+    put_row(t, "items without a title", r->items_untitled, "their id stands for it");
+    put_row(t, "ratings without a time", r->no_time, "first in their user's order");
     cli_table_rule(t);
     for (int i = 1; i < 5; i++) {
         snprintf(split, sizeof split, "%s: %s", r->split, why[i]);
-        row(t, siren_label_name(i), r->labels[i], split);
+        put_row(t, siren_label_name(i), r->labels[i], split);
     }
-    row(t, "users of fewer than 3 ratings", r->short_users, "without a valid or a test rating");
+    put_row(t, "users of fewer than 3 ratings", r->short_users, "without a valid or a test rating");
 }
 
 static const char *times_text(const struct siren_import_report *r, char text[40])
@@ -163,8 +163,8 @@ static const char *times_text(const struct siren_import_report *r, char text[40]
 static void print_report(struct cli *cli, const struct siren_import_report *r)
 {
     struct cli_table *t = cli_table_create("What|Count|Why", "lrL");
-    row(t, "lines read", r->lines, r->detected);
-    row(t, "ratings read", r->ratings_read, "");
+    put_row(t, "lines read", r->lines, r->detected);
+    put_row(t, "ratings read", r->ratings_read, "");
     print_dropped(t, r);
     cli_table_rule(t);
     print_kept(t, r);

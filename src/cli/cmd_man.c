@@ -163,7 +163,7 @@ static int write_all(struct cli *cli, const char *folder)
     return rc;
 }
 
-static const struct cli_command *find(const char *first, const char *second)
+static const struct cli_command *find_command(const char *first, const char *second)
 {
     char name[100];
     snprintf(name, sizeof name, "%s%s%s", first, second ? " " : "", second ? second : "");
@@ -176,7 +176,7 @@ static int run(struct cli *cli)
 {
     if (cli_given(cli, "directory")) return write_all(cli, cli_string(cli, "directory"));
     const char *first = cli_arg(cli, 0);
-    const struct cli_command *c = first ? find(first, cli_arg(cli, 1)) : NULL;
+    const struct cli_command *c = first ? find_command(first, cli_arg(cli, 1)) : NULL;
     if (first && !c)
         return cli_usage(cli, "\"%s\" is not a command; `siren --help` lists them", first);
     struct buf page = {0};

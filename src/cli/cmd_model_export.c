@@ -32,7 +32,7 @@ static char *default_folder(const struct cli *cli)
     return buf_take(&b);
 }
 
-static int tell(struct cli *cli, const char *folder, const struct siren_export_report *r)
+static int tell_export(struct cli *cli, const char *folder, const struct siren_export_report *r)
 {
     if (cli->json)
         return cli_print_json(
@@ -59,7 +59,7 @@ static int run(struct cli *cli)
     int rc = siren_model_export(cli_arg(cli, 0), folder, &options, &report, cli_progress(cli),
                                 &cli->err);
     cli_progress_end(cli);
-    if (!rc) rc = tell(cli, folder, &report);
+    if (!rc) rc = tell_export(cli, folder, &report);
     free(folder);
     return rc;
 }

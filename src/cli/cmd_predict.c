@@ -210,7 +210,7 @@ static int predict_pairs(struct cli *cli, struct predict *p)
 }
 
 /* What would be ignored is a mistake. */
-static int check(struct cli *cli)
+static int check_options(struct cli *cli)
 {
     static const char *const of_one[] = {"user",        "item",    "title", "categories",
                                          "description", "encoder", NULL},
@@ -227,7 +227,7 @@ static int check(struct cli *cli)
 static int run(struct cli *cli)
 {
     struct predict p = {0};
-    int rc = check(cli);
+    int rc = check_options(cli);
     if (rc) return rc;
     rc = siren_app_open(&p.app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;

@@ -13,7 +13,7 @@ struct outcome {
 };
 
 /* Categories "a|b" as a list, split in place. */
-static const char **split(char *text)
+static const char **split_ids(char *text)
 {
     size_t n = 1, at = 0;
     for (const char *p = text; *p; p++) n += *p == '|';
@@ -33,7 +33,7 @@ static int add_item(struct cli *cli, struct siren_workspace *ws, const char *ext
 {
     const char *given = cli_string(cli, "categories");
     char *text = strdup(given ? given : "");
-    const char **categories = text ? split(text) : NULL;
+    const char **categories = text ? split_ids(text) : NULL;
     int rc = categories ? SIREN_OK : siren_fail_memory(&cli->err, "an item", 0);
     struct siren_item it = {.external = external,
                             .title = cli_string(cli, "title"),
@@ -151,7 +151,7 @@ static void tell_topic(struct cli *cli, int topic, const char *name)
     cli_print(cli, "topic %d%s%s", topic, name ? ", " : "", name ? name : "");
 }
 
-static void tell(struct cli *cli, const struct outcome *out)
+static void tell_outcome(struct cli *cli, const struct outcome *out)
 {
     const char *user = cli_string(cli, "user"), *item = cli_string(cli, "item");
     const struct siren_rate_result *r = &out->rate;
@@ -227,7 +227,7 @@ static int run(struct cli *cli)
     if (!rc && cli->json)
         rc = tell_json(cli, &out);
     else if (!rc)
-        tell(cli, &out);
+        tell_outcome(cli, &out);
     if (!rc && !out.new_item) tell_ignored(cli);
     for (int i = 0; i < 2; i++) free(out.topic_names[i]);
     return rc;

@@ -75,7 +75,7 @@ static void list_cells(struct cli_table *table, const struct siren_run *run)
     json_decref(metrics);
 }
 
-static int list(struct cli *cli, struct siren_workspace *ws)
+static int list_runs(struct cli *cli, struct siren_workspace *ws)
 {
     struct siren_run *runs;
     size_t n;
@@ -99,7 +99,7 @@ static int list(struct cli *cli, struct siren_workspace *ws)
 
 /* ---- show, delete ---- */
 
-static int show(struct cli *cli, struct siren_workspace *ws)
+static int show_run(struct cli *cli, struct siren_workspace *ws)
 {
     struct siren_run run;
     int64_t id;
@@ -194,7 +194,7 @@ static void print_gain(struct cli *cli, const json_t *report)
 }
 
 /* compare A B, gain BEFORE TEACHER STUDENT */
-static int compare(struct cli *cli, int n)
+static int compare_runs(struct cli *cli, int n)
 {
     struct siren_app app;
     struct siren_pool *pool;
@@ -378,8 +378,8 @@ static int run(struct cli *cli)
                          "--curves: only trainings have them: siren runs %s trainings --curves "
                          "FILE",
                          cli_word(cli_arg(cli, 0)));
-    if (action && !strcmp(action, "compare")) return compare(cli, 2);
-    if (action && !strcmp(action, "gain")) return compare(cli, 3);
+    if (action && !strcmp(action, "compare")) return compare_runs(cli, 2);
+    if (action && !strcmp(action, "gain")) return compare_runs(cli, 3);
     if (action && !strcmp(action, "delete")) return delete (cli);
     if (action && !strcmp(action, "table")) return side_by_side(cli);
     if (action && strcmp(action, "list") != 0 && strcmp(action, "show") != 0)
@@ -389,7 +389,7 @@ static int run(struct cli *cli)
                          action);
     rc = siren_workspace_open(&ws, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
-    rc = action && !strcmp(action, "show") ? show(cli, ws) : list(cli, ws);
+    rc = action && !strcmp(action, "show") ? show_run(cli, ws) : list_runs(cli, ws);
     siren_workspace_close(ws);
     return rc;
 }

@@ -45,7 +45,8 @@ static void print_none(struct cli *cli, const struct siren_sketch *s, size_t n_r
                   s->n_tied);
 }
 
-static int show(struct cli *cli, const struct siren_sketch *s, size_t n_ratings, double theta)
+static int show_sketch(struct cli *cli, const struct siren_sketch *s, size_t n_ratings,
+                       double theta)
 {
     if (cli->json)
         return cli_print_json(cli,
@@ -106,7 +107,7 @@ static int sketch(struct cli *cli, struct siren_app *app, struct siren_when when
     o.decay = cli_flag(cli, "decay");
     o.min_support = cli_float(cli, "min-support");
     rc = siren_user_sketch(app, user, &when, &o, &s, &n_ratings, &cli->err);
-    if (!rc) rc = show(cli, &s, n_ratings, o.theta);
+    if (!rc) rc = show_sketch(cli, &s, n_ratings, o.theta);
     siren_sketch_clear(&s);
     return rc;
 }

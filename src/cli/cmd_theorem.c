@@ -124,7 +124,7 @@ static void print_text(struct cli *cli, const struct theorem_job_report *r)
              cli_counted(r->n_tokens, "token"), cli_seconds(r->seconds));
 }
 
-static int plot(struct cli *cli, const struct theorem_job_report *r, const char *path)
+static int plot_report(struct cli *cli, const struct theorem_job_report *r, const char *path)
 {
     const struct siren_theorem *t = &r->theorem;
     double layers[4096];
@@ -200,7 +200,7 @@ static int compute_and_print(struct cli *cli, struct siren_app *app, struct sire
         rc = print_json(cli, &report);
     else
         print_text(cli, &report);
-    if (!rc && svg) rc = plot(cli, &report, svg);
+    if (!rc && svg) rc = plot_report(cli, &report, svg);
     if (!rc && svg) cli_note(cli, "%s: the chart", svg);
     if (!rc && o.out) cli_note(cli, "%s/r…: an adapter of each rank", o.out);
     theorem_job_report_clear(&report);

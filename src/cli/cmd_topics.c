@@ -106,7 +106,7 @@ static int shown_load(struct cli *cli, struct shown *s, struct siren_workspace *
                                 &cli->err);
 }
 
-static const char *title(const struct shown *s, int topic, int rank)
+static const char *title_of(const struct shown *s, int topic, int rank)
 {
     int32_t item = s->nearest[topic * EXAMPLES + rank];
     return item >= 0 && item < s->items.n ? s->items.item[item].title : NULL;
@@ -119,8 +119,8 @@ static void list_text(struct cli *cli, const struct shown *s)
     struct cli_table *table = cli_table_create("Topic|Items|Name|By|Nearest its centre", "rrLlL");
     for (int c = 0; c < s->topics.k; c++) {
         char examples[400] = "";
-        for (int e = 0; e < EXAMPLES && title(s, c, e); e++) {
-            const char *whole = title(s, c, e);
+        for (int e = 0; e < EXAMPLES && title_of(s, c, e); e++) {
+            const char *whole = title_of(s, c, e);
             size_t used = strlen(examples), n = utf8_valid_prefix(whole, strnlen(whole, 100));
             snprintf(examples + used, sizeof examples - used, "%s%.*s", e ? "; " : "", (int)n,
                      whole);
@@ -140,8 +140,8 @@ static int list_json(struct cli *cli, const struct shown *s)
     json_t *list = json_array();
     for (int c = 0; c < t->k; c++) {
         json_t *examples = json_array();
-        for (int e = 0; e < EXAMPLES && title(s, c, e); e++)
-            json_array_append_new(examples, json_string(title(s, c, e)));
+        for (int e = 0; e < EXAMPLES && title_of(s, c, e); e++)
+            json_array_append_new(examples, json_string(title_of(s, c, e)));
         json_array_append_new(list,
                               json_pack("{s:i, s:s?, s:s, s:i, s:o}", "topic", c, "name",
                                         t->name[c], "named_by", sources[t->name_source[c] & 3],
@@ -154,7 +154,7 @@ static int list_json(struct cli *cli, const struct shown *s)
                                          settings ? settings : json_object(), "topics", list));
 }
 
-static int list(struct cli *cli, struct siren_workspace *ws)
+static int list_topics(struct cli *cli, struct siren_workspace *ws)
 {
     struct shown s;
     int rc = shown_load(cli, &s, ws);
@@ -190,7 +190,7 @@ static int rename_one(struct cli *cli, struct siren_workspace *ws)
     return rc;
 }
 
-static void tell(struct cli *cli, const struct siren_cluster_report *r)
+static void tell_clusters(struct cli *cli, const struct siren_cluster_report *r)
 {
     cli_note(cli, "%s in %s: inertia %g; named by the model %d, by TF-IDF %d, by hand %d.",
              cli_counted((uint64_t)r->k, "topic"), cli_seconds(r->seconds), r->inertia,
@@ -203,7 +203,7 @@ static void tell(struct cli *cli, const struct siren_cluster_report *r)
                  cli_counted((uint64_t)r->n_users, "user"), cli_word(cli_arg(cli, 0)));
 }
 
-static int make(struct cli *cli, struct siren_workspace *ws)
+static int make_topics(struct cli *cli, struct siren_workspace *ws)
 {
     struct namers namers = {0};
     struct siren_cluster_report report;
@@ -226,8 +226,8 @@ static int make(struct cli *cli, struct siren_workspace *ws)
     cli_progress_end(cli);
     close_namer(&namers);
     if (rc) return rc;
-    rc = list(cli, ws);
-    if (!cli->json) tell(cli, &report);
+    rc = list_topics(cli, ws);
+    if (!cli->json) tell_clusters(cli, &report);
     return rc;
 }
 
@@ -248,7 +248,7 @@ static int check_namer(struct cli *cli)
 }
 
 /* One action, and beside it nothing that it would not heed. */
-static int check(struct cli *cli)
+static int check_options(struct cli *cli)
 {
     static const char *const rename[] = {"rename", NULL}, *const names[] = {"names", NULL};
     static const char *const naming[] = {"namer",   "endpoint", "endpoint-model", "model",
@@ -271,18 +271,18 @@ static int check(struct cli *cli)
 
 static int run(struct cli *cli)
 {
-    int only_list = cli_flag(cli, "list"), rc = check(cli);
+    int only_list = cli_flag(cli, "list"), rc = check_options(cli);
     struct siren_workspace *ws;
     if (rc) return rc;
     rc = siren_workspace_open(&ws, cli_arg(cli, 0),
                               only_list ? SIREN_WORKSPACE_READ : SIREN_WORKSPACE_WRITE, &cli->err);
     if (rc) return rc;
     if (only_list)
-        rc = list(cli, ws);
+        rc = list_topics(cli, ws);
     else if (cli_given(cli, "rename"))
         rc = rename_one(cli, ws);
     else
-        rc = make(cli, ws);
+        rc = make_topics(cli, ws);
     siren_workspace_close(ws);
     return rc;
 }

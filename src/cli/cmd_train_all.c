@@ -7,7 +7,7 @@
 #include "cli/report.h"
 #include "cli/training_command.h"
 
-static void begin(void *context, int stage, const char *name, int done)
+static void begin_stage(void *context, int stage, const char *name, int done)
 {
     struct cli *cli = context;
     cli_progress_end(cli);
@@ -134,7 +134,7 @@ static int train(struct cli *cli, struct siren_app *app, struct training_command
     o.command = command;
     o.grpo.warn = training_command_warn;
     o.grpo.warn_context = cli;
-    o.begin = begin;
+    o.begin = begin_stage;
     o.begin_context = cli;
     *watcher = (struct training_command){.cli = cli, .training = {.eval_split = o.eval_split}};
     watch_with(&o.warm, watcher);

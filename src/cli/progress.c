@@ -82,7 +82,8 @@ static int drop_part(char *news)
 }
 
 /* Amount, rate, time left and news; brief 1: without the amount, 2: without the rate, too. */
-static void say(const struct cli_state *s, int brief, const char *news, char *text, size_t size)
+static void describe_progress(const struct cli_state *s, int brief, const char *news, char *text,
+                              size_t size)
 {
     char amount[160], rate[60], left[60] = "";
     amount_text(s, amount, sizeof amount);
@@ -109,7 +110,7 @@ static void progress_line(const struct cli_state *s, char *out, size_t size, int
     if (s->total) snprintf(percent, sizeof percent, "%3d %%  ", (int)(share * 100));
     snprintf(news, sizeof news, "%s", s->news);
     for (;;) {
-        say(s, brief, news, text, sizeof text);
+        describe_progress(s, brief, news, text, sizeof text);
         room = width - 1 - (int)strlen(percent) - (int)cli_text_width(text);
         if (!width || room >= 0) break;
         if (s->total && brief < 2)
@@ -150,7 +151,7 @@ void cli_progress_note(struct cli *cli, const char *format, ...)
     fputc('\n', stderr);
 }
 
-static void start(struct cli_state *s, const char *what, uint64_t done)
+static void start_progress(struct cli_state *s, const char *what, uint64_t done)
 {
     snprintf(s->what, sizeof s->what, "%.*s", (int)strcspn(what, ":"), what);
     s->started = s->drawn = clock_seconds();
@@ -173,7 +174,7 @@ static int update(void *context, const char *what, uint64_t done, uint64_t total
     if (cli->quiet) return interrupted;
     if (!is_same(s, what) || done < s->done) {
         cli_progress_end(cli);
-        start(s, what, done);
+        start_progress(s, what, done);
     }
     what += strcspn(what, ":");
     snprintf(s->news, sizeof s->news, "%s", *what ? what + 1 + strspn(what + 1, " ") : "");

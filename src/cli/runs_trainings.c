@@ -34,7 +34,7 @@ static const struct siren_run *find_run(const struct trainings *t, int64_t id)
 }
 
 /* Returns 0 where the run is no training. */
-static int add(struct trainings *t, const struct siren_run *run)
+static int add_training(struct trainings *t, const struct siren_run *run)
 {
     struct entry e = {.run = run, .settings = json_loads(run->settings, 0, NULL)};
     json_t *metrics = *run->metrics ? json_loads(run->metrics, 0, NULL) : NULL;
@@ -61,7 +61,7 @@ static int add_named(struct trainings *t, const struct siren_workspace *ws, cons
     for (size_t i = 0; i < t->n_runs; i++) {
         int named = 0;
         for (size_t k = 0; k < n; k++) named |= ids[k] == t->runs[i].id;
-        if (named && !add(t, &t->runs[i]))
+        if (named && !add_training(t, &t->runs[i]))
             return siren_fail(err, SIREN_EINVAL, "%s: run %lld (%s) is no training%s", path,
                               (long long)t->runs[i].id, t->runs[i].kind,
                               strcmp(t->runs[i].kind, "all") ? ""
@@ -70,19 +70,19 @@ static int add_named(struct trainings *t, const struct siren_workspace *ws, cons
     return 0;
 }
 
-static int load(struct trainings *t, struct siren_workspace *ws, const int64_t *ids, size_t n,
-                struct siren_error *err)
+static int load_trainings(struct trainings *t, struct siren_workspace *ws, const int64_t *ids,
+                          size_t n, struct siren_error *err)
 {
     int rc = siren_runs_load(&t->runs, &t->n_runs, ws, NULL, err);
     if (rc) return rc;
     t->list = alloc_zeroed(t->n_runs + 1, sizeof *t->list);
     if (!t->list) return siren_fail_memory(err, "runs", t->n_runs * sizeof *t->list);
     if (n) return add_named(t, ws, ids, n, err);
-    for (size_t i = 0; i < t->n_runs; i++) add(t, &t->runs[i]);
+    for (size_t i = 0; i < t->n_runs; i++) add_training(t, &t->runs[i]);
     return 0;
 }
 
-static void clear(struct trainings *t)
+static void trainings_clear(struct trainings *t)
 {
     for (size_t i = 0; i < t->n; i++) {
         json_decref(t->list[i].settings);
@@ -273,7 +273,7 @@ static int read_curves(struct cli *cli, const struct trainings *t, struct curve 
                            "none of these trainings has its folder any more: no curves to draw");
 }
 
-static int draw(struct cli *cli, const struct trainings *t, const char *path, int named)
+static int draw_curves(struct cli *cli, const struct trainings *t, const char *path, int named)
 {
     struct curve *curves = alloc_zeroed(t->n, sizeof *curves);
     struct siren_series *series = alloc_zeroed(t->n, sizeof *series);
@@ -314,10 +314,10 @@ int runs_trainings(struct cli *cli, struct siren_workspace *ws, const int64_t *i
                    const char *curves)
 {
     struct trainings t = {0};
-    int rc = load(&t, ws, ids, n, &cli->err);
+    int rc = load_trainings(&t, ws, ids, n, &cli->err);
     if (!rc && curves && !t.n) /* a file was asked for, and none would be there */
         rc = siren_fail(&cli->err, SIREN_ENOTFOUND, NONE_YET);
-    if (!rc && curves) rc = draw(cli, &t, curves, n > 0);
+    if (!rc && curves) rc = draw_curves(cli, &t, curves, n > 0);
     if (!rc) {
         json_t *differ = differences(&t);
         if (cli->json) {
@@ -331,6 +331,6 @@ int runs_trainings(struct cli *cli, struct siren_workspace *ws, const int64_t *i
         json_decref(differ);
     }
     if (!rc && curves) cli_note(cli, "%s: the curves", curves);
-    clear(&t);
+    trainings_clear(&t);
     return rc;
 }

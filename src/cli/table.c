@@ -105,7 +105,7 @@ static size_t widest_flexible(const struct cli_table *t, const size_t *widths)
 }
 
 /* Column widths; those that may shrink give what the terminal lacks. */
-static void measure(const struct cli_table *t, size_t *widths)
+static void measure_columns(const struct cli_table *t, size_t *widths)
 {
     size_t total = 0;
     for (size_t c = 0; c < t->n_columns; c++) {
@@ -153,7 +153,7 @@ void cli_table_print(struct cli *cli, struct cli_table *t)
     cli_progress_end(cli);
     size_t *widths = alloc_zeroed(t->n_columns, sizeof *widths);
     if (widths && !t->failed) {
-        measure(t, widths);
+        measure_columns(t, widths);
         for (size_t row = 0; row * t->n_columns < t->n_cells; row++) {
             print_row(t, row, widths);
             if (row == 0) print_rule(t, widths);

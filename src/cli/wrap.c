@@ -61,7 +61,7 @@ static void break_line(struct wrapper *w)
     w->at = 0;
 }
 
-static void put(struct wrapper *w, const char *text, size_t length)
+static void put_text(struct wrapper *w, const char *text, size_t length)
 {
     if (w->at < w->indent) w->at += fprintf(w->out, "%*s", w->indent - w->at, "");
     fwrite(text, 1, length, w->out);
@@ -77,9 +77,9 @@ static void put_words(struct wrapper *w, const char *text, size_t length)
             if (w->at + 1 + (int)width_of(text, n) > w->width)
                 break_line(w);
             else
-                put(w, " ", 1);
+                put_text(w, " ", 1);
         }
-        if (n) put(w, text, n);
+        if (n) put_text(w, text, n);
         text += n;
         while (text < end && *text == ' ') text++;
     }
@@ -98,7 +98,7 @@ void cli_wrap(FILE *out, const char *text, int at, int indent, int width)
             if (w.at > 0) break_line(&w);
             break_line(&w);
         } else if (literal) {
-            put(&w, text, n);
+            put_text(&w, text, n);
         } else {
             put_words(&w, text, n);
         }
