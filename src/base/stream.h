@@ -21,14 +21,5 @@ void stream_position(const struct stream *s, uint64_t *done, uint64_t *total);
 
 /* The code and text for a failed system call on `path`: SIREN_ENOTFOUND or SIREN_EIO. */
 int fail_errno(struct siren_error *err, const char *path, const char *verb);
-/* If text begins with ".tmp-PID-N" (the suffix of an unfinished file), the rest behind it; else
- * NULL. */
-const char *behind_temporary(const char *text);
-/* Calls found() for each name beside `path` that is path's, then ".tmp-PID-N", then `rest`;
- * `folder` is open while it is called. */
-typedef void leftover_fn(int folder, const char *name, const char *rest, void *context);
-void each_leftover(const char *path, leftover_fn *found, void *context);
-/* A rename to `path` is durable only when the folder that holds the name is synced, too. */
-int sync_folder(const char *path, struct siren_error *err);
 
 #endif

@@ -1,18 +1,16 @@
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/stream.h"
+#include "base/temporary.h"
 #include "siren/file.h"
 
 enum { BUFFER = 1 << 16 };
@@ -39,51 +37,28 @@ static void free_writer(struct siren_writer *w)
     free(w);
 }
 
-/* A file that a killed writer left: nobody has its lock.  What cannot be locked stays. */
-static void remove_if_left(int folder, const char *name, const char *rest, void *context)
+static void remove_leftover(int folder, const char *name, const char *rest, void *context)
 {
-    struct stat st;
-    int fd = *rest ? -1 : openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = *rest ? -1 : lock_leftover(folder, name);
     if (fd < 0) return;
-    if (!fstat(fd, &st) && S_ISREG(st.st_mode) && !flock(fd, LOCK_EX | LOCK_NB))
-        unlinkat(folder, name, 0);
+    unlinkat(folder, name, 0);
     close(fd);
-}
-
-/* 0: another writer took the new file for one that was left, before it was locked. */
-static int lock_temporary(struct siren_writer *w)
-{
-    struct stat st;
-    int taken = flock(w->fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
-    if (taken || fstat(w->fd, &st) || !st.st_nlink) return 0;
-    w->lock = fcntl(w->fd, F_DUPFD_CLOEXEC, 0);
-    return w->lock >= 0;
 }
 
 /* Create the temporary beside the target with the mode that the target has, or
  * that a new file would get. */
-static int open_temporary(struct siren_writer *w, const struct stat *old)
+static void open_temporary(struct siren_writer *w, const struct stat *old)
 {
-    struct buf name = {0};
-    for (int attempt = 0; attempt < 100; attempt++) {
-        buf_clear(&name);
-        buf_printf(&name, "%s.tmp-%ld-%d", w->target, (long)getpid(), attempt);
-        if (buf_failed(&name)) {
-            errno = ENOMEM;
-            break;
-        }
-        w->fd = open(name.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (w->fd < 0 && errno == EEXIST) continue;
-        if (w->fd < 0 || lock_temporary(w)) break;
-        close(w->fd);
-        w->fd = -1;
-    }
-    if (w->fd >= 0 && old) (void)!fchmod(w->fd, old->st_mode & 07777);
-    w->temporary = w->fd >= 0 ? buf_take(&name) : NULL;
+    w->fd = temporary_create(&w->temporary, w->target, 0666);
+    if (w->fd < 0) return;
+    if (old) (void)!fchmod(w->fd, old->st_mode & 07777);
+    w->lock = fcntl(w->fd, F_DUPFD_CLOEXEC, 0);
+    if (w->lock >= 0) return;
     int saved = errno;
-    buf_free(&name);
+    unlink(w->temporary);
+    close(w->fd);
+    w->fd = -1;
     errno = saved;
-    return w->fd >= 0;
 }
 
 /* The descriptor that /dev/stdout or /dev/fd/3 names, -1: none.  Opened anew it would have a place
@@ -115,7 +90,7 @@ static int open_path(struct siren_writer *w, const char *path, struct siren_erro
     } else {
         w->target = exists ? realpath(path, NULL) : alloc_string(path, strlen(path));
         if (!w->target) return fail_errno(err, path, "find");
-        each_leftover(w->target, remove_if_left, NULL);
+        each_leftover(w->target, remove_leftover, NULL);
         open_temporary(w, exists ? &st : NULL);
     }
     return w->fd < 0 ? fail_errno(err, path, "create") : SIREN_OK;
@@ -199,46 +174,6 @@ int siren_writer_printf(struct siren_writer *w, struct siren_error *err, const c
                                : siren_writer_write(w, text.data, text.size, err);
     if (rc) w->failed = rc;
     buf_free(&text);
-    return rc;
-}
-
-const char *behind_temporary(const char *text)
-{
-    static const char mark[] = ".tmp-", digits[] = "0123456789";
-    size_t n;
-    if (strncmp(text, mark, strlen(mark)) != 0) return NULL;
-    text += strlen(mark);
-    n = strspn(text, digits);
-    if (!n || text[n] != '-') return NULL;
-    text += n + 1;
-    n = strspn(text, digits);
-    return n ? text + n : NULL;
-}
-
-void each_leftover(const char *path, leftover_fn *found, void *context)
-{
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-    char *parent = slash ? alloc_string(path, (size_t)(base - path)) : alloc_string(".", 1);
-    DIR *d = parent ? opendir(parent) : NULL;
-    free(parent);
-    if (!d) return;
-    for (const struct dirent *e; (e = readdir(d));) {
-        size_t n = strlen(base);
-        const char *rest = strncmp(e->d_name, base, n) ? NULL : behind_temporary(e->d_name + n);
-        if (rest) found(dirfd(d), e->d_name, rest, context);
-    }
-    closedir(d);
-}
-
-int sync_folder(const char *path, struct siren_error *err)
-{
-    char *copy = alloc_string(path, strlen(path));
-    if (!copy) return siren_fail_memory(err, "a path", strlen(path));
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = SIREN_OK;
-    free(copy);
-    /* Some file systems cannot sync a folder (EINVAL): nothing more can be done there. */
-    if (fd >= 0 && fsync(fd) && errno != EINVAL) rc = fail_errno(err, path, "sync the folder of");
-    if (fd >= 0) close(fd);
     return rc;
 }
 

@@ -1,7 +1,4 @@
-/* The folder of an export: under another name beside its place until it is whole.
- *
- * Who writes one holds a lock (flock) on it, which ends with the process however that ends: a
- * folder named so that nobody holds was left by a process that was killed. */
+/* The folder of an export: under a temporary name (base/temporary.h) until it is whole. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,9 +11,8 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "base/stream.h"
+#include "base/temporary.h"
 #include "model/export.h"
-#include "text/files.h"
 
 enum { FOLDER = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC };
 
@@ -119,11 +115,9 @@ static int lock(struct export_folder *f)
 
 static int make_temporary(struct export_folder *f)
 {
-    for (int attempt = 0; attempt < 100; attempt++) {
-        struct buf name = {0};
-        buf_printf(&name, "%s.tmp-%ld-%d", f->path, (long)getpid(), attempt);
+    for (int attempt = 0; attempt < TEMPORARY_ATTEMPTS; attempt++) {
         free(f->temporary);
-        f->temporary = buf_take(&name);
+        f->temporary = temporary_name(f->path, attempt);
         int made = f->temporary && !mkdir(f->temporary, 0777);
         if (!made && (!f->temporary || errno != EEXIST)) break;
         int locked = made ? lock(f) : 0;
@@ -185,23 +179,12 @@ static int put_in_place(const struct export_folder *f)
     return rc;
 }
 
-static void sync_parent(const char *folder)
-{
-    char *parent = files_folder_of(folder);
-    int fd = parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        fsync(fd);
-        close(fd);
-    }
-    free(parent);
-}
-
 int export_folder_finish(struct export_folder *f, struct siren_error *err)
 {
     if (put_in_place(f))
         return siren_fail(err, SIREN_EIO, "%s: cannot rename the finished folder to it: %m",
                           f->path);
-    sync_parent(f->path);
+    sync_folder(f->path, NULL);
     free(f->temporary);
     f->temporary = NULL;
     return SIREN_OK;

@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/stream.h"
+#include "base/temporary.h"
 #include "siren/import.h"
 #include "store/store.h"
 
@@ -48,50 +48,12 @@ static void remove_temporary(int folder, const char *name)
     }
 }
 
-/* The file under a temporary name, locked while somebody fills it (SQLite's own locks are of
- * another kind). */
-struct temporary {
-    char *path;
-    int fd;
-};
-
-/* 0: somebody who took it for left over was faster. */
-static int is_locked(int fd)
-{
-    struct stat info;
-    return !flock(fd, LOCK_EX) && !fstat(fd, &info) && info.st_nlink > 0;
-}
-
-static int make_temporary(const char *path, struct temporary *out, struct siren_error *err)
-{
-    *out = (struct temporary){NULL, -1};
-    for (int attempt = 0; out->fd < 0 && attempt < 100; attempt++) {
-        char ending[60];
-        snprintf(ending, sizeof ending, ".tmp-%ld-%d", (long)getpid(), attempt);
-        free(out->path);
-        out->path = join(path, ending);
-        if (!out->path) return siren_fail_memory(err, "a path", strlen(path));
-        out->fd = open(out->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-        if (out->fd < 0 && errno != EEXIST) break;
-        if (out->fd < 0 || is_locked(out->fd)) continue;
-        close(out->fd);
-        out->fd = -1;
-    }
-    if (out->fd >= 0) return SIREN_OK;
-    int code = fail_errno(err, path, "create");
-    free(out->path);
-    return code;
-}
-
 /* What killed imports into the same workspace left. */
 static void remove_leftover(int folder, const char *name, const char *rest, void *context)
 {
-    (void)context;
-    struct stat info;
-    int fd = *rest ? -1 : openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = *rest ? -1 : lock_leftover(folder, name);
     if (fd < 0) return;
-    if (!fstat(fd, &info) && S_ISREG(info.st_mode) && !flock(fd, LOCK_EX | LOCK_NB))
-        remove_temporary(folder, name);
+    remove_temporary(folder, name);
     close(fd);
 }
 
@@ -139,15 +101,15 @@ static int import_new(const char *workspace, const char *path,
                       struct siren_import_report *report, const struct siren_progress *progress,
                       struct siren_error *err)
 {
-    struct temporary t;
+    char *temporary;
     each_leftover(workspace, remove_leftover, NULL);
-    int code = make_temporary(workspace, &t, err);
-    if (code) return code;
-    code = fill_workspace(t.path, workspace, path, options, report, progress, err);
-    if (!code) code = publish(t.path, workspace, err);
-    if (code) remove_temporary(AT_FDCWD, t.path);
-    close(t.fd);
-    free(t.path);
+    int fd = temporary_create(&temporary, workspace, 0644); /* SQLite's locks are of another kind */
+    if (fd < 0) return fail_errno(err, workspace, "create");
+    int code = fill_workspace(temporary, workspace, path, options, report, progress, err);
+    if (!code) code = publish(temporary, workspace, err);
+    if (code) remove_temporary(AT_FDCWD, temporary);
+    close(fd);
+    free(temporary);
     return code;
 }
 

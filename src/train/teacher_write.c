@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/stream.h"
+#include "base/temporary.h"
 #include "train/settings.h"
 #include "train/teacher_file.h"
 
