@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/path.h"
 #include "base/stream.h"
 
 /* ---- names ---- */
@@ -68,8 +69,8 @@ int temporary_create(char **name, const char *path, mode_t mode)
 
 void each_leftover(const char *path, leftover_fn *found, void *context)
 {
-    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-    char *parent = slash ? alloc_string(path, (size_t)(base - path)) : alloc_string(".", 1);
+    const char *base = path_name(path);
+    char *parent = path_folder(path);
     DIR *d = parent ? opendir(parent) : NULL;
     free(parent);
     if (!d) return;

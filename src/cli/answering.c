@@ -6,6 +6,7 @@
 
 #include "app/split.h"
 #include "base/buf.h"
+#include "base/path.h"
 #include "base/utf8.h"
 
 int answering_open_trainable(struct cli *cli, struct siren_lm *lm, int raw,
@@ -233,14 +234,13 @@ void answering_cells(const struct siren_app *app, struct cli_table *table,
 char *answering_command(void)
 {
     struct buf b = {0}, text = {0};
-    char *line = NULL, *p;
+    char *line = NULL;
     size_t size = 0;
     FILE *f = fopen("/proc/self/cmdline", "rb");
     if (!f) return strdup("");
     while (getdelim(&line, &size, '\0', f) > 0) {
         if (b.size) buf_putc(&b, ' ');
-        p = b.size ? line : strrchr(line, '/') ? strrchr(line, '/') + 1 : line;
-        buf_puts(&b, cli_word(p));
+        buf_puts(&b, cli_word(b.size ? line : path_name(line)));
     }
     free(line);
     fclose(f);

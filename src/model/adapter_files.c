@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/path.h"
 #include "model/adapter.h"
 #include "model/model.h"
 #include "siren/file.h"
@@ -268,7 +269,7 @@ static int load_factors(struct loader *l, struct siren_adapter **out)
 
 int adapter_is_file(const char *path)
 {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *name = path_name(path);
     return !strcmp(name, ADAPTER_WEIGHTS) || !strcmp(name, ADAPTER_CONFIG);
 }
 
@@ -276,7 +277,6 @@ int adapter_is_file(const char *path)
 static int find_folder(char **folder, const char *path, struct siren_error *err)
 {
     struct stat st;
-    const char *slash = strrchr(path, '/');
     int whole = stat(path, &st) || S_ISDIR(st.st_mode);
     *folder = NULL;
     /* The others' names are fixed: the adapter beside a file of another name is not that file. */
@@ -286,9 +286,7 @@ static int find_folder(char **folder, const char *path, struct siren_error *err)
             "%s: found a file of this name, expected an adapter's folder or the " ADAPTER_WEIGHTS
             " in it",
             path);
-    *folder = whole   ? alloc_string(path, strlen(path))
-              : slash ? alloc_string(path, slash == path ? 1 : (size_t)(slash - path))
-                      : alloc_string(".", 1);
+    *folder = whole ? alloc_string(path, strlen(path)) : path_folder(path);
     return *folder ? SIREN_OK : siren_fail_memory(err, "a path", strlen(path));
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/path.h"
 #include "model/names.h"
 
 const char *siren_arch_name(enum siren_arch arch)
@@ -102,8 +103,7 @@ int config_check(const struct siren_config *c, const char *where, struct siren_e
 static void name_from_path(struct siren_config *c, const char *path)
 {
     char *full = realpath(path, NULL); /* "." has a name, too */
-    const char *text = full ? full : path, *slash = strrchr(text, '/');
-    const char *name = slash ? slash + 1 : text;
+    const char *name = path_name(full ? full : path);
     size_t n = strlen(name);
     if (n > 5 && !strcmp(name + n - 5, ".gguf")) n -= 5;
     if (n >= sizeof c->name) n = sizeof c->name - 1;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/alloc.h"
+#include "base/path.h"
 #include "model/adapter.h"
 #include "model/config.h"
 #include "model/export.h"
@@ -14,7 +15,6 @@
 #include "model/model.h"
 #include "model/names.h"
 #include "siren/file.h"
-#include "text/files.h"
 #include "weights/safetensors_write.h"
 
 /* One tensor: where its numbers come from. */
@@ -203,7 +203,7 @@ static int open_source(struct export *e, const struct siren_export_options *o)
 
 static int write_weights(struct export *e, const char *folder, const char *texts)
 {
-    char *path = files_join(folder, EXPORT_WEIGHTS);
+    char *path = path_join(folder, EXPORT_WEIGHTS);
     /* Not their names: the same numbers have the same identity, whatever they were made from is
      * called. */
     const char *source = siren_identity_hash(e->report->source);
@@ -222,7 +222,7 @@ static int write_weights(struct export *e, const char *folder, const char *texts
 
 static int write_text(const char *folder, const struct export_text *t, struct siren_error *err)
 {
-    char *path = files_join(folder, t->name);
+    char *path = path_join(folder, t->name);
     int rc = path ? siren_file_write(path, t->data, t->size, err)
                   : siren_fail_memory(err, "a path", strlen(folder));
     free(path);

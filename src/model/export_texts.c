@@ -10,6 +10,7 @@
 #include <xxhash.h>
 
 #include "base/alloc.h"
+#include "base/path.h"
 #include "siren/file.h"
 #include "text/files.h"
 #include "text/tokenizer_write.h"
@@ -194,7 +195,7 @@ static int texts_from_folder(struct export_texts *t, const char *folder, enum te
     };
     int rc = SIREN_OK;
     for (size_t i = 0; i < sizeof names / sizeof *names && !rc; i++) {
-        char *path = files_join(folder, names[i][0]), *data;
+        char *path = path_join(folder, names[i][0]), *data;
         size_t size;
         if (!path) return siren_fail_memory(err, "a path", strlen(folder));
         int second = t->n && !strcmp(names[i][1], t->items[t->n - 1].name);
@@ -216,7 +217,7 @@ int export_texts(struct export_texts *out, const struct tensors *ts, const struc
     *out = (struct export_texts){0};
     if (tensors_is_gguf(ts)) return texts_from_gguf(out, ts, c, type, err);
     char *folder = !stat(path, &st) && S_ISDIR(st.st_mode) ? alloc_string(path, strlen(path))
-                                                           : files_folder_of(path);
+                                                           : path_folder(path);
     if (!folder) return siren_fail_memory(err, "a path", strlen(path));
     int rc = texts_from_folder(out, folder, type, err);
     free(folder);
@@ -252,7 +253,7 @@ int export_folder_hash(const char *folder, char hash[17], struct siren_error *er
     struct export_text two[2] = {{0}};
     int rc = SIREN_OK;
     for (int i = 0; i < 2 && !rc; i++) {
-        char *path = files_join(folder, names[i]);
+        char *path = path_join(folder, names[i]);
         if (!path)
             rc = siren_fail_memory(err, "a path", strlen(folder));
         else if (files_exists(path))

@@ -163,7 +163,6 @@ int never_seen(const char *path, const char *given, const char *what, struct sir
 char *find_file(const char *folder, const char *name);
 /* "folder/ml-100k.inter" for ".inter": the first by name, or .gz or .zst. */
 char *find_ending(const char *folder, const char *ending);
-char *folder_of(const char *path);
 /* The first line that is not empty, "" if there is none; free the text. */
 struct text_line {
     char *text;

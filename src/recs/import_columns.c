@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/path.h"
 #include "recs/import.h"
 
 /* ---- columns ---- */
@@ -335,8 +336,7 @@ int find_layout(struct source *s, struct siren_error *err)
 /* All_Beauty.jsonl.gz has its items in meta_All_Beauty.jsonl, .gz or .zst. */
 static char *find_metadata(const char *path, const char *folder)
 {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    const char *end = strstr(name, ".jsonl");
+    const char *name = path_name(path), *end = strstr(name, ".jsonl");
     struct buf b = {0};
     buf_printf(&b, "meta_%.*s", (int)(end ? end + 6 - name : (long)strlen(name)), name);
     char *found = b.data ? find_file(folder, b.data) : NULL;
@@ -356,8 +356,7 @@ static const char *inter_ending(const char *name)
 /* data.inter has its items in data.item, and so has data.part1.inter. */
 static char *find_item_file(const char *path, const char *folder)
 {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    const char *end = inter_ending(name);
+    const char *name = path_name(path), *end = inter_ending(name);
     if (!end) return find_ending(folder, ".item");
     char *found = NULL;
     for (size_t n = (size_t)(end - name); !found && n;) {
@@ -375,7 +374,7 @@ static char *beside(struct source *s)
 {
     static const char *const others[] = {"movies.csv", "items.csv",   "items.tsv",
                                          "meta.jsonl", "items.jsonl", NULL};
-    char *folder = folder_of(s->path), *found = NULL;
+    char *folder = path_folder(s->path), *found = NULL;
     if (!folder) return NULL;
     if (s->format == FORMAT_AMAZON)
         found = find_metadata(s->path, folder);

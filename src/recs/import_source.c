@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/alloc.h"
+#include "base/path.h"
 #include "base/utf8.h"
 #include "recs/import.h"
 
@@ -167,12 +168,6 @@ static int named_format(const char *name, enum format *format, struct siren_erro
         name);
 }
 
-char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? alloc_string(path, (size_t)(slash - path)) : alloc_string(".", 1);
-}
-
 int check_source(const char *path, struct siren_error *err)
 {
     struct stat info;
@@ -205,7 +200,7 @@ int detect_format(struct source *s, const char *path, struct siren_error *err)
     s->format = guess_line(line.text + skip, line.length - skip);
     free(line.text);
     if (s->format == FORMAT_MOVIES) { /* one file of the folder was given */
-        char *whole = folder_of(s->path);
+        char *whole = path_folder(s->path);
         free(s->path);
         s->path = whole;
     }
@@ -217,10 +212,7 @@ int detect_format(struct source *s, const char *path, struct siren_error *err)
 /* By the name of the file or its folder itself: RecBole's are called as GroupLens' sets. */
 static int is_movielens(const char *path)
 {
-    size_t end = strlen(path);
-    while (end && path[end - 1] == '/') end--;
-    while (end && path[end - 1] != '/') end--;
-    return !strncmp(path + end, "ml-", 3);
+    return !strncmp(path_name(path), "ml-", 3);
 }
 
 static void choose_defaults(struct source *s)

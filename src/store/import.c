@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/path.h"
 #include "base/utf8.h"
 #include "recs/import.h"
 #include "store/store.h"
@@ -266,10 +267,9 @@ static int clear_tables(struct import *im, struct siren_error *err)
 /* "csv: ratings.csv", cut between characters; a file's name may have any bytes. */
 static int name_source(const struct import *im, char *text, size_t size, struct siren_error *err)
 {
-    const char *path = im->source.path, *slash = strrchr(path, '/');
+    const char *path = path_name(im->source.path);
     struct buf b = {0};
     buf_printf(&b, "%s: ", im->source.report->format);
-    if (slash && slash[1]) path = slash + 1;
     utf8_repair(&b, path, strlen(path));
     int failed = buf_failed(&b);
     if (!failed) {
@@ -427,19 +427,13 @@ static int count_kept(struct import *im, struct siren_error *err)
     return SIREN_OK;
 }
 
-static const char *last_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
-}
-
 static void describe(struct import *im)
 {
     struct siren_import_report *report = im->source.report;
     const char *items = im->source.items_path;
     snprintf(report->detected, sizeof report->detected, "%s format%s in %.255s%s%.255s%.400s",
              report->format, im->source.options->format ? " (as told)" : "",
-             last_name(im->source.path), items ? ", items in " : "", items ? last_name(items) : "",
+             path_name(im->source.path), items ? ", items in " : "", items ? path_name(items) : "",
              buf_text(&im->source.names));
 }
 

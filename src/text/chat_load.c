@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/path.h"
 #include "siren/file.h"
 #include "text/chat.h"
 #include "text/files.h"
@@ -80,8 +81,8 @@ static int load_jinja(struct siren_chat **out, const char *path, struct siren_er
 
 static int load_folder(struct siren_chat **out, const char *folder, struct siren_error *err)
 {
-    char *jinja = files_join(folder, "chat_template.jinja");
-    char *config = files_join(folder, "tokenizer_config.json");
+    char *jinja = path_join(folder, "chat_template.jinja");
+    char *config = path_join(folder, "tokenizer_config.json");
     int code;
     if (!jinja || !config)
         code = siren_fail_memory(err, "a path", strlen(folder));
@@ -104,7 +105,7 @@ int siren_chat_load(struct siren_chat **out, const char *model_path, struct sire
         return siren_fail(err, SIREN_ENOTFOUND, "%s: no such file or folder", model_path);
     if (S_ISDIR(st.st_mode)) return load_folder(out, model_path, err);
     if (files_is_gguf(model_path)) return load_gguf(out, model_path, err);
-    char *folder = files_folder_of(model_path);
+    char *folder = path_folder(model_path);
     if (!folder) return siren_fail_memory(err, "a path", strlen(model_path));
     int code = load_folder(out, folder, err);
     free(folder);

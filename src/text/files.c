@@ -4,9 +4,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/alloc.h"
-#include "base/buf.h"
-
 int files_exists(const char *path)
 {
     struct stat st;
@@ -22,18 +19,4 @@ int files_is_gguf(const char *path)
     size_t n = f ? fread(magic, 1, 4, f) : 0;
     if (f) fclose(f);
     return n == 4 && !memcmp(magic, "GGUF", 4);
-}
-
-char *files_join(const char *folder, const char *name)
-{
-    struct buf path = {0};
-    buf_printf(&path, "%s/%s", folder, name);
-    return buf_take(&path);
-}
-
-char *files_folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    if (!slash) return alloc_string(".", 1);
-    return slash == path ? alloc_string("/", 1) : alloc_string(path, (size_t)(slash - path));
 }

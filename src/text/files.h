@@ -2,9 +2,7 @@
 #ifndef SIREN_TEXT_FILES_H
 #define SIREN_TEXT_FILES_H
 
-int files_exists(const char *path);                     /* a regular file */
-int files_is_gguf(const char *path);                    /* by name or by its first bytes */
-char *files_join(const char *folder, const char *name); /* malloc'ed; NULL: out of memory */
-char *files_folder_of(const char *path);                /* likewise */
+int files_exists(const char *path);  /* a regular file */
+int files_is_gguf(const char *path); /* by name or by its first bytes */
 
 #endif

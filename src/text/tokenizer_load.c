@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/path.h"
 #include "siren/file.h"
 #include "text/files.h"
 #include "text/tokenizer_private.h"
@@ -23,7 +24,7 @@ static int32_t named_token(const struct siren_tokenizer *t, const json_t *config
 static int read_config(struct siren_tokenizer *t, const char *folder, const char *file,
                        struct siren_error *err)
 {
-    char *path = files_join(folder, file), *text = NULL;
+    char *path = path_join(folder, file), *text = NULL;
     size_t size = 0;
     json_error_t where;
     if (!path) return siren_fail_memory(err, "a path", strlen(folder));
@@ -61,7 +62,7 @@ static int load_folder(struct siren_tokenizer **out, const char *folder, struct 
 {
     static const char *const names[] = {"tokenizer.json", "tokenizer.json.gz"};
     for (size_t i = 0; i < 2; i++) {
-        char *path = files_join(folder, names[i]);
+        char *path = path_join(folder, names[i]);
         if (!path) return siren_fail_memory(err, "a path", strlen(folder));
         if (files_exists(path)) {
             int code = load_json(out, path, folder, err);
@@ -86,7 +87,7 @@ int siren_tokenizer_load(struct siren_tokenizer **out, const char *path, struct 
     int json = n >= 5 && !strcmp(path + n - 5, ".json");
     int wrong = json ? 0 : tensors_check_model(path, err);
     if (wrong) return wrong;
-    char *folder = files_folder_of(path);
+    char *folder = path_folder(path);
     if (!folder) return siren_fail_memory(err, "a path", strlen(path));
     int code = load_json(out, path, folder, err);
     free(folder);

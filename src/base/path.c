@@ -1,0 +1,28 @@
+#include "base/path.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/buf.h"
+
+const char *path_name(const char *path)
+{
+    size_t at = strlen(path);
+    while (at && path[at - 1] == '/') at--;
+    while (at && path[at - 1] != '/') at--;
+    return path + at;
+}
+
+char *path_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash) return alloc_string(".", 1);
+    return slash == path ? alloc_string("/", 1) : alloc_string(path, (size_t)(slash - path));
+}
+
+char *path_join(const char *folder, const char *name)
+{
+    struct buf path = {0};
+    buf_printf(&path, "%s/%s", folder, name);
+    return buf_take(&path);
+}
