@@ -33,6 +33,7 @@ struct siren_readout {
 int siren_readout_create(struct siren_readout *out, const struct siren_tokenizer *tokenizer,
                          const struct siren_scale *scale, struct siren_error *err);
 void siren_readout_clear(struct siren_readout *readout);
+size_t siren_readout_longest(const struct siren_readout *readout); /* label, in tokens */
 
 /* The log-probabilities (n) of the labels to the distribution (n); returns the mass outside,
  * 1 − Σ exp(logprobs), not below 0.  All labels at −infinity: uniform, mass outside 1. */

@@ -114,9 +114,7 @@ static int check_length(const struct maker *m, const struct example *e, struct s
 {
     size_t most = (size_t)siren_model_config(m->lm->model)->max_positions, n = e->n_ids;
     char row[256];
-    for (int k = 0; k < m->readout.n && m->options->mode == SIREN_AO; k++)
-        if (e->n_prompt + m->readout.tokens[k].n_ids > n)
-            n = e->n_prompt + m->readout.tokens[k].n_ids;
+    if (m->options->mode == SIREN_AO) n = e->n_prompt + siren_readout_longest(&m->readout);
     if (n <= most + 1) return 0;
     app_describe_target(m->app, &e->target, row, sizeof row);
     return siren_fail(err, SIREN_EINVAL,

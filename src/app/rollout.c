@@ -244,7 +244,6 @@ static int read_text(const struct writer *w, struct text *t, struct siren_error 
 int rollout_room_find(struct rollout_room *room, const struct siren_lm *lm,
                       const struct siren_readout *readout, struct siren_error *err)
 {
-    size_t label = 0;
     int32_t *ids = NULL;
     *room = (struct rollout_room){0};
     if (!readout || !lm->model) return 0;
@@ -252,9 +251,7 @@ int rollout_room_find(struct rollout_room *room, const struct siren_lm *lm,
     int rc = siren_tokenizer_encode(lm->tokenizer, rest_of_thought, strlen(rest_of_thought),
                                     SIREN_ENCODE_NO_SPECIAL, &ids, &room->reserved, err);
     free(ids);
-    for (int k = 0; k < readout->n; k++)
-        if (readout->tokens[k].n_ids > label) label = readout->tokens[k].n_ids;
-    room->reserved += label;
+    room->reserved += siren_readout_longest(readout);
     return rc;
 }
 

@@ -16,6 +16,14 @@ void siren_readout_clear(struct siren_readout *readout)
     *readout = (struct siren_readout){0};
 }
 
+size_t siren_readout_longest(const struct siren_readout *readout)
+{
+    size_t most = 0;
+    for (int k = 0; k < readout->n; k++)
+        if (readout->tokens[k].n_ids > most) most = readout->tokens[k].n_ids;
+    return most;
+}
+
 static int is_prefix(const struct siren_readout *r, int k)
 {
     size_t length = strlen(r->labels[k]);
