@@ -12,6 +12,7 @@
 
 #include "app/grpo.h"
 #include "run_program.h"
+#include "same_file.h"
 #include "tiny_setup.h"
 
 static struct training training_in(const char *name)
@@ -142,23 +143,9 @@ static int stop_after_two(void *context, const char *what, uint64_t done, uint64
     return !strncmp(what, "rows", 4) && done >= 6;
 }
 
-static void same_file(const char *a, const char *b, const char *name)
-{
-    char path[300], *x, *y;
-    size_t n, m;
-    snprintf(path, sizeof path, "%s/%s", a, name);
-    MUST(siren_file_read(&x, &n, path, 1 << 24, ERR));
-    snprintf(path, sizeof path, "%s/%s", b, name);
-    MUST(siren_file_read(&y, &m, path, 1 << 24, ERR));
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
-}
-
 static void same_adapter(const char *a, const char *b)
 {
-    same_file(a, b, "adapter/adapter_model.safetensors");
+    same_file_in(a, b, "adapter/adapter_model.safetensors");
 }
 
 /* Stopped and resumed, with other threads, the adapter has the bits of a run that never stopped. */
@@ -352,7 +339,7 @@ static void kill_and_resume(const struct training *whole, const struct grpo_opti
         assert_true(WIFSIGNALED(status) || ended_well(status));
     }
     assert_true(ended_well(train_until(&part, o, CALL, 0, 0)));
-    for (int i = 0; files[i]; i++) same_file(whole->loop.folder, part.loop.folder, files[i]);
+    for (int i = 0; files[i]; i++) same_file_in(whole->loop.folder, part.loop.folder, files[i]);
     same_log(whole->loop.folder, part.loop.folder);
 }
 

@@ -17,6 +17,7 @@
 #include "app/sft.h"
 #include "app_fixture.h"
 #include "run_program.h"
+#include "same_file.h"
 #include "tiny_lm.h"
 
 /* ---- one training ---- */
@@ -111,24 +112,6 @@ static int bench_run(struct bench *b, uint64_t stop_after)
     return sft_train(&b->training, &b->options, &b->result, &progress, NULL, ERR);
 }
 
-static void *bytes_of(const char *folder, const char *name, size_t *size)
-{
-    char path[512], *data;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    MUST(siren_file_read(&data, size, path, 1 << 24, ERR));
-    return data;
-}
-
-static void assert_same_file(const char *a, const char *b, const char *name)
-{
-    size_t n, m;
-    void *x = bytes_of(a, name, &n), *y = bytes_of(b, name, &m);
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
-}
-
 /* A value of the log's lines of steps. */
 static size_t logged(const char *folder, const char *key, double *values, size_t most)
 {
@@ -215,7 +198,7 @@ static void test_threads_kernels_memory(void **state)
     three.training.loop.memory_bytes = 1; /* every layer is computed twice */
     MUST(bench_run(&one, 1000));
     MUST(bench_run(&three, 1000));
-    assert_same_file(one.folder, three.folder, "adapter/adapter_model.safetensors");
+    same_file_in(one.folder, three.folder, "adapter/adapter_model.safetensors");
     assert_true(one.result.best == three.result.best && one.result.steps == 6);
     bench_close(&one);
     bench_close(&three);
@@ -237,8 +220,8 @@ static void test_stopped(void **state)
         bench_open(&parts, mode == SIREN_AO ? "parts ao" : "parts cot", mode, 1);
         MUST(bench_run(&parts, 1000));
         assert_true(parts.result.resumed && parts.result.best == whole.result.best);
-        assert_same_file(whole.folder, parts.folder, "adapter/adapter_model.safetensors");
-        assert_same_file(whole.folder, parts.folder, "last/adapter_model.safetensors");
+        same_file_in(whole.folder, parts.folder, "adapter/adapter_model.safetensors");
+        same_file_in(whole.folder, parts.folder, "last/adapter_model.safetensors");
         /* One run of the workspace, done, for all of the parts. */
         struct siren_run run, *runs;
         MUST(siren_run_load(&run, parts.app.ws, parts.training.run, ERR));
@@ -258,25 +241,31 @@ static void test_stopped(void **state)
 
 /* ---- all weights ---- */
 
-/* What a model folder makes of the valid rows. */
-static double mae_of(struct bench *b, const char *folder)
+/* MAE on the valid rows of another model, or of the same with another adapter. */
+static double mae_of(struct bench *b, const char *model, const char *adapter)
 {
-    struct siren_lm_options options = {.chat_template = the_template()};
-    struct siren_lm lm, *before = b->lm.session ? b->training.lm : NULL;
+    struct siren_lm_options options = {.chat_template = the_template(), .adapter = adapter};
+    struct siren_lm lm, *before = b->training.lm;
     struct training_rows rows;
-    char path[300];
     double mae;
     json_t *fields = json_object();
-    snprintf(path, sizeof path, "%s/model", folder);
-    MUST(siren_lm_open(&lm, path, &options, b->pool, ERR));
+    MUST(siren_lm_open(&lm, model, &options, b->pool, ERR));
     MUST(training_rows(&b->training, &rows, ERR));
     b->training.lm = &lm;
-    MUST(training_evaluate(&b->training, NULL, &rows, &mae, fields, NULL, ERR));
+    MUST(training_evaluate(&b->training, lm.adapter, &rows, &mae, fields, NULL, ERR));
     b->training.lm = before;
     training_rows_clear(&rows);
     siren_lm_close(&lm);
     json_decref(fields);
     return mae;
+}
+
+/* … of the model in a run's folder. */
+static double mae_of_folder(struct bench *b, const char *folder)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/model", folder);
+    return mae_of(b, path, NULL);
 }
 
 static void test_all_weights(void **state)
@@ -297,9 +286,9 @@ static void test_all_weights(void **state)
     parts.training.loop.epochs = 4;
     MUST(bench_run(&parts, 1000));
     assert_true(parts.result.resumed && parts.result.best == whole.result.best);
-    assert_same_file(whole.folder, parts.folder, "model/model.safetensors");
-    assert_same_file(whole.folder, parts.folder, "model/tokenizer.json");
-    assert_true(mae_of(&whole, whole.folder) == whole.result.best);
+    same_file_in(whole.folder, parts.folder, "model/model.safetensors");
+    same_file_in(whole.folder, parts.folder, "model/tokenizer.json");
+    assert_true(mae_of_folder(&whole, whole.folder) == whole.result.best);
     bench_close(&whole);
     bench_close(&parts);
 }
@@ -339,7 +328,7 @@ static void test_killed(void **state)
         killed_child(1000, (useconds_t)(1000 + siren_random_below(9, 0, i, 60000)));
     bench_open(&parts, "killed", SIREN_AO, 1);
     MUST(bench_run(&parts, 1000));
-    assert_same_file(whole.folder, parts.folder, "adapter/adapter_model.safetensors");
+    same_file_in(whole.folder, parts.folder, "adapter/adapter_model.safetensors");
     bench_close(&parts);
 }
 
@@ -414,27 +403,12 @@ static void test_lora_plus(void **state)
 
 /* ---- the adapter's files ---- */
 
-/* MAE on valid with an adapter of the run's folder. */
+/* … of the model with an adapter of the run's folder. */
 static double mae_with(struct bench *b, const char *name)
 {
-    struct siren_lm_options options = {.chat_template = the_template()};
-    struct siren_lm *before = b->training.lm;
-    struct training_rows rows;
-    struct siren_lm adapted;
     char path[300];
-    double mae;
-    json_t *fields = json_object();
     snprintf(path, sizeof path, "%s/%s", b->folder, name);
-    options.adapter = path;
-    MUST(siren_lm_open(&adapted, tiny_model("model"), &options, b->pool, ERR));
-    MUST(training_rows(&b->training, &rows, ERR));
-    b->training.lm = &adapted;
-    MUST(training_evaluate(&b->training, adapted.adapter, &rows, &mae, fields, NULL, ERR));
-    b->training.lm = before;
-    training_rows_clear(&rows);
-    siren_lm_close(&adapted);
-    json_decref(fields);
-    return mae;
+    return mae_of(b, tiny_model("model"), path);
 }
 
 /* adapter/ is the best one, last/ that of the last step: too large a rate makes it worse. */

@@ -14,6 +14,7 @@
 #include "app/stages.h"
 #include "app_fixture.h"
 #include "run_program.h"
+#include "same_file.h"
 #include "tiny_lm.h"
 
 static struct siren_app app;
@@ -153,20 +154,6 @@ static int stop_there(void *context, const char *what, uint64_t done, uint64_t t
     return stage == s->stage && !s->left;
 }
 
-static void same_bytes(const char *a, const char *b, const char *name)
-{
-    char path[400], *x, *y;
-    size_t n, m;
-    snprintf(path, sizeof path, "%s/%s", a, name);
-    MUST(siren_file_read(&x, &n, path, 1 << 24, ERR));
-    snprintf(path, sizeof path, "%s/%s", b, name);
-    MUST(siren_file_read(&y, &m, path, 1 << 24, ERR));
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
-}
-
 static void stop_in(const struct stages_options *o, int stage, unsigned after)
 {
     struct stop stop = {stage, after ? after : 1};
@@ -182,7 +169,7 @@ static void stop_in(const struct stages_options *o, int stage, unsigned after)
 
 static void same_files(const char *a, const char *b)
 {
-    for (int i = 0; i < STAGES; i++) same_bytes(a, b, made[i]);
+    for (int i = 0; i < STAGES; i++) same_file_in(a, b, made[i]);
 }
 
 /* In each stage, at its beginning and in its middle, with other threads.  Where there is no

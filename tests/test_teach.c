@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "app/teach.h"
+#include "same_file.h"
 #include "tiny_setup.h"
 #include "train/teacher_file.h"
 
@@ -134,18 +135,6 @@ static int stop_soon(void *context, const char *what, uint64_t done, uint64_t to
     return done >= 4;
 }
 
-static void same_bytes(const char *a, const char *b)
-{
-    char *x, *y;
-    size_t n, m;
-    MUST(siren_file_read(&x, &n, a, 1 << 20, ERR));
-    MUST(siren_file_read(&y, &m, b, 1 << 20, ERR));
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
-}
-
 static void stopped_and_gone_on_with(void **state)
 {
     struct siren_progress progress = {stop_soon, NULL};
@@ -162,7 +151,7 @@ static void stopped_and_gone_on_with(void **state)
     MUST(app_teach(&app, &lm, &o, path, &report, NULL, ERR));
     assert_int_equal(report.n_before, 4);
     assert_int_equal(report.n, 9);
-    same_bytes(whole, path);
+    same_file(whole, path);
     assert_int_equal(app_teach(&app, &lm, &o, path, &report, NULL, ERR), SIREN_EEXISTS);
 }
 

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "same_file.h"
 #include "scratch.h"
 #include "siren/file.h"
 #include "siren/random.h"
@@ -177,18 +178,6 @@ static void coarse_states_are_refused(void **state)
     assert_non_null(strstr(err.message, "int8 states of version 1, with one scale a layer"));
 }
 
-static void same_bytes(const char *a, const char *b)
-{
-    char *x, *y;
-    size_t n, m;
-    MUST(siren_file_read(&x, &n, a, 1 << 20, &err));
-    MUST(siren_file_read(&y, &m, b, 1 << 20, &err));
-    assert_int_equal(n, m);
-    assert_memory_equal(x, y, n);
-    free(x);
-    free(y);
-}
-
 /* Stopped after any byte, the file becomes the one that was never stopped. */
 static void a_stopped_writer_goes_on(void **state)
 {
@@ -207,7 +196,7 @@ static void a_stopped_writer_goes_on(void **state)
         MUST(siren_teacher_writer_open(&w, path, &shape, "{\"a\": 1}", &err));
         write_rows(w, (int)siren_teacher_writer_rows(w), ROWS);
         MUST(siren_teacher_writer_finish(w, &err));
-        same_bytes(whole, path);
+        same_file(whole, path);
         unlink(path);
     }
     free(data);
@@ -271,7 +260,7 @@ static void damaged_work_is_left_alone(void **state)
     MUST(siren_teacher_writer_open(&w, path, &shape, "{\"a\": 1}", &err));
     write_rows(w, (int)siren_teacher_writer_rows(w), ROWS);
     MUST(siren_teacher_writer_finish(w, &err));
-    same_bytes(whole, path);
+    same_file(whole, path);
     free(more);
     free(data);
 }
