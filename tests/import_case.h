@@ -67,13 +67,19 @@ static inline char *many_ratings(void)
 
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
+/* A fresh workspace for a source in the scratch folder, whose path is told. */
+static inline struct siren_workspace *new_workspace_for(const char *name, char path[300])
+{
+    strcpy(path, scratch_path(name));
+    unlink(scratch_path("w.siren"));
+    return create_workspace("w.siren");
+}
+
 /* A fresh workspace with what is at the path. */
 static inline struct siren_workspace *import_path(const char *name)
 {
     char path[300];
-    strcpy(path, scratch_path(name));
-    unlink(scratch_path("w.siren"));
-    struct siren_workspace *ws = create_workspace("w.siren");
+    struct siren_workspace *ws = new_workspace_for(name, path);
     ok(siren_import(ws, path, &options, &report, NULL, &err));
     return ws;
 }
@@ -81,9 +87,7 @@ static inline struct siren_workspace *import_path(const char *name)
 static inline void import_fails(const char *name, int code, const char *words)
 {
     char path[300];
-    strcpy(path, scratch_path(name));
-    unlink(scratch_path("w.siren"));
-    struct siren_workspace *ws = create_workspace("w.siren");
+    struct siren_workspace *ws = new_workspace_for(name, path);
     expect_error(siren_import(ws, path, &options, &report, NULL, &err), code, words);
     assert_int_equal(number(ws, "SELECT count(*) FROM ratings"), 0);
     assert_int_equal(number(ws, "SELECT count(*) FROM items"), 0);

@@ -199,6 +199,15 @@ static void test_output_that_is_read(void **state)
     expect_output("is the file of --model, too");
 }
 
+/* A usage error that begins with the option or argument, and says no more. */
+static void refused(const char *command, const char *of, const char *why)
+{
+    char says[100];
+    assert_int_equal(siren(command), 2);
+    snprintf(says, sizeof says, "siren: %s: %s\n", of, why);
+    assert_string_equal(program_output, says);
+}
+
 /* "-" is no file's name here, nor standard output. */
 static void test_output_named_dash(void **state)
 {
@@ -210,13 +219,8 @@ static void test_output_named_dash(void **state)
         {"theorem x -m y --teacher z --svg -", "--svg"},
         {"train teach x -m y -o-", "--out"},
     };
-    char says[100];
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
-        assert_int_equal(siren(commands[i][0]), 2);
-        snprintf(says, sizeof says, "siren: %s: found \"-\": name a file, or /dev/stdout\n",
-                 commands[i][1]);
-        assert_string_equal(program_output, says);
-    }
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        refused(commands[i][0], commands[i][1], "found \"-\": name a file, or /dev/stdout");
 }
 
 static void test_texts(void **state)
@@ -229,13 +233,8 @@ static void test_texts(void **state)
         {"logprobs --continuation b --continuation " BAD, "--continuation"},
         {"forget x.siren " BAD, "USER"},
         {"runs x.siren compare 1 " BAD, "RUN"}};
-    char says[100];
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        assert_int_equal(siren(texts[i][0]), 2);
-        snprintf(says, sizeof says, "siren: %s: found \"a�\", which is no UTF-8 from byte 1 on\n",
-                 texts[i][1]);
-        assert_string_equal(program_output, says);
-    }
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        refused(texts[i][0], texts[i][1], "found \"a�\", which is no UTF-8 from byte 1 on");
     assert_int_equal(siren("runs /none/" BAD), 1);
     expect_output("siren: /none/a�: there is no such workspace");
     assert_int_equal(siren("generate --raw -m /none/" BAD), 1);

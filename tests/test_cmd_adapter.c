@@ -20,8 +20,27 @@ static char chat[256];  /* a template */
 
 /* ---- files ---- */
 
-/* An adapter of the model at `base` that changes its answers, in scratch/NAME. */
-static void make_adapter(const char *base, const char *name, uint64_t seed)
+struct base {
+    struct siren_pool *pool;
+    struct siren_model *model;
+};
+
+static struct base base_open(const char *path)
+{
+    struct base b;
+    MUST(siren_pool_create(&b.pool, 1, ERR));
+    MUST(siren_model_load(&b.model, path, NULL, b.pool, ERR));
+    return b;
+}
+
+static void base_close(struct base *b)
+{
+    siren_model_free(b->model);
+    siren_pool_free(b->pool);
+}
+
+/* An adapter of the model at `path` that changes its answers, in scratch/NAME. */
+static void make_adapter(const char *path, const char *name, uint64_t seed)
 {
     const struct siren_adapter_config config = {.targets = 1 << SIREN_LORA_Q | 1 << SIREN_LORA_V |
                                                            1 << SIREN_LORA_DOWN,
@@ -29,23 +48,19 @@ static void make_adapter(const char *base, const char *name, uint64_t seed)
                                                 .r = 2,
                                                 .alpha = 4,
                                                 .seed = seed};
-    struct siren_pool *pool;
-    struct siren_model *m;
+    struct base base = base_open(path);
     struct siren_adapter *a;
     char identity[256];
-    MUST(siren_pool_create(&pool, 1, ERR));
-    MUST(siren_model_load(&m, base, NULL, pool, ERR));
-    MUST(siren_adapter_create(&a, m, &config, ERR));
+    MUST(siren_adapter_create(&a, base.model, &config, ERR));
     struct siren_params p = siren_adapter_params(a);
     for (size_t i = 1; i < p.n; i += 2)
         for (int j = 0; j < p.list[i].rows * p.list[i].columns; j++)
             p.list[i].value[j] = (float)siren_random_normal(seed, i, (uint64_t)j);
     siren_adapter_changed(a);
-    MUST(siren_model_identity(base, identity, ERR));
+    MUST(siren_model_identity(path, identity, ERR));
     MUST(siren_adapter_save(a, scratch_path(name), identity, ERR));
     siren_adapter_free(a);
-    siren_model_free(m);
-    siren_pool_free(pool);
+    base_close(&base);
 }
 
 static int setup(void **state)
@@ -269,18 +284,14 @@ static void runs_name_their_adapter(void **state)
 /* The identity that its runs have: of the adapter as it is loaded. */
 static void expect_identity(const json_t *described, const char *path)
 {
-    struct siren_pool *pool;
-    struct siren_model *base;
+    struct base base = base_open(model);
     struct siren_adapter *adapter;
     char identity[256];
-    MUST(siren_pool_create(&pool, 1, ERR));
-    MUST(siren_model_load(&base, model, NULL, pool, ERR));
-    MUST(siren_adapter_load(&adapter, path, base, ERR));
+    MUST(siren_adapter_load(&adapter, path, base.model, ERR));
     siren_adapter_identity(adapter, path, identity);
     assert_string_equal(json_string_value(json_object_get(described, "identity")), identity);
     siren_adapter_free(adapter);
-    siren_model_free(base);
-    siren_pool_free(pool);
+    base_close(&base);
 }
 
 static void adapters_are_described(void **state)
