@@ -1,5 +1,6 @@
 /* Configurations and tensor names: the real spellings, and everything that must be refused. */
 #include "model_files.h"
+#include "real_models.h"
 
 #include <jansson.h>
 
@@ -507,11 +508,7 @@ static void test_arch_names(void **state)
 
 static void test_real_models(void **state)
 {
-    const char *models = getenv("SIREN_MODELS");
-    if (!models) {
-        print_message("skipped: SIREN_MODELS is not set\n");
-        skip();
-    }
+    const char *models = real_models();
     struct siren_error err;
     struct siren_config c;
     char path[512];

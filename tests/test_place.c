@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "real_models.h"
 #include "siren/app.h"
 #include "workspace_fixture.h"
 
@@ -32,11 +33,7 @@ static void make_topics(struct siren_workspace *ws, struct siren_encoder *encode
 
 static void test_place(void **state)
 {
-    const char *models = getenv("SIREN_MODELS");
-    if (!models || !*models) {
-        print_message("skipped: SIREN_MODELS is not set\n");
-        skip();
-    }
+    const char *models = real_models();
     char path[500];
     struct siren_pool *pool;
     struct siren_encoder encoder;

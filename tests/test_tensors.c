@@ -1,5 +1,6 @@
 /* The table of tensors: types, lookup, the content hash. */
 #include "model_files.h"
+#include "real_models.h"
 
 #include "weights/tensors.h"
 
@@ -65,11 +66,7 @@ static void test_missing_file(void **state)
 /* A real file of each container, where they are at hand. */
 static void test_real_models(void **state)
 {
-    const char *models = getenv("SIREN_MODELS");
-    if (!models) {
-        print_message("skipped: SIREN_MODELS is not set\n");
-        skip();
-    }
+    const char *models = real_models();
     struct siren_error err;
     struct tensors *ts;
     char path[512];

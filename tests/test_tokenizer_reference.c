@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "gguf_items.h"
+#include "real_models.h"
 #include "siren/file.h"
 #include "text/tokenizer_private.h"
 
@@ -332,14 +333,10 @@ static struct siren_tokenizer *through_gguf(struct gguf_items *f)
 static void minilm_from_gguf(void **state)
 {
     const json_t *entry = find_entry("minilm");
-    const char *folder = getenv("SIREN_MODELS");
+    const char *folder = real_models();
     char path[4096];
     struct gguf_items f = {0};
     json_error_t where;
-    if (!folder) {
-        print_message("skipped: SIREN_MODELS is not set\n");
-        skip();
-    }
     snprintf(path, sizeof path, "%s/all-minilm-l6-v2/tokenizer.json", folder);
     json_t *json = json_load_file(path, 0, &where);
     assert_non_null(json);
@@ -455,14 +452,10 @@ static void sentencepiece_bpe_exported(void **state)
 static void smollm2_exported(void **state)
 {
     const json_t *entry = find_entry("smollm2");
-    const char *folder = getenv("SIREN_MODELS");
+    const char *folder = real_models();
     struct siren_tokenizer *t;
     struct siren_error err = {0};
     char path[4096], out[64];
-    if (!folder) {
-        print_message("skipped: SIREN_MODELS is not set\n");
-        skip();
-    }
     snprintf(path, sizeof path, "%s/%s", folder, json_string_value(json_object_get(entry, "path")));
     folder_make(out);
     if (gguf_items_load_export(&t, out, path, &err)) fail_msg("%s", err.message);

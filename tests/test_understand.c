@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <sqlite3.h>
 
+#include "real_models.h"
 #include "run_program.h"
 #include "scratch.h"
 #include "server.h"
@@ -543,13 +544,12 @@ static void check_new_item(struct siren_workspace *ws, struct siren_encoder *enc
 
 static void test_embed(void **state)
 {
-    const char *models = getenv("SIREN_MODELS");
+    const char *models = real_models();
     char path[256], encoder_path[512];
     struct siren_workspace *ws;
     struct siren_encoder encoder;
     struct siren_embed_report report;
     struct siren_embeddings e;
-    if (!models) skip();
     snprintf(encoder_path, sizeof encoder_path, "%s/all-minilm-l6-v2", models);
     make_workspace(path, "embed.siren");
     check(siren_workspace_open(&ws, path, SIREN_WORKSPACE_WRITE, &err));
@@ -580,7 +580,7 @@ static void test_embed(void **state)
 /* Whatever a small model answers: names that are neither empty nor equal. */
 static void test_local_namer(void **state)
 {
-    const char *models = getenv("SIREN_MODELS");
+    const char *models = real_models();
     char path[256], model[512];
     struct siren_workspace *ws;
     struct siren_lm lm;
@@ -588,7 +588,6 @@ static void test_local_namer(void **state)
     struct siren_topics t;
     struct siren_cluster_report report;
     struct siren_cluster_options o = {.k = GROUPS, .seed = 1, .namer = &namer, .shown = 8};
-    if (!models) skip();
     snprintf(model, sizeof model, "%s/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf",
              models);
     make_workspace(path, "namer.siren");
