@@ -1,4 +1,5 @@
-/* The factors of a LoRA adapter, and their form for the kernels.  Private to src/model. */
+/* The factors of a LoRA adapter, and their form for the kernels.  Internal: a program outside has
+ * siren/adapter.h. */
 #ifndef SIREN_MODEL_ADAPTER_H
 #define SIREN_MODEL_ADAPTER_H
 

@@ -1,4 +1,4 @@
-/* The weights of a model, packed for the kernels.  Private to src/model. */
+/* The weights of a model, packed for the kernels.  Internal: a program has siren/model.h. */
 #ifndef SIREN_MODEL_PRIVATE_H
 #define SIREN_MODEL_PRIVATE_H
 

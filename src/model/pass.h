@@ -1,5 +1,5 @@
 /* The state of one pass over a forest: what the plan builds and the run uses.
- * Private to src/model.
+ * Private to src/model, and to src/train/theorem*.c, which linearises single layers.
  *
  * A pass is one ragged matrix of all its tokens: row r of x is one token.  Rows
  * of a segment are neighbours, segments in the order they were added.
