@@ -197,7 +197,7 @@ static int make_distributions(struct job *j, int which)
 }
 
 /* A model of some features on half A; half B's distributions by it. */
-static int fit(struct job *j, unsigned groups, int which, struct siren_logistic **model)
+static int fit_model(struct job *j, unsigned groups, int which, struct siren_logistic **model)
 {
     const struct siren_calibrate_options *o = j->options;
     const struct siren_logistic_options options = {.kind = o->kind, .l2 = o->l2, .seed = o->seed};
@@ -349,8 +349,8 @@ static int plain_row(struct job *j, json_t *rows)
 static int fit_both(struct job *j, struct siren_calibration *c)
 {
     struct siren_logistic *plain = NULL;
-    int rc = fit(j, j->groups, CALIBRATED, &c->model);
-    if (!rc && plain_groups(j)) rc = fit(j, plain_groups(j), PLAIN, &plain);
+    int rc = fit_model(j, j->groups, CALIBRATED, &c->model);
+    if (!rc && plain_groups(j)) rc = fit_model(j, plain_groups(j), PLAIN, &plain);
     siren_logistic_free(plain);
     return rc;
 }
@@ -368,7 +368,7 @@ static int store_results(struct job *j, struct siren_calibration *c, json_t *row
 }
 
 /* The fits, which take long, come before the write lock. */
-static int report(struct job *j, struct siren_calibration *c, char **json)
+static int fit_and_report(struct job *j, struct siren_calibration *c, char **json)
 {
     json_t *rows = json_array();
     int rc = fit_both(j, c);
@@ -413,7 +413,7 @@ int siren_calibrate(struct siren_calibration **out, struct siren_app *app,
     if (!rc) {
         c->groups = j.groups;
         c->belongs = calibration_belongs(app, j.settings);
-        rc = report(&j, c, json);
+        rc = fit_and_report(&j, c, json);
     }
     for (int i = 0; i < 2; i++) half_free(&j.half[i]);
     for (int i = 0; i < 3; i++) free(j.p[i]);

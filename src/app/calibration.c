@@ -147,14 +147,15 @@ static int same_setting(const char *key, const json_t *a, const json_t *b)
 }
 
 /* Of objects, the first of their settings that differs. */
-static int refuse(const char *key, const json_t *a, const json_t *b, struct siren_error *err)
+static int refuse_setting(const char *key, const json_t *a, const json_t *b,
+                          struct siren_error *err)
 {
     const char *inner;
     json_t *value;
     json_object_foreach((json_t *)a, inner, value)
     {
         const json_t *other = json_object_get(b, inner);
-        if (other && !json_equal(value, other)) return refuse(inner, value, other, err);
+        if (other && !json_equal(value, other)) return refuse_setting(inner, value, other, err);
     }
     char *x = json_dumps(a, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
     char *y = json_dumps(b, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
@@ -170,7 +171,7 @@ static int check_key(const struct siren_calibration *c, const json_t *now, const
                      struct siren_error *err)
 {
     const json_t *a = json_object_get(c->belongs, key), *b = json_object_get(now, key);
-    return same_setting(key, a, b) ? 0 : refuse(key, a, b, err);
+    return same_setting(key, a, b) ? 0 : refuse_setting(key, a, b, err);
 }
 
 int siren_calibration_check(const struct siren_calibration *c, const struct siren_app *app,

@@ -192,7 +192,7 @@ static int take_up(struct siren_topics *t, const struct vectors *v, struct siren
 /* ---- names ---- */
 
 /* What the namer is told about the items; categories "a|b|c". */
-static struct siren_topic_item *describe(const struct siren_items *items, char **owner)
+static struct siren_topic_item *describe_items(const struct siren_items *items, char **owner)
 {
     struct siren_topic_item *out = alloc_zeroed((size_t)items->n + 1, sizeof *out);
     size_t *at = alloc_array((size_t)items->n + 1, sizeof *at);
@@ -262,7 +262,7 @@ static int name_topics(struct siren_workspace *ws, struct siren_topics *t,
     int rc = siren_meta_load(&meta, ws, err);
     if (!rc) rc = siren_items_load(&items, ws, err);
     if (rc) return rc;
-    struct siren_topic_item *described = describe(&items, &owner);
+    struct siren_topic_item *described = describe_items(&items, &owner);
     snprintf(kind, sizeof kind, "%ss", meta.noun);
     if (!described) rc = siren_fail_memory(err, "items' texts", (size_t)items.n * 64);
     if (!rc && items.n < t->n) rc = changed(ws, err);

@@ -69,7 +69,7 @@ static int allocate_pairs(struct comparison *c, struct pair **pairs, struct sire
     return missing ? siren_fail_memory(err, "rows to compare", n * sizeof **pairs) : 0;
 }
 
-static int join(struct comparison *c, struct siren_error *err)
+static int join_pairs(struct comparison *c, struct siren_error *err)
 {
     struct pair *pairs[MAX_RUNS] = {0};
     int rc = allocate_pairs(c, pairs, err);
@@ -168,7 +168,7 @@ static json_t *moved(const struct comparison *c, int d)
 static int compare_losses(struct comparison *c, struct siren_error *err)
 {
     double *ratings[MAX_RUNS];
-    int rc = join(c, err), distributions = 1;
+    int rc = join_pairs(c, err), distributions = 1;
     for (int d = 0; d < N_DECODERS && !rc; d++) {
         for (int k = 0; k < c->n_runs; k++) ratings[k] = c->run[k].decoded[d];
         rc = test_ratings(c, siren_decoder_name((enum siren_decoder)d), ratings, err);
@@ -186,8 +186,8 @@ static int compare_losses(struct comparison *c, struct siren_error *err)
     return rc ? rc : siren_holm(c->p, c->n_tests, c->p, err);
 }
 
-static int report(struct comparison *c, const char *const *names, char **json,
-                  struct siren_error *err)
+static int report_comparison(struct comparison *c, const char *const *names, char **json,
+                             struct siren_error *err)
 {
     char rows[16];
     json_t *out = json_object(), *list = json_array(), *answers = json_array();
@@ -218,7 +218,7 @@ static int compare_runs(struct comparison *c, const char *const *names, char **j
     for (int k = 0; k < c->n_runs && !rc; k++)
         rc = prediction_columns_load(&c->run[k], c->app, c->id[k], err);
     if (!rc) rc = compare_losses(c, err);
-    if (!rc) rc = report(c, names, json, err);
+    if (!rc) rc = report_comparison(c, names, json, err);
     for (size_t i = 0; i < c->n_tests; i++) json_decref(c->tests[i]);
     for (int k = 0; k < c->n_runs; k++) {
         prediction_columns_clear(&c->run[k]);

@@ -93,8 +93,8 @@ void siren_encoder_close(struct siren_encoder *encoder)
 }
 
 /* Special tokens added, cut before the last one ([SEP]) where too long. */
-static int encode(const struct siren_encoder *e, const char *text, struct siren_tokens *out,
-                  struct siren_error *err)
+static int encode_text(const struct siren_encoder *e, const char *text, struct siren_tokens *out,
+                       struct siren_error *err)
 {
     int32_t *ids = NULL;
     size_t n = 0, most = (size_t)e->max_tokens;
@@ -115,7 +115,7 @@ int siren_encoder_embed(struct siren_encoder *encoder, const char *const *texts,
     struct siren_tokens *tokens = alloc_zeroed(n ? n : 1, sizeof *tokens);
     int rc = 0;
     if (!tokens) return siren_fail_memory(err, "texts to embed", n * sizeof *tokens);
-    for (size_t i = 0; i < n && !rc; i++) rc = encode(encoder, texts[i], &tokens[i], err);
+    for (size_t i = 0; i < n && !rc; i++) rc = encode_text(encoder, texts[i], &tokens[i], err);
     if (!rc) rc = siren_embed_many(encoder->engine, tokens, n, out, progress, err);
     for (size_t i = 0; i < n; i++) free((void *)tokens[i].ids);
     free(tokens);

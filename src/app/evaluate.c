@@ -167,7 +167,7 @@ static int start_run(struct evaluation *e, struct siren_error *err)
     return rc;
 }
 
-static int stopped(const struct evaluation *e, struct siren_error *err)
+static int fail_stopped(const struct evaluation *e, struct siren_error *err)
 {
     return siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu rows", e->n_done, e->n);
 }
@@ -180,7 +180,7 @@ static int wait_for_writer(struct evaluation *e, int *rc, const struct siren_pro
     if (*rc != SIREN_EBUSY) e->n_busy = 0;
     if (*rc != SIREN_EBUSY || ++e->n_busy == 120) return 0;
     if (!siren_progress_update(progress, "predictions", e->n_done, e->n)) return 1;
-    *rc = stopped(e, err);
+    *rc = fail_stopped(e, err);
     return 0;
 }
 
@@ -259,7 +259,7 @@ static int evaluate_batch(struct evaluation *e, size_t *at, const struct siren_p
     else
         e->n_done += n_whole;
     for (size_t i = 0; i < n; i++) siren_answer_clear(&answers[i]);
-    return rc == SIREN_ECANCEL ? stopped(e, err) : rc;
+    return rc == SIREN_ECANCEL ? fail_stopped(e, err) : rc;
 }
 
 static int finish_run(struct evaluation *e, struct siren_pool *pool,
@@ -287,13 +287,13 @@ static void fail_run(struct evaluation *e, int rc, const char *message)
                      NULL, message, NULL);
 }
 
-static int evaluate(struct evaluation *e, struct siren_pool *pool,
-                    const struct siren_progress *progress, struct siren_error *err)
+static int evaluate_rows(struct evaluation *e, struct siren_pool *pool,
+                         const struct siren_progress *progress, struct siren_error *err)
 {
     int rc = 0;
     for (size_t at = 0; at < e->n && !rc;) {
         if (siren_progress_update(progress, "predictions", e->n_done, e->n))
-            rc = stopped(e, err);
+            rc = fail_stopped(e, err);
         else if (e->n_done < e->n)
             rc = evaluate_batch(e, &at, progress, err);
         else
@@ -315,7 +315,7 @@ int siren_evaluate(struct siren_app *app, struct siren_lm *lm,
     if (rc) return rc;
     e.done = alloc_zeroed(e.n, 1);
     rc = e.done ? start_run(&e, err) : siren_fail_memory(err, "the rows of a split", e.n);
-    if (!rc) rc = evaluate(&e, pool, progress, err);
+    if (!rc) rc = evaluate_rows(&e, pool, progress, err);
     *run = e.run;
     lock_release(&e.lock);
     free(e.done);

@@ -29,8 +29,9 @@ static const struct siren_prompt_topic *topic_of(const struct siren_app *app, in
     return NULL;
 }
 
-static int join(struct example *e, const struct siren_prompt_ids *prompt, const int32_t *response,
-                size_t n_response, int32_t stop, struct siren_error *err)
+static int join_response(struct example *e, const struct siren_prompt_ids *prompt,
+                         const int32_t *response, size_t n_response, int32_t stop,
+                         struct siren_error *err)
 {
     size_t n = prompt->n_ids + n_response + (stop >= 0);
     e->ids = alloc_array(n, sizeof *e->ids);
@@ -88,7 +89,7 @@ static int add_rationale(const struct maker *m, struct example *e,
     if (!rc)
         rc = siren_tokenizer_encode(m->lm->tokenizer, r.text + r.response,
                                     strlen(r.text + r.response), SIREN_ENCODE_PLAIN, &ids, &n, err);
-    if (!rc) rc = join(e, prompt, ids, n, m->stop, err);
+    if (!rc) rc = join_response(e, prompt, ids, n, m->stop, err);
     if (!rc) rc = find_answer(m, e, r.text + r.response, ids, n, err);
     free(ids);
     rationale_clear(&r);
@@ -136,7 +137,7 @@ static int make_example(const struct maker *m, struct example *e, struct siren_e
     if (!rc && o->mode == SIREN_COT) rc = add_rationale(m, e, &in, &prompt, err);
     if (!rc && o->mode == SIREN_AO) {
         const struct siren_tokens *label = &m->readout.tokens[e->label];
-        rc = join(e, &prompt, label->ids, label->n_ids, -1, err);
+        rc = join_response(e, &prompt, label->ids, label->n_ids, -1, err);
     }
     if (!rc && m->lm->model) rc = check_length(m, e, err);
     siren_prompt_ids_clear(&prompt);

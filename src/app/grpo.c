@@ -26,9 +26,10 @@ static void add_answer(const struct siren_answer *a, double truth, double *absol
     *square += m * m;
 }
 
-static int reason(const struct training *t, const struct grpo_options *o,
-                  const struct training_rows *rows, struct siren_answer *answers, double *metric,
-                  json_t *fields, const struct siren_progress *progress, struct siren_error *err)
+static int reason_valid(const struct training *t, const struct grpo_options *o,
+                        const struct training_rows *rows, struct siren_answer *answers,
+                        double *metric, json_t *fields, const struct siren_progress *progress,
+                        struct siren_error *err)
 {
     struct siren_predict_options predict = t->predict;
     double n = (double)rows->n_valid, absolute = 0, square = 0, texts = 0, format = 0, invalid = 0,
@@ -68,7 +69,7 @@ int grpo_evaluate(const struct training *t, const struct grpo_options *options,
     double mae;
     int rc = answers ? 0 : siren_fail_memory(err, "answers", rows->n_valid * sizeof *answers);
     if (t->lm->session) siren_session_use_adapter(t->lm->session, adapter);
-    if (!rc) rc = reason(t, options, rows, answers, metric, fields, progress, err);
+    if (!rc) rc = reason_valid(t, options, rows, answers, metric, fields, progress, err);
     if (!rc) rc = training_evaluate(t, adapter, rows, &mae, only, progress, err);
     if (!rc) json_object_set_new(only, "mae", json_real(mae));
     json_object_set_new(fields, "answer_only", only);

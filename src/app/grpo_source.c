@@ -27,8 +27,8 @@ static void forget_step(struct grpo_source *s)
 
 /* ---- writing ---- */
 
-static int encode(const struct grpo_source *s, size_t row, struct siren_prompt_ids *out,
-                  struct siren_error *err)
+static int encode_prompt(const struct grpo_source *s, size_t row, struct siren_prompt_ids *out,
+                         struct siren_error *err)
 {
     const struct training *t = s->training;
     const struct siren_predict_options *o = &t->predict;
@@ -51,7 +51,7 @@ static int encode_all(struct grpo_source *s, struct policy_group *groups, size_t
     for (size_t i = 0; i < n && !rc; i++) {
         struct siren_prompt_ids *p = &s->prompts[s->n_prompts];
         *p = (struct siren_prompt_ids){0};
-        rc = encode(s, groups[i].row, p, err);
+        rc = encode_prompt(s, groups[i].row, p, err);
         if (rc) break;
         s->n_prompts++;
         groups[i].prompt = (struct siren_tokens){p->ids, p->n_ids};

@@ -42,7 +42,7 @@ static void take_prompts(struct labels *l)
     l->n = 0;
 }
 
-static int join(struct labels *l, struct siren_error *err)
+static int join_labels(struct labels *l, struct siren_error *err)
 {
     size_t n_labels = (size_t)l->readout.n, total = 0, i = 0;
     for (size_t item = 0; item < l->n; item++)
@@ -74,7 +74,7 @@ int labels_put(struct labels *l, const struct siren_tokens *prompts, size_t n,
     if (!l->prompts || !l->outputs) rc = siren_fail_memory(err, "the outputs of a training", n);
     if (!rc && n) memcpy(l->prompts, prompts, n * sizeof *prompts);
     l->n = n;
-    if (!rc && !l->one_token) rc = join(l, err);
+    if (!rc && !l->one_token) rc = join_labels(l, err);
     if (rc) take_prompts(l);
     return rc;
 }

@@ -31,7 +31,7 @@ static int interval(json_t *out, const char *name, const struct prediction_colum
     return 0;
 }
 
-static json_t *stars(const struct siren_app *app, const struct siren_metrics *m)
+static json_t *per_label(const struct siren_app *app, const struct siren_metrics *m)
 {
     json_t *out = json_object();
     for (int k = 0; k < m->n_labels; k++) {
@@ -61,7 +61,7 @@ static int decoder(json_t *decoders, json_t *report, const struct siren_app *app
     for (size_t i = 0; i < c->n && !rc; i++) losses[i] *= losses[i];
     if (!rc) rc = interval(out, "rmse", c, losses, SIREN_STAT_ROOT_MEAN, pool, err);
     if (!rc) {
-        json_object_set_new(out, "stars", stars(app, m));
+        json_object_set_new(out, "stars", per_label(app, m));
         json_object_set_new(report, "invalid", app_real(m->invalid));
         if (m->has_distribution) {
             json_object_set_new(report, "log_loss", app_real(m->log_loss));

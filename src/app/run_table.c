@@ -33,7 +33,7 @@ static int by_key(const void *x, const void *y)
     return (a->run > b->run) - (a->run < b->run);
 }
 
-static int collect(struct table *t, struct siren_error *err)
+static int collect_keys(struct table *t, struct siren_error *err)
 {
     size_t all = 0;
     t->most = SIZE_MAX;
@@ -55,7 +55,7 @@ static int collect(struct table *t, struct siren_error *err)
 }
 
 /* A run has a (user, item) once: n_runs equal keys in a row are one of each. */
-static int join(struct table *t, struct siren_error *err)
+static int join_rows(struct table *t, struct siren_error *err)
 {
     for (size_t i = 0; i + t->n_runs <= t->n_keys;) {
         size_t same = 1;
@@ -99,7 +99,7 @@ static double mean_of(const struct table *t, size_t run,
     return sum / (double)t->n;
 }
 
-static int describe(const struct table *t, size_t r, json_t *out, struct siren_error *err)
+static int describe_run(const struct table *t, size_t r, json_t *out, struct siren_error *err)
 {
     struct siren_run run;
     json_t *decoders = json_object();
@@ -125,13 +125,13 @@ static int describe(const struct table *t, size_t r, json_t *out, struct siren_e
     return 0;
 }
 
-static int report(const struct table *t, char **json, struct siren_error *err)
+static int report_table(const struct table *t, char **json, struct siren_error *err)
 {
     json_t *out = json_object(), *list = json_array();
     int rc = 0;
     for (size_t r = 0; r < t->n_runs && !rc; r++) {
         json_t *run = json_object();
-        rc = describe(t, r, run, err);
+        rc = describe_run(t, r, run, err);
         json_array_append_new(list, run);
     }
     json_object_set_new(out, "rows", json_integer((json_int_t)t->n));
@@ -148,9 +148,9 @@ int siren_runs_table(struct siren_app *app, const int64_t *runs, size_t n, char 
     int rc;
     *json = NULL;
     t.columns = alloc_zeroed(n + 1, sizeof *t.columns);
-    rc = t.columns ? collect(&t, err) : siren_fail_memory(err, "runs", n * sizeof *t.columns);
-    if (!rc) rc = join(&t, err);
-    if (!rc) rc = report(&t, json, err);
+    rc = t.columns ? collect_keys(&t, err) : siren_fail_memory(err, "runs", n * sizeof *t.columns);
+    if (!rc) rc = join_rows(&t, err);
+    if (!rc) rc = report_table(&t, json, err);
     for (size_t r = 0; t.columns && r < n; r++) prediction_columns_clear(&t.columns[r]);
     free(t.columns);
     free(t.keys);

@@ -77,7 +77,7 @@ struct stages_options stages_defaults(void)
 /* ---- progress ---- */
 
 /* "rows: loss 0.4" as "rows, stage 2 of 5: loss 0.4". */
-static int update(void *context, const char *what, uint64_t done, uint64_t total)
+static int update_progress(void *context, const char *what, uint64_t done, uint64_t total)
 {
     const struct chain *c = context;
     int unit = (int)strcspn(what, ":");
@@ -174,7 +174,7 @@ static int warm_start(const struct chain *c, struct siren_error *err)
 }
 
 /* Its first evaluation is that of the warm start. */
-static int reason(const struct chain *c, struct siren_error *err)
+static int run_reasoning(const struct chain *c, struct siren_error *err)
 {
     struct trainer_result result;
     struct siren_lm lm;
@@ -264,7 +264,7 @@ static const struct {
     int (*run)(const struct chain *c, struct siren_error *err);
     int trained; /* its folder is a training's, whose checkpoint says whether it is done */
 } steps[STAGES] = {{"warm start", AT_WARM, warm_start, 1},
-                   {"reasoning", AT_REASON, reason, 1},
+                   {"reasoning", AT_REASON, run_reasoning, 1},
                    {"the reasoning model", AT_MODEL, merge, 0},
                    {"what it knows", AT_STATES, teach, 0},
                    {"alignment", AT_ANSWER, align, 1}};
@@ -626,7 +626,7 @@ int stages_run(const struct stages_options *options, json_t **report,
     struct chain c = {.options = options, .progress = progress, .cancel = cancel};
     json_t *made = NULL;
     int rc;
-    c.inner = (struct siren_progress){update, &c};
+    c.inner = (struct siren_progress){update_progress, &c};
     *report = NULL;
     rc = open_folder(&c, err);
     if (!rc) rc = start_run(&c, err);

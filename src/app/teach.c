@@ -153,8 +153,8 @@ static int make_rows(const struct job *j, struct rows *r, size_t from, size_t n,
     return 0;
 }
 
-static int reason(const struct job *j, struct rows *r, const struct siren_progress *progress,
-                  struct siren_error *err)
+static int reason_rows(const struct job *j, struct rows *r, const struct siren_progress *progress,
+                       struct siren_error *err)
 {
     struct rollout_options o = {
         .sampling = j->predict.sampling, .samples = 1, .readout = &j->readout, .batch = (int)r->n};
@@ -205,7 +205,7 @@ static int teach_batch(struct job *j, size_t from, size_t n, const struct siren_
     struct rows r;
     int rc = make_rows(j, &r, from, n, err);
     siren_session_hold(j->lm->session);
-    if (!rc) rc = reason(j, &r, progress, err);
+    if (!rc) rc = reason_rows(j, &r, progress, err);
     if (!rc) rc = read_states(j, &r, err);
     siren_session_release(j->lm->session);
     for (size_t i = 0; i < n && !rc; i++) rc = write_row(j, &r, i, err);

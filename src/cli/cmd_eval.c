@@ -55,7 +55,7 @@ static int judge_answers(struct cli *cli, struct siren_app *app, const char *com
     return rc ? rc : show_run(cli, app, run);
 }
 
-static int evaluate(struct cli *cli, struct siren_app *app, const char *command)
+static int evaluate_split(struct cli *cli, struct siren_app *app, const char *command)
 {
     struct siren_eval_options options = siren_eval_defaults();
     struct siren_lm lm = {0};
@@ -96,7 +96,7 @@ static int run(struct cli *cli)
     if (!rc) rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (!rc) {
         rc = cli_given(cli, "predictions") ? judge_answers(cli, &app, command)
-                                           : evaluate(cli, &app, command);
+                                           : evaluate_split(cli, &app, command);
         siren_app_close(&app);
     }
     free(command);

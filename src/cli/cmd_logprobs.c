@@ -22,8 +22,8 @@ struct job {
     double *logprobs;
 };
 
-static int encode(struct job *j, const char *text, size_t length, struct siren_tokens *out,
-                  const char *what)
+static int encode_text(struct job *j, const char *text, size_t length, struct siren_tokens *out,
+                       const char *what)
 {
     int32_t *ids = NULL;
     size_t n = 0;
@@ -54,7 +54,7 @@ static int read_prompt(struct job *j)
         rc = siren_chat_render(j->lm.chat, &message, 1, &rendered, &cli->err);
         if (!rc) size = strlen(rendered);
     }
-    if (!rc) rc = encode(j, rendered ? rendered : text, size, &j->prompt, "the prompt");
+    if (!rc) rc = encode_text(j, rendered ? rendered : text, size, &j->prompt, "the prompt");
     free(text);
     free(rendered);
     return rc;
@@ -90,7 +90,7 @@ static int read_continuations(struct job *j)
     for (size_t i = 0; i < j->n && !rc; i++) {
         char what[40];
         snprintf(what, sizeof what, "continuation %zu", i + 1);
-        rc = encode(j, j->words[i], strlen(j->words[i]), &j->tokens[i], what);
+        rc = encode_text(j, j->words[i], strlen(j->words[i]), &j->tokens[i], what);
     }
     return rc;
 }

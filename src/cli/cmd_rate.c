@@ -88,8 +88,8 @@ static int open_if_needed(struct cli *cli, struct siren_workspace *ws, struct si
     return lacks ? open_encoder(cli, ws, path, out) : SIREN_OK;
 }
 
-static int place(struct cli *cli, struct siren_workspace *ws, struct siren_encoder *encoder,
-                 int item, struct outcome *out)
+static int place_item(struct cli *cli, struct siren_workspace *ws, struct siren_encoder *encoder,
+                      int item, struct outcome *out)
 {
     int topic;
     if (!cli_string(cli, "encoder")) return SIREN_OK;
@@ -112,9 +112,9 @@ static int find_or_add(struct cli *cli, struct siren_workspace *ws, struct siren
         if (!has_title(cli)) return siren_fail_prefix(&cli->err, rc, "a new item needs --title");
         out->new_item = 1;
         rc = cli_options_given(cli, add_item(cli, ws, item_id, item));
-        if (!rc) rc = place(cli, ws, encoder, *item, out);
+        if (!rc) rc = place_item(cli, ws, encoder, *item, out);
     } else if (!rc && encoder->model) {
-        rc = place(cli, ws, encoder, *item, out);
+        rc = place_item(cli, ws, encoder, *item, out);
     }
     if (rc) return rc;
     rc = siren_user_find(ws, user_id, user, &cli->err);

@@ -25,7 +25,7 @@ static void show_help(struct cli *cli)
         cli_help_overview(stdout, use_color(cli));
 }
 
-static int report(struct cli *cli, int rc)
+static int report_error(struct cli *cli, int rc)
 {
     cli_progress_end(cli);
     if (rc == SIREN_ECANCEL) {
@@ -57,7 +57,7 @@ int main(int argc, char **argv)
     if (argc < 2) {
         cli_help_overview(stdout, use_color(&cli));
     } else if ((rc = cli_parse(&cli, argc, argv)) != 0) {
-        status = report(&cli, rc);
+        status = report_error(&cli, rc);
     } else if (state.want_version) {
         puts("siren " SIREN_VERSION);
     } else if (state.want_help) {
@@ -65,7 +65,7 @@ int main(int argc, char **argv)
     } else {
         rc = cli.command->run(&cli);
         cli_progress_end(&cli);
-        if (rc) status = report(&cli, rc);
+        if (rc) status = report_error(&cli, rc);
     }
     siren_pool_free(state.pool);
     free(state.values);

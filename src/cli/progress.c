@@ -167,7 +167,7 @@ static int is_same(const struct cli_state *s, const char *what)
     return strlen(s->what) == n && strncmp(s->what, what, n) == 0;
 }
 
-static int update(void *context, const char *what, uint64_t done, uint64_t total)
+static int update_progress(void *context, const char *what, uint64_t done, uint64_t total)
 {
     struct cli *cli = context;
     struct cli_state *s = cli->state;
@@ -197,6 +197,6 @@ static int update(void *context, const char *what, uint64_t done, uint64_t total
 const struct siren_progress *cli_progress(struct cli *cli)
 {
     catch_signals(cli);
-    cli->state->progress = (struct siren_progress){update, cli};
+    cli->state->progress = (struct siren_progress){update_progress, cli};
     return &cli->state->progress;
 }

@@ -51,7 +51,7 @@ static void decoders(struct cli *cli, const json_t *list)
     cli_table_print(cli, table);
 }
 
-static void stars(struct cli *cli, const json_t *list)
+static void put_per_label(struct cli *cli, const json_t *list)
 {
     struct cli_table *table = cli_table_create("True rating|Rows|MAE of the median", "rrr");
     const json_t *median = json_object_get(list, "median");
@@ -126,7 +126,7 @@ void report_metrics(struct cli *cli, const json_t *metrics)
     const json_t *list = json_object_get(metrics, "decoders");
     decoders(cli, list);
     cli_print(cli, "\n");
-    stars(cli, list);
+    put_per_label(cli, list);
     cli_print(cli, "\n");
     cli_print(cli, "%s, %.2f %% without a readable rating%s\n",
               cli_counted(report_count(metrics, "n"), "row"), share(metrics, "invalid"),

@@ -197,7 +197,7 @@ static void numbers_text(const json_t *fields, char *text, size_t size)
     }
 }
 
-static double number(const json_t *line, const char *field)
+static double number_of(const json_t *line, const char *field)
 {
     return json_number_value(json_object_get(line, field));
 }
@@ -205,10 +205,10 @@ static double number(const json_t *line, const char *field)
 /* Where texts are sampled, it is theirs that count. */
 static double tokens_a_second(const json_t *line)
 {
-    double seconds = number(line, "rollout_seconds") + number(line, "scoring_seconds") +
-                     number(line, "update_seconds");
-    return seconds > 0 ? number(line, "length") * number(line, "texts") / seconds
-                       : number(line, "tokens_per_second");
+    double seconds = number_of(line, "rollout_seconds") + number_of(line, "scoring_seconds") +
+                     number_of(line, "update_seconds");
+    return seconds > 0 ? number_of(line, "length") * number_of(line, "texts") / seconds
+                       : number_of(line, "tokens_per_second");
 }
 
 /* A step in figures, those of its task first: "reward 2.50, format 97 %, …, loss 0.0223". */

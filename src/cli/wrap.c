@@ -13,7 +13,7 @@ int cli_terminal_width(int fd)
     return 80;
 }
 
-static size_t fit(const char *text, size_t length, size_t columns, size_t *taken)
+static size_t fit_line(const char *text, size_t length, size_t columns, size_t *taken)
 {
     const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)text, *end = p + length;
     utf8proc_int32_t c, before = 0;
@@ -35,13 +35,13 @@ static size_t fit(const char *text, size_t length, size_t columns, size_t *taken
 
 size_t cli_text_fit(const char *text, size_t columns, size_t *taken)
 {
-    return fit(text, strlen(text), columns, taken);
+    return fit_line(text, strlen(text), columns, taken);
 }
 
 static size_t width_of(const char *text, size_t length)
 {
     size_t width;
-    fit(text, length, SIZE_MAX, &width);
+    fit_line(text, length, SIZE_MAX, &width);
     return width;
 }
 

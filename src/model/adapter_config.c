@@ -155,7 +155,7 @@ int adapter_config_parse(struct siren_adapter_config *out, const char *text, siz
 /* ---- writing ---- */
 
 /* An integer where it is one, else the shortest decimal that reads back as this float. */
-static json_t *number(float x)
+static json_t *number_json(float x)
 {
     char text[32];
     if (x == floorf(x)) return json_integer((json_int_t)x);
@@ -169,7 +169,7 @@ static json_t *number(float x)
 /* dropout is a real even where it is 0. */
 static json_t *real(float x)
 {
-    json_t *n = number(x), *r = json_real(json_number_value(n));
+    json_t *n = number_json(x), *r = json_real(json_number_value(n));
     json_decref(n);
     return r;
 }
@@ -200,10 +200,10 @@ char *adapter_config_text(const struct siren_adapter *a, const char *base_name)
     json_t *json = json_pack(
         "{s:s, s:s, s:s?, s:n, s:i, s:o, s:o, s:b, s:o, s:o, s:s, s:b, s:b, s:b, s:n, s:b}",
         "peft_type", "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", base_name,
-        "revision", "r", c->r, "lora_alpha", number(c->alpha), "lora_dropout", real(c->dropout),
-        "use_rslora", c->rslora, "target_modules", modules(c->targets), "layers_to_transform",
-        layers(a), "bias", "none", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights", 1,
-        "modules_to_save", "use_dora", 0);
+        "revision", "r", c->r, "lora_alpha", number_json(c->alpha), "lora_dropout",
+        real(c->dropout), "use_rslora", c->rslora, "target_modules", modules(c->targets),
+        "layers_to_transform", layers(a), "bias", "none", "fan_in_fan_out", 0, "inference_mode", 1,
+        "init_lora_weights", 1, "modules_to_save", "use_dora", 0);
     char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
     json_decref(json);
     return text;

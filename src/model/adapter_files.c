@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 
 #include "base/alloc.h"
-#include "base/buf.h"
 #include "base/path.h"
 #include "model/adapter.h"
 #include "model/model.h"
@@ -19,16 +18,8 @@
 
 enum { CONFIG_MAX = 1 << 20 };
 
-/* "folder/name", malloc'ed. */
-static char *join(const char *folder, const char *name)
-{
-    struct buf b = {0};
-    buf_printf(&b, "%s/%s", folder, name);
-    return buf_take(&b);
-}
-
 /* What both files must agree on; it stands in the safetensors' metadata. */
-static void describe(char text[96], const struct siren_adapter_config *c)
+static void describe_config(char text[96], const struct siren_adapter_config *c)
 {
     snprintf(text, 96, "r=%d alpha=%.9g rslora=%d", c->r, (double)c->alpha, c->rslora);
 }
@@ -53,7 +44,7 @@ static int save_weights(const struct siren_adapter *a, const char *path, const c
         items[i] = (struct safetensors_item){p->name, TENSOR_F32, 2, {p->rows, p->columns}};
     }
     char lora[96], seed[32], source[256] = "";
-    describe(lora, &a->config);
+    describe_config(lora, &a->config);
     snprintf(seed, sizeof seed, "%" PRIu64, a->config.seed);
     const char *metadata[] = {
         "format",     "pt",     "siren.lora",        lora,  "siren.seed", seed,
@@ -88,7 +79,7 @@ int siren_adapter_save(const struct siren_adapter *a, const char *folder, const 
 {
     int rc = siren_folder_make(folder, err);
     if (rc) return rc;
-    char *config = join(folder, ADAPTER_CONFIG), *weights = join(folder, ADAPTER_WEIGHTS);
+    char *config = path_join(folder, ADAPTER_CONFIG), *weights = path_join(folder, ADAPTER_WEIGHTS);
     rc = config && weights ? save_weights(a, weights, identity, err)
                            : siren_fail_memory(err, "a path", strlen(folder));
     if (!rc) rc = save_config(a, config, identity, err);
@@ -216,7 +207,7 @@ static int check_pair(const struct loader *l)
 {
     const char *saved = safetensors_metadata(l->ts, "siren.lora");
     char now[96];
-    describe(now, &l->config);
+    describe_config(now, &l->config);
     if (!saved || !strcmp(saved, now)) return SIREN_OK;
     return siren_fail(l->err, SIREN_EFORMAT,
                       "%s: was saved with %s, but " ADAPTER_CONFIG " beside it says %s",
@@ -227,7 +218,7 @@ static int check_pair(const struct loader *l)
 static int not_there(struct loader *l, const char *folder, const char *path)
 {
     int code = siren_fail(l->err, SIREN_ENOTFOUND, "%s: no adapter there: %m", path);
-    char *inner = join(folder, "adapter/" ADAPTER_CONFIG);
+    char *inner = path_join(folder, "adapter/" ADAPTER_CONFIG);
     struct stat st;
     if (inner && !stat(inner, &st))
         siren_fail(l->err, code, "%s: no adapter there (did you mean %s/adapter?)", path, folder);
@@ -296,7 +287,7 @@ static int open_files(struct loader *l, const char *path)
     char *folder;
     int rc = find_folder(&folder, path, l->err);
     if (rc) return rc;
-    char *config = join(folder, ADAPTER_CONFIG), *weights = join(folder, ADAPTER_WEIGHTS);
+    char *config = path_join(folder, ADAPTER_CONFIG), *weights = path_join(folder, ADAPTER_WEIGHTS);
     rc = config && weights ? SIREN_OK : siren_fail_memory(l->err, "a path", strlen(path));
     if (!rc) rc = read_config(l, folder, config);
     if (!rc) rc = tensors_open(&l->ts, weights, l->err);

@@ -70,7 +70,7 @@ static const char *torch_name(enum tensor_type type)
 /* ---- config.json from a configuration ---- */
 
 /* The decimal of fewest digits that this float is nearest to: 1e-05, not 9.99999975e-06. */
-static json_t *number(float x)
+static json_t *shortest_number(float x)
 {
     char text[32];
     for (int digits = 6; digits <= 9; digits++) {
@@ -85,17 +85,17 @@ static json_t *rope_scaling(const struct siren_config *c)
     static const char *const types[] = {"default", "linear", "llama3", "yarn"};
     if (c->rope_scaling == SIREN_ROPE_PLAIN) return json_null();
     json_t *r = json_pack("{s:s, s:o}", "rope_type", types[c->rope_scaling], "factor",
-                          number(c->rope_factor));
+                          shortest_number(c->rope_factor));
     if (c->rope_scaling == SIREN_ROPE_LINEAR) return r;
     json_object_set_new(r, "original_max_position_embeddings",
                         json_integer(c->rope_original_positions));
     if (c->rope_scaling == SIREN_ROPE_LLAMA3) {
-        json_object_set_new(r, "low_freq_factor", number(c->rope_low_freq_factor));
-        json_object_set_new(r, "high_freq_factor", number(c->rope_high_freq_factor));
+        json_object_set_new(r, "low_freq_factor", shortest_number(c->rope_low_freq_factor));
+        json_object_set_new(r, "high_freq_factor", shortest_number(c->rope_high_freq_factor));
     } else {
-        json_object_set_new(r, "beta_fast", number(c->rope_beta_fast));
-        json_object_set_new(r, "beta_slow", number(c->rope_beta_slow));
-        json_object_set_new(r, "attention_factor", number(c->rope_attention_factor));
+        json_object_set_new(r, "beta_fast", shortest_number(c->rope_beta_fast));
+        json_object_set_new(r, "beta_slow", shortest_number(c->rope_beta_slow));
+        json_object_set_new(r, "attention_factor", shortest_number(c->rope_attention_factor));
     }
     return r;
 }
@@ -131,8 +131,8 @@ static json_t *config_json(const struct siren_config *c, const struct tensors *t
         "num_attention_heads", c->n_heads, "num_key_value_heads", c->n_kv_heads, "head_dim",
         c->head_dim, "max_position_embeddings", c->max_positions, "vocab_size", c->n_vocab,
         "hidden_act", "silu", "tie_word_embeddings", c->tied_head, "rms_norm_eps",
-        number(c->norm_eps), "rope_theta", number(c->rope_theta), "rope_scaling", rope_scaling(c),
-        "use_cache", 1, "torch_dtype", torch_name(type));
+        shortest_number(c->norm_eps), "rope_theta", shortest_number(c->rope_theta), "rope_scaling",
+        rope_scaling(c), "use_cache", 1, "torch_dtype", torch_name(type));
     if (!j) return NULL;
     if (c->arch != SIREN_QWEN2) json_object_set_new(j, "attention_bias", json_boolean(c->qkv_bias));
     if (c->arch == SIREN_LLAMA)

@@ -47,7 +47,7 @@ static void fill_master(struct master *to, const struct siren_model *m, const st
 }
 
 /* Name and shape; returns the floats that it takes, whole cache lines. */
-static size_t describe(const struct siren_model *m, int layer, enum model_tensor which)
+static size_t describe_master(const struct siren_model *m, int layer, enum model_tensor which)
 {
     struct master *to = slot(m, layer, which);
     size_t n = 1;
@@ -85,7 +85,7 @@ static int load_all(struct siren_model *m, const struct siren_trainable *what, s
             enum model_tensor which = (enum model_tensor)i;
             if (!wanted(m, what, layer, which)) continue;
             if (load) rc = load_one(m, layer, which, *total, err);
-            *total += describe(m, layer, which);
+            *total += describe_master(m, layer, which);
         }
     return rc;
 }

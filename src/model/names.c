@@ -245,7 +245,7 @@ int model_tensor_shape(const struct siren_config *c, enum model_tensor which, in
 
 /* ---- completeness ------------------------------------------------------- */
 
-static int begins(const char *name, const char *start)
+static int begins_with(const char *name, const char *start)
 {
     return !strncmp(name, start, strlen(start));
 }
@@ -262,7 +262,7 @@ static int is_harmless(const struct tensors *ts, const struct siren_config *c, c
 {
     if (tensors_is_gguf(ts)) return !strcmp(name, "rope_freqs.weight"); /* read by the config */
     for (int i = 1; i < N_PREFIXES; i++)
-        if (begins(name, prefixes[i])) {
+        if (begins_with(name, prefixes[i])) {
             name += strlen(prefixes[i]);
             break;
         }
@@ -270,7 +270,8 @@ static int is_harmless(const struct tensors *ts, const struct siren_config *c, c
         return ends(name, ".rotary_emb.inv_freq") ||
                (c->tied_head && !strcmp(name, "lm_head.weight"));
     return !strcmp(name, "embeddings.position_ids") || !strcmp(name, "embeddings.token_type_ids") ||
-           begins(name, "pooler.") || begins(name, "cls.") || begins(name, "lm_head.");
+           begins_with(name, "pooler.") || begins_with(name, "cls.") ||
+           begins_with(name, "lm_head.");
 }
 
 static int mark_used(const struct tensors *ts, const struct siren_config *c, unsigned char *used,

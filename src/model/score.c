@@ -258,7 +258,7 @@ static int build_pass(struct builder *b)
                       build_node, b);
 }
 
-static void collect(struct builder *b)
+static void collect_scores(struct builder *b)
 {
     const struct siren_forest *forest = b->batch->session->forest;
     const struct kernels *k = b->batch->session->engine->kernels;
@@ -305,7 +305,7 @@ static int run_pass(struct builder *b, struct siren_error *err)
     if (rc) return rc;
     siren_forest_run(session->forest, NULL);
     session->stats.computed_tokens += siren_forest_tokens(session->forest);
-    collect(b);
+    collect_scores(b);
     rc = remember(b, err);
     siren_forest_clear(session->forest);
     cache_trim(session);

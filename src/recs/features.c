@@ -33,7 +33,7 @@ struct feature_out {
     int n;
 };
 
-static void put(struct feature_out *out, double value)
+static void put_feature(struct feature_out *out, double value)
 {
     if (out->values) out->values[out->n] = value;
     out->n++;
@@ -45,9 +45,10 @@ static void put_histogram(struct feature_out *out, const struct siren_scale *sca
     int n_labels = siren_scale_labels(scale), bins = n_bins(n_labels);
     double counts[MAX_BINS] = {0}, n = (double)s->n_history;
     for (size_t i = 0; i < s->n_history; i++) counts[bin_of(scale, s->history[i], n_labels)]++;
-    for (int b = 0; b < bins; b++) put(out, (counts[b] + 1.0 / bins) / (n + 1)); /* the shares */
-    for (int b = 0; b < bins; b++) put(out, log1p(counts[b]));
-    put(out, log1p(n));
+    for (int b = 0; b < bins; b++)
+        put_feature(out, (counts[b] + 1.0 / bins) / (n + 1)); /* the shares */
+    for (int b = 0; b < bins; b++) put_feature(out, log1p(counts[b]));
+    put_feature(out, log1p(n));
 }
 
 static void put_recent(struct feature_out *out, const struct siren_scale *scale,
@@ -71,11 +72,11 @@ static void put_recent(struct feature_out *out, const struct siren_scale *scale,
         square += (s->history[i] - mean) * (s->history[i] - mean);
     }
     double middle = (scale->min + scale->max) / 2;
-    for (int j = 0; j < N_RECENCY; j++) put(out, n ? sums[j] / weights[j] : middle);
+    for (int j = 0; j < N_RECENCY; j++) put_feature(out, n ? sums[j] / weights[j] : middle);
     int last = n ? bin_of(scale, s->history[n - 1], n_labels) : -1;
-    for (int b = 0; b < bins; b++) put(out, b == last);
-    for (int b = 0; b < bins; b++) put(out, decayed[b]);
-    put(out, n ? sqrt(square / (double)n) : 0); /* the standard deviation */
+    for (int b = 0; b < bins; b++) put_feature(out, b == last);
+    for (int b = 0; b < bins; b++) put_feature(out, decayed[b]);
+    put_feature(out, n ? sqrt(square / (double)n) : 0); /* the standard deviation */
 }
 
 /* The distance of a mean from theta, drawn to 0 where it rests on little. */
@@ -89,9 +90,9 @@ static void put_mean(struct feature_out *out, const struct siren_scale *scale, d
                      double sum)
 {
     double theta = siren_scale_theta(scale);
-    put(out, log1p(weight));
-    put(out, shrunk(weight, sum, theta, 1));
-    put(out, shrunk(weight, sum, theta, 5));
+    put_feature(out, log1p(weight));
+    put_feature(out, shrunk(weight, sum, theta, 1));
+    put_feature(out, shrunk(weight, sum, theta, 5));
 }
 
 static void put_logits(struct feature_out *out, const struct siren_scale *scale,
@@ -105,7 +106,7 @@ static void put_logits(struct feature_out *out, const struct siren_scale *scale,
         double value = s->logprobs ? s->logprobs[i] - top - log(sum) : -log(n);
         /* a label that the model excludes must not outweigh all else */
         if (!(value > -20)) value = -20;
-        put(out, value);
+        put_feature(out, value);
     }
 }
 

@@ -42,8 +42,8 @@ struct fit {
 };
 
 /* Tokens of the prompt with `cut` lines left out; *n_tail those after the user's part. */
-static int encode(const struct fit *f, int cut, struct siren_prompt_ids *out, size_t *n_tail,
-                  struct siren_error *err)
+static int encode_cut(const struct fit *f, int cut, struct siren_prompt_ids *out, size_t *n_tail,
+                      struct siren_error *err)
 {
     struct siren_prompt prompt;
     const char *tail;
@@ -84,23 +84,23 @@ static int fits(const struct siren_prompt_ids *out, size_t n_tail, size_t limit)
 }
 
 /* The fewest lines to cut: by bisection, as the length falls with every line. */
-static int fit(const struct fit *f, struct siren_prompt_ids *out, size_t limit,
-               struct siren_error *err)
+static int fit_prompt(const struct fit *f, struct siren_prompt_ids *out, size_t limit,
+                      struct siren_error *err)
 {
     size_t n_tail;
-    int low = 0, high, rc = encode(f, 0, out, &n_tail, err);
+    int low = 0, high, rc = encode_cut(f, 0, out, &n_tail, err);
     if (rc || fits(out, n_tail, limit)) return rc;
     high = out->n_ratings;
     while (high - low > 1) { /* low lines are too few; high are enough, or all there are */
         int middle = low + (high - low) / 2;
-        rc = encode(f, middle, out, &n_tail, err);
+        rc = encode_cut(f, middle, out, &n_tail, err);
         if (rc) return rc;
         if (fits(out, n_tail, limit))
             high = middle;
         else
             low = middle;
     }
-    return encode(f, high, out, &n_tail, err);
+    return encode_cut(f, high, out, &n_tail, err);
 }
 
 int siren_prompt_encode(struct siren_prompt_ids *out, const struct siren_tokenizer *tokenizer,
@@ -113,11 +113,11 @@ int siren_prompt_encode(struct siren_prompt_ids *out, const struct siren_tokeniz
     int rc;
     *out = (struct siren_prompt_ids){0};
     if (!limit) limit = SIREN_PROMPT_LIMIT;
-    rc = fit(&f, out, limit, err);
+    rc = fit_prompt(&f, out, limit, err);
     if (!rc && out->n_ids > limit && (strategy->flags & SIREN_WITH_PROFILE)) {
         without.flags &= ~(unsigned)SIREN_WITH_PROFILE;
         f.strategy = &without;
-        rc = fit(&f, out, limit, err);
+        rc = fit_prompt(&f, out, limit, err);
     }
     if (!rc && out->n_ids > limit)
         rc = siren_fail(err, SIREN_EINVAL,

@@ -157,8 +157,8 @@ static int in_history(const struct siren_ratings *r, size_t k, int target_label)
              r->label[k] == SIREN_LABEL_VALID);
 }
 
-static size_t collect(const struct siren_ratings *r, size_t from, size_t to, int target_label,
-                      size_t *rows)
+static size_t collect_rows(const struct siren_ratings *r, size_t from, size_t to, int target_label,
+                           size_t *rows)
 {
     size_t n = 0;
     for (size_t k = from; k < to; k++) {
@@ -171,13 +171,13 @@ static size_t collect(const struct siren_ratings *r, size_t from, size_t to, int
 
 size_t siren_history(const struct siren_ratings *r, size_t target, size_t *rows)
 {
-    return collect(r, r->user_start[r->user[target]], target, r->label[target], rows);
+    return collect_rows(r, r->user_start[r->user[target]], target, r->label[target], rows);
 }
 
 size_t siren_history_now(const struct siren_ratings *r, int user, size_t *rows)
 {
     if (user < 0 || user >= r->n_users) return 0;
-    return collect(r, r->user_start[user], r->user_start[user + 1], -1, rows);
+    return collect_rows(r, r->user_start[user], r->user_start[user + 1], -1, rows);
 }
 
 int siren_row_precedes(const struct siren_ratings *r, size_t row, size_t target)

@@ -427,7 +427,7 @@ static int count_kept(struct import *im, struct siren_error *err)
     return SIREN_OK;
 }
 
-static void describe(struct import *im)
+static void describe_source(struct import *im)
 {
     struct siren_import_report *report = im->source.report;
     const char *items = im->source.items_path;
@@ -453,7 +453,7 @@ int siren_import(struct siren_workspace *ws, const char *path,
     struct import im = {.ws = ws,
                         .source = {.options = options, .report = report, .progress = progress}};
     int code = source_open(&im.source, path, err);
-    if (!code) describe(&im);
+    if (!code) describe_source(&im);
     if (!code)
         code = im.source.format == FORMAT_MOVIES
                    ? read_movies(&im.source, &im.table, &im.texts, err)

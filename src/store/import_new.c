@@ -14,7 +14,7 @@
 #include "siren/import.h"
 #include "store/store.h"
 
-static char *join(const char *path, const char *ending)
+static char *with_ending(const char *path, const char *ending)
 {
     struct buf b = {0};
     buf_printf(&b, "%s%s", path, ending);
@@ -25,7 +25,7 @@ static char *join(const char *path, const char *ending)
 static int exists(const char *path, const char *ending)
 {
     struct stat info;
-    char *name = join(path, ending);
+    char *name = with_ending(path, ending);
     int yes = name ? lstat(name, &info) == 0 : -1;
     free(name);
     return yes;
@@ -42,7 +42,7 @@ static void remove_temporary(int folder, const char *name)
 {
     static const char *const endings[] = {"-wal", "-shm", "-journal", ""};
     for (int i = 0; i < 4; i++) {
-        char *whole = join(name, endings[i]);
+        char *whole = with_ending(name, endings[i]);
         if (whole) unlinkat(folder, whole, 0);
         free(whole);
     }

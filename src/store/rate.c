@@ -232,7 +232,7 @@ int siren_topic_assign(struct siren_workspace *ws, int item, int topic, float di
 
 /* Where a rating of this time goes among the others: before the first that is known to be later,
  * else last. */
-static size_t place(const struct history *h, int64_t time)
+static size_t place_in_time(const struct history *h, int64_t time)
 {
     size_t at = 0;
     if (time == SIREN_NO_TIME) return h->n;
@@ -306,7 +306,7 @@ static int rate_in_order(struct siren_workspace *ws, struct history *h, int user
     r->corrected = old < h->n;
     if (time == SIREN_NOW) time = r->corrected ? SIREN_NO_TIME : store_now();
     r->time = time;
-    size_t at = place(h, time);
+    size_t at = place_in_time(h, time);
     if (r->corrected) {
         r->previous = h->rating[old];
         old_time = h->time[old];
@@ -315,7 +315,7 @@ static int rate_in_order(struct siren_workspace *ws, struct history *h, int user
             r->time = old_time;
             at = old;
         } else {
-            at = place(h, time);
+            at = place_in_time(h, time);
         }
     }
     r->sequence = (int)at;

@@ -68,7 +68,7 @@ static int named_family(struct gguf_family *f, const struct gguf_value *pre,
 
 /* ---- SentencePiece's BPE ---- */
 
-static json_t *replace(const char *what, const char *by)
+static json_t *replace_step(const char *what, const char *by)
 {
     return json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", what, "content",
                      by);
@@ -77,7 +77,7 @@ static json_t *replace(const char *what, const char *by)
 /* A text's spaces become marks, and one stands before it (and behind each special token). */
 static json_t *marks(int prepend)
 {
-    json_t *spaces = replace(" ", WORD_MARK);
+    json_t *spaces = replace_step(" ", WORD_MARK);
     if (!prepend) return spaces;
     return json_pack("{s:s, s:[{s:s, s:s}, o]}", "type", "Sequence", "normalizers", "type",
                      "Prepend", "prepend", WORD_MARK, spaces);
@@ -85,8 +85,8 @@ static json_t *marks(int prepend)
 
 static json_t *mark_decoder(int prepended)
 {
-    json_t *all = json_pack("[o, {s:s}, {s:s}]", replace(WORD_MARK, " "), "type", "ByteFallback",
-                            "type", "Fuse");
+    json_t *all = json_pack("[o, {s:s}, {s:s}]", replace_step(WORD_MARK, " "), "type",
+                            "ByteFallback", "type", "Fuse");
     if (prepended)
         json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:i}", "type", "Strip", "content",
                                              " ", "start", 1, "stop", 0));

@@ -90,8 +90,8 @@ static void bert(const struct normalizer *n, struct buf *out, const char *text, 
 }
 
 /* Stops where the text has grown too much; normalize() refuses it. */
-static int replace(const struct normalizer *n, struct normalize_scratch *s, struct buf *out,
-                   const char *text, size_t length, size_t before, struct siren_error *err)
+static int replace_all(const struct normalizer *n, struct normalize_scratch *s, struct buf *out,
+                       const char *text, size_t length, size_t before, struct siren_error *err)
 {
     size_t done = 0;
     if (!n->regex) {
@@ -205,7 +205,7 @@ static int apply_step(const struct normalizer *n, struct normalize_scratch *s, s
         bert(n, out, text, length);
         break;
     case NORMALIZE_REPLACE:
-        return replace(n, s, out, text, length, before, err);
+        return replace_all(n, s, out, text, length, before, err);
     case NORMALIZE_PREPEND:
         if (length) buf_append(out, n->content, n->n_content);
         buf_append(out, text, length);

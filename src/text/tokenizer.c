@@ -134,7 +134,7 @@ static const char *token_text(const struct siren_tokenizer *t, int32_t id, size_
     return added->normal ? added->normal : added->text;
 }
 
-static void join(const struct siren_tokenizer *t, const struct texts *texts, struct buf *out)
+static void join_texts(const struct siren_tokenizer *t, const struct texts *texts, struct buf *out)
 {
     size_t start = 0;
     for (size_t i = 0; i < texts->n; i++) {
@@ -170,7 +170,7 @@ int siren_tokenizer_decode(const struct siren_tokenizer *t, const int32_t *ids, 
         code = siren_fail_memory(err, "decoded text", n_ids);
     if (!code) code = decode_texts(t->decoders, t->n_decoders, &a, &b, err);
     if (!code) {
-        join(t, &a, &out);
+        join_texts(t, &a, &out);
         buf_append(&out, "", 0); /* never NULL */
         size_t size = out.size;
         *text = buf_take(&out);

@@ -29,8 +29,8 @@ static int put_raw(struct sink *s, const void *data, size_t size, struct siren_e
     return siren_writer_write(s->file, data, size, err);
 }
 
-static int put(struct sink *s, const void *data, size_t size, ZSTD_EndDirective mode,
-               struct siren_error *err)
+static int put_data(struct sink *s, const void *data, size_t size, ZSTD_EndDirective mode,
+                    struct siren_error *err)
 {
     ZSTD_inBuffer in = {data, size, 0};
     size_t left;
@@ -46,12 +46,12 @@ static int put(struct sink *s, const void *data, size_t size, ZSTD_EndDirective 
 
 static int put_number(struct sink *s, uint64_t number, struct siren_error *err)
 {
-    return put(s, &number, sizeof number, ZSTD_e_continue, err);
+    return put_data(s, &number, sizeof number, ZSTD_e_continue, err);
 }
 
 static int put_bytes(struct sink *s, const void *data, size_t size, struct siren_error *err)
 {
-    return size ? put(s, data, size, ZSTD_e_continue, err) : 0;
+    return size ? put_data(s, data, size, ZSTD_e_continue, err) : 0;
 }
 
 static int put_array(struct sink *s, const struct siren_array *a, struct siren_error *err)
@@ -86,7 +86,7 @@ static int put_all(struct sink *s, const char *json, uint64_t steps,
     if (!rc) rc = put_number(s, strlen(json), err);
     if (!rc) rc = put_bytes(s, json, strlen(json), err);
     for (size_t i = 0; !rc && i < n; i++) rc = put_array(s, &arrays[i], err);
-    if (!rc) rc = put(s, NULL, 0, ZSTD_e_end, err);
+    if (!rc) rc = put_data(s, NULL, 0, ZSTD_e_end, err);
     if (rc) return rc;
     XXH128_canonicalFromHash(&trailer, XXH3_128bits_digest(s->hash));
     return siren_writer_write(s->file, &trailer, sizeof trailer, err);
@@ -144,7 +144,7 @@ static int fail_content(struct source *s, const char *what, struct siren_error *
                       s->path, what, (unsigned long long)s->left);
 }
 
-static int get(struct source *s, void *data, size_t size, struct siren_error *err)
+static int get_data(struct source *s, void *data, size_t size, struct siren_error *err)
 {
     ZSTD_outBuffer out = {data, size, 0};
     if (size > s->left) return fail_content(s, "a length beyond its end", err);
@@ -159,7 +159,7 @@ static int get(struct source *s, void *data, size_t size, struct siren_error *er
 
 static int get_number(struct source *s, uint64_t *number, struct siren_error *err)
 {
-    return get(s, number, sizeof *number, err);
+    return get_data(s, number, sizeof *number, err);
 }
 
 static int get_text(struct source *s, char **text, uint64_t longest, struct siren_error *err)
@@ -171,7 +171,7 @@ static int get_text(struct source *s, char **text, uint64_t longest, struct sire
         return fail_content(s, "a text longer than it can be", err);
     *text = alloc_zeroed((size_t)length + 1, 1);
     if (!*text) return siren_fail_memory(err, "a checkpoint's text", length);
-    return length ? get(s, *text, (size_t)length, err) : 0;
+    return length ? get_data(s, *text, (size_t)length, err) : 0;
 }
 
 static int get_array(struct source *s, struct siren_array *a, struct siren_error *err)
@@ -187,7 +187,7 @@ static int get_array(struct source *s, struct siren_array *a, struct siren_error
     a->data = data = alloc_array((size_t)n + 1, sizeof *data);
     a->n = (size_t)n;
     if (!data) return siren_fail_memory(err, name, n * sizeof *data);
-    return n ? get(s, data, (size_t)n * sizeof *data, err) : 0;
+    return n ? get_data(s, data, (size_t)n * sizeof *data, err) : 0;
 }
 
 static int get_all(struct source *s, struct siren_checkpoint *c, struct siren_error *err)

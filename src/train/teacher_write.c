@@ -41,8 +41,8 @@ static void free_writer(struct siren_teacher_writer *w)
 }
 
 /* The bytes and the checksum that takes them in. */
-static int put(struct siren_teacher_writer *w, unsigned char *data, size_t size,
-               struct siren_error *err)
+static int put_data(struct siren_teacher_writer *w, unsigned char *data, size_t size,
+                    struct siren_error *err)
 {
     if (w->failed) return siren_fail(err, w->failed, "%s: an earlier write failed", w->partial);
     teacher_chain_add(&w->chain, data, size);
@@ -74,7 +74,7 @@ static int begin(struct siren_teacher_writer *w, const char *json, struct siren_
     memcpy(header, "SIRENTCH", 8);
     memcpy(header + 8, field, sizeof field);
     memcpy(header + TEACHER_HEADER, json, n_json);
-    rc = put(w, header, TEACHER_HEADER + n_json, err);
+    rc = put_data(w, header, TEACHER_HEADER + n_json, err);
     free(header);
     return rc;
 }
@@ -250,7 +250,7 @@ int siren_teacher_write(struct siren_teacher_writer *w, const struct siren_teach
                                .n_frame = (uint32_t)n_frame};
     memcpy(w->record, &r, sizeof r);
     memcpy(w->record + TEACHER_RECORD, row->scores, n_scores);
-    rc = put(w, w->record, before + n_frame, err);
+    rc = put_data(w, w->record, before + n_frame, err);
     if (!rc) w->n++;
     return rc;
 }
@@ -266,7 +266,7 @@ int siren_teacher_writer_finish(struct siren_teacher_writer *w, struct siren_err
     struct teacher_record end = {.kind = TEACHER_END};
     int rc;
     memcpy(bytes, &end, sizeof end);
-    rc = put(w, bytes, TEACHER_RECORD, err);
+    rc = put_data(w, bytes, TEACHER_RECORD, err);
     if (!rc) rc = siren_teacher_writer_sync(w, err);
     if (!rc && rename(w->partial, w->path)) rc = fail_errno(err, w->path, "rename to");
     if (!rc) rc = sync_folder(w->path, err);
