@@ -15,9 +15,10 @@ const char *path_name(const char *path)
 
 char *path_folder(const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    if (!slash) return alloc_string(".", 1);
-    return slash == path ? alloc_string("/", 1) : alloc_string(path, (size_t)(slash - path));
+    size_t n = (size_t)(path_name(path) - path);
+    if (!n) return alloc_string(".", 1);
+    while (n > 1 && path[n - 1] == '/') n--;
+    return alloc_string(path, n);
 }
 
 char *path_join(const char *folder, const char *name)

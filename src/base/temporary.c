@@ -3,14 +3,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/path.h"
 #include "base/stream.h"
@@ -94,10 +92,10 @@ int lock_leftover(int folder, const char *name)
 
 int sync_folder(const char *path, struct siren_error *err)
 {
-    char *copy = alloc_string(path, strlen(path));
-    if (!copy) return siren_fail_memory(err, "a path", strlen(path));
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = SIREN_OK;
-    free(copy);
+    char *folder = path_folder(path);
+    if (!folder) return siren_fail_memory(err, "a path", strlen(path));
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = SIREN_OK;
+    free(folder);
     /* Some file systems cannot sync a folder (EINVAL): nothing more can be done there. */
     if (fd >= 0 && fsync(fd) && errno != EINVAL) rc = fail_errno(err, path, "sync the folder of");
     if (fd >= 0) close(fd);

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/path.h"
 #include "store/store.h"
 
 #define DEFAULT_TIMEOUT_MS 5000
@@ -183,8 +184,7 @@ static int has_room(const char *path)
 
 static int can_write(const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? alloc_string(path, (size_t)(slash - path) + 1) : alloc_string(".", 1);
+    char *folder = path_folder(path);
     int yes = folder && may(path, W_OK) && may(folder, W_OK) && has_room(path);
     free(folder);
     return yes;
