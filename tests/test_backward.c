@@ -12,7 +12,7 @@
 
 /* ---- PyTorch ---- */
 
-/* Worst error of each factor against its largest number. */
+/* The worst factor's error: the norm of the differences against the factor's. */
 static double worst_relative(const struct siren_params params, const float *a, const float *b)
 {
     double most = 0;
