@@ -14,6 +14,7 @@
 #include "siren/readout.h"
 
 static struct siren_error err;
+enum { SEQUENCES = 6, TOKENS = 32 }; /* of tests/fixtures/train/grpo.json */
 
 /* ---- Rewards ---- */
 
@@ -70,19 +71,40 @@ static void test_advantages(void **state)
     }
 }
 
+/* GRPOTrainer's with scale_rewards "group" and "none", RLOOTrainer's leave-one-out; groups of six
+ * and of three texts, a flat one among them. */
 static void test_advantages_equal_trl(void **state)
 {
-    json_t *root = fixture_load("tests/fixtures/train/grpo.json");
-    double *r = fixture_doubles(root, "rewards"), *want = fixture_doubles(root, "advantages"), a[6];
-    siren_advantages(SIREN_ADVANTAGE_GRPO, 6, r, 1e-4, a);
-    for (int i = 0; i < 6; i++) near(a[i], want[i], 1e-14);
-    free(r), free(want);
+    static const struct {
+        const char *name;
+        enum siren_advantage_kind kind;
+        double tolerance;
+    } kinds[] = {{"grpo", SIREN_ADVANTAGE_GRPO, 1e-7}, /* TRL's n / (n − 1) is a float */
+                 {"dr_grpo", SIREN_ADVANTAGE_DR_GRPO, 1e-14},
+                 {"leave_one_out", SIREN_ADVANTAGE_LEAVE_ONE_OUT, 1e-14}};
+    json_t *root = fixture_load("tests/fixtures/train/grpo.json"), *c;
+    size_t i;
+    assert_int_equal(json_array_size(json_object_get(root, "kinds")), 3);
+    json_array_foreach(json_object_get(root, "kinds"), i, c)
+    {
+        int n = (int)fixture_number(c, "group");
+        double *r = fixture_doubles(c, "rewards"), a[SEQUENCES];
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+            double *want = fixture_doubles(c, kinds[k].name);
+            for (int from = 0; from < SEQUENCES; from += n) {
+                int signal = siren_advantages(kinds[k].kind, n, r + from, 1e-4, a + from);
+                assert_int_equal(signal, i != 1 || from != 0);
+            }
+            for (int t = 0; t < SEQUENCES; t++) near(a[t], want[t], kinds[k].tolerance);
+            free(want);
+        }
+        free(r);
+    }
     json_decref(root);
 }
 
 /* ---- The policy's loss ---- */
 
-enum { SEQUENCES = 6, TOKENS = 32 };
 static size_t first[SEQUENCES + 1];
 static float logprob[TOKENS], old[TOKENS], reference[TOKENS], entropies[TOKENS];
 static double advantages[SEQUENCES];
@@ -144,6 +166,19 @@ static void test_loss_equals_trl(void **state)
         if (o.kl != 0) near(r.kl, fixture_number(c, "kl"), 1e-6);
         free(want), free(by_entropy);
     }
+    json_decref(root);
+}
+
+/* TRL has k3 in GRPO's loss (above), and k1 as what RLOO takes off rewards, so no gradient of it;
+ * k2 it has not: that is done by hand below, as are the gradients of both. */
+static void test_k1_equals_trl(void **state)
+{
+    json_t *root = load_batch();
+    const struct siren_policy_options o = {.kl_kind = SIREN_KL_K1, .kl = 1};
+    struct siren_policy_result r;
+    float g[TOKENS];
+    assert_int_equal(siren_policy_loss(&o, &batch, g, NULL, &r, &err), 0);
+    near(r.kl, fixture_number(root, "k1"), 1e-7); /* TRL sums in f32 */
     json_decref(root);
 }
 
@@ -327,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_advantages),
         cmocka_unit_test(test_advantages_equal_trl),
         cmocka_unit_test(test_loss_equals_trl),
+        cmocka_unit_test(test_k1_equals_trl),
         cmocka_unit_test(test_clipping_by_hand),
         cmocka_unit_test(test_kl_estimators_by_finite_differences),
         cmocka_unit_test(test_kl_estimators_by_hand),
