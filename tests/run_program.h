@@ -3,6 +3,7 @@
 #define SIREN_TESTS_RUN_PROGRAM_H
 
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +43,28 @@ static inline int run_program(const char *before, const char *arguments, const c
     int status = pclose(pipe);
     assert_true(WIFEXITED(status));
     return WEXITSTATUS(status);
+}
+
+/* Runs `siren ARGUMENTS`, and ends it by SIGKILL as soon as the file is there; it fails where the
+ * program ends by itself. */
+static inline void kill_program_at(const char *arguments, const char *file)
+{
+    char command[PATH_MAX + 8192];
+    int status;
+    snprintf(command, sizeof command, "exec '%s' %s >/dev/null 2>&1", program, arguments);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (!child) {
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    while (access(file, F_OK)) {
+        if (waitpid(child, &status, WNOHANG)) fail_msg("siren %s ended by itself", arguments);
+        usleep(500);
+    }
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    assert_true(WIFSIGNALED(status));
 }
 
 /* The last run printed these words. */

@@ -446,6 +446,61 @@ static void a_vanished_model_is_named(void **state)
     siren_lm_close(&own);
 }
 
+/* `siren train grpo … MORE` of eight steps that learn, in scratch/NAME. */
+static const char *long_run(char *arguments, size_t size, const char *model, const char *name,
+                            const char *more)
+{
+    snprintf(arguments, size,
+             "train grpo '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
+             "--recent 3 --rows 4 --batch 2 --epochs 4 --eval-split none --max-tokens 3 "
+             "--answers 2 --entropy 0.1 --lr 1e-3 --checkpoint-every 1 %s",
+             siren_workspace_path(app.ws), model, fixture_template(), scratch_path(name), more);
+    return arguments;
+}
+
+/* A run that was killed behind a checkpoint, whose model is gone when it is to go on: it is named,
+ * nothing is lost, and with the model the run goes on to the bits of one that never stopped. */
+static void check_vanished(const char *weights, const char *result)
+{
+    char whole[24], part[24], model[256], arguments[2048], more[64], file[300], away[300],
+        said[300], checkpoint[300], folders[2][256];
+    char *before, *after;
+    size_t n, m;
+    snprintf(whole, sizeof whole, "%s there", weights);
+    snprintf(part, sizeof part, "%s gone", weights);
+    strcpy(folders[0], scratch_path(whole));
+    strcpy(folders[1], scratch_path(part));
+    strcpy(model, tiny_model("going"));
+    snprintf(file, sizeof file, "%s/model.safetensors", model);
+    snprintf(away, sizeof away, "%s/away", model);
+    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint", folders[1]);
+    snprintf(more, sizeof more, "--weights %s", weights);
+    if (run_program("", long_run(arguments, sizeof arguments, model, whole, more), NULL))
+        fail_msg("siren %s: %s", arguments, program_output);
+    kill_program_at(long_run(arguments, sizeof arguments, model, part, more), checkpoint);
+    MUST(siren_file_read(&before, &n, checkpoint, 1 << 24, ERR));
+    assert_int_equal(rename(file, away), 0);
+    strcat(more, " --resume");
+    long_run(arguments, sizeof arguments, model, part, more);
+    assert_int_equal(run_program("", arguments, NULL), 1);
+    snprintf(said, sizeof said, "%s: holds neither model.safetensors", model);
+    expect_output(said);
+    MUST(siren_file_read(&after, &m, checkpoint, 1 << 24, ERR));
+    assert_int_equal(n, m);
+    assert_memory_equal(before, after, n);
+    assert_int_equal(rename(away, file), 0);
+    assert_int_equal(run_program("", arguments, NULL), 0);
+    same_file_in(folders[0], folders[1], result);
+    free(before);
+    free(after);
+}
+
+static void a_model_that_vanishes_between_is_named(void **state)
+{
+    check_vanished("lora", "adapter/adapter_model.safetensors");
+    check_vanished("all", "model/model.safetensors");
+}
+
 static void other_temperatures_begin_at_ratio_1_too(void **state)
 {
     struct training t = training_in("hot");
@@ -729,6 +784,7 @@ int main(void)
         cmocka_unit_test(the_start_is_the_reference),
         cmocka_unit_test(all_weights_are_the_policy),
         cmocka_unit_test(a_vanished_model_is_named),
+        cmocka_unit_test(a_model_that_vanishes_between_is_named),
         cmocka_unit_test(other_temperatures_begin_at_ratio_1_too),
         cmocka_unit_test(ratings_are_learnt_behind_the_reasoning),
         cmocka_unit_test(each_choice_reaches_the_run),
