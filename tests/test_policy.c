@@ -398,28 +398,42 @@ static double loss_of_step(const struct trainer_task *task, const struct trainer
     return sum / total;
 }
 
-/* The adapter's gradient of the step's loss, in its parameters' own places. */
-static void gradient_of_step(const struct trainer_task *task, const struct trainer_batch *b)
+/* Adds the gradient of the step's loss, by recorded passes under a budget of bytes (0: none);
+ * returns the tokens that they computed. */
+static uint64_t record_step(const struct trainer_task *task, const struct trainer_batch *b,
+                            size_t pass_tokens, size_t budget)
 {
-    struct passes p = {.task = task, .engine = f.engine, .adapter = adapter, .pass_tokens = 100};
+    struct passes p = {.task = task,
+                       .engine = f.engine,
+                       .adapter = adapter,
+                       .pass_tokens = pass_tokens,
+                       .training = {.memory_bytes = budget}};
     size_t items[ROWS * SAMPLES];
     double coefficients[ROWS * SAMPLES], losses[ROWS * SAMPLES], total = 0;
-    struct siren_params params = siren_adapter_params(adapter);
     struct siren_error err;
     for (size_t i = 0; i < b->n_items; i++) total += b->weights ? b->weights[i] : 1;
     for (size_t i = 0; i < b->n_items; i++) {
         items[i] = i;
         coefficients[i] = (b->weights ? b->weights[i] : 1) / total;
     }
-    for (size_t i = 0; i < params.n; i++)
-        memset(params.list[i].grad, 0,
-               (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
     assert_int_equal(passes_fill(&p, items, coefficients, b->n_items, &err), 0);
     for (size_t from = 0, to; from < b->n_items; from = to) {
         to = passes_cut(&p, from);
         if (passes_run(&p, from, to, 0, losses, NULL, &err)) fail_msg("%s", err.message);
     }
+    uint64_t tokens = p.tokens;
     passes_free(&p);
+    return tokens;
+}
+
+/* The adapter's gradient of the step's loss, in its parameters' own places. */
+static void gradient_of_step(const struct trainer_task *task, const struct trainer_batch *b)
+{
+    struct siren_params params = siren_adapter_params(adapter);
+    for (size_t i = 0; i < params.n; i++)
+        memset(params.list[i].grad, 0,
+               (size_t)(params.list[i].rows * params.list[i].columns) * sizeof(float));
+    record_step(task, b, 100, 0);
 }
 
 /* The parameters, `by` along their gradient; returns the gradient's squared norm. */
@@ -541,6 +555,72 @@ static void its_loss_is_of_flat_groups_too(void **state)
     texts.reward = share_of_low;
     texts.end = 0;
     source = usual;
+}
+
+/* ---- the recorded pass ---- */
+
+static int (*usual_read)(void *, size_t, struct siren_forest *, double, double *,
+                         struct siren_error *);
+static size_t n_compared;
+
+/* All texts are items here: of item i the sampler's numbers and the pass's are the same bits. */
+static int compare_and_read(void *context, size_t item, struct siren_forest *forest,
+                            double coefficient, double *loss, struct siren_error *err)
+{
+    const struct policy_text *t = &texts.last[item / SAMPLES].texts[item % SAMPLES];
+    assert_true(coefficient != 0);
+    for (size_t k = 0; k < t->n; k++) {
+        const float *out = siren_forest_output(forest, t->outputs[k]);
+        assert_memory_equal(out, &t->old[k], sizeof *out);
+        assert_true(*out < 0);
+        n_compared++;
+    }
+    return usual_read(context, item, forest, coefficient, loss, err);
+}
+
+/* What the sampler wrote down is the model's whole softmax at temperature 1, whatever it left out
+ * when it drew: with one token left, a renormalised probability would be 1.  So the recorded pass
+ * has the same bits, in whatever passes, layers computed twice or not, and the first ratio is 1. */
+static void the_recorded_pass_has_the_samplers_bits(void **state)
+{
+    static const struct {
+        float top_p;
+        int top_k;
+    } draws[] = {{1, 0}, {0.6f, 0}, {1, 7}, {0.9f, 20}, {1, 1}};
+    static const size_t passes[] = {1, 60, 100000};
+    struct siren_sampling usual = texts.sampling;
+    struct siren_adapter *usual_adapter = adapter;
+    adapter = make_adapter();
+    move(adapter, 0.1);
+    assert_int_equal(siren_adapter_trainable(adapter, NULL), 0);
+    siren_session_use_adapter(texts.session, adapter);
+    let_some_end();
+    for (size_t d = 0; d < sizeof draws / sizeof *draws; d++) {
+        struct policy_options o = policy_defaults();
+        texts.sampling.top_p = draws[d].top_p;
+        texts.sampling.top_k = draws[d].top_k;
+        struct policy *p = open_policy(&o, NULL);
+        struct trainer_task task = policy_task(p);
+        usual_read = task.read;
+        task.read = compare_and_read;
+        for (size_t i = 0; i < 3; i++) {
+            struct trainer_batch b = begin(p, 3, 0);
+            double n_tokens = policy_figures(p)->length * (ROWS * SAMPLES);
+            json_t *line = json_object();
+            n_compared = 0;
+            record_step(&task, &b, passes[i], (i + d) % 2); /* one byte: all layers twice */
+            assert_true(fabs((double)n_compared - n_tokens) < 0.5 && n_compared > ROWS * SAMPLES);
+            task.end(task.context, &b, line);
+            assert_true(policy_last(p)->ratio == 1 && policy_last(p)->old_kl == 0);
+            json_decref(line);
+        }
+        policy_free(p);
+    }
+    siren_adapter_free(adapter);
+    adapter = usual_adapter;
+    siren_session_use_adapter(texts.session, adapter);
+    texts.sampling = usual;
+    texts.end = 0;
 }
 
 static const char *warning_after(const struct policy_options *with)
@@ -805,6 +885,7 @@ int main(void)
         cmocka_unit_test(a_step_is_the_loss_of_its_batch),
         cmocka_unit_test(texts_have_a_loss_of_the_sources_own),
         cmocka_unit_test(its_loss_is_of_flat_groups_too),
+        cmocka_unit_test(the_recorded_pass_has_the_samplers_bits),
         cmocka_unit_test(nothing_learnt_is_said),
         cmocka_unit_test(a_number_that_is_none_is_named),
         cmocka_unit_test(running_away_is_said),
