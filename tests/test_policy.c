@@ -578,6 +578,24 @@ static int compare_and_read(void *context, size_t item, struct siren_forest *for
     return usual_read(context, item, forest, coefficient, loss, err);
 }
 
+/* Tokens of the items' sequences, those of shared beginnings once. */
+static size_t tokens_of_trie(const struct trainer_task *task, size_t n_items)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < n_items; i++) {
+        struct siren_tokens s = task->sequence(task->context, i, 0);
+        size_t most = 0;
+        for (size_t j = 0; j < i; j++) {
+            struct siren_tokens t = task->sequence(task->context, j, 0);
+            size_t k = 0;
+            while (k < s.n_ids && k < t.n_ids && s.ids[k] == t.ids[k]) k++;
+            if (k > most) most = k;
+        }
+        n += s.n_ids - most;
+    }
+    return n;
+}
+
 /* What the sampler wrote down is the model's whole softmax at temperature 1, whatever it left out
  * when it drew: with one token left, a renormalised probability would be 1.  So the recorded pass
  * has the same bits, in whatever passes, layers computed twice or not, and the first ratio is 1. */
@@ -620,6 +638,36 @@ static void the_recorded_pass_has_the_samplers_bits(void **state)
     adapter = usual_adapter;
     siren_session_use_adapter(texts.session, adapter);
     texts.sampling = usual;
+    texts.end = 0;
+}
+
+/* An update computes the prompts and the texts, each token once, and no padding: the last token of
+ * a text predicts nothing, and texts that begin alike share their beginning, too. */
+static void an_update_computes_no_padding(void **state)
+{
+    struct policy_options o = policy_defaults();
+    struct siren_adapter *usual = adapter;
+    size_t most = ROWS * PROMPT, shortest = LENGTH;
+    adapter = make_adapter();
+    assert_int_equal(siren_adapter_trainable(adapter, NULL), 0);
+    siren_session_use_adapter(texts.session, adapter);
+    let_some_end();
+    struct policy *p = open_policy(&o, NULL);
+    struct trainer_task task = policy_task(p);
+    struct trainer_batch b = begin(p, 3, 0);
+    for (size_t i = 0; i < b.n_items; i++) {
+        size_t n = texts.last[i / SAMPLES].texts[i % SAMPLES].n;
+        most += n - 1;
+        if (n < shortest) shortest = n;
+    }
+    uint64_t computed = record_step(&task, &b, 100000, 0);
+    assert_true(shortest < LENGTH); /* lengths differ */
+    assert_int_equal(computed, tokens_of_trie(&task, b.n_items));
+    assert_true(computed <= most && computed + 20 > most);
+    policy_free(p);
+    siren_adapter_free(adapter);
+    adapter = usual;
+    siren_session_use_adapter(texts.session, adapter);
     texts.end = 0;
 }
 
@@ -886,6 +934,7 @@ int main(void)
         cmocka_unit_test(texts_have_a_loss_of_the_sources_own),
         cmocka_unit_test(its_loss_is_of_flat_groups_too),
         cmocka_unit_test(the_recorded_pass_has_the_samplers_bits),
+        cmocka_unit_test(an_update_computes_no_padding),
         cmocka_unit_test(nothing_learnt_is_said),
         cmocka_unit_test(a_number_that_is_none_is_named),
         cmocka_unit_test(running_away_is_said),
