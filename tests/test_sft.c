@@ -16,6 +16,7 @@
 
 #include "app/sft.h"
 #include "app_fixture.h"
+#include "killed.h"
 #include "run_program.h"
 #include "same_file.h"
 #include "tiny_lm.h"
@@ -293,43 +294,21 @@ static void test_all_weights(void **state)
     bench_close(&parts);
 }
 
-/* It dies at a row, whatever it is doing: the process cannot say good-bye. */
-static int dies(void *context, const char *what, uint64_t done, uint64_t total)
-{
-    const uint64_t *row = context;
-    if (done >= *row) kill(getpid(), SIGKILL);
-    return 0;
-}
-
-static void killed_child(uint64_t row, useconds_t after)
+static int run_killed(void *context, const char *folder)
 {
     static struct bench b;
-    struct siren_progress progress = {dies, &row};
-    int status;
-    pid_t child = fork();
-    if (!child) {
-        bench_open(&b, "killed", SIREN_AO, 1);
-        _exit(sft_train(&b.training, &b.options, &b.result, &progress, NULL, ERR) ? 1 : 0);
-    }
-    if (after) usleep(after);
-    if (after) kill(child, SIGKILL);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(after || WIFSIGNALED(status));
+    struct siren_progress progress = {count_call, NULL};
+    bench_open(&b, "killed", SIREN_AO, 1);
+    snprintf(b.folder, sizeof b.folder, "%s", folder);
+    b.training.loop.watch = count_line;
+    return sft_train(&b.training, &b.options, &b.result, &progress, NULL, ERR);
 }
 
 static void test_killed(void **state)
 {
-    static struct bench whole, parts;
-    bench_open(&whole, "alive", SIREN_AO, 1);
-    MUST(bench_run(&whole, 1000));
-    bench_close(&whole);
-    for (uint64_t row = 4; row < 36; row += 9) killed_child(row, 0);
-    for (uint64_t i = 0; i < 4; i++)
-        killed_child(1000, (useconds_t)(1000 + siren_random_below(9, 0, i, 60000)));
-    bench_open(&parts, "killed", SIREN_AO, 1);
-    MUST(bench_run(&parts, 1000));
-    same_file_in(whole.folder, parts.folder, "adapter/adapter_model.safetensors");
-    bench_close(&parts);
+    static const char *const files[] = {"adapter/adapter_model.safetensors",
+                                        "last/adapter_model.safetensors", NULL};
+    kill_and_resume_often(&(struct doomed){.run = run_killed, .name = "sft", .files = files}, 4);
 }
 
 /* ---- passes ---- */
