@@ -14,6 +14,7 @@
 #include "app/align.h"
 #include "app/teach.h"
 #include "app/teacher_rows.h"
+#include "killed.h"
 #include "run_program.h"
 #include "tiny_setup.h"
 
@@ -461,6 +462,42 @@ static void stopped_and_resumed(void **state)
     in_parts(1);
 }
 
+/* In a process of its own: threads and the database do not survive a fork. */
+static int run_killed(void *context, const char *folder)
+{
+    static const struct siren_progress progress = {count_call, NULL};
+    struct bench b = make("unused", states_path, "ha+ce");
+    struct training *t = &b.training;
+    struct siren_lm_options with = tiny_options();
+    struct siren_lm own;
+    struct siren_app workspace;
+    t->full = context != NULL;
+    with.trainable = t->full ? &SIREN_TRAIN_ALL : NULL;
+    MUST(siren_pool_create(&t->pool, 1, ERR));
+    MUST(siren_lm_open(&own, tiny_model("tiny"), &with, t->pool, ERR));
+    MUST(siren_app_open(&workspace, siren_workspace_path(app.ws), SIREN_WORKSPACE_WRITE, ERR));
+    t->lm = &own;
+    t->app = &workspace;
+    t->loop.folder = folder;
+    t->loop.epochs = 2;
+    t->loop.checkpoint_every = 2;
+    t->loop.eval_every = 3;
+    t->loop.watch = count_line;
+    t->eval_split = "valid:A";
+    t->lora.dropout = 0.1f;
+    t->loop.dropout = !t->full;
+    return align_train(t, &b.options, &b.result, &progress, NULL, ERR);
+}
+
+static void killed_at_any_moment_it_resumes_to_the_same_bits(void **state)
+{
+    static const char *const lora[] = {"adapter/adapter_model.safetensors",
+                                       "last/adapter_model.safetensors", NULL};
+    static const char *const all[] = {"model/model.safetensors", NULL};
+    kill_and_resume_often(&(struct doomed){run_killed, NULL, "lora", lora, NULL}, 3);
+    kill_and_resume_often(&(struct doomed){run_killed, &app, "all", all, NULL}, 2);
+}
+
 /* All weights; but not towards states before the final norm, which are found by that norm's. */
 static void all_weights(void **state)
 {
@@ -776,6 +813,7 @@ int main(void)
         cmocka_unit_test(a_teacher_of_a_fold),
         cmocka_unit_test(each_layer_on_its_own),
         cmocka_unit_test(stopped_and_resumed),
+        cmocka_unit_test(killed_at_any_moment_it_resumes_to_the_same_bits),
         cmocka_unit_test(all_weights),
         cmocka_unit_test(chosen_by_what_is_asked),
         cmocka_unit_test(words_are_read),

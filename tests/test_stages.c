@@ -13,6 +13,7 @@
 
 #include "app/stages.h"
 #include "app_fixture.h"
+#include "killed.h"
 #include "run_program.h"
 #include "same_file.h"
 #include "tiny_lm.h"
@@ -209,6 +210,34 @@ static void stopped_without_evaluation(void **state)
     assert_int_equal(json_array_size(json_object_get(report, "valid")), 0);
     json_decref(report);
     stop_everywhere(&whole, &parts);
+}
+
+/* In a process of its own: threads and the database do not survive a fork. */
+static int run_killed(void *context, const char *folder)
+{
+    static const struct siren_progress progress = {count_call, NULL};
+    struct stages_options o = options_in("unused", 1);
+    struct siren_app own;
+    char from[300];
+    json_t *report;
+    snprintf(from, sizeof from, "%s/3-model", scratch_path("whole"));
+    o.model = from; /* which can reason already: the warm start is short, as the other stages are */
+    o.warm.loop.epochs = 4;
+    o.warm.loop.lr = 1e-4;
+    MUST(siren_pool_create(&o.pool, 1, ERR));
+    MUST(siren_app_open(&own, workspace, SIREN_WORKSPACE_WRITE, ERR));
+    o.app = &own;
+    o.folder = folder;
+    return stages_run(&o, &report, &progress, NULL, ERR);
+}
+
+/* By count it is killed within a step or an evaluation, by the clock while a stage hands over to
+ * the next one, too. */
+static void killed_at_any_moment(void **state)
+{
+    const char *files[STAGES + 1] = {NULL};
+    memcpy(files, made, sizeof made);
+    kill_and_resume_often(&(struct doomed){.run = run_killed, .name = "stages", .files = files}, 3);
 }
 
 static int never(void *context, const char *what, uint64_t done, uint64_t total)
@@ -513,6 +542,7 @@ int main(void)
         cmocka_unit_test(a_mistake_can_be_corrected),
         cmocka_unit_test(mistakes_of_the_command),
         cmocka_unit_test(half_stars),
+        cmocka_unit_test(killed_at_any_moment),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

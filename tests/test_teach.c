@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "app/teach.h"
+#include "killed.h"
 #include "same_file.h"
 #include "tiny_setup.h"
 #include "train/teacher_file.h"
@@ -155,6 +156,30 @@ static void stopped_and_gone_on_with(void **state)
     assert_int_equal(app_teach(&app, &lm, &o, path, &report, NULL, ERR), SIREN_EEXISTS);
 }
 
+/* In a process of its own: threads and the database do not survive a fork. */
+static int run_killed(void *context, const char *folder)
+{
+    static const struct siren_progress progress = {count_call, NULL};
+    struct teach_options o = options();
+    struct teach_report report;
+    struct siren_pool *own_pool;
+    struct siren_lm own;
+    struct siren_app workspace;
+    char path[400];
+    snprintf(path, sizeof path, "%s/states.bin", folder);
+    MUST(siren_pool_create(&own_pool, 1, ERR));
+    tiny_lm_open(&own, own_pool);
+    tiny_lm_say(&own, texts, sizeof texts / sizeof *texts);
+    MUST(siren_app_open(&workspace, siren_workspace_path(app.ws), SIREN_WORKSPACE_WRITE, ERR));
+    return app_teach(&workspace, &own, &o, path, &report, &progress, ERR);
+}
+
+static void killed_at_any_moment_it_goes_on_to_the_same_bytes(void **state)
+{
+    static const char *const files[] = {"states.bin", NULL};
+    kill_and_resume_often(&(struct doomed){.run = run_killed, .name = "teach", .files = files}, 4);
+}
+
 /* With a second "<answer>" the number is not that of the states: the row has none. */
 static void two_answers(void **state)
 {
@@ -234,6 +259,7 @@ int main(void)
         cmocka_unit_test(what_is_stored_is_what_the_model_knows),
         cmocka_unit_test(states_alone_and_beside_others),
         cmocka_unit_test(stopped_and_gone_on_with),
+        cmocka_unit_test(killed_at_any_moment_it_goes_on_to_the_same_bytes),
         cmocka_unit_test(two_answers),
         cmocka_unit_test(a_prompt_too_long),
         cmocka_unit_test(folders_on_the_way_are_made),
