@@ -87,6 +87,52 @@ static void test_weights(void **state)
         fixture_close(&f);
     }
 }
+/* Rows of the vocabulary as states of layer 0, some of them more than once. */
+static void test_embedding(void **state)
+{
+    enum { EMBEDDED = 63, VOCABULARY = 97, WIDTH = 32 };
+    static struct {
+        float out[EMBEDDED * WIDTH], dout[EMBEDDED * WIDTH], dweight[VOCABULARY * WIDTH];
+    } expected;
+    int32_t ids[EMBEDDED];
+    int outputs[EMBEDDED], repeated = 0;
+    struct siren_forest *forest;
+    struct fixture f;
+    FILE *file = fopen("tests/fixtures/kernels/embedding.f32", "rb");
+    assert_true(file && fread(&expected, sizeof expected, 1, file) == 1 && fgetc(file) == EOF);
+    fclose(file);
+    open_trainable(&f, "qwen3", NULL, 2, &SIREN_TRAIN_ALL);
+    assert_int_equal(siren_model_config(f.model)->n_vocab, VOCABULARY);
+    assert_int_equal(siren_model_config(f.model)->d_model, WIDTH);
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    for (int i = 0; i < EMBEDDED; i++) {
+        ids[i] = (31 * i + 17 + i * i) % VOCABULARY;
+        for (int k = 0; k < i && !repeated; k++) repeated = ids[k] == ids[i];
+    }
+    assert_true(repeated);
+    int segment = siren_forest_add(forest, SIREN_ROOT, ids, EMBEDDED, 0);
+    for (int i = 0; i < EMBEDDED; i++)
+        outputs[i] = siren_forest_want_hidden(forest, segment, (size_t)i, 0);
+    assert_int_equal(siren_forest_record(forest, &(struct siren_training){0}), 0);
+    fixture_run(forest);
+    for (size_t i = 0; i < EMBEDDED; i++) {
+        assert_memory_equal(siren_forest_output(forest, outputs[i]), expected.out + i * WIDTH,
+                            sizeof(float[WIDTH]));
+        memcpy(siren_forest_gradient(forest, outputs[i]), expected.dout + i * WIDTH,
+               sizeof(float[WIDTH]));
+    }
+    siren_gradients_zero(siren_model_params(f.model), NULL);
+    assert_int_equal(siren_forest_backward(forest, NULL), 0);
+    struct siren_params params = siren_model_params(f.model), one = {NULL, 1};
+    for (size_t i = 0; i < params.n; i++)
+        if (strstr(params.list[i].name, "embed_tokens")) one.list = &params.list[i];
+    assert_non_null(one.list);
+    double relative = worst_relative(one, one.list->grad, expected.dweight);
+    if (!(relative <= 1e-6)) fail_msg("relative error %g", relative);
+    siren_forest_free(forest);
+    fixture_close(&f);
+}
+
 /* Values that were changed are those of the next pass, and what was kept before is refused. */
 static void test_changed_weights(void **state)
 {
@@ -508,6 +554,7 @@ int main(void)
         cmocka_unit_test(test_accumulates),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_embedding),
         cmocka_unit_test(test_changed_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

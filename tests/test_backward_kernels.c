@@ -793,6 +793,7 @@ static void test_attention_differences(void **state)
 /* ---- PyTorch ------------------------------------------------------------------ */
 
 enum { T = 4, N = 96, HEADS = 3, TOKENS = 21, J = 51, D = 32, ROWS = TOKENS * HEADS };
+enum { OUTPUTS = 50, INPUTS = 40 }; /* of a linear product */
 
 /* backward.f32, array for array. */
 static struct {
@@ -800,6 +801,12 @@ static struct {
     float gate[T * N], up[T * N], dh[T * N], dgate[T * N], dup[T * N];
     float q[ROWS * D], k[J * D], v[J * D], dout[ROWS * D], dq[ROWS * D], dk[J * D], dv[J * D];
     float logits[T * N], cross_entropy[T * N], entropy[T * N];
+    float heads[ROWS * D], dheads[ROWS * D], norm[D], cosines[TOKENS * D / 2],
+        sines[TOKENS * D / 2];
+    float rotated[ROWS * D], rotated_dx[ROWS * D];
+    float normed[ROWS * D], normed_dx[ROWS * D], normed_dweight[D];
+    float lx[TOKENS * INPUTS], lw[OUTPUTS * INPUTS], ldy[TOKENS * OUTPUTS], ly[TOKENS * OUTPUTS],
+        ldx[TOKENS * INPUTS], ldw[OUTPUTS * INPUTS];
 } fixture;
 
 static int setup(void **state)
@@ -862,6 +869,70 @@ static void test_torch_attention(void **state)
     }
 }
 
+/* `sign` −1: the gradient of it. */
+static void rotate(const struct kernels *k, float *x, float sign)
+{
+    for (int r = 0; r < ROWS; r++) {
+        float sines[D / 2];
+        for (int i = 0; i < D / 2; i++) sines[i] = sign * fixture.sines[r / HEADS * D / 2 + i];
+        k->rope(x + r * D, D, fixture.cosines + r / HEADS * D / 2, sines);
+    }
+}
+
+/* RoPE alone, and behind the norm of queries' and keys' heads, as qwen3 has it. */
+static void test_torch_heads(void **state)
+{
+    for (int i = 0; i < n_sets; i++) {
+        float y[ROWS * D], dx[ROWS * D], dweight[D] = {0};
+        memcpy(y, fixture.heads, sizeof y);
+        rotate(sets[i], y, 1);
+        assert_near(y, fixture.rotated, ROWS * D, 1e-6, "rope");
+        memcpy(dx, fixture.dheads, sizeof dx);
+        rotate(sets[i], dx, -1);
+        assert_near(dx, fixture.rotated_dx, ROWS * D, 1e-6, "rope's gradient");
+        sets[i]->rmsnorm(fixture.heads, D, ROWS, D, fixture.norm, 1e-5f, y, D);
+        rotate(sets[i], y, 1);
+        assert_near(y, fixture.normed, ROWS * D, 2e-6, "norm of heads");
+        sets[i]->rmsnorm_backward(fixture.heads, D, dx, D, ROWS, D, fixture.norm, 1e-5f, dx, D, 0,
+                                  dweight);
+        assert_near(dx, fixture.normed_dx, ROWS * D, 2e-6, "gradient of the norm of heads");
+        assert_near(dweight, fixture.normed_dweight, D, 2e-6, "its weight");
+    }
+}
+
+static void test_torch_products(void **state)
+{
+    struct tensor t = {
+        .type = TENSOR_F32, .n_dims = 2, .shape = {OUTPUTS, INPUTS}, .data = fixture.lw};
+    struct packed w = packed_of(&t);
+    float *scratch = floats(gemm_scratch(&w)), *dx_scratch = floats(gemm_dx_scratch(&w)),
+          *dw_scratch = floats(gemm_dw_scratch());
+    for (int i = 0; i < n_sets; i++) {
+        float y[TOKENS * OUTPUTS], dx[TOKENS * INPUTS];
+        sets[i]->gemm(fixture.lx, INPUTS, TOKENS, &w, 0, w.n_panels, NULL, y, OUTPUTS, 0, scratch);
+        assert_near(y, fixture.ly, TOKENS * OUTPUTS, 2e-6, "product");
+        sets[i]->gemm_dx(fixture.ldy, OUTPUTS, TOKENS, &w, 0, (INPUTS + 15) / 16, dx, INPUTS, 0,
+                         dx_scratch);
+        assert_near(dx, fixture.ldx, TOKENS * INPUTS, 2e-6, "dX");
+        for (int f32 = 0; f32 < 2; f32++) {
+            float dw[OUTPUTS * INPUTS] = {0}, *kept = floats(kept_words(sets[i], TOKENS, INPUTS));
+            sets[i]->keep_inputs(fixture.lx, INPUTS, 0, TOKENS, TOKENS, INPUTS, kept);
+            if (f32)
+                sets[i]->gemm_dw_f32(fixture.ldy, OUTPUTS, fixture.lx, INPUTS, TOKENS, 0, OUTPUTS,
+                                     INPUTS, dw, INPUTS, dw_scratch);
+            else
+                sets[i]->gemm_dw(fixture.ldy, OUTPUTS, 16, kept, TOKENS, 0, OUTPUTS, INPUTS, dw,
+                                 INPUTS, dw_scratch);
+            assert_near(dw, fixture.ldw, OUTPUTS * INPUTS, 2e-6, "dW");
+            free(kept);
+        }
+    }
+    free(scratch);
+    free(dx_scratch);
+    free(dw_scratch);
+    packed_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -881,6 +952,8 @@ int main(void)
         cmocka_unit_test(test_attention_differences),
         cmocka_unit_test(test_torch_rows),
         cmocka_unit_test(test_torch_attention),
+        cmocka_unit_test(test_torch_heads),
+        cmocka_unit_test(test_torch_products),
     };
     return cmocka_run_group_tests_name("backward_kernels", tests, setup, NULL);
 }
