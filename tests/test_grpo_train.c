@@ -138,6 +138,49 @@ static void later_updates_move_away(void **state)
     json_decref(lines);
 }
 
+/* The last news of each step that is behind; all news are of rows, so that one clock runs through,
+ * from which the program says how long it takes yet (tests/test_cli_frame.c has the whole line). */
+static int hear(void *context, const char *what, uint64_t done, uint64_t total)
+{
+    char(*heard)[200] = context;
+    assert_true(!strncmp(what, "rows", 4) && (!what[4] || what[4] == ':'));
+    assert_int_equal(total, 12);
+    if (done && done < total) snprintf(heard[done / 3], sizeof heard[0], "%s", what);
+    return 0;
+}
+
+/* What is told while a step is made are the figures of the one before, as the log has them. */
+static void the_live_line_has_the_figures_of_the_last_step(void **state)
+{
+    static const char *const texts[] = {"A.\n</think>\n<answer>2</answer>",
+                                        "B.\n</think>\n<answer>5</answer>", "C.</think>",
+                                        "D and so on"};
+    const struct siren_lm_calls *calls = lm.calls;
+    char heard[4][200] = {""}, expected[200];
+    const struct siren_progress progress = {hear, heard};
+    struct training t = training_in("live");
+    struct grpo_options o = options();
+    struct trainer_result r;
+    o.sampling.max_tokens = 60;
+    t.eval_split = NULL;
+    tiny_lm_say(&lm, texts, 4);
+    MUST(grpo_train(&t, &o, &r, &progress, NULL, ERR));
+    lm.calls = calls;
+    json_t *lines = log_of(t.loop.folder);
+    for (size_t step = 1; step < 4; step++) {
+        const json_t *l = json_array_get(lines, step - 1);
+        double seconds =
+            field(l, "rollout_seconds") + field(l, "scoring_seconds") + field(l, "update_seconds");
+        snprintf(expected, sizeof expected,
+                 "rows: reward %.2f, %.0f %% ok, MAE %.2f, %.0f tok, KL %.3f, %.0f tok/s",
+                 field(l, "reward"), 100 * field(l, "in_format"), field(l, "mae"),
+                 field(l, "length"), field(l, "kl"),
+                 field(l, "length") * field(l, "texts") / seconds);
+        assert_string_equal(heard[step], expected);
+    }
+    json_decref(lines);
+}
+
 static int stop_after_two(void *context, const char *what, uint64_t done, uint64_t total)
 {
     return !strncmp(what, "rows", 4) && done >= 6;
@@ -716,6 +759,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_leaves_what_it_promises),
+        cmocka_unit_test(the_live_line_has_the_figures_of_the_last_step),
         cmocka_unit_test(later_updates_move_away),
         cmocka_unit_test(a_resumed_run_has_the_same_bits),
         cmocka_unit_test(a_killed_run_has_the_same_bits),
