@@ -554,6 +554,43 @@ static void the_only_training(int64_t id)
     siren_workspace_close(ws);
 }
 
+/* "step 2 on valid:A: rmse 1.4094, …, mae 1.3333 (the best so far)", of each evaluation in the log:
+ * what is chosen by stands beside the verdict. */
+static void test_command_says_how_it_is_judged(void **state)
+{
+    char arguments[2048], folder[256], said[500];
+    json_t *log, *line, *number;
+    const char *name;
+    size_t i, n_best = 0, n_all = 0;
+    snprintf(folder, sizeof folder, "%s", scratch_path("judged"));
+    snprintf(arguments, sizeof arguments,
+             "train sft '%s' --model '%s' --chat-template '%s' --out '%s' --strategy recent "
+             "--recent 3 --rows 12 --batch 6 --epochs 2 --eval-split valid:A --eval-rows 4 "
+             "--eval-every 1 --lr 0.05",
+             the_workspace(), tiny_model("model"), the_template(), folder);
+    assert_int_equal(run_program("", arguments, NULL), 0);
+    log = trainer_read_log(folder, ERR);
+    json_array_foreach(log, i, line)
+    {
+        json_t *valid = json_object_get(line, "valid");
+        int best = json_is_true(json_object_get(line, "best"));
+        size_t used = (size_t)snprintf(said, sizeof said, "\nstep %lld on valid:A: ",
+                                       json_integer_value(json_object_get(line, "step")));
+        if (!valid) continue;
+        json_object_foreach(valid, name, number)
+        {
+            if (!json_is_real(number)) continue; /* counts are not told */
+            used += (size_t)snprintf(said + used, sizeof said - used, "%s %.4f%s", name,
+                                     json_real_value(number), strcmp(name, "mae") ? ", " : "");
+        }
+        snprintf(said + used, sizeof said - used, "%s\n", best ? " (the best so far)" : "");
+        expect_output(said);
+        n_best += (size_t)best, n_all++;
+    }
+    assert_true(n_all == 4 && n_best > 0 && n_best < 4);
+    json_decref(log);
+}
+
 static void test_command(void **state)
 {
     struct stat st;
@@ -934,6 +971,7 @@ int main(void)
         cmocka_unit_test(test_scores_with_the_adapter),
         cmocka_unit_test(test_labels_of_several_tokens),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_command_says_how_it_is_judged),
         cmocka_unit_test(test_command),
         cmocka_unit_test(options_that_would_do_nothing),
         cmocka_unit_test(test_command_stopped),
