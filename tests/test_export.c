@@ -267,6 +267,24 @@ static void check_row(const struct tensors *merged, const struct tensors *plain,
     }
 }
 
+/* The adapter's matrices are others, and nothing else is. */
+static void check_rest(const struct tensors *merged, const struct tensors *plain)
+{
+    size_t n_changed = 0;
+    assert_int_equal(tensors_count(merged), tensors_count(plain));
+    for (size_t i = 0; i < tensors_count(plain); i++) {
+        const struct tensor *p = tensors_at(plain, i), *m = tensors_find(merged, p->name);
+        assert_non_null(m);
+        assert_memory_equal(m->shape, p->shape, sizeof p->shape);
+        int same =
+            m->type == p->type && m->bytes == p->bytes && !memcmp(m->data, p->data, p->bytes);
+        if (same == (strstr(p->name, "_proj.weight") != NULL))
+            fail_msg("%s %s", p->name, same ? "is what it was" : "has changed");
+        n_changed += (size_t)!same;
+    }
+    assert_int_equal(n_changed, 2 * SIREN_LORA_TARGETS); /* of two layers */
+}
+
 static void merge(const char *model, const char *name, int rslora)
 {
     struct fixture f, g;
@@ -297,6 +315,7 @@ static void merge(const char *model, const char *name, int rslora)
     check_row(merged, plain, a, 0, SIREN_LORA_K, MODEL_K, 9);
     check_row(merged, plain, a, 1, SIREN_LORA_V, MODEL_V, 2);
     check_row(merged, plain, a, 1, SIREN_LORA_DOWN, MODEL_DOWN, 31);
+    check_rest(merged, plain);
     assert_string_equal(safetensors_metadata(merged, "siren.adapter"), strrchr(identity, '#'));
     tensors_close(merged);
     tensors_close(plain);
