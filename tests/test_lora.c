@@ -356,6 +356,37 @@ static void test_session(void **state)
     fixture_close(&f);
 }
 
+/* Nothing of an adapter stays: neither in the weights, nor in what a session has in its cache. */
+static void test_the_base_after_an_adapter(void **state)
+{
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 2);
+    struct siren_session *session;
+    int32_t ids[N];
+    size_t cached;
+    fixture_ids(&f, 1, ids, N);
+    float *before = alone(&f, NULL, ids, N);
+    assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+    double base = score_of(session, ids, N, &cached);
+    siren_session_free(session);
+    struct siren_adapter *a = adapter_make(f.model, ALL_TARGETS, 0, 4, 5);
+    assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+    siren_session_use_adapter(session, a);
+    assert_true(score_of(session, ids, N, &cached) != base);
+    siren_session_use_adapter(session, NULL);
+    double after = score_of(session, ids, N, &cached);
+    assert_memory_equal(&after, &base, sizeof base);
+    assert_int_equal(cached, 0);
+    float *other = alone(&f, a, ids, N);
+    assert_memory_not_equal(other, before, N * 101 * sizeof *before);
+    siren_session_free(session);
+    adapter_drop(a);
+    float *without = alone(&f, NULL, ids, N);
+    assert_memory_equal(without, before, N * 101 * sizeof *before);
+    free(before), free(other), free(without);
+    fixture_close(&f);
+}
+
 /* A rollout's log-probabilities are those of a pass over the text it wrote. */
 static void test_generation(void **state)
 {
@@ -487,11 +518,17 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_peft),       cmocka_unit_test(test_files_of_peft),
-        cmocka_unit_test(test_several),    cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_threads),    cmocka_unit_test(test_isas),
-        cmocka_unit_test(test_swiglu),     cmocka_unit_test(test_session),
-        cmocka_unit_test(test_generation), cmocka_unit_test(test_kept_is_of_the_run),
+        cmocka_unit_test(test_peft),
+        cmocka_unit_test(test_files_of_peft),
+        cmocka_unit_test(test_several),
+        cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_isas),
+        cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(test_session),
+        cmocka_unit_test(test_the_base_after_an_adapter),
+        cmocka_unit_test(test_generation),
+        cmocka_unit_test(test_kept_is_of_the_run),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
