@@ -792,6 +792,20 @@ static void options_that_would_do_nothing(void **state)
     expect_output("x.siren");
 }
 
+static void the_command_killed_resumes_to_the_same_bits(void **state)
+{
+    static const char *const files[] = {"adapter/adapter_model.safetensors",
+                                        "last/adapter_model.safetensors", NULL};
+    char command[2048];
+    if (find_program()) skip();
+    snprintf(command, sizeof command,
+             "exec \"$PROGRAM\" train align '%s' -m '%s' --chat-template '%s' --teacher '%s' "
+             "--out \"$FOLDER\" --batch 4 --max-steps 6 --eval-rows 4 --eval-every 3 "
+             "--checkpoint-every 1 --resume -q",
+             siren_workspace_path(app.ws), tiny_model("tiny"), fixture_template(), states_path);
+    kill_and_resume_often(&(struct doomed){run_command, command, "command", files, NULL}, 2);
+}
+
 static int setup(void **state)
 {
     if (tiny_setup(state)) return -1;
@@ -821,6 +835,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(without_a_teacher),
         cmocka_unit_test(the_commands),
+        cmocka_unit_test(the_command_killed_resumes_to_the_same_bits),
         cmocka_unit_test(options_that_would_do_nothing),
     };
     return cmocka_run_group_tests(tests, setup, tiny_teardown);

@@ -459,6 +459,20 @@ static void the_command_stopped(void **state)
     expect_output("the same command with --resume goes on");
 }
 
+static void the_command_killed(void **state)
+{
+    const char *files[STAGES + 1] = {NULL};
+    char command[2048];
+    memcpy(files, made, sizeof made);
+    snprintf(command, sizeof command,
+             "exec \"$PROGRAM\" train all '%s' --model '%s/3-model' --chat-template '%s' "
+             "--out \"$FOLDER\" --strategy recent --recent 2 --rows 4 --batch 4 --warm-rows 4 "
+             "--answers 2 --eval-split valid --eval-rows 2 --warm-epochs 1 --max-tokens 200 "
+             "--resume -q",
+             workspace, scratch_path("whole"), chat);
+    kill_and_resume_often(&(struct doomed){run_command, command, "command", files, NULL}, 2);
+}
+
 /* A split that is misspelt, or a prompt without room, does not use the folder up, nor does it leave
  * a run behind. */
 static void a_mistake_can_be_corrected(void **state)
@@ -539,6 +553,7 @@ int main(void)
         cmocka_unit_test(the_command_without_a_teacher),
         cmocka_unit_test(the_command),
         cmocka_unit_test(the_command_stopped),
+        cmocka_unit_test(the_command_killed),
         cmocka_unit_test(a_mistake_can_be_corrected),
         cmocka_unit_test(mistakes_of_the_command),
         cmocka_unit_test(half_stars),

@@ -182,6 +182,19 @@ static void killed_at_any_moment_it_goes_on_to_the_same_bytes(void **state)
     kill_and_resume_often(&(struct doomed){.run = run_killed, .name = "teach", .files = files}, 4);
 }
 
+static void the_command_killed_goes_on_to_the_same_bytes(void **state)
+{
+    static const char *const files[] = {"states.bin", NULL};
+    char command[2048];
+    if (find_program()) skip();
+    snprintf(command, sizeof command,
+             "test -f \"$FOLDER/states.bin\" || exec \"$PROGRAM\" train teach '%s' -m '%s' "
+             "--chat-template '%s' --strategy recent --out \"$FOLDER/states.bin\" -n 6 "
+             "--max-tokens 8 -q",
+             siren_workspace_path(app.ws), tiny_model("tiny"), fixture_template());
+    kill_and_resume_often(&(struct doomed){run_command, command, "command", files, NULL}, 2);
+}
+
 /* With a second "<answer>" the number is not that of the states: the row has none. */
 static void two_answers(void **state)
 {
@@ -262,6 +275,7 @@ int main(void)
         cmocka_unit_test(states_alone_and_beside_others),
         cmocka_unit_test(stopped_and_gone_on_with),
         cmocka_unit_test(killed_at_any_moment_it_goes_on_to_the_same_bytes),
+        cmocka_unit_test(the_command_killed_goes_on_to_the_same_bytes),
         cmocka_unit_test(two_answers),
         cmocka_unit_test(a_prompt_too_long),
         cmocka_unit_test(folders_on_the_way_are_made),
