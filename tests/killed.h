@@ -124,21 +124,21 @@ static inline void kill_and_resume_often(const struct doomed *d, uint64_t few)
 {
     char name[80], whole[300];
     uint64_t n[MOMENTS], most;
-    int slow = getenv("SIREN_SLOW") != NULL;
+    int slow = getenv("SIREN_SLOW") != NULL, one = getenv("SIREN_ISA") != NULL;
     snprintf(name, sizeof name, "%s unkilled", d->name);
     strcpy(whole, scratch_path(name));
     if (!moments)
         moments =
             mmap(NULL, sizeof *moments, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(moments != MAP_FAILED);
-    if (getenv("SIREN_ISA")) few = 1; /* the portable kernels are slow, and it is not about them */
+    if (one) few = 1; /* the portable kernels are slow, and it is not about them */
     double start = clock_seconds();
     assert_true(ended_well(run_doomed(d, whole, CALL, 0, 0)));
     most = (uint64_t)(1e6 * (clock_seconds() - start)) + 1;
     memcpy(n, moments->n, sizeof n);
     for (uint64_t seed = 0; n[CALL] && seed < (slow ? 10 * few : few); seed++)
         kill_and_resume(d, whole, n, seed, 0);
-    for (uint64_t seed = 0; seed < (slow ? 15 * few : n[CALL] ? 1 : few); seed++)
+    for (uint64_t seed = 0; seed < (slow ? 15 * few : n[CALL] ? !one : few); seed++)
         kill_and_resume(d, whole, n, seed, most);
 }
 
