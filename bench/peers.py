@@ -383,15 +383,15 @@ def peak_of(args):
     return json.loads(done.stdout)
 
 
-def our_modes(isa, peak):
-    """(instruction set, mode) of ours, within what the processor has and --isa allows."""
+def our_modes(args, peak):
+    """(instruction set, mode) of ours, within what the processor has and --isa and --modes allow."""
     features = peak["cpu"].split()
     modes = [("avx2", "f32")]
-    if isa == "auto":
+    if args.isa == "auto":
         modes += [("avx512", "f32")] * ("avx512f" in features)
         modes += [("avx512", "bf16")] * ("avx512_bf16" in features)
         modes += [("amx", "bf16")] * ("amx_bf16" in features)
-    return modes
+    return [m for m in modes if not args.modes or "-".join(m) in args.modes.split(",")]
 
 
 def peer_dtypes(isa):
@@ -408,6 +408,7 @@ def common_options(parser):
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--isa", choices=["auto", "avx2"], default="auto",
                         help="avx2: ours keep to it; scripts/bench.sh keeps the peers to it")
+    parser.add_argument("--modes", default="", help="ours, as amx-bf16,avx2-f32; all by default")
 
 
 def token_ids(args, texts):
@@ -523,7 +524,7 @@ def main():
     ids = token_ids(args, texts)
     rank = token_ids(args, [head + t[t.index(marker):] for t in texts[:100]])
     peak = peak_of(args)
-    ours = [Siren(args, isa, compute) for isa, compute in our_modes(args.isa, peak)]
+    ours = [Siren(args, isa, compute) for isa, compute in our_modes(args, peak)]
     with tempfile.TemporaryDirectory() as folder:
         others, missing = peers(args, ids, rank, folder)
         text = report(args, ours, measure(ours + others, args.rounds), missing, peak)

@@ -129,7 +129,7 @@ def main():
     args = parser.parse_args()
     texts = [json.loads(line)["prompt"] for line in open(args.prompts, encoding="utf-8")]
     ids = token_ids(args, texts[:args.limit])
-    ours = [Siren(args, isa, compute) for isa, compute in our_modes(args.isa, peak_of(args))]
+    ours = [Siren(args, isa, compute) for isa, compute in our_modes(args, peak_of(args))]
     programs = ours + [Peft(args, ids, getattr(torch, kind)) for kind in peer_dtypes(args.isa)]
     figures = {}
     for round_number in range(args.rounds):

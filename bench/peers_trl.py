@@ -115,7 +115,7 @@ def theirs(args, dtype):
 
 def beside(args):
     # f32 is as fast on AVX2 as on AVX-512: one of them has to do, a round takes minutes.
-    modes = [m for m in our_modes(args.isa, peak_of(args)) if m != ("avx512", "f32")]
+    modes = [m for m in our_modes(args, peak_of(args)) if m != ("avx512", "f32")]
     programs = [(f"SIREN {isa} {compute}", lambda i=isa, c=compute: ours(args, i, c))
                 for isa, compute in modes]
     programs += [(f"TRL {dtype}", lambda d=dtype: theirs(args, d))

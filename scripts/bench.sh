@@ -4,6 +4,7 @@
 #   PEERS=0        without transformers, llama.cpp, OpenVINO and others (a download of some
 #                  4 GB the first time, into FOLDER/bench-venv)
 #   ROUNDS=3 LIMIT=32   alternating rounds, and prompts a round
+#   MODES=amx-bf16,avx2-f32   only these of ours
 #   OUTPUT=FILE    the peers' table, too; TRAIN_OUTPUT=FILE, GRPO_OUTPUT=FILE those of training
 #   PLOTS=DIR      where the charts go
 #   ISA=avx2       all programs keep to AVX2, as on a processor that has no more (but onnxruntime and
@@ -55,6 +56,7 @@ fi
 echo "== Engine on prompts of $source_data"
 for mode in "avx2 f32" "avx512 f32" "avx512 bf16" "amx bf16"; do
     [ "$isa" = auto ] || [ "${mode% *}" = "$isa" ] || continue
+    [ -z "${MODES:-}" ] || [[ ,$MODES, = *,${mode/ /-},* ]] || continue
     # shellcheck disable=SC2086
     set -- --isa ${mode% *} --compute ${mode#* }
     # In mode bf16 AVX-512 alone gains nothing: it needs the instructions for it.
@@ -109,12 +111,12 @@ echo "== Peers on the same prompts"
 "$folder/bench-venv/bin/python" bench/peers.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --titles "$work/titles.jsonl" --model "$model" \
     --encoder "$encoder" --rounds "${ROUNDS:-3}" --limit "${LIMIT:-32}" \
-    --isa "$isa" ${OUTPUT:+--output "$OUTPUT"}
+    --isa "$isa" --modes "${MODES:-}" ${OUTPUT:+--output "$OUTPUT"}
 echo "== Training beside PEFT"
 "$folder/bench-venv/bin/python" bench/peers_train.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --model "$model" --rounds "${ROUNDS:-3}" \
-    --limit "${LIMIT:-32}" --isa "$isa" ${TRAIN_OUTPUT:+--output "$TRAIN_OUTPUT"}
+    --limit "${LIMIT:-32}" --isa "$isa" --modes "${MODES:-}" ${TRAIN_OUTPUT:+--output "$TRAIN_OUTPUT"}
 echo "== GRPO beside TRL"
 "$folder/bench-venv/bin/python" bench/peers_trl.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --model "$model" --rounds "${ROUNDS:-3}" \
-    --isa "$isa" ${GRPO_OUTPUT:+--output "$GRPO_OUTPUT"}
+    --isa "$isa" --modes "${MODES:-}" ${GRPO_OUTPUT:+--output "$GRPO_OUTPUT"}
