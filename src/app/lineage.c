@@ -5,7 +5,7 @@
 
 #include "app/parts.h"
 #include "base/alloc.h"
-#include "base/buf.h"
+#include "base/path.h"
 #include "siren/adapter.h"
 #include "siren/model.h"
 
@@ -185,17 +185,15 @@ static void add_model(json_t *metrics, const char *path)
 void lineage_add_folder(json_t *metrics, const char *folder, int full, const struct siren_lm *lm)
 {
     static const char *const names[] = {"adapter", "last"};
-    struct buf path = {0};
     for (int i = 0; i < (full ? 1 : 2); i++) {
-        buf_clear(&path);
-        buf_printf(&path, "%s/%s", folder, full ? "model" : names[i]);
-        if (buf_failed(&path)) break;
+        char *path = path_join(folder, full ? "model" : names[i]);
+        if (!path) break;
         if (full)
-            add_model(metrics, buf_text(&path));
+            add_model(metrics, path);
         else
-            add_adapter(metrics, buf_text(&path), lm);
+            add_adapter(metrics, path, lm);
+        free(path);
     }
-    buf_free(&path);
 }
 
 void lineage_add_made_of(json_t *object, const struct siren_lm *lm)

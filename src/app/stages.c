@@ -11,9 +11,9 @@
 #include "app/parts.h"
 #include "app/sft.h"
 #include "app/teach.h"
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/lock.h"
+#include "base/path.h"
 #include "siren/export.h"
 #include "siren/file.h"
 #include "train/settings.h"
@@ -386,10 +386,8 @@ static int check_settings(const struct chain *c, struct siren_error *err)
 
 static int make_paths(struct chain *c, struct siren_error *err)
 {
-    struct buf b = {0};
     for (int i = 0; i < N_PATHS; i++) {
-        buf_printf(&b, "%s/%s", c->options->folder, path_names[i]);
-        c->paths[i] = buf_take(&b);
+        c->paths[i] = path_join(c->options->folder, path_names[i]);
         if (!c->paths[i]) return siren_fail_memory(err, "a path", strlen(c->options->folder));
     }
     return 0;

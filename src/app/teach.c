@@ -8,6 +8,7 @@
 #include "app/rollout.h"
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/path.h"
 #include "siren/file.h"
 
 struct job {
@@ -62,9 +63,7 @@ static char *description(const struct job *j)
 /* As a training makes its folder: with those on the way to it. */
 static int make_folder_of(const char *path, struct siren_error *err)
 {
-    const char *slash = strrchr(path, '/');
-    if (!slash || slash == path) return 0;
-    char *folder = alloc_string(path, (size_t)(slash - path));
+    char *folder = path_folder(path);
     int rc = folder ? siren_folder_make(folder, err) : siren_fail_memory(err, "a path", 0);
     free(folder);
     return rc;

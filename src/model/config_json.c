@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/buf.h"
+#include "base/path.h"
 #include "model/config.h"
 #include "siren/file.h"
 #include "weights/tensors.h"
@@ -108,13 +109,11 @@ static int require_absent(const struct source *s, const char *key, const char *s
 static int read_json(const char *folder, const char *name, int required, char **path, json_t **root,
                      struct siren_error *err)
 {
-    struct buf b = {0};
     struct stat st;
     char *text = NULL;
     size_t size;
     *root = NULL;
-    buf_printf(&b, "%s/%s", folder, name);
-    *path = buf_take(&b);
+    *path = path_join(folder, name);
     if (!*path) return siren_fail_memory(err, "a path", strlen(folder));
     if (!required && stat(*path, &st)) return SIREN_OK;
     int code = siren_file_read(&text, &size, *path, JSON_MAX, err);

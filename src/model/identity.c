@@ -11,7 +11,7 @@
 #include <xxhash.h>
 
 #include "base/alloc.h"
-#include "base/buf.h"
+#include "base/path.h"
 #include "model/adapter.h"
 #include "model/config.h"
 #include "model/export.h"
@@ -60,11 +60,10 @@ static int hash_folder(XXH3_state_t *state, const char *path, struct siren_error
     int rc = 0, n = scandir(path, &entries, counts, by_name);
     if (n < 0) return siren_fail(err, SIREN_EIO, "%s: cannot be listed", path);
     for (int i = 0; i < n; i++) {
-        struct buf b = {0};
-        buf_printf(&b, "%s/%s", path, entries[i]->d_name);
+        char *file = path_join(path, entries[i]->d_name);
         XXH3_64bits_update(state, entries[i]->d_name, strlen(entries[i]->d_name) + 1);
-        if (!rc) rc = buf_failed(&b) ? SIREN_ENOMEM : hash_file(state, buf_text(&b), err);
-        buf_free(&b);
+        if (!rc) rc = file ? hash_file(state, file, err) : SIREN_ENOMEM;
+        free(file);
         free(entries[i]);
     }
     free(entries);

@@ -65,11 +65,8 @@ char *find_ending(const char *folder, const char *ending)
         const char *name = list[i]->d_name;
         const char *at = strstr(name, ending);
         const char *rest = at ? at + strlen(ending) : "";
-        if (!found && at && (!*rest || !strcmp(rest, ".gz") || !strcmp(rest, ".zst"))) {
-            struct buf b = {0};
-            buf_printf(&b, "%s/%s", folder, name);
-            found = buf_take(&b);
-        }
+        if (!found && at && (!*rest || !strcmp(rest, ".gz") || !strcmp(rest, ".zst")))
+            found = path_join(folder, name);
         free(list[i]);
     }
     if (n >= 0) free(list);

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/path.h"
 #include "siren/file.h"
 #include "siren/plot.h"
 #include "train/trainer_parts.h"
@@ -80,17 +81,17 @@ static int draw(const char *folder, const json_t *log, const struct trainer_char
                 struct siren_error *err)
 {
     struct drawn d = {0};
-    struct buf path = {0};
     int rc = 0;
     for (int i = 0; i < TRAINER_SERIES && chart->series[i].field && !rc; i++)
         rc = add_series(&d, log, chart->series[i].field, chart->series[i].label, err);
-    buf_printf(&path, "%s/%s", folder, chart->file);
     if (!rc && d.n) {
+        char *path = path_join(folder, chart->file);
         struct siren_plot plot = {
             .title = chart->title, .x = {.label = "step"}, .series = d.series, .n_series = d.n};
-        rc = siren_plot_write(&plot, buf_text(&path), err);
+        rc = path ? siren_plot_write(&plot, path, err)
+                  : siren_fail_memory(err, "a path", strlen(folder));
+        free(path);
     }
-    buf_free(&path);
     for (size_t i = 0; i < d.n; i++) free(d.numbers[i]);
     return rc;
 }

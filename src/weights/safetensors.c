@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/path.h"
 #include "weights/tensors_private.h"
 
 #define HEADER_MAX 100000000 /* bytes, as in the reference implementation */
@@ -226,11 +227,10 @@ static int open_shards(struct tensors *ts, const char *folder, const char **file
     qsort(files, n, sizeof *files, compare_names);
     for (size_t i = 0; i < n && !code; i++) {
         if (i && !strcmp(files[i], files[i - 1])) continue;
-        struct buf path = {0};
-        buf_printf(&path, "%s/%s", folder, files[i]);
-        code = buf_failed(&path) ? siren_fail_memory(err, "a path", strlen(folder))
-                                 : safetensors_open(ts, path.data, err);
-        buf_free(&path);
+        char *path = path_join(folder, files[i]);
+        code = path ? safetensors_open(ts, path, err)
+                    : siren_fail_memory(err, "a path", strlen(folder));
+        free(path);
     }
     return code;
 }
