@@ -391,7 +391,12 @@ def our_modes(args, peak):
         modes += [("avx512", "f32")] * ("avx512f" in features)
         modes += [("avx512", "bf16")] * ("avx512_bf16" in features)
         modes += [("amx", "bf16")] * ("amx_bf16" in features)
-    return [m for m in modes if not args.modes or "-".join(m) in args.modes.split(",")]
+    names = ["-".join(m) for m in modes]
+    wanted = args.modes.split(",") if args.modes else names
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        sys.exit(f"--modes: found {', '.join(unknown)}, expected some of {', '.join(names)}")
+    return [m for m, name in zip(modes, names) if name in wanted]
 
 
 def peer_dtypes(isa):
