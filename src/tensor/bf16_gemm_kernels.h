@@ -270,8 +270,7 @@ BF16_TARGET static void bf16_turn_packed(const struct packed *w, int panel, int 
     for (int n = 0; n < steps; n += 16, out += 128)
         for (int p = 0; p < P; p++) {
             const unsigned char *at = packed_panel(w, (n0 + n) / 16) + (size_t)(panel + p) * pairs;
-            for (size_t i = 0; i < pairs; i += 64) /* an address, not a pointer */
-                __builtin_prefetch((const void *)((uintptr_t)at + 2 * w->panel_bytes + i));
+            for (size_t i = 0; i < pairs; i += 64) fetch_first(at, 2 * w->panel_bytes + i);
             bf16_turn_pairs((const uint32_t *)(const void *)at, out + (size_t)p * stride);
         }
 }
@@ -713,8 +712,8 @@ BF16_TARGET static void bf16_dw_rows(const struct bf16_unit *unit, const float *
         for (int n = 0; n < rows; n += 16) {
             const float *from = dy + n / 16 * apart;
             for (int i = 0; i < 16; i++) {
-                fetch_second(from, (size_t)(t + 2 * i + 32) * ldy);
-                fetch_second(from, (size_t)(t + 2 * i + 33) * ldy);
+                fetch_second(from, (size_t)(t + 2 * i + 32) * ldy * sizeof *from);
+                fetch_second(from, (size_t)(t + 2 * i + 33) * ldy * sizeof *from);
                 v16i_store(words + 16 * i, bf16_two_steps(from, ldy, t + 2 * i, steps, rows - n));
             }
             uint32_t *to = out + (size_t)n * DW_ROW_PAIRS + bf16_step_words(unit, t);

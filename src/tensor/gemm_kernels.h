@@ -306,13 +306,11 @@ V16 void few_q8(const int R, const int P, const float *x, size_t ldx, const unsi
     }
 }
 
-/* The same place in the P panels that come after these; behind the last there is nothing to fetch,
- * which harms nobody: an address, not a pointer. */
+/* The same place in the P panels that come after these. */
 V16 void few_ahead(const int P, const unsigned char *w, size_t stride, size_t bytes)
 {
     for (int p = 0; p < P; p++)
-        for (size_t i = 0; i < bytes; i += 64)
-            __builtin_prefetch((const void *)((uintptr_t)w + (size_t)(P + p) * stride + i), 0, 2);
+        for (size_t i = 0; i < bytes; i += 64) fetch_second(w, (size_t)(P + p) * stride + i);
 }
 
 V16 void few(const int kind, const int R, const int P, const float *x, size_t ldx,

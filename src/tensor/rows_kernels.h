@@ -26,8 +26,8 @@ static void rows_interleave_pairs(const float *rows, size_t ld, int n, uint32_t 
     for (; k + 32 <= n; k += 32, out += 256) {
         for (size_t c = 0; c < 16; c++) {
             const float *from = rows + c * ld + (size_t)k;
-            fetch_second(from, 16 * ld);
-            fetch_second(from + 16, 16 * ld);
+            fetch_second(from, 16 * ld * sizeof *from);
+            fetch_second(from + 16, 16 * ld * sizeof *from);
             for (size_t i = 0; i < 32; i++) halves[c][i] = float_to_bfloat(from[i]);
         }
         v16_transpose((const float *)(const void *)halves, 16, (float *)(void *)out, 16);

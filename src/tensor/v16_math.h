@@ -54,15 +54,15 @@ V16 void v16_store_some(float *p, v16 v, int n)
         v16_store_n(p, v, n);
 }
 
-/* The cache line so many numbers behind x, into the first cache or only into the second.  By its
- * address: there may be nothing. */
-V16 void fetch_first(const float *x, size_t ahead)
+/* The cache line so many bytes behind x, into the first cache or only into the second.  By its
+ * address: there may be nothing, which harms nobody. */
+V16 void fetch_first(const void *x, size_t ahead)
 {
-    __builtin_prefetch((const void *)((uintptr_t)x + ahead * sizeof *x));
+    __builtin_prefetch((const void *)((uintptr_t)x + ahead));
 }
-V16 void fetch_second(const float *x, size_t ahead)
+V16 void fetch_second(const void *x, size_t ahead)
 {
-    __builtin_prefetch((const void *)((uintptr_t)x + ahead * sizeof *x), 0, 2);
+    __builtin_prefetch((const void *)((uintptr_t)x + ahead), 0, 2);
 }
 
 /* out[j·ldout + i] = in[i·ldin + j], 16 × 16; the two do not overlap. */
