@@ -25,6 +25,9 @@ shift
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root" || exit 1
 
+# Empty is not set: tests would look in the root folder.
+[ -n "${SIREN_DATA:-}" ] || unset SIREN_DATA
+
 if [ -n "${SIREN_SANITIZED:-}" ]; then
     unset SIREN_MODELS SIREN_ML100K
     export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
