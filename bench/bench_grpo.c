@@ -4,9 +4,10 @@
  *       [--threads N] [--steps 3] [--memory-mb 700] [--full 1]
  *
  * As bench/peers_trl.py: 2 prompts of 320 tokens (those of the file, cut in the middle), 8 answers
- * of at most 64 tokens each, sampled at temperature 1; the reward is the answer's length; KL 0.001
- * to the frozen start.  LoRA of rank 16 on all linear layers, or --full 1: all weights.  The first
- * step is not counted.  Seconds are means of the others. */
+ * of at most 64 tokens each, sampled at temperature 1; the reward is a digit that its ids
+ * give, so that nothing teaches answers to be longer; KL 0.001 to the frozen start.  LoRA of rank
+ * 16 on all linear layers, or --full 1: all weights.  The first step is not counted.  Seconds are
+ * means of the others. */
 #include "bench.h"
 
 #include <unistd.h>
@@ -47,6 +48,14 @@ static void cut_prompts(struct grpo *g)
             stop(b);
 }
 
+/* The last digit of their sum. */
+static double reward_of(const int32_t *ids, size_t n)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < n; i++) sum += ids[i];
+    return (double)(sum % 10);
+}
+
 static int write_groups(void *context, uint64_t draw, struct policy_group *groups, size_t n,
                         const struct siren_progress *progress, struct siren_error *err)
 {
@@ -71,7 +80,7 @@ static int write_groups(void *context, uint64_t draw, struct policy_group *group
                                   .old = made[i].logprobs,
                                   .n = made[i].n_ids,
                                   .truncated = !made[i].stopped,
-                                  .reward = (double)made[i].n_ids};
+                                  .reward = reward_of(made[i].ids, made[i].n_ids)};
     }
     return rc;
 }

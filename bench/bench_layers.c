@@ -117,7 +117,7 @@ static void rows(const struct work *w, const struct space *s, int thread, int n_
             w->kernels->rope(s->y + (size_t)h * D, (int)D, w->angles, w->angles);
         for (int h = 0; h < c->n_kv_heads; h++)
             w->kernels->page_store(s->pages, s->pages + ATTENTION_PAGE * D, (int)D,
-                                   t % ATTENTION_PAGE, s->x, s->x + D);
+                                   t % ATTENTION_PAGE, 1, s->x, D, s->x + D, D);
     }
 }
 
@@ -213,8 +213,8 @@ static void fill_pages(const struct work *w, const struct space *s, size_t width
     for (size_t i = 0; i < CONTEXT; i++) {
         float *page = s->pages + i / ATTENTION_PAGE * 2 * ATTENTION_PAGE * D;
         const float *x = s->x + i % MOST_ROWS * width;
-        w->kernels->page_store(page, page + ATTENTION_PAGE * D, (int)D, i % ATTENTION_PAGE, x,
-                               x + D);
+        w->kernels->page_store(page, page + ATTENTION_PAGE * D, (int)D, i % ATTENTION_PAGE, 1, x, D,
+                               x + D, D);
     }
 }
 

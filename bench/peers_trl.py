@@ -9,7 +9,8 @@ on all linear layers; medians and ratios, first steps not counted.  --once is on
 seconds a step, tokens of a prompt, mean length of the answers, versions.
 
 Prompts are the given ones' token ids, cut in the middle to 320 tokens, so that both sides compute
-the same.  Rewards are the answers' lengths: they cost nothing and differ.  TRL 1.16 with
+the same.  A reward is the last digit of the sum of an answer's ids: it costs nothing, differs, and
+teaches no length.  TRL 1.16 with
 transformers' own generation; the model is the file's weights as a dense PyTorch model.  Answers
 are sampled, so their lengths differ a little: seconds stand beside them.
 """
@@ -58,7 +59,7 @@ def once(args):
 
     def reward(completions, completion_ids, **_):
         lengths.append(statistics.mean(map(len, completion_ids)))
-        return [float(len(row)) for row in completion_ids]
+        return [float(sum(row) % 10) for row in completion_ids]
 
     class Clock(transformers.TrainerCallback):
         def on_step_begin(self, *_args, **_more):
