@@ -211,16 +211,20 @@ static inline float step(float s, float a, float b)
     return (float)exact;
 }
 
-/* AMX: two chains from 0 for 32 steps, then one sum of three. */
+/* AMX: two chains from 0 for n <= 32 steps, then one sum of three. */
+static inline float block_of_tiles(float sum, const float *x, const float *w, int n)
+{
+    float parts[2] = {0, 0};
+    for (int k = 0; k < 32; k++)
+        parts[k % 2] = step(parts[k % 2], k < n ? rounded(x[k]) : 0, k < n ? rounded(w[k]) : 0);
+    return flushed(sum + flushed(parts[0] + parts[1]));
+}
+
 static inline float chain_of_tiles(const float *x, const float *w, int K)
 {
     float sum = 0;
-    for (int k0 = 0; k0 < K; k0 += 32) {
-        float parts[2] = {0, 0};
-        for (int k = k0; k < k0 + 32; k++)
-            parts[k % 2] = step(parts[k % 2], k < K ? rounded(x[k]) : 0, k < K ? rounded(w[k]) : 0);
-        sum = flushed(sum + flushed(parts[0] + parts[1]));
-    }
+    for (int k = 0; k < K; k += 32)
+        sum = block_of_tiles(sum, x + k, w + k, K - k < 32 ? K - k : 32);
     return sum;
 }
 
@@ -236,6 +240,22 @@ static inline float chain(const struct kernels *kernels, const float *x, const f
         int odd = k + 1 < K;
         sum = step(sum, odd ? rounded(x[k + 1]) : 0, odd ? rounded(w[k + 1]) : 0);
         sum = step(sum, rounded(x[k]), rounded(w[k]));
+    }
+    return sum;
+}
+
+/* A query's dot product with a key: in f32, or by tiles of which each takes two parts. */
+static inline float score(const struct kernels *kernels, const float *q, const float *k, int D)
+{
+    float sum = 0, low_q[32], low_k[32];
+    for (int d = 0; d < D && !order_of_tiles(kernels); d++) sum = fmaf(q[d], k[d], sum);
+    for (int d = 0; d < D && order_of_tiles(kernels); d += 32) {
+        int n = D - d < 32 ? D - d : 32;
+        for (int i = 0; i < n; i++) low_q[i] = q[d + i] - rounded(q[d + i]);
+        for (int i = 0; i < n; i++) low_k[i] = k[d + i] - rounded(k[d + i]);
+        sum = block_of_tiles(sum, low_q, k + d, n);
+        sum = block_of_tiles(sum, q + d, k + d, n);
+        sum = block_of_tiles(sum, q + d, low_k, n);
     }
     return sum;
 }

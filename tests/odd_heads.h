@@ -1,5 +1,5 @@
-/* A tiny random decoder with heads of 48: mode bf16 spreads them 16 numbers at a time, where all
- * other fixtures have heads of a power of two that are spread as a whole.  Include after scratch.h;
+/* A tiny random decoder with heads of 48, whose last sixteen numbers fill half of a tile's block on
+ * AMX; all other fixtures have heads of a power of two.  Include after scratch.h;
  * the test program has scratch_create() and scratch_delete(). */
 #ifndef SIREN_TESTS_ODD_HEADS_H
 #define SIREN_TESTS_ODD_HEADS_H

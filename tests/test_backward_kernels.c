@@ -441,7 +441,8 @@ static struct pages make_pages(const struct kernels *kernels, int positions, int
         }
     }
     for (int j = 0; j < positions; j++)
-        kernels->page_store(p.list[0][j / 32], p.list[1][j / 32], D, j % 32, k + j * D, v + j * D);
+        kernels->page_store(p.list[0][j / 32], p.list[1][j / 32], D, j % 32, 1, k + j * D,
+                            (size_t)D, v + j * D, (size_t)D);
     for (int i = 0; i < p.n; i++)
         kernels->page_mirror(p.list[0][i], p.list[1][i], D, p.list[2][i], p.list[3][i]);
     return p;
@@ -480,7 +481,7 @@ static void model_row(const struct kernels *kernels, const struct pages *p, cons
     float *keys = floats((size_t)count);
     float sums[16] = {0}, deltas[16] = {0}, highest = -INFINITY;
     for (int j = 0; j < count; j++) {
-        s[j] = chain(kernels, q, p->k + j * p->D, p->D) * scale;
+        s[j] = score(kernels, q, p->k + j * p->D, p->D) * scale;
         dp[j] = chain(kernels, dout, p->v + j * p->D, p->D);
         if (s[j] > highest) highest = s[j];
     }
@@ -605,7 +606,8 @@ static void test_attention_cuts(void **state)
             for (int j = counts[R - 1]; j < POSITIONS; j++) {
                 float huge[D];
                 for (int d = 0; d < D; d++) huge[d] = (j + d) % 2 ? 3e38f : -3e38f;
-                modes[i]->page_store(p.list[0][j / 32], p.list[1][j / 32], D, j % 32, huge, huge);
+                modes[i]->page_store(p.list[0][j / 32], p.list[1][j / 32], D, j % 32, 1, huge, D,
+                                     huge, D);
             }
             for (int page = 0; page < p.n; page++)
                 modes[i]->page_mirror(p.list[0][page], p.list[1][page], D, p.list[2][page],

@@ -180,35 +180,6 @@ static void test_rope(void **state)
         }
 }
 
-/* The butterflies spelt out; twice it is a multiple of what was given. */
-static void test_hadamard(void **state)
-{
-    const struct kernels *list[ISA_COUNT];
-    int n_isa = machine_kernels(list);
-    const struct {
-        int D, size;
-    } dims[] = {{16, 16}, {32, 32}, {48, 16}, {64, 64}, {80, 16}, {96, 32}, {128, 128}, {512, 512}};
-    for (size_t at = 0; at < sizeof dims / sizeof *dims; at++)
-        for (int isa = 0; isa < n_isa; isa++) {
-            int D = dims[at].D, size = dims[at].size;
-            float *given = normals((size_t)D, 41), x[512], expected[512];
-            memcpy(x, given, (size_t)D * sizeof *x);
-            memcpy(expected, given, (size_t)D * sizeof *x);
-            for (int distance = 1; distance < size; distance *= 2)
-                for (int i = 0; i < D; i++) {
-                    float a = expected[i], b = expected[i ^ distance];
-                    if (i & distance) continue;
-                    expected[i] = a + b;
-                    expected[i | distance] = a - b;
-                }
-            list[isa]->hadamard(x, D);
-            assert_same(x, expected, (size_t)D, list[isa]->name);
-            list[isa]->hadamard(x, D);
-            for (int i = 0; i < D; i++) assert_true(fabsf(x[i] / (float)size - given[i]) <= 1e-5f);
-            free(given);
-        }
-}
-
 /* The definition, with the set's own exp; any rest of a vector. */
 static void test_entropy(void **state)
 {
@@ -395,7 +366,6 @@ int main(void)
         cmocka_unit_test(test_norms),
         cmocka_unit_test(test_sum_order),
         cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_hadamard),
         cmocka_unit_test(test_add),
         cmocka_unit_test(test_logsumexp),
         cmocka_unit_test(test_dropout),

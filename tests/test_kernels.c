@@ -94,8 +94,8 @@ static void test_attention(void **state)
         const float *k[PAGES], *v[PAGES];
         for (int p = 0; p < PAGES; p++) k[p] = keys[p], v[p] = values[p];
         for (int j = 0; j < J; j++)
-            sets[i]->page_store(keys[j / 32], values[j / 32], D, j % 32, fixture.k + j * D,
-                                fixture.v + j * D);
+            sets[i]->page_store(keys[j / 32], values[j / 32], D, j % 32, 1, fixture.k + j * D, D,
+                                fixture.v + j * D, D);
         sets[i]->attention(fixture.q, offsets, counts, R, k, v, PAGES, NULL, 0, D, 1.0f / sqrtf(D),
                            out, scratch);
         assert_near(out, fixture.attention, R * D, 1e-6, "attention");

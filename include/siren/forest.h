@@ -57,7 +57,7 @@ const char *siren_engine_compute(const struct siren_engine *engine); /* "f32", "
 /* The number of docs/numerics.md: raised whenever the bits of a pass or of its gradients change.
  * Work begun under another number (a training, a teacher file, in mode bf16 an evaluation) is not
  * resumed. */
-#define SIREN_NUMERICS 6
+#define SIREN_NUMERICS 7
 
 /* K and V of a segment and of its ancestors, kept after a pass: a reference-counted
  * handle that later passes use as a parent.  With its last reference its memory goes back to the

@@ -157,7 +157,6 @@ static void unrotate(struct siren_forest *f, struct back_scratch *b, int layer, 
     const struct layer_weights *w = &e->model->layers[layer];
     size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c);
     size_t at = (size_t)f->row_position[r] * (D / 2);
-    spread_heads(f, dqkv, c->n_heads + c->n_kv_heads); /* it is its own transpose */
     for (size_t i = 0; i < D / 2; i++) b->sines[i] = -e->sines[at + i];
     for (int h = 0; h < c->n_heads + c->n_kv_heads; h++)
         e->kernels->rope(dqkv + (size_t)h * D, (int)D, e->cosines + at, b->sines);

@@ -162,14 +162,14 @@ static void list_pages(struct siren_forest *f, struct back_scratch *b, int layer
 {
     const struct siren_config *c = &f->engine->model->config;
     const struct kernels *k = f->engine->kernels;
-    size_t gradients = ATTENTION_PAGE * (size_t)c->head_dim, words = page_words(k, c->head_dim);
+    size_t gradients = ATTENTION_PAGE * (size_t)c->head_dim, words = value_words(k, c->head_dim);
     const int *pages = f->page_table + f->segments[piece->segment].table;
     const int *slots = f->back->parts.slots + piece->slots;
     for (int p = 0; p < piece->n_pages; p++) {
         float *mirror = b->mirrors + (size_t)p * 2 * words;
         float *gradient = slot_gradient(f, slots[p] < 0 ? ~slots[p] : slots[p], head);
         b->k[p] = page_data(f, &f->pages[pages[p]], layer, head);
-        b->v[p] = b->k[p] + words;
+        b->v[p] = b->k[p] + key_words(c->head_dim);
         b->mirror_k[p] = mirror;
         b->mirror_v[p] = mirror + words;
         b->dk[p] = gradient;

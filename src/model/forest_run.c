@@ -53,7 +53,7 @@ static void emit_hidden(struct siren_forest *f, int layer, int r0, int r1)
 
 /* ---- queries, keys, values ---- */
 
-/* One row of qkv (bias added): norm, rotate, store keys and values, keep the query. */
+/* One row of qkv (bias added): norm, rotate, keep the query. */
 static void finish_qkv_row(struct siren_forest *f, int layer, int r, float *qkv)
 {
     const struct siren_engine *e = f->engine;
@@ -62,7 +62,7 @@ static void finish_qkv_row(struct siren_forest *f, int layer, int r, float *qkv)
     const struct layer_weights *w = &e->model->layers[layer];
     size_t D = (size_t)c->head_dim, Q = (size_t)config_q_width(c);
     int heads = c->n_heads + c->n_kv_heads;
-    float *keys = qkv + Q, *values = keys + config_kv_width(c);
+    float *keys = qkv + Q;
     if (w->q_norm) {
         k->rmsnorm(qkv, D, c->n_heads, (int)D, w->q_norm, c->norm_eps, qkv, D);
         k->rmsnorm(keys, D, c->n_kv_heads, (int)D, w->k_norm, c->norm_eps, keys, D);
@@ -72,16 +72,38 @@ static void finish_qkv_row(struct siren_forest *f, int layer, int r, float *qkv)
         for (int h = 0; h < heads; h++)
             k->rope(qkv + (size_t)h * D, (int)D, e->cosines + at, e->sines + at);
     }
-    spread_heads(f, qkv, heads);
     memcpy(f->q + (size_t)r * Q, qkv, Q * sizeof(float));
-    int slot = f->row_position[r] % ATTENTION_PAGE;
-    for (int i = f->first_destination[r]; i < f->first_destination[r + 1]; i++) {
-        const struct page_ref *page = &f->pages[f->destinations[i]];
-        for (int h = 0; h < c->n_kv_heads; h++) {
-            float *data = page_data(f, page, layer, h);
-            k->page_store(data, data + page_words(k, (int)D), (int)D, slot, keys + (size_t)h * D,
-                          values + (size_t)h * D);
-        }
+}
+
+/* Rows from r on, of n, that are neighbours on one page and go to no other. */
+static int page_run(const struct siren_forest *f, int r, int n)
+{
+    const int *first = f->first_destination;
+    int page = f->destinations[first[r]], run = 1;
+    if (first[r + 1] - first[r] > 1) return 1;
+    while (run < n && first[r + run + 1] - first[r + run] == 1 &&
+           f->destinations[first[r + run]] == page)
+        run++;
+    return run;
+}
+
+/* Keys and values of rows r0 … r0+n-1 of qkv, once finished, to their pages. */
+static void store_pages(const struct siren_forest *f, int layer, int r0, int n, const float *qkv)
+{
+    const struct kernels *k = f->engine->kernels;
+    const struct siren_config *c = &f->engine->model->config;
+    size_t D = (size_t)c->head_dim, width = (size_t)config_qkv_width(c);
+    for (int r = r0, run; r < r0 + n; r += run) {
+        const float *keys = qkv + (size_t)(r - r0) * width + config_q_width(c);
+        const float *values = keys + config_kv_width(c);
+        int slot = f->row_position[r] % ATTENTION_PAGE;
+        run = page_run(f, r, r0 + n - r);
+        for (int i = f->first_destination[r]; i < f->first_destination[r + 1]; i++)
+            for (int h = 0; h < c->n_kv_heads; h++) {
+                float *page = page_data(f, &f->pages[f->destinations[i]], layer, h);
+                k->page_store(page, page + key_words((int)D), (int)D, slot, run,
+                              keys + (size_t)h * D, width, values + (size_t)h * D, width);
+            }
     }
 }
 
@@ -141,6 +163,7 @@ static void block_qkv(struct siren_forest *f, struct thread_scratch *t, int laye
     if (tape && tape->raw)
         memcpy(tape->raw + (size_t)r0 * width, t->qkv, (size_t)n * width * sizeof(float));
     for (int i = 0; i < n; i++) finish_qkv_row(f, layer, r0 + i, t->qkv + (size_t)i * width);
+    store_pages(f, layer, r0, n, t->qkv);
     size_t Q = (size_t)config_q_width(c);
     if (tape && tape->q)
         memcpy(tape->q + (size_t)r0 * Q, f->q + (size_t)r0 * Q, (size_t)n * Q * sizeof(float));
@@ -166,7 +189,7 @@ static const struct segment *segment_of(const struct siren_forest *f, const stru
 static int list_pages(const struct siren_forest *f, struct thread_scratch *t, int layer, int head,
                       const struct segment *s, int from, int to, int at)
 {
-    size_t values = page_words(f->engine->kernels, f->engine->model->config.head_dim);
+    size_t values = key_words(f->engine->model->config.head_dim);
     for (int p = from; p < to; p++, at++) {
         t->keys[at] = page_data(f, &f->pages[f->page_table[s->table + p]], layer, head);
         t->values[at] = t->keys[at] + values;
@@ -493,8 +516,11 @@ static void narrow_qkv(struct pass_run *run, int layer, int thread, int n_thread
              width);
     copy_kept_pages(f, layer, thread, n_threads);
     siren_pool_barrier(f->engine->pool);
-    for (int r = thread; r < f->T; r += n_threads)
-        finish_qkv_row(f, layer, r, f->qkv + (size_t)r * width);
+    for (int r = thread; r < f->T; r += n_threads) {
+        float *qkv = f->qkv + (size_t)r * width;
+        finish_qkv_row(f, layer, r, qkv);
+        store_pages(f, layer, r, 1, qkv);
+    }
     siren_pool_barrier(f->engine->pool);
 }
 

@@ -196,17 +196,17 @@ static void copy_even(float *to, const float *from)
 
 void page_copy(const struct kernels *k, float *to, const float *from, int head_dim, int n_slots)
 {
-    size_t D = (size_t)head_dim, per_word = ATTENTION_PAGE * D / page_words(k, head_dim);
+    size_t D = (size_t)head_dim, per_word = ATTENTION_PAGE * D / value_words(k, head_dim);
     size_t rows = (size_t)n_slots / per_word, odd = (size_t)n_slots % per_word;
     for (int half = 0; half < 2; half++) {
         int n = n_slots - 16 * half < 16 ? n_slots - 16 * half : 16;
-        for (size_t d = 0; n > 0 && d < D / per_word; d++) {
-            size_t at = ((size_t)half * D / per_word + d) * 16;
+        for (size_t d = 0; n > 0 && d < D; d++) {
+            size_t at = ((size_t)half * D + d) * 16;
             memcpy(to + at, from + at, (size_t)n * sizeof *to);
         }
     }
     for (size_t b = 0; b < D / 16; b++) {
-        size_t at = page_words(k, head_dim) + b * ATTENTION_PAGE / per_word * 16;
+        size_t at = key_words(head_dim) + b * ATTENTION_PAGE / per_word * 16;
         memcpy(to + at, from + at, rows * 16 * sizeof *to);
         if (odd) copy_even(to + at + rows * 16, from + at + rows * 16);
     }

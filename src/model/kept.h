@@ -1,8 +1,8 @@
 /* Pages of keys and values, and the segments whose pages are kept.
  *
  * A page holds ATTENTION_PAGE absolute positions of one kv head of one layer:
- * page_words() words of keys, then as many of values, in the kernels' own order
- * (a word is a float, in mode bf16 two numbers).  A page_ref names the same page
+ * key_words() words of keys, then value_words() of values, in the kernels' own order
+ * (a word is a float, or two numbers of mode bf16).  A page_ref names the same page
  * of all layers and heads. */
 #ifndef SIREN_MODEL_KEPT_H
 #define SIREN_MODEL_KEPT_H
@@ -63,7 +63,7 @@ int kept_reserve(struct siren_kept *kept, int end, struct siren_error *err);
 /* Words of a page: keys and values. */
 static inline size_t page_total(const struct kernels *k, const struct siren_config *c)
 {
-    return 2 * page_words(k, c->head_dim);
+    return key_words(c->head_dim) + value_words(k, c->head_dim);
 }
 
 /* Copy the first n_slots positions of a page; the others are left alone. */

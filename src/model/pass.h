@@ -200,7 +200,7 @@ int arena_ensure(struct arena *a, size_t bytes, const char *what, struct siren_e
 void *arena_take(struct arena *a, size_t count, size_t size); /* NULL: measuring */
 float *take_floats(struct arena *a, size_t n);
 
-/* Keys of a page; its values page_words() further on. */
+/* Keys of a page; its values key_words() further on. */
 static inline float *page_data(const struct siren_forest *f, const struct page_ref *page, int layer,
                                int head)
 {
@@ -210,23 +210,10 @@ static inline float *page_data(const struct siren_forest *f, const struct page_r
     return page->base + at + page->head_stride * (size_t)head;
 }
 
-/* Mode bf16 rounds queries and keys.  Some dimensions are large in both, and what is rounded off of
- * one is multiplied by the other: so the heads of both are spread over all dimensions first.  H is
- * the Hadamard transform, and (H q)·(H k) = hadamard_size(D) · q·k (QuaRot, FlashAttention-3). */
-static inline void spread_heads(const struct siren_forest *f, float *heads, int n)
-{
-    const struct kernels *k = f->engine->kernels;
-    int D = f->engine->model->config.head_dim;
-    if (k->compute == COMPUTE_BF16)
-        for (int h = 0; h < n; h++) k->hadamard(heads + (size_t)h * (size_t)D, D);
-}
-
-/* By what the scores of such heads are multiplied. */
+/* By what scores are multiplied. */
 static inline float attention_scale(const struct siren_forest *f)
 {
-    int D = f->engine->model->config.head_dim;
-    float scale = 1.0f / sqrtf((float)D);
-    return f->engine->kernels->compute == COMPUTE_BF16 ? scale / (float)hadamard_size(D) : scale;
+    return 1.0f / sqrtf((float)f->engine->model->config.head_dim);
 }
 
 /* What the threads of one run share. */

@@ -280,7 +280,7 @@ static void lay_out_threads(struct siren_forest *f, struct arena *a)
         t.attention = take_floats(a, attention_backward_scratch(c->head_dim, f->max_pages));
         t.offsets = arena_take(a, BACK_ATTENTION_ROWS, sizeof *t.offsets);
         t.counts = arena_take(a, BACK_ATTENTION_ROWS, sizeof *t.counts);
-        t.mirrors = take_floats(a, pages * page_total(f->engine->kernels, c));
+        t.mirrors = take_floats(a, pages * 2 * value_words(f->engine->kernels, c->head_dim));
         t.mirrored = arena_take(a, pages, sizeof *t.mirrored);
         t.k = arena_take(a, pages, sizeof *t.k);
         t.v = arena_take(a, pages, sizeof *t.v);

@@ -1,10 +1,11 @@
-/* Attention and its gradient on AMX's tiles; after bf16_attention_kernels.h, whose pages and
+/* Attention and its gradient on AMX's tiles; after bf16_attention_kernels.h, whose values and
  * rounding it shares.
  *
- * A page is tiles of B as it lies: of keys, 16 pairs along D by 16 positions; of values, its 16
- * pairs of positions by 16 dimensions.  Rows of queries or weights are tiles of A, two of them
- * beside two of B.  For dK and dV the rows' P and dS are turned: a tile of A is 16 positions by 16
- * pairs of rows.
+ * A page is tiles of B as it lies: of values, its 16 pairs of positions by 16 dimensions; of keys,
+ * 16 pairs along D by 16 positions, twice: each number is the sum of two parts in bf16, high and
+ * low, [2][high, low][D/2][16], and so is each of a query.  Three of their four products make a
+ * score. Rows of queries or weights are tiles of A, two of them beside two of B.  For dK and dV the
+ * rows' P and dS are turned: a tile of A is 16 positions by 16 pairs of rows.
  *
  * The order is that of amx_gemm_kernels.h, at one row as at 32: blocks of 32 numbers along D, of
  * 32 positions (a page), of 32 rows from the block's first on, with zeros behind the last.  Rows
@@ -20,50 +21,155 @@ static const uint32_t *amx_words(const float *words)
 
 /* ---- scores ---- */
 
-/* P half pages, `half` words apart.  `tail`: of the last sixteen numbers of D where it is no
- * multiple of 32, tiles with zeros behind. */
-AMX_TARGET V16 void amx_scores_tile(const int R, const int P, const uint32_t *q, size_t ldq,
-                                    const uint32_t *page, size_t half, const uint32_t *tail,
-                                    float *s, size_t lds)
+/* A row as two parts: high is x rounded, then low what that leaves, rounded; bf16_row_pairs(n)
+ * words each. */
+BF16_TARGET static void amx_parts(const float *x, int n, uint32_t *high, uint32_t *low)
 {
+    for (int i = 0; i < n; i += 32, high += 16) {
+        v16 a = v16_load(x + i), b = n - i > 16 ? v16_load(x + i + 16) : v16_zero();
+        v16i_store(high, bf16_round_two(a, b));
+    }
+    for (int i = 0; i < n; i += 32, low += 16) {
+        v16 a = v16_load(x + i), b = n - i > 16 ? v16_load(x + i + 16) : v16_zero();
+        v16i_store(low, bf16_round_two(bf16_rest(a), bf16_rest(b)));
+    }
+}
+
+/* Rows of high parts and behind them low ones. */
+static const float *amx_gather_queries(const float *x, const size_t *offset, int R, int n,
+                                       float *words, size_t *ld)
+{
+    const size_t part = bf16_row_pairs(n);
+    uint32_t *out = (uint32_t *)(void *)words;
+    *ld = 2 * part;
+    for (int r = 0; r < R; r++, out += 2 * part) amx_parts(x + offset[r], n, out, out + part);
+    return words;
+}
+
+/* Of each row D/2 words of high parts, then as many of low ones: those come to lie on the zeros
+ * behind the first. */
+static void amx_page_store(float *page_k, float *page_v, int D, int slot, int n, const float *k,
+                           size_t ldk, const float *v, size_t ldv)
+{
+    enum { LD = ATTENTION_MAX_D + 16 };
+    float words[16 * LD] __attribute__((aligned(64)));
+    bf16_page_store_values(page_v, D, slot, n, v, ldv);
+    for (int size; n > 0; slot += size, n -= size) {
+        size = 16 - slot % 16 < n ? 16 - slot % 16 : n;
+        for (int i = 0; i < size; i++, k += ldk) {
+            uint32_t *high = (uint32_t *)(void *)(words + i * LD);
+            amx_parts(k, D, high, high + D / 2);
+        }
+        page_store_keys(page_k, D, slot, size, words, LD);
+    }
+}
+
+/* The mirror of keys has their high parts. */
+static void amx_page_mirror(const float *page_k, const float *page_v, int D, float *mirror_k,
+                            float *mirror_v)
+{
+    for (int d = 0; d < D; d += 16)
+        for (int h = 0; h < 2; h++) {
+            uint32_t *rows = (uint32_t *)(void *)mirror_k + d * ATTENTION_PAGE / 2 + h * 128;
+            bf16_mirror_block(bf16_words(page_k) + (size_t)(h * D + d / 2) * 16, rows);
+            bf16_mirror_values(page_v, D, h, d, mirror_v);
+        }
+}
+
+/* Of 32 steps: low times high, high times high and high times low parts, so that two loads of the
+ * three serve two products each. */
+#define AMX_STEP_PARTS(R, P, q, q_low, ldq, k, k_low, half)                                        \
+    do {                                                                                           \
+        AMX_STEP(TILE_LOAD, R, P, q_low, (q_low) + 16 * (ldq), 4 * (ldq), k, (k) + (half));        \
+        TILE_LOAD(4, q, 4 * (ldq));                                                                \
+        TILE_DP(0, 4, 6);                                                                          \
+        if (P > 1) TILE_DP(1, 4, 7);                                                               \
+        if (R > 1) {                                                                               \
+            TILE_LOAD(5, (q) + 16 * (ldq), 4 * (ldq));                                             \
+            TILE_DP(2, 5, 6);                                                                      \
+            if (P > 1) TILE_DP(3, 5, 7);                                                           \
+        }                                                                                          \
+        TILE_LOAD(6, k_low, 64);                                                                   \
+        TILE_DP(0, 4, 6);                                                                          \
+        if (R > 1) TILE_DP(2, 5, 6);                                                               \
+        if (P > 1) {                                                                               \
+            TILE_LOAD(7, (k_low) + (half), 64);                                                    \
+            TILE_DP(1, 4, 7);                                                                      \
+            if (R > 1) TILE_DP(3, 5, 7);                                                           \
+        }                                                                                          \
+    } while (0)
+
+/* Blocks of 32 steps of R times sixteen rows by P half pages, `half` words apart; in two parts low
+ * ones lie behind the high ones of a row and of a half page.  `tail`: tiles [high, low][half] of
+ * the last sixteen numbers of D where it is no multiple of 32, with zeros behind. */
+AMX_TARGET V16 void amx_dots_tile(const int parts, const int R, const int P, const uint32_t *q,
+                                  size_t ldq, const uint32_t *page, size_t half,
+                                  const uint32_t *tail, float *s, size_t lds)
+{
+    const size_t low = half / 2, words = parts > 1 ? low : half;
     TILES_BEGIN();
     AMX_SUMS_BEGIN(R, P, 1, s, lds);
-    for (size_t k = 0; k + 256 <= half; k += 256, q += 16)
-        AMX_STEP(TILE_LOAD, R, P, q, q + 16 * ldq, 4 * ldq, page + k, page + half + k);
-    if (tail) AMX_STEP(TILE_LOAD, R, P, q, q + 16 * ldq, 4 * ldq, tail, tail + 256);
+    for (size_t k = 0; k + 256 <= words; k += 256, q += 16, page += 256)
+        if (parts > 1)
+            AMX_STEP_PARTS(R, P, q, q + ldq / 2, ldq, page, page + low, half);
+        else
+            AMX_STEP(TILE_LOAD, R, P, q, q + 16 * ldq, 4 * ldq, page, page + half);
+    if (tail && parts > 1) AMX_STEP_PARTS(R, P, q, q + ldq / 2, ldq, tail, tail + 512, 256);
+    if (tail && parts == 1) AMX_STEP(TILE_LOAD, R, P, q, q + 16 * ldq, 4 * ldq, tail, tail + 256);
     AMX_SUMS_END(R, P, s, lds);
     TILES_END();
 }
 
-typedef void amx_scores_fn(const uint32_t *q, size_t ldq, const uint32_t *page, size_t half,
-                           const uint32_t *tail, float *s, size_t lds);
-#define AMX_SCORES(R, P)                                                                           \
-    AMX_TARGET static void amx_scores_##R##_##P(const uint32_t *q, size_t ldq,                     \
-                                                const uint32_t *page, size_t half,                 \
-                                                const uint32_t *tail, float *s, size_t lds)        \
+typedef void amx_dots_fn(const uint32_t *q, size_t ldq, const uint32_t *page, size_t half,
+                         const uint32_t *tail, float *s, size_t lds);
+#define AMX_DOTS(PARTS, R, P)                                                                      \
+    AMX_TARGET static void amx_dots_##PARTS##_##R##_##P(                                           \
+        const uint32_t *q, size_t ldq, const uint32_t *page, size_t half, const uint32_t *tail,    \
+        float *s, size_t lds)                                                                      \
     {                                                                                              \
-        amx_scores_tile(R, P, q, ldq, page, half, tail, s, lds);                                   \
+        amx_dots_tile(PARTS, R, P, q, ldq, page, half, tail, s, lds);                              \
     }
-AMX_SCORES(1, 1)
-AMX_SCORES(1, 2)
-AMX_SCORES(2, 1)
-AMX_SCORES(2, 2)
-static amx_scores_fn *const amx_scores_tiles[2][2] = {{amx_scores_1_1, amx_scores_1_2},
-                                                      {amx_scores_2_1, amx_scores_2_2}};
+AMX_DOTS(1, 1, 1)
+AMX_DOTS(1, 1, 2)
+AMX_DOTS(1, 2, 1)
+AMX_DOTS(1, 2, 2)
+AMX_DOTS(2, 1, 1)
+AMX_DOTS(2, 1, 2)
+AMX_DOTS(2, 2, 1)
+AMX_DOTS(2, 2, 2)
+static amx_dots_fn *const amx_dots_tiles[2][2][2] = {
+    {{amx_dots_1_1_1, amx_dots_1_1_2}, {amx_dots_1_2_1, amx_dots_1_2_2}},
+    {{amx_dots_2_1_1, amx_dots_2_1_2}, {amx_dots_2_2_1, amx_dots_2_2_2}}};
 
-static void amx_scores(const float *rows, size_t ldq, int R, const float *const *pages,
-                       int positions, int D, float *s, size_t lds)
+/* Rows in one part or in two with pages [2][parts][D/2][16]. */
+static void amx_dots_of(int parts, const float *rows, size_t ldq, int R, const float *const *pages,
+                        int positions, int D, float *s, size_t lds)
 {
-    uint32_t tails[2][256] __attribute__((aligned(64)));
-    const uint32_t *tail = D % 32 ? tails[0] : NULL;
-    size_t half = (size_t)D / 2 * 16;
+    uint32_t tails[2][2][256] __attribute__((aligned(64))); /* [high, low][half] */
+    const uint32_t *tail = D % 32 ? tails[0][0] : NULL;
+    const size_t part = (size_t)D / 2 * 16, half = (size_t)parts * part;
     if (tail) memset(tails, 0, sizeof tails);
     for (; positions > 0; positions -= ATTENTION_PAGE, pages++, s += ATTENTION_PAGE) {
         const uint32_t *page = amx_words(*pages);
         for (int h = 0; h < 2 && tail; h++)
-            memcpy(tails[h], page + (size_t)h * half + half - 128, 128 * sizeof **tails);
-        amx_scores_tiles[R > 16][positions > 16](amx_words(rows), ldq, page, half, tail, s, lds);
+            for (int i = 0; i < parts; i++)
+                memcpy(tails[i][h], page + (size_t)h * half + (size_t)(i + 1) * part - 128,
+                       128 * sizeof(uint32_t));
+        amx_dots_tiles[parts - 1][R > 16][positions > 16](amx_words(rows), ldq, page, half, tail, s,
+                                                          lds);
     }
+}
+
+static void amx_dots(const float *rows, size_t ldx, int R, const float *const *mirrors,
+                     int positions, int D, float *s, size_t lds)
+{
+    amx_dots_of(1, rows, ldx, R, mirrors, positions, D, s, lds);
+}
+
+static void amx_scores(const float *rows, size_t ldq, int R, const float *const *pages,
+                       int positions, int D, float *s, size_t lds)
+{
+    amx_dots_of(2, rows, ldq, R, pages, positions, D, s, lds);
 }
 
 /* ---- values ---- */
@@ -235,6 +341,8 @@ static const struct attention_products attention_amx = {.per_word = 2,
                                                         .gather = bf16_gather,
                                                         .gather_rows = amx_gather_rows,
                                                         .join_rows = amx_join_rows,
+                                                        .dots = amx_dots,
+                                                        .gather_queries = amx_gather_queries,
                                                         .scores = amx_scores,
                                                         .values = amx_values,
                                                         .over_rows = amx_over_rows};
@@ -261,5 +369,5 @@ static void amx_attention_backward(const float *q, const float *dout, const size
     amx_end();
 }
 
-const struct bf16_attention ISA_AMX_ATTENTION = {bf16_page_store, amx_attention, bf16_page_mirror,
+const struct bf16_attention ISA_AMX_ATTENTION = {amx_page_store, amx_attention, amx_page_mirror,
                                                  amx_attention_backward};

@@ -52,16 +52,26 @@ static void softmax_row_backward(float *p, float *ds, int count, int padded, flo
     for (; i < padded; i += 16) v16_store(ds + i, v16_zero());
 }
 
-/* Scores of n rows with some pages: of `from`, or of the block's words over rows where such a word
- * is a row's own. */
-static void back_products(const struct back_block *b, const float *from, const float *rows, int row,
-                          int n, const float *const *pages, int used, float *s)
+/* Dot products of n of the block's queries with keys … */
+static void back_queries_dots(const struct back_block *b, int row, int n,
+                              const struct attention_pages *pages, int used, float *s)
 {
     const struct attention_products *m = b->products;
     size_t ld = (size_t)b->D;
-    const float *x = rows + row * b->D;
-    if (m->per_word > 1) x = m->gather(from, b->offset + row, n, b->D, b->words, &ld);
-    m->scores(x, ld, n, pages, used, b->D, s, b->ld);
+    const float *q = b->q + row * b->D; /* floats are not in words over rows */
+    if (m->per_word > 1) q = m->gather_queries(b->from_q, b->offset + row, n, b->D, b->words, &ld);
+    m->scores(q, ld, n, pages->k, used, b->D, s, b->ld);
+}
+
+/* … and of n of its dout with values. */
+static void back_dout_dots(const struct back_block *b, int row, int n,
+                           const struct attention_pages *pages, int used, float *s)
+{
+    const struct attention_products *m = b->products;
+    size_t ld = (size_t)b->D;
+    const float *dout = b->dout + row * b->D;
+    if (m->per_word > 1) dout = m->gather(b->from_dout, b->offset + row, n, b->D, b->words, &ld);
+    m->dots(dout, ld, n, pages->mirror_v, used, b->D, s, b->ld);
 }
 
 /* P and dS of n rows. */
@@ -70,8 +80,8 @@ static void back_scores(const struct back_block *b, const struct attention_pages
 {
     float *p = b->p + (size_t)row * b->ld, *ds = b->ds + (size_t)row * b->ld;
     int padded = b->n_pages * ATTENTION_PAGE;
-    back_products(b, b->from_q, b->q, row, n, pages->k, used, p);
-    back_products(b, b->from_dout, b->dout, row, n, pages->mirror_v, used, ds);
+    back_queries_dots(b, row, n, pages, used, p);
+    back_dout_dots(b, row, n, pages, used, ds);
     for (int r = 0; r < n; r++, p += b->ld, ds += b->ld) {
         int count = b->counts[row + r];
         float inverse = 1.0f / softmax_row(p, count, padded, scale);

@@ -5,7 +5,9 @@
  * values is the same tile with positions as steps.  The softmax between them is f32 in both modes.
  */
 
-/* How a mode multiplies.  What it multiplies is words of four bytes: floats, or pairs of bf16. */
+/* How a mode multiplies.  What it multiplies is words of four bytes: floats, or pairs of bf16.
+ * Queries and keys alone are not rounded: dimensions that are large in both would make scores
+ * uncertain that the softmax takes the powers of. */
 struct attention_products {
     int per_word;  /* numbers in a word */
     int rows;      /* of a tile, at most (ATTENTION_TILE) … */
@@ -22,8 +24,13 @@ struct attention_products {
      * which over_rows is to round (NULL: floats they stay). */
     void (*gather_rows)(const float *x, const size_t *offset, int R, int n, float *words);
     void (*join_rows)(float *x, size_t ldx, int R, int n);
-    /* Dot products of R rows of words with the first `positions` of some pages; half pages whole.
-     */
+    /* Dot products of R rows of words with the first `positions` of some mirrors of values; half
+     * pages whole. */
+    void (*dots)(const float *x, size_t ldx, int R, const float *const *mirrors, int positions,
+                 int D, float *s, size_t lds);
+    /* The same of queries and pages of keys. */
+    const float *(*gather_queries)(const float *x, const size_t *offset, int R, int D, float *words,
+                                   size_t *ld);
     void (*scores)(const float *q, size_t ldq, int R, const float *const *pages, int positions,
                    int D, float *s, size_t lds);
     /* o (R, D) = (o if more) + sum over positions (one at least) of p·v; p is zero behind a row's
@@ -46,13 +53,26 @@ static const float *attention_words(const struct attention_products *m, const fl
     return x;
 }
 
-static void page_store(float *page_k, float *page_v, int D, int slot, const float *k,
-                       const float *v)
+/* Rows of D words as positions of keys: word d is step d of a half page. */
+static void page_store_keys(float *page_k, int D, int slot, int n, const float *k, size_t ldk)
 {
-    float *keys = page_k + (size_t)(slot / 16) * (size_t)D * 16 + (size_t)(slot % 16);
-    for (int d = 0; d < D; d++) keys[(size_t)d * 16] = k[d];
-    for (int d = 0; d < D; d += 16)
-        v16_store(page_v + (size_t)d * ATTENTION_PAGE + (size_t)slot * 16, v16_load(v + d));
+    for (int size; n > 0; slot += size, n -= size, k += (size_t)size * ldk) {
+        float *keys = page_k + (size_t)(slot / 16) * (size_t)D * 16 + (size_t)(slot % 16);
+        size = slot % 16 == 0 && n >= 16 ? 16 : 1;
+        if (size == 16)
+            for (int d = 0; d < D; d += 16) v16_transpose(k + d, ldk, keys + (size_t)d * 16, 16);
+        else
+            for (int d = 0; d < D; d++) keys[(size_t)d * 16] = k[d];
+    }
+}
+
+static void page_store(float *page_k, float *page_v, int D, int slot, int n, const float *k,
+                       size_t ldk, const float *v, size_t ldv)
+{
+    page_store_keys(page_k, D, slot, n, k, ldk);
+    for (int i = 0; i < n; i++, slot++, v += ldv)
+        for (int d = 0; d < D; d += 16)
+            v16_store(page_v + (size_t)d * ATTENTION_PAGE + (size_t)slot * 16, v16_load(v + d));
 }
 
 /* s (raw dot products, `padded` of them) becomes exp(s·scale - max) for the first `count`
@@ -133,7 +153,9 @@ static const struct attention_products attention_f32 = {.per_word = 1,
                                                         .back_rows = BACK_ROWS,
                                                         .gather = f32_gather,
                                                         .gather_rows = f32_gather_rows,
-                                                        .scores = f32_scores,
+                                                        .dots = f32_dots,
+                                                        .gather_queries = f32_gather,
+                                                        .scores = f32_dots,
                                                         .values = f32_values,
                                                         .over_rows = f32_over_rows};
 
@@ -196,7 +218,7 @@ static void attention_tile(const struct attention_products *m, const struct atte
     size_t lds = space->ld, ld;
     int shared = most_of(counts, n), all = n_shared * ATTENTION_PAGE, most;
     if (shared > all) shared = all;
-    const float *q = m->gather(from, offset, n, D, rows, &ld);
+    const float *q = m->gather_queries(from, offset, n, D, rows, &ld);
     m->scores(q, ld, n, pages_k, shared, D, s, lds);
     most = shared;
     for (int i = 0; i < n_parts; i++) {

@@ -18,10 +18,10 @@
 
 enum { PRODUCT(PAGE) = ATTENTION_PAGE / PRODUCT_WORDS }; /* words of a page's positions */
 
-/* Scores of R rows with the four half pages of two pages. */
-PRODUCT_TARGET V16 void PRODUCT(scores_tile)(const int R, const product_word *q, size_t ldq,
-                                             const product_word *page, const product_word *next,
-                                             size_t half, float *s, size_t lds)
+/* Dot products of R rows with the four half pages of two pages. */
+PRODUCT_TARGET V16 void PRODUCT(dots_tile)(const int R, const product_word *q, size_t ldq,
+                                           const product_word *page, const product_word *next,
+                                           size_t half, float *s, size_t lds)
 {
     const product_word *panels[4] = {page, page + half, next, next + half};
     v16 acc[TILE_ROWS * 4];
@@ -94,16 +94,16 @@ PRODUCT_TARGET V16 void PRODUCT(values_tile)(const int R, const int P, const pro
     {                                                                                              \
         PRODUCT(values_tile)(R, P, p, ldp, pages, positions, first, more, o, ldo);                 \
     }
-#define SCORES(R)                                                                                  \
-    PRODUCT_TARGET static void PRODUCT(scores_##R)(                                                \
+#define DOTS(R)                                                                                    \
+    PRODUCT_TARGET static void PRODUCT(dots_##R)(                                                  \
         const product_word *q, size_t ldq, const product_word *page, const product_word *next,     \
         size_t half, float *s, size_t lds)                                                         \
     {                                                                                              \
-        PRODUCT(scores_tile)(R, q, ldq, page, next, half, s, lds);                                 \
+        PRODUCT(dots_tile)(R, q, ldq, page, next, half, s, lds);                                   \
     }
 
-typedef void PRODUCT(scores_fn)(const product_word *q, size_t ldq, const product_word *page,
-                                const product_word *next, size_t half, float *s, size_t lds);
+typedef void PRODUCT(dots_fn)(const product_word *q, size_t ldq, const product_word *page,
+                              const product_word *next, size_t half, float *s, size_t lds);
 typedef void PRODUCT(values_fn)(const product_word *p, size_t ldp, const float *const *pages,
                                 int positions, size_t first, int more, float *o, size_t ldo);
 
@@ -111,13 +111,13 @@ typedef void PRODUCT(values_fn)(const product_word *p, size_t ldp, const float *
 #define VALUES_TWO(R) VALUES(R, 1) VALUES(R, 2)
 #define VALUES_TWO_ENTRY(R) {PRODUCT(values_##R##_1), PRODUCT(values_##R##_2), NULL}
 #if ATTENTION_WIDE
-#define VALUES_FEW(R) VALUES_TWO(R) VALUES(R, 4) SCORES(R)
+#define VALUES_FEW(R) VALUES_TWO(R) VALUES(R, 4) DOTS(R)
 #define VALUES_FEW_ENTRY(R) {PRODUCT(values_##R##_1), PRODUCT(values_##R##_2), PRODUCT(values_##R##_4)}
-#define SCORES_ENTRY(R) PRODUCT(scores_##R)
+#define DOTS_ENTRY(R) PRODUCT(dots_##R)
 #else
 #define VALUES_FEW(R) VALUES_TWO(R)
 #define VALUES_FEW_ENTRY(R) VALUES_TWO_ENTRY(R)
-#define SCORES_ENTRY(R) NULL
+#define DOTS_ENTRY(R) NULL
 #endif
 
 VALUES_FEW(1) VALUES_FEW(2) VALUES_FEW(3) VALUES_FEW(4)
@@ -128,10 +128,10 @@ VALUES_FEW(5) VALUES_FEW(6)
 VALUES_TWO(7) VALUES_TWO(8) VALUES_TWO(9) VALUES_TWO(10) VALUES_TWO(11) VALUES_TWO(12)
 #endif
 
-static PRODUCT(scores_fn) *const PRODUCT(scores_tiles)[TILE_ROWS + 1] = {
-    NULL, SCORES_ENTRY(1), SCORES_ENTRY(2), SCORES_ENTRY(3), SCORES_ENTRY(4),
+static PRODUCT(dots_fn) *const PRODUCT(dots_tiles)[TILE_ROWS + 1] = {
+    NULL, DOTS_ENTRY(1), DOTS_ENTRY(2), DOTS_ENTRY(3), DOTS_ENTRY(4),
 #if TILE_ROWS >= 6
-    SCORES_ENTRY(5), SCORES_ENTRY(6),
+    DOTS_ENTRY(5), DOTS_ENTRY(6),
 #endif
 };
 /* One, two and four panels. */
@@ -152,12 +152,12 @@ static PRODUCT(values_fn) *const PRODUCT(values_tiles)[TILE_ROWS + 1][3] = {
 #undef VALUES_TWO_ENTRY
 #undef VALUES_FEW
 #undef VALUES_FEW_ENTRY
-#undef SCORES
-#undef SCORES_ENTRY
+#undef DOTS
+#undef DOTS_ENTRY
 
-/* attention_products.scores */
-static void PRODUCT(scores)(const float *rows, size_t ldq, int R, const float *const *pages,
-                            int positions, int D, float *s, size_t lds)
+/* attention_products.dots, and scores of floats. */
+static void PRODUCT(dots)(const float *rows, size_t ldq, int R, const float *const *pages,
+                          int positions, int D, float *s, size_t lds)
 {
     const product_word *q = (const product_word *)(const void *)rows;
     size_t half = (size_t)D / PRODUCT_WORDS * 16;
@@ -165,12 +165,12 @@ static void PRODUCT(scores)(const float *rows, size_t ldq, int R, const float *c
     for (int n; positions > 0;
          positions -= n * ATTENTION_PAGE, pages += n, s += n * ATTENTION_PAGE) {
         const product_word *page = (const product_word *)(const void *)pages[0];
-        int wide = PRODUCT(scores_tiles)[R] && positions > ATTENTION_PAGE + 16;
+        int wide = PRODUCT(dots_tiles)[R] && positions > ATTENTION_PAGE + 16;
         int both = TILE_PANELS == 2 && positions > 16;
         n = wide ? 2 : 1;
         if (wide) {
             const product_word *next = (const product_word *)(const void *)pages[1];
-            PRODUCT(scores_tiles)[R](q, ldq, page, next, half, s, lds);
+            PRODUCT(dots_tiles)[R](q, ldq, page, next, half, s, lds);
             continue;
         }
         product_tiles[R][both](q, ldq, page, half, D / PRODUCT_WORDS, 1, s, lds);

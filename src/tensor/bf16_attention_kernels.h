@@ -1,9 +1,9 @@
 /* Attention and its gradient with bf16 products and f32 sums; after attention_backward.h, whose
  * blocks and tiles these products serve, and bf16_gemm_kernels.h, whose tile they are.
  *
- * A page holds half as much as in mode f32: rounded once, when it is stored, and in pairs as the
- * products take them.  Keys [2][D/2][16] are pairs along D, values [D/16][16][16] pairs of
- * positions. */
+ * Keys are as in mode f32, and so are their products with queries.  Values are rounded once, when
+ * they are stored, and in pairs of positions, as the products take them: [D/16][16][16].  The
+ * mirrors hold pairs: of keys as values have them, and of values along D, [2][D/2][16]. */
 
 #define PRODUCT(NAME) bf16_##NAME
 #define PRODUCT_TARGET BF16_TARGET
@@ -69,18 +69,17 @@ static const struct attention_products attention_bf16 = {.per_word = 2,
                                                          .gather = bf16_gather,
                                                          .gather_rows = bf16_gather_rows,
                                                          .join_rows = bf16_join_rows,
-                                                         .scores = bf16_scores,
+                                                         .dots = bf16_dots,
+                                                         .gather_queries = f32_gather,
+                                                         .scores = f32_dots,
                                                          .values = bf16_values,
                                                          .over_rows = bf16_over_rows};
 
-static void bf16_page_store(float *page_k, float *page_v, int D, int slot, const float *k,
-                            const float *v)
+/* One position's halves of its pairs: the other position's are left alone. */
+static void bf16_store_value(float *page_v, int D, int slot, const float *v)
 {
     uint32_t pairs[ATTENTION_MAX_D / 2];
-    uint32_t *keys = (uint32_t *)(void *)page_k + (size_t)(slot / 16 * (D / 2)) * 16 + slot % 16;
     uint16_t *values = (uint16_t *)(void *)page_v + slot / 2 * 32 + slot % 2;
-    bf16_rows(k, (size_t)D, 1, D, pairs);
-    for (int i = 0; i < D / 2; i++) keys[(size_t)i * 16] = pairs[i];
     bf16_rows(v, (size_t)D, 1, D, pairs);
     for (int d = 0; d < D; d += 16, values += ATTENTION_PAGE * 16)
         for (int i = 0; i < 8; i++) {
@@ -89,19 +88,54 @@ static void bf16_page_store(float *page_k, float *page_v, int D, int slot, const
         }
 }
 
-/* Sixteen by sixteen numbers, in pairs of rows, to pairs of columns. */
+BF16_TARGET static void bf16_page_store_values(float *page_v, int D, int slot, int n,
+                                               const float *v, size_t ldv)
+{
+    for (int size; n > 0; slot += size, n -= size, v += (size_t)size * ldv) {
+        float *pairs = page_v + slot / 2 * 16;
+        size = slot % 2 == 0 && n >= 2 ? 2 : 1;
+        if (size == 1) bf16_store_value(page_v, D, slot, v);
+        for (int d = 0; d < D && size == 2; d += 16)
+            v16i_store(pairs + d * (ATTENTION_PAGE / 2),
+                       bf16_round_pairs(v16_load(v + d), v16_load(v + ldv + d)));
+    }
+}
+
+static void bf16_page_store(float *page_k, float *page_v, int D, int slot, int n, const float *k,
+                            size_t ldk, const float *v, size_t ldv)
+{
+    page_store_keys(page_k, D, slot, n, k, ldk);
+    bf16_page_store_values(page_v, D, slot, n, v, ldv);
+}
+
+/* Sixteen rows of sixteen numbers to pairs of columns. */
+BF16_TARGET static void bf16_turn_block(const float *from, uint32_t *to)
+{
+    float turned[256] __attribute__((aligned(64)));
+    v16_transpose(from, 16, turned, 16);
+    for (int i = 0; i < 8; i++)
+        v16i_store(to + 16 * i,
+                   bf16_round_pairs(v16_load(turned + 32 * i), v16_load(turned + 32 * i + 16)));
+}
+
+/* … of rounded numbers, in pairs of rows. */
 BF16_TARGET static void bf16_mirror_block(const uint32_t *from, uint32_t *to)
 {
-    float part[256] __attribute__((aligned(64))), turned[256] __attribute__((aligned(64)));
+    float part[256] __attribute__((aligned(64)));
     for (int i = 0; i < 8; i++)
         for (int j = 0; j < 16; j++) {
             part[32 * i + j] = half_bits_float(from[16 * i + j] << 16);
             part[32 * i + 16 + j] = half_bits_float(from[16 * i + j] & 0xffff0000);
         }
-    v16_transpose(part, 16, turned, 16);
-    for (int i = 0; i < 8; i++) /* exact: each has the digits of bf16 */
-        v16i_store(to + 16 * i,
-                   bf16_round_pairs(v16_load(turned + 32 * i), v16_load(turned + 32 * i + 16)));
+    bf16_turn_block(part, to);
+}
+
+/* Sixteen dimensions of half a page's values. */
+static void bf16_mirror_values(const float *page_v, int D, int half, int d, float *mirror_v)
+{
+    size_t rows = (size_t)(d * ATTENTION_PAGE / 2 + half * 128); /* [D/16][16][16] */
+    size_t columns = (size_t)(half * (D / 2) + d / 2) * 16;      /* [2][D/2][16] */
+    bf16_mirror_block(bf16_words(page_v) + rows, (uint32_t *)(void *)mirror_v + columns);
 }
 
 static void bf16_page_mirror(const float *page_k, const float *page_v, int D, float *mirror_k,
@@ -109,10 +143,9 @@ static void bf16_page_mirror(const float *page_k, const float *page_v, int D, fl
 {
     for (int d = 0; d < D; d += 16)
         for (int h = 0; h < 2; h++) {
-            size_t half = (size_t)(h * (D / 2) + d / 2) * 16;         /* [2][D/2][16] */
-            size_t rows = (size_t)(d * ATTENTION_PAGE / 2 + h * 128); /* [D/16][16][16] */
-            bf16_mirror_block(bf16_words(page_k) + half, (uint32_t *)(void *)mirror_k + rows);
-            bf16_mirror_block(bf16_words(page_v) + rows, (uint32_t *)(void *)mirror_v + half);
+            uint32_t *rows = (uint32_t *)(void *)mirror_k + d * ATTENTION_PAGE / 2 + h * 128;
+            bf16_turn_block(page_k + (size_t)(h * D + d) * 16, rows);
+            bf16_mirror_values(page_v, D, h, d, mirror_v);
         }
 }
 

@@ -40,6 +40,13 @@ BF16_TARGET V16 v16i bf16_round_two(v16 first, v16 second)
     return (v16i)_mm512_cvtne2ps_pbh(second, first);
 }
 
+/* What rounding takes off. */
+BF16_TARGET V16 v16 bf16_rest(v16 v)
+{
+    __m512i rounded = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(v));
+    return _mm512_sub_ps(v, _mm512_castsi512_ps(_mm512_slli_epi32(rounded, 16)));
+}
+
 /* out[m][2i], out[m][2i + 1] are words 2m and 2m + 1 of row i as pairs of their even and of their
  * odd elements: rows (8, 16) and out alike. */
 V16 void bf16_turn_pairs(const uint32_t *rows, uint32_t *out)

@@ -69,6 +69,13 @@ V16 v16i bf16_round_two(v16 first, v16 second)
     return v;
 }
 
+/* What rounding takes off. */
+V16 v16 bf16_rest(v16 v)
+{
+    V16_EACH v.f[i] = v.f[i] - bfloat_to_float(float_to_bfloat(v.f[i]));
+    return v;
+}
+
 /* out[m][2i], out[m][2i + 1] are words 2m and 2m + 1 of row i as pairs of their even and of their
  * odd elements: rows (8, 16) and out alike. */
 V16 void bf16_turn_pairs(const uint32_t *rows, uint32_t *out)

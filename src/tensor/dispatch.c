@@ -294,9 +294,8 @@ size_t gemm_dw_scratch(void)
 size_t attention_backward_scratch(int D, int n_pages)
 {
     size_t row = (size_t)n_pages * ATTENTION_PAGE + 16;
-    size_t words = row > (size_t)D ? row : (size_t)D;
-    return 2 * BACK_ROWS_MOST * ((size_t)D + row) + ATTENTION_TILE * ((size_t)D + words / 2 + 16) +
-           16;
+    size_t words = row / 2 + 16 > (size_t)D + 32 ? row / 2 + 16 : (size_t)D + 32;
+    return 2 * BACK_ROWS_MOST * ((size_t)D + row) + ATTENTION_TILE * ((size_t)D + words) + 16;
 }
 
 double kernels_peak_gflops(const struct kernels *k, double seconds)

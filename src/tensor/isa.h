@@ -16,7 +16,7 @@ struct bf16_kernels {
     int fma_loop_flops;
 };
 
-/* … and these, whose pages are the same on every set. */
+/* … and these, with pages that are their own. */
 struct bf16_attention {
     page_store_fn *page_store;
     attention_fn *attention;

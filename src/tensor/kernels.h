@@ -133,8 +133,8 @@ typedef void gemm_dw_fn(const float *dy, size_t ldy, int apart, const float *kep
                         int n1, int K, float *dw, size_t lddw, float *scratch);
 typedef void gemm_dw_f32_fn(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
                             int n1, int K, float *dw, size_t lddw, float *scratch);
-typedef void page_store_fn(float *page_k, float *page_v, int D, int slot, const float *k,
-                           const float *v);
+typedef void page_store_fn(float *page_k, float *page_v, int D, int slot, int n, const float *k,
+                           size_t ldk, const float *v, size_t ldv);
 typedef void attention_fn(const float *q, const size_t *q_offset, const int *counts, int R,
                           const float *const *pages_k, const float *const *pages_v, int n_shared,
                           const struct attention_branch *branches, int n_branches, int D,
@@ -203,10 +203,6 @@ struct kernels {
      * [D/2] of this position.  a' = a·cos - b·sin as fma(a, cos, -(b·sin)); b' = fma(b, cos,
      * a·sin). */
     void (*rope)(float *x, int D, const float *cosines, const float *sines);
-    /* Hadamard transform in place, not normalised, of each hadamard_size(D) numbers of x[D]: for
-     * distances 1, 2, 4 … each pair (a, b) that far apart becomes (a + b, a - b).  D is a multiple
-     * of 16. */
-    void (*hadamard)(float *x, int D);
 
     /* Softmax pieces for sampling and read-out over n logits: returns log(sum exp(x - max)) + max.
      */
@@ -218,13 +214,15 @@ struct kernels {
     float (*entropy)(const float *x, size_t n, float normalizer);
 
     /* ---- attention over paged keys and values ----
-     * A page holds 32 absolute positions of one kv head: in mode f32 keys [2][D][16] (two
-     * half pages, each D steps of 16 positions) and values [D/16][32][16]; in mode bf16, rounded,
-     * pairs of keys along D [2][D/2][16] and pairs of positions [D/16][16][16].  Pages, their
-     * mirrors too, are page_words(k, D) words of four bytes, whatever their pointers' type.
+     * A page holds 32 absolute positions of one kv head: keys [2][D][16] (two half pages, each D
+     * steps of 16 positions; by AMX's tiles D/2 pairs of what bf16 has of them, and D/2 of what it
+     * leaves) and values, in mode f32 [D/16][32][16], in mode bf16, rounded, pairs of positions
+     * [D/16][16][16].  Keys are key_words(D) words of four bytes, values value_words(k, D), and so
+     * are the mirrors of both, whatever their pointers' type.
      * D is a multiple of 16 up to 512 (64, 80, 96, 128, …; a 32-wide MiniLM head too).  Positions
-     * of a page that no row sees may hold anything, NaN included.  page_store writes one position:
-     * k and v are D contiguous floats. */
+     * of a page that no row sees may hold anything, NaN included.  page_store writes
+     * positions slot … slot+n-1 (n >= 1, of one page), from rows of D floats; sixteen that fill half
+     * a page go fastest. */
     page_store_fn *page_store;
     /* R query rows of one kv head against n_shared pages that all of them see and, where branches
      * are given, each branch's own pages after these (siblings in a forest: their ancestors' pages
@@ -235,8 +233,10 @@ struct kernels {
      * scores s_j = (chain over d of q_d·k_jd) · scale; m = max_j s_j; p_j = exp(s_j - m);
      * sum of p with 16 partials by position modulo 16; o_d = chain over j of p_j·v_jd in order;
      * out = o · (1 / sum) + 0.0f.  A row's bits do not depend on the other rows; out may be q.
-     * Mode bf16 rounds q and p and takes both chains in pairs, as its gemm does, on AMX in blocks
-     * of 32 numbers of d and of a page's positions; the sum is that of the p before rounding.
+     * Mode bf16 rounds p and v and takes their chain in pairs, as its gemm does, on AMX in blocks
+     * of a page's positions; the sum is that of the p before rounding.  Scores are those of mode
+     * f32; on AMX q and k are two parts of bf16 each, and of each 32 numbers of d the sums of low·
+     * high, high·high and high·low follow one another.
      * scratch: attention_scratch(R, most pages that a row sees) floats. */
     attention_fn *attention;
 
@@ -319,20 +319,19 @@ struct kernels {
     int fma_loop_flops;
 };
 
-/* The largest power of two that divides D. */
-static inline int hadamard_size(int D)
-{
-    return D & -D;
-}
-
 size_t gemm_scratch(const struct packed *w);           /* floats */
 size_t attention_scratch(int R, int n_pages);          /* floats */
 size_t gemm_dx_scratch(const struct packed *w);        /* floats */
 size_t gemm_dw_scratch(void);                          /* floats */
 size_t attention_backward_scratch(int D, int n_pages); /* floats */
 #define ATTENTION_PAGE 32
-/* Words of a page's keys, and of its values. */
-static inline size_t page_words(const struct kernels *k, int D)
+/* Words of a page's keys. */
+static inline size_t key_words(int D)
+{
+    return (size_t)D * ATTENTION_PAGE;
+}
+/* … and of its values, or of either's mirror. */
+static inline size_t value_words(const struct kernels *k, int D)
 {
     return (size_t)D * ATTENTION_PAGE / (k->compute == COMPUTE_BF16 ? 2 : 1);
 }

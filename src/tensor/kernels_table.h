@@ -32,7 +32,6 @@ const struct kernels ISA_TABLE = {
     .add = rows_add,
     .dropout = rows_dropout,
     .rope = rows_rope,
-    .hadamard = rows_hadamard,
     .logsumexp = rows_logsumexp,
     .exps = rows_exps,
     .entropy = rows_entropy,

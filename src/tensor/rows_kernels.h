@@ -180,30 +180,6 @@ static void rows_rope(float *x, int D, const float *cosines, const float *sines)
     v16_store_n(upper + i, v16_fma(b, c, v16_mul(a, s)), n);
 }
 
-static void rows_hadamard(float *x, int D)
-{
-    static const float signs[4][16] = {
-        {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1},
-        {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1},
-        {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1},
-        {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1},
-    };
-    for (int i = 0; i < D; i += 16) { /* within a vector: sign · itself + its partner */
-        v16 v = v16_load(x + i);
-        v = v16_fma(v, v16_load(signs[0]), v16_swap(v, 1));
-        v = v16_fma(v, v16_load(signs[1]), v16_swap(v, 2));
-        v = v16_fma(v, v16_load(signs[2]), v16_swap(v, 4));
-        v16_store(x + i, v16_fma(v, v16_load(signs[3]), v16_swap(v, 8)));
-    }
-    for (int distance = 16; distance < hadamard_size(D); distance *= 2)
-        for (int i = 0; i < D; i += 16) {
-            if (i & distance) continue;
-            v16 a = v16_load(x + i), b = v16_load(x + i + distance);
-            v16_store(x + i, v16_add(a, b));
-            v16_store(x + i + distance, v16_sub(a, b));
-        }
-}
-
 static float rows_logsumexp(const float *x, size_t n)
 {
     v16 top = v16_set1(-INFINITY);

@@ -126,14 +126,6 @@ V16 v16 v16_ldexp(v16 x, v16 n)
     return v16_pair(v8_ldexp(x.a, n.a), v8_ldexp(x.b, n.b));
 }
 
-V16 v16 v16_swap(v16 v, const int distance)
-{
-    if (distance == 8) return v16_pair(v.b, v.a);
-    if (distance == 4)
-        return v16_pair(_mm256_permute2f128_ps(v.a, v.a, 1), _mm256_permute2f128_ps(v.b, v.b, 1));
-    if (distance == 2) return v16_pair(_mm256_permute_ps(v.a, 0x4e), _mm256_permute_ps(v.b, 0x4e));
-    return v16_pair(_mm256_permute_ps(v.a, 0xb1), _mm256_permute_ps(v.b, 0xb1));
-}
 V16 float v16_sum(v16 v)
 {
     __m256 a = _mm256_add_ps(v.a, v.b);

@@ -97,12 +97,6 @@ V16 v16 v16_ldexp(v16 x, v16 n)
     return _mm512_scalef_ps(x, n);
 }
 
-V16 v16 v16_swap(v16 v, const int distance)
-{
-    if (distance == 8) return _mm512_shuffle_f32x4(v, v, 0x4e);
-    if (distance == 4) return _mm512_shuffle_f32x4(v, v, 0xb1);
-    return distance == 2 ? _mm512_permute_ps(v, 0x4e) : _mm512_permute_ps(v, 0xb1);
-}
 V16 float v16_sum(v16 v)
 {
     __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));

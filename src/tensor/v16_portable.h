@@ -131,13 +131,6 @@ V16 v16 v16_ldexp(v16 x, v16 n)
     }
     return x;
 }
-/* Lanes `distance` (1, 2, 4, 8) apart change places. */
-V16 v16 v16_swap(v16 v, const int distance)
-{
-    v16 swapped;
-    V16_EACH swapped.f[i] = v.f[i ^ distance];
-    return swapped;
-}
 /* The tree (j + j+8), (+4), (+2), (+1). */
 V16 float v16_sum(v16 v)
 {
