@@ -4,8 +4,9 @@
 # From the warm start, with the ranked probability score of the distribution behind a text as its
 # reward and, as what that reward's gradient has besides, as a loss: 114 steps at the rate of
 # grpo.sh's run, 80 at a higher one.  To tell apart what each of the two does: that reward alone, and
-# that loss beside the paper's reward, 114 steps each: an hour each on two cores.  All judged on 1,000
-# rows of half B: twenty minutes.  The adapters are kept in docs/results; ANEW=1 makes all.
+# that loss beside the paper's reward, 114 steps each: an hour each on two cores.  And that reward alone
+# with advantages that are not divided by their group's deviation.  All judged on 1,000 rows of half B:
+# twenty minutes.  The adapters are kept in docs/results; ANEW=1 makes all.
 FOLDER=$(realpath -m "${1:?the folder for what comes of it}")
 . "$(dirname "$0")/common.sh"
 films
@@ -33,4 +34,6 @@ learn reward-alone --reward rps --lr 4e-4 --max-steps 114
 judge reward-alone
 learn loss-linear --reward linear "${loss[@]}" --lr 4e-4 --max-steps 114
 judge loss-linear
+learn reward-dr-grpo --reward rps --advantage dr-grpo --lr 4e-4 --max-steps 114
+judge reward-dr-grpo
 "$siren" runs films.siren
