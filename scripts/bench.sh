@@ -23,6 +23,13 @@ avx2) # PyTorch's own kernels, oneDNN (OpenVINO's too) and MKL under it, OpenBLA
     echo "ISA=$isa: neither auto nor avx2" >&2
     exit 2 ;;
 esac
+modes="avx2-f32 avx512-f32 avx512-bf16 amx-bf16"
+MODES=${MODES:-}
+for mode in ${MODES//,/ }; do
+    [[ " $modes " = *" $mode "* ]] && continue
+    echo "MODES: found $mode, expected some of ${modes// /,}" >&2
+    exit 2
+done
 scripts/fetch.sh
 model=models/smollm2-135m-instruct/SmolLM2-135M-Instruct.Q4_1.gguf
 encoder=models/all-minilm-l6-v2
@@ -54,13 +61,12 @@ if [ ! -s "$work/prompts.jsonl" ] || [ ! -s "$work/titles.jsonl" ] ||
 fi
 
 echo "== Engine on prompts of $source_data"
-for mode in "avx2 f32" "avx512 f32" "avx512 bf16" "amx bf16"; do
-    [ "$isa" = auto ] || [ "${mode% *}" = "$isa" ] || continue
-    [ -z "${MODES:-}" ] || [[ ,$MODES, = *,${mode/ /-},* ]] || continue
-    # shellcheck disable=SC2086
-    set -- --isa ${mode% *} --compute ${mode#* }
+for mode in $modes; do
+    [ "$isa" = auto ] || [ "${mode%-*}" = "$isa" ] || continue
+    [ -z "${MODES:-}" ] || [[ ,$MODES, = *,$mode,* ]] || continue
+    set -- --isa "${mode%-*}" --compute "${mode#*-}"
     # In mode bf16 AVX-512 alone gains nothing: it needs the instructions for it.
-    [ "$mode" != "avx512 bf16" ] || grep -q avx512_bf16 /proc/cpuinfo || continue
+    [ "$mode" != avx512-bf16 ] || grep -q avx512_bf16 /proc/cpuinfo || continue
     "$folder/bench/bench_engine" peak "$@" 2>/dev/null || continue
     "$folder/bench/bench_engine" load --model "$model" "$@"
     for task in score shared rank decode rollouts cot; do
