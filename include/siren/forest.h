@@ -40,10 +40,10 @@ struct siren_engine;
 struct siren_engine_options {
     const char *isa; /* "auto" (or NULL), "portable", "avx2", "avx512", "amx" */
     /* "f32" (or NULL), or "bf16": the products of weights, activations and their gradients, and
-     * attention's, take both sides rounded to bf16 and sum in f32; everything else stays f32. Every
-     * instruction set gives the same bits in either mode, but for AMX in bf16, which is the faster
-     * one only where the processor has VDPBF16PS or AMX.  A model that was packed for bf16
-     * (siren_model_options) has engines of that mode alone. */
+     * attention's but for the scores, take both sides rounded to bf16 and sum in f32; everything
+     * else stays f32.  Every instruction set gives the same bits in either mode, but for AMX in
+     * bf16.  bf16 is the faster mode only where the processor has VDPBF16PS or AMX.  A model that
+     * was packed for bf16 (siren_model_options) has engines of that mode alone. */
     const char *compute;
 };
 /* Model and pool must outlive the engine, the engine its forests, the model also what is kept. */

@@ -26,9 +26,9 @@
 enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };
 
 /* How products are computed (docs/numerics.md): COMPUTE_BF16 rounds both sides to bf16 inside gemm,
- * gemm_swiglu, gemm_dx, gemm_dw (its X in keep_inputs) and attention's products, and sums in f32,
- * in the order of VDPBF16PS on every set but AMX, whose order is TDPBF16PS's.  Everything else is
- * that of COMPUTE_F32. */
+ * gemm_swiglu, gemm_dx, gemm_dw (its X in keep_inputs) and attention's products but for the scores,
+ * and sums in f32, in the order of VDPBF16PS on every set but AMX, whose order is TDPBF16PS's; there
+ * scores are of two parts in bf16 each.  Everything else is that of COMPUTE_F32. */
 enum compute { COMPUTE_F32, COMPUTE_BF16, COMPUTE_COUNT };
 
 /* ---- packed weights ------------------------------------------------------
@@ -309,8 +309,9 @@ struct kernels {
      * go on from what they hold, so a run of rows may be cut into calls anywhere (mode bf16: at
      * even rows; on AMX at multiples of 32): the bits are those of one call.  Positions that a row
      * does not see take nothing from it.  Rows are taken in their order: one task owns the pages'
-     * gradients.  dq may be q or dout.  Mode bf16 rounds q, dout, P and dS, and takes the chains
-     * over rows in pairs, too (on AMX in blocks of 32 rows).
+     * gradients.  dq may be q or dout.  Mode bf16 has the forward's scores, rounds dout and v
+     * for dP, dS and k for dq, and P, dS, q and dout for dv and dk, and takes the chains over rows
+     * in pairs, too (on AMX in blocks of 32 rows).
      * scratch: attention_backward_scratch(D, n_pages) floats. */
     attention_backward_fn *attention_backward;
 
