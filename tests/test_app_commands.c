@@ -451,6 +451,7 @@ static void json_is_one_document(void **state)
                                            "runs %s list --json",
                                            "runs %s table --json",
                                            "runs %s compare 1 2 --json",
+                                           "runs %s compare 1,2,3 4,5 --json",
                                            "runs %s gain 1 2 3 --json",
                                            "forget %s new --json",
                                            "forget %s --user u2 --json"};
@@ -465,6 +466,18 @@ static void json_is_one_document(void **state)
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         snprintf(arguments, sizeof arguments, commands[i], path);
         json_decref(json_of(arguments));
+    }
+    static const struct {
+        const char *a, *message;
+    } lists[] = {{"1,x", "\"1,x\" is no list of runs' numbers"},
+                 {"1,", "\"1,\" is no list"},
+                 {",1", "\",1\" is no list"},
+                 {"1,-2", "\"1,-2\" is no list"},
+                 {"1,2,1", "\"1,2,1\" has run 1 twice"},
+                 {"x", "\"x\" is not the number of a run"}};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        snprintf(arguments, sizeof arguments, "runs %s compare %s 2", path, lists[i].a);
+        fails(arguments, 2, lists[i].message);
     }
     snprintf(arguments, sizeof arguments, "runs %s show 99 --json", path);
     fails(arguments, 1, "no run 99");

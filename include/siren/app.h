@@ -350,18 +350,25 @@ int siren_export_prompts(struct siren_app *app, const struct siren_chat *chat,
 int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
                       struct siren_error *err);
 
-/* Run a against run b on the rows (user, item) that both have, with one true rating (it may have
- * been corrected in between), as JSON: for each decoder (and, of reasoned runs, the "number" in
- * their texts) and loss both values, the difference, its interval and p (users resampled; Holm over
- * the table). */
-int siren_runs_compare(struct siren_app *app, int64_t a, int64_t b, struct siren_pool *pool,
-                       char **json, struct siren_error *err);
+/* Runs that are one side of a comparison, seeds of one training for instance: on each row their
+ * losses (absolute and squared errors, log-losses …) are averaged. */
+struct siren_run_set {
+    const int64_t *ids; /* (n), each once; the caller's */
+    size_t n;           /* one at least */
+};
 
-/* How much of what reasoning gains its student has without it, on the rows that the runs before,
+/* Side a against side b on the rows (user, item) that all of their runs have, with one true rating
+ * (it may have been corrected in between), as JSON: "a" and "b", a run's number or a list of them,
+ * and for each decoder (and, of reasoned runs, the "number" in their texts) and loss both values,
+ * the difference, its interval and p (users resampled; Holm over the table). */
+int siren_runs_compare(struct siren_app *app, const struct siren_run_set sides[2],
+                       struct siren_pool *pool, char **json, struct siren_error *err);
+
+/* How much of what reasoning gains its student has without it, on the rows that the sides before,
  * teacher and student have, as JSON: for each decoder and loss the three values, the teacher's gain
  * with its interval and p (Holm over the table), and where that interval excludes 0 the share of it
  * that is the student's (see siren_bootstrap_share()), else null. */
-int siren_runs_gain(struct siren_app *app, int64_t before, int64_t teacher, int64_t student,
+int siren_runs_gain(struct siren_app *app, const struct siren_run_set sides[3],
                     struct siren_pool *pool, char **json, struct siren_error *err);
 
 /* Several runs side by side on the rows that all of them have, as JSON: {"rows", "runs": [{"id",

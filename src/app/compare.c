@@ -1,4 +1,5 @@
-/* Two runs, or three, on the rows that all of them have. */
+/* Two sides, or three, of one run or of several whose losses are averaged, on the rows that all of
+ * them have. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +8,7 @@
 #include "app/prediction_columns.h"
 #include "base/alloc.h"
 
-enum { MAX_TESTS = 2 * (N_DECODERS + 1) + 2 };
+enum { MAX_TESTS = 2 * (N_DECODERS + 1) + 2, MAX_SIDES = 3 };
 
 /* The truth belongs to the key: where a rating was corrected between two runs, their errors are
  * about two things. */
@@ -17,17 +18,16 @@ struct pair {
     size_t at;
 };
 
-enum { MAX_RUNS = 3 };
-
 struct comparison {
     struct siren_app *app;
     struct siren_pool *pool;
-    int n_runs;
-    int64_t id[MAX_RUNS];
-    struct prediction_columns run[MAX_RUNS];
-    size_t *in[MAX_RUNS], n; /* rows of the runs that belong together */
+    int n_sides;
+    size_t n_runs, first[MAX_SIDES + 1]; /* side k has runs first[k] … first[k + 1] - 1 */
+    int64_t *id;                         /* (n_runs) */
+    struct prediction_columns *run;      /* (n_runs) */
+    size_t **in, n;                      /* rows of the runs that belong together: (n_runs, n) */
     int32_t *user;
-    double *loss[MAX_RUNS]; /* (n) of the test at hand */
+    double *loss[MAX_SIDES]; /* (n) of the test at hand */
     json_t *tests[MAX_TESTS];
     double p[MAX_TESTS];
     size_t n_tests;
@@ -61,31 +61,35 @@ static int allocate_pairs(struct comparison *c, struct pair **pairs, struct sire
 {
     size_t n = c->run[0].n;
     int missing = !(c->user = alloc_array(n, sizeof *c->user));
-    for (int k = 0; k < c->n_runs; k++) {
+    for (size_t k = 0; k < c->n_runs; k++) {
         missing |= !(pairs[k] = sorted_pairs(&c->run[k]));
         missing |= !(c->in[k] = alloc_array(n, sizeof *c->in[k]));
-        missing |= !(c->loss[k] = alloc_array(n, sizeof *c->loss[k]));
     }
+    for (int side = 0; side < c->n_sides; side++)
+        missing |= !(c->loss[side] = alloc_array(n, sizeof *c->loss[side]));
     return missing ? siren_fail_memory(err, "rows to compare", n * sizeof **pairs) : 0;
+}
+
+/* The row's places in all runs as row c->n, if all have it. */
+static void join_row(struct comparison *c, struct pair *const *pairs, const struct pair *row)
+{
+    for (size_t k = 0; k < c->n_runs; k++) {
+        int64_t at = find_pair(pairs[k], c->run[k].n, row);
+        if (at < 0) return;
+        c->in[k][c->n] = (size_t)at;
+    }
+    c->user[c->n++] = row->user;
 }
 
 static int join_pairs(struct comparison *c, struct siren_error *err)
 {
-    struct pair *pairs[MAX_RUNS] = {0};
-    int rc = allocate_pairs(c, pairs, err);
-    for (size_t i = 0; i < c->run[0].n && !rc; i++) {
-        int64_t at[MAX_RUNS], all = 1;
-        for (int k = 0; k < c->n_runs; k++) {
-            at[k] = find_pair(pairs[k], c->run[k].n, &pairs[0][i]);
-            all &= at[k] >= 0;
-        }
-        if (!all) continue;
-        for (int k = 0; k < c->n_runs; k++) c->in[k][c->n] = (size_t)at[k];
-        c->user[c->n++] = pairs[0][i].user;
-    }
-    for (int k = 0; k < c->n_runs; k++) free(pairs[k]);
+    struct pair **pairs = alloc_zeroed(c->n_runs, sizeof *pairs);
+    int rc = pairs ? allocate_pairs(c, pairs, err) : siren_fail_memory(err, "rows to compare", 0);
+    for (size_t i = 0; i < c->run[0].n && !rc; i++) join_row(c, pairs, &pairs[0][i]);
+    for (size_t k = 0; k < c->n_runs && pairs; k++) free(pairs[k]);
+    free(pairs);
     if (rc) return rc;
-    return c->n ? 0 : prediction_columns_no_row_in_common(c->app, c->id, (size_t)c->n_runs, err);
+    return c->n ? 0 : prediction_columns_no_row_in_common(c->app, c->id, c->n_runs, err);
 }
 
 /* One line of the table, from the losses that are filled in: a against b; or what the runs before,
@@ -95,7 +99,7 @@ static int test(struct comparison *c, const char *loss, const char *decoder,
 {
     struct siren_share s = {0};
     json_t *t = json_object();
-    int three = c->n_runs == 3;
+    int three = c->n_sides == 3;
     int rc = three ? siren_bootstrap_share(&s, c->loss[0], c->loss[1], c->loss[2], c->user, c->n,
                                            statistic, NULL, c->pool, err)
                    : siren_bootstrap(&s.gain, c->loss[0], c->loss[1], c->user, c->n, statistic,
@@ -120,33 +124,63 @@ static int test(struct comparison *c, const char *loss, const char *decoder,
     return rc;
 }
 
+/* The loss of a run on its row; `what` is what the test is about. */
+typedef double loss_fn(const struct comparison *c, size_t run, size_t row, const void *what);
+
+/* Each side's losses: the means over its runs. */
+static void fill_losses(struct comparison *c, loss_fn *loss, const void *what)
+{
+    for (int side = 0; side < c->n_sides; side++)
+        for (size_t i = 0; i < c->n; i++) {
+            double sum = 0;
+            for (size_t k = c->first[side]; k < c->first[side + 1]; k++)
+                sum += loss(c, k, c->in[k][i], what);
+            c->loss[side][i] = sum / (double)(c->first[side + 1] - c->first[side]);
+        }
+}
+
+/* what: a run's ratings by its rows, run by run. */
+static double absolute_error(const struct comparison *c, size_t run, size_t row, const void *what)
+{
+    double *const *ratings = what;
+    return fabs(ratings[run][row] - c->run[run].truth[row]);
+}
+
+static double squared_error(const struct comparison *c, size_t run, size_t row, const void *what)
+{
+    double error = absolute_error(c, run, row, what);
+    return error * error;
+}
+
+struct distribution_loss {
+    double (*of)(const struct siren_scale *scale, const double *p, double truth);
+};
+static double distribution_loss(const struct comparison *c, size_t run, size_t row,
+                                const void *what)
+{
+    const struct distribution_loss *loss = what;
+    const struct siren_scale *scale = &c->app->meta.scale;
+    size_t labels = (size_t)siren_scale_labels(scale);
+    return loss->of(scale, c->run[run].distributions + row * labels, c->run[run].truth[row]);
+}
+
 /* The ratings that the runs came to, each by the run's rows; nothing where one has none. */
 static int test_ratings(struct comparison *c, const char *name, double *const *ratings,
                         struct siren_error *err)
 {
-    int rc;
-    for (int k = 0; k < c->n_runs; k++)
+    for (size_t k = 0; k < c->n_runs; k++)
         if (!ratings[k]) return 0;
-    for (int k = 0; k < c->n_runs; k++)
-        for (size_t i = 0; i < c->n; i++)
-            c->loss[k][i] = fabs(ratings[k][c->in[k][i]] - c->run[k].truth[c->in[k][i]]);
-    rc = test(c, "mae", name, SIREN_STAT_MEAN, err);
-    for (int k = 0; k < c->n_runs; k++)
-        for (size_t i = 0; i < c->n; i++) c->loss[k][i] *= c->loss[k][i];
-    return rc ? rc : test(c, "rmse", name, SIREN_STAT_ROOT_MEAN, err);
+    fill_losses(c, absolute_error, ratings);
+    int rc = test(c, "mae", name, SIREN_STAT_MEAN, err);
+    if (rc) return rc;
+    fill_losses(c, squared_error, ratings);
+    return test(c, "rmse", name, SIREN_STAT_ROOT_MEAN, err);
 }
 
-static int test_distribution(struct comparison *c, const char *name,
-                             double (*loss)(const struct siren_scale *, const double *, double),
+static int test_distribution(struct comparison *c, const char *name, struct distribution_loss loss,
                              struct siren_error *err)
 {
-    const struct siren_scale *scale = &c->app->meta.scale;
-    size_t labels = (size_t)siren_scale_labels(scale);
-    for (int k = 0; k < c->n_runs; k++)
-        for (size_t i = 0; i < c->n; i++) {
-            size_t at = c->in[k][i];
-            c->loss[k][i] = loss(scale, c->run[k].distributions + at * labels, c->run[k].truth[at]);
-        }
+    fill_losses(c, distribution_loss, &loss);
     return test(c, name, NULL, SIREN_STAT_MEAN, err);
 }
 
@@ -165,82 +199,127 @@ static json_t *moved(const struct comparison *c, int d)
                      "changed", (double)other / (double)c->n, "distance", sum / (double)c->n);
 }
 
-static int compare_losses(struct comparison *c, struct siren_error *err)
+static int compare_losses(struct comparison *c, double **ratings, struct siren_error *err)
 {
-    double *ratings[MAX_RUNS];
     int rc = join_pairs(c, err), distributions = 1;
     for (int d = 0; d < N_DECODERS && !rc; d++) {
-        for (int k = 0; k < c->n_runs; k++) ratings[k] = c->run[k].decoded[d];
+        for (size_t k = 0; k < c->n_runs; k++) ratings[k] = c->run[k].decoded[d];
         rc = test_ratings(c, siren_decoder_name((enum siren_decoder)d), ratings, err);
     }
-    for (int k = 0; k < c->n_runs; k++) {
+    for (size_t k = 0; k < c->n_runs; k++) {
         ratings[k] = c->run[k].number;
         distributions &= c->run[k].distributions != NULL;
     }
     /* What the texts said, where all runs reasoned. */
     if (!rc) rc = test_ratings(c, "number", ratings, err);
     if (!rc && distributions) {
-        rc = test_distribution(c, "log_loss", siren_log_loss, err);
-        if (!rc) rc = test_distribution(c, "rps", siren_rps, err);
+        rc = test_distribution(c, "log_loss", (struct distribution_loss){siren_log_loss}, err);
+        if (!rc) rc = test_distribution(c, "rps", (struct distribution_loss){siren_rps}, err);
     }
     return rc ? rc : siren_holm(c->p, c->n_tests, c->p, err);
+}
+
+/* A side's runs and their rows: numbers, or lists of them where it has several. */
+static void report_side(const struct comparison *c, int side, const char *name, json_t *out)
+{
+    char rows_name[16];
+    size_t first = c->first[side], n = c->first[side + 1] - first;
+    json_t *ids = json_array(), *rows = json_array();
+    snprintf(rows_name, sizeof rows_name, "rows_%s", name);
+    for (size_t k = first; k < first + n; k++) {
+        json_array_append_new(ids, json_integer(c->id[k]));
+        json_array_append_new(rows, json_integer((json_int_t)c->run[k].n));
+    }
+    json_object_set(out, name, n > 1 ? ids : json_array_get(ids, 0));
+    json_object_set(out, rows_name, n > 1 ? rows : json_array_get(rows, 0));
+    json_decref(ids);
+    json_decref(rows);
 }
 
 static int report_comparison(struct comparison *c, const char *const *names, char **json,
                              struct siren_error *err)
 {
-    char rows[16];
     json_t *out = json_object(), *list = json_array(), *answers = json_array();
-    for (int k = 0; k < c->n_runs; k++) {
-        json_object_set_new(out, names[k], json_integer(c->id[k]));
-        snprintf(rows, sizeof rows, "rows_%s", names[k]);
-        json_object_set_new(out, rows, json_integer((json_int_t)c->run[k].n));
-    }
+    for (int side = 0; side < c->n_sides; side++) report_side(c, side, names[side], out);
     json_object_set_new(out, "rows", json_integer((json_int_t)c->n));
     for (size_t i = 0; i < c->n_tests; i++) {
         json_object_set_new(c->tests[i], "p_holm", app_real(c->p[i]));
         json_array_append(list, c->tests[i]);
     }
     json_object_set_new(out, "tests", list);
-    for (int d = 0; d < N_DECODERS && c->n_runs == 2; d++)
+    int two = c->n_sides == 2 && c->n_runs == 2;
+    for (int d = 0; d < N_DECODERS && two; d++)
         if (c->run[0].decoded[d] && c->run[1].decoded[d])
             json_array_append_new(answers, moved(c, d));
-    if (c->n_runs == 2) json_object_set(out, "answers", answers);
+    if (two) json_object_set(out, "answers", answers);
     json_decref(answers);
     return app_json_text(out, JSON_COMPACT, json, err);
 }
 
-static int compare_runs(struct comparison *c, const char *const *names, char **json,
+/* The sides' runs one after the other; one that is there twice would weigh more than the others. */
+static int list_runs(struct comparison *c, const struct siren_run_set *sides,
+                     struct siren_error *err)
+{
+    for (int side = 0; side < c->n_sides; side++) {
+        if (!sides[side].n) return siren_fail(err, SIREN_EINVAL, "a side without a run");
+        c->first[side + 1] = c->first[side] + sides[side].n;
+    }
+    c->n_runs = c->first[c->n_sides];
+    c->id = alloc_array(c->n_runs, sizeof *c->id);
+    c->run = alloc_zeroed(c->n_runs, sizeof *c->run);
+    c->in = alloc_zeroed(c->n_runs, sizeof *c->in);
+    if (!c->id || !c->run || !c->in) return siren_fail_memory(err, "runs to compare", c->n_runs);
+    for (int side = 0; side < c->n_sides; side++)
+        for (size_t i = 0; i < sides[side].n; i++) {
+            int64_t id = c->id[c->first[side] + i] = sides[side].ids[i];
+            for (size_t j = 0; j < i; j++)
+                if (sides[side].ids[j] == id)
+                    return siren_fail(err, SIREN_EINVAL, "run %lld is named twice", (long long)id);
+        }
+    return 0;
+}
+
+static void clear_comparison(struct comparison *c)
+{
+    for (size_t i = 0; i < c->n_tests; i++) json_decref(c->tests[i]);
+    for (size_t k = 0; k < c->n_runs && c->run; k++) prediction_columns_clear(&c->run[k]);
+    for (size_t k = 0; k < c->n_runs && c->in; k++) free(c->in[k]);
+    for (int side = 0; side < c->n_sides; side++) free(c->loss[side]);
+    free(c->run);
+    free(c->in);
+    free(c->id);
+    free(c->user);
+}
+
+static int compare_runs(struct siren_app *app, const struct siren_run_set *sides, int n_sides,
+                        const char *const *names, struct siren_pool *pool, char **json,
                         struct siren_error *err)
 {
-    int rc = 0;
+    struct comparison c = {.app = app, .pool = pool, .n_sides = n_sides};
+    double **ratings = NULL;
     *json = NULL;
-    for (int k = 0; k < c->n_runs && !rc; k++)
-        rc = prediction_columns_load(&c->run[k], c->app, c->id[k], err);
-    if (!rc) rc = compare_losses(c, err);
-    if (!rc) rc = report_comparison(c, names, json, err);
-    for (size_t i = 0; i < c->n_tests; i++) json_decref(c->tests[i]);
-    for (int k = 0; k < c->n_runs; k++) {
-        prediction_columns_clear(&c->run[k]);
-        free(c->in[k]);
-        free(c->loss[k]);
-    }
-    free(c->user);
+    int rc = list_runs(&c, sides, err);
+    for (size_t k = 0; k < c.n_runs && !rc; k++)
+        rc = prediction_columns_load(&c.run[k], app, c.id[k], err);
+    if (!rc && !(ratings = alloc_array(c.n_runs, sizeof *ratings)))
+        rc = siren_fail_memory(err, "runs to compare", c.n_runs);
+    if (!rc) rc = compare_losses(&c, ratings, err);
+    if (!rc) rc = report_comparison(&c, names, json, err);
+    free(ratings);
+    clear_comparison(&c);
     return rc;
 }
 
-int siren_runs_compare(struct siren_app *app, int64_t a, int64_t b, struct siren_pool *pool,
-                       char **json, struct siren_error *err)
+int siren_runs_compare(struct siren_app *app, const struct siren_run_set sides[2],
+                       struct siren_pool *pool, char **json, struct siren_error *err)
 {
     static const char *const names[] = {"a", "b"};
-    struct comparison c = {.app = app, .pool = pool, .n_runs = 2, .id = {a, b}};
-    return compare_runs(&c, names, json, err);
+    return compare_runs(app, sides, 2, names, pool, json, err);
 }
 
-int siren_runs_gain(struct siren_app *app, int64_t before, int64_t teacher, int64_t student,
+int siren_runs_gain(struct siren_app *app, const struct siren_run_set sides[3],
                     struct siren_pool *pool, char **json, struct siren_error *err)
 {
     static const char *const names[] = {"before", "teacher", "student"};
-    struct comparison c = {.app = app, .pool = pool, .n_runs = 3, .id = {before, teacher, student}};
-    return compare_runs(&c, names, json, err);
+    return compare_runs(app, sides, 3, names, pool, json, err);
 }

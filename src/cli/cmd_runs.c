@@ -127,6 +127,25 @@ static int delete (struct cli *cli)
 
 /* ---- compare ---- */
 
+/* Runs of a side. */
+static size_t side_runs(const json_t *report, const char *side)
+{
+    const json_t *runs = json_object_get(report, side);
+    return json_is_array(runs) ? json_array_size(runs) : 1;
+}
+
+/* Rows of a side's run; of several those of the smallest. */
+static json_int_t side_rows(const json_t *report, const char *name)
+{
+    const json_t *rows = json_object_get(report, name);
+    json_int_t least = json_integer_value(json_is_array(rows) ? json_array_get(rows, 0) : rows);
+    for (size_t i = 1; i < json_array_size(rows); i++) {
+        json_int_t n = json_integer_value(json_array_get(rows, i));
+        if (n < least) least = n;
+    }
+    return least;
+}
+
 static void print_comparison(struct cli *cli, const json_t *report)
 {
     struct cli_table *table =
@@ -151,10 +170,12 @@ static void print_comparison(struct cli *cli, const json_t *report)
                   json_string_value(json_object_get(t, "decoder")),
                   100 * json_number_value(json_object_get(t, "changed")),
                   json_number_value(json_object_get(t, "distance")));
+    size_t a = side_runs(report, "a"), b = side_runs(report, "b");
+    if (a > 1 || b > 1)
+        cli_note(cli, "losses averaged over the runs of a side: A has %zu, B has %zu", a, b);
     cli_note(cli, "%s in common (of %lld and %lld); lower is better; users resampled",
              cli_counted((uint64_t)json_integer_value(json_object_get(report, "rows")), "row"),
-             (long long)json_integer_value(json_object_get(report, "rows_a")),
-             (long long)json_integer_value(json_object_get(report, "rows_b")));
+             (long long)side_rows(report, "rows_a"), (long long)side_rows(report, "rows_b"));
 }
 
 /* ---- gain ---- */
@@ -193,26 +214,57 @@ static void print_gain(struct cli *cli, const json_t *report)
              cli_counted((uint64_t)json_integer_value(json_object_get(report, "rows")), "row"));
 }
 
+/* "3", or "3,4,5": the ids are malloc'ed. */
+static int run_set(struct cli *cli, size_t index, struct siren_run_set *set)
+{
+    const char *text = cli_arg(cli, index);
+    int64_t *ids = new_ids(cli, text ? strlen(text) : 0);
+    int rc = 0;
+    if (!ids) return cli->err.code;
+    *set = (struct siren_run_set){ids, 0};
+    if (!text || !strchr(text, ',')) {
+        rc = run_id(cli, index, ids);
+        set->n = 1;
+        return rc;
+    }
+    for (const char *at = text; !rc; at++) {
+        char *end;
+        int64_t id = ids[set->n++] = strtoll(at, &end, 10);
+        if (end == at || id <= 0 || (*end && *end != ','))
+            rc = cli_usage(cli, "\"%s\" is no list of runs' numbers, as 3,4,5 is", text);
+        for (size_t i = 0; i + 1 < set->n && !rc; i++)
+            if (ids[i] == id) rc = cli_usage(cli, "\"%s\" has run %lld twice", text, (long long)id);
+        at = end;
+        if (!*at) break;
+    }
+    return rc;
+}
+
+/* cli->err, or 0 with the report's JSON text. */
+static int compare_sets(struct cli *cli, const struct siren_run_set *sides, int n, char **text)
+{
+    struct siren_app app;
+    struct siren_pool *pool = cli_pool(cli);
+    if (!pool) return cli->err.code;
+    int rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
+    if (rc) return rc;
+    rc = n == 2 ? siren_runs_compare(&app, sides, pool, text, &cli->err)
+                : siren_runs_gain(&app, sides, pool, text, &cli->err);
+    siren_app_close(&app);
+    return rc;
+}
+
 /* compare A B, gain BEFORE TEACHER STUDENT */
 static int compare_runs(struct cli *cli, int n)
 {
-    struct siren_app app;
-    struct siren_pool *pool;
-    int64_t id[3] = {0};
+    struct siren_run_set sides[3] = {{0}};
     char *text = NULL;
-    json_t *report;
     int rc = 0;
-    for (int k = 0; k < n && !rc; k++) rc = run_id(cli, 2 + k, &id[k]);
+    for (int k = 0; k < n && !rc; k++) rc = run_set(cli, 2 + (size_t)k, &sides[k]);
+    if (!rc) rc = compare_sets(cli, sides, n, &text);
+    for (int k = 0; k < n; k++) free((void *)(uintptr_t)sides[k].ids);
     if (rc) return rc;
-    pool = cli_pool(cli);
-    if (!pool) return cli->err.code;
-    rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
-    if (rc) return rc;
-    rc = n == 2 ? siren_runs_compare(&app, id[0], id[1], pool, &text, &cli->err)
-                : siren_runs_gain(&app, id[0], id[1], id[2], pool, &text, &cli->err);
-    siren_app_close(&app);
-    if (rc) return rc;
-    report = json_loads(text, 0, NULL);
+    json_t *report = json_loads(text, 0, NULL);
     free(text);
     if (cli->json) return cli_print_json(cli, report);
     if (n == 2)
@@ -411,6 +463,8 @@ const struct cli_command cmd_runs = {
         "  compare A B      the losses of two runs on the rows that both have, with the interval "
         "of the difference\n"
         "  gain A B C       what share of B's gain over A is C's: at once, reasoning, aligned\n"
+        "                   (A, B and C may be several runs each, as 3,4,5: three seeds, whose\n"
+        "                   losses are averaged on each row before users are resampled)\n"
         "  trainings [RUN...]  trainings side by side; of those named, the settings that differ\n"
         "  delete RUN       remove one and its predictions\n\n"
         "The JSON of a table is {\"rows\", \"runs\"}; of all runs, where they are of several "
@@ -432,6 +486,8 @@ const struct cli_command cmd_runs = {
             {"siren runs films.siren trainings 4 5 --curves curves.svg",
              "Two trainings: what they reached, what was set differently, their curves."},
             {"siren runs films.siren compare 3 1", "Is run 3 better than run 1, or is it chance?"},
+            {"siren runs films.siren compare 3,4,5 1",
+             "The same of three seeds together, their losses averaged."},
             {"siren runs films.siren gain 1 2 5",
              "How much of what reasoning gains in run 2 over run 1 does run 5 have without it?"},
             {0}},
