@@ -825,6 +825,26 @@ static void test_all_layers(void **state)
     }
 }
 
+/* Full fine-tuning has a rate of its own, unless one is given. */
+static void test_rate_of_all_weights(void **state)
+{
+    static const struct {
+        const char *options;
+        double lr;
+    } cases[] = {{"", 1e-4}, {"--weights all", 1e-5}, {"--weights all --lr 3e-4", 3e-4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char out[200], path[256], more[100], name[16];
+        snprintf(name, sizeof name, "rate %zu", i);
+        snprintf(out, sizeof out, "%s", scratch_path(name));
+        snprintf(more, sizeof more, "%s --max-steps 1 --warmup 0", cases[i].options);
+        if (siren_to(out, more)) fail_msg("%s", program_output);
+        snprintf(path, sizeof path, "%s/log.jsonl", out);
+        json_t *line = json_load_file(path, JSON_DISABLE_EOF_CHECK, NULL);
+        assert_true(json_number_value(json_object_get(line, "lr")) == cases[i].lr);
+        json_decref(line);
+    }
+}
+
 static int trainings(const char *more)
 {
     char arguments[1024];
@@ -980,6 +1000,7 @@ int main(void)
         cmocka_unit_test(test_too_long),
         cmocka_unit_test(test_chosen_layers),
         cmocka_unit_test(test_all_layers),
+        cmocka_unit_test(test_rate_of_all_weights),
         cmocka_unit_test(test_trainings_that_are_not_there),
         cmocka_unit_test(test_command_mistakes),
     };

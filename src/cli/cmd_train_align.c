@@ -127,7 +127,7 @@ const struct cli_command cmd_train_align = {
                           "what the kept adapter is best by on --eval-split: MAE of the median, "
                           "RMSE of the mean, log-loss, ranked probability score; the last two are "
                           "less a matter of chance on few rows"),
-            TRAINING_OPTIONS("3", "32", "1e-4", "0.05", "0.05", "1024"),
+            TRAINING_OPTIONS("3", "32", "1e-4", TRAINING_LR_ALL, "0.05", "0.05", "1024"),
             PROMPT_OPTIONS,
             {0}},
     .examples =

@@ -104,7 +104,10 @@ static const struct cli_option options[] = {
     OPTION_FLOAT("clip-low", "X", "0.2", 0, 1, "the ratio is clipped below 1 − X"),
     OPTION_FLOAT("clip-high", "X", "0.2", 0, 100, "… and above 1 + X"),
     OPTION_FLOAT("dual-clip", "C", "3", 0, 1e6, "bound of the loss for bad texts; 0: none"),
-    OPTION_FLOAT("kl", "X", "0.001", 0, 100, "weight of the KL to the frozen start"),
+    OPTION_FLOAT("kl", "X", "0.001", 0, 100,
+                 "weight of the KL to the frozen start; 0: with --weights all there is no start, "
+                 "and no KL is "
+                 "watched"),
     OPTION_CHOICE("kl-kind", "KIND", "k3", "k1|k2|k3", "its estimator"),
     OPTION_FLOAT("entropy", "X", "0", -10, 10, "weight of the entropy, which is raised"),
     OPTION_CHOICE("mean-over", "WHAT", "token", "token|sequence|constant",
@@ -119,7 +122,7 @@ static const struct cli_option options[] = {
                  "up P"),
     OPTION_INT("top-k", "K", "0", 0, 1e6, "sample from the K most probable tokens; 0: all"),
     OPTION_INT("max-tokens", "N", "512", 1, 1e6, "longest text"),
-    TRAINING_OPTIONS("2", "32", "5e-5", "0", "0", "1024"),
+    TRAINING_OPTIONS("2", "32", "5e-5", TRAINING_LR_ALL_GRPO, "0", "0", "1024"),
     PROMPT_OPTIONS,
     {0}};
 

@@ -70,7 +70,7 @@ const struct cli_command cmd_train_sft = {
                          "weight of the ranked probability score, for ratings"),
             OPTION_FLOAT("smoothing", "S", "0", 0, 0.99,
                          "part of the cross-entropy's target that the neighbouring ratings get"),
-            TRAINING_OPTIONS("3", "32", "1e-4", "0.05", "0.05", "1024"),
+            TRAINING_OPTIONS("3", "32", "1e-4", TRAINING_LR_ALL, "0.05", "0.05", "1024"),
             PROMPT_OPTIONS,
             {0}},
     .examples =

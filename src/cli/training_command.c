@@ -162,6 +162,8 @@ static int read_options(struct cli *cli, struct training *t)
         t->start && !cli_given(cli, "dropout") ? -1 : (float)cli_float(cli, "dropout");
     t->lora.rslora = cli_flag(cli, "rslora");
     t->full = !strcmp(cli_string(cli, "weights"), "all");
+    if (t->full && !cli_given(cli, "lr"))
+        t->loop.lr = strtod(strcmp(t->kind, "grpo") ? TRAINING_LR_ALL : TRAINING_LR_ALL_GRPO, NULL);
     if (!rc) rc = check_adapter_options(cli, t);
     if (!rc) rc = read_layers(cli, &t->lora);
     if (!rc) rc = answering_name(cli);

@@ -8,9 +8,14 @@
 #define TRAINING_COMMON                                                                            \
     CLI_JSON | CLI_SEED | CLI_THREADS | CLI_MODEL | CLI_ADAPTER | CLI_SPLIT | CLI_ISA
 
+/* Learning rates where all weights are trained and --lr is not given: a tenth of the adapters'; of
+ * GRPO the paper's (SPEC 6.2). */
+#define TRAINING_LR_ALL "1e-5"
+#define TRAINING_LR_ALL_GRPO "1e-6"
+
 /* Options of a command's own, to stand in its table beside PROMPT_OPTIONS; the defaults are those
  * of training_defaults() or the command's, as text. */
-#define TRAINING_OPTIONS(epochs_, batch_, lr_, decay_, dropout_, pass_tokens_)                     \
+#define TRAINING_OPTIONS(epochs_, batch_, lr_, lr_all_, decay_, dropout_, pass_tokens_)            \
     OPTION_STRING("out", "DIR", NULL,                                                              \
                   "the run's folder: adapter, checkpoint, log, learning curve", .letter = 'o'),    \
         OPTION_FLAG("resume",                                                                      \
@@ -31,8 +36,8 @@
                    "steps between checkpoints, besides one every five minutes; 0: only those"),    \
         OPTION_CHOICE(                                                                             \
             "weights", "WHICH", "lora", "lora|all",                                                \
-            "what is trained: a LoRA adapter, or all weights (full fine-tuning: use a tenth "      \
-            "of the learning rate or less); the result is then the model DIR/model"),              \
+            "what is trained: a LoRA adapter, or all weights (full fine-tuning); the result is "   \
+            "then the model DIR/model"),                                                           \
         OPTION_STRING(                                                                             \
             "lora-targets", "LIST", "k,v",                                                         \
             "what a new adapter adapts: q, k, v, o, gate, up, down joined by commas; ffn: "        \
@@ -52,7 +57,8 @@
         OPTION_INT("max-steps", "N", "0", 0, 1e12,                                                 \
                    "at most so many steps; 0: as the epochs give"),                                \
         OPTION_INT("batch", "N", batch_, 1, 1e6, "rows a step", .letter = 'b'),                    \
-        OPTION_FLOAT("lr", "RATE", lr_, 0, 1000, "learning rate"),                                 \
+        OPTION_FLOAT("lr", "RATE", lr_, 0, 1000,                                                   \
+                     "learning rate; with --weights all " lr_all_ " unless it is given"),          \
         OPTION_CHOICE("schedule", "NAME", "constant", "constant|linear|cosine",                    \
                       "of the learning rate, after the warm-up"),                                  \
         OPTION_INT("warmup", "N", "-1", -1, 1e12,                                                  \
