@@ -111,6 +111,75 @@ static void texts_earn_their_rewards(void **state)
     json_decref(line);
 }
 
+/* Sixteen texts for four rows: of the seven kinds of faults that a text behind "<think>" can have,
+ * each has another number of them. */
+static const struct faulty {
+    const char *text;
+    int times, cut;
+} faulty[] = {{"A.\n</think>\n<answer>2</answer>", 1, 0},
+              {"A.\n</think>\n<answer>2</answer> I think", 1, 0},
+              {"A.\n</think>\n2", 1, 0},
+              {"A.\n</think>\n2</answer>", 1, 0},
+              {"A.\n</think>\n<answer>2</answer>\n<answer>9</answer>", 3, 0},
+              {"A.\n</think>\n<answer>0</answer>", 1, 0},
+              {"A.\n</think>\n<answer>5.5</answer>", 2, 0},
+              {"A.\n</think>\n<answer>two</answer>", 1, 0},
+              {"A and no more", 1, 0},
+              {"A and so on", 3, 1},
+              {"A.\n</think>\n<answer>2", 1, 1}};
+
+/* The whole of each text, whatever would have ended it: a token may hold more than the tag's end.
+ */
+static int say_faulty(struct siren_lm *model, struct siren_generation *all, size_t n,
+                      const struct siren_sampling *sampling, int batch,
+                      const struct siren_progress *progress, struct siren_error *err)
+{
+    size_t i = 0;
+    assert_int_equal(n, 16);
+    for (const struct faulty *f = faulty; i < n; f++)
+        for (int k = 0; k < f->times; k++, i++) {
+            MUST(siren_tokenizer_encode(model->tokenizer, f->text, strlen(f->text), 0, &all[i].ids,
+                                        &all[i].n_ids, ERR));
+            all[i].logprobs = calloc(all[i].n_ids, sizeof *all[i].logprobs);
+            all[i].stopped = !f->cut;
+        }
+    return 0;
+}
+
+static void faults_are_counted_by_kind(void **state)
+{
+    static const struct siren_lm_calls faulty_calls = {fake_score, say_faulty};
+    static const struct {
+        const char *kind;
+        int n;
+    } put_in[] = {{"text after", 1}, {"missing tag", 2}, {"repeated tag", 3}, {"truncated", 4},
+                  {"unclosed", 5},   {"clamped", 6},     {"no number", 7}};
+    const size_t n_kinds = sizeof put_in / sizeof *put_in;
+    const struct siren_lm_calls *calls_before = lm.calls;
+    struct grpo_options o = grpo_defaults();
+    struct grpo_source source;
+    struct policy_group groups[4];
+    json_t *line = json_object();
+    o.policy.samples = N_TEXTS;
+    o.texts_every = 0;
+    lm.calls = &faulty_calls;
+    MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
+    struct policy_source s = grpo_source(&source);
+    step(&s, 3, groups, line);
+    lm.calls = calls_before;
+    const json_t *shares = json_object_get(line, "faults");
+    assert_int_equal(json_object_size(shares), n_kinds); /* what no text has is not there */
+    for (size_t i = 0; i < n_kinds; i++)
+        if (fabs(field(shares, put_in[i].kind) - put_in[i].n / 16.0) > 1e-12)
+            fail_msg("%s: %g, put in %d of 16", put_in[i].kind, field(shares, put_in[i].kind),
+                     put_in[i].n);
+    /* Neither a number outside the scale nor none is against the format. */
+    assert_float_equal(field(line, "in_format"), 5 / 16.0, 1e-12);
+    clear(groups);
+    grpo_source_clear(&source);
+    json_decref(line);
+}
+
 /* A loss on answers needs a label to be learnt. */
 static void a_rating_between_labels_is_refused(void **state)
 {
@@ -344,6 +413,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_earn_their_rewards),
+        cmocka_unit_test(faults_are_counted_by_kind),
         cmocka_unit_test(a_rating_between_labels_is_refused),
         cmocka_unit_test(other_rewards),
         cmocka_unit_test(draws_repeat),
