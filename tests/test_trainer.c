@@ -31,7 +31,8 @@ static struct siren_error err;
 struct world {
     float w[D], grad[D];
     struct siren_param param;
-    size_t bad_row;             /* its loss (or, with bad_gradient, its gradient) is NaN */
+    size_t bad_row;             /* its loss (or, with bad_gradient, its gradient) is `bad` */
+    double bad;                 /* NaN or Inf */
     int bad_gradient, says_bad; /* says_bad: the task itself refuses the row's loss */
     unsigned nan_metric;        /* the evaluation that gives NaN, from 1; 0: none */
     double shift;               /* added to the metric for each step done, to make it worse */
@@ -70,8 +71,8 @@ static int gradient(void *context, size_t row, double coefficient, double *loss,
     *loss = miss * miss / 2;
     if (row == world->bad_row && world->says_bad)
         return siren_fail(e, SIREN_ENUMERIC, "the loss of token 2 is nan");
-    if (row == world->bad_row && !world->bad_gradient) *loss = NAN;
-    if (row == world->bad_row && world->bad_gradient) miss = NAN;
+    if (row == world->bad_row && !world->bad_gradient) *loss = world->bad;
+    if (row == world->bad_row && world->bad_gradient) miss = world->bad;
     for (int d = 0; d < D; d++) world->grad[d] += (float)(coefficient * miss * x_of(row, d));
     world->seen[row]++;
     return 0;
@@ -562,7 +563,9 @@ static void *file_of(const char *folder, size_t *size)
     return data;
 }
 
-static void check_nan(const char *name, int bad_gradient, int says_bad, const char *what)
+/* The step, the row and the checkpoint are named, and the checkpoint goes on once it is mended. */
+static void check_bad(const char *name, double bad, int bad_gradient, int says_bad,
+                      const char *what)
 {
     static struct world world;
     struct trainer_result r;
@@ -574,6 +577,7 @@ static void check_nan(const char *name, int bad_gradient, int says_bad, const ch
     void *good = file_of(o.folder, &size), *after;
     world.stop_after = 0;
     world.bad_row = 13;
+    world.bad = bad;
     world.bad_gradient = bad_gradient;
     world.says_bad = says_bad;
     assert_int_equal(train(&world, &o, &r), SIREN_ENUMERIC);
@@ -583,7 +587,10 @@ static void check_nan(const char *name, int bad_gradient, int says_bad, const ch
     snprintf(step, sizeof step, "step %llu: ", (unsigned long long)r.steps + 1);
     assert_true(r.steps >= 7 && r.steps < 18);
     assert_non_null(strstr(err.message, step));
-    assert_non_null(strstr(err.message, "the last good checkpoint is that of step"));
+    char kept[80];
+    snprintf(kept, sizeof kept, "the last good checkpoint is that of step %llu, ",
+             (unsigned long long)(r.steps < 9 ? 7 : r.steps / 3 * 3));
+    assert_non_null(strstr(err.message, kept));
     char curve[320];
     snprintf(curve, sizeof curve, "%s/curve.svg", o.folder);
     assert_int_equal(access(curve, R_OK), 0); /* of what came before */
@@ -597,9 +604,22 @@ static void check_nan(const char *name, int bad_gradient, int says_bad, const ch
 
 static void test_nan(void **state)
 {
-    check_nan("nan loss", 0, 0, "the loss is nan");
-    check_nan("nan gradient", 1, 0, "gradient");
-    check_nan("nan token", 0, 1, "user 13: the loss of token 2 is nan");
+    check_bad("nan loss", NAN, 0, 0, "user 13: the loss is nan");
+    check_bad("nan gradient", NAN, 1, 0, "user 13: the gradient of w (parameter 0) is nan");
+    check_bad("nan token", NAN, 0, 1, "user 13: the loss of token 2 is nan");
+}
+
+/* Neither is a maximum that clipping could mend. */
+static void test_infinity(void **state)
+{
+    check_bad("inf loss", INFINITY, 0, 0, "user 13: the loss is inf");
+    check_bad("-inf loss", -INFINITY, 0, 0, "user 13: the loss is -inf");
+    for (int sign = -1; sign <= 1; sign += 2) {
+        char what[80];
+        const char *first = sign * x_of(13, 0) < 0 ? "-inf" : "inf";
+        snprintf(what, sizeof what, "user 13: the gradient of w (parameter 0) is %s", first);
+        check_bad(sign < 0 ? "-inf gradient" : "inf gradient", sign * INFINITY, 1, 0, what);
+    }
 }
 
 /* A metric belongs to the step that is done, not to the next one. */
@@ -762,6 +782,7 @@ int main(void)
         cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_bad_options),
         cmocka_unit_test(test_nan),
+        cmocka_unit_test(test_infinity),
         cmocka_unit_test(test_nan_metric),
         cmocka_unit_test(test_patience),
         cmocka_unit_test(test_saved_without_evaluation),
