@@ -35,6 +35,7 @@ struct world {
     double bad;                 /* NaN or Inf */
     int bad_gradient, says_bad; /* says_bad: the task itself refuses the row's loss */
     unsigned nan_metric;        /* the evaluation that gives NaN, from 1; 0: none */
+    int says_bad_metric;        /* … or says so itself */
     double shift;               /* added to the metric for each step done, to make it worse */
     unsigned n_evaluated, n_begun, n_saved;
     unsigned fail_save; /* the save that cannot be made; 0: none */
@@ -85,6 +86,8 @@ static int evaluate(void *context, double *metric, json_t *fields,
     *metric = 0;
     for (size_t row = 100; row < 110; row++) *metric += fabs(error_of(world, row)) / 10;
     *metric += world->shift * world->n_evaluated++;
+    if (world->n_evaluated == world->nan_metric && world->says_bad_metric)
+        return siren_fail(e, SIREN_ENUMERIC, "user 104: the loss is nan");
     if (world->n_evaluated == world->nan_metric) *metric = NAN;
     json_object_set_new(fields, "rows", json_integer(10));
     return siren_progress_update(progress, "rows", 10, 10)
@@ -622,7 +625,8 @@ static void test_infinity(void **state)
     }
 }
 
-/* A metric belongs to the step that is done, not to the next one. */
+/* A metric belongs to the step that is done, not to the next one; so does what the evaluation says
+ * of one of its rows. */
 static void test_nan_metric(void **state)
 {
     static struct world world;
@@ -630,15 +634,19 @@ static void test_nan_metric(void **state)
     struct trainer_options o = options_of("nan metric");
     o.eval_first = 1;
     o.eval_every = 4;
-    for (unsigned bad = 1; bad < 4; bad++) {
-        char folder[64], step[64];
+    for (unsigned bad = 1; bad < 7; bad++) {
+        char folder[64], said[100];
+        unsigned which = (bad + 1) / 2;
         snprintf(folder, sizeof folder, "nan metric %u", bad);
         o.folder = scratch_path(folder);
         world_make(&world);
-        world.nan_metric = bad;
+        world.nan_metric = which;
+        world.says_bad_metric = bad % 2;
         assert_int_equal(train(&world, &o, &r), SIREN_ENUMERIC);
-        snprintf(step, sizeof step, "step %u: the metric on valid is", 4 * (bad - 1));
-        if (!strstr(err.message, step)) fail_msg("%s", err.message);
+        snprintf(said, sizeof said, "step %u: %s", 4 * (which - 1),
+                 bad % 2 ? "user 104: the loss is nan; " : "the metric on valid is nan; ");
+        if (!strstr(err.message, said) || !strstr(err.message, "checkpoint"))
+            fail_msg("%s", err.message);
     }
 }
 

@@ -429,10 +429,9 @@ static int evaluate(struct trainer *t, struct siren_error *err)
     json_t *fields = json_object();
     double metric = NAN;
     int rc = t->task->evaluate(t->task->context, &metric, fields, &t->inner, err), best;
-    if (!rc && !isfinite(metric)) {
-        siren_fail(err, SIREN_ENUMERIC, "the metric on valid is %f", metric);
-        rc = fail_numeric(t, t->state.step, err);
-    }
+    if (!rc && !isfinite(metric))
+        rc = siren_fail(err, SIREN_ENUMERIC, "the metric on valid is %f", metric);
+    if (rc == SIREN_ENUMERIC) rc = fail_numeric(t, t->state.step, err);
     best = !rc && !(metric >= t->state.best);
     if (best) rc = subject_save(t, err);
     if (!rc) rc = log_evaluation(t, fields, metric, best, err);
