@@ -25,9 +25,9 @@ extern "C" {
  *     m ← fma(1 − β1, g − m, m)
  *     v ← fma((1 − β2)·g, g, v·β2)
  *     p ← p + (−lr/(1 − β1^t) · m) / (√v / √(1 − β2^t) + eps)
- * PyTorch's CPU build fuses m and v like this; its vectorised √ may differ from the correctly
- * rounded one by one unit in the last place.  So m and v are PyTorch's bits, and p differs by what
- * that unit moves it. */
+ * PyTorch's CPU build fuses m and v like this, and has √ of MKL, whose code for some processors is
+ * off by one unit in the last place now and then.  So m and v are PyTorch's bits, and p, too, where
+ * √ is correctly rounded there; else it differs by what that unit moves it. */
 struct siren_adamw_options {
     double beta1, beta2; /* 0.9, 0.999; each in [0, 1) */
     double eps;          /* 1e-8; > 0 */
