@@ -716,6 +716,10 @@ static void the_commands(void **state)
     assert_null(strstr(program_output, "are not trained on"));
     assert_int_equal(siren("train teach %s %s --out %s -n 3", ws, with, out), 1);
     assert_non_null(strstr(program_output, "is there already"));
+    assert_int_equal(siren("train teach %s %s --out %s -n 3", ws, with, scratch_path("")), 1);
+    assert_non_null(strstr(program_output, "is a folder: name a file"));
+    assert_int_equal(siren("theorem %s %s --teacher %s --ranks 1,999", ws, with, out), 2);
+    assert_non_null(strstr(program_output, "--ranks: found 999, expected 1 to"));
     if (siren("theorem %s %s --teacher %s --any -n 2 --ranks 2,3 --svg %s --out %s -q", ws, with,
               out, svg, folder))
         fail_msg("%s", program_output);
@@ -768,6 +772,7 @@ static void options_that_would_do_nothing(void **state)
         {"--loss ce --exact", "--exact: it is about a teacher's answers: give a --teacher"},
         {"--loss ce --share 0.1", "--share: it is about a teacher's answers"},
         {"--loss ce --closeness", "--closeness: it is about a teacher's answers"},
+        {"--teacher x.bin --share 0", "--share: found \"0\", expected a number above 0, up to 1"},
         {"--loss ce --layers last", "--layers: it is about ha, which is not in --loss"},
         {"--loss ce+rps --before-norm", "--before-norm: it is about ha"},
         {"--teacher x.bin --loss kd+ce --layer-local", "--layer-local: it is about ha"},

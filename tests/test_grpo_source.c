@@ -368,6 +368,50 @@ static void warnings_are_passed_on(void **state)
     json_decref(line);
 }
 
+/* Every text without its end's tag. */
+static int say_no_format(struct siren_lm *model, struct siren_generation *all, size_t n,
+                         const struct siren_sampling *sampling, int batch,
+                         const struct siren_progress *progress, struct siren_error *err)
+{
+    static const char text[] = "A.\n</think>\n2";
+    for (size_t i = 0; i < n; i++) {
+        MUST(siren_tokenizer_encode(model->tokenizer, text, strlen(text), 0, &all[i].ids,
+                                    &all[i].n_ids, ERR));
+        all[i].logprobs = calloc(all[i].n_ids, sizeof *all[i].logprobs);
+        all[i].stopped = 1;
+    }
+    return 0;
+}
+
+static void texts_without_the_format_are_told(void **state)
+{
+    static const struct siren_lm_calls no_format = {fake_score, say_no_format};
+    const struct siren_lm_calls *calls_before = lm.calls;
+    struct grpo_options o = grpo_defaults();
+    struct grpo_source source;
+    struct policy_group groups[4];
+    json_t *line = json_object();
+    int n = 0;
+    o.policy.samples = N_TEXTS;
+    o.texts_every = 0;
+    o.warn = count_warnings;
+    o.warn_context = &n;
+    lm.calls = &no_format;
+    MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
+    struct policy_source s = grpo_source(&source);
+    for (uint64_t i = 0; i < 2; i++) {
+        step(&s, i, groups, line);
+        clear(groups);
+    }
+    lm.calls = calls_before;
+    assert_int_equal(n, 1);
+    const char *told = json_string_value(json_object_get(line, "warning"));
+    assert_non_null(told);
+    assert_non_null(strstr(told, "no text is in the format"));
+    grpo_source_clear(&source);
+    json_decref(line);
+}
+
 static void what_cannot_be_rewarded_is_refused(void **state)
 {
     struct grpo_options o = grpo_defaults();
@@ -419,6 +463,7 @@ int main(void)
         cmocka_unit_test(draws_repeat),
         cmocka_unit_test(texts_are_written_to_be_read),
         cmocka_unit_test(warnings_are_passed_on),
+        cmocka_unit_test(texts_without_the_format_are_told),
         cmocka_unit_test(what_cannot_be_rewarded_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -825,6 +825,31 @@ static void test_all_layers(void **state)
     }
 }
 
+/* Begun anew, it would write over what a run that is done has made. */
+static void a_lost_checkpoint_is_told(void **state)
+{
+    char out[200], checkpoint[256], log[256];
+    struct stat before, after;
+    snprintf(out, sizeof out, "%s", scratch_path("lost checkpoint"));
+    snprintf(checkpoint, sizeof checkpoint, "%s/checkpoint", out);
+    snprintf(log, sizeof log, "%s/log.jsonl", out);
+    if (siren_to(out, "--max-steps 2")) fail_msg("%s", program_output);
+    assert_int_equal(stat(log, &before), 0);
+    assert_int_equal(remove(checkpoint), 0);
+    for (int more = 2; more < 4; more++) { /* the same settings, and others */
+        char options[64];
+        snprintf(options, sizeof options, "--max-steps %d --resume", more);
+        assert_int_equal(siren_to(out, options), 1);
+        expect_output("came to its end here and its checkpoint is gone");
+        assert_int_equal(stat(log, &after), 0);
+        assert_int_equal(before.st_size, after.st_size);
+    }
+    /* An empty folder of that name is as good as another. */
+    assert_int_equal(remove(log), 0);
+    assert_int_equal(siren_to(out, "--max-steps 2 --resume"), 0);
+    expect_output("the training begins anew");
+}
+
 /* Full fine-tuning has a rate of its own, unless one is given. */
 static void test_rate_of_all_weights(void **state)
 {
@@ -1001,6 +1026,7 @@ int main(void)
         cmocka_unit_test(test_chosen_layers),
         cmocka_unit_test(test_all_layers),
         cmocka_unit_test(test_rate_of_all_weights),
+        cmocka_unit_test(a_lost_checkpoint_is_told),
         cmocka_unit_test(test_trainings_that_are_not_there),
         cmocka_unit_test(test_command_mistakes),
     };

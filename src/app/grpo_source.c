@@ -266,12 +266,17 @@ static void end_step(void *context, const struct policy_figures *figures, json_t
 {
     struct grpo_source *s = context;
     const struct grpo_options *o = s->options;
+    const char *warning = figures->warning;
     uint64_t step = figures->step + 1; /* as the log counts */
     count_texts(s, line);
+    if (!figures->warning && s->n_texts && s->in_format == 0) {
+        warning = "no text is in the format: it is found by chance or never (a warm start: siren "
+                  "train sft --response cot)";
+        json_object_set_new(line, "warning", json_string(warning));
+    }
     if (o->texts_every && (step == 1 || step % o->texts_every == 0)) show_texts(s, step);
-    if (o->warn && figures->warning && figures->warning != s->warned)
-        o->warn(o->warn_context, figures->warning);
-    s->warned = figures->warning;
+    if (o->warn && warning && warning != s->warned) o->warn(o->warn_context, warning);
+    s->warned = warning;
     s->ended = 1;
 }
 

@@ -156,12 +156,13 @@ int app_theorem_job(struct siren_app *app, struct siren_lm *lm,
                         "first (`siren model export`)");
     if (!rc && options->out) rc = check_out(options, err);
     if (!rc) rc = teacher_rows_open(&j.taught, app, lm, options->teacher, &filter, err);
+    if (!rc && !j.taught.is_student && options->other_teacher)
+        options->other_teacher(options->context, j.taught.name);
     if (!rc) rc = teacher_rows_draw(&j.taught, options->n_rows, options->seed, err);
     j.n = j.taught.n;
     if (!rc) rc = make_prompts(&j, err);
     if (!rc) rc = compute_updates(&j, progress, err);
     memcpy(report->teacher, j.taught.name, sizeof report->teacher);
-    report->other_teacher = !j.taught.is_student;
     report->n_rows = j.n;
     job_clear(&j);
     report->seconds = clock_seconds() - start;

@@ -13,11 +13,13 @@ struct theorem_job_options {
     uint64_t seed;
     struct siren_theorem_options theorem;
     const char *out; /* a folder that receives the adapters, as r1, r2 …; NULL: they are dropped */
+    /* Before the work, where the states are another model's than the updates are made for. */
+    void (*other_teacher)(void *context, const char *teacher); /* NULL: nobody is told */
+    void *context;
 };
 struct theorem_job_report {
     struct siren_theorem theorem;
     char teacher[SIREN_LM_NAME];
-    int other_teacher; /* it is not the model that the updates are made for */
     size_t n_rows, n_tokens;
     /* KL(teacher ‖ model) of the distributions over the ratings at q, nats, mean over the rows:
      * of the untouched model, and (n_ranks) of the updated ones. */

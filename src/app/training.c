@@ -324,6 +324,40 @@ static int find_done(struct training *t, const char *settings, int64_t *run,
     return rc;
 }
 
+/* The last run that came to its end in the folder of `settings`; 0: none. */
+static int done_in_folder(const struct training *t, const char *settings, int64_t *run,
+                          struct siren_error *err)
+{
+    struct siren_run *runs;
+    size_t n;
+    json_t *own = json_loads(settings, 0, NULL);
+    int rc = siren_runs_load(&runs, &n, t->app->ws, NULL, err);
+    *run = 0;
+    for (size_t i = 0; i < n && !rc; i++) {
+        json_t *other =
+            runs[i].status == SIREN_RUN_DONE ? json_loads(runs[i].settings, 0, NULL) : NULL;
+        if (other && json_equal(json_object_get(other, "folder"), json_object_get(own, "folder")))
+            *run = runs[i].id;
+        json_decref(other);
+    }
+    if (!rc) siren_runs_free(runs, n);
+    json_decref(own);
+    return rc;
+}
+
+/* Begun anew, it would write over what a run has made here that is done. */
+static int keep_what_is_done(const struct training *t, const char *settings,
+                             struct siren_error *err)
+{
+    int64_t run = 0;
+    int rc = trainer_lost_checkpoint(t->loop.folder) ? done_in_folder(t, settings, &run, err) : 0;
+    if (rc || !run) return rc;
+    return siren_fail(err, SIREN_EEXISTS,
+                      "%s: run %lld came to its end here and its checkpoint is gone, so that "
+                      "there is nothing to go on from: choose another folder, or remove this one",
+                      t->loop.folder, (long long)run);
+}
+
 static int start_new(struct training *t, char *settings, struct siren_error *err)
 {
     struct siren_run run = {.kind = (char *)t->kind,
@@ -354,6 +388,7 @@ static int start_run(struct training *t, const struct trainer_task *task, const 
         if (!rc && !t->run) rc = find_done(t, text, &t->run, err);
         if (t->run && *before == NOT_THERE) *before = DONE;
     }
+    if (!rc && *before == NOT_THERE) rc = keep_what_is_done(t, text, err);
     if (!rc && *before == NOT_THERE) rc = start_new(t, text, err);
     if (!rc && *before != NOT_THERE && t->name)
         rc = siren_run_rename(t->app->ws, t->run, t->name, err);

@@ -170,19 +170,41 @@ static int check_file(struct cli *cli, const char *path)
     return rc;
 }
 
+static void note_teacher(void *cli, const char *teacher)
+{
+    cli_note(cli,
+             "the states are those of %s, which is not the model that the updates are made for: "
+             "their bases must be comparable, as those of a model and its export are",
+             teacher);
+}
+
+/* An update of W_K or W_V has no more ranks than its matrix has rows or columns. */
+static int check_ranks(struct cli *cli, const struct siren_lm *lm, const int *ranks, int n)
+{
+    const struct siren_config *c = lm->model ? siren_model_config(lm->model) : NULL;
+    if (!c) return 0;
+    int width = c->n_kv_heads * c->head_dim, most = width < c->d_model ? width : c->d_model;
+    for (int i = 0; i < n; i++)
+        if (ranks[i] > most)
+            return cli_usage(cli, "--ranks: found %d, expected 1 to %d of this model", ranks[i],
+                             most);
+    return 0;
+}
+
 static int compute_and_print(struct cli *cli, struct siren_app *app, struct siren_lm *lm,
                              const int *ranks, int n)
 {
     const char *only = cli_string(cli, "only"), *svg = cli_string(cli, "svg");
     int rc;
-    char name[SIREN_LM_NAME];
     struct theorem_job_report report;
     struct theorem_job_options o = {.teacher = cli_string(cli, "teacher"),
                                     .n_rows = (size_t)cli_int(cli, "rows"),
                                     .any = cli_flag(cli, "any"),
                                     .seed = (uint64_t)cli_int(cli, "seed"),
                                     .theorem = siren_theorem_defaults(),
-                                    .out = cli_string(cli, "out")};
+                                    .out = cli_string(cli, "out"),
+                                    .other_teacher = note_teacher,
+                                    .context = cli};
     o.theorem.ranks = ranks;
     o.theorem.n_ranks = n;
     o.theorem.keys = !only || strcmp(only, "values") != 0;
@@ -192,10 +214,6 @@ static int compute_and_print(struct cli *cli, struct siren_app *app, struct sire
     rc = app_theorem_job(app, lm, &o, &report, cli_progress(cli), &cli->err);
     cli_progress_end(cli);
     if (rc) return rc;
-    siren_lm_name(lm, name);
-    if (report.other_teacher)
-        cli_note(cli, "the states are those of %s, the updates are made for %s", report.teacher,
-                 name);
     if (cli->json)
         rc = print_json(cli, &report);
     else
@@ -219,6 +237,7 @@ static int run(struct cli *cli)
     rc = siren_app_open(&app, cli_arg(cli, 0), SIREN_WORKSPACE_READ, &cli->err);
     if (rc) return rc;
     rc = answering_open(cli, &lm, 0);
+    if (!rc) rc = check_ranks(cli, &lm, ranks, n);
     if (!rc) rc = compute_and_print(cli, &app, &lm, ranks, n);
     siren_lm_close(&lm);
     siren_app_close(&app);

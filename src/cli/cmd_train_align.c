@@ -45,6 +45,9 @@ static int read_options(struct cli *cli, struct align_options *o)
     if ((o->ha > 0 || o->rating.kd > 0) && !o->teacher)
         return cli_usage(cli, "--loss %s needs a --teacher (`siren train teach` makes one)",
                          cli_string(cli, "loss"));
+    if (o->filter.share <= 0)
+        return cli_usage(cli, "--share: found \"%s\", expected a number above 0, up to 1",
+                         cli_string(cli, "share"));
     if (o->layer_local && o->ha > 0 && !strcmp(cli_string(cli, "weights"), "all"))
         return cli_usage(cli, "--layer-local trains a LoRA adapter, not --weights all");
     return check_given(cli, o);

@@ -143,6 +143,7 @@ static int train(struct cli *cli, struct siren_app *app, struct training_command
     if (!rc) rc = answering_prompt(cli, app, &o.predict);
     if (!rc) o.pool = cli_pool(cli);
     if (!rc && !o.pool) rc = cli->err.code;
+    if (!rc) training_command_note_anew(cli, o.folder, "settings.json", "training");
     if (!rc) rc = stages_run(&o, &report, cli_progress(cli), cli_cancel(cli), &cli->err);
     cli_progress_end(cli);
     if (rc == SIREN_ECANCEL)

@@ -234,8 +234,8 @@ static void step_text(const json_t *line, char *text, size_t size)
                                      figures[i].factor * json_number_value(value));
     }
     if (used < size)
-        snprintf(text + used, size - used, "%s%.0f tokens/s", used ? ", " : "",
-                 tokens_a_second(line));
+        snprintf(text + used, size - used, "%s%.0f %stokens/s", used ? ", " : "",
+                 tokens_a_second(line), json_object_get(line, "texts") ? "sampled " : "");
 }
 
 void training_command_watch(void *context, const json_t *line)
@@ -255,16 +255,15 @@ void training_command_watch(void *context, const json_t *line)
     }
 }
 
-/* A mistyped folder would begin anew without a word. */
-static void note_nothing_to_resume(struct cli *cli, const struct trainer_options *loop)
+void training_command_note_anew(struct cli *cli, const char *folder, const char *name,
+                                const char *what)
 {
     char path[4096];
-    if (!loop->resume ||
-        snprintf(path, sizeof path, "%s/checkpoint", loop->folder) >= (int)sizeof path)
+    if (!cli_flag(cli, "resume") ||
+        snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path)
         return;
     if (access(path, F_OK) && errno == ENOENT)
-        cli_note(cli, "%s: there is no checkpoint to go on from: the training begins anew",
-                 loop->folder);
+        cli_note(cli, "%s: there is no %s to go on from: the training begins anew", folder, what);
 }
 
 int training_command_open(struct cli *cli, struct training_command *out, const char *kind)
@@ -286,7 +285,7 @@ int training_command_open(struct cli *cli, struct training_command *out, const c
             .last_layer = t->lora.last_layer < 0 ? INT32_MAX : t->lora.last_layer};
     if (!rc) rc = answering_open_trainable(cli, &out->lm, 0, t->full ? &weights : NULL);
     if (!rc) rc = check_layers(cli, t, &out->lm);
-    if (!rc) note_nothing_to_resume(cli, &t->loop);
+    if (!rc) training_command_note_anew(cli, t->loop.folder, "checkpoint", "checkpoint");
     if (!rc) t->pool = cli_pool(cli);
     t->app = &out->app;
     t->lm = &out->lm;

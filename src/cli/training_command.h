@@ -98,6 +98,11 @@ int training_command_check_unjudged(struct cli *cli, const char *const *names);
 /* "k,v", "all", "ffn" … to bits; a usage error otherwise. */
 int training_command_targets(struct cli *cli, const char *text, unsigned *targets);
 
+/* With --resume, where the folder lacks the file `name`, `what` in words: a mistyped folder would
+ * begin anew without a word. */
+void training_command_note_anew(struct cli *cli, const char *folder, const char *name,
+                                const char *what);
+
 /* What came of it: the table or --json; a hint at --resume where it was stopped.  Returns rc. */
 int training_command_report(struct cli *cli, const struct training_command *t,
                             const struct trainer_result *result, int rc);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -153,6 +154,9 @@ static int go_on(struct siren_teacher_writer *w, const char *json, int *found,
 static int open_file(struct siren_teacher_writer *w, const char *json, struct siren_error *err)
 {
     int found = 0, rc;
+    struct stat st;
+    if (!stat(w->path, &st) && S_ISDIR(st.st_mode))
+        return siren_fail(err, SIREN_EEXISTS, "%s is a folder: name a file", w->path);
     if (access(w->path, F_OK) == 0)
         return siren_fail(err, SIREN_EEXISTS, "%s is there already: remove it or name another file",
                           w->path);

@@ -195,6 +195,10 @@ json_t *trainer_settings(const struct trainer_task *task, const struct trainer_o
  * checkpoint, or one of a run that is to go on. */
 int trainer_is_done(const char *folder, int *done, struct siren_error *err);
 
+/* 1 where the folder's log has lines and there is no checkpoint: of a run that was killed before its
+ * first one, or whose checkpoint somebody removed. */
+int trainer_lost_checkpoint(const char *folder);
+
 /* Only the losses of items (n, the task's numbers), in passes as in training: read() gets
  * coefficient 0, and there are no gradients to fill.  adapter may be NULL. */
 int trainer_losses(const struct trainer_task *task, struct siren_engine *engine,

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/path.h"
 #include "siren/checkpoint.h"
 #include "siren/file.h"
 #include "train/settings.h"
@@ -231,6 +232,16 @@ int trainer_is_done(const char *folder, int *done, struct siren_error *err)
     }
     buf_free(&path);
     return rc;
+}
+
+int trainer_lost_checkpoint(const char *folder)
+{
+    struct stat st;
+    char *log = path_join(folder, "log.jsonl"), *checkpoint = path_join(folder, "checkpoint");
+    int lost = log && checkpoint && !stat(log, &st) && st.st_size > 0 && !exists(checkpoint);
+    free(log);
+    free(checkpoint);
+    return lost;
 }
 
 void trainer_folder_close(struct trainer_folder *f)
