@@ -104,6 +104,41 @@ static void the_unknown_are_answered_and_told(void **state)
     siren_app_close(&app);
 }
 
+/* As a model scores that diverged: the last label of the second target only. */
+static int score_with_nan(struct siren_lm *model, struct siren_score *scores, size_t n,
+                          const struct siren_progress *progress, struct siren_error *err)
+{
+    int rc = fake_score(model, scores, n, progress, err);
+    size_t last = n > 1 ? 1 : 0;
+    scores[last].logprobs[scores[last].n_continuations - 1] = NAN;
+    return rc;
+}
+
+/* An even distribution would pass for an answer; the target is named instead. */
+static void scores_that_are_none_are_refused(void **state)
+{
+    static const struct siren_lm_calls broken = {score_with_nan, fake_generate};
+    const struct siren_lm_calls *before = lm.calls;
+    struct siren_predict_options o = siren_predict_defaults();
+    struct siren_target targets[2];
+    struct siren_answer a[2];
+    struct siren_app app;
+    MUST(siren_app_open(&app, fixture_workspace("nan.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    for (int i = 0; i < 2; i++)
+        MUST(siren_app_target(&app, fixture_name('u', i), fixture_name('i', i + 20), &targets[i],
+                              ERR));
+    lm.calls = &broken;
+    assert_int_equal(siren_predict(&app, &lm, targets, 2, &o, a, NULL, ERR), SIREN_ENUMERIC);
+    assert_string_equal(must_error.message, "user u1, item i21: the score of label 5 is nan");
+    MUST(siren_app_target(&app, "nobody", NULL, &targets[0], ERR));
+    targets[0].title = "A New Film";
+    assert_int_equal(siren_predict(&app, &lm, targets, 1, &o, a, NULL, ERR), SIREN_ENUMERIC);
+    assert_string_equal(must_error.message, "a new user, a new item: the score of label 5 is nan");
+    lm.calls = before;
+    siren_app_close(&app);
+}
+
 /* Topics under the names of others. */
 static void a_sketch_is_of_the_topics_that_were_loaded(void **state)
 {
@@ -736,6 +771,7 @@ int main(void)
         cmocka_unit_test(an_answer_is_a_distribution),
         cmocka_unit_test(alone_or_in_a_batch_the_answers_are_equal),
         cmocka_unit_test(the_unknown_are_answered_and_told),
+        cmocka_unit_test(scores_that_are_none_are_refused),
         cmocka_unit_test(what_came_after_loading_is_told),
         cmocka_unit_test(a_sketch_is_of_the_topics_that_were_loaded),
         cmocka_unit_test(a_rated_item_is_predicted_from_what_came_before),

@@ -208,7 +208,8 @@ int siren_answer_is_unread(const struct siren_answer *answer);
 void siren_answers_free(struct siren_answer *answers, size_t n);
 
 /* All targets in one call to the model: what they share is computed once, and each answer has
- * the bits that it has alone. */
+ * the bits that it has alone.  SIREN_ENUMERIC: the model scores a label of a target, which is
+ * named, with NaN. */
 int siren_predict(struct siren_app *app, struct siren_lm *lm, const struct siren_target *targets,
                   size_t n, const struct siren_predict_options *options,
                   struct siren_answer *answers, const struct siren_progress *progress,

@@ -140,8 +140,10 @@ json_t *app_options_json(const struct siren_predict_options *o)
 void app_describe_target(const struct siren_app *app, const struct siren_target *target, char *text,
                          size_t size)
 {
-    snprintf(text, size, "user %s, item %s", app->users.external[target->user],
-             app->items.item[target->item].external);
+    int old_user = target->user >= 0, old_item = target->item >= 0;
+    snprintf(text, size, "%s%s, %s%s", old_user ? "user " : "a new user",
+             old_user ? app->users.external[target->user] : "", old_item ? "item " : "a new item",
+             old_item ? app->items.item[target->item].external : "");
 }
 
 int app_use_fold(struct siren_app *app, int fold, uint64_t seed, struct siren_error *err)

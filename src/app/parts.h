@@ -34,7 +34,7 @@ int app_reason(struct siren_app *app, struct siren_lm *lm, const struct siren_ta
 /* The random stream of a target's texts: of the target, not of its place in a batch. */
 uint64_t app_stream(const struct siren_target *target);
 
-/* "user 5, item 7": a row in a message. */
+/* "user 5, item 7", or "a new user, a new item": a target in a message. */
 void app_describe_target(const struct siren_app *app, const struct siren_target *target, char *text,
                          size_t size);
 
