@@ -14,6 +14,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "app/examples.h"
 #include "app/sft.h"
 #include "app_fixture.h"
 #include "killed.h"
@@ -309,6 +310,134 @@ static void test_killed(void **state)
     static const char *const files[] = {"adapter/adapter_model.safetensors",
                                         "last/adapter_model.safetensors", NULL};
     kill_and_resume_often(&(struct doomed){.run = run_killed, .name = "sft", .files = files}, 4);
+}
+
+/* ---- numbers that are none ---- */
+
+static int has_token(const struct example *e, int32_t id)
+{
+    for (size_t k = 0; k < e->n_ids; k++)
+        if (e->ids[k] == id) return 1;
+    return 0;
+}
+
+static int is_label(const struct bench *b, int32_t id)
+{
+    struct siren_readout readout;
+    int found = 0;
+    MUST(siren_readout_create(&readout, b->lm.tokenizer, &b->app.meta.scale, ERR));
+    for (int k = 0; k < readout.n; k++) found |= readout.tokens[k].ids[0] == id;
+    siren_readout_clear(&readout);
+    return found;
+}
+
+/* The first token of a prompt that no other example has, and that is no label, whose logit all of
+ * them have; *owner: the example's target. */
+static int32_t token_of_one(const struct bench *b, const struct examples *x,
+                            struct siren_target *owner)
+{
+    for (size_t i = 0; i < x->n; i++)
+        for (size_t k = 0; k < x->list[i].n_prompt; k++) {
+            int32_t id = x->list[i].ids[k];
+            size_t n = 0;
+            for (size_t j = 0; j < x->n; j++) n += (size_t)has_token(&x->list[j], id);
+            *owner = x->list[i].target;
+            if (n == 1 && !is_label(b, id)) return id;
+        }
+    fail_msg("every token is in two prompts or more");
+    return -1;
+}
+
+/* Makes one number of a weight NaN or Inf. */
+static void spoil(struct bench *b, const char *name, int row, float bad)
+{
+    struct siren_params p = siren_model_params(b->lm.model);
+    size_t i = 0;
+    while (i < p.n && strcmp(p.list[i].name, name) != 0) i++;
+    assert_true(i < p.n && row < p.list[i].rows);
+    p.list[i].value[row * p.list[i].columns + 1] = bad;
+    MUST(siren_model_changed(b->lm.model, b->pool, ERR));
+}
+
+/* Where one row alone meets a weight that is not finite, its user and its item are named. */
+static void check_one_row(float bad, const char *folder)
+{
+    static struct bench b;
+    struct training_rows rows;
+    struct examples x;
+    struct siren_target owner = {0};
+    char named[120];
+    bench_open_all(&b, folder, SIREN_AO, 2, &SIREN_TRAIN_ALL);
+    b.training.n_rows = 6;
+    b.training.eval_split = NULL;
+    MUST(training_rows(&b.training, &rows, ERR));
+    MUST(examples_create(&x, &b.app, &b.lm, rows.train, rows.n_train, &b.training.predict, 0, ERR));
+    spoil(&b, "model.embed_tokens.weight", token_of_one(&b, &x, &owner), bad);
+    snprintf(named, sizeof named, "step 1: user %s, item %s: the loss is ",
+             b.app.users.external[owner.user], b.app.items.item[owner.item].external);
+    assert_int_equal(bench_run(&b, 1000), SIREN_ENUMERIC);
+    if (!strstr(ERR->message, named)) fail_msg("\"%s\" is not in: %s", named, ERR->message);
+    assert_int_equal(b.result.steps, 0);
+    examples_clear(&x);
+    training_rows_clear(&rows);
+    bench_close(&b);
+}
+
+/* Where all rows meet it, one of them is; of rationales, too. */
+static void check_every_row(float bad, enum siren_ending mode, const char *folder)
+{
+    static struct bench b;
+    int user, item;
+    bench_open_all(&b, folder, mode, 2, &SIREN_TRAIN_ALL);
+    b.training.eval_split = NULL;
+    spoil(&b, "model.norm.weight", 0, bad);
+    assert_int_equal(bench_run(&b, 1000), SIREN_ENUMERIC);
+    if (sscanf(ERR->message, "step 1: user u%d, item i%d: the loss is", &user, &item) != 2)
+        fail_msg("%s", ERR->message);
+    bench_close(&b);
+}
+
+/* An evaluation meets it: the valid row is named, and nothing is chosen. */
+static void check_valid_row(enum siren_ending mode, const char *folder, const char *what)
+{
+    static struct bench b;
+    int user, item, at = 0;
+    bench_open_all(&b, folder, mode, 2, &SIREN_TRAIN_ALL);
+    b.training.loop.eval_first = 1;
+    spoil(&b, "model.norm.weight", 0, NAN);
+    assert_int_equal(bench_run(&b, 1000), SIREN_ENUMERIC);
+    if (sscanf(ERR->message, "step 0: user u%d, item i%d: %n", &user, &item, &at) != 2 || !at ||
+        strncmp(ERR->message + at, what, strlen(what)) != 0)
+        fail_msg("%s", ERR->message);
+    assert_true(isnan(b.result.best));
+    bench_close(&b);
+}
+
+/* The one step takes the adapter out of float's range: there is no next one whose loss would tell.
+ */
+static void check_last_step(void)
+{
+    static struct bench b;
+    bench_open(&b, "inf at the end", SIREN_AO, 2);
+    b.training.loop.lr = 1e38;
+    b.training.loop.warmup = 0;
+    b.training.loop.max_steps = 1;
+    b.training.lora.alpha = 1000;
+    assert_int_equal(bench_run(&b, 1000), SIREN_ENUMERIC);
+    if (!strstr(ERR->message, "step 1: user u") || !strstr(ERR->message, ": the score of label "))
+        fail_msg("%s", ERR->message);
+    bench_close(&b);
+}
+
+static void test_weights_not_finite(void **state)
+{
+    check_one_row(NAN, "nan of one");
+    check_one_row(INFINITY, "inf of one");
+    check_every_row(NAN, SIREN_AO, "nan of all");
+    check_every_row(-INFINITY, SIREN_COT, "inf of all");
+    check_valid_row(SIREN_AO, "nan in valid", "the score of label 1 is nan");
+    check_valid_row(SIREN_COT, "nan in rationales", "the loss is nan");
+    check_last_step();
 }
 
 /* ---- passes ---- */
@@ -1010,6 +1139,7 @@ int main(void)
         cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_all_weights),
         cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_weights_not_finite),
         cmocka_unit_test(test_cuts_change_rounding_only),
         cmocka_unit_test(test_lora_plus),
         cmocka_unit_test(test_best_and_last),
