@@ -411,6 +411,33 @@ static void a_teacher_of_a_fold(void **state)
     siren_app_close(&with);
 }
 
+/* A rate that takes the adapter out of float's range in its first step: in the second one a row of
+ * the teacher's is named, by user and item, and the checkpoint before it. */
+static void an_adapter_that_is_not_finite(void **state)
+{
+    static const char *const losses[] = {"ha", "ce", "kd"};
+    for (int i = 0; i < 3; i++) {
+        char folder[40];
+        int user, item, of_teacher = 0;
+        struct siren_teacher *t;
+        snprintf(folder, sizeof folder, "not finite %d", i);
+        struct bench b = make(folder, states_path, losses[i]);
+        b.training.loop.lr = 1e38;
+        b.training.lora.alpha = 1000;
+        assert_int_equal(run(&b), SIREN_ENUMERIC);
+        if (sscanf(must_error.message, "step 2: user u%d, item i%d: the loss is", &user, &item) !=
+            2)
+            fail_msg("%s: %s", losses[i], must_error.message);
+        assert_non_null(strstr(must_error.message, "last good checkpoint is that of step 1, "));
+        MUST(siren_teacher_open(&t, states_path, ERR));
+        for (size_t k = 0; k < siren_teacher_rows(t); k++)
+            of_teacher |=
+                siren_teacher_row(t, k)->user == user && siren_teacher_row(t, k)->item == item;
+        assert_true(of_teacher); /* the fixture's names are its numbers */
+        siren_teacher_close(t);
+    }
+}
+
 static int stop_after_a_while(void *context, const char *what, uint64_t done, uint64_t total)
 {
     return ++*(int *)context > 15;
@@ -831,6 +858,7 @@ int main(void)
         cmocka_unit_test(the_gradient_is_that_of_the_loss),
         cmocka_unit_test(a_teacher_of_a_fold),
         cmocka_unit_test(each_layer_on_its_own),
+        cmocka_unit_test(an_adapter_that_is_not_finite),
         cmocka_unit_test(stopped_and_resumed),
         cmocka_unit_test(killed_at_any_moment_it_resumes_to_the_same_bits),
         cmocka_unit_test(all_weights),
