@@ -16,6 +16,7 @@
 #include "killed.h"
 #include "run_program.h"
 #include "same_file.h"
+#include "siren/teacher.h"
 #include "tiny_lm.h"
 
 static struct siren_app app;
@@ -91,11 +92,12 @@ static void check_report(const json_t *report)
 {
     static const char *const after[] = {"nothing", "warm start", "reasoning", "alignment"};
     const json_t *valid = json_object_get(report, "valid");
+    int most = (int)(app.meta.scale.max - app.meta.scale.min);
     assert_int_equal(json_array_size(valid), 4);
     for (size_t i = 0; i < 4; i++) {
         const json_t *line = json_array_get(valid, i);
         assert_string_equal(json_string_value(json_object_get(line, "after")), after[i]);
-        assert_in_range((int)number(line, "answer_only", "mae"), 0, 4);
+        assert_in_range((int)number(line, "answer_only", "mae"), 0, most);
         assert_true(number(line, "answer_only", "rmse") >= 0);
         if (i < 3) assert_true(number(line, "reasoned", "mae") >= 0);
     }
@@ -543,6 +545,74 @@ static void half_stars(void **state)
     app.meta.scale = usual;
 }
 
+/* Ratings of 1 and 10 only: those that one label, a prefix of the other, could be taken for. */
+static float *rate_one_or_ten(void)
+{
+    size_t bytes = app.ratings.n * sizeof *app.ratings.rating;
+    float *before = malloc(bytes);
+    memcpy(before, app.ratings.rating, bytes);
+    for (size_t i = 0; i < app.ratings.n; i++)
+        app.ratings.rating[i] = app.ratings.rating[i] < 3 ? 1 : 10;
+    return before;
+}
+
+/* How often the texts of a step are right about this rating, which earns the most. */
+static int right_texts(const char *folder, int step, int rating)
+{
+    char path[400], rated[40], answer[40], *text;
+    size_t size;
+    int n = 0;
+    snprintf(path, sizeof path, "%s/2-reason/texts/step-%06d.txt", folder, step);
+    snprintf(rated, sizeof rated, ": rated %d, reward 3.000, ", rating);
+    snprintf(answer, sizeof answer, "<answer>%d</answer>\n", rating);
+    MUST(siren_file_read(&text, &size, path, 1 << 20, ERR));
+    for (char *p = text, *end; (p = strstr(p, rated)); p = end) {
+        end = strstr(p, "\n----\n");
+        assert_non_null(end);
+        *end++ = '\0';
+        assert_non_null(strstr(p, answer));
+        n++;
+    }
+    free(text);
+    return n;
+}
+
+static void check_states_of_one_and_ten(const char *folder)
+{
+    struct siren_teacher *t;
+    char path[400];
+    int ones = 0, tens = 0;
+    snprintf(path, sizeof path, "%s/4-states.bin", folder);
+    MUST(siren_teacher_open(&t, path, ERR));
+    for (size_t i = 0; i < siren_teacher_rows(t); i++) {
+        const struct siren_teacher_row *row = siren_teacher_row(t, i);
+        ones += row->number == 1;
+        tens += row->number == 10;
+    }
+    assert_true(ones > 0 && tens > 0);
+    siren_teacher_close(t);
+}
+
+/* "1" is a prefix of "10": the label is scored, rewarded, stored and learnt as what it is. */
+static void one_to_ten(void **state)
+{
+    const struct siren_scale usual = app.meta.scale;
+    struct stages_options o = options_in("one to ten", 2);
+    float *ratings = rate_one_or_ten();
+    json_t *report;
+    o.grpo.texts_every = 1;
+    app.meta.scale = (struct siren_scale){1, 10, 1};
+    MUST(stages_run(&o, &report, NULL, NULL, ERR));
+    check_states_of_one_and_ten(o.folder);
+    for (int rating = 1; rating <= 10; rating += 9)
+        assert_true(right_texts(o.folder, 1, rating) + right_texts(o.folder, 2, rating) > 0);
+    check_report(report);
+    json_decref(report);
+    memcpy(app.ratings.rating, ratings, app.ratings.n * sizeof *ratings);
+    free(ratings);
+    app.meta.scale = usual;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -559,6 +629,7 @@ int main(void)
         cmocka_unit_test(a_mistake_can_be_corrected),
         cmocka_unit_test(mistakes_of_the_command),
         cmocka_unit_test(half_stars),
+        cmocka_unit_test(one_to_ten),
         cmocka_unit_test(killed_at_any_moment),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
