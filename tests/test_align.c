@@ -489,17 +489,24 @@ static void stopped_and_resumed(void **state)
     in_parts(1);
 }
 
+struct killed {
+    int all;             /* 1: all weights, 0: an adapter */
+    const char *compute; /* the mode; NULL: $SIREN_COMPUTE or the default */
+};
+
 /* In a process of its own: threads and the database do not survive a fork. */
 static int run_killed(void *context, const char *folder)
 {
+    const struct killed *killed = context;
     static const struct siren_progress progress = {count_call, NULL};
     struct bench b = make("unused", states_path, "ha+ce");
     struct training *t = &b.training;
     struct siren_lm_options with = tiny_options();
     struct siren_lm own;
     struct siren_app workspace;
-    t->full = context != NULL;
+    t->full = killed->all;
     with.trainable = t->full ? &SIREN_TRAIN_ALL : NULL;
+    if (killed->compute) with.compute = killed->compute;
     MUST(siren_pool_create(&t->pool, 1, ERR));
     MUST(siren_lm_open(&own, tiny_model("tiny"), &with, t->pool, ERR));
     MUST(siren_app_open(&workspace, siren_workspace_path(app.ws), SIREN_WORKSPACE_WRITE, ERR));
@@ -521,8 +528,12 @@ static void killed_at_any_moment_it_resumes_to_the_same_bits(void **state)
     static const char *const lora[] = {"adapter/adapter_model.safetensors",
                                        "last/adapter_model.safetensors", NULL};
     static const char *const all[] = {"model/model.safetensors", NULL};
-    kill_and_resume_often(&(struct doomed){run_killed, NULL, "lora", lora, NULL}, 3);
-    kill_and_resume_often(&(struct doomed){run_killed, &app, "all", all, NULL}, 2);
+    kill_and_resume_often(
+        &(struct doomed){run_killed, &(struct killed){.all = 0}, "lora", lora, NULL}, 3);
+    kill_and_resume_often(
+        &(struct doomed){run_killed, &(struct killed){.all = 1}, "all", all, NULL}, 2);
+    kill_and_resume_often(
+        &(struct doomed){run_killed, &(struct killed){.compute = "bf16"}, "bf16", lora, NULL}, 1);
 }
 
 /* All weights; but not towards states before the final norm, which are found by that norm's. */

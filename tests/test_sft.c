@@ -55,13 +55,14 @@ static const char *the_template(void)
     return path;
 }
 
-static const char *isa; /* of the next benches; NULL: the best */
+/* Of the next benches; NULL: the best, f32. */
+static const char *isa, *compute;
 
 static void bench_open_all(struct bench *b, const char *folder, enum siren_ending mode, int threads,
                            const struct siren_trainable *weights)
 {
     struct siren_lm_options options = {
-        .chat_template = the_template(), .isa = isa, .trainable = weights};
+        .chat_template = the_template(), .isa = isa, .compute = compute, .trainable = weights};
     memset(b, 0, sizeof *b);
     MUST(siren_app_open(&b->app, the_workspace(), SIREN_WORKSPACE_WRITE, ERR));
     MUST(siren_pool_create(&b->pool, threads, ERR));
@@ -295,9 +296,11 @@ static void test_all_weights(void **state)
     bench_close(&parts);
 }
 
+/* context: the compute mode; NULL: f32. */
 static int run_killed(void *context, const char *folder)
 {
     static struct bench b;
+    compute = context; /* of this process only */
     struct siren_progress progress = {count_call, NULL};
     bench_open(&b, "killed", SIREN_AO, 1);
     snprintf(b.folder, sizeof b.folder, "%s", folder);
@@ -310,6 +313,7 @@ static void test_killed(void **state)
     static const char *const files[] = {"adapter/adapter_model.safetensors",
                                         "last/adapter_model.safetensors", NULL};
     kill_and_resume_often(&(struct doomed){.run = run_killed, .name = "sft", .files = files}, 4);
+    kill_and_resume_often(&(struct doomed){run_killed, "bf16", "sft bf16", files, NULL}, 1);
 }
 
 /* ---- numbers that are none ---- */

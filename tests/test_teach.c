@@ -156,9 +156,11 @@ static void stopped_and_gone_on_with(void **state)
     assert_int_equal(app_teach(&app, &lm, &o, path, &report, NULL, ERR), SIREN_EEXISTS);
 }
 
-/* In a process of its own: threads and the database do not survive a fork. */
+/* In a process of its own: threads and the database do not survive a fork.  context: the compute
+ * mode; NULL: $SIREN_COMPUTE or the default. */
 static int run_killed(void *context, const char *folder)
 {
+    struct siren_lm_options with = tiny_options();
     static const struct siren_progress progress = {count_call, NULL};
     struct teach_options o = options();
     struct teach_report report;
@@ -168,7 +170,8 @@ static int run_killed(void *context, const char *folder)
     char path[400];
     snprintf(path, sizeof path, "%s/states.bin", folder);
     MUST(siren_pool_create(&own_pool, 1, ERR));
-    tiny_lm_open(&own, own_pool);
+    if (context) with.compute = context;
+    MUST(siren_lm_open(&own, tiny_model("tiny"), &with, own_pool, ERR));
     tiny_lm_say(&own, texts, sizeof texts / sizeof *texts);
     MUST(siren_app_open(&workspace, siren_workspace_path(app.ws), SIREN_WORKSPACE_WRITE, ERR));
     int rc = app_teach(&workspace, &own, &o, path, &report, &progress, ERR);
@@ -180,6 +183,7 @@ static void killed_at_any_moment_it_goes_on_to_the_same_bytes(void **state)
 {
     static const char *const files[] = {"states.bin", NULL};
     kill_and_resume_often(&(struct doomed){.run = run_killed, .name = "teach", .files = files}, 4);
+    kill_and_resume_often(&(struct doomed){run_killed, "bf16", "teach bf16", files, NULL}, 1);
 }
 
 static void the_command_killed_goes_on_to_the_same_bytes(void **state)
