@@ -121,8 +121,8 @@ static size_t most_rows;
 /* Called between a pass and its backward pass; NULL: nothing is. */
 static void (*before_backward)(struct siren_forest *forest);
 
-/* All gradients, one after the other; n of them. */
-static inline float *gradients_copy(struct siren_params params, size_t *n)
+/* All gradients, or else all values, one after the other; n of them. */
+static inline float *numbers_copy(struct siren_params params, int gradients, size_t *n)
 {
     *n = 0;
     for (size_t i = 0; i < params.n; i++)
@@ -130,10 +130,15 @@ static inline float *gradients_copy(struct siren_params params, size_t *n)
     float *all = malloc(*n * sizeof *all), *at = all;
     for (size_t i = 0; i < params.n; i++) {
         size_t m = (size_t)(params.list[i].rows * params.list[i].columns);
-        memcpy(at, params.list[i].grad, m * sizeof *at);
+        memcpy(at, gradients ? params.list[i].grad : params.list[i].value, m * sizeof *at);
         at += m;
     }
     return all;
+}
+
+static inline float *gradients_copy(struct siren_params params, size_t *n)
+{
+    return numbers_copy(params, 1, n);
 }
 
 /* The gradients of what the adapter trains are those in `all`, to the bit; no other has any. */
