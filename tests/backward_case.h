@@ -213,14 +213,8 @@ static inline void open_trainable(struct fixture *f, const char *name, const cha
                                   const struct siren_trainable *what)
 {
     char path[64];
-    memset(f, 0, sizeof *f);
     snprintf(path, sizeof path, "tests/fixtures/models/%s", name);
-    struct siren_model_options load = {.trainable = what};
-    struct siren_engine_options options = {.isa = isa};
-    if (siren_pool_create(&f->pool, threads, &f->err) ||
-        siren_model_load(&f->model, path, &load, f->pool, &f->err) ||
-        siren_engine_create(&f->engine, f->model, f->pool, &options, &f->err))
-        fail_msg("%s: %s", path, f->err.message);
+    fixture_open_trainable(f, path, isa, "f32", threads, what);
 }
 
 /* Into the parameters' own gradients. */

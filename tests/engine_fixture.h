@@ -26,17 +26,26 @@ struct fixture {
     struct siren_error err;
 };
 
-/* isa, compute: NULL takes $SIREN_ISA, $SIREN_COMPUTE or the default. */
-static inline void fixture_open_mode(struct fixture *f, const char *path, const char *isa,
-                                     const char *compute, int threads)
+/* isa, compute: NULL takes $SIREN_ISA, $SIREN_COMPUTE or the default; what: weights to be trained,
+ * or NULL. */
+static inline void fixture_open_trainable(struct fixture *f, const char *path, const char *isa,
+                                          const char *compute, int threads,
+                                          const struct siren_trainable *what)
 {
     memset(f, 0, sizeof *f);
+    struct siren_model_options load = {.trainable = what};
     struct siren_engine_options options = {.isa = isa ? isa : getenv("SIREN_ISA"),
                                            .compute = compute ? compute : getenv("SIREN_COMPUTE")};
     if (siren_pool_create(&f->pool, threads, &f->err) ||
-        siren_model_load(&f->model, path, NULL, f->pool, &f->err) ||
+        siren_model_load(&f->model, path, &load, f->pool, &f->err) ||
         siren_engine_create(&f->engine, f->model, f->pool, &options, &f->err))
         fail_msg("%s: %s", path, f->err.message);
+}
+
+static inline void fixture_open_mode(struct fixture *f, const char *path, const char *isa,
+                                     const char *compute, int threads)
+{
+    fixture_open_trainable(f, path, isa, compute, threads, NULL);
 }
 
 static inline void fixture_open(struct fixture *f, const char *path, const char *isa, int threads)
