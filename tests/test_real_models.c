@@ -1,7 +1,8 @@
 /* The real models against transformers and sentence-transformers: SmolLM2 on 20 real prompts
  * (tests/reference/smollm2.py; needs SIREN_MODELS and SIREN_DATA) and 200 more in float64
- * (tests/reference/precision.py), gradients of an adapter of it against PyTorch's autograd on three
- * (smollm2_gradients.py), and MiniLM on 50 sentences (minilm.py; needs SIREN_MODELS). */
+ * (tests/reference/precision.py), gradients of an adapter and of its weights against PyTorch's
+ * autograd on three (smollm2_gradients.py), and MiniLM on 50 sentences (minilm.py; needs
+ * SIREN_MODELS). */
 /* check: native: all of it needs real models */
 #include "engine_fixture.h"
 
@@ -10,6 +11,7 @@
 #include "siren/adapter.h"
 #include "siren/file.h"
 #include "siren/losses.h"
+#include "siren/optimizer.h"
 #include "siren/tokenizer.h"
 
 #define FIXTURES "tests/fixtures/models/real/"
@@ -147,8 +149,9 @@ struct smollm2 {
     const json_t *prompts;
 };
 
+/* what: weights to be trained, or NULL. */
 static void smollm2_open(struct smollm2 *s, const char *compute, const char *split,
-                         const char *fixture)
+                         const char *fixture, const struct siren_trainable *what)
 {
     char path[512], data[512];
     const char *folder = getenv("SIREN_DATA");
@@ -156,7 +159,7 @@ static void smollm2_open(struct smollm2 *s, const char *compute, const char *spl
         print_message("skipped: SmolLM2 or SIREN_DATA is not at hand\n");
         skip();
     }
-    fixture_open_mode(&s->f, path, NULL, compute, 0);
+    fixture_open_trainable(&s->f, path, NULL, compute, 0, what);
     if (siren_tokenizer_load(&s->tokenizer, path, &s->f.err)) fail_msg("%s", s->f.err.message);
     snprintf(data, sizeof data, "%s/movies/%s.jsonl.gz", folder, split);
     s->rows = read_lines(data);
@@ -194,7 +197,7 @@ static double smollm2_worst(struct smollm2 *s, size_t every, double *rms)
 static void test_smollm2(void **state)
 {
     struct smollm2 s;
-    smollm2_open(&s, NULL, "test", FIXTURES "smollm2.json");
+    smollm2_open(&s, NULL, "test", FIXTURES "smollm2.json", NULL);
     assert_int_equal(json_array_size(s.prompts), 20);
     double rms, worst = smollm2_worst(&s, 1, &rms);
     print_message("worst difference of a log-probability on 20 prompts: %.2g\n", worst);
@@ -208,7 +211,7 @@ static void test_smollm2(void **state)
 static void check_precision(const char *compute, double bound, double rms_bound)
 {
     struct smollm2 s;
-    smollm2_open(&s, compute, "valid", FIXTURES "precision.json");
+    smollm2_open(&s, compute, "valid", FIXTURES "precision.json", NULL);
     assert_int_equal(json_array_size(s.prompts), 200);
     size_t every = getenv("SIREN_SLOW") ? 1 : 10;
     double rms, worst = smollm2_worst(&s, every, &rms);
@@ -281,7 +284,7 @@ static void test_smollm2_bits(void **state)
 /* The adapter of smollm2_gradients.py. */
 static struct siren_adapter *made_adapter(struct fixture *f)
 {
-    struct siren_adapter_config config = {.targets = 1u << SIREN_LORA_K | 1u << SIREN_LORA_V,
+    struct siren_adapter_config config = {.targets = (1u << SIREN_LORA_TARGETS) - 1,
                                           .last_layer = siren_model_config(f->model)->n_layers - 1,
                                           .r = 8,
                                           .alpha = 16};
@@ -296,7 +299,8 @@ static struct siren_adapter *made_adapter(struct fixture *f)
     return a;
 }
 
-/* Adds prompt p's part of the loss's gradient; returns its part of the loss. */
+/* Adds prompt p's part of the gradient of the loss, with an adapter or (NULL) without; returns its
+ * part of the loss. */
 static double prompt_gradient(struct fixture *f, const struct siren_tokenizer *t,
                               struct siren_adapter *a, const json_t *want, const char *row, int p)
 {
@@ -309,7 +313,7 @@ static double prompt_gradient(struct fixture *f, const struct siren_tokenizer *t
     struct siren_forest *forest;
     assert_int_equal(siren_forest_create(&forest, f->engine, NULL), 0);
     int s = siren_forest_add(forest, SIREN_ROOT, ids, n, 0);
-    siren_forest_use_adapter(forest, s, a);
+    if (a) siren_forest_use_adapter(forest, s, a);
     int out = siren_forest_want_logits(forest, s, n - 1, stars, 5);
     siren_forest_record(forest, &(struct siren_training){.memory_bytes = p ? 0 : 1});
     fixture_run(forest);
@@ -325,42 +329,98 @@ static double prompt_gradient(struct fixture *f, const struct siren_tokenizer *t
     return loss / 3;
 }
 
-static void compare_gradients(struct siren_adapter *a, const json_t *factors)
+static double whole_gradient(struct smollm2 *s, struct siren_adapter *a)
 {
-    struct siren_params params = siren_adapter_params(a);
-    double worst = 0;
-    assert_int_equal(json_array_size(factors), params.n);
-    for (size_t i = 0; i < params.n; i++) {
-        const json_t *want = json_array_get(factors, i);
-        double squares = 0, along = 0, norm = json_number_value(json_array_get(want, 0));
-        for (int j = 0; j < params.list[i].rows * params.list[i].columns; j++) {
-            double g = (double)params.list[i].grad[j];
-            squares += g * g;
-            along += cos(0.7 * j) * g;
-        }
-        worst = fmax(worst, fabs(sqrt(squares) - norm) / norm);
-        worst = fmax(worst, fabs(along - json_number_value(json_array_get(want, 1))) / norm);
+    double loss = 0;
+    for (int p = 0; p < 3; p++) {
+        const json_t *prompt = json_array_get(s->prompts, (size_t)p);
+        size_t row = (size_t)json_integer_value(json_object_get(prompt, "row"));
+        assert_true(row < s->rows.n);
+        loss += prompt_gradient(&s->f, s->tokenizer, a, prompt, s->rows.text[row], p);
     }
-    print_message("worst relative error of a factor's gradient: %.2g\n", worst);
+    return loss;
+}
+
+/* Bits 56 + k say which numbers projection k takes off (smollm2_gradients.py). */
+static uint64_t signs(size_t i)
+{
+    const uint64_t odd = 0x9E3779B97F4A7C15u;
+    uint64_t x = ((uint64_t)i + 1) * odd;
+    return (x ^ x >> 32) * odd;
+}
+
+enum { PROJECTIONS = 8 };
+
+/* Of the norm and the projections of a gradient, against the norm. */
+static double gradient_error(const struct siren_param *p, const json_t *want)
+{
+    double squares = 0, along[PROJECTIONS] = {0}, worst;
+    double norm = json_number_value(json_array_get(want, 0));
+    assert_int_equal(json_array_size(want), 1 + PROJECTIONS);
+    for (size_t i = 0; i < (size_t)p->rows * (size_t)p->columns; i++) {
+        double g = (double)p->grad[i];
+        uint64_t bits = signs(i) >> 56;
+        squares += g * g;
+        for (int k = 0; k < PROJECTIONS; k++) along[k] += bits >> k & 1 ? -g : g;
+    }
+    worst = fabs(sqrt(squares) - norm);
+    for (size_t k = 0; k < PROJECTIONS; k++)
+        worst = fmax(worst, fabs(along[k] - json_number_value(json_array_get(want, 1 + k))));
+    return worst / norm;
+}
+
+static void report_gradients(const char *what, double worst, const char *name)
+{
+    print_message("worst relative error of a %s's gradient: %.2g (%s)\n", what, worst, name);
     assert_true(worst <= 1e-4);
 }
 
 static void test_smollm2_gradients(void **state)
 {
     struct smollm2 s;
-    smollm2_open(&s, "f32", "test", FIXTURES "smollm2.json");
-    json_t *want = load_json(FIXTURES "smollm2-gradients.json");
+    smollm2_open(&s, "f32", "test", FIXTURES "smollm2.json", NULL);
+    json_t *fixture = load_json(FIXTURES "smollm2-gradients.json");
+    const json_t *want = json_object_get(fixture, "adapter");
+    const json_t *gradients = json_object_get(want, "gradients");
     struct siren_adapter *a = made_adapter(&s.f);
-    double loss = 0;
-    for (int p = 0; p < 3; p++) {
-        const json_t *prompt = json_array_get(s.prompts, (size_t)p);
-        size_t row = (size_t)json_integer_value(json_object_get(prompt, "row"));
-        loss += prompt_gradient(&s.f, s.tokenizer, a, prompt, s.rows.text[row], p);
-    }
+    struct siren_params params = siren_adapter_params(a);
+    const char *name = "";
+    double worst = 0, loss = whole_gradient(&s, a);
     assert_true(fabs(loss - json_number_value(json_object_get(want, "loss"))) <= 1e-4);
-    compare_gradients(a, json_object_get(want, "factors"));
+    assert_int_equal(json_array_size(gradients), params.n);
+    for (size_t i = 0; i < params.n; i++) {
+        double error = gradient_error(&params.list[i], json_array_get(gradients, i));
+        if (!(error <= worst)) worst = error, name = params.list[i].name;
+    }
+    report_gradients("factor", worst, name);
     siren_adapter_free(a);
-    json_decref(want);
+    json_decref(fixture);
+    smollm2_close(&s);
+}
+
+static void test_smollm2_weights(void **state)
+{
+    struct smollm2 s;
+    smollm2_open(&s, "f32", "test", FIXTURES "smollm2.json", &SIREN_TRAIN_ALL);
+    json_t *fixture = load_json(FIXTURES "smollm2-gradients.json");
+    const json_t *want = json_object_get(fixture, "weights");
+    const json_t *gradients = json_object_get(want, "gradients");
+    struct siren_params params = siren_model_params(s.f.model);
+    const char *name = "";
+    size_t n_compared = 0;
+    siren_gradients_zero(params, s.f.pool);
+    double worst = 0, loss = whole_gradient(&s, NULL);
+    assert_true(fabs(loss - json_number_value(json_object_get(want, "loss"))) <= 1e-4);
+    for (size_t i = 0; i < params.n; i++) {
+        const json_t *wanted = json_object_get(gradients, params.list[i].name);
+        if (!wanted) continue;
+        double error = gradient_error(&params.list[i], wanted);
+        if (!(error <= worst)) worst = error, name = params.list[i].name;
+        n_compared++;
+    }
+    assert_int_equal(n_compared, json_object_size(gradients));
+    report_gradients("weight", worst, name);
+    json_decref(fixture);
     smollm2_close(&s);
 }
 
@@ -425,9 +485,13 @@ static void test_minilm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_smollm2),           cmocka_unit_test(test_precision_f32),
-        cmocka_unit_test(test_precision_bf16),    cmocka_unit_test(test_smollm2_bits),
-        cmocka_unit_test(test_smollm2_gradients), cmocka_unit_test(test_minilm),
+        cmocka_unit_test(test_smollm2),
+        cmocka_unit_test(test_precision_f32),
+        cmocka_unit_test(test_precision_bf16),
+        cmocka_unit_test(test_smollm2_bits),
+        cmocka_unit_test(test_smollm2_gradients),
+        cmocka_unit_test(test_smollm2_weights),
+        cmocka_unit_test(test_minilm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
