@@ -56,7 +56,8 @@ int siren_advantages(enum siren_advantage_kind kind, int n, const double *reward
  *   KL_t    k1: logprob − ref;  k2: (logprob − ref)² / 2;  k3: exp(d) − d − 1, d = ref − logprob
  *   loss    = Σ_t w_t loss_t
  * w_t: token mean 1/T, T tokens in all; sequence mean 1/(S · tokens of s); constant length
- * 1/(S · length) (Dr. GRPO).  Equal bits of logprob and old make ρ exactly 1. */
+ * 1/(S · length) (Dr. GRPO).  (TRL's entropies have 1/T under each of them.)  Equal bits of logprob
+ * and old make ρ exactly 1. */
 enum siren_kl_kind { SIREN_KL_K1, SIREN_KL_K2, SIREN_KL_K3 };
 enum siren_aggregation { SIREN_TOKEN_MEAN, SIREN_SEQUENCE_MEAN, SIREN_CONSTANT_LENGTH };
 struct siren_policy_options {

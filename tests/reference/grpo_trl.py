@@ -110,7 +110,9 @@ def ragged(x):
 cases = [case(*c) for c in [("bnpo", 0.2, 0.2, None, 0.0), ("bnpo", 0.2, 0.28, 1.5, 0.04),
                             ("grpo", 0.2, 0.2, None, 0.1), ("grpo", 0.1, 0.3, 2.0, 0.0),
                             ("dr_grpo", 0.2, 0.2, 3.0, 0.001),
-                            ("bnpo", 0.2, 0.2, None, 0.01, 0.05)]]
+                            ("bnpo", 0.2, 0.2, None, 0.01, 0.05),
+                            ("grpo", 0.2, 0.2, None, 0.01, 0.05),
+                            ("dr_grpo", 0.2, 0.2, None, 0.0, -0.03)]]
 out = dict(trl=trl.__version__, torch=torch.__version__, lengths=lengths, max_length=MAX_LENGTH, rewards=rewards.tolist(),
            advantages=advantages.tolist(), logprob=ragged(new), old=ragged(old),
            reference=ragged(reference), entropies=ragged(entropies), cases=cases,
