@@ -453,7 +453,7 @@ static void test_steps(void **state)
 {
     assert_string_equal(captured(stderr, watch_steps),
                         "step 3: reward 2.50, format 97 %, MAE 0.86, 93 tokens a text, KL 0.0231, "
-                        "loss 0.0223, gradient 0.0381, 373 tokens/s\n"
+                        "loss 0.0223, gradient 0.0381, 373 sampled tokens/s\n"
                         "step 4: cosine 0.9985, loss 0.5000, gradient 1.5, 910 tokens/s\n");
 }
 

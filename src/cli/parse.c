@@ -31,11 +31,14 @@ static int in_choices(const char *choices, const char *text)
 
 static void range_text(const struct cli_option *o, char *out, size_t size)
 {
+    const char *const from_to[] = {" from %.10g to %.10g", " from %.0f to %.0f"};
+    const char *const least[] = {" of at least %.10g", " of at least %.0f"};
+    int whole = o->type == CLI_INT; /* which is not given as 1e9 */
     out[0] = 0;
     if (o->min < o->max && o->max < 1e15)
-        snprintf(out, size, " from %.10g to %.10g", o->min, o->max);
+        snprintf(out, size, from_to[whole], o->min, o->max);
     else if (o->min < o->max)
-        snprintf(out, size, " of at least %.10g", o->min);
+        snprintf(out, size, least[whole], o->min);
 }
 
 /* Texts meet data and go into JSON; paths may have any bytes. */

@@ -69,7 +69,8 @@
                    "tokens a pass, shared ones once; more where that spares more, as for a "       \
                    "prompt with its answers"),                                                     \
         OPTION_INT("memory", "MIB", "768", 0, 1e9,                                                 \
-                   "for a pass's activations; layers beyond it are computed twice; 0: any")
+                   "for the activations that a pass keeps; layers beyond it are computed twice; "  \
+                   "its keys, values and buffers come on top; 0: any")
 
 /* The workspace, the model and all options of TRAINING_OPTIONS and PROMPT_OPTIONS; app and lm are
  * the caller's to close (training_command_close()).  kind: "sft". */
