@@ -131,6 +131,11 @@ static void scores_that_are_none_are_refused(void **state)
     lm.calls = &broken;
     assert_int_equal(siren_predict(&app, &lm, targets, 2, &o, a, NULL, ERR), SIREN_ENUMERIC);
     assert_string_equal(must_error.message, "user u1, item i21: the score of label 5 is nan");
+    o.mode = SIREN_COT; /* behind its reasoning, too */
+    o.samples = 1;
+    assert_int_equal(siren_predict(&app, &lm, targets, 2, &o, a, NULL, ERR), SIREN_ENUMERIC);
+    assert_string_equal(must_error.message, "user u1, item i21: the score of label 5 is nan");
+    o.mode = SIREN_AO;
     MUST(siren_app_target(&app, "nobody", NULL, &targets[0], ERR));
     targets[0].title = "A New Film";
     assert_int_equal(siren_predict(&app, &lm, targets, 1, &o, a, NULL, ERR), SIREN_ENUMERIC);

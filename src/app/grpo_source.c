@@ -156,6 +156,9 @@ static int write_groups(void *context, uint64_t draw, struct policy_group *group
         rc = siren_fail_memory(err, "answers", total * sizeof *s->texts);
     if (!rc) rc = encode_all(s, groups, n, err);
     if (!rc) rc = sample(s, draw, groups, n, rollouts, progress, err);
+    for (size_t i = 0; i < total && !rc && s->has_labels; i++)
+        rc = app_check_scores(s->training->app, &s->rows->train[groups[i / samples].row],
+                              &s->labels.readout, rollouts[i].labels, err);
     for (size_t i = 0; i < total && !rc; i++)
         take_rollout(s, &groups[i / samples], &groups[i / samples].texts[i % samples],
                      &rollouts[i]);

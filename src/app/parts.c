@@ -146,6 +146,20 @@ void app_describe_target(const struct siren_app *app, const struct siren_target 
              old_item ? app->items.item[target->item].external : "");
 }
 
+int app_check_scores(const struct siren_app *app, const struct siren_target *target,
+                     const struct siren_readout *readout, const double *logprobs,
+                     struct siren_error *err)
+{
+    char text[200];
+    for (int k = 0; k < readout->n; k++) {
+        if (!isnan(logprobs[k])) continue;
+        app_describe_target(app, target, text, sizeof text);
+        return siren_fail(err, SIREN_ENUMERIC, "%s: the score of label %s is nan", text,
+                          readout->labels[k]);
+    }
+    return 0;
+}
+
 int app_use_fold(struct siren_app *app, int fold, uint64_t seed, struct siren_error *err)
 {
     if (fold < 0 || app->ratings.current_fold == fold) return 0;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "siren/app.h"
+#include "siren/readout.h"
 
 /* What took minutes or hours waits ten minutes, not seconds, for another process that writes. */
 #define APP_PATIENCE_MS 600000
@@ -37,6 +38,11 @@ uint64_t app_stream(const struct siren_target *target);
 /* "user 5, item 7", or "a new user, a new item": a target in a message. */
 void app_describe_target(const struct siren_app *app, const struct siren_target *target, char *text,
                          size_t size);
+/* SIREN_ENUMERIC, naming target and label, where a label's log-probability is NaN, as a model's
+ * that diverged or is damaged are: an even distribution would look like an answer. */
+int app_check_scores(const struct siren_app *app, const struct siren_target *target,
+                     const struct siren_readout *readout, const double *logprobs,
+                     struct siren_error *err);
 
 /* Progress of a part: `done` of the inner call is spread over [from, from + n) of `total`. */
 struct app_part {

@@ -77,25 +77,12 @@ static int write_prompts(struct job *j, struct siren_error *err)
 
 /* ---- answer only ---- */
 
-/* Of a model that diverged or is damaged: an even distribution would look like an answer. */
-static int check_scores(const struct job *j, size_t i, struct siren_error *err)
-{
-    char text[200];
-    for (int k = 0; k < j->readout.n; k++) {
-        if (!isnan(j->answers[i].logprobs[k])) continue;
-        app_describe_target(j->app, &j->targets[i], text, sizeof text);
-        return siren_fail(err, SIREN_ENUMERIC, "%s: the score of label %s is nan", text,
-                          j->readout.labels[k]);
-    }
-    return 0;
-}
-
 static int read_scores(struct job *j, const struct siren_score *scores, struct siren_error *err)
 {
     const struct siren_scale *scale = &j->app->meta.scale;
     for (size_t i = 0; i < j->n; i++) {
         struct siren_answer *a = &j->answers[i];
-        int rc = check_scores(j, i, err);
+        int rc = app_check_scores(j->app, &j->targets[i], &j->readout, a->logprobs, err);
         if (rc) return rc;
         a->n_labels = j->readout.n;
         a->outside = siren_readout_distribution(&j->readout, a->logprobs, a->probabilities);

@@ -80,8 +80,12 @@ static int read_answer(const struct job *j, size_t i, struct siren_error *err)
     a->invalid = a->unreadable == j->samples;
     a->argmax = a->mean = a->median = a->number;
     a->outside = NAN;
-    if (j->options->samples) read_distribution(j, a, rollouts);
-    return 0;
+    if (!j->options->samples) return 0;
+    int rc = 0;
+    for (int s = 0; s < j->samples && !rc; s++)
+        rc = app_check_scores(j->app, &j->targets[i], &j->readout, rollouts[s].labels, err);
+    if (!rc) read_distribution(j, a, rollouts);
+    return rc;
 }
 
 /* ---- all ---- */
