@@ -6,7 +6,8 @@
 #
 #   an adapter that was loaded and saved by us is not in PEFT what PEFT made;
 #   an adapter that `siren train` made on real ratings has other log-probabilities in PEFT, on the
-#   base that `siren model export` writes, than here; or PEFT's here; or the merged model's.
+#   base that `siren model export` writes, than here; or PEFT's here; or the merged model's;
+#   one that was trained on an exported model with an adapter merged has, on that.
 set -eu
 folder=$(realpath "$1")
 cd "$(dirname "$0")/.."
@@ -34,14 +35,24 @@ SIREN_ADAPTER_OUT=$work/saved "$folder/tests/test_adapter" >"$work/log" 2>&1 || 
 echo "== An adapter trained by siren"
 # Both scales, all kinds of layers, and some layers only.
 "$siren" import "$work/films.siren" data/ml-100k/ml-100k.inter --k-core 0 --quiet >"$work/log"
-train() {
-    local name=$1
-    shift
+train() { # NAME MODEL [OPTION...]
+    local name=$1 model=$2
+    shift 2
     echo "siren train sft … ${*:-}" | sed 's/… $/with the defaults/'
     "$siren" train sft "$work/films.siren" --model "$model" --out "$work/$name" --rows 16 --batch 4 --epochs 1 \
         --strategy recent --eval-split none --lr 5e-3 --compute f32 --seed 1 --quiet "$@" >"$work/log"
-    "$python" tests/reference/export.py "$siren" "$model" "$work/$name/adapter" 2>"$work/log" || { cat "$work/log"; exit 1; }
 }
-train paper
-train all --lora-targets all --rank 3 --rslora
-train some --lora-targets q,v,down --train-layers 12-20
+compare() { # ARGUMENT...
+    "$python" tests/reference/export.py "$@" 2>"$work/log" || { cat "$work/log"; exit 1; }
+}
+train paper "$model"
+compare "$siren" "$model" "$work/paper/adapter"
+train all "$model" --lora-targets all --rank 3 --rslora
+compare "$siren" "$model" "$work/all/adapter"
+train some "$model" --lora-targets q,v,down --train-layers 12-20
+compare "$siren" "$model" "$work/some/adapter"
+
+echo "== An adapter trained on an exported model with an adapter merged"
+"$siren" model export "$model" --adapter "$work/paper/adapter" --out "$work/merged" --quiet >"$work/log"
+train second "$work/merged" --lora-targets all --rank 3
+compare on-top "$siren" "$work/merged" "$work/second/adapter"

@@ -8,6 +8,11 @@ the ids of texts; log-probabilities (by more than 1e-3) of the base, of our adap
 from its folder as it is, of the merged model, and of an adapter that PEFT made, loaded by siren
 with the GGUF model.
 
+  python tests/reference/export.py on-top build/siren FOLDER ADAPTER
+
+asks the same of a folder that `siren model export` wrote, an adapter merged in it, and of one trained
+on that folder: of the folder, of PEFT's reading of the adapter on it, and of both merged.
+
 Pinned: the versions of requirements.txt.
 """
 
@@ -89,6 +94,24 @@ def with_adapter(base, adapter):
         return peft.PeftModel.from_pretrained(base, adapter).eval()
 
 
+def movement(ask, without):
+    moved = max(abs(a - b) for p in PROMPTS for a, b in zip(ask(p), without(p)))
+    print(f"the adapter moves log-probabilities by up to {moved:.2g}")
+    assert moved > 0.1
+
+
+def on_top(program, folder, adapter):
+    tokenizer = tf.AutoTokenizer.from_pretrained(folder)
+    without = lambda p: siren_logprobs(program, folder, p)
+    ask = lambda p: siren_logprobs(program, folder, p, "--adapter", adapter)
+    compare("the merged model, loaded here", load(folder), tokenizer, without)
+    movement(ask, without)
+    compare("our adapter on it, in PEFT", with_adapter(load(folder), adapter), tokenizer, ask)
+    with tempfile.TemporaryDirectory() as both:
+        run(program, "model", "export", folder, "--adapter", adapter, "--out", f"{both}/merged")
+        compare("both merged", load(f"{both}/merged"), tokenizer, ask)
+
+
 def main(program, model, adapter):
     with tempfile.TemporaryDirectory() as folder:
         base, merged, made = (str(pathlib.Path(folder, n)) for n in ("base", "merged", "made"))
@@ -98,9 +121,7 @@ def main(program, model, adapter):
         check_ids(program, model, tokenizer)
         compare("base", load(base), tokenizer, lambda p: siren_logprobs(program, model, p))
         ask = lambda p: siren_logprobs(program, model, p, "--adapter", adapter)
-        moved = [abs(a - b) for p in PROMPTS for a, b in zip(ask(p), siren_logprobs(program, model, p))]
-        print(f"the adapter moves log-probabilities by up to {max(moved):.2g}")
-        assert max(moved) > 0.1
+        movement(ask, lambda p: siren_logprobs(program, model, p))
         compare("our adapter in PEFT", with_adapter(load(base), adapter), tokenizer, ask)
         compare("merged", load(merged), tokenizer, ask)
         compare("our adapter, with the export", load(merged), tokenizer,
@@ -117,4 +138,7 @@ def main(program, model, adapter):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1] == "on-top":
+        on_top(*sys.argv[2:])
+    else:
+        main(*sys.argv[1:])
