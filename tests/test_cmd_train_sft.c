@@ -120,6 +120,12 @@ static void test_command(void **state)
     expect_output("\"resumed\": true");
     json_t *result = json_loads(strchr(program_output, '{'), JSON_DISABLE_EOF_CHECK, NULL);
     the_only_training(json_integer_value(json_object_get(result, "run")));
+    snprintf(path, sizeof path, "%s/adapter", scratch_path("outside"));
+    assert_string_equal(json_string_value(json_object_get(result, "adapter")), path);
+    assert_int_equal(
+        json_integer_value(json_object_get(json_object_get(result, "last_step"), "step")), 4);
+    assert_true(json_number_value(json_object_get(json_object_get(result, "valid"), "mae")) ==
+                json_number_value(json_object_get(result, "best")));
     json_decref(result);
     assert_int_equal(siren("eval '%s' --model '%s' --chat-template '%s' --adapter '%s/adapter'"
                            " --strategy recent --recent 3 --split valid --limit 4 %s",

@@ -307,8 +307,37 @@ void training_command_close(struct training_command *t)
 
 /* ---- what came of it ---- */
 
+/* Lines of the log, the caller's to decref: of the last step, and of the evaluation that was best;
+ * NULL where there is none. */
+static void read_log(const struct training_command *t, json_t **step, json_t **valid)
+{
+    json_t *log = trainer_read_log(t->training.loop.folder, NULL), *line;
+    size_t i;
+    *step = *valid = NULL;
+    json_array_foreach(log, i, line)
+    {
+        if (!json_object_get(line, "valid"))
+            *step = line;
+        else if (json_is_true(json_object_get(line, "best")))
+            *valid = line;
+    }
+    json_incref(*step);
+    json_incref(*valid);
+    json_decref(log);
+}
+
+/* Where the result is: a folder. */
+static const char *result_path(const struct training_command *t, char path[4096])
+{
+    snprintf(path, 4096, "%s/%s", t->training.loop.folder, t->training.full ? "model" : "adapter");
+    return path;
+}
+
 static json_t *result_json(const struct training_command *t, const struct trainer_result *r)
 {
+    char path[4096];
+    json_t *step, *valid;
+    read_log(t, &step, &valid);
     json_t *j =
         json_pack("{s:I,s:o,s:I,s:I,s:I,s:b,s:b,s:I,s:f}", "run", (json_int_t)t->training.run,
                   "folder", app_text(t->training.loop.folder), "rows",
@@ -321,27 +350,46 @@ static json_t *result_json(const struct training_command *t, const struct traine
         json_object_set_new(j, "best_step", json_integer((json_int_t)r->best_step));
         json_object_set_new(j, "metric", json_string(t->training.metric));
         json_object_set_new(j, "eval_split", json_string(t->training.eval_split));
+        json_object_set(j, "valid", json_object_get(valid, "valid"));
     }
+    if (step) json_object_set(j, "last_step", step);
+    json_object_set_new(j, t->training.full ? "model" : "adapter", app_text(result_path(t, path)));
+    json_decref(step);
+    json_decref(valid);
     return j;
+}
+
+/* The figures of the last step, where it sampled texts; else its loss. */
+static void print_last_step(struct cli *cli, const struct training_command *t, double loss)
+{
+    char text[400];
+    json_t *step, *valid;
+    read_log(t, &step, &valid);
+    if (json_object_get(step, "texts")) {
+        step_text(step, text, sizeof text);
+        cli_print(cli, "last step: %s\n", text);
+    } else if (isfinite(loss)) {
+        cli_print(cli, "loss of the last step: %.4f\n", loss);
+    }
+    json_decref(step);
+    json_decref(valid);
 }
 
 static void print_result(struct cli *cli, const struct training_command *t,
                          const struct trainer_result *r)
 {
-    const char *folder = t->training.loop.folder;
+    const char *what = t->training.full ? "model" : "adapter";
     char path[4096];
     cli_print(cli, "%s in %s on %s, %s (%s a second)\n", cli_counted(r->steps, "step"),
               cli_seconds(r->seconds), cli_counted(t->training.n_trained, "row"),
               cli_counted(r->tokens, "token"),
               cli_number((uint64_t)(r->seconds > 0 ? (double)r->tokens / r->seconds : 0)));
-    if (isfinite(r->loss)) cli_print(cli, "loss of the last step: %.4f\n", r->loss);
+    print_last_step(cli, t, r->loss);
     if (isfinite(r->best))
         cli_print(cli, "best on %s: %s %.4f, after step %s%s\n", t->training.eval_split,
                   t->training.metric, r->best, cli_number(r->best_step),
                   r->stopped_early ? "; stopped since it did not get better" : "");
-    const char *what = t->training.full ? "model" : "adapter";
-    snprintf(path, sizeof path, "%s/%s", folder, what);
-    cli_print(cli, "%s\n", path);
+    cli_print(cli, "%s\n", result_path(t, path));
     cli_note(cli, "stored as run %lld; use it with --%s %s", (long long)t->training.run, what,
              cli_word(path));
 }
