@@ -40,11 +40,24 @@ static void both_sides_are_named(void **state)
     json_decref(theirs);
 }
 
+/* What else differs goes with it. */
+static void another_kind_alone_is_told(void **state)
+{
+    char text[200];
+    json_t *mine = json_pack("{s:{s:s, s:i}}", "run", "kind", "sft", "x", 1);
+    json_t *theirs = json_pack("{s:{s:s, s:i}, s:i}", "run", "kind", "grpo", "x", 2, "y", 3);
+    assert_true(settings_differ(mine, theirs, text, sizeof text));
+    assert_string_equal(text, "run.kind is \"sft\", it was \"grpo\"");
+    json_decref(mine);
+    json_decref(theirs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_is_its_hash),
         cmocka_unit_test(both_sides_are_named),
+        cmocka_unit_test(another_kind_alone_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,7 +46,12 @@ static void compare(struct buf *out, const char *path, json_t *mine, json_t *the
 int settings_differ(const json_t *mine, const json_t *theirs, char *text, size_t size)
 {
     struct buf out = {0};
-    compare(&out, "", (json_t *)mine, (json_t *)theirs);
+    const json_t *kind = json_object_get(json_object_get(mine, "run"), "kind");
+    const json_t *other = json_object_get(json_object_get(theirs, "run"), "kind");
+    if (kind && other && !json_equal(kind, other)) /* all else differs with it */
+        add_difference(&out, "run.kind", kind, other);
+    else
+        compare(&out, "", (json_t *)mine, (json_t *)theirs);
     snprintf(text, size, "%s", buf_text(&out));
     int differ = out.size > 0;
     buf_free(&out);

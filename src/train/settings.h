@@ -6,7 +6,8 @@
 #include <stddef.h>
 
 /* The paths where two settings differ, "training.lr is 0.1, it was 0.2; …", up to size bytes;
- * 0: equal.  Of a "model" only the hash behind '#' counts, not what its file is called. */
+ * 0: equal.  Of another "run.kind" that alone is told.  Of a "model" only the hash behind '#'
+ * counts, not what its file is called. */
 int settings_differ(const json_t *mine, const json_t *theirs, char *text, size_t size);
 
 #endif
