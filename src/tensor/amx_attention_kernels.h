@@ -14,11 +14,6 @@
  * The tiles' macros are those of amx_gemm_kernels.h.  The including file defines what that needs,
  * and ISA_AMX_ATTENTION, the name of the result. */
 
-static const uint32_t *amx_words(const float *words)
-{
-    return (const uint32_t *)(const void *)words;
-}
-
 /* ---- scores ---- */
 
 /* A row as two parts: high is x rounded, then low what that leaves, rounded; bf16_row_pairs(n)
@@ -150,13 +145,13 @@ static void amx_dots_of(int parts, const float *rows, size_t ldq, int R, const f
     const size_t part = (size_t)D / 2 * 16, half = (size_t)parts * part;
     if (tail) memset(tails, 0, sizeof tails);
     for (; positions > 0; positions -= ATTENTION_PAGE, pages++, s += ATTENTION_PAGE) {
-        const uint32_t *page = amx_words(*pages);
+        const uint32_t *page = bf16_words(*pages);
         for (int h = 0; h < 2 && tail; h++)
             for (int i = 0; i < parts; i++)
                 memcpy(tails[i][h], page + (size_t)h * half + (size_t)(i + 1) * part - 128,
                        128 * sizeof(uint32_t));
-        amx_dots_tiles[parts - 1][R > 16][positions > 16](amx_words(rows), ldq, page, half, tail, s,
-                                                          lds);
+        amx_dots_tiles[parts - 1][R > 16][positions > 16](bf16_words(rows), ldq, page, half, tail,
+                                                          s, lds);
     }
 }
 
@@ -183,7 +178,7 @@ AMX_TARGET V16 void amx_values_tile(const int R, const int P, const uint32_t *p,
     TILES_BEGIN();
     AMX_SUMS_BEGIN(R, P, !more, o, ldo);
     for (int i = 0; i < whole; i++, p += 16) {
-        const uint32_t *v = amx_words(pages[i]) + first;
+        const uint32_t *v = bf16_words(pages[i]) + first;
         AMX_STEP(TILE_LOAD, R, P, p, p + 16 * ldp, 4 * ldp, v, v + 256);
     }
     if (part) AMX_STEP(TILE_LOAD, R, P, p, p + 16 * ldp, 4 * ldp, part, part + 256);
@@ -237,9 +232,9 @@ static void amx_values(const float *rows, size_t ldp, int R, const float *const 
         size_t ldo = apart ? 32 : (size_t)D, first = (size_t)i * 256;
         float *to = apart ? sums : o;
         P = D / 16 - i > 1 ? 2 : 1;
-        if (left) amx_part_page(amx_words(pages[whole]) + first, P, left, part);
+        if (left) amx_part_page(bf16_words(pages[whole]) + first, P, left, part);
         if (apart) amx_copy_rows(o, (size_t)D, R, 16 * P, sums, 32);
-        amx_values_tiles[R > 16][P - 1](amx_words(rows), ldp, pages, whole, first,
+        amx_values_tiles[R > 16][P - 1](bf16_words(rows), ldp, pages, whole, first,
                                         left ? part : NULL, more, to, ldo);
         if (apart) amx_copy_rows(sums, 32, R, 16 * P, o, (size_t)D);
     }
@@ -328,7 +323,7 @@ static void amx_over_rows(const float *x, size_t ldx, const float *y, int first,
         for (int h = 0; h < 2; h++) amx_turn(x + 16 * h, ldx / 2, turned + 512 * i + 256 * h);
     for (int d = 0; d < D; d += 32)
         (D - d > 16 ? amx_over_rows_2 : amx_over_rows_1)(
-            amx_words(turned), amx_words(y + from * D + d), (size_t)D, blocks, c + d, (size_t)D);
+            bf16_words(turned), bf16_words(y + from * D + d), (size_t)D, blocks, c + d, (size_t)D);
 }
 
 /* ---- the whole ---- */

@@ -52,26 +52,14 @@ static void softmax_row_backward(float *p, float *ds, int count, int padded, flo
     for (; i < padded; i += 16) v16_store(ds + i, v16_zero());
 }
 
-/* Dot products of n of the block's queries with keys … */
-static void back_queries_dots(const struct back_block *b, int row, int n,
-                              const struct attention_pages *pages, int used, float *s)
+/* n of the block's queries, or of its dout, by `gather` from where they are; the block's words over
+ * rows where such a word is a row's own. */
+static const float *back_gather(const struct back_block *b, gather_fn *gather, const float *from,
+                                const float *rows, int row, int n, size_t *ld)
 {
-    const struct attention_products *m = b->products;
-    size_t ld = (size_t)b->D;
-    const float *q = b->q + row * b->D; /* floats are not in words over rows */
-    if (m->per_word > 1) q = m->gather_queries(b->from_q, b->offset + row, n, b->D, b->words, &ld);
-    m->scores(q, ld, n, pages->k, used, b->D, s, b->ld);
-}
-
-/* … and of n of its dout with values. */
-static void back_dout_dots(const struct back_block *b, int row, int n,
-                           const struct attention_pages *pages, int used, float *s)
-{
-    const struct attention_products *m = b->products;
-    size_t ld = (size_t)b->D;
-    const float *dout = b->dout + row * b->D;
-    if (m->per_word > 1) dout = m->gather(b->from_dout, b->offset + row, n, b->D, b->words, &ld);
-    m->dots(dout, ld, n, pages->mirror_v, used, b->D, s, b->ld);
+    if (b->products->per_word > 1) return gather(from, b->offset + row, n, b->D, b->words, ld);
+    *ld = (size_t)b->D;
+    return rows + row * b->D;
 }
 
 /* P and dS of n rows. */
@@ -79,9 +67,13 @@ static void back_scores(const struct back_block *b, const struct attention_pages
                         float scale, int row, int n, int used)
 {
     float *p = b->p + (size_t)row * b->ld, *ds = b->ds + (size_t)row * b->ld;
+    const struct attention_products *m = b->products;
     int padded = b->n_pages * ATTENTION_PAGE;
-    back_queries_dots(b, row, n, pages, used, p);
-    back_dout_dots(b, row, n, pages, used, ds);
+    size_t ld;
+    const float *q = back_gather(b, m->gather_queries, b->from_q, b->q, row, n, &ld);
+    m->scores(q, ld, n, pages->k, used, b->D, p, b->ld);
+    const float *dout = back_gather(b, m->gather, b->from_dout, b->dout, row, n, &ld);
+    m->dots(dout, ld, n, pages->mirror_v, used, b->D, ds, b->ld);
     for (int r = 0; r < n; r++, p += b->ld, ds += b->ld) {
         int count = b->counts[row + r];
         float inverse = 1.0f / softmax_row(p, count, padded, scale);

@@ -5,6 +5,10 @@
  * values is the same tile with positions as steps.  The softmax between them is f32 in both modes.
  */
 
+/* R rows of D numbers at offsets as words, *ld apart; at most D words each. */
+typedef const float *gather_fn(const float *x, const size_t *offset, int R, int D, float *words,
+                               size_t *ld);
+
 /* How a mode multiplies.  What it multiplies is words of four bytes: floats, or pairs of bf16.
  * Queries and keys alone are not rounded: dimensions that are large in both would make scores
  * uncertain that the softmax takes the powers of. */
@@ -16,9 +20,7 @@ struct attention_products {
     /* Rows of n numbers, ldx apart, as words, *ld apart, each with zeros behind it up to a multiple
      * of 32 numbers; NULL: floats they stay. */
     const float *(*round)(const float *x, size_t ldx, int R, int n, float *words, size_t *ld);
-    /* The same of rows at offsets; at most D words each. */
-    const float *(*gather)(const float *x, const size_t *offset, int R, int D, float *words,
-                           size_t *ld);
+    gather_fn *gather; /* the same of rows at offsets */
     /* Rows at offsets side by side, in words that hold per_word rows each; and the rows of a matrix
      * in their own place, where number j of rows i·per_word … becomes word j of row i·per_word, or
      * which over_rows is to round (NULL: floats they stay). */
@@ -29,8 +31,7 @@ struct attention_products {
     void (*dots)(const float *x, size_t ldx, int R, const float *const *mirrors, int positions,
                  int D, float *s, size_t lds);
     /* The same of queries and pages of keys. */
-    const float *(*gather_queries)(const float *x, const size_t *offset, int R, int D, float *words,
-                                   size_t *ld);
+    gather_fn *gather_queries;
     void (*scores)(const float *q, size_t ldq, int R, const float *const *pages, int positions,
                    int D, float *s, size_t lds);
     /* o (R, D) = (o if more) + sum over positions (one at least) of p·v; p is zero behind a row's
