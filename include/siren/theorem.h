@@ -66,6 +66,8 @@ struct siren_theorem_options {
     double ridge;     /* μ beside the norm of the linear map; 0: none */
     int iterations;   /* of LSQR at most; it stops earlier when nothing is left to gain */
 };
+/* No update of W_K or W_V has a higher rank: it has no more rows, or columns. */
+int siren_theorem_most_rank(const struct siren_config *config);
 struct siren_theorem_options siren_theorem_defaults(void); /* ranks 1 2 4 8 16, both, 1 step, 0.1 */
 
 struct siren_theorem {

@@ -178,12 +178,10 @@ static void note_teacher(void *cli, const char *teacher)
              teacher);
 }
 
-/* An update of W_K or W_V has no more ranks than its matrix has rows or columns. */
 static int check_ranks(struct cli *cli, const struct siren_lm *lm, const int *ranks, int n)
 {
-    const struct siren_config *c = lm->model ? siren_model_config(lm->model) : NULL;
-    if (!c) return 0;
-    int width = c->n_kv_heads * c->head_dim, most = width < c->d_model ? width : c->d_model;
+    if (!lm->model) return 0; /* which the job says */
+    int most = siren_theorem_most_rank(siren_model_config(lm->model));
     for (int i = 0; i < n; i++)
         if (ranks[i] > most)
             return cli_usage(cli, "--ranks: found %d, expected 1 to %d of this model", ranks[i],

@@ -14,6 +14,12 @@ enum { PASS_TOKENS = 2048 };
 
 static const int default_ranks[] = {1, 2, 4, 8, 16};
 
+int siren_theorem_most_rank(const struct siren_config *config)
+{
+    int width = config_kv_width(config);
+    return width < config->d_model ? width : config->d_model;
+}
+
 struct siren_theorem_options siren_theorem_defaults(void)
 {
     return (struct siren_theorem_options){.ranks = default_ranks,
@@ -427,9 +433,9 @@ static int check_problem(const struct siren_config *c, const struct siren_theore
                           "expected a prompt, keys or values, a rank, a step, an iteration and a "
                           "ridge that is not below 0");
     for (int i = 0; i < o->n_ranks; i++)
-        if (o->ranks[i] < 1 || o->ranks[i] > config_kv_width(c) || o->ranks[i] > c->d_model)
+        if (o->ranks[i] < 1 || o->ranks[i] > siren_theorem_most_rank(c))
             return siren_fail(err, SIREN_EINVAL, "rank %d: expected 1 … %d", o->ranks[i],
-                              config_kv_width(c) < c->d_model ? config_kv_width(c) : c->d_model);
+                              siren_theorem_most_rank(c));
     for (size_t i = 0; i < n; i++) {
         if (prompts[i].ids.n_ids < 2)
             return siren_fail(err, SIREN_EINVAL, "prompt %zu has %zu tokens, expected 2 or more", i,
