@@ -69,7 +69,7 @@ static int run(struct cli *cli)
     static const char *const of_judging[] = {"choose-by", NULL};
     int rc = read_options(cli, &options);
     if (!rc) rc = training_command_check_unjudged(cli, of_judging);
-    if (!rc) rc = training_command_open(cli, &t, "align");
+    if (!rc) rc = training_command_open(cli, &t, "align", TRAINING_LR_ALL);
     if (rc) return rc;
     t.training.choose_by =
         (enum training_metric)cli_choice(cli, "choose-by"); /* in the order of the enum */

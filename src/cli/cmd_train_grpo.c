@@ -62,7 +62,7 @@ static int run(struct cli *cli)
     read_options(cli, &o);
     rc = check_options(cli, &o);
     if (!rc) rc = training_command_check_unjudged(cli, of_judging);
-    if (!rc) rc = training_command_open(cli, &t, "grpo");
+    if (!rc) rc = training_command_open(cli, &t, "grpo", TRAINING_LR_ALL_GRPO);
     if (rc) return rc;
     o.warn = training_command_warn;
     o.warn_context = cli;
@@ -106,8 +106,7 @@ static const struct cli_option options[] = {
     OPTION_FLOAT("dual-clip", "C", "3", 0, 1e6, "bound of the loss for bad texts; 0: none"),
     OPTION_FLOAT("kl", "X", "0.001", 0, 100,
                  "weight of the KL to the frozen start; 0: with --weights all there is no start, "
-                 "and no KL is "
-                 "watched"),
+                 "and no KL is watched"),
     OPTION_CHOICE("kl-kind", "KIND", "k3", "k1|k2|k3", "its estimator"),
     OPTION_FLOAT("entropy", "X", "0", -10, 10, "weight of the entropy, which is raised"),
     OPTION_CHOICE("mean-over", "WHAT", "token", "token|sequence|constant",

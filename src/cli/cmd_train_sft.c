@@ -30,7 +30,7 @@ static int run(struct cli *cli)
                                            .smoothing = cli_float(cli, "smoothing")},
                                   .answer_weight = cli_float(cli, "answer-weight")};
     int rc = check_given(cli, rationales);
-    if (!rc) rc = training_command_open(cli, &t, "sft");
+    if (!rc) rc = training_command_open(cli, &t, "sft", TRAINING_LR_ALL);
     if (rc) return rc;
     t.training.predict.mode = rationales ? SIREN_COT : SIREN_AO;
     rc = sft_train(&t.training, &options, &result, cli_progress(cli), cli_cancel(cli), &cli->err);

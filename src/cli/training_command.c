@@ -149,7 +149,7 @@ int training_command_check_splits(struct cli *cli, const char *split, const char
                      eval_split, split);
 }
 
-static int read_options(struct cli *cli, struct training *t)
+static int read_options(struct cli *cli, struct training *t, const char *lr_all)
 {
     static const char *const of_judging[] = {"eval-rows", "eval-every", "eval-first", "patience",
                                              NULL};
@@ -162,8 +162,7 @@ static int read_options(struct cli *cli, struct training *t)
         t->start && !cli_given(cli, "dropout") ? -1 : (float)cli_float(cli, "dropout");
     t->lora.rslora = cli_flag(cli, "rslora");
     t->full = !strcmp(cli_string(cli, "weights"), "all");
-    if (t->full && !cli_given(cli, "lr"))
-        t->loop.lr = strtod(strcmp(t->kind, "grpo") ? TRAINING_LR_ALL : TRAINING_LR_ALL_GRPO, NULL);
+    if (t->full && !cli_given(cli, "lr")) t->loop.lr = strtod(lr_all, NULL);
     if (!rc) rc = check_adapter_options(cli, t);
     if (!rc) rc = read_layers(cli, &t->lora);
     if (!rc) rc = answering_name(cli);
@@ -266,7 +265,8 @@ void training_command_note_anew(struct cli *cli, const char *folder, const char 
         cli_note(cli, "%s: there is no %s to go on from: the training begins anew", folder, what);
 }
 
-int training_command_open(struct cli *cli, struct training_command *out, const char *kind)
+int training_command_open(struct cli *cli, struct training_command *out, const char *kind,
+                          const char *lr_all)
 {
     *out = (struct training_command){.training = training_defaults()};
     struct training *t = &out->training;
@@ -276,7 +276,7 @@ int training_command_open(struct cli *cli, struct training_command *out, const c
     t->kind = kind;
     t->some_layers = cli_given(cli, "train-layers");
     t->start = cli_string(cli, "adapter");
-    rc = read_options(cli, t);
+    rc = read_options(cli, t, lr_all);
     if (!rc) rc = siren_app_open(&out->app, cli_arg(cli, 0), SIREN_WORKSPACE_WRITE, &cli->err);
     if (!rc) rc = answering_prompt(cli, &out->app, &t->predict);
     if (t->some_layers)

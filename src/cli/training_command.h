@@ -73,7 +73,7 @@
                    "its keys, values and buffers come on top; 0: any")
 
 /* The workspace, the model and all options of TRAINING_OPTIONS and PROMPT_OPTIONS; app and lm are
- * the caller's to close (training_command_close()).  kind: "sft". */
+ * the caller's to close (training_command_close()).  kind: "sft"; lr_all: the table's. */
 struct training_command {
     struct siren_app app;
     struct siren_lm lm;
@@ -82,7 +82,8 @@ struct training_command {
     struct cli *cli;
     double noted; /* when a line was last shown */
 };
-int training_command_open(struct cli *cli, struct training_command *out, const char *kind);
+int training_command_open(struct cli *cli, struct training_command *out, const char *kind,
+                          const char *lr_all);
 void training_command_close(struct training_command *t);
 /* For trainer_options.watch, with a training_command: every evaluation, and a step now and then. */
 void training_command_watch(void *command, const json_t *line);
