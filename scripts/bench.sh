@@ -63,7 +63,7 @@ fi
 echo "== Engine on prompts of $source_data"
 for mode in $modes; do
     [ "$isa" = auto ] || [ "${mode%-*}" = "$isa" ] || continue
-    [ -z "${MODES:-}" ] || [[ ,$MODES, = *,$mode,* ]] || continue
+    [ -z "$MODES" ] || [[ ,$MODES, = *,$mode,* ]] || continue
     set -- --isa "${mode%-*}" --compute "${mode#*-}"
     # In mode bf16 AVX-512 alone gains nothing: it needs the instructions for it.
     [ "$mode" != avx512-bf16 ] || grep -q avx512_bf16 /proc/cpuinfo || continue
@@ -117,12 +117,12 @@ echo "== Peers on the same prompts"
 "$folder/bench-venv/bin/python" bench/peers.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --titles "$work/titles.jsonl" --model "$model" \
     --encoder "$encoder" --rounds "${ROUNDS:-3}" --limit "${LIMIT:-32}" \
-    --isa "$isa" --modes "${MODES:-}" ${OUTPUT:+--output "$OUTPUT"}
+    --isa "$isa" --modes "$MODES" ${OUTPUT:+--output "$OUTPUT"}
 echo "== Training beside PEFT"
 "$folder/bench-venv/bin/python" bench/peers_train.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --model "$model" --rounds "${ROUNDS:-3}" \
-    --limit "${LIMIT:-32}" --isa "$isa" --modes "${MODES:-}" ${TRAIN_OUTPUT:+--output "$TRAIN_OUTPUT"}
+    --limit "${LIMIT:-32}" --isa "$isa" --modes "$MODES" ${TRAIN_OUTPUT:+--output "$TRAIN_OUTPUT"}
 echo "== GRPO beside TRL"
 "$folder/bench-venv/bin/python" bench/peers_trl.py --programs "$folder/bench" \
     --prompts "$work/prompts.jsonl" --model "$model" --rounds "${ROUNDS:-3}" \
-    --isa "$isa" --modes "${MODES:-}" ${GRPO_OUTPUT:+--output "$GRPO_OUTPUT"}
+    --isa "$isa" --modes "$MODES" ${GRPO_OUTPUT:+--output "$GRPO_OUTPUT"}

@@ -272,7 +272,7 @@ static void end_step(void *context, const struct policy_figures *figures, json_t
     const char *warning = figures->warning;
     uint64_t step = figures->step + 1; /* as the log counts */
     count_texts(s, line);
-    if (!figures->warning && s->n_texts && s->in_format == 0) {
+    if (!warning && s->n_texts && s->in_format == 0) {
         warning = "no text is in the format: it is found by chance or never (a warm start: siren "
                   "train sft --response cot)";
         json_object_set_new(line, "warning", json_string(warning));

@@ -376,15 +376,16 @@ static int check_settings(const struct chain *c, struct siren_error *err)
     json_t *before = read_json(c->paths[AT_SETTINGS], err);
     if (!before) return SIREN_EFORMAT;
     const char *kind = json_string_value(json_object_get(json_object_get(before, "run"), "kind"));
-    int rc = !kind ? 0
-                   : siren_fail(err, SIREN_EINVAL,
-                                "%s is a folder of train %.20s, not of train all: choose another",
-                                c->options->folder, kind);
-    int differ = !kind && settings_differ(c->settings, before, text, sizeof text);
+    int rc = 0;
+    if (kind)
+        rc = siren_fail(err, SIREN_EINVAL,
+                        "%s is a folder of train %.20s, not of train all: choose another",
+                        c->options->folder, kind);
+    else if (settings_differ(c->settings, before, text, sizeof text))
+        rc = siren_fail(err, SIREN_EINVAL, "%s: it was begun with other settings: %s",
+                        c->options->folder, text);
     json_decref(before);
-    if (rc || !differ) return rc;
-    return siren_fail(err, SIREN_EINVAL, "%s: it was begun with other settings: %s",
-                      c->options->folder, text);
+    return rc;
 }
 
 /* ---- the folder ---- */
