@@ -342,32 +342,6 @@ static void count_warnings(void *context, const char *text)
     ++*(int *)context;
 }
 
-/* Said once until it changes. */
-static void warnings_are_passed_on(void **state)
-{
-    static const char *const reasons[] = {NULL, "a", "a", NULL, "a", "b", "b"};
-    struct grpo_options o = grpo_defaults();
-    struct grpo_source source;
-    struct policy_group groups[4];
-    json_t *line = json_object();
-    int n = 0;
-    o.policy.samples = N_TEXTS;
-    o.texts_every = 0;
-    o.warn = count_warnings;
-    o.warn_context = &n;
-    MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
-    struct policy_source s = grpo_source(&source);
-    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++) {
-        warning = reasons[i];
-        step(&s, i, groups, line);
-        clear(groups);
-    }
-    assert_int_equal(n, 3);
-    warning = NULL;
-    grpo_source_clear(&source);
-    json_decref(line);
-}
-
 /* Every text without its end's tag. */
 static int say_no_format(struct siren_lm *model, struct siren_generation *all, size_t n,
                          const struct siren_sampling *sampling, int batch,
@@ -383,32 +357,51 @@ static int say_no_format(struct siren_lm *model, struct siren_generation *all, s
     return 0;
 }
 
-static void texts_without_the_format_are_told(void **state)
+/* So many steps, the policy's own warning of each given; how many are passed on.  line: the last
+ * step's. */
+static int warnings_of(const char *const *reasons, size_t n_steps, json_t *line)
 {
-    static const struct siren_lm_calls no_format = {fake_score, say_no_format};
-    const struct siren_lm_calls *calls_before = lm.calls;
     struct grpo_options o = grpo_defaults();
     struct grpo_source source;
     struct policy_group groups[4];
-    json_t *line = json_object();
     int n = 0;
     o.policy.samples = N_TEXTS;
     o.texts_every = 0;
     o.warn = count_warnings;
     o.warn_context = &n;
-    lm.calls = &no_format;
     MUST(grpo_source_create(&source, &training, &rows, &o, ERR));
     struct policy_source s = grpo_source(&source);
-    for (uint64_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < n_steps; i++) {
+        warning = reasons[i];
         step(&s, i, groups, line);
         clear(groups);
     }
+    warning = NULL;
+    grpo_source_clear(&source);
+    return n;
+}
+
+/* Said once until it changes. */
+static void warnings_are_passed_on(void **state)
+{
+    static const char *const reasons[] = {NULL, "a", "a", NULL, "a", "b", "b"};
+    json_t *line = json_object();
+    assert_int_equal(warnings_of(reasons, sizeof reasons / sizeof *reasons, line), 3);
+    json_decref(line);
+}
+
+static void texts_without_the_format_are_told(void **state)
+{
+    static const struct siren_lm_calls no_format = {fake_score, say_no_format};
+    static const char *const reasons[] = {NULL, NULL};
+    const struct siren_lm_calls *calls_before = lm.calls;
+    json_t *line = json_object();
+    lm.calls = &no_format;
+    assert_int_equal(warnings_of(reasons, 2, line), 1);
     lm.calls = calls_before;
-    assert_int_equal(n, 1);
     const char *told = json_string_value(json_object_get(line, "warning"));
     assert_non_null(told);
     assert_non_null(strstr(told, "no text is in the format"));
-    grpo_source_clear(&source);
     json_decref(line);
 }
 
