@@ -253,6 +253,24 @@ static void test_add(void **state)
         }
 }
 
+/* To whole lines of the cache and across them, and nothing behind. */
+static void test_put_away(void **state)
+{
+    enum { WIDTH = 70 };
+    const struct kernels *list[ISA_COUNT];
+    int n_isa = machine_kernels(list);
+    float *x = normals(WIDTH, 1);
+    for (int isa = 0; isa < n_isa; isa++)
+        for (int at = 0; at < 32; at += 8)
+            for (size_t n = 0; n + (size_t)at < WIDTH; n++) {
+                float to[WIDTH + 16] __attribute__((aligned(64))) = {0}, expected[WIDTH + 16] = {0};
+                memcpy(expected + at, x, n * sizeof *x);
+                list[isa]->put_away(to + at, x, n);
+                assert_same(to, expected, WIDTH + 16, list[isa]->name);
+            }
+    free(x);
+}
+
 static void test_interleave(void **state)
 {
     const struct kernels *list[ISA_COUNT];
@@ -370,6 +388,7 @@ int main(void)
         cmocka_unit_test(test_logsumexp),
         cmocka_unit_test(test_dropout),
         cmocka_unit_test(test_entropy),
+        cmocka_unit_test(test_put_away),
         cmocka_unit_test(test_interleave),
         cmocka_unit_test(test_interleave_pairs),
         cmocka_unit_test(test_squares),

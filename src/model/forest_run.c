@@ -161,12 +161,13 @@ static void block_qkv(struct siren_forest *f, struct thread_scratch *t, int laye
              width);
     struct tape_layer *tape = f->tape ? &f->tape[layer] : NULL;
     if (tape && tape->raw)
-        memcpy(tape->raw + (size_t)r0 * width, t->qkv, (size_t)n * width * sizeof(float));
+        f->engine->kernels->put_away(tape->raw + (size_t)r0 * width, t->qkv, (size_t)n * width);
     for (int i = 0; i < n; i++) finish_qkv_row(f, layer, r0 + i, t->qkv + (size_t)i * width);
     store_pages(f, layer, r0, n, t->qkv);
     size_t Q = (size_t)config_q_width(c);
     if (tape && tape->q)
-        memcpy(tape->q + (size_t)r0 * Q, f->q + (size_t)r0 * Q, (size_t)n * Q * sizeof(float));
+        f->engine->kernels->put_away(tape->q + (size_t)r0 * Q, f->q + (size_t)r0 * Q,
+                                     (size_t)n * Q);
 }
 
 /* The tape's copy of a layer's input. */
@@ -174,8 +175,8 @@ static void tape_input(struct siren_forest *f, int layer, int r0, int n)
 {
     size_t d = (size_t)f->engine->model->config.d_model;
     if (f->tape && f->tape[layer].x)
-        memcpy(f->tape[layer].x + (size_t)r0 * d, f->x + (size_t)r0 * d,
-               (size_t)n * d * sizeof(float));
+        f->engine->kernels->put_away(f->tape[layer].x + (size_t)r0 * d, f->x + (size_t)r0 * d,
+                                     (size_t)n * d);
 }
 
 /* ---- attention ---- */
@@ -293,7 +294,8 @@ static void block_attention(const struct siren_forest *f, struct thread_scratch 
                              t->gemm);
     lora_add(f, t, layer, LORA_O_INPUT, v, i0, n, attended, Q, 0, w->out.n_panels, x, d);
     post_norm(f, x, n, w->attention_norm, w->attention_norm_bias);
-    if (tape && tape->mid) memcpy(tape->mid + (size_t)i0 * d, x, (size_t)n * d * sizeof(float));
+    if (tape && tape->mid)
+        f->engine->kernels->put_away(tape->mid + (size_t)i0 * d, x, (size_t)n * d);
 }
 
 /* The FFN's inner activations of view rows [i0, i0 + n), into t->ffn. */

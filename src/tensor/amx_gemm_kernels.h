@@ -462,6 +462,7 @@ static void amx_gemm_swiglu(const float *x, size_t ldx, int T, const struct pack
         return;
     }
     amx_product(x, ldx, T, w, 0, 2 * pair0, 2 * pair1, &out, scratch);
+    if (gates) v16_stream_end();
 }
 
 static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed *w, int panel0,

@@ -200,6 +200,9 @@ static void gemm_dw(const float *dy, size_t ldy, int apart, const float *kept, i
 
 /* ---- rows -------------------------------------------------------------------- */
 
+/* Bytes between what is read from memory and what is fetched. */
+enum { FETCH_AHEAD = 2048 };
+
 static void column_sums(const float *x, size_t ldx, int T, int n, float *sums)
 {
     for (int t = 0; t < T; t++, x += ldx) rows_add(sums, x, (size_t)n);
@@ -211,6 +214,8 @@ static void swiglu_backward(const float *gates, size_t ldg, const float *dh, siz
     const v16 one = v16_set1(1.0f);
     for (int t = 0; t < T; t++, gates += ldg, dh += lddh, dgates += lddg)
         for (int i = 0; i < pairs; i++) {
+            fetch_first(gates + 32 * i, FETCH_AHEAD);
+            fetch_first(gates + 32 * i + 16, FETCH_AHEAD);
             v16 gate = v16_load(gates + 32 * i), up = v16_load(gates + 32 * i + 16);
             v16 d = v16_load(dh + 16 * i), n = v16_add(one, v16_exp(v16_neg(gate)));
             v16 silu = v16_div(gate, n), s = v16_div(one, n);
@@ -259,9 +264,6 @@ static void rmsnorm_backward(const float *x, size_t ldx, const float *dy, size_t
 }
 
 /* ---- the optimiser ----------------------------------------------------------- */
-
-/* Bytes between what is read from memory and what is fetched. */
-enum { FETCH_AHEAD = 2048 };
 
 V16 void adamw16(float *value, float *grad, float *m, float *v, int n,
                  const struct adamw_scalars *k)

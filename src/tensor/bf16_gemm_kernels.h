@@ -641,6 +641,7 @@ static void bf16_gemm_swiglu_by(const struct bf16_unit *unit, const float *x, si
             bf16_group(unit, rows, w, 2 * pair, 2 * pairs, &space, &out);
         }
     }
+    if (gates) v16_stream_end();
 }
 
 /* A part of n is taken for all panels at once.  dx is at panel0 of the T <= DX_PARTS_ROWS rows. */

@@ -136,8 +136,8 @@ V16 void finish_gated_row(const float *c, const struct output *o, float *h, floa
     for (int i = 0; i < o->columns; i += 32) {
         v16 gate = v16_load(c + i), up = v16_load(c + i + 16);
         if (gates) {
-            v16_store(gates + i, gate);
-            v16_store(gates + i + 16, up);
+            v16_stream(gates + i, gate);
+            v16_stream(gates + i + 16, up);
         }
         v16 silu = v16_div(gate, v16_add(v16_set1(1.0f), v16_exp(v16_neg(gate))));
         v16_store(h + i / 2, v16_mul(silu, up));
@@ -530,6 +530,7 @@ static void gemm_swiglu(const float *x, size_t ldx, int T, const struct packed *
             group_gemm(x + (size_t)t * ldx, ldx, rows, w, 2 * pair, 2 * pairs, &space, &out);
         }
     }
+    if (gates) v16_stream_end();
 }
 
 static void swiglu(const float *gates, size_t ldg, int T, int pairs, float *h, size_t ldh)

@@ -27,8 +27,8 @@ enum isa { ISA_PORTABLE, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };
 
 /* How products are computed (docs/numerics.md): COMPUTE_BF16 rounds both sides to bf16 inside gemm,
  * gemm_swiglu, gemm_dx, gemm_dw (its X in keep_inputs) and attention's products but for the scores,
- * and sums in f32, in the order of VDPBF16PS on every set but AMX, whose order is TDPBF16PS's; there
- * scores are of two parts in bf16 each.  Everything else is that of COMPUTE_F32. */
+ * and sums in f32, in the order of VDPBF16PS on every set but AMX, whose order is TDPBF16PS's;
+ * there scores are of two parts in bf16 each.  Everything else is that of COMPUTE_F32. */
 enum compute { COMPUTE_F32, COMPUTE_BF16, COMPUTE_COUNT };
 
 /* ---- packed weights ------------------------------------------------------
@@ -171,7 +171,9 @@ struct kernels {
      * by the caller: columns 32i…32i+15 gate rows 16i…, 32i+16…32i+31 up rows 16i…).
      * h[t][16i + j] = silu(gate) · up, silu(x) = x / (1 + exp(-x)).  pairs [pair0, pair1); h points
      * at column 16·pair0.  gates (T, ldg; NULL: not wanted) takes gate and up before the
-     * activation, in the columns of w, for swiglu_backward; it points at column 32·pair0. */
+     * activation, in the columns of w, for swiglu_backward; it points at column 32·pair0.  They go
+     * past the caches: a pass writes more of them than any cache holds before it reads the first.
+     */
     gemm_swiglu_fn *gemm_swiglu;
 
     /* The activation of gemm_swiglu alone: gates (T, ldg) hold gate and up panels in turn (pairs of
@@ -189,6 +191,9 @@ struct kernels {
     void (*gelu)(float *x, size_t n);
     /* y[i] += x[i] */
     void (*add)(float *y, const float *x, size_t n);
+    /* to[i] = from[i], past the caches: what is not read soon pushes nothing out, and memory is not
+     * read before it is written. */
+    void (*put_away)(float *to, const float *from, size_t n);
     /* Sixteen rows of n numbers as a panel: out[k·16 + c] = rows[c·ld + k]. */
     void (*interleave)(const float *rows, size_t ld, int n, float *out);
     /* … as pairs in bfloat16: out[k/2·16 + c] = k of row c, and above it k + 1, or 0 if k is the
@@ -221,8 +226,8 @@ struct kernels {
      * are the mirrors of both, whatever their pointers' type.
      * D is a multiple of 16 up to 512 (64, 80, 96, 128, …; a 32-wide MiniLM head too).  Positions
      * of a page that no row sees may hold anything, NaN included.  page_store writes
-     * positions slot … slot+n-1 (n >= 1, of one page), from rows of D floats; sixteen that fill half
-     * a page go fastest. */
+     * positions slot … slot+n-1 (n >= 1, of one page), from rows of D floats; sixteen that fill
+     * half a page go fastest. */
     page_store_fn *page_store;
     /* R query rows of one kv head against n_shared pages that all of them see and, where branches
      * are given, each branch's own pages after these (siblings in a forest: their ancestors' pages

@@ -30,6 +30,7 @@ const struct kernels ISA_TABLE = {
     .interleave = rows_interleave,
     .interleave_pairs = rows_interleave_pairs,
     .add = rows_add,
+    .put_away = rows_put_away,
     .dropout = rows_dropout,
     .rope = rows_rope,
     .logsumexp = rows_logsumexp,

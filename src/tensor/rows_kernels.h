@@ -48,6 +48,14 @@ static void rows_add(float *y, const float *x, size_t n)
     if (rest) v16_store_n(y + i, v16_add(v16_load_n(y + i, rest), v16_load_n(x + i, rest)), rest);
 }
 
+static void rows_put_away(float *to, const float *from, size_t n)
+{
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) v16_stream(to + i, v16_load(from + i));
+    if (i < n) v16_store_n(to + i, v16_load_n(from + i, (int)(n - i)), (int)(n - i));
+    v16_stream_end();
+}
+
 V16 v16 rows_gelu16(v16 x)
 {
     v16 e = v16_erf(v16_mul(x, v16_set1(0x1.6a09e6p-1f)));

@@ -39,6 +39,19 @@ V16 void v16_store(float *p, v16 v)
     _mm256_storeu_ps(p, v.a);
     _mm256_storeu_ps(p + 8, v.b);
 }
+V16 void v16_stream(float *p, v16 v)
+{
+    if ((uintptr_t)p % 64) {
+        v16_store(p, v);
+        return;
+    }
+    _mm256_stream_ps(p, v.a);
+    _mm256_stream_ps(p + 8, v.b);
+}
+V16 void v16_stream_end(void)
+{
+    _mm_sfence();
+}
 V16 v16 v16_load_n(const float *p, int n)
 {
     return v16_pair(_mm256_maskload_ps(p, v16_lanes(n, 0)),

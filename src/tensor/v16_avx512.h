@@ -27,6 +27,17 @@ V16 void v16_store(float *p, v16 v)
 {
     _mm512_storeu_ps(p, v);
 }
+V16 void v16_stream(float *p, v16 v)
+{
+    if ((uintptr_t)p % 64)
+        v16_store(p, v);
+    else
+        _mm512_stream_ps(p, v);
+}
+V16 void v16_stream_end(void)
+{
+    _mm_sfence();
+}
 V16 v16 v16_load_n(const float *p, int n)
 {
     return _mm512_maskz_loadu_ps(v16_lanes(n), p);

@@ -36,6 +36,13 @@ V16 void v16_store(float *p, v16 v)
 {
     memcpy(p, v.f, sizeof v.f);
 }
+/* For what is not read soon: past the caches, where the set can and p is a multiple of 64 bytes.
+ * Another thread may read it after this one's v16_stream_end(). */
+V16 void v16_stream(float *p, v16 v)
+{
+    v16_store(p, v);
+}
+V16 void v16_stream_end(void) {}
 /* The first n lanes (n may lie outside 0 … 16), zeros after; memory behind is not touched. */
 V16 v16 v16_load_n(const float *p, int n)
 {
