@@ -114,11 +114,7 @@ BF16_TARGET V16 void bf16_row(const float *x, int K, size_t step, uint32_t *out)
 {
     for (; K >= 32; K -= 32, x += 32, out += step)
         v16i_store(out, bf16_round_two(v16_load(x), v16_load(x + 16)));
-    for (int k = 0; K > 0 && k < 32; k += 2) {
-        uint32_t even = k < K ? float_to_bfloat(x[k]) : 0;
-        uint32_t odd = k + 1 < K ? float_to_bfloat(x[k + 1]) : 0;
-        out[k / 2] = odd << 16 | even;
-    }
+    if (K > 0) v16i_store(out, bf16_round_two(v16_load_n(x, K), v16_load_n(x + 16, K - 16)));
 }
 
 /* Rows as pairs, (T, pairs). */
