@@ -256,6 +256,7 @@ static void rmsnorm_backward(const float *x, size_t ldx, const float *dy, size_t
                 v16 w = v16_fma(d, v16_mul(a, inv), v16_load_some(dweight + i, m));
                 v16_store_some(dweight + i, w, m);
             }
+            fetch_first(x + i, FETCH_AHEAD); /* of the next row */
             v16 out = v16_mul(v16_fnma(a, along, g), inv);
             if (add) out = v16_add(v16_load_some(dx + i, m), out);
             v16_store_some(dx + i, out, m);

@@ -109,11 +109,15 @@ static size_t bf16_row_pairs(int K)
     return ((size_t)K + 31) / 32 * 16;
 }
 
-/* A row as pairs, `step` words from 32 numbers to the next. */
-BF16_TARGET V16 void bf16_row(const float *x, int K, size_t step, uint32_t *out)
+/* A row as pairs, `step` words from 32 numbers to the next; what lies ldx numbers ahead is fetched:
+ * parts of long rows begin where no processor foresees it. */
+BF16_TARGET V16 void bf16_row(const float *x, size_t ldx, int K, size_t step, uint32_t *out)
 {
-    for (; K >= 32; K -= 32, x += 32, out += step)
+    for (; K >= 32; K -= 32, x += 32, out += step) {
+        fetch_first(x, ldx * sizeof *x);
+        fetch_first(x + 16, ldx * sizeof *x);
         v16i_store(out, bf16_round_two(v16_load(x), v16_load(x + 16)));
+    }
     if (K > 0) v16i_store(out, bf16_round_two(v16_load_n(x, K), v16_load_n(x + 16, K - 16)));
 }
 
@@ -121,7 +125,7 @@ BF16_TARGET V16 void bf16_row(const float *x, int K, size_t step, uint32_t *out)
 BF16_TARGET static void bf16_rows(const float *x, size_t ldx, int T, int K, uint32_t *out)
 {
     size_t pairs = bf16_row_pairs(K);
-    for (int t = 0; t < T; t++, x += ldx, out += pairs) bf16_row(x, K, 16, out);
+    for (int t = 0; t < T; t++, x += ldx, out += pairs) bf16_row(x, ldx, K, 16, out);
 }
 
 /* Steps 2j and 2j + 1 of eight. */
@@ -546,7 +550,7 @@ BF16_TARGET static void bf16_unit_rows(const struct bf16_unit *unit, const float
     size_t pairs = bf16_row_pairs(K), row = bf16_row_words(unit, pairs);
     size_t step = bf16_step_words(unit, 32);
     for (int t = 0; t < T; t++, x += ldx)
-        bf16_row(x, K, step, out + (size_t)(t / 16 * 16) * pairs + (size_t)(t % 16) * row);
+        bf16_row(x, ldx, K, step, out + (size_t)(t / 16 * 16) * pairs + (size_t)(t % 16) * row);
 }
 
 /* The rows of a product that may be of few. */
