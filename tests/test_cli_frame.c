@@ -487,7 +487,8 @@ static void interrupt(void)
     assert_int_equal(*cli_cancel(&cli), 0);
     raise(SIGINT);
     assert_int_equal(siren_progress_update(p, "prompts", 1, 2), 1);
-    assert_int_equal(*cli_cancel(&cli), 1);
+    assert_int_equal(*cli_cancel(&cli), SIGINT);
+    assert_int_equal(cli_stopped_status(), 130);
 }
 
 /* The last test: the flag stays set, and the next Ctrl-C would kill. */

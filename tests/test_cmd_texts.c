@@ -206,8 +206,8 @@ static void a_prompt_is_taken_whole_or_not(void **state)
           "the prompt on standard input cannot be read");
 }
 
-/* Ctrl-C once the first token is there: what was written stays, and the exit code says so. */
-static void a_streamed_text_is_stopped(void **state)
+/* A signal once the first token is there: what was written stays, and the exit code says so. */
+static void stop_a_streamed_text(int signal)
 {
     char command[8192], text[1 << 16], *said;
     long pid = 0;
@@ -220,16 +220,22 @@ static void a_streamed_text_is_stopped(void **state)
     assert_int_equal(fscanf(pipe, "%ld", &pid), 1);
     assert_int_equal(fgetc(pipe), '\n');
     text[0] = (char)fgetc(pipe);
-    assert_int_equal(kill((pid_t)pid, SIGINT), 0);
+    assert_int_equal(kill((pid_t)pid, signal), 0);
     size_t n = 1 + fread(text + 1, 1, sizeof text - 1, pipe);
     status = pclose(pipe);
     assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 130);
+    assert_int_equal(WEXITSTATUS(status), 128 + signal);
     assert_true(n > 1);
     assert_int_equal(text[n - 1], '\n');
     MUST(siren_file_read(&said, &n, scratch_path("stderr"), 1 << 16, ERR));
     assert_non_null(strstr(said, "siren: stopped\n"));
     free(said);
+}
+
+static void a_streamed_text_is_stopped(void **state)
+{
+    stop_a_streamed_text(SIGINT);
+    stop_a_streamed_text(SIGTERM);
 }
 
 /* Ctrl-C while it waits for lines: at once, and the exit code says that there may be more. */

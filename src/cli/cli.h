@@ -179,10 +179,12 @@ struct siren_pool *cli_pool(struct cli *cli);
 /* ---- Long work ---- */
 
 /* A bar on a terminal, a line every ten seconds elsewhere, nothing with --quiet.
- * From the first call on, Ctrl-C asks the work to stop (update returns 1, and
- * *cli_cancel() becomes non-zero); a second Ctrl-C kills. */
+ * From the first call on, Ctrl-C or SIGTERM asks the work to stop (update returns 1, and
+ * *cli_cancel() becomes non-zero); a second one kills. */
 const struct siren_progress *cli_progress(struct cli *cli);
 const volatile int *cli_cancel(struct cli *cli);
+/* What a program exits with that was asked to stop: 128 + the signal's number. */
+int cli_stopped_status(void);
 /* A line above the bar, which goes on; unless --quiet. */
 void cli_progress_note(struct cli *cli, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -114,8 +114,10 @@ static void roff_command(struct buf *b, const struct cli_command *c)
         roff_text(b, e->explanation);
         buf_putc(b, '\n');
     }
-    buf_puts(b, ".SH EXIT STATUS\n0: done; 1: failed; 2: a mistake in the command line; 130: "
-                "stopped by Ctrl\\-C.\n.SH SEE ALSO\n\\fBsiren\\fR(1)\n");
+    buf_puts(
+        b,
+        ".SH EXIT STATUS\n0: done; 1: failed; 2: a mistake in the command line; 130: "
+        "stopped by Ctrl\\-C; 143: by SIGTERM, in the same way.\n.SH SEE ALSO\n\\fBsiren\\fR(1)\n");
 }
 
 static void roff_overview(struct buf *b)

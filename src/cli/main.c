@@ -30,7 +30,7 @@ static int report_error(struct cli *cli, int rc)
     cli_progress_end(cli);
     if (rc == SIREN_ECANCEL) {
         fputs("siren: stopped\n", stderr);
-        return 130;
+        return cli_stopped_status();
     }
     cli_put(stderr, "siren: %s\n", cli->err.message[0] ? cli->err.message : siren_code_name(rc));
     return cli->state->usage_error ? 2 : 1;

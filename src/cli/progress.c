@@ -9,11 +9,11 @@
 #include "base/clock.h"
 #include "cli/frame.h"
 
-static volatile int interrupted;
+static volatile int interrupted; /* by which signal */
 
 static void on_signal(int number)
 {
-    interrupted = 1;
+    interrupted = number;
     static const char text[] = "\nstopping (Ctrl-C once more kills)\n";
     if (number == SIGINT) (void)!write(STDERR_FILENO, text, sizeof text - 1);
 }
@@ -30,6 +30,11 @@ const volatile int *cli_cancel(struct cli *cli)
 {
     catch_signals(cli);
     return &interrupted;
+}
+
+int cli_stopped_status(void)
+{
+    return 128 + (interrupted ? interrupted : SIGINT);
 }
 
 static int on_terminal(void)
@@ -171,7 +176,7 @@ static int update_progress(void *context, const char *what, uint64_t done, uint6
 {
     struct cli *cli = context;
     struct cli_state *s = cli->state;
-    if (cli->quiet) return interrupted;
+    if (cli->quiet) return interrupted != 0;
     if (!is_same(s, what) || done < s->done) {
         cli_progress_end(cli);
         start_progress(s, what, done);
@@ -191,7 +196,7 @@ static int update_progress(void *context, const char *what, uint64_t done, uint6
         s->lines++;
         s->drawn = t;
     }
-    return interrupted;
+    return interrupted != 0;
 }
 
 const struct siren_progress *cli_progress(struct cli *cli)
