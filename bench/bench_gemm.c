@@ -49,7 +49,7 @@ static void multiply(const struct problem *p, const struct kernels *k, enum kind
         break;
     case DW: /* with what X costs to be kept */
         k->keep_inputs(p->x, width, 0, p->T, p->T, p->K, p->dx);
-        k->gemm_dw(p->y, n, 16, p->dx, p->T, 0, p->N, p->K, p->dw, width, p->scratch);
+        k->gemm_dw(p->y, n, 16, p->dx, p->T, 0, p->N, p->K, p->dw, width, 1, p->scratch);
         break;
     case OPENBLAS:
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, p->T, p->N, p->K, 1.0f, p->x, p->K,

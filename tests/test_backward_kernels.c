@@ -138,22 +138,24 @@ static float *transposed(const float *x, size_t ldx, int apart, int T, int n)
 }
 
 /* One set in one mode; F32: by the product that is f32 in every mode; GATED: dY's panels are every
- * other. */
-enum dw_case { DW, DW_GATED, DW_F32, DW_CASES };
+ * other; WRITTEN: not added to what is there; PUT_AWAY: nor, in whole cache lines. */
+enum dw_case { DW, DW_GATED, DW_F32, DW_WRITTEN, DW_PUT_AWAY, DW_CASES };
 
 static void check_dw(const struct kernels *kernels, enum dw_case which, int T, int N, int K)
 {
-    int f32 = which == DW_F32, apart = which == DW_GATED ? 32 : 16;
-    size_t ldy = (size_t)(N / 16 * apart + N % 16) + 3, ldx = (size_t)K + 2, ldw = (size_t)K + 1,
+    int f32 = which == DW_F32, apart = which == DW_GATED ? 32 : 16, add = which < DW_WRITTEN;
+    size_t ldy = (size_t)(N / 16 * apart + N % 16) + 3, ldx = (size_t)K + 2,
+           ldw = which == DW_PUT_AWAY ? ((size_t)K + 15) / 16 * 16 : (size_t)K + 1,
            n_w = (size_t)N * ldw;
     float *dy = normals((size_t)T * ldy, 1), *x = normals((size_t)T * ldx, 2);
     float *expected = normals(n_w, 4), *scratch = floats(gemm_dw_scratch());
     float *rows = transposed(dy, ldy, apart, T, N), *columns = transposed(x, ldx, 16, T, K);
     float *kept = floats(kept_words(kernels, T, K));
     for (int n = 0; n < N; n++)
-        for (int k = 0; k < K; k++)
-            expected[(size_t)n * ldw + (size_t)k] +=
-                chain(f32 ? sets[0] : kernels, rows + n * T, columns + k * T, T);
+        for (int k = 0; k < K; k++) {
+            float *w = &expected[(size_t)n * ldw + (size_t)k];
+            *w = (add ? *w : 0) + chain(f32 ? sets[0] : kernels, rows + n * T, columns + k * T, T);
+        }
     for (int cut = 0; cut < N; cut = 2 * cut + (apart == 16 ? 7 : 16)) {
         float *got = normals(n_w, 4);
         int rows_cut = cut < T ? cut : T; /* the later rows first; odd cuts share a pair */
@@ -165,7 +167,7 @@ static void check_dw(const struct kernels *kernels, enum dw_case which, int T, i
             if (f32)
                 kernels->gemm_dw_f32(dy, ldy, x, ldx, T, from, to, K, got, ldw, scratch);
             else
-                kernels->gemm_dw(dy, ldy, apart, kept, T, from, to, K, got, ldw, scratch);
+                kernels->gemm_dw(dy, ldy, apart, kept, T, from, to, K, got, ldw, add, scratch);
         }
         assert_same(got, expected, n_w, kernels->name);
         free(got);
@@ -188,19 +190,17 @@ static void test_adamw(void **state)
         float *v = normals(MOST, 4);
         for (int i = 0; i < MOST; i++) v[i] *= v[i];
         for (int s = 0; s < n_sets; s++) {
-            float *x2 = normals(MOST, 1), *g2 = normals(MOST, 2), *m2 = normals(MOST, 3),
-                  *v2 = floats(MOST);
+            float *x2 = normals(MOST, 1), *m2 = normals(MOST, 3), *v2 = floats(MOST);
             memcpy(v2, v, MOST * sizeof *v);
-            sets[s]->adamw(x2, g2, m2, v2, (size_t)n, &k);
+            sets[s]->adamw(x2, g, m2, v2, (size_t)n, &k);
             for (int i = 0; i < MOST; i++) {
                 float d = g[i] * k.factor, mean = fmaf(k.one_beta1, d - m[i], m[i]);
                 float square = fmaf(k.one_beta2 * d, d, v[i] * k.beta2);
                 float y = x[i] * k.keep + k.minus_rate * mean / (sqrtf(square) / k.root2 + k.eps);
                 assert_true(x2[i] == (i < n ? y : x[i]));
-                assert_true(g2[i] == (i < n ? 0 : g[i]));
                 assert_true(m2[i] == (i < n ? mean : m[i]) && v2[i] == (i < n ? square : v[i]));
             }
-            free(x2), free(g2), free(m2), free(v2);
+            free(x2), free(m2), free(v2);
         }
         free(x), free(g), free(m), free(v);
     }
@@ -214,7 +214,7 @@ static void test_dw(void **state)
     int n = machine_modes(list);
     for (int i = 0; i < n; i++)
         for (int s = 0; s < 8; s++)
-            for (int which = 0; which < DW_CASES; which++)
+            for (int which = 0; which < (shapes[s][0] ? DW_CASES : DW_WRITTEN); which++)
                 check_dw(list[i], (enum dw_case)which, shapes[s][0], shapes[s][1], shapes[s][2]);
 }
 
@@ -231,7 +231,7 @@ static void test_product_accuracy(void **state)
     float *kept = floats(kept_words(k, T, K));
     k->gemm_dx(dy, N, T, &w, 0, K / 16, dx, K, 0, scratch);
     k->keep_inputs(x, K, 0, T, T, K, kept);
-    k->gemm_dw(dy, N, 16, kept, T, 0, N, K, dw, K, more);
+    k->gemm_dw(dy, N, 16, kept, T, 0, N, K, dw, K, 0, more);
     for (int c = 0; c < K; c++) {
         for (int i = 0; i < T; i++)
             assert_chain(dx[i * K + c], dy + i * N, 1, weights + c, K, N, 20);
@@ -709,7 +709,7 @@ static void check_product(struct forward *f, double (*loss)(void *), const float
     float *kept = floats(kept_words(f->k, FT, FK));
     f->k->gemm_dx(dy, FN, FT, &w, 0, (FK + 15) / 16, dx, FK, 0, scratch);
     f->k->keep_inputs(f->x, FK, 0, FT, FT, FK, kept);
-    f->k->gemm_dw(dy, FN, 16, kept, FT, 0, FN, FK, dw, FK, more);
+    f->k->gemm_dw(dy, FN, 16, kept, FT, 0, FN, FK, dw, FK, 1, more);
     assert_slope(slope(loss, f, f->x, way, FT * FK), dot(dx, way, FT * FK), what);
     assert_slope(slope(loss, f, f->w, way, FN * FK), dot(dw, way, FN * FK), what);
     free(way);
@@ -924,7 +924,7 @@ static void test_torch_products(void **state)
                                      INPUTS, dw, INPUTS, dw_scratch);
             else
                 sets[i]->gemm_dw(fixture.ldy, OUTPUTS, 16, kept, TOKENS, 0, OUTPUTS, INPUTS, dw,
-                                 INPUTS, dw_scratch);
+                                 INPUTS, 1, dw_scratch);
             assert_near(dw, fixture.ldw, OUTPUTS * INPUTS, 2e-6, "dW");
             free(kept);
         }

@@ -17,8 +17,9 @@ static struct siren_error err;
 /* Two parameters, (5, 7) and (1, 11), as in tests/reference/optimizer.py. */
 enum { N0 = 35, N1 = 11, N = N0 + N1 };
 static float value[N], grad[N];
-static struct siren_param list[2] = {{"w", value, grad, 5, 7, 0},
-                                     {"b", value + N0, grad + N0, 1, 11, 1}};
+static struct siren_param list[2] = {
+    {.name = "w", .value = value, .grad = grad, .rows = 5, .columns = 7},
+    {.name = "b", .value = value + N0, .grad = grad + N0, .rows = 1, .columns = 11, .no_decay = 1}};
 static const struct siren_params params = {list, 2};
 
 /* To the bit in every step, where PyTorch's square root is exact (optimizer.py). */
@@ -55,7 +56,7 @@ static void test_adamw_equals_pytorch(void **state)
 static void run_steps(float *x, size_t n, int threads)
 {
     float *g = malloc(n * sizeof *g);
-    struct siren_param p = {"w", x, g, 1, (int)n, 0};
+    struct siren_param p = {.name = "w", .value = x, .grad = g, .rows = 1, .columns = (int)n};
     struct siren_adamw_options o = siren_adamw_defaults();
     struct siren_pool *pool = NULL;
     struct siren_adamw *a;
@@ -122,13 +123,45 @@ static void test_clip_by_hand(void **state)
     assert_int_equal(siren_gradients_clip(params, 0, NULL, &norm, &factor, &err), SIREN_EINVAL);
 }
 
+/* What is only noted to be zeros counts as such, whatever it holds. */
+static void test_noted_zeros(void **state)
+{
+    float x[2][3] = {{1, 2, 3}, {1, 2, 3}}, g[2][3] = {{NAN, INFINITY, 7}, {9, 9, 9}};
+    int noted = 0;
+    struct siren_param own[2] = {
+        {.name = "noted",
+         .value = x[0],
+         .grad = g[0],
+         .rows = 1,
+         .columns = 3,
+         .unwritten = &noted},
+        {.name = "plain", .value = x[1], .grad = g[1], .rows = 1, .columns = 3}};
+    struct siren_params both = {own, 2};
+    struct siren_adamw_options o = siren_adamw_defaults();
+    struct siren_adamw *a;
+    double norm;
+    assert_int_equal(siren_adamw_create(&a, both, &o, NULL, 0, &err), 0);
+    siren_gradients_zero(both, NULL);
+    assert_true(noted == 1 && isnan(g[0][0]) && g[1][0] == 0);
+    assert_int_equal(siren_gradients_norm(both, NULL, &norm, &err), 0);
+    assert_true(norm == 0 && noted == 0 && g[0][0] == 0);
+    g[0][1] = 2;
+    siren_adamw_step(a, 1e-2, 1, NULL);
+    assert_true(noted == 1 && g[0][1] == 2 && x[0][1] < x[1][1]);
+    siren_adamw_step(a, 1e-2, 1, NULL); /* by zeros, not by that 2 once more */
+    float once = 0.1f * 2, m = siren_adamw_m(a, 0)[1];
+    near(m, once * 0.9f, 1e-6);
+    siren_adamw_free(a);
+}
+
 /* The order of the contract: chunks of 65,536 with eight partials each, parameters in their order.
  */
 static void test_norm_is_spelt_out(void **state)
 {
     enum { FIRST = 65536 + 1003, SECOND = 21 };
     float *g = malloc((FIRST + SECOND) * sizeof *g);
-    struct siren_param both[2] = {{"a", NULL, g, 1, FIRST, 0}, {"b", NULL, g + FIRST, 3, 7, 0}};
+    struct siren_param both[2] = {{.name = "a", .grad = g, .rows = 1, .columns = FIRST},
+                                  {.name = "b", .grad = g + FIRST, .rows = 3, .columns = 7}};
     const size_t starts[4] = {0, 65536, FIRST, FIRST + SECOND};
     struct siren_pool *pool;
     double sum = 0, norm;
@@ -212,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_threads_move_no_bit),
         cmocka_unit_test(test_clip_equals_pytorch),
         cmocka_unit_test(test_clip_by_hand),
+        cmocka_unit_test(test_noted_zeros),
         cmocka_unit_test(test_norm_is_spelt_out),
         cmocka_unit_test(test_not_a_number_is_named),
         cmocka_unit_test(test_schedules_equal_transformers),

@@ -52,8 +52,8 @@ void siren_adamw_free(struct siren_adamw *adamw); /* NULL is allowed */
 
 /* One step at learning rate lr (already times the schedule's factor) on the gradients times
  * `factor` (siren_gradients_clip's; 1/k after k accumulated micro-batches; 1: as they are), one
- * rounding. The gradients are 0 afterwards: with all weights trained a step is a matter of memory,
- * and so reads and writes each number once.  Allocates nothing, cannot fail.  pool may be NULL. */
+ * rounding.  The gradients are 0 afterwards, as by siren_gradients_zero().  Allocates nothing,
+ * cannot fail.  pool may be NULL. */
 void siren_adamw_step(struct siren_adamw *adamw, double lr, float factor, struct siren_pool *pool);
 
 /* State, for checkpoints: first and second moments (shape of parameter i; writable), steps done. */
@@ -64,7 +64,9 @@ void siren_adamw_set_steps(struct siren_adamw *adamw, uint64_t steps);
 
 /* ---- Gradients ---- */
 
-/* pool may be NULL everywhere. */
+/* pool may be NULL everywhere.  A model's own weights are only noted to have zeros
+ * (siren_param.unwritten): their gradients are as large as they, and to write zeros for a pass to
+ * add to would be a quarter of what memory does in a step. */
 void siren_gradients_zero(struct siren_params params, struct siren_pool *pool);
 
 /* The Euclidean norm of all gradients, in f64: parameters in list order, each in chunks of 65,536

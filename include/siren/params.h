@@ -18,6 +18,8 @@ struct siren_param {
     float *grad;       /* the same shape; NULL until gradients are asked for */
     int rows, columns; /* a vector has one row */
     int no_decay;      /* 1: weight decay leaves it alone (norms, biases) */
+    int *unwritten;    /* NULL, or the owner's: 1 if grad counts as zeros, whatever it holds; the
+                        * next backward pass writes it and does not read it before */
 };
 
 /* Borrowed views: the owner frees list and numbers; pointers stay valid as long as it lives. */

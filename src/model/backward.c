@@ -338,7 +338,10 @@ int siren_forest_backward(struct siren_forest *f, const volatile int *cancel)
     if (!f->done || !f->tape) return SIREN_EINVAL;
     struct back_run run = {.forest = f, .cancel = cancel, .cancel_layer = -1};
     for (size_t i = 0; i < f->back->n_cursors; i++) atomic_store(&f->back->cursors[i], 0);
+    write_unwritten(f);
     siren_pool_run(f->engine->pool, backward_thread, &run);
     f->done = 0; /* the tape is used up */
-    return atomic_load(&run.cancel_layer) >= 0 ? SIREN_ECANCEL : SIREN_OK;
+    if (atomic_load(&run.cancel_layer) >= 0) return SIREN_ECANCEL;
+    all_written(f);
+    return SIREN_OK;
 }

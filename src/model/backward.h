@@ -158,6 +158,10 @@ void gather_keys(const struct siren_forest *f, int r, float *dk, float *dv);
 
 /* ---- backward_weights.c: gradients of weights, tasks of one phase ---- */
 
+/* Before a pass, on one thread: gradients that are not written yet (master.unwritten) and will not
+ * be written whole by it become the zeros that they count as.  After it: all are written. */
+void write_unwritten(struct siren_forest *f);
+void all_written(struct siren_forest *f);
 /* Of a layer's output projection and FFN; of its QKV projection (one phase later). */
 void weight_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
                       const struct rows *v, struct back_tasks *tasks);
@@ -165,10 +169,11 @@ void qkv_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
                    struct back_tasks *tasks);
 /* After the lowest layer. */
 void embedding_gradient(struct siren_forest *f, struct back_tasks *tasks);
-/* Of the head: a chunk of rows of log-probabilities, whose states all threads keep first (a barrier
- * comes between); all requests of logits.  Of the final norm. */
+/* Of the head: a chunk of rows of log-probabilities (the pass's rows first … first + n - 1), whose
+ * states all threads keep first (a barrier comes between); all requests of logits.  Of the final
+ * norm. */
 void head_keep_states(struct siren_forest *f, int thread, int n);
-void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int n,
+void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int first, int n,
                          atomic_long *cursor);
 void head_set_gradient(struct siren_forest *f, size_t c0, size_t c1);
 void final_norm_gradient(struct siren_forest *f, struct back_scratch *b);

@@ -165,7 +165,7 @@ static void logprob_outputs(struct siren_forest *f, int thread, atomic_long **cu
         head_keep_states(f, thread, n);
         siren_pool_barrier(pool);
         chunk_states(f, thread, first, n, (*cursor)++);
-        head_chunk_gradient(f, &f->back->scratch[thread], n, (*cursor)++);
+        head_chunk_gradient(f, &f->back->scratch[thread], first, n, (*cursor)++);
     }
 }
 

@@ -6,11 +6,11 @@
 enum { EMBEDDING_COLUMNS = 64 };
 
 /* A product's output gradients dy (n, ldy), sixteen of its columns every `apart` numbers, and its
- * inputs as they were kept. */
+ * inputs as they were kept.  further: not the first of this pass for its weight. */
 struct product {
     const float *dy, *kept;
     size_t ldy;
-    int apart, n;
+    int apart, n, further;
 };
 
 /* A norm's output gradients dy (n, ldy) and inputs x (n, ldx). */
@@ -20,7 +20,7 @@ struct normed {
     int n;
 };
 
-/* grad (rows, K) += dyᵀ x. */
+/* grad (rows, K) += dyᵀ x, or, where nothing is written yet, =. */
 static void matrix_gradient(struct siren_forest *f, struct back_scratch *b, const struct product *p,
                             const struct master *m, struct back_tasks *tasks)
 {
@@ -29,7 +29,7 @@ static void matrix_gradient(struct siren_forest *f, struct back_scratch *b, cons
         if (back_task(tasks))
             f->engine->kernels->gemm_dw(p->dy, p->ldy, p->apart, p->kept, p->n, row,
                                         rows - row < WEIGHT_ROWS ? rows : row + WEIGHT_ROWS, K,
-                                        m->grad, (size_t)K, b->dw);
+                                        m->grad, (size_t)K, p->further || !m->unwritten, b->dw);
 }
 
 static void bias_gradient(struct siren_forest *f, const struct product *p, const struct master *m,
@@ -52,6 +52,43 @@ static const struct master *trained(const struct siren_forest *f, int layer,
                                     enum model_tensor which)
 {
     return master_find(f->engine->model, layer, which);
+}
+
+/* 1: matrix_gradient() writes all of the head's, before anything else is added. */
+static int head_written_whole(const struct siren_forest *f)
+{
+    for (size_t i = 0; i < f->n_requests; i++)
+        if (f->requests[i].layer < 0 && f->requests[i].row_set != LOGPROB) return 0;
+    return f->n_logprob_rows > 0;
+}
+
+/* The same of a weight; layers below the lowest get no gradient. */
+static int written_whole(const struct siren_forest *f, int layer, int which, const struct master *w)
+{
+    int tied = f->engine->model->config.tied_head;
+    if (which == (tied ? MODEL_TOKEN_EMBEDDING : MODEL_HEAD)) return head_written_whole(f);
+    return model_is_layer_tensor((enum model_tensor)which) && w->tensor.n_dims == 2 &&
+           layer >= f->back->lowest && f->n_active > 0;
+}
+
+void write_unwritten(struct siren_forest *f)
+{
+    const struct siren_model *m = f->engine->model;
+    int n_layers = m->config.n_layers;
+    for (int layer = 0; f->back->weights && layer < n_layers; layer++)
+        for (int i = 0; i < MODEL_TENSORS; i++) {
+            struct master *w = &m->masters[layer * MODEL_TENSORS + i];
+            if (!w->value || !w->unwritten || written_whole(f, layer, i, w)) continue;
+            memset(w->grad, 0, w->tensor.bytes);
+            w->unwritten = 0;
+        }
+}
+
+void all_written(struct siren_forest *f)
+{
+    const struct siren_model *m = f->engine->model;
+    size_t n = (size_t)m->config.n_layers * MODEL_TENSORS;
+    for (size_t i = 0; f->back->weights && i < n; i++) m->masters[i].unwritten = 0;
 }
 
 void weight_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
@@ -152,12 +189,13 @@ void head_keep_states(struct siren_forest *f, int thread, int n)
                                     (int)d, f->back->kept_states);
 }
 
-void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int n, atomic_long *cursor)
+void head_chunk_gradient(struct siren_forest *f, struct back_scratch *b, int first, int n,
+                         atomic_long *cursor)
 {
     const struct master *m = f->back->weights ? trained(f, 0, MODEL_HEAD) : NULL;
     size_t V = (size_t)f->engine->model->config.n_vocab;
     if (!m) return;
-    struct product p = {f->logprob_logits, f->back->kept_states, V, 16, n};
+    struct product p = {f->logprob_logits, f->back->kept_states, V, 16, n, first > 0};
     struct back_tasks tasks = {.cursor = cursor, .mine = claim_next(cursor, INT32_MAX)};
     matrix_gradient(f, b, &p, m, &tasks);
 }

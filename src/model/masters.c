@@ -98,13 +98,14 @@ static int list_params(struct siren_model *m, struct siren_error *err)
     if (!m->params.list)
         return siren_fail_memory(err, "a list of weights", m->params.n * sizeof *m->params.list);
     for (size_t i = 0; i < n; i++) {
-        const struct master *from = &m->masters[i];
+        struct master *from = &m->masters[i];
         struct siren_param *p = &m->params.list[at];
         if (!from->value) continue;
         int vector = from->tensor.n_dims == 1;
         memcpy(p->name, from->name, sizeof p->name);
         p->value = from->value;
         p->grad = from->grad;
+        p->unwritten = &from->unwritten;
         p->rows = vector ? 1 : (int)from->tensor.shape[0];
         p->columns = (int)from->tensor.shape[vector ? 0 : 1];
         p->no_decay = vector;

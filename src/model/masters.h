@@ -10,6 +10,7 @@
 struct master {
     struct tensor tensor; /* data NULL: not trained */
     float *value, *grad;
+    int unwritten; /* siren_param.unwritten */
     char name[160];
 };
 

@@ -211,7 +211,8 @@ static amx_tile_fn *const amx_tiles[2][2] = {{amx_tile_1_1, amx_tile_1_2},
 /* Sums are outputs where nothing is done to them and all rows and columns of the tile are some. */
 static int amx_stores_outputs(const struct output *o, int P, int rows)
 {
-    return !o->bias && !o->add && !o->gated && o->columns == 16 * P && rows % 16 == 0;
+    return !o->bias && !o->add && !o->gated && !o->put_away && o->columns == 16 * P &&
+           rows % 16 == 0;
 }
 
 /* What a tile's sums will be added to: gradients of weights come from memory. */
@@ -473,10 +474,10 @@ static void amx_gemm_dx(const float *dy, size_t ldy, int T, const struct packed 
 }
 
 static void amx_gemm_dw(const float *dy, size_t ldy, int apart, const float *kept, int T, int n0,
-                        int n1, int K, float *dw, size_t lddw, float *scratch)
+                        int n1, int K, float *dw, size_t lddw, int add, float *scratch)
 {
     amx_begin();
-    bf16_gemm_dw_by(&amx_unit, dy, ldy, apart, kept, T, n0, n1, K, dw, lddw, scratch);
+    bf16_gemm_dw_by(&amx_unit, dy, ldy, apart, kept, T, n0, n1, K, dw, lddw, add, scratch);
     amx_end();
 }
 

@@ -156,7 +156,7 @@ static void dw_steps(const float *dy, size_t ldy, const float *x, size_t ldx, in
 }
 
 static void gemm_dw_apart(const float *dy, size_t ldy, int apart, const float *x, size_t ldx, int T,
-                          int n0, int n1, int K, float *dw, size_t lddw, float *scratch)
+                          int n0, int n1, int K, float *dw, size_t lddw, int add, float *scratch)
 {
     float *sums = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
     float *xs = sums + DW_ROWS * DW_COLUMNS, *ys = xs + DW_STEPS * 32;
@@ -174,15 +174,17 @@ static void gemm_dw_apart(const float *dy, size_t ldy, int apart, const float *x
                                  .y = dw + (size_t)n * lddw + k,
                                  .ldy = lddw,
                                  .columns = b.columns,
-                                 .add = 1};
+                                 .add = add,
+                                 .put_away = !add && dw_in_lines(dw, lddw)};
             finish(&out, 0, b.rows);
         }
+    if (!add) v16_stream_end();
 }
 
 static void gemm_dw_f32(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
                         int n1, int K, float *dw, size_t lddw, float *scratch)
 {
-    gemm_dw_apart(dy, ldy, 16, x, ldx, T, n0, n1, K, dw, lddw, scratch);
+    gemm_dw_apart(dy, ldy, 16, x, ldx, T, n0, n1, K, dw, lddw, 1, scratch);
 }
 
 static void keep_inputs(const float *x, size_t ldx, int t0, int n, int T, int K, float *kept)
@@ -193,9 +195,9 @@ static void keep_inputs(const float *x, size_t ldx, int t0, int n, int T, int K,
 }
 
 static void gemm_dw(const float *dy, size_t ldy, int apart, const float *kept, int T, int n0,
-                    int n1, int K, float *dw, size_t lddw, float *scratch)
+                    int n1, int K, float *dw, size_t lddw, int add, float *scratch)
 {
-    gemm_dw_apart(dy, ldy, apart, kept, (size_t)K, T, n0, n1, K, dw, lddw, scratch);
+    gemm_dw_apart(dy, ldy, apart, kept, (size_t)K, T, n0, n1, K, dw, lddw, add, scratch);
 }
 
 /* ---- rows -------------------------------------------------------------------- */
@@ -266,7 +268,7 @@ static void rmsnorm_backward(const float *x, size_t ldx, const float *dy, size_t
 
 /* ---- the optimiser ----------------------------------------------------------- */
 
-V16 void adamw16(float *value, float *grad, float *m, float *v, int n,
+V16 void adamw16(float *value, const float *grad, float *m, float *v, int n,
                  const struct adamw_scalars *k)
 {
     v16 g = v16_mul(v16_load_some(grad, n), v16_set1(k->factor)), old = v16_load_some(m, n);
@@ -275,13 +277,12 @@ V16 void adamw16(float *value, float *grad, float *m, float *v, int n,
                          v16_mul(v16_load_some(v, n), v16_set1(k->beta2)));
     v16 root = v16_add(v16_div(v16_sqrt(square), v16_set1(k->root2)), v16_set1(k->eps));
     v16 kept = v16_mul(v16_load_some(value, n), v16_set1(k->keep));
-    v16_store_some(grad, v16_zero(), n);
     v16_store_some(m, mean, n);
     v16_store_some(v, square, n);
     v16_store_some(value, v16_add(kept, v16_div(v16_mul(v16_set1(k->minus_rate), mean), root)), n);
 }
 
-static void adamw(float *value, float *grad, float *m, float *v, size_t n,
+static void adamw(float *value, const float *grad, float *m, float *v, size_t n,
                   const struct adamw_scalars *k)
 {
     for (; n >= 16; n -= 16, value += 16, grad += 16, m += 16, v += 16) {

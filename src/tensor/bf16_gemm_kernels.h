@@ -762,7 +762,7 @@ static void bf16_keep_inputs(const float *x, size_t ldx, int t0, int n, int T, i
  * last.  The panels of X lie `stride` words apart. */
 static void bf16_dw_steps(const struct bf16_unit *unit, int R, int columns, const uint32_t *rows,
                           const uint32_t *panels, size_t stride, int steps, int first, int last,
-                          float *sums, float *y, size_t ldy)
+                          float *sums, float *y, size_t ldy, int add)
 {
     for (int k = 0; k < columns; k += 32) {
         int P = columns - k > 16 ? 2 : 1;
@@ -778,7 +778,8 @@ static void bf16_dw_steps(const struct bf16_unit *unit, int R, int columns, cons
                              .y = y + k,
                              .ldy = ldy,
                              .columns = columns - k < 32 ? columns - k : 32,
-                             .add = 1};
+                             .add = add,
+                             .put_away = !add && dw_in_lines(y, ldy)};
         unit->rows(P, R, &b, NULL, last ? &out : NULL);
     }
 }
@@ -786,7 +787,7 @@ static void bf16_dw_steps(const struct bf16_unit *unit, int R, int columns, cons
 /* The chains are those of the mode's gemm, over tokens. */
 static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_t ldy, int apart,
                             const float *kept, int T, int n0, int n1, int K, float *dw, size_t lddw,
-                            float *scratch)
+                            int add, float *scratch)
 {
     float *sums = (float *)(void *)(((uintptr_t)scratch + 63) / 64 * 64);
     const int block = unit->tiled ? DW_COLUMNS_AMX : DW_COLUMNS;
@@ -803,8 +804,10 @@ static void bf16_gemm_dw_by(const struct bf16_unit *unit, const float *dy, size_
                              rows);
                 bf16_dw_steps(unit, R, columns, rows,
                               words + (size_t)(k / 16) * stride + (size_t)(t / 2) * 16, stride,
-                              steps, t == 0, t + steps == T, sums, dw + (size_t)n * lddw + k, lddw);
+                              steps, t == 0, t + steps == T, sums, dw + (size_t)n * lddw + k, lddw,
+                              add);
             }
+    if (!add) v16_stream_end();
 }
 
 /* ---- by the set's vectors ----------------------------------------------------------- */
@@ -832,9 +835,9 @@ static void bf16_gemm_dx(const float *dy, size_t ldy, int T, const struct packed
 }
 
 static void bf16_gemm_dw(const float *dy, size_t ldy, int apart, const float *kept, int T, int n0,
-                         int n1, int K, float *dw, size_t lddw, float *scratch)
+                         int n1, int K, float *dw, size_t lddw, int add, float *scratch)
 {
-    bf16_gemm_dw_by(&bf16_vectors, dy, ldy, apart, kept, T, n0, n1, K, dw, lddw, scratch);
+    bf16_gemm_dw_by(&bf16_vectors, dy, ldy, apart, kept, T, n0, n1, K, dw, lddw, add, scratch);
 }
 
 /* As fma_loop, for the products of this mode: 4·16·FMA_CHAINS operations a turn. */

@@ -118,6 +118,7 @@ struct output {
     size_t ldg;
     int columns; /* of sums */
     int add, gated;
+    int put_away; /* of y, whole registers go past the caches: y and ldy in whole cache lines */
 };
 
 V16 void finish_row(const float *c, const struct output *o, float *y)
@@ -127,7 +128,10 @@ V16 void finish_row(const float *c, const struct output *o, float *y)
         v16 v = v16_load(c + i);
         if (o->bias) v = v16_add(v, v16_load_some(o->bias + i, n));
         if (o->add) v = v16_add(v16_load_some(y + i, n), v);
-        v16_store_some(y + i, v, n);
+        if (o->put_away && n == 16)
+            v16_stream(y + i, v);
+        else
+            v16_store_some(y + i, v, n);
     }
 }
 

@@ -130,7 +130,7 @@ typedef void gemm_dx_fn(const float *dy, size_t ldy, int T, const struct packed 
                         int panel1, float *dx, size_t ldx, int add, float *scratch);
 typedef void keep_inputs_fn(const float *x, size_t ldx, int t0, int n, int T, int K, float *kept);
 typedef void gemm_dw_fn(const float *dy, size_t ldy, int apart, const float *kept, int T, int n0,
-                        int n1, int K, float *dw, size_t lddw, float *scratch);
+                        int n1, int K, float *dw, size_t lddw, int add, float *scratch);
 typedef void gemm_dw_f32_fn(const float *dy, size_t ldy, const float *x, size_t ldx, int T, int n0,
                             int n1, int K, float *dw, size_t lddw, float *scratch);
 typedef void page_store_fn(float *page_k, float *page_v, int D, int slot, int n, const float *k,
@@ -265,10 +265,11 @@ struct kernels {
      * n in [n0, n1) and k in [0, K), X kept with this T and K.  dy and dw are those of the whole
      * matrix: row n, and sixteen columns of dY every `apart` numbers: column n/16·apart + n mod 16.
      * apart is 16, or 32 for gate and up, whose panels alternate (n0 is then a multiple of 16).
-     * Threads share out n; multiples of 96 are best.  scratch: gemm_dw_scratch() floats. */
+     * Threads share out n; multiples of 96 are best.  add 0 (T > 0): dW = …, past the caches.
+     * scratch: gemm_dw_scratch() floats. */
     gemm_dw_fn *gemm_dw;
-    /* The same in f32 in every mode, with X as it is: for LoRA's factors, which cost little, and
-     * where its product is no gradient (theorem_solve.c). */
+    /* The same in f32 in every mode, added, with X as it is: for LoRA's factors, which cost little,
+     * and where its product is no gradient (theorem_solve.c). */
     gemm_dw_f32_fn *gemm_dw_f32;
     /* sums[i] += x[t][i], i in [0, n), row after row: the gradient of a bias. */
     void (*column_sums)(const float *x, size_t ldx, int T, int n, float *sums);
@@ -295,8 +296,8 @@ struct kernels {
     void (*softmax_backward)(const float *x, size_t n, float lse, int64_t target, float a,
                              float entropy, float b, float *out);
 
-    /* One step of n numbers, in the operations of siren/optimizer.h; the gradients become 0. */
-    void (*adamw)(float *value, float *grad, float *m, float *v, size_t n,
+    /* One step of n numbers, in the operations of siren/optimizer.h. */
+    void (*adamw)(float *value, const float *grad, float *m, float *v, size_t n,
                   const struct adamw_scalars *scalars);
     /* Their sum in f64: eight partial sums, of every eighth number each, then these in order. */
     double (*squares)(const float *x, size_t n);

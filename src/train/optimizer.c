@@ -175,6 +175,46 @@ static size_t count_chunks(struct siren_params params)
     return n;
 }
 
+/* ---- Zeros: noted where the owner lets them be (siren_param.unwritten), else written ---- */
+
+static void zero_chunk(const struct chunk *c, void *context)
+{
+    const struct siren_params *params = context;
+    memset(params->list[c->param].grad + c->from, 0, c->n * sizeof(float));
+}
+
+static void zero_chunk_unnoted(const struct chunk *c, void *context)
+{
+    const struct siren_params *params = context;
+    if (!params->list[c->param].unwritten) zero_chunk(c, context);
+}
+
+static void zero_chunk_noted(const struct chunk *c, void *context)
+{
+    const struct siren_params *params = context;
+    const int *unwritten = params->list[c->param].unwritten;
+    if (unwritten && *unwritten) zero_chunk(c, context);
+}
+
+static void note_zeros(struct siren_params params, int zeros)
+{
+    for (size_t i = 0; i < params.n; i++)
+        if (params.list[i].unwritten) *params.list[i].unwritten = zeros;
+}
+
+void siren_gradients_zero(struct siren_params params, struct siren_pool *pool)
+{
+    for_chunks(params, pool, zero_chunk_unnoted, &params);
+    note_zeros(params, 1);
+}
+
+/* For those who read gradients. */
+static void write_zeros(struct siren_params params, struct siren_pool *pool)
+{
+    for_chunks(params, pool, zero_chunk_noted, &params);
+    note_zeros(params, 0);
+}
+
 /* ---- A step ---- */
 
 static struct adamw_scalars scalars_of(const struct siren_adamw *a, const struct moments *s,
@@ -208,13 +248,16 @@ static void step_chunk(const struct chunk *c, void *context)
     struct adamw_scalars k = scalars_of(job->adamw, s, job->lr, job->factor);
     job->adamw->kernels->adamw(p->value + c->from, p->grad + c->from, s->m + c->from,
                                s->v + c->from, c->n, &k);
+    zero_chunk_unnoted(c, (void *)&job->adamw->params);
 }
 
 void siren_adamw_step(struct siren_adamw *a, double lr, float factor, struct siren_pool *pool)
 {
     struct step_job job = {a, lr, factor};
     a->steps++;
+    write_zeros(a->params, pool);
     for_chunks(a->params, pool, step_chunk, &job);
+    note_zeros(a->params, 1);
 }
 
 float *siren_adamw_m(struct siren_adamw *a, size_t i)
@@ -245,27 +288,12 @@ struct gradient_job {
     double *squares;               /* of each chunk */
 };
 
-static float *gradients_of(const struct gradient_job *job, const struct chunk *c)
-{
-    return job->params.list[c->param].grad + c->from;
-}
-
-static void zero_chunk(const struct chunk *c, void *context)
-{
-    memset(gradients_of(context, c), 0, c->n * sizeof(float));
-}
-
-void siren_gradients_zero(struct siren_params params, struct siren_pool *pool)
-{
-    struct gradient_job job = {.params = params};
-    for_chunks(params, pool, zero_chunk, &job);
-}
-
 /* Squares are below 1.2e77 each, so the sum of finite ones is finite. */
 static void square_chunk(const struct chunk *c, void *context)
 {
     const struct gradient_job *job = context;
-    job->squares[c->index] = job->kernels->squares(gradients_of(job, c), c->n);
+    const float *gradients = job->params.list[c->param].grad + c->from;
+    job->squares[c->index] = job->kernels->squares(gradients, c->n);
 }
 
 /* Where the first number is that is not finite: there is one. */
@@ -289,6 +317,7 @@ int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, do
                                .squares = alloc_array(n, sizeof(double))};
     double sum = 0;
     if (!job.squares) return siren_fail_memory(err, "the gradients' norm", n * sizeof(double));
+    write_zeros(params, pool);
     for_chunks(params, pool, square_chunk, &job);
     for (size_t i = 0; i < n; i++) sum += job.squares[i];
     free(job.squares);

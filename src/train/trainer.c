@@ -52,7 +52,6 @@ struct trainer {
     double loss;         /* of the last step */
     double part;         /* of the current step's items that are done, 0 to 1 */
     int changed;         /* since the last checkpoint */
-    int gradients_zero;  /* by the last step */
     double since, saved; /* clock: when this call began (less what was spent before), last save */
     const struct siren_progress *progress;
     struct siren_progress inner; /* of what happens within a step */
@@ -301,8 +300,7 @@ static int accumulate(struct trainer *t, const size_t *items, const double *coef
 {
     uint64_t pass = 0;
     int rc = passes_fill(&t->passes, items, coefficients, n, err);
-    if (!t->gradients_zero) siren_gradients_zero(t->params, t->pool);
-    t->gradients_zero = 0;
+    siren_gradients_zero(t->params, t->pool);
     for (size_t from = 0, to; from < n && !rc; from = to) {
         to = passes_cut(&t->passes, from);
         if (n == t->batch.n_items) t->part = (double)from / (double)n;
@@ -391,7 +389,6 @@ static int step(struct trainer *t, struct siren_error *err)
     for (size_t i = 0; i < t->batch.n_items; i++) t->loss += t->coefficients[i] * t->losses[i];
     if (t->batch.n_items) {
         siren_adamw_step(t->adamw, lr, factor, t->pool);
-        t->gradients_zero = 1;
         rc = subject_changed(t, err);
         if (rc) return rc;
     }
