@@ -97,6 +97,12 @@ static void test_table(void **state)
     assert_true(fabs(sum / (double)p.n - habit->mae) < 1e-9);
     siren_predictions_clear(&p);
     free(rows);
+    /* What cannot be fitted on is told before anything is stored. */
+    o.fit_split = "test:A";
+    assert_int_equal(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err), SIREN_EINVAL);
+    check(siren_runs_load(&runs, &n, app.ws, "baseline", &err));
+    assert_int_equal(n, n_runs);
+    siren_runs_free(runs, n);
     siren_app_close(&app);
 }
 

@@ -109,6 +109,14 @@ static int chosen_rows(const struct baseline_job *job, size_t **rows, size_t *n,
     return rc;
 }
 
+int baseline_check_chosen(const struct baseline_job *job, struct siren_error *err)
+{
+    size_t *rows = NULL, n;
+    int rc = job->options->fit_split ? chosen_rows(job, &rows, &n, err) : 0;
+    free(rows);
+    return rc;
+}
+
 int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fit_label,
                    unsigned groups, struct siren_error *err)
 {

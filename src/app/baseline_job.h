@@ -46,5 +46,7 @@ int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_
 enum { BASELINE_CHOSEN = -1 };
 int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fit_label,
                    unsigned groups, struct siren_error *err);
+/* Whether options->fit_split, if any, can be fitted on: asked before the first baseline is. */
+int baseline_check_chosen(const struct baseline_job *job, struct siren_error *err);
 
 #endif
