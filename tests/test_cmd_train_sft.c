@@ -115,7 +115,7 @@ static void test_command(void **state)
     assert_int_equal(siren(TRAIN, ""), 1);
     expect_output("holds a training run already");
     assert_int_equal(siren(TRAIN, "--resume --lora-targets q,ffn --lr 1"), 1);
-    expect_output("training.lr is 1.0, it was 0.0001");
+    expect_output("--lr is 1.0, it was 0.0001");
     assert_int_equal(siren(TRAIN, "--resume --lora-targets q,ffn --json --name again"), 0);
     expect_output("\"resumed\": true");
     json_t *result = json_loads(strchr(program_output, '{'), JSON_DISABLE_EOF_CHECK, NULL);

@@ -7,13 +7,148 @@
 #include "base/buf.h"
 #include "siren/model.h"
 
+/* What a person set, by the end of a path (the first that fits): options of the commands, and what
+ * the rest comes from.  warm, reason and answer are the stages of `train all`. */
+static const struct {
+    const char *end, *name;
+} names[] = {
+    {"adapter.targets", "--lora-targets"},
+    {"adapter.r", "--rank"},
+    {"adapter.alpha", "--alpha"},
+    {"adapter.dropout", "--dropout"},
+    {"adapter.rslora", "--rslora"},
+    {"adapter.layers", "--train-layers"},
+    {"adapter.start", "the adapter to begin from (--adapter)"},
+    {"predict.strategy", "--strategy"},
+    {"predict.recent", "--recent"},
+    {"predict.more", "--more"},
+    {"predict.sketch_rule", "--majority"},
+    {"predict.sketch_decay", "--decay"},
+    {"predict.prompt_limit", "--prompt-limit"},
+    {"loss.ha", "--loss (ha)"},
+    {"loss.layers", "--layers"},
+    {"loss.before_norm", "--before-norm"},
+    {"loss.layer_local", "--layer-local"},
+    {"loss.ce", "the weight of ce (--loss, --ce)"},
+    {"loss.kd", "--loss (kd)"},
+    {"loss.rps", "the weight of rps (--loss, --rps)"},
+    {"loss.smoothing", "--smoothing"},
+    {"loss.temperature", "--kd-temperature"},
+    {"teacher.name", "the teacher's file"},
+    {"teacher.states", "what the teacher's file holds"},
+    {"teacher.exact", "--exact"},
+    {"teacher.share", "--share"},
+    {"teacher.closeness", "--closeness"},
+    {"grpo.samples", "--answers"},
+    {"grpo.temperature", "--temperature"},
+    {"grpo.top_p", "--top-p"},
+    {"grpo.top_k", "--top-k"},
+    {"grpo.max_tokens", "--max-tokens"},
+    {"grpo.constant_length", "--max-tokens"},
+    {"grpo.reward", "--reward"},
+    {"grpo.length_cost", "--length-cost"},
+    {"grpo.outside", "--outside"},
+    {"grpo.answer_weight", "--answer-weight"},
+    {"grpo.answer_ce", "--answer-loss (ce)"},
+    {"grpo.answer_rps", "--answer-loss (rps)"},
+    {"grpo.advantage", "--advantage"},
+    {"grpo.clip_low", "--clip-low"},
+    {"grpo.clip_high", "--clip-high"},
+    {"grpo.dual_clip", "--dual-clip"},
+    {"grpo.kl", "--kl"},
+    {"grpo.kl_kind", "--kl-kind"},
+    {"grpo.entropy", "--entropy"},
+    {"grpo.aggregation", "--mean-over"},
+    {"grpo.flat_groups", "--flat-groups"},
+    {"grpo.mask_truncated", "--mask-truncated"},
+    {"grpo.eval_samples", "--eval-samples"},
+    {"training.rows", "--rows"},
+    {"training.seed", "--seed"},
+    {"training.batch", "--batch"},
+    {"training.epochs", "--epochs"},
+    {"training.max_steps", "--max-steps"},
+    {"training.repeats", "--updates"},
+    {"training.lr", "--lr"},
+    {"training.lora_plus", "--lora-plus"},
+    {"training.schedule", "--schedule"},
+    {"training.warmup", "--warmup"},
+    {"training.weight_decay", "--weight-decay"},
+    {"training.clip", "--clip"},
+    {"training.pass_tokens", "--pass-tokens"},
+    {"training.pass_tokens_most", "--pass-tokens"},
+    {"training.dropout", "--dropout"},
+    {"training.layer_local", "--layer-local"},
+    {"training.eval_every", "--eval-every"},
+    {"training.eval_first", "--eval-first"},
+    {"training.patience", "--patience"},
+    {"training.metric", "--choose-by"},
+    {"warm.rows", "--warm-rows"},
+    {"warm.epochs", "--warm-epochs"},
+    {"reason.rows", "--grpo-rows"},
+    {"reason.max_steps", "--grpo-steps"},
+    {"reason.eval_every", "--grpo-eval-every"},
+    {"answer.rows", "--align-rows"},
+    {"answer.epochs", "--align-epochs"},
+    {"warm.batch", "--batch"},
+    {"reason.batch", "--batch"},
+    {"answer.batch", "--batch"},
+    {"warm.r", "--rank"},
+    {"answer.r", "--rank"},
+    {"warm.targets", "--lora-targets"},
+    {"answer.targets", "--lora-targets"},
+    {"warm.seed", "--seed"},
+    {"reason.seed", "--seed"},
+    {"answer.seed", "--seed"},
+    {"kind", "the kind of training"},
+    {"model", "the model (--model)"},
+    {"chat_template", "the chat template"},
+    {"compute", "what computes (--compute, --isa, or the machine)"},
+    {"numerics", "the program's arithmetic (docs/numerics.md)"},
+    {"data", "the workspace's data"},
+    {"protocol", "the protocol of the import"},
+    {"split", "--split"},
+    {"fold", "--fold"},
+    {"rows", "--rows"},
+    {"eval_split", "--eval-split"},
+    {"eval_rows", "--eval-rows"},
+    {"choose_by", "--choose-by"},
+    {"weights", "--weights"},
+    {"layers", "--train-layers"},
+    {"response", "--response"},
+    {"answer_weight", "--answer-weight"},
+};
+
+/* The path itself where it has no name. */
+static const char *name_of(const char *path)
+{
+    size_t n = strlen(path);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t m = strlen(names[i].end);
+        int ends = n >= m && !strcmp(path + n - m, names[i].end);
+        if (ends && (n == m || path[n - m - 1] == '.')) return names[i].name;
+    }
+    return path;
+}
+
+/* 1: differences hold one of that name already; one option may stand in several places. */
+static int is_told(const struct buf *differences, const char *name)
+{
+    const char *text = buf_text(differences), *found = text;
+    size_t n = strlen(name);
+    for (; (found = strstr(found, name)); found += n)
+        if ((found == text || found[-1] == ' ') && !strncmp(found + n, " is ", 4)) return 1;
+    return 0;
+}
+
 /* Two different values at `path`, as text. */
 static void add_difference(struct buf *out, const char *path, const json_t *mine,
                            const json_t *theirs)
 {
-    const size_t flags = JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS;
+    const size_t flags = JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(9);
+    const char *name = name_of(path);
+    if (is_told(out, name)) return;
     char *a = mine ? json_dumps(mine, flags) : NULL, *b = theirs ? json_dumps(theirs, flags) : NULL;
-    buf_printf(out, "%s%s is %.60s, it was %.60s", out->size ? "; " : "", path, a ? a : "missing",
+    buf_printf(out, "%s%s is %.60s, it was %.60s", out->size ? "; " : "", name, a ? a : "missing",
                b ? b : "missing");
     free(a);
     free(b);
