@@ -11,6 +11,7 @@
 
 #include "app/teach.h"
 #include "killed.h"
+#include "model/model.h"
 #include "same_file.h"
 #include "tiny_setup.h"
 #include "train/teacher_file.h"
@@ -235,6 +236,20 @@ static void a_prompt_too_long(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
+/* A model that computes no numbers: of which row, by the names that a person knows. */
+static void numbers_that_are_none(void **state)
+{
+    struct teach_options o = options();
+    struct teach_report report;
+    float *norm = lm.model->final_norm, kept = *norm;
+    *norm = NAN;
+    int rc = app_teach(&app, &lm, &o, path_of("nan.bin"), &report, NULL, ERR);
+    *norm = kept;
+    assert_int_equal(rc, SIREN_ENUMERIC);
+    assert_non_null(strstr(ERR->message, "user "));
+    assert_non_null(strstr(ERR->message, " is nan"));
+}
+
 /* As a training makes the folders on the way to its own. */
 static void folders_on_the_way_are_made(void **state)
 {
@@ -282,6 +297,7 @@ int main(void)
         cmocka_unit_test(the_command_killed_goes_on_to_the_same_bytes),
         cmocka_unit_test(two_answers),
         cmocka_unit_test(a_prompt_too_long),
+        cmocka_unit_test(numbers_that_are_none),
         cmocka_unit_test(folders_on_the_way_are_made),
         cmocka_unit_test(what_cannot_be_taught),
     };

@@ -110,7 +110,8 @@ int siren_teacher_writer_open(struct siren_teacher_writer **out, const char *pat
                               struct siren_error *err);
 /* Rows that are there already: the caller goes on with the next one. */
 size_t siren_teacher_writer_rows(const struct siren_teacher_writer *writer);
-/* states: (n_layers, d); ids: (row->n_ids).  SIREN_ENUMERIC: a state or a score is not finite. */
+/* states: (n_layers, d); ids: (row->n_ids).  SIREN_ENUMERIC: a state or a score is not finite;
+ * which row it is, the caller knows. */
 int siren_teacher_write(struct siren_teacher_writer *writer, const struct siren_teacher_row *row,
                         const int32_t *ids, const float *states, struct siren_error *err);
 /* What was written survives a crash from here on. */

@@ -194,8 +194,12 @@ static int write_row(const struct job *j, const struct rows *r, size_t i, struct
     for (int k = 0; k < j->readout.n; k++) scores[k] = (float)t->labels[k];
     if (t->reading.has_number && answers_once(t)) row.flags |= SIREN_TEACHER_NUMBER;
     if (t->reading.format) row.flags |= SIREN_TEACHER_FORMAT;
-    return siren_teacher_write(j->writer, &row, t->query + n_prompt,
-                               r->values + i * j->state_floats, err);
+    int rc = siren_teacher_write(j->writer, &row, t->query + n_prompt,
+                                 r->values + i * j->state_floats, err);
+    if (rc != SIREN_ENUMERIC) return rc;
+    char text[256];
+    app_describe_target(j->app, &r->targets[i], text, sizeof text);
+    return siren_fail_prefix(err, rc, "%s", text);
 }
 
 static int teach_batch(struct job *j, size_t from, size_t n, const struct siren_progress *progress,

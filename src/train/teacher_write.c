@@ -210,12 +210,12 @@ static int check_finite(const struct siren_teacher_writer *w, const struct siren
     int n_layers = w->shape.n_layers, d = w->shape.d;
     for (int k = 0; k < w->shape.n_labels; k++)
         if (!isfinite(row->scores[k]))
-            return siren_fail(err, SIREN_ENUMERIC, "user %d, item %d: the score of label %d is %g",
-                              row->user, row->item, k, (double)row->scores[k]);
+            return siren_fail(err, SIREN_ENUMERIC, "the score of label %d is %g", k,
+                              (double)row->scores[k]);
     for (int i = 0; i < n_layers * d; i++) /* Above the largest bf16: rounding gives infinity. */
         if (!(fabsf(states[i]) <= 0x1.fep127f))
-            return siren_fail(err, SIREN_ENUMERIC, "user %d, item %d: a state of layer %d is %g",
-                              row->user, row->item, i / d + 1, (double)states[i]);
+            return siren_fail(err, SIREN_ENUMERIC, "a state of layer %d is %g", i / d + 1,
+                              (double)states[i]);
     return 0;
 }
 
