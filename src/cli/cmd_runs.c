@@ -156,7 +156,7 @@ static void print_comparison(struct cli *cli, const json_t *report)
     {
         const char *decoder = json_string_value(json_object_get(t, "decoder"));
         cli_table_cell(table, "%s", json_string_value(json_object_get(t, "loss")));
-        cli_table_cell(table, "%s", decoder ? decoder : "");
+        cli_table_cell(table, "%s", report_decoder(decoder));
         cli_table_cell(table, "%s", report_real(t, "a"));
         cli_table_cell(table, "%s", report_real(t, "b"));
         cli_table_cell(table, "%+.4f", json_number_value(json_object_get(t, "difference")));
@@ -167,7 +167,7 @@ static void print_comparison(struct cli *cli, const json_t *report)
     cli_table_print(cli, table);
     json_array_foreach(json_object_get(report, "answers"), i, t)
         cli_print(cli, "%s: %.1f %% of the answers differ, by %.4f in the mean of all\n",
-                  json_string_value(json_object_get(t, "decoder")),
+                  report_decoder(json_string_value(json_object_get(t, "decoder"))),
                   100 * json_number_value(json_object_get(t, "changed")),
                   json_number_value(json_object_get(t, "distance")));
     size_t a = side_runs(report, "a"), b = side_runs(report, "b");
@@ -191,7 +191,7 @@ static void print_gain(struct cli *cli, const json_t *report)
         const char *decoder = json_string_value(json_object_get(t, "decoder"));
         int share = json_is_number(json_object_get(t, "share"));
         cli_table_cell(table, "%s", json_string_value(json_object_get(t, "loss")));
-        cli_table_cell(table, "%s", decoder ? decoder : "");
+        cli_table_cell(table, "%s", report_decoder(decoder));
         cli_table_cell(table, "%s", report_real(t, "before"));
         cli_table_cell(table, "%s", report_real(t, "teacher"));
         cli_table_cell(table, "%s", report_real(t, "student"));

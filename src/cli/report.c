@@ -30,6 +30,12 @@ const char *report_interval(const json_t *object, const char *low, const char *h
     return text;
 }
 
+const char *report_decoder(const char *name)
+{
+    if (!name) return "";
+    return strcmp(name, "argmax") ? name : "most likely";
+}
+
 static double share(const json_t *metrics, const char *key)
 {
     return 100 * json_number_value(json_object_get(metrics, key));
@@ -42,7 +48,7 @@ static void decoders(struct cli *cli, const json_t *list)
     json_t *d;
     json_object_foreach((json_t *)list, name, d)
     {
-        cli_table_cell(table, "%s", name);
+        cli_table_cell(table, "%s", report_decoder(name));
         cli_table_cell(table, "%s", report_real(d, "mae"));
         cli_table_cell(table, "%s", report_interval(d, "mae_low", "mae_high", 0));
         cli_table_cell(table, "%s", report_real(d, "rmse"));

@@ -17,6 +17,8 @@ json_t *report_run_json(const struct siren_run *run);
 uint64_t report_count(const json_t *object, const char *key);
 /* "0.812", or "" where the value is missing. */
 const char *report_real(const json_t *object, const char *key);
+/* A decoder of the library's JSON as tables call it; "" for NULL: of the distribution itself. */
+const char *report_decoder(const char *name);
 /* "0.712 – 0.891", or with signs; "" where a bound is missing, as of one user's rows it is. */
 const char *report_interval(const json_t *object, const char *low, const char *high, int is_signed);
 
