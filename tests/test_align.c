@@ -211,7 +211,7 @@ static void each_layer_on_its_own(void **state)
     assert_true(loss[0] == loss[1] && norm[0] > 0 && norm[0] != norm[1]);
     whole.options.layer_local = 0;
     assert_int_equal(run(&whole), SIREN_EINVAL);
-    assert_non_null(strstr(must_error.message, "layer_local"));
+    assert_non_null(strstr(must_error.message, "--layer-local"));
     whole.options.layer_local = 1;
     whole.options.ha = 0;
     whole.options.rating.ce = 1;

@@ -329,7 +329,7 @@ static void what_is_refused(void **state)
     refused(&o, SIREN_EINVAL, "answer.lr is 0.5, it was 0.01");
     o.answer.loop.lr = 0.01;
     o.grpo.sampling.max_tokens = 100;
-    refused(&o, SIREN_EINVAL, "grpo.max_tokens is 100, it was 200");
+    refused(&o, SIREN_EINVAL, "--max-tokens is 100, it was 200");
     /* A result whose predecessor is gone. */
     o.grpo.sampling.max_tokens = 200;
     snprintf(from, sizeof from, "%s/2-reason", o.folder);
@@ -396,7 +396,7 @@ static void the_command_without_a_teacher(void **state)
     assert_null(strstr(program_output, "stage 5 of 5"));
     assert_int_equal(train(model, "outside", "--warm-epochs 1 --max-tokens 8 --resume --rank 4"),
                      1);
-    expect_output("warm.r is 4, it was 8");
+    expect_output("--rank is 4, it was 8");
 }
 
 /* What the command says of the last line that begins with these words, run as it is printed. */

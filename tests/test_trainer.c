@@ -490,8 +490,8 @@ static void test_other_settings(void **state)
     other.lr = 0.25;
     other.schedule = SIREN_SCHEDULE_COSINE;
     assert_int_equal(train(&world, &other, &r), SIREN_EINVAL);
-    assert_non_null(strstr(err.message, "training.lr is 0.25, it was 0.1"));
-    assert_non_null(strstr(err.message, "training.schedule is \"cosine\", it was \"constant\""));
+    assert_non_null(strstr(err.message, "--lr is 0.25, it was 0.1"));
+    assert_non_null(strstr(err.message, "--schedule is \"cosine\", it was \"constant\""));
     struct trainer_subject subject = {.params = {&world.param, 1}, .context = &world};
     struct trainer_task task = task_of(&world);
     json_t *settings = json_pack("{s:s, s:{s:i}}", "loss", "cubes", "lora", "r", 8);

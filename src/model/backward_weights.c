@@ -71,17 +71,37 @@ static int written_whole(const struct siren_forest *f, int layer, int which, con
            layer >= f->back->lowest && f->n_active > 0;
 }
 
-void write_unwritten(struct siren_forest *f)
+/* The next of them, from *i on, that needs zeros; NULL: none. */
+static struct master *next_unwritten(const struct siren_forest *f, int *i)
 {
     const struct siren_model *m = f->engine->model;
-    int n_layers = m->config.n_layers;
-    for (int layer = 0; f->back->weights && layer < n_layers; layer++)
-        for (int i = 0; i < MODEL_TENSORS; i++) {
-            struct master *w = &m->masters[layer * MODEL_TENSORS + i];
-            if (!w->value || !w->unwritten || written_whole(f, layer, i, w)) continue;
-            memset(w->grad, 0, w->tensor.bytes);
-            w->unwritten = 0;
-        }
+    int n = m->config.n_layers * MODEL_TENSORS;
+    for (; *i < n; ++*i) {
+        struct master *w = &m->masters[*i];
+        if (w->value && w->unwritten &&
+            !written_whole(f, *i / MODEL_TENSORS, *i % MODEL_TENSORS, w))
+            return w;
+    }
+    return NULL;
+}
+
+static void write_zeros(void *context, int thread, int n_threads)
+{
+    const struct siren_forest *f = context;
+    struct master *w;
+    for (int i = 0; (w = next_unwritten(f, &i)); i++) {
+        size_t n = w->tensor.bytes / sizeof *w->grad, from = n * (size_t)thread / (size_t)n_threads,
+               to = n * (size_t)(thread + 1) / (size_t)n_threads;
+        memset(w->grad + from, 0, (to - from) * sizeof *w->grad);
+    }
+}
+
+void write_unwritten(struct siren_forest *f)
+{
+    struct master *w;
+    if (!f->back->weights) return;
+    siren_pool_run(f->engine->pool, write_zeros, f);
+    for (int i = 0; (w = next_unwritten(f, &i)); i++) w->unwritten = 0;
 }
 
 void all_written(struct siren_forest *f)
@@ -100,10 +120,10 @@ void weight_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
     size_t d = (size_t)c->d_model, F = (size_t)config_ffn_stride(c);
     if (!trained(f, layer, MODEL_Q)) return;
     const float *dmid = v->list ? back->dx_active : back->dx;
-    struct product out = {dmid, back->kept[LORA_O_INPUT], d, 16, v->n};
-    struct product gate = {back->dgates, back->kept[LORA_FFN_INPUT], 2 * F, 32, v->n};
-    struct product up = {back->dgates + 16, gate.kept, 2 * F, 32, v->n};
-    struct product down = {back->dffn_out, back->kept[LORA_DOWN_INPUT], d, 16, v->n};
+    struct product out = {dmid, back->kept[LORA_O_INPUT], d, 16, v->n, 0};
+    struct product gate = {back->dgates, back->kept[LORA_FFN_INPUT], 2 * F, 32, v->n, 0};
+    struct product up = {back->dgates + 16, gate.kept, 2 * F, 32, v->n, 0};
+    struct product down = {back->dffn_out, back->kept[LORA_DOWN_INPUT], d, 16, v->n, 0};
     struct normed norm = {back->dffn_normed, f->tape[layer].mid, d, d, v->n};
     matrix_gradient(f, b, &gate, trained(f, layer, MODEL_GATE), tasks);
     matrix_gradient(f, b, &up, trained(f, layer, MODEL_UP), tasks);
@@ -139,8 +159,8 @@ void qkv_gradients(struct siren_forest *f, struct back_scratch *b, int layer,
     int first[3] = {0, config_q_width(c), config_q_width(c) + config_kv_width(c)};
     if (!trained(f, layer, MODEL_Q)) return;
     for (int i = 0; i < 3; i++) {
-        struct product p = {back->dqkv + first[i], back->kept[LORA_ATTENTION_INPUT], width, 16,
-                            f->T};
+        struct product p = {
+            back->dqkv + first[i], back->kept[LORA_ATTENTION_INPUT], width, 16, f->T, 0};
         matrix_gradient(f, b, &p, trained(f, layer, matrices[i]), tasks);
         bias_gradient(f, &p, trained(f, layer, biases[i]), tasks);
     }

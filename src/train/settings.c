@@ -94,6 +94,8 @@ static const struct {
     {"answer.batch", "--batch"},
     {"warm.r", "--rank"},
     {"answer.r", "--rank"},
+    {"warm.alpha", "--rank"},
+    {"answer.alpha", "--rank"},
     {"warm.targets", "--lora-targets"},
     {"answer.targets", "--lora-targets"},
     {"warm.seed", "--seed"},
