@@ -74,7 +74,7 @@ static void block_gates(struct siren_forest *f, struct thread_scratch *t, struct
     k->gemm_dx(dy, d, n, w, 0, panels, b->dffn, F, 0, t->gemm);
     lora_back(f, t, b, layer, LORA_DOWN_INPUT, v, i0, n, trained ? t->ffn : NULL, F, dy, d, b->dffn,
               F);
-    k->swiglu_backward(gates, 2 * F, b->dffn, F, n, pairs, dgates, 2 * F, NULL, 0);
+    k->swiglu_backward(gates, 2 * F, b->dffn, F, n, pairs, dgates, 2 * F);
 }
 
 /* View rows [i0, i0 + n): dx becomes the gradient of the state between attention and FFN. */

@@ -211,7 +211,7 @@ static void column_sums(const float *x, size_t ldx, int T, int n, float *sums)
 }
 
 static void swiglu_backward(const float *gates, size_t ldg, const float *dh, size_t lddh, int T,
-                            int pairs, float *dgates, size_t lddg, float *h, size_t ldh)
+                            int pairs, float *dgates, size_t lddg)
 {
     const v16 one = v16_set1(1.0f);
     for (int t = 0; t < T; t++, gates += ldg, dh += lddh, dgates += lddg)
@@ -224,7 +224,6 @@ static void swiglu_backward(const float *gates, size_t ldg, const float *dh, siz
             v16 slope = v16_mul(s, v16_fma(gate, v16_sub(one, s), one));
             v16_store(dgates + 32 * i, v16_mul(v16_mul(d, up), slope));
             v16_store(dgates + 32 * i + 16, v16_mul(d, silu));
-            if (h) v16_store(h + (size_t)t * ldh + 16 * i, v16_mul(silu, up));
         }
 }
 

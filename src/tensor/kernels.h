@@ -275,10 +275,9 @@ struct kernels {
     void (*column_sums)(const float *x, size_t ldx, int T, int n, float *sums);
     /* From gates as gemm_swiglu stored them and dh (T, 16·pairs) to the gradients of gate and up,
      * in the same columns: d_up = dh·silu(gate), d_gate = dh·up·σ(1 + gate·(1 - σ)), σ of gate.
-     * h (NULL: not wanted) takes gemm_swiglu's h again, to the bit.  dgates may be gates, h may
-     * be dh. */
+     * dgates may be gates. */
     void (*swiglu_backward)(const float *gates, size_t ldg, const float *dh, size_t lddh, int T,
-                            int pairs, float *dgates, size_t lddg, float *h, size_t ldh);
+                            int pairs, float *dgates, size_t lddg);
     /* x and weight as for rmsnorm; r = 1 / sqrt(mean(x²) + eps), g = dy · weight:
      * dx (+)= r·(g - x·(r²/n)·Σ g·x).  dweight (NULL, or n floats) += dy·(x·r), row after row.
      * dx may be dy or x. */

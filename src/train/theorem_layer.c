@@ -240,7 +240,7 @@ static void backward_tail(struct linear_prompt *p, const struct siren_engine *e,
                             NULL);
     memset(dffn, 0, z.d * z.F * sizeof *dffn);
     k->gemm_dx(du, z.d, n, &w->ffn_out, 0, input_panels(&w->ffn_out), dffn, z.F, 0, s->gemm);
-    k->swiglu_backward(t->gates, 0, dffn, z.F, n, w->ffn_in.n_panels / 2, dgates, 2 * z.F, NULL, 0);
+    k->swiglu_backward(t->gates, 0, dffn, z.F, n, w->ffn_in.n_panels / 2, dgates, 2 * z.F);
     k->gemm_dx(dgates, 2 * z.F, n, &w->ffn_in, 0, input_panels(&w->ffn_in), dn, z.d, 0, s->gemm);
     k->rmsnorm_backward(t->u, 0, dn, z.d, n, n, w->ffn_norm, c->norm_eps, du, z.d, 1, NULL);
     k->gemm_dx(du, z.d, n, &w->out, 0, input_panels(&w->out), p->j, z.Q, 0, s->gemm);
