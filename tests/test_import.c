@@ -386,7 +386,14 @@ static void test_twice(void **state)
     assert_int_equal(number(ws, "SELECT count(*) FROM runs"), 1);
     options.folds = 2;
     expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
-                 "other settings");
+                 "holds the same data, imported with other settings: --folds is 2, it was 0; --re");
+    options.noun = "book";
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
+                 ": --folds is 2, it was 0; --noun is book, it was item; ");
+    /* As an older version left it. */
+    sql(ws, "DELETE FROM meta WHERE key IN ('import_data', 'import_settings')");
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
+                 "csv: x.csv), or was imported with other settings; ");
     setup(NULL);
     put("x.csv", "user,item,rating\na,b,3\na,c,5\n");
     expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,

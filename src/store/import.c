@@ -11,6 +11,7 @@
 #include "base/path.h"
 #include "base/utf8.h"
 #include "recs/import.h"
+#include "store/import_settings.h"
 #include "store/store.h"
 
 void siren_import_defaults(struct siren_import_options *options)
@@ -303,9 +304,10 @@ static int write_all(struct import *im, struct siren_error *err)
 
 /* ---- what is there already ---- */
 
-/* Content and settings: the same twice is the same workspace. */
-static void import_hash(struct import *im, char text[20])
+/* Content, and (whole) content and settings: the same twice is the same workspace. */
+static void import_hash(struct import *im, char data[20], char whole[20])
 {
+    snprintf(data, 20, "%016llx", (unsigned long long)XXH3_64bits_digest(im->source.hash));
     const struct siren_import_options *o = im->source.options;
     const struct siren_scale *scale = &im->source.scale;
     struct buf b = {0};
@@ -322,7 +324,7 @@ static void import_hash(struct import *im, char text[20])
         buf_printf(&b, "\n%s", columns[i] ? columns[i] : "");
     XXH3_64bits_update(im->source.hash, buf_text(&b), b.size);
     buf_free(&b);
-    snprintf(text, 20, "%016llx", (unsigned long long)XXH3_64bits_digest(im->source.hash));
+    snprintf(whole, 20, "%016llx", (unsigned long long)XXH3_64bits_digest(im->source.hash));
 }
 
 static int holds_data(struct import *im, int *holds, struct siren_error *err)
@@ -334,32 +336,80 @@ static int holds_data(struct import *im, int *holds, struct siren_error *err)
     return code;
 }
 
+/* Whether it is other data that the workspace holds; else in what the same was imported otherwise,
+ * or nothing: one of an older version keeps neither. */
+static int compare_import(struct import *im, const char *data, int *other, struct buf *settings,
+                          struct siren_error *err)
+{
+    char *old_data = NULL, *old = NULL;
+    struct buf mine = {0};
+    int code = siren_meta_get(im->ws, "import_data", &old_data, err);
+    if (!code) code = siren_meta_get(im->ws, "import_settings", &old, err);
+    import_settings_put(&im->source, &mine);
+    *other = old_data && strcmp(old_data, data);
+    if (!code && old && !*other) import_settings_compare(buf_text(&mine), old, settings);
+    buf_free(&mine);
+    free(old_data);
+    free(old);
+    return code;
+}
+
+static int refuse_other(struct import *im, const char *data, struct siren_error *err)
+{
+    static const char replace[] = "--replace throws it away with all that was computed from it";
+    char *source = NULL;
+    int other;
+    struct buf settings = {0};
+    int code = siren_meta_get(im->ws, "source", &source, err);
+    if (!code) code = compare_import(im, data, &other, &settings, err);
+    if (!code && settings.size)
+        code = siren_fail(err, SIREN_EEXISTS,
+                          "%s: holds the same data, imported with other settings: %.500s; %s",
+                          im->ws->path, buf_text(&settings), replace);
+    else if (!code)
+        code = siren_fail(err, SIREN_EEXISTS, "%s: holds other data (%.100s)%s; %s", im->ws->path,
+                          source ? source : "of unknown source",
+                          other ? "" : ", or was imported with other settings", replace);
+    buf_free(&settings);
+    free(source);
+    return code;
+}
+
 /* The workspace holds something: the same import is a success that changes nothing. */
 static int compare_with_old(struct import *im, struct siren_error *err)
 {
-    char hash[20], *old = NULL, *source = NULL;
+    char data[20], hash[20], *old = NULL;
     im->write = 0;
     int code = pass_items(im, err);
     if (!code) code = siren_meta_get(im->ws, "import_hash", &old, err);
-    if (!code) code = siren_meta_get(im->ws, "source", &source, err);
-    import_hash(im, hash);
-    if (!code && old && !strcmp(hash, old)) {
+    import_hash(im, data, hash);
+    if (!code && old && !strcmp(hash, old))
         im->source.report->unchanged = 1;
-    } else if (!code) {
-        code = siren_fail(err, SIREN_EEXISTS,
-                          "%s: holds other data (%.100s), or was imported with other settings; "
-                          "--replace throws it away with all that was computed from it",
-                          im->ws->path, source ? source : "of unknown source");
-    }
+    else if (!code)
+        code = refuse_other(im, data, err);
     free(old);
-    free(source);
+    return code;
+}
+
+/* By which another import is recognised as the same, or told what it does otherwise. */
+static int write_identity(struct import *im, struct siren_error *err)
+{
+    char data[20], hash[20];
+    struct buf settings = {0};
+    import_hash(im, data, hash);
+    import_settings_put(&im->source, &settings);
+    int code = buf_failed(&settings) ? siren_fail_memory(err, "the settings", 0) : SIREN_OK;
+    if (!code) code = siren_meta_set(im->ws, "import_hash", hash, err);
+    if (!code) code = siren_meta_set(im->ws, "import_data", data, err);
+    if (!code) code = siren_meta_set(im->ws, "import_settings", buf_text(&settings), err);
+    buf_free(&settings);
     return code;
 }
 
 static int store_whole(struct import *im, struct siren_error *err)
 {
     int holds;
-    char hash[20], *json = NULL;
+    char *json = NULL;
     int code = siren_workspace_begin(im->ws, err);
     if (code) return code;
     code = holds_data(im, &holds, err);
@@ -371,8 +421,7 @@ static int store_whole(struct import *im, struct siren_error *err)
     im->write = 1;
     if (!code) code = write_all(im, err);
     im->source.report->items = (uint64_t)im->n_items;
-    import_hash(im, hash);
-    if (!code) code = siren_meta_set(im->ws, "import_hash", hash, err);
+    if (!code) code = write_identity(im, err);
     if (!code) code = siren_import_report_json(im->source.report, &json, err);
     if (!code) code = siren_meta_set(im->ws, "import", json, err);
     free(json);
