@@ -114,19 +114,27 @@ static uint64_t rows_of(const struct trainer *t, uint64_t steps)
            within % repeats * batch_rows(t, steps / repeats);
 }
 
-/* Rows, and what else goes on within the step: "rows: 12 of 64 texts". */
+/* Rows, and what else goes on within the step: "rows: 12 of 64 texts".  Behind the last step only
+ * that is left, and has a time of its own. */
 static int inner_update(void *context, const char *what, uint64_t done, uint64_t total)
 {
     struct trainer *t = context;
     char text[200];
     uint64_t from = rows_of(t, t->state.step), to = rows_of(t, t->state.step + 1);
-    uint64_t at = from + (uint64_t)(t->part * (double)(to - from));
-    if (t->state.step >= t->total_steps) at = from;
+    uint64_t at = from + (uint64_t)(t->part * (double)(to - from)),
+             all = rows_of(t, t->total_steps);
+    int is_rows = !strcmp(what, "rows"), last = t->state.step >= t->total_steps;
     snprintf(text, sizeof text, "rows: %llu of %llu %s", (unsigned long long)done,
              (unsigned long long)total, what);
-    if (strcmp(what, "rows") != 0) what = text;
-    return siren_progress_update(t->progress, what, at, rows_of(t, t->total_steps)) ||
-           (t->cancel && *t->cancel);
+    if (last && !is_rows) {
+        at = done;
+        all = total;
+    } else if (last) {
+        at = from;
+    } else if (!is_rows) {
+        what = text;
+    }
+    return siren_progress_update(t->progress, what, at, all) || (t->cancel && *t->cancel);
 }
 
 /* Between two batches only: what begin() made of a batch is not in a checkpoint. */
@@ -425,6 +433,7 @@ static int evaluate(struct trainer *t, struct siren_error *err)
 {
     json_t *fields = json_object();
     double metric = NAN;
+    inner_update(t, "rows", 0, 0); /* the step's are done */
     int rc = t->task->evaluate(t->task->context, &metric, fields, &t->inner, err), best;
     if (!rc && !isfinite(metric))
         rc = siren_fail(err, SIREN_ENUMERIC, "the metric on valid is %f", metric);
