@@ -121,7 +121,7 @@ static void test_embedding(void **state)
         memcpy(siren_forest_gradient(forest, outputs[i]), expected.dout + i * WIDTH,
                sizeof(float[WIDTH]));
     }
-    siren_gradients_zero(siren_model_params(f.model), NULL);
+    zero_by_note(siren_model_params(f.model));
     assert_int_equal(siren_forest_backward(forest, NULL), 0);
     struct siren_params params = siren_model_params(f.model), one = {NULL, 1};
     for (size_t i = 0; i < params.n; i++)

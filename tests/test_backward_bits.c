@@ -238,6 +238,66 @@ static void test_weight_bits(void **state)
     fixture_close(&first);
 }
 
+/* Texts whose log-probabilities are asked for, and nothing else. */
+static void build_texts(struct pass *p, struct fixture *f, const struct siren_adapter *adapter)
+{
+    int32_t ids[LONGEST];
+    p->n_outputs = 0;
+    int prefix = siren_forest_add(p->forest, SIREN_ROOT, ids, stream_ids(f, 1, ids), 0);
+    for (int stream = 2; stream <= 4; stream++) {
+        size_t n = stream_ids(f, stream, ids);
+        want_tokens(p, prefix, siren_forest_add(p->forest, prefix, ids, n, 0), ids, n, 1);
+    }
+    siren_forest_use_adapter(p->forest, prefix, adapter);
+}
+
+/* What two passes leave, the first on zeros that are noted or written. */
+static float *two_passes(struct fixture *f, int noted, size_t *n)
+{
+    struct siren_params params = siren_model_params(f->model);
+    struct pass p;
+    assert_int_equal(siren_forest_create(&p.forest, f->engine, NULL), 0);
+    if (most_rows) p.forest->most_rows = most_rows;
+    zero_by_note(params);
+    for (size_t i = 0; i < params.n && !noted; i++) {
+        const struct siren_param *w = &params.list[i];
+        memset(w->grad, 0, (size_t)w->rows * (size_t)w->columns * sizeof *w->grad);
+        *w->unwritten = 0;
+    }
+    for (int pass = 0; pass < 2; pass++) {
+        run_recorded(&p, f, NULL, &(struct siren_training){0});
+        loss_of(&p, 1);
+        assert_int_equal(siren_forest_backward(p.forest, NULL), 0);
+        for (size_t i = 0; i < params.n; i++) assert_false(*params.list[i].unwritten);
+    }
+    siren_forest_free(p.forest);
+    return gradients_copy(params, n);
+}
+
+/* Written over what stands there or added to zeros: the same bits, with logits beside the
+ * log-probabilities and without, where all the head's gradient is products, of one chunk of rows
+ * or of several; with a head of its own and one that is the embedding. */
+static void test_noted_zeros(void **state)
+{
+    static const char *const models[] = {"llama", "qwen2"};
+    static const size_t chunks[] = {0, 1, 7};
+    for (int i = 0; i < 12; i++) {
+        struct fixture f;
+        size_t n, m;
+        open_trainable(&f, models[i % 2], NULL, 2, &SIREN_TRAIN_ALL);
+        builder = i / 2 % 2 ? build : build_texts;
+        most_rows = chunks[i / 4];
+        float *added = two_passes(&f, 0, &n), *written = two_passes(&f, 1, &m);
+        assert_int_equal(n, m);
+        assert_memory_equal(written, added, n * sizeof *added);
+        free(added);
+        free(written);
+        fixture_close(&f);
+    }
+    builder = build;
+    most_rows = 0;
+}
+
 static void step_down(struct fixture *f)
 {
     struct siren_params params = siren_model_params(f->model);
@@ -251,7 +311,7 @@ static void step_down(struct fixture *f)
  * head of its own or one that is the embedding. */
 static void test_labels_after_a_step(void **state)
 {
-    static const char *const models[] = {"llama", "qwen3"};
+    static const char *const models[] = {"llama", "qwen2"};
     static const int32_t ids[] = {1, 2, 3, 4, 5}, rows[] = {3, 0, 7};
     for (int i = 0; i < 2; i++) {
         struct fixture f;
@@ -319,10 +379,15 @@ static void test_packed_for_bf16(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bits),           cmocka_unit_test(test_long_tree),
-        cmocka_unit_test(test_forward),        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_weight_bits),    cmocka_unit_test(test_packed_for_bf16),
-        cmocka_unit_test(test_bf16_odd_heads), cmocka_unit_test(test_labels_after_a_step),
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_long_tree),
+        cmocka_unit_test(test_forward),
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_weight_bits),
+        cmocka_unit_test(test_noted_zeros),
+        cmocka_unit_test(test_packed_for_bf16),
+        cmocka_unit_test(test_bf16_odd_heads),
+        cmocka_unit_test(test_labels_after_a_step),
     };
     return cmocka_run_group_tests(tests, scratch_create, scratch_delete);
 }

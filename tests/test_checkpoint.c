@@ -146,8 +146,9 @@ static void test_full_disk_leaves_the_old_one(void **state)
 
 enum { N = 33 };
 static float value[N], grad[N];
-static struct siren_param list[2] = {{"a", value, grad, 3, 7, 0},
-                                     {"b", value + 21, grad + 21, 1, 12, 1}};
+static struct siren_param list[2] = {
+    {.name = "a", .value = value, .grad = grad, .rows = 3, .columns = 7},
+    {.name = "b", .value = value + 21, .grad = grad + 21, .rows = 1, .columns = 12, .no_decay = 1}};
 static const struct siren_params params = {list, 2};
 
 static struct siren_adamw *start(void)

@@ -133,7 +133,8 @@ size_t siren_forest_tokens(const struct siren_forest *forest);
  *
  * A recorded pass can be followed by its backward pass: the caller turns outputs into a loss,
  * writes the loss's gradient beside each output, and the backward pass adds the gradients of
- * whatever is trained to what is there already (gradient accumulation is to call it again).
+ * whatever is trained to what is there already (gradient accumulation is to call it again; what
+ * siren_param.unwritten says to hold nothing is written).
  *
  *     siren_forest_record(f, &(struct siren_training){.dropout_step = step, .dropout = 1});
  *     siren_forest_plan(f, &err);

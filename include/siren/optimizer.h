@@ -72,7 +72,7 @@ void siren_gradients_zero(struct siren_params params, struct siren_pool *pool);
 /* The Euclidean norm of all gradients, in f64: parameters in list order, each in chunks of 65,536
  * numbers, a chunk with eight partials by index modulo 8 that are added in order, then chunk after
  * chunk.  SIREN_ENUMERIC if one is NaN or Inf: the message names parameter, row and column;
- * nothing is changed. */
+ * nothing is changed, but zeros that were only noted (siren_param.unwritten) are written. */
 int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, double *norm,
                          struct siren_error *err);
 

@@ -18,8 +18,11 @@ struct siren_param {
     float *grad;       /* the same shape; NULL until gradients are asked for */
     int rows, columns; /* a vector has one row */
     int no_decay;      /* 1: weight decay leaves it alone (norms, biases) */
-    int *unwritten;    /* NULL, or the owner's: 1 if grad counts as zeros, whatever it holds; the
-                        * next backward pass writes it and does not read it before */
+    /* NULL, or the owner's (a model's: its gradients are as large as it): 1 after
+     * siren_gradients_zero() and a step, until the next backward pass: grad counts as zeros,
+     * whatever it holds, and is written and not read.  Who reads grad, or adds to it, in between
+     * calls siren_gradients_norm() first, which leaves it 0 and the zeros written. */
+    int *unwritten;
 };
 
 /* Borrowed views: the owner frees list and numbers; pointers stay valid as long as it lives. */

@@ -158,8 +158,9 @@ void gather_keys(const struct siren_forest *f, int r, float *dk, float *dv);
 
 /* ---- backward_weights.c: gradients of weights, tasks of one phase ---- */
 
-/* Before a pass, on the caller's thread: gradients that are not written yet (master.unwritten) and will not
- * be written whole by it become the zeros that they count as.  After it: all are written. */
+/* Before a pass, on the caller's thread: gradients that are not written yet (master.unwritten) and
+ * will not be written whole by it become the zeros that they count as.  After it: all are written.
+ */
 void write_unwritten(struct siren_forest *f);
 void all_written(struct siren_forest *f);
 /* Of a layer's output projection and FFN; of its QKV projection (one phase later). */

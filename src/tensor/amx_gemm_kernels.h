@@ -211,7 +211,7 @@ static amx_tile_fn *const amx_tiles[2][2] = {{amx_tile_1_1, amx_tile_1_2},
 /* Sums are outputs where nothing is done to them and all rows and columns of the tile are some. */
 static int amx_stores_outputs(const struct output *o, int P, int rows)
 {
-    return !o->bias && !o->add && !o->gated && !o->put_away && o->columns == 16 * P &&
+    return !o->bias && !o->add && !o->gated && !o->from_zero && o->columns == 16 * P &&
            rows % 16 == 0;
 }
 

@@ -265,7 +265,7 @@ struct kernels {
      * n in [n0, n1) and k in [0, K), X kept with this T and K.  dy and dw are those of the whole
      * matrix: row n, and sixteen columns of dY every `apart` numbers: column n/16·apart + n mod 16.
      * apart is 16, or 32 for gate and up, whose panels alternate (n0 is then a multiple of 16).
-     * Threads share out n; multiples of 96 are best.  add 0 (T > 0): dW = …, past the caches.
+     * Threads share out n; multiples of 96 are best.  add 0 (T > 0): dW = 0 + …, past the caches.
      * scratch: gemm_dw_scratch() floats. */
     gemm_dw_fn *gemm_dw;
     /* The same in f32 in every mode, added, with X as it is: for LoRA's factors, which cost little,
