@@ -373,6 +373,44 @@ static void test_empty_source(void **state)
 
 /* ---- all or nothing ---- */
 
+/* The same data imported otherwise: the message says in what. */
+static void test_otherwise(void **state)
+{
+    put("x.csv", "user,item,rating\na,b,3\na,c,4\n");
+    struct siren_workspace *ws = import_path("x.csv");
+    char path[300], items[300];
+    strcpy(path, scratch_path("x.csv"));
+    options.folds = 2;
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
+                 "holds the same data, imported with other settings: --folds is 2, it was 0; --re");
+    options.noun = "book";
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
+                 ": --folds is 2, it was 0; --noun is book, it was item; ");
+    options.folds = 0;
+    options.noun = NULL;
+    options.split = SIREN_SPLIT_TIME;
+    options.train_until = 1546300800000;
+    options.valid_until = 1577836800500;
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
+                 "--split is time, it was (the format's); --train-until is "
+                 "2019-01-01T00:00:00Z,1577836800500, it was (none); --replace");
+    options = (struct siren_import_options){.k_core = options.k_core, .protocol = -1};
+    /* Other items or other characters are other data, which a setting made. */
+    put("items.csv", "item,title\nb,B\nc,C\n");
+    strcpy(items, scratch_path("items.csv"));
+    options.items = items;
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
+                 "csv: x.csv), or was imported with other settings: --items is items.csv, it was "
+                 "(none); --replace");
+    options.items = NULL;
+    options.folds = 2;
+    /* As an older version left it. */
+    sql(ws, "DELETE FROM meta WHERE key IN ('import_data', 'import_settings')");
+    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
+                 "csv: x.csv), or was imported with other settings; ");
+    siren_workspace_close(ws);
+}
+
 static void test_twice(void **state)
 {
     put("x.csv", "user,item,rating\na,b,3\na,c,4\n");
@@ -384,16 +422,6 @@ static void test_twice(void **state)
     ok(siren_import(ws, path, &options, &report, NULL, &err));
     assert_int_equal(report.unchanged, 1);
     assert_int_equal(number(ws, "SELECT count(*) FROM runs"), 1);
-    options.folds = 2;
-    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
-                 "holds the same data, imported with other settings: --folds is 2, it was 0; --re");
-    options.noun = "book";
-    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
-                 ": --folds is 2, it was 0; --noun is book, it was item; ");
-    /* As an older version left it. */
-    sql(ws, "DELETE FROM meta WHERE key IN ('import_data', 'import_settings')");
-    expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
-                 "csv: x.csv), or was imported with other settings; ");
     setup(NULL);
     put("x.csv", "user,item,rating\na,b,3\na,c,5\n");
     expect_error(siren_import(ws, path, &options, &report, NULL, &err), SIREN_EEXISTS,
@@ -497,6 +525,7 @@ int main(void)
         TEST(test_bad_json),
         TEST(test_no_such_source),
         TEST(test_empty_source),
+        TEST(test_otherwise),
         TEST(test_twice),
         TEST(test_tables_of_others),
         TEST(test_killed_half_way),

@@ -47,6 +47,7 @@ struct world {
     uint64_t stop_after;   /* progress: stop when so many steps are done */
     uint64_t kill_after;   /* progress: SIGKILL itself */
     unsigned n_within;     /* progress: of what begin() does */
+    unsigned n_behind;     /* progress: of evaluate() behind the last step */
 };
 
 static double x_of(size_t row, int d)
@@ -90,7 +91,7 @@ static int evaluate(void *context, double *metric, json_t *fields,
         return siren_fail(e, SIREN_ENUMERIC, "user 104: the loss is nan");
     if (world->n_evaluated == world->nan_metric) *metric = NAN;
     json_object_set_new(fields, "rows", json_integer(10));
-    return siren_progress_update(progress, "rows", 10, 10)
+    return siren_progress_update(progress, "rows judged", 10, 10)
                ? siren_fail(e, SIREN_ECANCEL, "stopped in valid")
                : 0;
 }
@@ -107,12 +108,17 @@ static int save(void *context, const char *folder, struct siren_error *e)
     return siren_fail(e, SIREN_EIO, "%s: no room", folder);
 }
 
-/* Progress counts rows; batches are of 4. */
+/* Progress counts rows; batches are of 4.  Behind the last step only the evaluation is left. */
 static int watch(void *context, const char *what, uint64_t done, uint64_t total)
 {
     struct world *world = context;
     uint64_t n = world->n_rows, steps = done / n * ((n + 3) / 4) + done % n / 4;
-    if (strcmp(what, "rows") != 0) {
+    if (!strcmp(what, "rows judged")) {
+        assert_true(done == 10 && total == 10);
+        world->n_behind++;
+        return 0;
+    }
+    if (strcmp(what, "rows") != 0 && strcmp(what, "rows: 10 of 10 rows judged") != 0) {
         assert_string_equal(what, "rows: 3 of 8 texts");
         world->n_within++;
     }
@@ -392,6 +398,7 @@ static void test_repeats(void **state)
     assert_memory_equal(again.w, world.w, sizeof world.w);
     assert_int_equal(again.n_begun, 10); /* none twice */
     assert_int_equal(again.n_evaluated, 4);
+    assert_int_equal(again.n_behind, 1);
 }
 
 /* ---- stopped, killed, resumed ---- */

@@ -109,7 +109,8 @@ static int live(void *context, const char *what, uint64_t done, uint64_t total)
     const struct policy_figures *f = policy_last(j->policy);
     double seconds = f->rollout + f->scoring + f->update;
     char text[200], mae[32] = "–", kl[32] = "–";
-    int is_rows = !strncmp(what, "rows", 4); /* else what is left behind the last step */
+    int is_rows =
+        strcspn(what, ":") == 4 && !strncmp(what, "rows", 4); /* else behind the last step */
     if (!f->n_texts || !is_rows) return siren_progress_update(j->progress, what, done, total);
     if (isfinite(j->source.mae)) snprintf(mae, sizeof mae, "%.2f", j->source.mae);
     if (isfinite(f->kl)) snprintf(kl, sizeof kl, "%.3f", f->kl);

@@ -58,7 +58,7 @@ struct stages_options stages_defaults(void);
  * not for reasoning), and is empty without eval_split.  The same is in the metrics of the run,
  * whose kind is "all", beside the runs of the trainings.
  *
- * Progress is that of the steps, "rows" as "rows, stage 2 of 5".
+ * Progress is that of the trainings, "rows" as "rows, stage 2 of 5".
  * SIREN_ECANCEL: what is done is kept; resume.  SIREN_EBUSY: another process works in the folder.
  * SIREN_EEXISTS: the folder was used, and resume is
  * 0; or a step's result is there although one before it is not done.  SIREN_ENOTFOUND: the

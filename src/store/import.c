@@ -336,19 +336,30 @@ static int holds_data(struct import *im, int *holds, struct siren_error *err)
     return code;
 }
 
-/* Whether it is other data that the workspace holds; else in what the same was imported otherwise,
- * or nothing: one of an older version keeps neither. */
-static int compare_import(struct import *im, const char *data, int *other, struct buf *settings,
+/* In what the import differs from the workspace's, as a message says it.  Which file of items is
+ * read, and how bytes are, is of the settings and changes the data, too.  A workspace of an older
+ * version keeps neither. */
+static int compare_import(struct import *im, const char *data, struct buf *out,
                           struct siren_error *err)
 {
-    char *old_data = NULL, *old = NULL;
-    struct buf mine = {0};
-    int code = siren_meta_get(im->ws, "import_data", &old_data, err);
+    char *source = NULL, *old_data = NULL, *old = NULL;
+    struct buf mine = {0}, settings = {0};
+    int code = siren_meta_get(im->ws, "source", &source, err);
+    if (!code) code = siren_meta_get(im->ws, "import_data", &old_data, err);
     if (!code) code = siren_meta_get(im->ws, "import_settings", &old, err);
     import_settings_put(&im->source, &mine);
-    *other = old_data && strcmp(old_data, data);
-    if (!code && old && !*other) import_settings_compare(buf_text(&mine), old, settings);
+    if (!code && old) import_settings_compare(buf_text(&mine), old, &settings);
+    int same = old_data && !strcmp(old_data, data);
+    if (same && settings.size)
+        buf_puts(out, "the same data, imported with other settings");
+    else
+        buf_printf(out, "other data (%.100s)%s", source ? source : "of unknown source",
+                   settings.size || same || !old_data ? ", or was imported with other settings"
+                                                      : "");
+    if (settings.size) buf_printf(out, ": %.500s", buf_text(&settings));
     buf_free(&mine);
+    buf_free(&settings);
+    free(source);
     free(old_data);
     free(old);
     return code;
@@ -356,22 +367,14 @@ static int compare_import(struct import *im, const char *data, int *other, struc
 
 static int refuse_other(struct import *im, const char *data, struct siren_error *err)
 {
-    static const char replace[] = "--replace throws it away with all that was computed from it";
-    char *source = NULL;
-    int other;
-    struct buf settings = {0};
-    int code = siren_meta_get(im->ws, "source", &source, err);
-    if (!code) code = compare_import(im, data, &other, &settings, err);
-    if (!code && settings.size)
+    struct buf what = {0};
+    int code = compare_import(im, data, &what, err);
+    if (!code)
         code = siren_fail(err, SIREN_EEXISTS,
-                          "%s: holds the same data, imported with other settings: %.500s; %s",
-                          im->ws->path, buf_text(&settings), replace);
-    else if (!code)
-        code = siren_fail(err, SIREN_EEXISTS, "%s: holds other data (%.100s)%s; %s", im->ws->path,
-                          source ? source : "of unknown source",
-                          other ? "" : ", or was imported with other settings", replace);
-    buf_free(&settings);
-    free(source);
+                          "%s: holds %s; --replace throws it away with all that was computed from "
+                          "it",
+                          im->ws->path, buf_text(&what));
+    buf_free(&what);
     return code;
 }
 

@@ -1,8 +1,11 @@
 /* What an import was told, in the words of `siren import`. */
 #include "store/import_settings.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/path.h"
 #include "siren/workspace.h"
 
 static void put(struct buf *out, const char *option, const char *value)
@@ -13,6 +16,30 @@ static void put(struct buf *out, const char *option, const char *value)
 static void put_number(struct buf *out, const char *option, long long value)
 {
     buf_printf(out, "--%s %lld\n", option, value);
+}
+
+/* Milliseconds since 1970 as --train-until takes them. */
+static void put_time(struct buf *out, int64_t ms)
+{
+    time_t seconds = (time_t)(ms / 1000);
+    struct tm utc;
+    char text[40];
+    if (ms % 1000 || !gmtime_r(&seconds, &utc) || !strftime(text, sizeof text, "%FT%TZ", &utc))
+        snprintf(text, sizeof text, "%lld", (long long)ms);
+    buf_puts(out, text);
+}
+
+static void put_times(const struct siren_import_options *o, struct buf *out)
+{
+    buf_puts(out, "--train-until ");
+    if (o->train_until) put_time(out, o->train_until);
+    if (o->valid_until) buf_putc(out, ',');
+    if (o->valid_until) put_time(out, o->valid_until);
+    buf_puts(out, o->train_until ? "\n" : "(none)\n");
+    if (o->train_share > 0)
+        buf_printf(out, "--shares %g,%g\n", o->train_share, o->valid_share);
+    else
+        put(out, "shares", NULL);
 }
 
 static void put_columns(const struct siren_import_columns *c, struct buf *out)
@@ -30,21 +57,21 @@ static void put_columns(const struct siren_import_columns *c, struct buf *out)
 
 void import_settings_put(const struct source *s, struct buf *out)
 {
-    static const char *const splits[] = {"(the format's)", "none", "last", "time"};
+    static const char *const splits[] = {"(the format's)", "none", "leave-last-out", "time"};
     static const char *const units[] = {"auto", "s", "ms", "us", "ns"};
     const struct siren_import_options *o = s->options;
     put(out, "format", s->report->format);
     put(out, "protocol", s->protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full");
     put_number(out, "k-core", s->k_core);
     put(out, "split", splits[o->split]);
-    put_number(out, "train-until", o->train_until);
-    buf_printf(out, "--shares %g,%g\n", o->train_share, o->valid_share);
+    put_times(o, out);
     put_number(out, "folds", o->folds);
-    put_number(out, "seed", (long long)o->seed);
+    buf_printf(out, "--seed %llu\n", (unsigned long long)o->seed);
     buf_printf(out, "--scale %g:%g:%g\n", s->scale.min, s->scale.max, s->scale.step);
     put(out, "time-unit", units[o->time_unit]);
     put(out, "all-items", o->all_items ? "yes" : "no");
-    put(out, "encoding", s->encoding == SIREN_LATIN1 ? "latin1" : "utf8");
+    put(out, "encoding", s->encoding == SIREN_LATIN1 ? "latin-1" : "utf-8");
+    put(out, "items", s->items_path ? path_name(s->items_path) : NULL);
     put(out, "noun", s->noun);
     put_columns(&o->columns, out);
     put(out, "separator", o->separator);

@@ -19,12 +19,15 @@ static const struct {
     {"adapter.rslora", "--rslora"},
     {"adapter.layers", "--train-layers"},
     {"adapter.start", "the adapter to begin from (--adapter)"},
+    {"adapter.dropout_seed", "--seed"},
     {"predict.strategy", "--strategy"},
     {"predict.recent", "--recent"},
     {"predict.more", "--more"},
     {"predict.sketch_rule", "--majority"},
     {"predict.sketch_decay", "--decay"},
     {"predict.prompt_limit", "--prompt-limit"},
+    {"predict.max_tokens", "--max-tokens"},
+    {"predict.sampling_seed", "--seed"},
     {"loss.ha", "--loss (ha)"},
     {"loss.layers", "--layers"},
     {"loss.before_norm", "--before-norm"},
@@ -63,7 +66,6 @@ static const struct {
     {"grpo.mask_truncated", "--mask-truncated"},
     {"grpo.eval_samples", "--eval-samples"},
     {"training.rows", "--rows"},
-    {"training.seed", "--seed"},
     {"training.batch", "--batch"},
     {"training.epochs", "--epochs"},
     {"training.max_steps", "--max-steps"},
@@ -98,10 +100,9 @@ static const struct {
     {"answer.alpha", "--rank"},
     {"warm.targets", "--lora-targets"},
     {"answer.targets", "--lora-targets"},
-    {"warm.seed", "--seed"},
-    {"reason.seed", "--seed"},
-    {"answer.seed", "--seed"},
     {"kind", "the kind of training"},
+    {"adapter", "the adapter (--adapter)"},
+    {"seed", "--seed"},
     {"model", "the model (--model)"},
     {"chat_template", "the chat template"},
     {"compute", "what computes (--compute, --isa, or the machine)"},
@@ -132,26 +133,18 @@ static const char *name_of(const char *path)
     return path;
 }
 
-/* 1: differences hold one of that name already; one option may stand in several places. */
-static int is_told(const struct buf *differences, const char *name)
-{
-    const char *text = buf_text(differences), *found = text;
-    size_t n = strlen(name);
-    for (; (found = strstr(found, name)); found += n)
-        if ((found == text || found[-1] == ' ') && !strncmp(found + n, " is ", 4)) return 1;
-    return 0;
-}
-
-/* Two different values at `path`, as text. */
+/* Two different values at `path`, as text; once where one option stands in several places. */
 static void add_difference(struct buf *out, const char *path, const json_t *mine,
                            const json_t *theirs)
 {
     const size_t flags = JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(9);
-    const char *name = name_of(path);
-    if (is_told(out, name)) return;
     char *a = mine ? json_dumps(mine, flags) : NULL, *b = theirs ? json_dumps(theirs, flags) : NULL;
-    buf_printf(out, "%s%s is %.60s, it was %.60s", out->size ? "; " : "", name, a ? a : "missing",
+    struct buf one = {0};
+    buf_printf(&one, "%s is %.60s, it was %.60s", name_of(path), a ? a : "missing",
                b ? b : "missing");
+    if (!strstr(buf_text(out), buf_text(&one)))
+        buf_printf(out, "%s%s", out->size ? "; " : "", buf_text(&one));
+    buf_free(&one);
     free(a);
     free(b);
 }

@@ -431,9 +431,9 @@ static int log_evaluation(struct trainer *t, json_t *fields, double metric, int 
 
 static int evaluate(struct trainer *t, struct siren_error *err)
 {
+    if (stopped(t)) return fail_stopped(t, err); /* and so the last step's rows are told */
     json_t *fields = json_object();
     double metric = NAN;
-    inner_update(t, "rows", 0, 0); /* the step's are done */
     int rc = t->task->evaluate(t->task->context, &metric, fields, &t->inner, err), best;
     if (!rc && !isfinite(metric))
         rc = siren_fail(err, SIREN_ENUMERIC, "the metric on valid is %f", metric);

@@ -209,10 +209,11 @@ int trainer_losses(const struct trainer_task *task, struct siren_engine *engine,
 /* Train.  `engine` may be NULL where task->gradient is set.  `settings` (borrowed) says what the
  * run is besides the options (model, data, task, adapter): it is kept in the folder, and a resume
  * under other settings or options is refused (SIREN_EINVAL names each that differs, and both
- * values).  What does not change a bit may differ: threads, instruction set, progress, cadence of
+ * values: settings.h).  What does not change a bit may differ: threads, instruction set, progress, cadence of
  * checkpoints, folder.
  *
- * Progress counts rows, of all steps.
+ * Progress counts rows, of all steps ("rows: 12 of 64 texts" within one); behind the last step what
+ * the task's evaluate() counts.
  * SIREN_EEXISTS: the folder holds a run and resume is 0.
  * SIREN_ECANCEL: progress or *cancel said stop: a checkpoint of the last whole step is written.
  * SIREN_ENUMERIC: a loss or a gradient is NaN or Inf: the message names step, item and the last

@@ -256,7 +256,7 @@ int trainer_losses(const struct trainer_task *task, struct siren_engine *engine,
     for (size_t from = 0, to; from < n && !rc; from = to) {
         to = passes_cut(&p, from);
         rc = passes_run(&p, from, to, 0, losses, NULL, err);
-        if (!rc && siren_progress_update(progress, "rows", to, n))
+        if (!rc && siren_progress_update(progress, "rows judged", to, n))
             rc = siren_fail(err, SIREN_ECANCEL, "stopped after %zu of %zu rows", to, n);
     }
     passes_free(&p);
