@@ -251,6 +251,16 @@ static void build_texts(struct pass *p, struct fixture *f, const struct siren_ad
     siren_forest_use_adapter(p->forest, prefix, adapter);
 }
 
+/* A pass that is stopped in its backward leaves gradients half written: they are zeroed. */
+static void stopped_pass(struct pass *p, struct fixture *f)
+{
+    const int stop = 1;
+    siren_gradients_zero(siren_model_params(f->model), NULL);
+    run_recorded(p, f, NULL, &(struct siren_training){0});
+    loss_of(p, 1);
+    assert_int_equal(siren_forest_backward(p->forest, &stop), SIREN_ECANCEL);
+}
+
 /* What two passes leave, the first on zeros that are noted or written. */
 static float *two_passes(struct fixture *f, int noted, size_t *n)
 {
@@ -258,6 +268,7 @@ static float *two_passes(struct fixture *f, int noted, size_t *n)
     struct pass p;
     assert_int_equal(siren_forest_create(&p.forest, f->engine, NULL), 0);
     if (most_rows) p.forest->most_rows = most_rows;
+    if (noted) stopped_pass(&p, f);
     zero_by_note(params);
     for (size_t i = 0; i < params.n && !noted; i++) {
         const struct siren_param *w = &params.list[i];

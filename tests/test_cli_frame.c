@@ -481,6 +481,16 @@ static void test_unreadable_ratings(void **state)
                            "the highest one)\n"));
 }
 
+/* Tables have the words of the rest of the program; JSON keeps its keys. */
+static void test_decoders_names(void **state)
+{
+    report_of = "{\"n\": 4, \"decoders\": {\"argmax\": {\"mae\": 0.5}, \"median\": {}}}";
+    const char *text = captured(stdout, report_it);
+    assert_non_null(strstr(text, "\nmost likely  0.5000"));
+    assert_non_null(strstr(text, "\nmedian"));
+    assert_null(strstr(text, "argmax"));
+}
+
 static void interrupt(void)
 {
     const struct siren_progress *p = cli_progress(&cli);
@@ -626,6 +636,7 @@ int main(void)
         cmocka_unit_test_setup(test_narrow_news, fresh),
         cmocka_unit_test_setup(test_steps, fresh),
         cmocka_unit_test_setup(test_unreadable_ratings, fresh),
+        cmocka_unit_test_setup(test_decoders_names, fresh),
         cmocka_unit_test_setup(test_news, fresh),
         cmocka_unit_test_setup(test_interrupt, fresh),
         cmocka_unit_test_setup(test_hostile_table, fresh),
