@@ -4,7 +4,6 @@
 
 #include "app/baseline_job.h"
 #include "app/target_features.h"
-#include "app/training.h"
 #include "base/alloc.h"
 
 enum {
@@ -86,37 +85,6 @@ static int cross_predict(const struct design *on, int n_labels,
     return 0;
 }
 
-/* The rows of job->options->fit_split. */
-static int chosen_rows(const struct baseline_job *job, size_t **rows, size_t *n,
-                       struct siren_error *err)
-{
-    const struct siren_baseline_options *o = job->options;
-    struct siren_eval_options e = {
-        .split = o->fit_split, .limit = o->fit_rows, .fold = o->fold, .seed = o->seed};
-    struct siren_target *targets;
-    int rc = training_check_split(o->fit_split, err);
-    if (!rc) rc = siren_eval_targets(job->app, &e, &targets, n, err);
-    if (rc) return rc;
-    *rows = alloc_array(*n, sizeof **rows);
-    if (!*rows) rc = siren_fail_memory(err, "the rows to fit on", *n * sizeof **rows);
-    for (size_t i = 0; i < *n && !rc; i++) {
-        (*rows)[i] = targets[i].row;
-        if (job->app->ratings.label[targets[i].row] == job->label)
-            rc = siren_fail(err, SIREN_EINVAL, "\"%s\" is what is judged: fit on other rows",
-                            o->fit_split);
-    }
-    free(targets);
-    return rc;
-}
-
-int baseline_check_chosen(const struct baseline_job *job, struct siren_error *err)
-{
-    size_t *rows = NULL, n;
-    int rc = job->options->fit_split ? chosen_rows(job, &rows, &n, err) : 0;
-    free(rows);
-    return rc;
-}
-
 int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fit_label,
                    unsigned groups, struct siren_error *err)
 {
@@ -124,15 +92,14 @@ int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fi
     struct siren_logistic_options o = {.seed = job->options->seed};
     size_t *rows = NULL, n = 0;
     int n_labels = siren_scale_labels(&job->app->meta.scale);
-    if (fit_label == BASELINE_CHOSEN && !job->options->fit_split) return 0;
-    int rc = fit_label == BASELINE_CHOSEN
-                 ? chosen_rows(job, &rows, &n, err)
-                 : baseline_rows(&job->app->ratings, fit_label, &rows, &n, err);
+    int chosen = fit_label == BASELINE_CHOSEN;
+    int rc = chosen ? 0 : baseline_rows(&job->app->ratings, fit_label, &rows, &n, err);
+    if (chosen) n = job->n_chosen;
     if (rc || !n) {
         free(rows);
         return rc;
     }
-    if (fit_label == BASELINE_CHOSEN)
+    if (chosen)
         snprintf(out->row.fitted_on, sizeof out->row.fitted_on, "%.63s, %zu rows",
                  job->options->fit_split, n);
     if (n > CHOOSE_UP_TO) o.l2 = 1e-3;
@@ -142,7 +109,7 @@ int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fi
     if (!rc && fit_label == job->label) {
         rc = cross_predict(&on, n_labels, &o, out, err);
     } else if (!rc) {
-        rc = design_make(&fit, job, groups, rows, n, err);
+        rc = design_make(&fit, job, groups, chosen ? job->chosen : rows, n, err);
         if (!rc) rc = fit_and_predict(&fit, &on, n_labels, &o, out, err);
     }
     design_free(&fit);

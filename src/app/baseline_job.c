@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "app/parts.h"
+#include "app/training.h"
 #include "base/alloc.h"
 
 int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_t *n,
@@ -75,6 +76,30 @@ static int choose_split(struct baseline_job *job, struct siren_error *err)
     return app_use_fold(job->app, o->fold, o->seed, err);
 }
 
+/* The rows of options->fit_split, if any. */
+static int make_chosen(struct baseline_job *job, struct siren_error *err)
+{
+    const struct siren_baseline_options *o = job->options;
+    struct siren_eval_options e = {
+        .split = o->fit_split, .limit = o->fit_rows, .fold = o->fold, .seed = o->seed};
+    struct siren_target *targets;
+    if (!o->fit_split) return 0;
+    int rc = training_check_split(o->fit_split, err);
+    if (!rc) rc = siren_eval_targets(job->app, &e, &targets, &job->n_chosen, err);
+    if (rc) return rc;
+    job->chosen = alloc_array(job->n_chosen, sizeof *job->chosen);
+    if (!job->chosen)
+        rc = siren_fail_memory(err, "the rows to fit on", job->n_chosen * sizeof *job->chosen);
+    for (size_t i = 0; i < job->n_chosen && !rc; i++) {
+        job->chosen[i] = targets[i].row;
+        if (job->app->ratings.label[targets[i].row] == job->label)
+            rc = siren_fail(err, SIREN_EINVAL, "\"%s\" is what is judged: fit on other rows",
+                            o->fit_split);
+    }
+    free(targets);
+    return rc;
+}
+
 int baseline_open(struct baseline_job *job, struct siren_app *app,
                   const struct siren_baseline_options *options, struct siren_pool *pool,
                   struct siren_error *err)
@@ -83,6 +108,7 @@ int baseline_open(struct baseline_job *job, struct siren_app *app,
     job->app = app, job->options = options, job->pool = pool;
     int rc = choose_split(job, err);
     if (!rc) rc = make_targets(job, err);
+    if (!rc) rc = make_chosen(job, err);
     if (!rc)
         rc = make_table(&job->train, app, SIREN_LABEL_TRAIN, SIREN_LABEL_HISTORY, ALL_USERS, err);
     job->crossed = job->label == SIREN_LABEL_VALID;
@@ -99,6 +125,7 @@ void baseline_close(struct baseline_job *job)
     free(job->targets);
     free(job->truth);
     free(job->user);
+    free(job->chosen);
     free_table(&job->train);
     for (int h = 0; h < 2; h++) free_table(&job->choose[h]);
     siren_means_clear(&job->means);

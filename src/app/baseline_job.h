@@ -15,6 +15,7 @@ struct baseline_job {
     double *truth;   /* (n) */
     int32_t *user;   /* (n) */
     size_t n;
+    size_t *chosen, n_chosen; /* rows of options->fit_split; without it none */
     struct siren_table train;
     /* What settings are chosen on: all of valid (choose[1] is empty); where valid is judged, for
      * the users of half h the rows of the other half's, choose[h]. */
@@ -41,12 +42,10 @@ int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_
 
 /* A logistic model over groups of features (SIREN_FEATURE_…): the histogram of the user's earlier
  * ratings; the rating habit, which is the histogram and the last of them; the item's train ratings
- * beside it.  It is fitted on the rows of a label, or on options->fit_split: BASELINE_CHOSEN.
+ * beside it.  It is fitted on the rows of a label, or on job->chosen: BASELINE_CHOSEN.
  * Leaves distributions NULL where there is nothing to fit on. */
 enum { BASELINE_CHOSEN = -1 };
 int baseline_habit(struct baseline_job *job, struct baseline_result *out, int fit_label,
                    unsigned groups, struct siren_error *err);
-/* Whether options->fit_split, if any, can be fitted on: asked before the first baseline is. */
-int baseline_check_chosen(const struct baseline_job *job, struct siren_error *err);
 
 #endif

@@ -345,7 +345,6 @@ int siren_baselines(struct siren_app *app, const struct siren_baseline_options *
     if (rc) return rc;
     *rows = alloc_zeroed(N_BASELINES, sizeof **rows);
     if (!*rows) rc = siren_fail_memory(err, "a table", N_BASELINES * sizeof **rows);
-    if (!rc) rc = baseline_check_chosen(&job, err);
     for (int i = 0; i < N_BASELINES && !rc; i++) {
         int made;
         if (options->only && !strstr(baselines[i].name, options->only)) continue;
