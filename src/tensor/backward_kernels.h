@@ -175,8 +175,7 @@ static void gemm_dw_apart(const float *dy, size_t ldy, int apart, const float *x
                                  .ldy = lddw,
                                  .columns = b.columns,
                                  .add = add,
-                                 .from_zero = !add,
-                                 .put_away = !add && dw_in_lines(dw, lddw)};
+                                 .from_zero = !add};
             finish(&out, 0, b.rows);
         }
     if (!add) v16_stream_end();

@@ -779,8 +779,7 @@ static void bf16_dw_steps(const struct bf16_unit *unit, int R, int columns, cons
                              .ldy = ldy,
                              .columns = columns - k < 32 ? columns - k : 32,
                              .add = add,
-                             .from_zero = !add,
-                             .put_away = !add && dw_in_lines(y, ldy)};
+                             .from_zero = !add};
         unit->rows(P, R, &b, NULL, last ? &out : NULL);
     }
 }

@@ -118,8 +118,7 @@ struct output {
     size_t ldg;
     int columns; /* of sums */
     int add, gated;
-    int from_zero; /* 1: written as if they were added to zeros */
-    int put_away;  /* 1: whole registers past the caches; y and ldy are whole cache lines */
+    int from_zero; /* 1: written as if they were added to zeros, past the caches */
 };
 
 V16 void finish_row(const float *c, const struct output *o, float *y)
@@ -130,7 +129,7 @@ V16 void finish_row(const float *c, const struct output *o, float *y)
         if (o->bias) v = v16_add(v, v16_load_some(o->bias + i, n));
         if (o->add) v = v16_add(v16_load_some(y + i, n), v);
         if (o->from_zero) v = v16_add(v16_zero(), v);
-        if (o->put_away && n == 16)
+        if (o->from_zero && n == 16)
             v16_stream(y + i, v);
         else
             v16_store_some(y + i, v, n);

@@ -73,12 +73,6 @@ static inline int dw_column(int n, int apart)
     return n / 16 * apart + n % 16;
 }
 
-/* 1: rows of dW, from a multiple of 16 columns on, begin with a cache line. */
-static inline int dw_in_lines(const float *dw, size_t lddw)
-{
-    return (uintptr_t)dw % 64 == 0 && lddw % 16 == 0;
-}
-
 /* … and for attention's gradient: the rows of a block, queries and dout, a tile's dQ, then P and dS
  * of the block.  On AMX more rows share a load and a store of a page's sums. */
 #define BACK_ROWS 48
