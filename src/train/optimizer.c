@@ -248,7 +248,8 @@ static void step_chunk(const struct chunk *c, void *context)
     struct adamw_scalars k = scalars_of(job->adamw, s, job->lr, job->factor);
     job->adamw->kernels->adamw(p->value + c->from, p->grad + c->from, s->m + c->from,
                                s->v + c->from, c->n, &k);
-    zero_chunk_unnoted(c, (void *)&job->adamw->params);
+    struct siren_params params = job->adamw->params;
+    zero_chunk_unnoted(c, &params);
 }
 
 void siren_adamw_step(struct siren_adamw *a, double lr, float factor, struct siren_pool *pool)

@@ -303,12 +303,12 @@ static int weigh(struct trainer *t, struct siren_error *err)
     return 0;
 }
 
+/* Onto gradients that are 0: a step leaves them so. */
 static int accumulate(struct trainer *t, const size_t *items, const double *coefficients, size_t n,
                       struct siren_error *err)
 {
     uint64_t pass = 0;
     int rc = passes_fill(&t->passes, items, coefficients, n, err);
-    siren_gradients_zero(t->params, t->pool);
     for (size_t from = 0, to; from < n && !rc; from = to) {
         to = passes_cut(&t->passes, from);
         if (n == t->batch.n_items) t->part = (double)from / (double)n;
@@ -326,6 +326,7 @@ static void find_item(struct trainer *t, struct siren_error *err)
     char text[200];
     double norm;
     for (size_t i = 0; i < t->batch.n_items; i++) {
+        siren_gradients_zero(t->params, t->pool);
         if (accumulate(t, &t->items[i], &t->coefficients[i], 1, &ignored)) return;
         if (siren_gradients_norm(t->params, t->pool, &norm, &ignored) != SIREN_ENUMERIC) continue;
         snprintf(text, sizeof text, "row %zu", t->items[i]);
@@ -487,6 +488,7 @@ static int save_if_due(struct trainer *t, struct siren_error *err)
 static int run(struct trainer *t, struct siren_error *err)
 {
     int rc = 0;
+    siren_gradients_zero(t->params, t->pool);
     while (!rc) {
         if (due(t)) rc = evaluate(t, err);
         if (rc || t->state.stopped_early || t->state.step >= t->total_steps) break;

@@ -195,8 +195,8 @@ json_t *trainer_settings(const struct trainer_task *task, const struct trainer_o
  * checkpoint, or one of a run that is to go on. */
 int trainer_is_done(const char *folder, int *done, struct siren_error *err);
 
-/* 1 where the folder's log has lines and there is no checkpoint: of a run that was killed before its
- * first one, or whose checkpoint somebody removed. */
+/* 1 where the folder's log has lines and there is no checkpoint: of a run that was killed before
+ * its first one, or whose checkpoint somebody removed. */
 int trainer_lost_checkpoint(const char *folder);
 
 /* Only the losses of items (n, the task's numbers), in passes as in training: read() gets
@@ -209,8 +209,8 @@ int trainer_losses(const struct trainer_task *task, struct siren_engine *engine,
 /* Train.  `engine` may be NULL where task->gradient is set.  `settings` (borrowed) says what the
  * run is besides the options (model, data, task, adapter): it is kept in the folder, and a resume
  * under other settings or options is refused (SIREN_EINVAL names each that differs, and both
- * values: settings.h).  What does not change a bit may differ: threads, instruction set, progress, cadence of
- * checkpoints, folder.
+ * values: settings.h).  What does not change a bit may differ: threads, instruction set, progress,
+ * cadence of checkpoints, folder.
  *
  * Progress counts rows, of all steps ("rows: 12 of 64 texts" within one); behind the last step what
  * the task's evaluate() counts.
