@@ -551,8 +551,8 @@ static void a_profile_is_that_of_its_history(void **state)
                         SIREN_WORKSPACE_READ, ERR));
     for (size_t i = last - 3; i <= last; i++)
         app.ratings.label[i] = i < last - 1 ? SIREN_LABEL_VALID : SIREN_LABEL_TEST;
-    assert_int_equal(siren_history(&app.ratings, last, NULL),
-                     siren_history(&app.ratings, last - 2, NULL));
+    assert_int_equal(siren_history(&app.ratings, last, 0, NULL),
+                     siren_history(&app.ratings, last - 2, 0, NULL));
     for (size_t i = 0; i < 2; i++) {
         size_t row = last - 2 * i;
         targets[i] =

@@ -120,7 +120,7 @@ static void test_small(void **state)
     assert_memory_equal(r.label, labels, 6);
     assert_true(r.time[2] == SIREN_NO_TIME && r.time[3] == 1000000000000);
     assert_int_equal(r.protocol, SIREN_PROTOCOL_PAPER);
-    assert_int_equal(siren_history(&r, 5, rows), 4);
+    assert_int_equal(siren_history(&r, 5, 0, rows), 4);
     assert_string_equal(items.item[1].title, "B, B2");
     assert_string_equal(items.item[2].title, "C");
     assert_int_equal(items.item[2].n_categories, 0);
@@ -133,7 +133,7 @@ static void test_small(void **state)
     options.protocol = SIREN_PROTOCOL_FULL;
     ws = import_real(path);
     ok(siren_ratings_load(&r, ws, &err));
-    assert_int_equal(siren_history(&r, 5, rows), 5);
+    assert_int_equal(siren_history(&r, 5, 0, rows), 5);
     siren_ratings_clear(&r);
     siren_workspace_close(ws);
 }
@@ -221,7 +221,7 @@ static void test_movies(void **state)
         train += (size_t)siren_label_trains(r.label[i]);
         of[r.label[i]]++;
         fives[r.label[i]] += r.rating[i] == 5;
-        beyond += r.label[i] == SIREN_LABEL_TEST && siren_history(&r, i, NULL) > 10;
+        beyond += r.label[i] == SIREN_LABEL_TEST && siren_history(&r, i, 0, NULL) > 10;
     }
     assert_int_equal(train, 29984);
     assert_true(fabs((double)fives[1] / (double)of[1] - 0.398) < 0.0005);

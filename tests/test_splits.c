@@ -169,7 +169,7 @@ static void test_folds(void **state)
     /* What is held out is in nobody's history. */
     size_t rows[12];
     for (size_t i = 0; i < r.n; i++) {
-        size_t n = siren_history(&again, i, rows);
+        size_t n = siren_history(&again, i, 0, rows);
         for (size_t k = 0; k < n; k++) assert_int_equal(again.label[rows[k]], SIREN_LABEL_TRAIN);
     }
     ok(siren_ratings_use_fold(&again, 2, 0.5, 1, &err));
@@ -194,17 +194,27 @@ static void test_history(void **state)
     size_t rows[12], test = 11, valid = 10;
     assert_int_equal(r.label[test], SIREN_LABEL_TEST);
     r.protocol = SIREN_PROTOCOL_FULL;
-    assert_int_equal(siren_history(&r, test, rows), 5);
+    assert_int_equal(siren_history(&r, test, 0, rows), 5);
     assert_int_equal(rows[0], 6);
     assert_int_equal(rows[4], 10);
     r.protocol = SIREN_PROTOCOL_PAPER;
-    assert_int_equal(siren_history(&r, test, rows), 4);
+    assert_int_equal(siren_history(&r, test, 0, rows), 4);
     assert_int_equal(rows[3], 9);
-    assert_int_equal(siren_history(&r, valid, NULL), 4);
-    assert_int_equal(siren_history(&r, 0, rows), 0);
-    assert_int_equal(siren_history_now(&r, 3, rows), 6);
-    assert_int_equal(siren_history_now(&r, -1, rows), 0);
-    assert_int_equal(siren_history_now(&r, 4, rows), 0);
+    assert_int_equal(siren_history(&r, valid, 0, NULL), 4);
+    assert_int_equal(siren_history(&r, 0, 0, rows), 0);
+    assert_int_equal(siren_history(&r, test, 1, rows), 4); /* the one that the protocol hides */
+    assert_int_equal(rows[3], 9);
+    assert_int_equal(siren_history(&r, test, 2, rows), 3);
+    assert_int_equal(rows[2], 8);
+    assert_int_equal(siren_history(&r, valid, 1, rows), 3);
+    assert_int_equal(siren_history(&r, valid, 4, rows), 0);
+    assert_int_equal(siren_history(&r, valid, SIZE_MAX, rows), 0);
+    assert_int_equal(siren_history(&r, 0, 1, rows), 0);
+    assert_int_equal(siren_history_now(&r, 3, 2, rows), 4);
+    assert_int_equal(rows[3], 9);
+    assert_int_equal(siren_history_now(&r, 3, 0, rows), 6);
+    assert_int_equal(siren_history_now(&r, -1, 0, rows), 0);
+    assert_int_equal(siren_history_now(&r, 4, 0, rows), 0);
     assert_true(siren_row_precedes(&r, 0, 3));
     assert_false(siren_row_precedes(&r, 3, 0));
     assert_false(siren_row_precedes(&r, 2, 3)); /* does not train */
@@ -224,7 +234,7 @@ static size_t all_known(const struct siren_ratings *r, int user, int item, struc
 {
     size_t target = siren_ratings_row(r, user, item), n = 0, rows[100];
     assert_true(target != SIZE_MAX);
-    size_t n_history = siren_history(r, target, rows);
+    size_t n_history = siren_history(r, target, 0, rows);
     for (size_t i = 0; i < n_history; i++)
         out[n++] = (struct known){r->user[rows[i]], r->item[rows[i]], r->rating[rows[i]]};
     for (size_t i = 0; i < r->n; i++)

@@ -164,6 +164,7 @@ struct siren_predict_options {
      * other's ratings that train): how much of an answer hangs on the sketch. */
     int swap_sketch;
     uint64_t swap_seed;
+    size_t gap;                     /* ratings left out before a target: siren_history() */
     size_t prompt_limit;            /* 0: SIREN_PROMPT_LIMIT */
     struct siren_sampling sampling; /* SIREN_COT */
     /* SIREN_COT.  0: the number that one text gives.  n >= 1: the labels are scored at the end of

@@ -27,6 +27,7 @@ extern "C" {
 struct siren_baseline_options {
     const char *split; /* "test" (NULL too) or "valid" */
     int fold;          /* -1; else the fold that is the test set (a tenth of the rest is valid) */
+    size_t gap;        /* siren_history()'s: of the rows that are judged and fitted on */
     const char *only;  /* part of a row's name: only those rows; NULL: all */
     /* The rows that the habit model is fitted on once more, as siren_eval_targets() takes them:
      * "train:last"; NULL: not.  Rows of the split that is judged are refused. */

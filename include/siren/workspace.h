@@ -214,12 +214,15 @@ int siren_ratings_use_fold(struct siren_ratings *ratings, int fold, double valid
 /* What may be known of row `target`'s user before it: calls for the point-in-time history.
  * Rows are in the user's order, strictly before the target.  Left out are
  *   - under protocol paper, the valid interaction before a test target;
- *   - when a fold is in use, rows that are valid or test themselves.
+ *   - when a fold is in use, rows that are valid or test themselves;
+ *   - the `gap` rows just before the target, whatever their label.  A test target under protocol
+ *     paper is predicted with one rating between it and its history: gap 1 says the same of targets
+ *     of train and valid, and of those of test nothing new.
  * rows (may be NULL: count only) has space for the target's sequence number of rows, which is the
  * most there can be.  Returns how many. */
-size_t siren_history(const struct siren_ratings *ratings, size_t target, size_t *rows);
+size_t siren_history(const struct siren_ratings *ratings, size_t target, size_t gap, size_t *rows);
 /* The same for a prediction that is made now, after all of the user's ratings. */
-size_t siren_history_now(const struct siren_ratings *ratings, int user, size_t *rows);
+size_t siren_history_now(const struct siren_ratings *ratings, int user, size_t gap, size_t *rows);
 /* As-of order between rows of different users: may the aggregates of a target use this row?
  * It must train, have a time, and that time must be before the target's. */
 int siren_row_precedes(const struct siren_ratings *ratings, size_t row, size_t target);

@@ -33,7 +33,7 @@ static int design_make(struct design *s, const struct baseline_job *job, unsigne
     const struct siren_ratings *r = &job->app->ratings;
     struct target_features f;
     size_t cells;
-    int rc = target_features_open(&f, job->app, groups, err);
+    int rc = target_features_open(&f, job->app, groups, job->options->gap, err);
     if (rc) return rc;
     s->n = n;
     s->d = f.d;

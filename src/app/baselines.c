@@ -54,7 +54,7 @@ static int fill_user(struct baseline_job *job, struct baseline_result *out,
     size_t *rows = alloc_array(r->n + 1, sizeof *rows);
     int rc = rows ? new_points(job, out, err) : siren_fail_memory(err, "a history", r->n * 8);
     for (size_t i = 0; i < job->n && !rc; i++) {
-        size_t n = siren_history(r, job->targets[i], rows);
+        size_t n = siren_history(r, job->targets[i], job->options->gap, rows);
         double sum = 0;
         for (size_t k = 0; k < n; k++) sum += (double)r->rating[rows[k]];
         out->points[i] = n ? sum / (double)n : job->means.global;
@@ -254,6 +254,8 @@ static char *settings_json(const struct baseline_job *job, const struct baseline
                           r->row.fitted_on, "settings", r->row.settings, "data", hash, "protocol",
                           job->app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full",
                           "seed", (json_int_t)job->options->seed);
+    if (job->options->gap)
+        json_object_set_new(j, "gap", json_integer((json_int_t)job->options->gap));
     app_json_text(j, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);
     return text;
 }

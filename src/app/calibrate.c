@@ -205,7 +205,7 @@ static int fit_model(struct job *j, unsigned groups, int which, struct siren_log
     struct target_features f;
     *model = NULL;
     int rc = make_distributions(j, which);
-    if (!rc) rc = target_features_open(&f, j->app, groups, j->err);
+    if (!rc) rc = target_features_open(&f, j->app, groups, calibration_gap(j->settings), j->err);
     if (rc) return rc;
     rc = fill_features(j, a, &f);
     if (!rc) rc = fill_features(j, b, &f);

@@ -126,6 +126,12 @@ json_t *calibration_belongs(const struct siren_app *app, const json_t *settings)
     return all;
 }
 
+size_t calibration_gap(const json_t *settings)
+{
+    const json_t *predict = json_object_get(settings, "predict");
+    return (size_t)json_integer_value(json_object_get(predict, "gap"));
+}
+
 /* The same of what is about to be asked. */
 static json_t *belongs_now(const struct siren_app *app, const struct siren_lm *lm,
                            const struct siren_predict_options *options)
@@ -199,7 +205,7 @@ void calibration_features(const struct target_features *f, const struct siren_ta
 static int open_features(const struct siren_calibration *c, const struct siren_app *app,
                          struct target_features *f, struct siren_error *err)
 {
-    int rc = target_features_open(f, app, c->groups, err);
+    int rc = target_features_open(f, app, c->groups, calibration_gap(c->belongs), err);
     if (rc) return rc;
     if (f->d == siren_logistic_features(c->model) &&
         siren_scale_labels(&app->meta.scale) == siren_logistic_labels(c->model))

@@ -15,6 +15,8 @@ struct siren_calibration {
 
 /* What a run's settings say of the answers. */
 json_t *calibration_belongs(const struct siren_app *app, const json_t *settings);
+/* siren_predict_options.gap of a run's settings, or of what a calibration belongs to. */
+size_t calibration_gap(const json_t *settings);
 json_t *calibration_json(const struct siren_calibration *c, struct siren_error *err);
 void calibration_features(const struct target_features *f, const struct siren_target *target,
                           const double *logprobs, int n_labels, double *x);

@@ -117,6 +117,7 @@ json_t *app_options_json(const struct siren_predict_options *o)
     json_object_set_new(j, "sketch_support", json_real(o->min_support));
     if (o->swap_sketch)
         json_object_set_new(j, "sketch_of_another", json_integer((json_int_t)o->swap_seed));
+    if (o->gap) json_object_set_new(j, "gap", json_integer((json_int_t)o->gap));
     json_object_set_new(
         j, "prompt_limit",
         json_integer((json_int_t)(o->prompt_limit ? o->prompt_limit : SIREN_PROMPT_LIMIT)));

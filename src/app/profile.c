@@ -55,11 +55,13 @@ static size_t find_or_add(struct profiles *p, const struct siren_target *targets
 }
 
 static int collect_prompts(struct profiles *p, struct siren_app *app, struct siren_lm *lm,
-                           const struct siren_target *targets, size_t n, const int32_t *stops,
+                           const struct siren_target *targets, size_t n,
+                           const struct siren_predict_options *options, const int32_t *stops,
                            size_t n_stops, struct siren_error *err)
 {
     struct siren_predict_options plain = siren_predict_defaults();
     plain.strategy.flags = SIREN_WITH_RECENT;
+    plain.gap = options->gap;
     for (size_t i = 0; i < n; i++) {
         struct siren_target_input in;
         struct siren_tokens prompt;
@@ -103,7 +105,7 @@ int app_profiles(struct siren_app *app, struct siren_lm *lm, const struct siren_
     size_t n_stops = siren_lm_stops(lm, stops);
     int rc = 0;
     if (!p.g || !p.of) rc = siren_fail_memory(err, "profiles", n * sizeof *p.g);
-    if (!rc) rc = collect_prompts(&p, app, lm, targets, n, stops, n_stops, err);
+    if (!rc) rc = collect_prompts(&p, app, lm, targets, n, options, stops, n_stops, err);
     if (!rc) rc = write_profiles(&p, lm, options->batch, profiles, n, err);
     for (size_t i = 0; i < p.n_generations; i++) {
         free((void *)p.g[i].prompt.ids);

@@ -110,7 +110,7 @@ static int past_states(struct siren_app *app, int user, const struct siren_when 
     size_t *rows = alloc_array(most + 1, sizeof *rows);
     if (!rows) return siren_fail_memory(err, "a user's history", most * sizeof *rows);
     int by_row = when->row != SIREN_NO_ROW, until = !by_row && when->time != SIREN_NO_TIME;
-    size_t n = by_row ? siren_history(r, when->row, rows) : siren_history_now(r, user, rows);
+    size_t n = by_row ? siren_history(r, when->row, 0, rows) : siren_history_now(r, user, 0, rows);
     *n_ratings = 0;
     for (size_t i = 0; i < n; i++) {
         int64_t time = r->time[rows[i]];

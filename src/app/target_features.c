@@ -16,12 +16,13 @@ static size_t longest_history(const struct siren_ratings *r)
 }
 
 int target_features_open(struct target_features *f, const struct siren_app *app, unsigned groups,
-                         struct siren_error *err)
+                         size_t gap, struct siren_error *err)
 {
     const struct siren_ratings *r = &app->ratings;
     size_t most = longest_history(r);
     *f = (struct target_features){.app = app,
                                   .groups = groups,
+                                  .gap = gap,
                                   .d = siren_features_count(&app->meta.scale, groups),
                                   .rows = alloc_array(most, sizeof(size_t)),
                                   .history = alloc_array(most, sizeof(double))};
@@ -73,9 +74,9 @@ void target_features_fill(const struct target_features *f, const struct siren_ta
     const struct siren_ratings *r = &f->app->ratings;
     struct siren_feature_source s = {.history = f->history, .logprobs = logprobs};
     if (t->row != SIREN_NO_ROW)
-        s.n_history = siren_history(r, t->row, f->rows);
+        s.n_history = siren_history(r, t->row, f->gap, f->rows);
     else
-        s.n_history = siren_history_now(r, t->user, f->rows);
+        s.n_history = siren_history_now(r, t->user, f->gap, f->rows);
     for (size_t k = 0; k < s.n_history; k++) f->history[k] = (double)r->rating[f->rows[k]];
     if (f->groups & SIREN_FEATURE_ITEM) item_before(f, t, &s);
     if (f->groups & SIREN_FEATURE_TOPIC) topic_before(f, t, &s);

@@ -36,9 +36,9 @@ void siren_target_input_clear(struct siren_target_input *input)
     *input = (struct siren_target_input){0};
 }
 
-/* The rows that precede the target; *n of them. */
-static int find_rows(const struct siren_app *app, const struct siren_target *t, struct owner *o,
-                     size_t *n, struct siren_error *err)
+/* The rows that precede the target, but for the last `gap`; *n of them. */
+static int find_rows(const struct siren_app *app, const struct siren_target *t, size_t gap,
+                     struct owner *o, size_t *n, struct siren_error *err)
 {
     const struct siren_ratings *r = &app->ratings;
     size_t most;
@@ -47,8 +47,8 @@ static int find_rows(const struct siren_app *app, const struct siren_target *t, 
     most = r->user_start[t->user + 1] - r->user_start[t->user];
     o->rows = alloc_array(most + 1, sizeof *o->rows);
     if (!o->rows) return siren_fail_memory(err, "a user's history", most * sizeof *o->rows);
-    *n = t->row == SIREN_NO_ROW ? siren_history_now(r, t->user, o->rows)
-                                : siren_history(r, t->row, o->rows);
+    *n = t->row == SIREN_NO_ROW ? siren_history_now(r, t->user, gap, o->rows)
+                                : siren_history(r, t->row, gap, o->rows);
     return 0;
 }
 
@@ -222,7 +222,7 @@ int siren_target_input(const struct siren_app *app, const struct siren_target *t
     int rc;
     *out = (struct siren_target_input){.owner = o};
     if (!o) return siren_fail_memory(err, "a prompt", sizeof *o);
-    rc = find_rows(app, target, o, &n, err);
+    rc = find_rows(app, target, options->gap, o, &n, err);
     if (!rc) rc = fill_history(app, o, n, err);
     if (!rc && (options->strategy.flags & SIREN_WITH_SKETCH))
         rc = fill_sketch(app, target, options, o, n, err);

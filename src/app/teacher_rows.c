@@ -80,6 +80,7 @@ static int read_options(const json_t *p, const char *path, struct siren_predict_
     o->rule = strcmp(text_of(p, "sketch_rule"), "majority") ? SIREN_RULE_MEAN : SIREN_RULE_MAJORITY;
     o->decay = json_is_true(json_object_get(p, "sketch_decay"));
     o->min_support = json_number_value(json_object_get(p, "sketch_support"));
+    o->gap = (size_t)int_of(p, "gap");
     o->prompt_limit = (size_t)int_of(p, "prompt_limit");
     return 0;
 }

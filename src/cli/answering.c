@@ -109,6 +109,7 @@ int answering_prompt(struct cli *cli, const struct siren_app *app,
     out->strategy.n_more = (int)cli_int(cli, "more");
     out->rule = cli_flag(cli, "majority") ? SIREN_RULE_MAJORITY : SIREN_RULE_MEAN;
     out->decay = cli_flag(cli, "decay");
+    out->gap = (size_t)cli_int(cli, "gap");
     out->prompt_limit = (size_t)cli_int(cli, "prompt-limit");
     return 0;
 }
@@ -137,10 +138,10 @@ int answering_chance(struct cli *cli)
 int answering_unasked(struct cli *cli, const char *why)
 {
     static const char *const names[] = {
-        "model",         "adapter",   "isa",         "compute", "strategy",
-        "recent",        "more",      "majority",    "decay",   "prompt-limit",
-        "chat-template", "reasoning", "temperature", "top-p",   "top-k",
-        "max-tokens",    "samples",   "calibration", NULL};
+        "model",        "adapter",       "isa",       "compute",     "strategy",
+        "recent",       "more",          "majority",  "decay",       "gap",
+        "prompt-limit", "chat-template", "reasoning", "temperature", "top-p",
+        "top-k",        "max-tokens",    "samples",   "calibration", NULL};
     return cli_refuse(cli, names, why);
 }
 

@@ -63,6 +63,7 @@ static int run(struct cli *cli)
     if (o.fit_rows && !o.fit_split) return cli_usage(cli, "--fit-rows needs --fit-on");
     if (answering_split(cli, "fit-on")) return cli->err.code;
     o.fold = answering_fold(cli);
+    o.gap = (size_t)cli_int(cli, "gap");
     struct siren_pool *pool = cli_pool(cli);
     struct siren_app app;
     struct siren_baseline *rows;
@@ -116,6 +117,14 @@ static const struct cli_option options[] = {
      .min = 0,
      .max = 1e12,
      .help = "of them, drawn with --seed; 0: all"},
+    {.name = "gap",
+     .type = CLI_INT,
+     .argument = "N",
+     .initial = "0",
+     .min = 0,
+     .max = 1000000,
+     .help = "leave the N ratings just before a row, judged or fitted on, out of its history; 1 is "
+             "what protocol paper does to test"},
     {.name = "no-save", .type = CLI_FLAG, .help = "print the table without storing runs"},
     {0},
 };

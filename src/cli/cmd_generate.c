@@ -130,8 +130,8 @@ static int check_usage(struct cli *cli)
     static const char *const raw[] = {"raw", NULL},
                              *const of_text[] = {"prompt", "prompt-file", "system", NULL},
                              *const of_chat[] = {"system", "chat-template", NULL},
-                             *const of_rating[] = {"strategy", "recent",       "more", "majority",
-                                                   "decay",    "prompt-limit", NULL};
+                             *const of_rating[] = {"strategy", "recent", "more",         "majority",
+                                                   "decay",    "gap",    "prompt-limit", NULL};
     const char *workspace = cli_arg(cli, 0);
     int rc;
     if (!workspace && (cli_given(cli, "user") || cli_given(cli, "item")))

@@ -7,8 +7,8 @@
 /* An option that would change nothing is a mistake: who gives it believes that it does. */
 static int check_given(struct cli *cli, const struct align_options *o)
 {
-    static const char *const told[] = {"split",    "fold",  "strategy",     "recent", "more",
-                                       "majority", "decay", "prompt-limit", NULL};
+    static const char *const told[] = {"split",    "fold",  "strategy", "recent",       "more",
+                                       "majority", "decay", "gap",      "prompt-limit", NULL};
     static const char *const choosing[] = {"exact", "share", "closeness", NULL};
     static const char *const of_ha[] = {"layers", "before-norm", "layer-local", NULL};
     static const char *const of_kd[] = {"kd-temperature", NULL};

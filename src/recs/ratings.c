@@ -169,15 +169,23 @@ static size_t collect_rows(const struct siren_ratings *r, size_t from, size_t to
     return n;
 }
 
-size_t siren_history(const struct siren_ratings *r, size_t target, size_t *rows)
+/* Rows [from, to) without the last `gap`. */
+static size_t collect_before(const struct siren_ratings *r, size_t from, size_t to, size_t gap,
+                             int target_label, size_t *rows)
 {
-    return collect_rows(r, r->user_start[r->user[target]], target, r->label[target], rows);
+    return to - from <= gap ? 0 : collect_rows(r, from, to - gap, target_label, rows);
 }
 
-size_t siren_history_now(const struct siren_ratings *r, int user, size_t *rows)
+size_t siren_history(const struct siren_ratings *r, size_t target, size_t gap, size_t *rows)
+{
+    size_t from = r->user_start[r->user[target]];
+    return collect_before(r, from, target, gap, r->label[target], rows);
+}
+
+size_t siren_history_now(const struct siren_ratings *r, int user, size_t gap, size_t *rows)
 {
     if (user < 0 || user >= r->n_users) return 0;
-    return collect_rows(r, r->user_start[user], r->user_start[user + 1], -1, rows);
+    return collect_before(r, r->user_start[user], r->user_start[user + 1], gap, -1, rows);
 }
 
 int siren_row_precedes(const struct siren_ratings *r, size_t row, size_t target)

@@ -470,7 +470,7 @@ static int count_kept(struct import *im, struct siren_error *err)
     for (size_t i = 0; i < r->n; i++) {
         report->labels[r->label[i]]++;
         report->no_time += r->time[i] == SIREN_NO_TIME;
-        if (r->label[i] == SIREN_LABEL_TEST) sizes[n++] = siren_history(r, i, NULL);
+        if (r->label[i] == SIREN_LABEL_TEST) sizes[n++] = siren_history(r, i, 0, NULL);
     }
     if (n) qsort(sizes, n, sizeof *sizes, compare_sizes);
     report->median_history = n == 0 ? 0 : ((double)sizes[(n - 1) / 2] + (double)sizes[n / 2]) / 2;

@@ -25,6 +25,7 @@ static const struct {
     {"predict.more", "--more"},
     {"predict.sketch_rule", "--majority"},
     {"predict.sketch_decay", "--decay"},
+    {"predict.gap", "--gap"},
     {"predict.prompt_limit", "--prompt-limit"},
     {"predict.max_tokens", "--max-tokens"},
     {"predict.sampling_seed", "--seed"},
