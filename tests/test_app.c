@@ -11,10 +11,9 @@
 #include "fake_setup.h"
 #include "siren/understand.h"
 
-static char *prompt_of(struct siren_app *app, const struct siren_target *target,
-                       const char *strategy)
+static char *prompt_by(struct siren_app *app, const struct siren_target *target,
+                       const char *strategy, struct siren_predict_options o)
 {
-    struct siren_predict_options o = siren_predict_defaults();
     struct siren_target_input in;
     struct siren_prompt_ids ids;
     char *text;
@@ -26,6 +25,12 @@ static char *prompt_of(struct siren_app *app, const struct siren_target *target,
     siren_prompt_ids_clear(&ids);
     siren_target_input_clear(&in);
     return text;
+}
+
+static char *prompt_of(struct siren_app *app, const struct siren_target *target,
+                       const char *strategy)
+{
+    return prompt_by(app, target, strategy, siren_predict_defaults());
 }
 
 static void an_answer_is_a_distribution(void **state)
@@ -305,6 +310,30 @@ static void others_are_counted_by_star(void **state)
         siren_target_input_clear(&in);
     }
     assert_true(most > 2);
+    siren_app_close(&app);
+}
+
+/* What a target's prompt says with a gap is what it would say had it come so much earlier. */
+static void a_gap_is_an_earlier_time(void **state)
+{
+    struct siren_app app;
+    struct siren_predict_options o = siren_predict_defaults();
+    char *late, *early;
+    MUST(siren_app_open(&app, fixture_workspace("gap.siren", SIREN_PROTOCOL_FULL),
+                        SIREN_WORKSPACE_READ, ERR));
+    const struct siren_ratings *r = &app.ratings;
+    for (size_t row = r->user_start[1]; row < r->user_start[2]; row++) {
+        struct siren_target t = {.user = 1, .item = r->item[row], .row = row}, before = t;
+        size_t place = row - r->user_start[1];
+        for (o.gap = 0; o.gap < place + 3; o.gap++) {
+            before.row = o.gap < place ? row - o.gap : r->user_start[1];
+            late = prompt_by(&app, &t, "recent+sketch+habit", o);
+            early = prompt_of(&app, &before, "recent+sketch+habit");
+            assert_string_equal(late, early);
+            free(late);
+            free(early);
+        }
+    }
     siren_app_close(&app);
 }
 
@@ -782,6 +811,7 @@ int main(void)
         cmocka_unit_test(a_rated_item_is_predicted_from_what_came_before),
         cmocka_unit_test(the_future_changes_no_prompt),
         cmocka_unit_test(others_are_counted_by_star),
+        cmocka_unit_test(a_gap_is_an_earlier_time),
         cmocka_unit_test(ratings_by_item_are_made_once),
         cmocka_unit_test(an_unknown_item_was_rated_by_nobody),
         cmocka_unit_test(protocol_paper_leaves_out_the_valid_interaction),

@@ -153,6 +153,30 @@ static void test_chosen_rows(void **state)
 }
 
 /* Same seed, other threads: the same table. */
+/* Nothing is known of a user whose every rating is left out. */
+static void test_gap(void **state)
+{
+    struct siren_app app;
+    struct siren_baseline *rows;
+    size_t n;
+    open_made_up(&app, "gap.siren", 0);
+    struct siren_baseline_options o = {.fold = -1, .seed = 1, .fit_split = "train:last"};
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    double mean = row(rows, n, "user's mean")->mae;
+    double habit = row(rows, n, "rating habit (chosen rows)")->log_loss;
+    free(rows);
+    o.gap = 1;
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    assert_true(row(rows, n, "user's mean")->mae != mean);
+    assert_true(row(rows, n, "rating habit (chosen rows)")->log_loss != habit);
+    free(rows);
+    o.gap = SIZE_MAX;
+    check(siren_baselines(&app, &o, pool, &rows, &n, NULL, &err));
+    assert_true(row(rows, n, "user's mean")->mae == row(rows, n, "global mean")->mae);
+    free(rows);
+    siren_app_close(&app);
+}
+
 static void test_threads_change_nothing(void **state)
 {
     struct siren_app app;
@@ -357,6 +381,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_chosen_rows),
+        cmocka_unit_test(test_gap),
         cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_the_future_changes_nothing),
         cmocka_unit_test(test_judged_rows_choose_no_settings),

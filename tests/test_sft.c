@@ -36,14 +36,21 @@ struct bench {
     char folder[256];
 };
 
-/* Of the next benches; NULL: the best, f32. */
+/* Of the next benches; NULL: $SIREN_ISA's or the best, f32. */
 static const char *isa, *compute;
+
+static struct siren_lm_options lm_options(void)
+{
+    return (struct siren_lm_options){.chat_template = the_template(),
+                                     .isa = isa ? isa : getenv("SIREN_ISA"),
+                                     .compute = compute};
+}
 
 static void bench_open_all(struct bench *b, const char *folder, enum siren_ending mode, int threads,
                            const struct siren_trainable *weights)
 {
-    struct siren_lm_options options = {
-        .chat_template = the_template(), .isa = isa, .compute = compute, .trainable = weights};
+    struct siren_lm_options options = lm_options();
+    options.trainable = weights;
     memset(b, 0, sizeof *b);
     MUST(siren_app_open(&b->app, the_workspace(), SIREN_WORKSPACE_WRITE, ERR));
     MUST(siren_pool_create(&b->pool, threads, ERR));
@@ -228,7 +235,8 @@ static void test_stopped(void **state)
 /* MAE on the valid rows of another model, or of the same with another adapter. */
 static double mae_of(struct bench *b, const char *model, const char *adapter)
 {
-    struct siren_lm_options options = {.chat_template = the_template(), .adapter = adapter};
+    struct siren_lm_options options = lm_options();
+    options.adapter = adapter;
     struct siren_lm lm, *before = b->training.lm;
     struct training_rows rows;
     double mae;
@@ -525,7 +533,7 @@ static void test_scores_with_the_adapter(void **state)
 {
     static struct bench b;
     struct siren_lm adapted, plain;
-    struct siren_lm_options options = {.chat_template = the_template()};
+    struct siren_lm_options options = lm_options();
     struct siren_answer with, without;
     struct training_rows rows;
     char path[300];

@@ -43,6 +43,7 @@ static const char *path_of(const char *name)
 static void what_is_stored_is_what_the_model_knows(void **state)
 {
     struct teach_options o = options();
+    o.rows.predict.gap = 1;
     const char *path = path_of("states.bin");
     const struct siren_config *c = siren_model_config(lm.model);
     size_t n_states = (size_t)c->n_layers * (size_t)c->d_model;

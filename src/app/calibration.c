@@ -152,7 +152,7 @@ static int same_setting(const char *key, const json_t *a, const json_t *b)
     return siren_identity_equal(x, y);
 }
 
-/* Of objects, the first of their settings that differs. */
+/* Of objects, the first of their settings that differs, or that only one of them has. */
 static int refuse_setting(const char *key, const json_t *a, const json_t *b,
                           struct siren_error *err)
 {
@@ -161,7 +161,11 @@ static int refuse_setting(const char *key, const json_t *a, const json_t *b,
     json_object_foreach((json_t *)a, inner, value)
     {
         const json_t *other = json_object_get(b, inner);
-        if (other && !json_equal(value, other)) return refuse_setting(inner, value, other, err);
+        if (!other || !json_equal(value, other)) return refuse_setting(inner, value, other, err);
+    }
+    json_object_foreach((json_t *)b, inner, value)
+    {
+        if (!json_object_get(a, inner)) return refuse_setting(inner, NULL, value, err);
     }
     char *x = json_dumps(a, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
     char *y = json_dumps(b, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
