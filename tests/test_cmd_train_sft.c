@@ -304,10 +304,45 @@ static void a_lost_checkpoint_is_told(void **state)
         assert_int_equal(stat(log, &after), 0);
         assert_int_equal(before.st_size, after.st_size);
     }
-    /* An empty folder of that name is as good as another. */
+    /* Nor is it written over where nothing tells any more whose it is. */
     assert_int_equal(remove(log), 0);
+    assert_int_equal(siren_to(out, "--max-steps 2 --resume"), 1);
+    expect_output("lost checkpoint/adapter is there already");
+    assert_int_equal(stat(log, &after), -1);
+    /* An empty folder of that name is as good as another. */
+    assert_int_equal(nftw(out, scratch_remove, 8, FTW_DEPTH | FTW_PHYS), 0);
     assert_int_equal(siren_to(out, "--max-steps 2 --resume"), 0);
     expect_output("the training begins anew");
+}
+
+/* What another has made is no place for a training, be it the very adapter to go on from. */
+static void a_folder_of_others_is_left_alone(void **state)
+{
+    char out[200], adapter[256], options[400];
+    snprintf(out, sizeof out, "%s", scratch_path("theirs"));
+    snprintf(adapter, sizeof adapter, "%s/adapter", out);
+    if (siren_to(out, "--max-steps 2")) fail_msg("%s", program_output);
+    for (const char *const *name = (const char *const[]){"checkpoint", "log.jsonl", NULL}; *name;
+         name++) {
+        char path[256];
+        snprintf(path, sizeof path, "%s/%s", out, *name);
+        assert_int_equal(remove(path), 0);
+    }
+    snprintf(options, sizeof options, "--max-steps 1 --adapter '%s'", adapter);
+    assert_int_equal(siren_to(out, options), 1);
+    expect_output("theirs/adapter is there already, and not of a training in this folder");
+}
+
+/* A resumed run whose best adapter is gone does not tell where it is. */
+static void a_lost_adapter_is_told(void **state)
+{
+    char out[200], adapter[256];
+    snprintf(out, sizeof out, "%s", scratch_path("lost adapter"));
+    snprintf(adapter, sizeof adapter, "%s/adapter", out);
+    if (siren_to(out, "--max-steps 2")) fail_msg("%s", program_output);
+    assert_int_equal(nftw(adapter, scratch_remove, 8, FTW_DEPTH | FTW_PHYS), 0);
+    assert_int_equal(siren_to(out, "--max-steps 2 --resume"), 1);
+    expect_output("lost adapter/adapter is gone, the best adapter so far, that of step");
 }
 
 /* Full fine-tuning has a rate of its own, unless one is given. */
@@ -472,6 +507,8 @@ int main(void)
         cmocka_unit_test(test_all_layers),
         cmocka_unit_test(test_rate_of_all_weights),
         cmocka_unit_test(a_lost_checkpoint_is_told),
+        cmocka_unit_test(a_folder_of_others_is_left_alone),
+        cmocka_unit_test(a_lost_adapter_is_told),
         cmocka_unit_test(test_trainings_that_are_not_there),
         cmocka_unit_test(test_command_mistakes),
     };

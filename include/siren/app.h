@@ -111,7 +111,8 @@ int siren_encoder_open(struct siren_encoder *out, const char *path,
  * are there: "f32", or the first word behind the comma. */
 const char *siren_encoder_compute(const char *identity);
 void siren_encoder_close(struct siren_encoder *encoder);
-/* out: (n, d).  Texts beyond max_tokens tokens are cut at their end. */
+/* out: (n, d).  Texts beyond max_tokens tokens are cut at their end.  SIREN_ENUMERIC: a vector is
+ * not finite; the message has its text. */
 int siren_encoder_embed(struct siren_encoder *encoder, const char *const *texts, size_t n,
                         float *out, const struct siren_progress *progress, struct siren_error *err);
 

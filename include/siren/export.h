@@ -49,7 +49,7 @@ struct siren_export_report {
     int exact;
 };
 /* options and report may be NULL.  Ctrl-C (progress) leaves nothing: SIREN_ECANCEL. SIREN_ENUMERIC:
- * a number is beyond the range of the type. */
+ * a number is not finite, or beyond the range of the type. */
 int siren_model_export(const char *model, const char *folder,
                        const struct siren_export_options *options,
                        struct siren_export_report *report, const struct siren_progress *progress,

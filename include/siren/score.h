@@ -100,7 +100,7 @@ void siren_generation_clear(struct siren_generation *g);
 
 enum { SIREN_GENERATION_BATCH = 64 };
 /* Continuous batching: up to `batch` sequences at once (0: SIREN_GENERATION_BATCH), a finished one
- * is replaced at once. */
+ * is replaced at once.  SIREN_ENUMERIC: a text's logits are nan. */
 int siren_generate_many(struct siren_session *session, struct siren_generation *generations,
                         size_t n, const struct siren_sampling *sampling, int batch,
                         const struct siren_progress *progress, struct siren_error *err);

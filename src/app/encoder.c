@@ -1,4 +1,5 @@
 /* A sentence encoder with its tokenizer. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +110,19 @@ static int encode_text(const struct siren_encoder *e, const char *text, struct s
     return 0;
 }
 
+static int check_vector(const struct siren_encoder *e, const float *all, const char *const *texts,
+                        size_t i, struct siren_error *err)
+{
+    for (int k = 0; k < e->d; k++)
+        if (!isfinite(all[i * (size_t)e->d + (size_t)k]))
+            return siren_fail(
+                err, SIREN_ENUMERIC,
+                "%s: the vector of \"%.80s\" is not finite: the encoder's weights are "
+                "damaged",
+                e->identity, texts[i]);
+    return 0;
+}
+
 int siren_encoder_embed(struct siren_encoder *encoder, const char *const *texts, size_t n,
                         float *out, const struct siren_progress *progress, struct siren_error *err)
 {
@@ -117,6 +131,7 @@ int siren_encoder_embed(struct siren_encoder *encoder, const char *const *texts,
     if (!tokens) return siren_fail_memory(err, "texts to embed", n * sizeof *tokens);
     for (size_t i = 0; i < n && !rc; i++) rc = encode_text(encoder, texts[i], &tokens[i], err);
     if (!rc) rc = siren_embed_many(encoder->engine, tokens, n, out, progress, err);
+    for (size_t i = 0; i < n && !rc; i++) rc = check_vector(encoder, out, texts, i, err);
     for (size_t i = 0; i < n; i++) free((void *)tokens[i].ids);
     free(tokens);
     return rc;

@@ -537,6 +537,7 @@ int training_run(struct training *t, const struct trainer_task *task, struct sir
         subject = (struct trainer_subject){.params = siren_model_params(t->lm->model),
                                            .changed = weights_changed,
                                            .save = save_weights,
+                                           .saves = "model",
                                            .context = t};
     enum before before;
     t->metric = task->metric;

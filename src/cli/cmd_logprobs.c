@@ -106,6 +106,13 @@ static int score(struct job *j)
     int rc = j->lm.calls->score(&j->lm, &s, 1, cli_progress(j->cli), &j->cli->err);
     if (rc) return rc;
     cli_progress_end(j->cli);
+    for (size_t i = 0; i < j->n; i++)
+        if (isnan(j->logprobs[i]))
+            return siren_fail(
+                &j->cli->err, SIREN_ENUMERIC,
+                "the log-probability of \"%.100s\" is nan: the model's weights, or the "
+                "adapter's, are damaged or too large",
+                j->words[i]);
     if (j->cli->json) {
         list = json_array();
         for (size_t i = 0; i < j->n; i++) json_array_append_new(list, app_real(j->logprobs[i]));

@@ -22,8 +22,12 @@ static void catch_signals(struct cli *cli)
 {
     if (cli->state->catching++) return;
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
+    struct sigaction before;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    /* A terminal that is gone stops it, but not under nohup. */
+    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &action, NULL);
 }
 
 const volatile int *cli_cancel(struct cli *cli)

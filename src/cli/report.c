@@ -245,7 +245,7 @@ int report_run(struct cli *cli, const struct siren_run *run)
     cli_print(cli, "run %lld: %s%s%s, %s\n", (long long)run->id, run->kind, *run->name ? " " : "",
               run->name, siren_run_status_name(run->status));
     field(cli, "started", started);
-    if (run->finished != SIREN_NO_TIME)
+    if (run->finished != SIREN_NO_TIME && run->finished >= run->started) /* the clock was set */
         field(cli, "took", cli_seconds((double)(run->finished - run->started) / 1e3));
     field(cli, "split", run->split);
     field(cli, "model", run->model);

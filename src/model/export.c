@@ -1,6 +1,7 @@
 #include "siren/export.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,6 +135,20 @@ static int read_vector(const struct export *e, const struct piece *p, float *out
     return SIREN_OK;
 }
 
+static int check_numbers(const struct export *e, const struct piece *p, int64_t row, const float *x,
+                         int64_t n)
+{
+    int64_t columns = p->tensor->shape[p->tensor->n_dims - 1];
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return siren_fail(e->err, SIREN_ENUMERIC,
+                              "%s: %s%s, row %lld, column %lld is %f, expected a finite number",
+                              e->path, p->name, p->factors ? " with the adapter merged" : "",
+                              (long long)(row + i / columns), (long long)(i % columns),
+                              (double)x[i]);
+    return SIREN_OK;
+}
+
 static int read_rows(void *context, size_t index, int64_t row, int64_t n, float *out,
                      struct siren_error *err)
 {
@@ -143,7 +158,10 @@ static int read_rows(void *context, size_t index, int64_t row, int64_t n, float 
     if (siren_progress_update(e->progress, "parameters", e->done, e->report->n_parameters))
         return siren_fail(err, SIREN_ECANCEL, "%s: the export was stopped", e->path);
     e->done += (uint64_t)(n * columns);
-    if (p->tensor->n_dims == 1) return read_vector(e, p, out);
+    if (p->tensor->n_dims == 1) {
+        int rc = read_vector(e, p, out);
+        return rc ? rc : check_numbers(e, p, 0, out, n);
+    }
     if (!p->permuted) tensor_dequantize(p->tensor, row * columns, n * columns, out);
     for (int64_t i = 0; i < n; i++) {
         if (p->permuted)
@@ -151,7 +169,7 @@ static int read_rows(void *context, size_t index, int64_t row, int64_t n, float 
                               columns, out + i * columns);
         if (p->factors) merge_row(e, p->factors, row + i, out + i * columns);
     }
-    return SIREN_OK;
+    return check_numbers(e, p, row, out, n * columns);
 }
 
 /* ---- opening ---- */

@@ -2,6 +2,7 @@
  * running sequence and the prompts of those that start, so a finished sequence
  * is replaced at once.  Sequences with the same prompt share its keys and values,
  * and all of them those of what their prompts begin with. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -236,6 +237,11 @@ static int step_runner(struct generator *g, struct runner *r, struct siren_error
     if (rc) return rc;
     int32_t id = r->drawn;
     size_t computed = gen->n_ids;
+    if (isnan(r->logprob))
+        return siren_fail(err, SIREN_ENUMERIC,
+                          "text %zu, token %zu: the logits are nan: the model's weights, or the "
+                          "adapter's, are damaged or too large",
+                          (size_t)(gen - g->all), gen->n_ids);
     int room = (int)gen->prompt.n_ids + (int)gen->n_ids + 1 <
                g->session->engine->model->config.max_positions;
     gen->stopped = is_stop(gen, id);

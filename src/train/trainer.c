@@ -4,9 +4,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/path.h"
 #include "siren/random.h"
 #include "train/trainer_parts.h"
 
@@ -341,13 +343,18 @@ static int fail_numeric(const struct trainer *t, uint64_t step, struct siren_err
     char text[sizeof err->message];
     if (!err) return SIREN_ENUMERIC;
     snprintf(text, sizeof text, "%s", err->message);
+    unsigned long long saved = t->folder.saved_step;
     if (!t->folder.saved)
         return siren_fail(err, SIREN_ENUMERIC, "step %llu: %.700s; there is no checkpoint yet",
                           (unsigned long long)step, text);
+    if (saved == t->state.step) /* no loss of its parameters was seen before */
+        return siren_fail(err, SIREN_ENUMERIC,
+                          "step %llu: %.700s; the checkpoint is that of step %llu, whose "
+                          "parameters give this: going on from it leads here again, %.200s",
+                          (unsigned long long)step, text, saved, t->folder.checkpoint);
     return siren_fail(err, SIREN_ENUMERIC,
                       "step %llu: %.700s; the last good checkpoint is that of step %llu, %.200s",
-                      (unsigned long long)step, text, (unsigned long long)t->folder.saved_step,
-                      t->folder.checkpoint);
+                      (unsigned long long)step, text, saved, t->folder.checkpoint);
 }
 
 static int log_step(struct trainer *t, double norm, double lr, uint64_t tokens, double began,
@@ -542,6 +549,23 @@ static void report(const struct trainer *t, struct trainer_result *r)
                                  .seconds = t->saved > 0 ? clock_seconds() - t->since : 0};
 }
 
+/* A resumed run's best result is that of a step that is not made again. */
+static int check_result(struct trainer *t, struct siren_error *err)
+{
+    const char *name = t->subject->adapter ? "adapter" : t->subject->saves;
+    char *path = name ? path_join(t->folder.path, name) : NULL;
+    struct stat st;
+    int gone = path && stat(path, &st), rc = 0;
+    if (gone && isfinite(t->state.best))
+        rc = siren_fail(err, SIREN_ENOTFOUND,
+                        "%s is gone, the best %s so far, that of step %llu: put it back, or begin "
+                        "anew in another folder",
+                        path, name, (unsigned long long)t->state.best_step);
+    if (gone) t->changed = 1; /* what comes of the last step is saved once more */
+    free(path);
+    return rc;
+}
+
 int trainer_run(const struct trainer_task *task, const struct trainer_subject *subject,
                 struct siren_engine *engine, struct siren_pool *pool,
                 const struct trainer_options *options, const json_t *settings,
@@ -562,6 +586,7 @@ int trainer_run(const struct trainer_task *task, const struct trainer_subject *s
     resumed = !rc && t.folder.saved;
     begun = !rc;
     if (resumed) t.loss = logged_loss(t.folder.path);
+    if (resumed) rc = check_result(&t, err);
     if (!rc) rc = run(&t, err);
     if (!rc)
         rc = trainer_charts(t.folder.path, task, err);

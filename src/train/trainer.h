@@ -135,6 +135,8 @@ struct trainer_subject {
     int (*changed)(void *context, struct siren_error *err);
     /* The best parameters, into the run's folder under a name of one's own; NULL: not saved. */
     int (*save)(void *context, const char *folder, struct siren_error *err);
+    const char
+        *saves; /* that name: a run whose best is gone is not resumed; NULL: not looked for */
     void *context;
 };
 
@@ -191,8 +193,8 @@ json_t *trainer_read_log(const char *folder, struct siren_error *err);
 json_t *trainer_settings(const struct trainer_task *task, const struct trainer_options *options,
                          const json_t *run);
 
-/* *done: 1 where the folder's checkpoint says that the run has come to its end; 0 where there is no
- * checkpoint, or one of a run that is to go on. */
+/* *done: 1 where the folder's checkpoint says that the run has come to its end, and what it made is
+ * there; 0 where there is no checkpoint, or one of a run that is to go on. */
 int trainer_is_done(const char *folder, int *done, struct siren_error *err);
 
 /* 1 where the folder's log has lines and there is no checkpoint: of a run that was killed before

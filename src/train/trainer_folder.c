@@ -188,7 +188,52 @@ static int restore(struct trainer_folder *f, struct siren_params params, struct 
 static int exists(const char *path)
 {
     struct stat st;
-    return !stat(path, &st);
+    return !lstat(path, &st);
+}
+
+/* What a training writes, where there is none: it is somebody else's, the model that is to be
+ * trained perhaps. */
+static int check_foreign(const struct trainer_folder *f, struct siren_error *err)
+{
+    static const char *const results[] = {"adapter", "last", "model", "settings.json"};
+    int rc = 0, ours = exists(f->checkpoint);
+    char *log = path_join(f->path, "log.jsonl"), *settings = path_join(f->path, "settings.json");
+    struct stat st;
+    if (!log || !settings) rc = siren_fail_memory(err, "a path", strlen(f->path));
+    if (!rc && !ours && !exists(settings) && !stat(log, &st) && st.st_size > 0)
+        rc = siren_fail(err, SIREN_EEXISTS,
+                        "%s is there already, and not of a training: choose another folder", log);
+    for (size_t i = 0; !rc && !ours && !exists(log) && i < sizeof results / sizeof *results; i++) {
+        char *path = path_join(f->path, results[i]);
+        if (!path)
+            rc = siren_fail_memory(err, "a path", strlen(f->path));
+        else if (exists(path))
+            rc =
+                siren_fail(err, SIREN_EEXISTS,
+                           "%s is there already, and not of a training in this folder, which would "
+                           "write over it: choose another folder",
+                           path);
+        free(path);
+    }
+    free(log);
+    free(settings);
+    return rc;
+}
+
+/* A run that was stopped before its first checkpoint begins anew, but only itself. */
+static int check_begun(const struct trainer_folder *f, struct siren_error *err)
+{
+    char *path = path_join(f->path, "settings.json"), text[600];
+    if (!path) return siren_fail_memory(err, "a path", strlen(f->path));
+    json_t *begun = json_load_file(path, 0, NULL);
+    int differ = begun && settings_differ(f->settings, begun, text, sizeof text);
+    json_decref(begun);
+    free(path);
+    return differ ? siren_fail(err, SIREN_EINVAL,
+                               "%s: the run was begun with other settings: %s; choose another "
+                               "folder, or remove this one",
+                               f->path, text)
+                  : 0;
 }
 
 int trainer_folder_open(struct trainer_folder *f, const struct trainer_options *options,
@@ -200,6 +245,7 @@ int trainer_folder_open(struct trainer_folder *f, const struct trainer_options *
         .settings = settings, .watch = options->watch, .watch_context = options->watch_context};
     *state = (struct trainer_state){.evaluated = -1, .best = NAN};
     int rc = settings ? make_paths(f, options->folder, err) : siren_fail_memory(err, "settings", 0);
+    if (!rc) rc = check_foreign(f, err);
     if (!rc) rc = open_log(f, err);
     if (rc) return rc;
     int used = exists(f->checkpoint) || (!fstat(fileno(f->log), &st) && st.st_size > 0);
@@ -209,8 +255,18 @@ int trainer_folder_open(struct trainer_folder *f, const struct trainer_options *
                           "another folder",
                           f->path);
     if (exists(f->checkpoint)) return restore(f, params, adamw, state, err);
-    rc = cut_log(f, 0, err);
+    rc = check_begun(f, err);
+    if (!rc) rc = cut_log(f, 0, err);
     return rc ? rc : write_settings(f, err);
+}
+
+static int has_result(const char *folder)
+{
+    char *adapter = path_join(folder, "adapter"), *model = path_join(folder, "model");
+    int found = adapter && model && (exists(adapter) || exists(model));
+    free(adapter);
+    free(model);
+    return found;
 }
 
 int trainer_is_done(const char *folder, int *done, struct siren_error *err)
@@ -230,6 +286,7 @@ int trainer_is_done(const char *folder, int *done, struct siren_error *err)
             siren_checkpoint_clear(&c);
         }
     }
+    if (*done) *done = has_result(folder);
     buf_free(&path);
     return rc;
 }
