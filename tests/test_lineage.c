@@ -10,8 +10,10 @@
 
 #include <cmocka.h>
 
+#include "app/align.h"
 #include "app/lineage.h"
 #include "app/sft.h"
+#include "app/teach.h"
 #include "siren/calibration.h"
 #include "siren/export.h"
 #include "tiny_setup.h"
@@ -63,6 +65,7 @@ static const char *train(const char *name, const char *split, const char *start)
 }
 
 /* The model evaluated with the adapter: how many rows its training had; the run in *run. */
+static long long n_chosen_on; /* by which its best was chosen */
 static long long judged_of(const char *model, const char *adapter, const char *split, int64_t *run)
 {
     struct siren_lm own;
@@ -80,6 +83,8 @@ static long long judged_of(const char *model, const char *adapter, const char *s
     json_t *metrics = json_loads(stored.metrics, 0, NULL),
            *found = json_object_get(metrics, "trained_on");
     long long rows = json_integer_value(json_object_get(found, "rows"));
+    n_chosen_on =
+        json_integer_value(json_object_get(json_object_get(metrics, "chosen_on"), "rows"));
     assert_true(!found == !rows);
     json_decref(metrics);
     siren_run_clear(&stored);
@@ -151,9 +156,52 @@ static void rows_are_not_those_of_a_later_training(void **state)
     const char *first = train("first", "valid:A", NULL);
     train_evaluated = 1;
     train("second", "train:last", first);
+    const char *chosen = train("chosen", "train", NULL);
     train_evaluated = 0;
+    assert_int_equal(judged(chosen, "valid", &run), 0);
+    assert_int_equal(n_chosen_on, rows_of("valid:B"));
     assert_int_equal(judged(first, "train:last", &run), 0);
     assert_int_equal(judged(first, "valid", &run), rows_of("valid:A"));
+    assert_int_equal(n_chosen_on, 0);
+}
+
+/* What a teacher was trained on, its student knows. */
+static void rows_are_found_through_a_teacher(void **state)
+{
+    struct teach_options taught = {.rows = siren_eval_defaults()};
+    struct siren_lm_options with = tiny_options();
+    struct siren_lm own;
+    struct teach_report report;
+    int64_t run;
+    char states[256], folder[256], adapter[300];
+    snprintf(states, sizeof states, "%s", scratch_path("states.bin"));
+    snprintf(folder, sizeof folder, "%s", scratch_path("student"));
+    snprintf(adapter, sizeof adapter, "%s/adapter", folder);
+    with.adapter = train("teacher", "valid:B", NULL);
+    taught.rows.split = "train:last";
+    MUST(siren_strategy_parse(&taught.rows.predict.strategy, "recent", ERR));
+    taught.rows.predict.strategy.n_recent = 2;
+    taught.rows.predict.sampling.max_tokens = 8;
+    MUST(siren_lm_open(&own, siren_model_path(lm.model), &with, pool, ERR));
+    MUST(app_teach(&app, &own, &taught, states, &report, NULL, ERR));
+    siren_lm_close(&own);
+    with.adapter = NULL;
+    MUST(siren_lm_open(&own, siren_model_path(lm.model), &with, pool, ERR));
+    struct training t = training_defaults();
+    struct align_options options = {
+        .teacher = states, .filter = {.any = 1, .share = 1}, .rating = {.ce = 1, .temperature = 1}};
+    struct trainer_result result;
+    t.app = &app;
+    t.lm = &own;
+    t.pool = pool;
+    t.kind = "align";
+    t.eval_split = NULL;
+    t.loop.folder = folder;
+    t.loop.max_steps = 2;
+    MUST(align_train(&t, &options, &result, NULL, NULL, ERR));
+    siren_lm_close(&own);
+    assert_int_equal(judged(adapter, "valid", &run), rows_of("valid:B"));
+    assert_int_equal(judged(adapter, "train:last", &run), rows_of("train:last"));
 }
 
 /* The adapter's factors are in an exported model, and what is trained on that goes on from them. */
@@ -223,6 +271,7 @@ int main(void)
         cmocka_unit_test(rows_are_found_before_the_end),
         cmocka_unit_test(rows_are_not_those_of_a_later_training),
         cmocka_unit_test(rows_are_found_through_an_export),
+        cmocka_unit_test(rows_are_found_through_a_teacher),
         cmocka_unit_test(no_calibration_on_them),
         cmocka_unit_test(strange_runs_are_passed_over),
     };

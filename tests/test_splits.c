@@ -177,6 +177,15 @@ static void test_folds(void **state)
     for (size_t i = 0; i < r.n; i++) valid += again.label[i] == SIREN_LABEL_VALID;
     assert_in_range(valid, 1, 9);
     expect_error(siren_ratings_use_fold(&again, 5, 0, 1, &err), SIREN_EINVAL, "0 to 4");
+    uint8_t *before = malloc(r.n);
+    memcpy(before, r.label, r.n);
+    ok(siren_ratings_use_fold(&r, 1, 0.5, 1, &err));
+    ok(siren_ratings_use_fold(&r, 0, 0.5, 2, &err));
+    assert_true(memcmp(before, r.label, r.n) != 0 && r.fold_seed == 2);
+    ok(siren_ratings_use_fold(&r, -1, 0, 0, &err));
+    assert_memory_equal(before, r.label, r.n);
+    assert_int_equal(r.current_fold, -1);
+    free(before);
     expect_error(siren_ratings_use_fold(&again, 0, 1.5, 1, &err), SIREN_EINVAL, "1.5");
     expect_error(siren_split_folds(&r, 1, 0, &err), SIREN_EINVAL, "2 to 254");
     expect_error(siren_split_folds(&r, 13, 0, &err), SIREN_EFORMAT, "of 12 ratings");

@@ -305,7 +305,8 @@ struct siren_eval_options {
                           the users (siren_user_half()); "train:last": the last one of each user,
                           "train:last3": the last three; "train:last3+valid:A": both */
     int fold;          /* -1; else the fold that is the test set (a tenth of the rest is valid) */
-    size_t limit;      /* rows, drawn with the seed; 0: all */
+    const uint64_t *fold_seed; /* that the fold's valid rows are drawn with; NULL: seed */
+    size_t limit;              /* rows, drawn with the seed; 0: all */
     uint64_t seed;
     const char *name, *command; /* of the run; NULL.  One that is continued takes the name */
     int anew;                   /* 1: do not continue an unfinished run of the same settings */
@@ -349,7 +350,8 @@ int siren_export_prompts(struct siren_app *app, const struct siren_chat *chat,
  * also "reasoning": {"texts", "texts_a_row", "tokens_a_text", "in_format", "faults": {KIND: share
  * of the texts, …}}, and where they have distributions the decoder "number", the mean of the
  * numbers in the texts, beside those of the distribution.  "trained_on": {"rows", "run"} where a
- * training that the workspace knows of had rows of these (not found: one under a fold). */
+ * training that the workspace knows of had rows of these (not found: one under a fold); "chosen_on"
+ * where one chose its best by them. */
 int siren_run_metrics(struct siren_app *app, int64_t run, struct siren_pool *pool, char **json,
                       struct siren_error *err);
 

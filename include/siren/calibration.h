@@ -35,11 +35,13 @@ struct siren_calibrate_options {
 };
 
 /* *json (malloc'ed): {"run", "fitted": {"rows", "users", "features", "l2"}, "rows": [{"name", "n",
- * "mae", "rmse", "log_loss", "rps", "ece", "run"}, …]}: on half B the raw read-out, the calibrated
- * one, and the same model without the logits, so that what the language model adds is visible; MAE
- * of the median, RMSE of the mean.  The last two are stored as runs of kind "calibration", and
- * the first of these holds the model in its settings.
- * SIREN_EINVAL: a run that is not done, on other rows than valid, or without distributions;
+ * "mae", "rmse", "log_loss", "rps", "ece", "run"}, …], "chosen_on"}: on half B the raw read-out,
+ * the calibrated one, and the same model without the logits, so that what the language model adds
+ * is visible; MAE of the median, RMSE of the mean.  The last two are stored as runs of kind
+ * "calibration", and the first of these holds the model in its settings. "chosen_on": how many rows
+ * of half B the best of a training was chosen by, as far as the workspace's runs tell.
+ * SIREN_EINVAL: a run that is not done, on other rows than valid, without distributions, calibrated
+ * already, or with rows that its model was trained on;
  * SIREN_ENOTFOUND: a half without rows, or a half A that teaches nothing: with one rating only, or,
  * where the penalty is to be chosen, with fewer users than SIREN_LOGISTIC_FOLDS.  Fewer rows
  * than features are allowed: the L2 penalty keeps the fit well-posed. */

@@ -200,6 +200,8 @@ struct siren_ratings {
     size_t *user_start; /* (n_users + 1) */
     int n_folds;        /* 0: the workspace has no folds */
     int current_fold;   /* -1, or the fold that siren_ratings_use_fold() made the test set */
+    uint64_t fold_seed; /* … and the seed that its valid rows were drawn with */
+    uint8_t *own_label; /* (n) the labels of the split while a fold is in use; else NULL */
     struct siren_scale scale;
     enum siren_protocol protocol;
 };
@@ -207,7 +209,7 @@ int siren_ratings_load(struct siren_ratings *out, struct siren_workspace *ws,
                        struct siren_error *err);
 void siren_ratings_clear(struct siren_ratings *ratings);
 /* Relabel in memory: fold f is test, the others train; of these a share `valid` (0..1), drawn
- * with `seed`, is valid. */
+ * with `seed`, is valid.  f below 0: the labels are those of the split again. */
 int siren_ratings_use_fold(struct siren_ratings *ratings, int fold, double valid, uint64_t seed,
                            struct siren_error *err);
 

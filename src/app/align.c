@@ -193,7 +193,9 @@ static int open_teacher(struct align *a, struct training *t, struct siren_error 
     t->n_given = a->taught.n;
     t->split = a->taught.split;
     t->fold = a->taught.fold;
+    t->fold_seed = &a->taught.seed;
     t->predict = a->taught.predict;
+    t->taught_by = a->taught.made_by;
     return 0;
 }
 

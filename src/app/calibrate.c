@@ -33,6 +33,7 @@ struct job {
     double *p[3]; /* (n of half B, labels) distributions: RAW, CALIBRATED, PLAIN */
     unsigned groups;
     int n_labels;
+    size_t n_chosen_on; /* rows of half B by which the model was chosen */
     struct siren_error *err;
 };
 
@@ -139,15 +140,18 @@ static int check_fitted(const struct job *j)
 
 /* Of rows that were trained on the model is surer than of others: what is fitted on these answers
  * is wrong for others, and what is reported on them says nothing. */
-static int check_unseen(const struct job *j)
+static int check_unseen(struct job *j)
 {
     struct trained_rows trained;
     size_t n = 0;
     int rc = lineage_trained_rows(&trained, j->app, j->run.settings, j->err);
     for (int k = 0; k < 2 && !rc; k++)
-        for (size_t i = 0; i < j->half[k].n; i++)
-            n += (size_t)trained_rows_has(&trained, j->app, j->half[k].target[i].user,
-                                          j->half[k].target[i].item);
+        for (size_t i = 0; i < j->half[k].n; i++) {
+            const struct siren_target *t = &j->half[k].target[i];
+            int marks = trained_rows_has(&trained, j->app, t->user, t->item);
+            n += (marks & LINEAGE_TRAINED) != 0;
+            j->n_chosen_on += k == 1 && marks & LINEAGE_CHOSEN_ON;
+        }
     if (n)
         rc = siren_fail(j->err, SIREN_EINVAL,
                         "run %lld: %zu of its rows were trained on (run %lld); expected answers "
@@ -381,8 +385,9 @@ static int fit_and_report(struct job *j, struct siren_calibration *c, char **jso
         json_pack("{s:I, s:I, s:i, s:f}", "rows", (json_int_t)j->half[0].n, "users",
                   (json_int_t)count_users(&j->half[0]), "features",
                   siren_logistic_features(c->model), "l2", siren_logistic_l2(c->model));
-    return app_json_text(json_pack("{s:I, s:o, s:o}", "run", (json_int_t)j->options->run, "fitted",
-                                   fitted, "rows", rows),
+    return app_json_text(json_pack("{s:I, s:o, s:o, s:I}", "run", (json_int_t)j->options->run,
+                                   "fitted", fitted, "rows", rows, "chosen_on",
+                                   (json_int_t)j->n_chosen_on),
                          JSON_COMPACT, json, j->err);
 }
 

@@ -62,7 +62,7 @@ int siren_eval_targets(struct siren_app *app, const struct siren_eval_options *o
     int rc = split_parse(o->split, &split, err);
     *targets = NULL;
     *n = 0;
-    if (!rc) rc = app_use_fold(app, o->fold, o->seed, err);
+    if (!rc) rc = app_use_fold(app, o->fold, o->fold_seed ? *o->fold_seed : o->seed, err);
     if (!rc) rc = split_targets(app, &split, targets, n, err);
     if (!rc && !*n)
         rc = siren_fail(err, SIREN_ENOTFOUND, "%s has no rows in the split \"%s\"",

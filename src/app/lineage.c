@@ -49,28 +49,43 @@ static int made_any(const struct search *s, const json_t *made)
     return found;
 }
 
-/* The rows as they were drawn; those of a teacher's file were chosen otherwise: all that it could
- * have. */
-static int mark_rows(struct search *s, const struct siren_run *run, const json_t *settings,
-                     struct siren_error *err)
+/* n rows of a split, as they were drawn; 0: all. */
+static int mark_split(struct search *s, const struct siren_run *run, const char *split, size_t n,
+                      uint8_t mark, struct siren_error *err)
 {
-    const json_t *rows = json_object_get(settings, "rows");
-    const char *split = json_string_value(json_object_get(settings, "split"));
     struct siren_eval_options o = siren_eval_defaults();
     struct siren_target *targets;
-    size_t n;
-    if (!split || json_object_get(settings, "fold")) return 0;
     o.split = split;
     o.seed = run->seed;
-    o.limit = json_object_get(settings, "teacher") ? 0 : (size_t)json_integer_value(rows);
+    o.limit = n;
     int rc = siren_eval_targets(s->app, &o, &targets, &n, err);
     if (rc) return rc == SIREN_ENOTFOUND ? 0 : rc; /* forgotten since */
     if (!s->out->row) s->out->row = alloc_zeroed(s->app->ratings.n + 1, 1);
     if (!s->out->row) rc = siren_fail_memory(err, "the rows of a training", s->app->ratings.n);
-    for (size_t i = 0; i < n && !rc; i++) s->out->row[targets[i].row] = 1;
-    if (run->id > s->out->run) s->out->run = run->id;
+    for (size_t i = 0; i < n && !rc; i++) s->out->row[targets[i].row] |= mark;
     free(targets);
     return rc;
+}
+
+static size_t rows_in(const json_t *settings, const char *key)
+{
+    return (size_t)json_integer_value(json_object_get(settings, key));
+}
+
+/* Of a teacher's file the rows were chosen otherwise: all that it could have. */
+static int mark_rows(struct search *s, const struct siren_run *run, const json_t *settings,
+                     struct siren_error *err)
+{
+    const char *split = json_string_value(json_object_get(settings, "split"));
+    const char *chosen = json_string_value(json_object_get(settings, "eval_split"));
+    size_t n = json_object_get(settings, "teacher") ? 0 : rows_in(settings, "rows"),
+           n_chosen = rows_in(settings, "eval_rows");
+    if (!split || json_object_get(settings, "fold")) return 0;
+    int rc = mark_split(s, run, split, n, LINEAGE_TRAINED, err);
+    if (run->id > s->out->run) s->out->run = run->id;
+    if (rc || !chosen || !n_chosen) return rc;
+    if (run->id > s->out->chosen_run) s->out->chosen_run = run->id;
+    return mark_split(s, run, chosen, n_chosen, LINEAGE_CHOSEN_ON, err);
 }
 
 /* 1: the run made something of what is looked for. */
@@ -93,6 +108,7 @@ static int follow_run(struct search *s, size_t i, struct siren_error *err)
                  json_string_value(json_object_get(json_object_get(settings, "adapter"), "start")));
         look_for_all(s, json_object_get(metrics, "made_of"));
         look_for_all(s, json_object_get(before, "made_of"));
+        look_for_all(s, json_object_get(metrics, "taught_by"));
         rc = mark_rows(s, run, settings, err);
     }
     json_decref(whole);
@@ -146,7 +162,7 @@ int trained_rows_has(const struct trained_rows *trained, const struct siren_app 
                      int item)
 {
     size_t row = trained->row ? siren_ratings_row(&app->ratings, user, item) : SIZE_MAX;
-    return row != SIZE_MAX && trained->row[row];
+    return row == SIZE_MAX ? 0 : trained->row[row];
 }
 
 /* ---- what a training made ---- */

@@ -3,9 +3,9 @@
  *
  * A training's run names the adapters (or models) that it made, each when it was saved, so that
  * those of a run which still goes on or was killed are known, and those that a better one has
- * replaced since.  Every run names what its model was exported from; what a training went on from
- * is followed to the runs that made that.  Not known are trainings of other workspaces and those
- * under a fold. */
+ * replaced since.  Every run names what its model was exported from; what a training went on from,
+ * and what its teacher was made by, is followed to the runs that made that.  Not known are
+ * trainings of other workspaces and those under a fold. */
 #ifndef SIREN_APP_LINEAGE_H
 #define SIREN_APP_LINEAGE_H
 
@@ -13,9 +13,13 @@
 
 #include "siren/app.h"
 
+enum lineage_mark {
+    LINEAGE_TRAINED = 1,
+    LINEAGE_CHOSEN_ON = 2 /* the best of a training was chosen by its answers to these */
+};
 struct trained_rows {
-    uint8_t *row; /* (ratings) 1: trained on; NULL: none is */
-    int64_t run;  /* the last of the runs that trained on them */
+    uint8_t *row;            /* (ratings) enum lineage_mark, or'ed; NULL: none has any */
+    int64_t run, chosen_run; /* the last of the runs that trained on them, and chose by them */
 };
 
 /* settings: of an evaluation's run, JSON with the identities "model" and "adapter", and what
@@ -23,7 +27,7 @@ struct trained_rows {
 int lineage_trained_rows(struct trained_rows *out, struct siren_app *app, const char *settings,
                          struct siren_error *err);
 void trained_rows_clear(struct trained_rows *trained);
-/* Whether the user's rating of the item was trained on. */
+/* The marks of the user's rating of the item. */
 int trained_rows_has(const struct trained_rows *trained, const struct siren_app *app, int user,
                      int item);
 

@@ -163,7 +163,8 @@ int app_check_scores(const struct siren_app *app, const struct siren_target *tar
 
 int app_use_fold(struct siren_app *app, int fold, uint64_t seed, struct siren_error *err)
 {
-    if (fold < 0 || app->ratings.current_fold == fold) return 0;
+    const struct siren_ratings *r = &app->ratings;
+    if (r->current_fold == (fold < 0 ? -1 : fold) && (fold < 0 || r->fold_seed == seed)) return 0;
     return siren_ratings_use_fold(&app->ratings, fold, 0.1, seed, err);
 }
 
@@ -190,6 +191,10 @@ void app_data_hash(const struct siren_app *app, char text[17])
                            n * sizeof *app->topics.second_distance);
     }
     XXH3_64bits_update(&state, app->meta.noun, strlen(app->meta.noun) + 1);
+    const double scale[] = {app->meta.scale.min, app->meta.scale.max, app->meta.scale.step};
+    XXH3_64bits_update(&state, scale, sizeof scale);
+    for (int u = 0; u < app->users.n; u++) /* by which a user is of half A or B */
+        XXH3_64bits_update(&state, app->users.external[u], strlen(app->users.external[u]) + 1);
     for (int k = 0; k < app->topics.k; k++)
         XXH3_64bits_update(&state, app->topic_names[k], strlen(app->topic_names[k]) + 1);
     snprintf(text, 17, "%016llx", (unsigned long long)XXH3_64bits_digest(&state));

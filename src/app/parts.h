@@ -85,12 +85,12 @@ const char *app_sums(const struct siren_engine *engine);
  * or "bf16 on AMX", whose sums have an order of their own, and "numerics", the contract's number.
  * What was begun under one goes on under the same. */
 void app_numerics_json(json_t *object, const struct siren_engine *engine);
-/* The workspace's fold as test set, with a tenth of the rest, drawn with the seed, as valid;
- * nothing where fold is below 0, or in use. */
+/* The workspace's fold as test set, with a tenth of the rest, drawn with the seed, as valid; fold
+ * below 0: the workspace's split of labels again. */
 int app_use_fold(struct siren_app *app, int fold, uint64_t seed, struct siren_error *err);
 /* The options as a JSON object: all that determines an answer, besides model and data. */
 json_t *app_options_json(const struct siren_predict_options *options);
-/* A hash of what the answers depend on in the workspace: ratings, items, topics. */
+/* A hash of what the answers depend on in the workspace: ratings, scale, users, items, topics. */
 void app_data_hash(const struct siren_app *app, char text[17]);
 
 /* The answer as it is stored; the arrays are (n_labels) floats of the caller. */

@@ -106,24 +106,32 @@ static json_t *reasoning(const struct prediction_columns *c)
     return out;
 }
 
-/* How many of the rows its model was trained on, if any; and by which run. */
+static void tell_rows(json_t *report, const char *key, size_t n, int64_t run)
+{
+    if (n)
+        json_object_set_new(report, key,
+                            json_pack("{s:I,s:I}", "rows", (json_int_t)n, "run", (json_int_t)run));
+}
+
+/* How many of the rows its model was trained on, or chosen by, if any; and by which run. */
 static int add_trained(json_t *report, struct siren_app *app, int64_t id,
                        const struct prediction_columns *c, struct siren_error *err)
 {
     struct trained_rows trained;
     struct siren_run run;
-    size_t n = 0;
+    size_t n = 0, n_chosen = 0;
     int rc = siren_run_load(&run, app->ws, id, err);
     if (rc) return rc;
     rc = lineage_trained_rows(&trained, app, run.settings, err);
     siren_run_clear(&run);
     if (rc || !trained.row) return rc;
-    for (size_t i = 0; i < c->n; i++)
-        n += (size_t)trained_rows_has(&trained, app, c->user[i], c->item[i]);
-    if (n)
-        json_object_set_new(
-            report, "trained_on",
-            json_pack("{s:I,s:I}", "rows", (json_int_t)n, "run", (json_int_t)trained.run));
+    for (size_t i = 0; i < c->n; i++) {
+        int marks = trained_rows_has(&trained, app, c->user[i], c->item[i]);
+        n += (marks & LINEAGE_TRAINED) != 0;
+        n_chosen += (marks & LINEAGE_CHOSEN_ON) != 0;
+    }
+    tell_rows(report, "trained_on", n, trained.run);
+    tell_rows(report, "chosen_on", n_chosen, trained.chosen_run);
     trained_rows_clear(&trained);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "app/lineage.h"
 #include "app/parts.h"
 #include "app/rollout.h"
 #include "base/alloc.h"
@@ -45,6 +46,7 @@ static char *description(const struct job *j)
     json_object_set_new(d, "adapter",
                         *j->lm->adapter_identity ? json_string(j->lm->adapter_identity)
                                                  : json_null());
+    lineage_add_made_of(d, j->lm);
     app_chat_json(d, j->lm);
     json_object_set_new(d, "data", json_string(hash));
     json_object_set_new(

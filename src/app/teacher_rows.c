@@ -85,14 +85,23 @@ static int read_options(const json_t *p, const char *path, struct siren_predict_
     return 0;
 }
 
+static json_t *makers_of(const json_t *d)
+{
+    json_t *list = json_array(), *of = json_object_get(d, "made_of");
+    json_array_append_new(list, json_string(text_of(d, "model")));
+    if (*text_of(d, "adapter")) json_array_append_new(list, json_string(text_of(d, "adapter")));
+    if (json_is_array(of)) json_array_extend(list, of);
+    return list;
+}
+
 static int read_description(struct teacher_rows *t, struct siren_app *app,
                             const struct siren_lm *lm, const char *path, struct siren_error *err)
 {
     json_t *d = json_loads(siren_teacher_json(t->teacher), 0, NULL);
     const json_t *fold = json_object_get(d, "fold");
     t->fold = fold ? int_of(d, "fold") : -1;
-    int rc =
-        app_use_fold(app, t->fold, (uint64_t)json_integer_value(json_object_get(d, "seed")), err);
+    t->seed = (uint64_t)json_integer_value(json_object_get(d, "seed"));
+    int rc = app_use_fold(app, t->fold, t->seed, err);
     if (!rc) rc = check_description(d, app, lm, path, err);
     if (!rc) rc = check_shape(siren_teacher_shape(t->teacher), app, lm, path, err);
     if (!rc) rc = read_options(json_object_get(d, "predict"), path, &t->predict, err);
@@ -101,6 +110,7 @@ static int read_description(struct teacher_rows *t, struct siren_app *app,
     snprintf(t->split, sizeof t->split, "%s", text_of(d, "split"));
     t->is_student = siren_identity_same(text_of(d, "model"), lm->identity) &&
                     siren_identity_equal(text_of(d, "adapter"), lm->adapter_identity);
+    t->made_by = makers_of(d);
     json_decref(d);
     return rc;
 }
@@ -187,6 +197,7 @@ int teacher_rows_draw(struct teacher_rows *t, size_t n, uint64_t seed, struct si
 void teacher_rows_close(struct teacher_rows *t)
 {
     siren_teacher_close(t->teacher);
+    json_decref(t->made_by);
     free(t->rows);
     free(t->weights);
     free(t->targets);

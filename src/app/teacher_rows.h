@@ -3,6 +3,8 @@
 #ifndef SIREN_APP_TEACHER_ROWS_H
 #define SIREN_APP_TEACHER_ROWS_H
 
+#include <jansson.h>
+
 #include "app/split.h"
 #include "siren/app.h"
 #include "siren/teacher.h"
@@ -13,6 +15,8 @@ struct teacher_rows {
     int is_student;           /* its model and adapter are lm's, whatever the files are called */
     char split[SPLIT_TEXT];   /* where its rows are from */
     int fold;                 /* the fold that was in use, and is now; -1: none */
+    uint64_t seed;            /* that its rows, and the fold's valid ones, were drawn with */
+    json_t *made_by;          /* identities: its model and adapter, and what they were made of */
     struct siren_predict_options predict; /* its prompts, answer only */
     size_t n;                             /* rows that the filter leaves */
     size_t *rows;                         /* (n) their numbers in the file, ascending */

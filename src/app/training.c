@@ -57,6 +57,7 @@ static int targets_of(const struct training *t, const char *split, size_t limit,
     if (rc) return rc;
     o.split = split;
     o.fold = t->fold;
+    o.fold_seed = t->fold_seed;
     o.limit = limit;
     o.seed = t->loop.seed;
     return siren_eval_targets(t->app, &o, targets, n, err);
@@ -196,6 +197,8 @@ json_t *training_settings(struct training *t, const struct training_rows *rows)
                         json_string(app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full"));
     json_object_set_new(j, "split", json_string(t->split));
     if (t->fold >= 0) json_object_set_new(j, "fold", json_integer(t->fold));
+    if (t->fold >= 0 && t->fold_seed)
+        json_object_set_new(j, "fold_seed", json_integer((json_int_t)*t->fold_seed));
     json_object_set_new(j, "rows", json_integer((json_int_t)rows->n_train));
     t->n_trained = rows->n_train;
     json_object_set_new(j, "eval_split", json_string(t->eval_split ? t->eval_split : ""));
@@ -421,6 +424,7 @@ static void note_made(struct training *t, const char *identity)
     char *text = NULL;
     lineage_add_made(t->metrics, identity);
     lineage_add_made_of(t->metrics, t->lm);
+    if (t->taught_by) json_object_set(t->metrics, "taught_by", (json_t *)t->taught_by);
     if (!app_json_text(json_incref(t->metrics), JSON_COMPACT, &text, NULL))
         siren_run_set_metrics(t->app->ws, t->run, text, NULL);
     free(text);
@@ -467,6 +471,7 @@ static json_t *metrics_of(const struct training *t, const struct trainer_task *t
     if (made) json_object_set(j, "made", made);
     lineage_add_folder(j, t->loop.folder, t->full, t->lm);
     lineage_add_made_of(j, t->lm);
+    if (t->taught_by) json_object_set(j, "taught_by", (json_t *)t->taught_by);
     if (isfinite(r->best)) {
         json_object_set_new(training, "metric", json_string(task->metric ? task->metric : ""));
         json_object_set_new(training, "best", json_real(r->best));

@@ -41,13 +41,15 @@ struct training {
     struct siren_predict_options predict; /* the prompts */
     const char *split;                    /* "train" */
     int fold;                             /* -1 */
+    const uint64_t *fold_seed;            /* NULL: the loop's */
     size_t n_rows;                        /* of the split, drawn with the seed; 0: all */
     /* Instead of rows of the split, which then only says where they are from: borrowed, in the
      * order of the ratings; NULL. */
     const struct siren_target *given;
     size_t n_given;
-    const char *eval_split; /* "valid:A"; NULL: no evaluation */
-    size_t n_eval_rows;     /* 0: all */
+    const json_t *taught_by; /* identities of what the rows' teacher was made by; NULL: none */
+    const char *eval_split;  /* "valid:A"; NULL: no evaluation */
+    size_t n_eval_rows;      /* 0: all */
     enum training_metric choose_by;
     /* out: */
     int64_t run;        /* of the workspace */

@@ -39,6 +39,9 @@ static int tell_calibration(struct cli *cli, const char *json, const char *path)
                  json_object_get(json_array_get(json_object_get(report, "rows"), 0), "n"))),
              cli_number((uint64_t)json_integer_value(json_object_get(fitted, "rows"))),
              (long long)json_integer_value(json_object_get(fitted, "features")));
+    if (json_integer_value(json_object_get(report, "chosen_on")) > 0)
+        cli_note(cli, "%s of half B's rows chose what answered: on other rows it may be less good",
+                 cli_number((uint64_t)json_integer_value(json_object_get(report, "chosen_on"))));
     if (json_integer_value(json_object_get(fitted, "rows")) <
         5 * json_integer_value(json_object_get(fitted, "features")))
         cli_note(cli, "that is little to fit on: compare log-losses before it is used");

@@ -143,6 +143,12 @@ void report_metrics(struct cli *cli, const json_t *metrics)
                   "rows are predicted\n",
                   cli_number(report_count(json_object_get(metrics, "trained_on"), "rows")),
                   at(metrics, "trained_on", "run"));
+    if (at(metrics, "chosen_on", "rows") > 0)
+        cli_print(cli,
+                  "%s of these chose what answers here (run %.0f): on other rows it may be less "
+                  "good\n",
+                  cli_number(report_count(json_object_get(metrics, "chosen_on"), "rows")),
+                  at(metrics, "chosen_on", "run"));
     if (json_is_number(json_object_get(metrics, "outside")))
         cli_print(cli, "probability outside the ratings: %.3f %%\n", share(metrics, "outside"));
     if (json_object_get(metrics, "log_loss"))

@@ -118,19 +118,43 @@ void siren_ratings_clear(struct siren_ratings *r)
     free(r->label);
     free(r->fold);
     free(r->user_start);
+    free(r->own_label);
     *r = (struct siren_ratings){0};
+}
+
+static int keep_labels(struct siren_ratings *r, struct siren_error *err)
+{
+    if (r->own_label) return SIREN_OK;
+    r->own_label = alloc_array(r->n, 1);
+    if (!r->own_label) return siren_fail_memory(err, "labels", r->n);
+    memcpy(r->own_label, r->label, r->n);
+    return SIREN_OK;
+}
+
+static void restore_labels(struct siren_ratings *r)
+{
+    if (r->own_label) memcpy(r->label, r->own_label, r->n);
+    free(r->own_label);
+    r->own_label = NULL;
+    r->current_fold = -1;
 }
 
 int siren_ratings_use_fold(struct siren_ratings *r, int fold, double valid, uint64_t seed,
                            struct siren_error *err)
 {
+    if (fold < 0) {
+        restore_labels(r);
+        return SIREN_OK;
+    }
     if (r->n_folds < 2)
         return siren_fail(err, SIREN_EINVAL,
                           "the workspace has no folds (`siren import --folds 5` makes them)");
-    if (fold < 0 || fold >= r->n_folds)
+    if (fold >= r->n_folds)
         return siren_fail(err, SIREN_EINVAL, "fold %d: expected 0 to %d", fold, r->n_folds - 1);
     if (!(valid >= 0 && valid < 1))
         return siren_fail(err, SIREN_EINVAL, "share of valid %g: expected 0 to 1", valid);
+    int rc = keep_labels(r, err);
+    if (rc) return rc;
     for (size_t i = 0; i < r->n; i++) {
         uint64_t pair = (uint64_t)(uint32_t)r->user[i] << 32 | (uint32_t)r->item[i];
         if (r->fold[i] == 255)
@@ -143,6 +167,7 @@ int siren_ratings_use_fold(struct siren_ratings *r, int fold, double valid, uint
             r->label[i] = SIREN_LABEL_TRAIN;
     }
     r->current_fold = fold;
+    r->fold_seed = seed;
     return SIREN_OK;
 }
 

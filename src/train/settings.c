@@ -104,6 +104,7 @@ static const struct {
     {"protocol", "the protocol of the import"},
     {"split", "--split"},
     {"fold", "--fold"},
+    {"fold_seed", "the seed of the teacher's fold"},
     {"rows", "--rows"},
     {"eval_split", "--eval-split"},
     {"eval_rows", "--eval-rows"},
@@ -142,6 +143,13 @@ static void add_difference(struct buf *out, const char *path, const json_t *mine
     free(b);
 }
 
+/* "NAME#HASH", whose name is where it lay. */
+static int is_identity(const char *path)
+{
+    const char *last = strrchr(path, '.');
+    return !strcmp(last ? last + 1 : path, "model") || !strcmp(path, "run.adapter.start");
+}
+
 static void compare(struct buf *out, const char *path, json_t *mine, json_t *theirs)
 {
     const char *key;
@@ -155,7 +163,7 @@ static void compare(struct buf *out, const char *path, json_t *mine, json_t *the
     {
         snprintf(inner, sizeof inner, "%s%s%s", path, *path ? "." : "", key);
         json_t *other = json_object_get(theirs, key);
-        int same = !strcmp(key, "model") &&
+        int same = is_identity(inner) &&
                    siren_identity_same(json_string_value(value), json_string_value(other));
         if (!same) compare(out, inner, value, other);
     }
