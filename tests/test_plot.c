@@ -309,11 +309,12 @@ static void test_errors(void **state)
 
 /* ---- ticks ---- */
 
-static void ticks(double from, double to, int log, int max, int round, const char *wanted)
+static void ticks_of(double from, double to, int log, int whole, int max, int round,
+                     const char *wanted)
 {
     struct plot_axis axis;
     char got[2000] = "";
-    plot_axis_make(&axis, from, to, log, max, round);
+    plot_axis_make(&axis, from, to, log, whole, max, round);
     for (int i = 0; i < axis.n; i++) {
         assert_true(axis.ticks[i].at >= 0 && axis.ticks[i].at <= 1);
         assert_true(i == 0 || axis.ticks[i].at > axis.ticks[i - 1].at);
@@ -324,8 +325,17 @@ static void ticks(double from, double to, int log, int max, int round, const cha
     assert_string_equal(got, wanted);
 }
 
+static void ticks(double from, double to, int log, int max, int round, const char *wanted)
+{
+    ticks_of(from, to, log, 0, max, round, wanted);
+}
+
 static void test_ticks(void **state)
 {
+    ticks_of(1, 2, 0, 1, 10, 0, "1 2"); /* steps */
+    ticks_of(2, 2, 0, 1, 10, 0, "2");
+    ticks_of(0, 3, 0, 1, 10, 0, "0 1 2 3");
+    ticks_of(0, 100, 0, 1, 5, 0, "0 20 40 60 80 100");
     ticks(0, 1, 0, 5, 0, "0 0.2 0.4 0.6 0.8 1.0");
     ticks(0.13, 0.92, 0, 5, 1, "0 0.2 0.4 0.6 0.8 1.0");
     ticks(-3, 17, 0, 4, 0, "0 5 10 15");
@@ -356,7 +366,7 @@ static void test_ticks_of_any_range(void **state)
             for (int k = 0; k < 6; k++) {
                 struct plot_axis axis;
                 if (logs[k % 3] && v[i] <= 0) continue;
-                plot_axis_make(&axis, v[i], v[j], logs[k % 3], 3 + k, k % 2);
+                plot_axis_make(&axis, v[i], v[j], logs[k % 3], k % 2, 3 + k, k % 2);
                 if (!(axis.low < axis.high) || axis.n < 1)
                     fail_msg("%g … %g, log %d: %g … %g, %d ticks", v[i], v[j], logs[k % 3],
                              axis.low, axis.high, axis.n);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "app/parts.h"
-#include "app/training.h"
+#include "app/split.h"
 #include "base/alloc.h"
 
 int baseline_rows(const struct siren_ratings *r, int label, size_t **rows, size_t *n,
@@ -84,7 +84,12 @@ static int make_chosen(struct baseline_job *job, struct siren_error *err)
         .split = o->fit_split, .limit = o->fit_rows, .fold = o->fold, .seed = o->seed};
     struct siren_target *targets;
     if (!o->fit_split) return 0;
-    int rc = training_check_split(o->fit_split, err);
+    struct split split;
+    int rc = split_parse(o->fit_split, &split, err);
+    if (!rc && split_has(&split, SIREN_LABEL_TEST))
+        rc = siren_fail(err, SIREN_EINVAL,
+                        "\"%s\" has rows that are to be reported on only: fit on train or valid",
+                        o->fit_split);
     if (!rc) rc = siren_eval_targets(job->app, &e, &targets, &job->n_chosen, err);
     if (rc) return rc;
     job->chosen = alloc_array(job->n_chosen, sizeof *job->chosen);

@@ -464,10 +464,12 @@ static json_t *metrics_of(const struct training *t, const struct trainer_task *t
         json_object_set_new(
             j, "decoders",
             json_pack("{s:{s:O},s:{s:O}}", "median", "mae", mae, "mean", "rmse", rmse));
+    char *whole = realpath(t->loop.folder, NULL); /* whoever asks may be elsewhere */
     training = json_pack("{s:I,s:I,s:o,s:b,s:I,s:f,s:o}", "steps", (json_int_t)r->steps,
                          "total_steps", (json_int_t)r->total_steps, "loss", app_real(r->loss),
                          "stopped_early", r->stopped_early, "tokens", (json_int_t)r->tokens,
-                         "seconds", r->seconds, "folder", app_text(t->loop.folder));
+                         "seconds", r->seconds, "folder", app_text(whole ? whole : t->loop.folder));
+    free(whole);
     if (made) json_object_set(j, "made", made);
     lineage_add_folder(j, t->loop.folder, t->full, t->lm);
     lineage_add_made_of(j, t->lm);

@@ -55,15 +55,26 @@ static int data_ranges(const struct chart *c, double x[2], double y[2])
     return y[0] <= y[1];
 }
 
+static int whole_x(const struct chart *c)
+{
+    for (size_t k = 0; k < c->plot->n_series; k++) {
+        const struct siren_series *s = &c->plot->series[k];
+        for (size_t i = 0; i < s->n; i++)
+            if (!s->level && plot_has_point(c, s, i) && plot_x_of(s, i) != rint(plot_x_of(s, i)))
+                return 0;
+    }
+    return 1;
+}
+
 /* A fixed range as it is; that of the data, with 0 where it is near; 1 … 10 or 0 … 1 without. */
 static void make_axis(struct plot_axis *axis, const struct siren_plot_axis *wanted,
-                      const double data[2], int max_ticks, int is_y)
+                      const double data[2], int whole, int max_ticks, int is_y)
 {
     int fixed = wanted->min < wanted->max, some = data[0] <= data[1];
     double low = some ? data[0] : wanted->log ? 1 : 0, high = some ? data[1] : wanted->log ? 10 : 1;
     if (is_y && !wanted->log && low > 0 && low < 0.3 * high) low = 0;
     if (fixed) low = wanted->min, high = wanted->max;
-    plot_axis_make(axis, low, high, wanted->log, max_ticks, is_y && !fixed);
+    plot_axis_make(axis, low, high, wanted->log, whole, max_ticks, is_y && !fixed);
 }
 
 int plot_has_legend(const struct siren_plot *p)
@@ -92,6 +103,7 @@ static void lay_out(struct chart *c)
 {
     const struct siren_plot *p = c->plot;
     double x[2], y[2];
+    int whole = whole_x(c);
     c->some = data_ranges(c, x, y);
     c->top = PLOT_EDGE;
     if (p->title && *p->title) c->top += PLOT_TITLE + PLOT_GAP;
@@ -101,13 +113,13 @@ static void lay_out(struct chart *c)
     int below = PLOT_EDGE + 2 * (PLOT_TEXT + PLOT_GAP), least = c->top + SMALLEST / 3 + below;
     if (c->height < least) c->height = least;
     c->bottom = c->height - below;
-    make_axis(&c->y, &p->y, y, (c->bottom - c->top) / 40, 1);
+    make_axis(&c->y, &p->y, y, 0, (c->bottom - c->top) / 40, 1);
     c->left = PLOT_EDGE + (int)ceil(widest_tick(&c->y)) + PLOT_GAP;
     if (has_name(&p->y, &c->y)) c->left += PLOT_TEXT + PLOT_GAP;
     c->right = c->width - PLOT_EDGE;
     /* As many ticks as their own texts leave room for. */
     for (int n = (c->right - c->left) / 60; n >= 2; n--) {
-        make_axis(&c->x, &p->x, x, n, 0);
+        make_axis(&c->x, &p->x, x, whole, n, 0);
         if (c->x.n * (widest_tick(&c->x) + 2 * PLOT_GAP) <= c->right - c->left) break;
     }
     c->right -= (int)(widest_tick(&c->x) / 2);

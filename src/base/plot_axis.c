@@ -111,7 +111,7 @@ static struct step step_of(double width)
 static void linear_ticks(struct plot_axis *a, int max_ticks, int round)
 {
     double range = a->high / 2 - a->low / 2;
-    struct step s = step_of(range / max_ticks * 2);
+    struct step s = step_of(fmax(range / max_ticks * 2, a->whole ? 1 : 0));
     long long first = (long long)ceil(a->low / step_value(s) - 1e-9);
     long long last = (long long)floor(a->high / step_value(s) + 1e-9);
     if (round) {
@@ -197,7 +197,8 @@ static void widen(struct plot_axis *a)
     }
 }
 
-void plot_axis_make(struct plot_axis *a, double low, double high, int log, int max_ticks, int round)
+void plot_axis_make(struct plot_axis *a, double low, double high, int log, int whole, int max_ticks,
+                    int round)
 {
     memset(a, 0, sizeof *a);
     a->low = fmin(fmax(low, log ? TINY : -HUGE_SIZE), HUGE_SIZE);
@@ -206,6 +207,7 @@ void plot_axis_make(struct plot_axis *a, double low, double high, int log, int m
     if (max_ticks > PLOT_MAX_TICKS - 2) max_ticks = PLOT_MAX_TICKS - 2;
     if (max_ticks < 2) max_ticks = 2;
     widen(a);
+    a->whole = whole && floor(a->high) >= ceil(a->low) && (!round || a->high - a->low >= 1);
     if (log)
         log_ticks(a, max_ticks);
     else

@@ -67,9 +67,8 @@ static void list_cells(struct cli_table *table, const struct siren_run *run)
     cli_table_cell(table, "%lld", (long long)run->id);
     cli_table_cell(table, "%s", run->kind);
     cli_table_cell(table, "%s", *run->name ? run->name : run->model);
-    split_and_rows(table, run,
-                   json_is_object(json_object_get(metrics, "training")) ||
-                       !strcmp(run->kind, "all"));
+    int training = json_object_get(metrics, "training") || !strcmp(run->kind, "all");
+    split_and_rows(table, run, training && json_is_object(decoders));
     cli_table_cell(table, "%s", report_real(median, "mae"));
     cli_table_cell(table, "%s", report_real(mean, "rmse"));
     json_decref(metrics);

@@ -83,7 +83,7 @@ static void print_table(struct cli *cli, const struct siren_theorem *t, const do
     align[1 + with_before + t->n_ranks] = '\0';
     table = cli_table_create(columns, align);
     for (int l = 0; l < t->n_layers; l++) {
-        cli_table_cell(table, "%d", l + 1);
+        cli_table_cell(table, "%d", l);
         if (with_before) cli_table_cell(table, "%.4f", t->before[l]);
         for (int i = 0; i < t->n_ranks; i++)
             cli_table_cell(table, "%.4f", values[i * t->n_layers + l]);
@@ -132,11 +132,11 @@ static int plot_report(struct cli *cli, const struct theorem_job_report *r, cons
     struct siren_series series[MOST_RANKS + 2];
     int n = t->n_layers < 4096 ? t->n_layers : 4096;
     struct siren_plot p = {.title = title,
-                           .x = {.label = "layer"},
+                           .x = {.label = "layer, the first is 0"},
                            .y = {.label = "||h \xe2\x88\x92 h_CoT|| / ||h_CoT||", .log = 10},
                            .series = series,
                            .n_series = (size_t)t->n_ranks + 2};
-    for (int l = 0; l < n; l++) layers[l] = l + 1;
+    for (int l = 0; l < n; l++) layers[l] = l;
     snprintf(title, sizeof title, "What low-rank updates of W_K and W_V leave (%zu prompt%s)",
              r->n_rows, r->n_rows == 1 ? "" : "s");
     series[0] = (struct siren_series){

@@ -1,5 +1,6 @@
 /* argv → command, option values, positional arguments. */
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -63,6 +64,8 @@ static int check_value(struct cli *cli, const struct cli_option *o, const char *
     int bad = number && (errno || hexadecimal || end == text || *end || !isfinite(value) ||
                          (o->min < o->max && (value < o->min || value > o->max)));
     range_text(o, range, sizeof range);
+    if (errno == ERANGE && o->type == CLI_INT && !*end && o->max >= 1e15)
+        snprintf(range + strlen(range), sizeof range - strlen(range), ", up to %lld", LLONG_MAX);
     if (bad)
         return cli_usage(cli, "--%s: found \"%s\", expected a %snumber%s", o->name, text,
                          o->type == CLI_INT ? "whole " : "", range);

@@ -220,8 +220,10 @@ static void field(struct cli *cli, const char *name, const char *value)
 }
 
 /* Of a training: how far it came, and what its choice was made by. */
-static void report_training(struct cli *cli, const json_t *t)
+static void report_training(struct cli *cli, const json_t *t, const json_t *settings)
 {
+    const json_t *own = json_object_get(settings, "run");
+    const char *split = json_string_value(json_object_get(own, "eval_split"));
     const char *metric = json_string_value(json_object_get(t, "metric")), *name;
     double seconds = json_number_value(json_object_get(t, "seconds"));
     json_t *value;
@@ -231,8 +233,8 @@ static void report_training(struct cli *cli, const json_t *t)
     if (json_is_number(json_object_get(t, "loss")))
         cli_print(cli, "loss of the last step: %s\n", report_real(t, "loss"));
     if (metric)
-        cli_print(cli, "best %s on valid: %s, after step %s\n", metric, report_real(t, "best"),
-                  cli_number(report_count(t, "best_step")));
+        cli_print(cli, "best %s on %s: %s, after step %s\n", metric, split ? split : "valid",
+                  report_real(t, "best"), cli_number(report_count(t, "best_step")));
     json_object_foreach(json_object_get(t, "valid"), name, value)
     {
         if (metric && strcmp(name, metric) && json_is_real(value))
@@ -243,7 +245,9 @@ static void report_training(struct cli *cli, const json_t *t)
 
 int report_run(struct cli *cli, const struct siren_run *run)
 {
-    json_t *metrics = parsed(run->metrics);
+    json_t *metrics = parsed(run->metrics), *settings = parsed(run->settings);
+    /* 0.3, where what was stored has 0.29999999999999999 */
+    char *text = json_dumps(settings, JSON_COMPACT | JSON_REAL_PRECISION(15));
     char started[32] = "";
     time_t seconds = (time_t)(run->started / 1000);
     struct tm local;
@@ -256,11 +260,11 @@ int report_run(struct cli *cli, const struct siren_run *run)
     field(cli, "split", run->split);
     field(cli, "model", run->model);
     field(cli, "command", run->command);
-    field(cli, "settings", run->settings);
+    field(cli, "settings", text);
     field(cli, "message", run->message);
     cli_print(cli, "\n");
     if (json_object_get(metrics, "training"))
-        report_training(cli, json_object_get(metrics, "training"));
+        report_training(cli, json_object_get(metrics, "training"), settings);
     else if (json_object_get(metrics, "stages"))
         report_stages(cli, json_object_get(metrics, "valid"));
     else if (json_object_get(metrics, "decoders"))
@@ -268,5 +272,7 @@ int report_run(struct cli *cli, const struct siren_run *run)
     else
         cli_print(cli, "%s stored\n", cli_counted(run->n_predictions, "prediction"));
     json_decref(metrics);
+    json_decref(settings);
+    free(text);
     return 0;
 }

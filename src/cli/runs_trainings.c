@@ -190,7 +190,9 @@ static void print_differences(struct cli *cli, const struct trainings *t, const 
         for (size_t i = 0; i < t->n; i++) {
             const json_t *value = json_array_get(values, i);
             char *text =
-                json_is_null(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+                json_is_null(value)
+                    ? NULL
+                    : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
             cli_table_cell(table, "%s", text ? text : "");
             free(text);
         }

@@ -384,6 +384,9 @@ static void print_result(struct cli *cli, const struct training_command *t,
               cli_seconds(r->seconds), cli_counted(t->training.n_trained, "row"),
               cli_counted(r->tokens, "token"),
               cli_number((uint64_t)(r->seconds > 0 ? (double)r->tokens / r->seconds : 0)));
+    if (cli_given(cli, "rows") && (uint64_t)cli_int(cli, "rows") > t->training.n_trained)
+        cli_note(cli, "--rows %s: there were %s", cli_number((uint64_t)cli_int(cli, "rows")),
+                 cli_number(t->training.n_trained));
     print_last_step(cli, t, r->loss);
     if (isfinite(r->best))
         cli_print(cli, "best on %s: %s %.4f, after step %s%s\n", t->training.eval_split,
@@ -398,7 +401,10 @@ int training_command_report(struct cli *cli, const struct training_command *t,
                             const struct trainer_result *result, int rc)
 {
     cli_progress_end(cli);
-    if (rc == SIREN_ECANCEL)
+    if (rc == SIREN_ECANCEL && !result->steps)
+        cli_note(cli, "no step was done, and nothing is kept but %s's settings",
+                 t->training.loop.folder);
+    else if (rc == SIREN_ECANCEL)
         cli_note(cli, "%s of %s done and kept in %s: the same command with --resume goes on",
                  cli_number(result->steps), cli_counted(result->total_steps, "step"),
                  t->training.loop.folder);
