@@ -13,6 +13,7 @@
 #include "fake_setup.h"
 #include "run_program.h"
 #include "siren/calibration.h"
+#include "siren/file.h"
 
 static struct siren_pool *pool;
 
@@ -187,6 +188,17 @@ static void a_file_gives_it_back(void **state)
     MUST(siren_calibration_check(again, &app, &lm, &o, ERR));
     assert_int_equal(siren_calibration_save(c, scratch_path("no/such/folder"), ERR),
                      SIREN_ENOTFOUND);
+    siren_calibration_free(again);
+    /* Any digit counts. */
+    char *text, *digit;
+    size_t size;
+    MUST(siren_file_read(&text, &size, path, 1 << 24, ERR));
+    digit = strpbrk(strstr(text, "\"weights\""), "0123456789");
+    *digit = *digit == '7' ? '8' : '7';
+    scratch_write("c.calibration", text, size);
+    free(text);
+    assert_int_equal(siren_calibration_load(&again, path, ERR), SIREN_EFORMAT);
+    assert_non_null(strstr(ERR->message, "it was damaged, or changed"));
     siren_calibration_free(again);
     siren_calibration_free(c);
     siren_app_close(&app);

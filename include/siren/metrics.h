@@ -78,7 +78,9 @@ struct siren_difference {
                  least 2^(1 - n_users), a sign test's least */
     size_t n_users;
 };
-/* Users are resampled with replacement, each with all of its rows.  user: (n) any ids. */
+/* Users are resampled with replacement, each with all of its rows.  user: (n) any ids.
+ * SIREN_EINVAL: no rows, or no resamples; SIREN_ENUMERIC: a loss that is not finite;
+ * SIREN_ENOMEM. */
 int siren_bootstrap(struct siren_difference *out, const double *loss_a, const double *loss_b,
                     const int32_t *user, size_t n, enum siren_statistic statistic,
                     const struct siren_bootstrap_options *options, struct siren_pool *pool,

@@ -43,7 +43,9 @@ struct siren_param_group {
 };
 
 struct siren_adamw;
-/* `params` is borrowed and must outlive the optimiser; moments start at 0.  groups may be NULL. */
+/* `params` is borrowed and must outlive the optimiser; moments start at 0.  groups may be NULL.
+ * SIREN_EINVAL: options out of range (the message names them), a group beyond the parameters;
+ * SIREN_ENOMEM. */
 int siren_adamw_create(struct siren_adamw **out, struct siren_params params,
                        const struct siren_adamw_options *options,
                        const struct siren_param_group *groups, size_t n_groups,
@@ -78,7 +80,8 @@ int siren_gradients_norm(struct siren_params params, struct siren_pool *pool, do
 
 /* torch.nn.utils.clip_grad_norm_, but for the multiplication, which siren_adamw_step() does: with
  * norm as above, *factor = min(1, max_norm / (norm + 1e-6)), rounded to f32.  max_norm > 0;
- * INFINITY measures only.  *norm may be NULL.  PyTorch computes the norm in f32, so the factor may
+ * INFINITY measures only (SIREN_EINVAL: it is not above 0; SIREN_ENUMERIC: as above).  *norm may be
+ * NULL.  PyTorch computes the norm in f32, so the factor may
  * differ in its last digits. */
 int siren_gradients_clip(struct siren_params params, double max_norm, struct siren_pool *pool,
                          double *norm, float *factor, struct siren_error *err);

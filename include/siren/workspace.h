@@ -104,6 +104,7 @@ enum siren_protocol {
     SIREN_PROTOCOL_FULL,  /* a history holds all that precedes the target */
     SIREN_PROTOCOL_PAPER, /* a test target's history ends before the valid interaction */
 };
+const char *siren_protocol_name(enum siren_protocol protocol); /* "full", "paper" */
 
 struct siren_meta {
     struct siren_scale scale;

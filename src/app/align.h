@@ -38,8 +38,8 @@ int align_parse_loss(struct align_options *options, const char *text, struct sir
 int align_parse_layers(enum align_layers *layers, const char *text, struct siren_error *err);
 
 /* With a teacher the rows, the split and the prompts are those of its file (training->n_rows of
- * them).  Metric on valid: the MAE of the median.  The log has "cosine" for each step: the mean of
- * the layers' (those with a weight), and "cosine_last". */
+ * them).  Metric on valid: training->choose_by, the MAE of the median by default.  The log has
+ * "cosine" for each step: the mean of the layers' (those with a weight), and "cosine_last". */
 int align_train(struct training *training, const struct align_options *options,
                 struct trainer_result *result, const struct siren_progress *progress,
                 const volatile int *cancel, struct siren_error *err);

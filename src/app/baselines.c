@@ -252,8 +252,8 @@ static char *settings_json(const struct baseline_job *job, const struct baseline
     app_data_hash(job->app, hash);
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "baseline", r->row.name, "fitted_on",
                           r->row.fitted_on, "settings", r->row.settings, "data", hash, "protocol",
-                          job->app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full",
-                          "seed", (json_int_t)job->options->seed);
+                          siren_protocol_name(job->app->meta.protocol), "seed",
+                          (json_int_t)job->options->seed);
     if (job->options->gap)
         json_object_set_new(j, "gap", json_integer((json_int_t)job->options->gap));
     app_json_text(j, JSON_COMPACT | JSON_SORT_KEYS, &text, NULL);

@@ -53,11 +53,28 @@ int siren_calibration_save(const struct siren_calibration *c, const char *path,
                            struct siren_error *err)
 {
     struct siren_error local;
-    char *text = text_of(c, err ? err : &local);
-    if (!text) return (err ? err : &local)->code;
-    int rc = siren_file_print(path, err, "%s\n", text);
+    char *text = NULL, hash[17];
+    json_t *j = calibration_json(c, err ? err : &local);
+    if (!j) return (err ? err : &local)->code;
+    siren_calibration_hash(c, hash);
+    json_object_set_new(j, "hash", json_string(hash));
+    int rc = app_json_text(j, JSON_COMPACT | JSON_SORT_KEYS, &text, err);
+    if (!rc) rc = siren_file_print(path, err, "%s\n", text);
     free(text);
     return rc;
+}
+
+/* Files of earlier builds have no hash. */
+static int check_hash(const struct siren_calibration *c, const json_t *root, const char *path,
+                      struct siren_error *err)
+{
+    const char *told = json_string_value(json_object_get(root, "hash"));
+    char hash[17];
+    siren_calibration_hash(c, hash);
+    if (!told || !strcmp(told, hash)) return 0;
+    return siren_fail(err, SIREN_EFORMAT,
+                      "%s: its numbers have the hash %s, expected %s: it was damaged, or changed",
+                      path, hash, told);
 }
 
 static int read_json(struct siren_calibration *c, const json_t *root, const char *path,
@@ -78,7 +95,7 @@ static int read_json(struct siren_calibration *c, const json_t *root, const char
     int rc = model ? siren_logistic_load(&c->model, model, err)
                    : siren_fail(err, SIREN_EFORMAT, "%s: \"logistic\" is missing", path);
     free(model);
-    return rc ? siren_fail_prefix(err, rc, "%s", path) : 0;
+    return rc ? siren_fail_prefix(err, rc, "%s", path) : check_hash(c, root, path, err);
 }
 
 int siren_calibration_load(struct siren_calibration **out, const char *path,

@@ -98,9 +98,7 @@ static char *settings_text(const struct evaluation *e)
     lineage_add_made_of(j, e->lm);
     app_data_hash(e->app, hash);
     json_object_set_new(j, "data", json_string(hash));
-    json_object_set_new(
-        j, "protocol",
-        json_string(e->app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full"));
+    json_object_set_new(j, "protocol", json_string(siren_protocol_name(e->app->meta.protocol)));
     json_object_set_new(j, "split", json_string(o->split));
     if (o->fold >= 0) json_object_set_new(j, "fold", json_integer(o->fold));
     json_object_set_new(j, "rows", json_integer((json_int_t)e->n));

@@ -80,8 +80,8 @@ void grpo_source_clear(struct grpo_source *source);
 struct policy_source grpo_source(struct grpo_source *source);
 
 /* CoT and AO on the valid rows: *metric is the MAE of the reasoned answers (of the median where
- * they have a distribution); fields: "mae", "rmse", "invalid", "tokens", "in_format",
- * "answer_only": {…}. */
+ * they have a distribution); the other fields: "rmse", "invalid", "in_format", "tokens_a_text", and
+ * "answer_only", training_evaluate()'s with its "mae". */
 int grpo_evaluate(const struct training *t, const struct grpo_options *options,
                   const struct siren_adapter *adapter, const struct training_rows *rows,
                   double *metric, json_t *fields, const struct siren_progress *progress,

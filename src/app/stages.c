@@ -347,9 +347,7 @@ static int make_settings(struct chain *c, struct siren_error *err)
     json_object_set_new(j, "model", json_string(c->identity));
     json_object_set_new(j, "compute", json_string(o->lm.compute ? o->lm.compute : "f32"));
     json_object_set_new(j, "data", json_string(hash));
-    json_object_set_new(
-        j, "protocol",
-        json_string(o->app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full"));
+    json_object_set_new(j, "protocol", json_string(siren_protocol_name(o->app->meta.protocol)));
     json_object_set_new(j, "split", json_string(o->split));
     json_object_set_new(j, "fold", json_integer(o->fold));
     json_object_set_new(j, "eval_split", json_string(o->eval_split ? o->eval_split : ""));

@@ -49,9 +49,7 @@ static char *description(const struct job *j)
     lineage_add_made_of(d, j->lm);
     app_chat_json(d, j->lm);
     json_object_set_new(d, "data", json_string(hash));
-    json_object_set_new(
-        d, "protocol",
-        json_string(j->app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full"));
+    json_object_set_new(d, "protocol", json_string(siren_protocol_name(j->app->meta.protocol)));
     json_object_set_new(d, "split", json_string(o->split));
     if (o->fold >= 0) json_object_set_new(d, "fold", json_integer(o->fold));
     json_object_set_new(d, "rows", json_integer((json_int_t)j->n));

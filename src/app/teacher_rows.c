@@ -39,7 +39,7 @@ static int check_description(const json_t *d, const struct siren_app *app,
                 hash, err);
     if (!rc)
         rc = expect(path, "protocol", text_of(d, "protocol"),
-                    app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full", err);
+                    siren_protocol_name(app->meta.protocol), err);
     if (!rc)
         rc = expect(path, "chat template", text_of(d, "chat_template"), siren_chat_name(lm->chat),
                     err);

@@ -193,8 +193,7 @@ json_t *training_settings(struct training *t, const struct training_rows *rows)
     app_chat_json(j, t->lm);
     if (t->lm->engine) app_numerics_json(j, t->lm->engine);
     json_object_set_new(j, "data", json_string(hash));
-    json_object_set_new(j, "protocol",
-                        json_string(app->meta.protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full"));
+    json_object_set_new(j, "protocol", json_string(siren_protocol_name(app->meta.protocol)));
     json_object_set_new(j, "split", json_string(t->split));
     if (t->fold >= 0) json_object_set_new(j, "fold", json_integer(t->fold));
     if (t->fold >= 0 && t->fold_seed)

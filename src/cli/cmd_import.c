@@ -177,7 +177,7 @@ static void print_report(struct cli *cli, const struct siren_import_report *r)
               "Scale %g to %g in steps of %g; %s; split %s%s; protocol %s; median history of a "
               "test rating %g.\n",
               r->scale.min, r->scale.max, r->scale.step, times_text(r, times), r->split, folds,
-              r->protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full", r->median_history);
+              siren_protocol_name(r->protocol), r->median_history);
     if (r->unchanged)
         cli_print(cli, "The workspace holds this import already: nothing was changed.\n");
     else

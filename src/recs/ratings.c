@@ -87,6 +87,11 @@ int siren_label_parse(const char *name, int *label, struct siren_error *err)
                       "'%.40s' is no split (expected train, valid, test, history or none)", name);
 }
 
+const char *siren_protocol_name(enum siren_protocol protocol)
+{
+    return protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full";
+}
+
 /* ---- arrays ---- */
 
 int ratings_allocate(struct siren_ratings *r, struct siren_error *err)

@@ -578,9 +578,8 @@ int siren_import_report_json(const struct siren_import_report *r, char **json,
         "no_time", integer(r->no_time), "labels", labels_json(r), "split", r->split, "folds",
         r->folds, "median_history", r->median_history, "short_users", integer(r->short_users),
         "scale", r->scale.min, r->scale.max, r->scale.step, "protocol",
-        r->protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full", "time_unit", r->time_unit, "item",
-        items_json(r), "bad", strings(r->bad, r->n_bad), "notes", strings(r->notes, r->n_notes),
-        "seconds", r->seconds);
+        siren_protocol_name(r->protocol), "time_unit", r->time_unit, "item", items_json(r), "bad",
+        strings(r->bad, r->n_bad), "notes", strings(r->notes, r->n_notes), "seconds", r->seconds);
     *json = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     return *json ? SIREN_OK : siren_fail_memory(err, "a report", 0);

@@ -61,7 +61,7 @@ void import_settings_put(const struct source *s, struct buf *out)
     static const char *const units[] = {"auto", "s", "ms", "us", "ns"};
     const struct siren_import_options *o = s->options;
     put(out, "format", s->report->format);
-    put(out, "protocol", s->protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full");
+    put(out, "protocol", siren_protocol_name((enum siren_protocol)s->protocol));
     put_number(out, "k-core", s->k_core);
     put(out, "split", splits[o->split]);
     put_times(o, out);

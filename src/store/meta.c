@@ -91,7 +91,7 @@ int siren_meta_save(struct siren_workspace *ws, const struct siren_meta *meta,
 {
     int code = siren_workspace_begin(ws, err);
     if (code) return code;
-    const char *protocol = meta->protocol == SIREN_PROTOCOL_PAPER ? "paper" : "full";
+    const char *protocol = siren_protocol_name(meta->protocol);
     code = set_number(ws, "scale_min", meta->scale.min, err);
     if (!code) code = set_number(ws, "scale_max", meta->scale.max, err);
     if (!code) code = set_number(ws, "scale_step", meta->scale.step, err);

@@ -26,7 +26,7 @@
  *                     {"step", "valid": {NAME: metric, + the task's}, "best": bool, "seconds"}
  *     checkpoint      siren/checkpoint.h: parameters, moments, the state of the loop, settings.
  *                     Random numbers are counter-based: their state is (seed, step)
- *     curve.svg       loss and metric by step, written when the run ends or is stopped
+ *     curve.svg       loss and metric by step, written with each evaluation and at the end
  *     adapter/        PEFT files: the best parameters on valid; without evaluation those of the
  *                     last checkpoint
  *     last/           with evaluation: those of the last checkpoint, good or bad (adapters only) */
