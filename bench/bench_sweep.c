@@ -125,7 +125,7 @@ static void run_sweep(struct sweep *s, const char *name, const char *title, cons
             if (rates[m][i] * 1.05 > plot.y.max) plot.y.max = rates[m][i] * 1.05;
     char path[4096];
     snprintf(path, sizeof path, "%s/%s.svg", s->b.output, name);
-    if (siren_plot_write(&plot, path, &s->b.err)) stop(&s->b);
+    if (siren_plot_write(&plot, 1, path, &s->b.err)) stop(&s->b);
 }
 
 static void prepare(struct sweep *s)

@@ -143,13 +143,40 @@ static void test_file_is_the_text(void **state)
     struct siren_plot plot = example(series);
     char *svg = draw(&plot), *data;
     size_t size;
-    assert_int_equal(siren_plot_write(&plot, scratch_path("curve.svg"), &err), 0);
+    assert_int_equal(siren_plot_write(&plot, 1, scratch_path("curve.svg"), &err), 0);
     assert_int_equal(siren_file_read(&data, &size, scratch_path("curve.svg"), 1 << 20, &err), 0);
     assert_string_equal(data, svg);
     free(svg), free(data);
-    assert_int_equal(siren_plot_write(&plot, scratch_path("none/curve.svg"), &err),
+    assert_int_equal(siren_plot_write(&plot, 1, scratch_path("none/curve.svg"), &err),
                      SIREN_ENOTFOUND);
     assert_non_null(strstr(err.message, "none/curve.svg"));
+}
+
+/* Each whole, one below the other, over one range of x. */
+static void test_panels(void **state)
+{
+    const double y[] = {1, 2, 3}, early[] = {1, 2, 3}, late[] = {8, 9, 10};
+    struct siren_series series[] = {{.label = "a", .n = 3, .x = early, .y = y},
+                                    {.label = "b", .n = 3, .x = late, .y = y}};
+    struct siren_plot plots[] = {{.title = "t", .series = series, .n_series = 1, .height = 300},
+                                 {.series = series + 1, .n_series = 1, .height = 260}};
+    char *svg, *again;
+    assert_int_equal(siren_plot_panels(plots, 2, &svg, &err), 0);
+    check_with_xmllint(svg);
+    assert_non_null(strstr(svg, "width=\"720\" height=\"560\" viewBox=\"0 0 720 560\""));
+    assert_non_null(strstr(svg, "<svg y=\"0\""));
+    const char *second = strstr(svg, "<svg y=\"300\"");
+    assert_non_null(second);
+    assert_non_null(strstr(second, ">2</text>")); /* a tick where only the first has points */
+    free(svg);
+    assert_int_equal(siren_plot_panels(plots, 1, &svg, &err), 0);
+    again = draw(plots);
+    assert_string_equal(svg, again);
+    free(svg), free(again);
+    assert_int_equal(siren_plot_panels(plots, 0, &svg, &err), SIREN_EINVAL);
+    plots[1].n_series = 1, plots[1].series = NULL;
+    assert_int_equal(siren_plot_panels(plots, 2, &svg, &err), SIREN_EINVAL);
+    assert_null(svg);
 }
 
 static void test_nothing_to_draw(void **state)
@@ -380,6 +407,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_file_is_the_text),
+        cmocka_unit_test(test_panels),
         cmocka_unit_test(test_nothing_to_draw),
         cmocka_unit_test(test_no_level),
         cmocka_unit_test(test_one_point),

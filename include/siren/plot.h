@@ -54,8 +54,13 @@ struct siren_plot {
 
 /* *svg is malloc'ed.  SIREN_EINVAL names the field that is out of its range. */
 int siren_plot_svg(const struct siren_plot *plot, char **svg, struct siren_error *err);
+/* Several, one below the other: what has measures of its own should not share an axis.  Their x axes
+ * have one range, but for those with their own.  n >= 1. */
+int siren_plot_panels(const struct siren_plot *plots, size_t n, char **svg,
+                      struct siren_error *err);
 /* The same into a file, atomically. */
-int siren_plot_write(const struct siren_plot *plot, const char *path, struct siren_error *err);
+int siren_plot_write(const struct siren_plot *plots, size_t n, const char *path,
+                     struct siren_error *err);
 
 #ifdef __cplusplus
 }

@@ -166,7 +166,9 @@ static int check_plot(const struct siren_plot *p, int width, int height, struct 
     return rc ? rc : check_axis(&p->y, "y", err);
 }
 
-int siren_plot_svg(const struct siren_plot *plot, char **svg, struct siren_error *err)
+/* *height: what the chart takes, which a long legend adds to. */
+static int draw(const struct siren_plot *plot, char **svg, int *width, int *height,
+                struct siren_error *err)
 {
     struct chart c = {.plot = plot,
                       .width = plot->width ? plot->width : WIDTH,
@@ -176,14 +178,73 @@ int siren_plot_svg(const struct siren_plot *plot, char **svg, struct siren_error
     if (rc) return rc;
     lay_out(&c);
     plot_draw(&c);
+    *width = c.width;
+    *height = c.height;
     *svg = buf_take(&c.out);
     return *svg ? SIREN_OK : siren_fail_memory(err, "a chart", 0);
 }
 
-int siren_plot_write(const struct siren_plot *plot, const char *path, struct siren_error *err)
+int siren_plot_svg(const struct siren_plot *plot, char **svg, struct siren_error *err)
+{
+    int width, height;
+    return draw(plot, svg, &width, &height, err);
+}
+
+/* Of the x of all, unless one is logarithmic. */
+static void common_range(const struct siren_plot *plots, size_t n, double range[2])
+{
+    range[0] = INFINITY, range[1] = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        const struct chart c = {.plot = &plots[i]};
+        double x[2], y[2];
+        if (plots[i].x.log) range[0] = NAN;
+        data_ranges(&c, x, y);
+        if (x[0] < range[0]) range[0] = x[0];
+        if (x[1] > range[1]) range[1] = x[1];
+    }
+}
+
+int siren_plot_panels(const struct siren_plot *plots, size_t n, char **svg, struct siren_error *err)
+{
+    struct buf inner = {0}, out = {0};
+    int widest = 0, width = 0, height = 0, y = 0, rc = SIREN_OK;
+    double range[2];
+    *svg = NULL;
+    if (!n) return siren_fail(err, SIREN_EINVAL, "plot: no panels, expected one or more");
+    if (n == 1) return siren_plot_svg(plots, svg, err);
+    for (size_t i = 0; i < n && !rc; i++) /* before a series is looked at */
+        rc = check_plot(&plots[i], WIDTH, HEIGHT, err);
+    if (!rc) common_range(plots, n, range);
+    for (size_t i = 0; i < n && !rc; i++) {
+        struct siren_plot p = plots[i];
+        char *one;
+        if (!(p.x.min < p.x.max) && range[0] < range[1]) p.x.min = range[0], p.x.max = range[1];
+        rc = draw(&p, &one, &width, &height, err);
+        if (rc) break;
+        buf_printf(&inner, "<svg y=\"%d\"%s", y, one + strlen("<svg"));
+        y += height;
+        if (width > widest) widest = width;
+        free(one);
+    }
+    buf_printf(&out,
+               "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
+               "viewBox=\"0 0 %d %d\">\n%s</svg>\n",
+               widest, y, widest, y, buf_text(&inner));
+    if (!rc && buf_failed(&inner)) rc = siren_fail_memory(err, "charts", 0);
+    buf_free(&inner);
+    if (rc) {
+        buf_free(&out);
+        return rc;
+    }
+    *svg = buf_take(&out);
+    return *svg ? SIREN_OK : siren_fail_memory(err, "charts", 0);
+}
+
+int siren_plot_write(const struct siren_plot *plots, size_t n, const char *path,
+                     struct siren_error *err)
 {
     char *svg;
-    int rc = siren_plot_svg(plot, &svg, err);
+    int rc = siren_plot_panels(plots, n, &svg, err);
     if (rc) return rc;
     rc = siren_file_write(path, svg, strlen(svg), err);
     free(svg);

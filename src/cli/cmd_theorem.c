@@ -154,7 +154,7 @@ static int plot_report(struct cli *cli, const struct theorem_job_report *r, cons
                                                    .x = layers,
                                                    .y = t->linear + (t->n_ranks - 1) * t->n_layers,
                                                    .dashed = 1};
-    return siren_plot_write(&p, path, &cli->err);
+    return siren_plot_write(&p, 1, path, &cli->err);
 }
 
 /* ---- the command ---- */

@@ -207,12 +207,13 @@ static void print_differences(struct cli *cli, const struct trainings *t, const 
 
 struct curve {
     char label[80], what[24]; /* what: the metric's name */
-    double *x, *y;
+    double *x, *y;            /* (n) */
+    size_t n;
+    int64_t run;
 };
 
 /* The metric on valid by step, off the run's log; without any evaluation the loss. */
-static int read_curve(struct curve *c, struct siren_series *series, const struct entry *e,
-                      struct siren_error *err)
+static int read_curve(struct curve *c, const struct entry *e, struct siren_error *err)
 {
     const char *folder = json_string_value(json_object_get(e->settings, "folder"));
     /* Every training has a metric, and one without evaluation no values of it. */
@@ -233,14 +234,14 @@ static int read_curve(struct curve *c, struct siren_series *series, const struct
     snprintf(c->what, sizeof c->what, "%s", metric ? metric : "loss");
     snprintf(c->label, sizeof c->label, "%lld %s %s", (long long)e->run->id,
              *e->run->name ? e->run->name : e->run->kind, c->what);
-    *series = (struct siren_series){.label = c->label, .x = c->x, .y = c->y, .points = 1};
+    c->run = e->run->id;
     json_array_foreach(log, i, line)
     {
         const json_t *valid = json_object_get(line, "valid");
         const json_t *y = metric ? json_object_get(valid, metric) : json_object_get(line, "loss");
         if (!json_is_number(y)) continue;
-        c->x[series->n] = json_number_value(json_object_get(line, "step"));
-        c->y[series->n++] = json_number_value(y);
+        c->x[c->n] = json_number_value(json_object_get(line, "step"));
+        c->y[c->n++] = json_number_value(y);
     }
     json_decref(log);
     return 0;
@@ -256,12 +257,12 @@ static void free_curves(struct curve *curves, size_t n)
 }
 
 /* Of trainings that nobody named, those whose folder is gone are left out. */
-static int read_curves(struct cli *cli, const struct trainings *t, struct curve *curves,
-                       struct siren_series *series, size_t *n, int named)
+static int read_curves(struct cli *cli, const struct trainings *t, struct curve *curves, size_t *n,
+                       int named)
 {
     *n = 0;
     for (size_t i = 0; i < t->n; i++) {
-        int rc = read_curve(&curves[*n], &series[*n], &t->list[i], &cli->err);
+        int rc = read_curve(&curves[*n], &t->list[i], &cli->err);
         if (rc == SIREN_ENOTFOUND && !named)
             cli_note(cli, "run %lld has no curve: %s", (long long)t->list[i].run->id,
                      cli->err.message);
@@ -275,23 +276,53 @@ static int read_curves(struct cli *cli, const struct trainings *t, struct curve 
                            "none of these trainings has its folder any more: no curves to draw");
 }
 
+static int by_what(const void *a, const void *b)
+{
+    const struct curve *x = a, *y = b;
+    int order = strcmp(x->what, y->what);
+    return order ? order : (x->run > y->run) - (x->run < y->run);
+}
+
+/* A panel a measure, which curves of others would press flat; how many. */
+static size_t by_measure(struct curve *curves, struct siren_series *series, size_t n,
+                         struct siren_plot *plots)
+{
+    enum { PANEL_HEIGHT = 280 };
+    size_t n_plots = 0;
+    qsort(curves, n, sizeof *curves, by_what);
+    for (size_t i = 0; i < n; n_plots++) {
+        struct siren_plot *p = &plots[n_plots];
+        *p = (struct siren_plot){.title = n_plots ? NULL : "Learning curves",
+                                 .x = {.label = "step"},
+                                 .y = {.label = curves[i].what},
+                                 .series = &series[i]};
+        for (size_t from = i; i < n && !strcmp(curves[i].what, curves[from].what); i++) {
+            series[i] = (struct siren_series){.label = curves[i].label,
+                                              .n = curves[i].n,
+                                              .x = curves[i].x,
+                                              .y = curves[i].y,
+                                              .points = 1};
+            p->n_series++;
+        }
+    }
+    for (size_t i = 0; i < n_plots && n_plots > 1; i++) {
+        plots[i].height = PANEL_HEIGHT;
+        if (plots[i].n_series == 1) plots[i].y.label = plots[i].series->label; /* no legend */
+    }
+    return n_plots;
+}
+
 static int draw_curves(struct cli *cli, const struct trainings *t, const char *path, int named)
 {
     struct curve *curves = alloc_zeroed(t->n, sizeof *curves);
     struct siren_series *series = alloc_zeroed(t->n, sizeof *series);
     size_t n = 0;
-    int rc = curves && series ? read_curves(cli, t, curves, series, &n, named)
+    int rc = curves && series ? read_curves(cli, t, curves, &n, named)
                               : siren_fail_memory(&cli->err, "curves", t->n * sizeof *curves);
-    if (!rc) {
-        int alike = 1;
-        for (size_t i = 1; i < n; i++) alike &= !strcmp(curves[i].what, curves[0].what);
-        struct siren_plot plot = {.title = "Learning curves",
-                                  .x = {.label = "step"},
-                                  .y = {.label = alike ? curves[0].what : NULL},
-                                  .series = series,
-                                  .n_series = n};
-        rc = siren_plot_write(&plot, path, &cli->err);
-    }
+    struct siren_plot *plots = alloc_zeroed(t->n, sizeof *plots);
+    if (!rc && !plots) rc = siren_fail_memory(&cli->err, "curves", t->n * sizeof *plots);
+    if (!rc) rc = siren_plot_write(plots, by_measure(curves, series, n, plots), path, &cli->err);
+    free(plots);
     free_curves(curves, t->n);
     free(series);
     return rc;

@@ -68,6 +68,7 @@ struct trainer_chart {
     const char *file, *title; /* "curve.svg", "Learning curve" */
     struct {
         const char *field, *label;
+        int panel;            /* series of one measure share one; panels stand in this order */
     } series[TRAINER_SERIES]; /* up to the first without a field; those without a number are left
                                  out */
 };

@@ -35,6 +35,7 @@ json_t *trainer_read_log(const char *folder, struct siren_error *err)
 struct drawn {
     struct siren_series series[TRAINER_SERIES];
     double *numbers[TRAINER_SERIES]; /* (2, lines): steps, then values */
+    int panel[TRAINER_SERIES + 1];
     size_t n;
 };
 
@@ -77,18 +78,36 @@ static int add_series(struct drawn *d, const json_t *log, const char *field, con
     return 0;
 }
 
+/* One plot a measure; the series of a panel stand together. */
+static size_t make_panels(const struct drawn *d, const char *title, struct siren_plot *plots)
+{
+    enum { PANEL_HEIGHT = 280 };
+    size_t n = 0;
+    for (size_t i = 0; i < d->n; n++) {
+        struct siren_plot *p = &plots[n];
+        *p = (struct siren_plot){
+            .title = n ? NULL : title, .x = {.label = "step"}, .series = &d->series[i]};
+        for (int panel = d->panel[i]; i < d->n && d->panel[i] == panel; i++) p->n_series++;
+        if (p->n_series == 1) p->y.label = p->series->label;
+    }
+    for (size_t i = 0; i < n && n > 1; i++) plots[i].height = PANEL_HEIGHT;
+    return n;
+}
+
 static int draw(const char *folder, const json_t *log, const struct trainer_chart *chart,
                 struct siren_error *err)
 {
     struct drawn d = {0};
+    struct siren_plot plots[TRAINER_SERIES];
     int rc = 0;
-    for (int i = 0; i < TRAINER_SERIES && chart->series[i].field && !rc; i++)
+    for (int i = 0; i < TRAINER_SERIES && chart->series[i].field && !rc; i++) {
+        d.panel[d.n] = chart->series[i].panel;
         rc = add_series(&d, log, chart->series[i].field, chart->series[i].label, err);
+    }
     if (!rc && d.n) {
         char *path = path_join(folder, chart->file);
-        struct siren_plot plot = {
-            .title = chart->title, .x = {.label = "step"}, .series = d.series, .n_series = d.n};
-        rc = path ? siren_plot_write(&plot, path, err)
+        size_t n = make_panels(&d, chart->title, plots);
+        rc = path ? siren_plot_write(plots, n, path, err)
                   : siren_fail_memory(err, "a path", strlen(folder));
         free(path);
     }
@@ -105,7 +124,7 @@ int trainer_charts(const char *folder, const struct trainer_task *task, struct s
     const struct trainer_chart curve = {
         "curve.svg",
         "Learning curve",
-        {{"loss", "loss of a step"}, {buf_text(&field), buf_text(&label)}}};
+        {{"loss", "loss of a step", 0}, {buf_text(&field), buf_text(&label), 1}}};
     json_t *log = trainer_read_log(folder, err);
     int rc = log ? 0 : err ? err->code : SIREN_EIO;
     const struct trainer_chart *charts = task->n_charts ? task->charts : &curve;
