@@ -552,6 +552,13 @@ static void test_refused(void **state)
     const struct siren_export_options options = {.adapter = FIXTURES "smol"};
     assert_int_equal(siren_model_export(SMOL_GGUF, scratch_path("x"), &options, NULL, NULL, &err),
                      SIREN_ENOTFOUND);
+    /* Finite factors whose product is not. */
+    char adapter[256];
+    strcpy(adapter, scratch_path("huge"));
+    make_adapter(SMOL_GGUF, adapter, 0, 1e30f);
+    const struct siren_export_options huge = {.adapter = adapter};
+    assert_error(siren_model_export(SMOL_GGUF, scratch_path("x"), &huge, NULL, NULL, &err), &err,
+                 SIREN_ENUMERIC, "with the adapter merged, row 0, column 0", (char *)NULL);
     assert_int_equal(count_names("x"), 0);
 }
 

@@ -3,6 +3,7 @@
 /* check: portable bf16 */
 #include "engine_fixture.h"
 #include "model/kept.h"
+#include "model/model.h"
 #include "model/session.h"
 
 #define DECODER "tests/fixtures/models/llama"
@@ -50,6 +51,30 @@ static void generate_apart(struct fixture *f, struct texts *t, const struct sire
         assert_int_equal(siren_generate_many(session, &t->all[i], 1, s, 1, NULL, NULL), 0);
         siren_session_free(session);
     }
+}
+
+/* Nothing can be drawn from what is no number, greedily or by chance. */
+static void test_not_a_number(void **state)
+{
+    const struct siren_sampling ways[] = {
+        {.temperature = 0, .top_p = 1, .max_tokens = LENGTH},
+        {.temperature = 1, .top_p = 1, .max_tokens = LENGTH, .seed = 3},
+        {.temperature = 0.7f, .top_p = 0.9f, .top_k = 5, .max_tokens = LENGTH, .seed = 4}};
+    struct fixture f;
+    struct siren_session *session;
+    struct siren_error err;
+    fixture_open(&f, DECODER, NULL, 2);
+    f.model->final_norm[1] = NAN;
+    assert_int_equal(siren_session_create(&session, f.engine, NULL, NULL), 0);
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        struct texts *t = texts_make(&f);
+        assert_int_equal(siren_generate_many(session, t->all, TEXTS, &ways[w], 3, NULL, &err),
+                         SIREN_ENUMERIC);
+        assert_non_null(strstr(err.message, "token 0: the logits are nan"));
+        texts_free(t);
+    }
+    siren_session_free(session);
+    fixture_close(&f);
 }
 
 static void test_batch_does_not_matter(void **state)
@@ -473,6 +498,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_does_not_matter),
+        cmocka_unit_test(test_not_a_number),
         cmocka_unit_test(test_kept_texts),
         cmocka_unit_test(test_repeated_prompts),
         cmocka_unit_test(test_shared_beginning),

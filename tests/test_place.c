@@ -1,4 +1,5 @@
 /* A new item finds its topic, with the real sentence encoder. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "model/model.h"
 #include "real_models.h"
 #include "siren/app.h"
 #include "workspace_fixture.h"
@@ -61,6 +63,13 @@ static void test_place(void **state)
     expect_error(siren_place_item(ws, &encoder, 99, &topic, &err), SIREN_ENOTFOUND, "id 99");
     make_topics(ws, &encoder, "another#1");
     expect_error(siren_place_item(ws, &encoder, soup, &topic, &err), SIREN_EINVAL, "another#1");
+    /* A vector that is none is not stored. */
+    int peas = add(ws, "n2", "A hundred peas");
+    make_topics(ws, &encoder, encoder.identity);
+    encoder.model->layers[3].ffn_in_bias[7] = NAN;
+    expect_error(siren_place_item(ws, &encoder, peas, &topic, &err), SIREN_ENUMERIC,
+                 "A hundred peas");
+    assert_int_equal(number(ws, "SELECT count(*) FROM embeddings"), 2);
     siren_workspace_close(ws);
     siren_encoder_close(&encoder);
     siren_pool_free(pool);
