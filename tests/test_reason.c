@@ -325,6 +325,7 @@ static void the_mean_is_of_distributions(void **state)
         assert_true(fabs(a.probabilities[k] - b.probabilities[k]) < 1e-12);
         assert_true(fabs(a.logprobs[k] - b.logprobs[k]) < 1e-12);
     }
+    assert_true(a.outside > 0 && fabs(a.outside - b.outside) < 1e-12);
     assert_int_equal(b.tokens_out, 7 * a.tokens_out);
     siren_answer_clear(&a);
     siren_answer_clear(&b);
