@@ -91,6 +91,68 @@ static void three_rows_are_reported(void **state)
     siren_app_close(&app);
 }
 
+/* The rows of a run in one half of the users. */
+struct rows {
+    size_t n;
+    int32_t label[N_USERS], user[N_USERS];
+    double x[N_USERS * 64];
+};
+
+static void rows_of_half(struct rows *rows, const struct siren_app *app,
+                         const struct siren_predictions *p, const struct target_features *f,
+                         int half)
+{
+    rows->n = 0;
+    assert_true(f->d <= 64 && p->n <= N_USERS);
+    for (size_t i = 0; i < p->n; i++) {
+        const struct siren_prediction *of = &p->prediction[i];
+        struct siren_target t = {.user = of->user,
+                                 .item = of->item,
+                                 .row = siren_ratings_row(&app->ratings, of->user, of->item)};
+        double logprobs[5];
+        if (siren_user_half(app->users.external[of->user]) != half) continue;
+        for (int k = 0; k < 5; k++) logprobs[k] = (double)of->logprobs[k];
+        calibration_features(f, &t, logprobs, 5, rows->x + rows->n * (size_t)f->d);
+        rows->label[rows->n] = (int32_t)of->truth - 1;
+        rows->user[rows->n++] = of->user;
+    }
+}
+
+/* Half B's distributions are those of a model of half A's rows, fitted here. */
+static void one_half_is_fitted_and_the_other_reported(void **state)
+{
+    static struct rows a, b;
+    const struct siren_logistic_options options = {.l2 = 0.01};
+    struct siren_app app;
+    struct siren_predictions run, calibrated;
+    struct siren_logistic *model;
+    struct target_features f;
+    double p[N_USERS * 5];
+    open_app(&app, "halves.siren");
+    int64_t id = evaluate(&app, "valid", NULL);
+    struct siren_calibration *c = fit(&app, id, NULL);
+    MUST(siren_predictions_load(&run, app.ws, id, ERR));
+    MUST(siren_predictions_load(&calibrated, app.ws, id + 1, ERR));
+    MUST(target_features_open(&f, &app, c->groups, 0, ERR));
+    rows_of_half(&a, &app, &run, &f, 0);
+    rows_of_half(&b, &app, &run, &f, 1);
+    MUST(siren_logistic_fit(&model, a.x, a.label, a.user, a.n, f.d, 5, &options, ERR));
+    MUST(siren_logistic_predict(model, b.x, b.n, p, ERR));
+    assert_int_equal(calibrated.n, b.n);
+    for (size_t i = 0; i < b.n; i++) {
+        assert_int_equal(calibrated.prediction[i].user, b.user[i]);
+        assert_true(calibrated.prediction[i].truth == b.label[i] + 1);
+        for (int k = 0; k < 5; k++)
+            assert_true(calibrated.prediction[i].probabilities[k] == (float)p[i * 5 + (size_t)k]);
+    }
+    siren_logistic_free(model);
+    target_features_close(&f);
+    siren_predictions_clear(&run);
+    siren_predictions_clear(&calibrated);
+    siren_calibration_free(c);
+    siren_app_close(&app);
+}
+
 /* What `predict --calibration` says of a row of half B is what was reported of it. */
 static void answers_are_those_that_were_reported(void **state)
 {
@@ -418,6 +480,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(three_rows_are_reported),
+        cmocka_unit_test(one_half_is_fitted_and_the_other_reported),
         cmocka_unit_test(answers_are_those_that_were_reported),
         cmocka_unit_test(targets_of_now),
         cmocka_unit_test(runs_name_their_calibration),
