@@ -72,15 +72,17 @@ static void test_weights(void **state)
         struct siren_params params = siren_model_params(f.model);
         assert_int_equal(params.n, json_object_size(index));
         for (size_t i = 0; i < params.n; i++) {
-            const json_t *at = json_object_get(index, params.list[i].name);
-            if (!at) fail_msg("%s: %s", decoders[m], params.list[i].name);
+            const char *name = params.list[i].name;
+            const json_t *at = json_object_get(index, name);
+            if (!at) fail_msg("%s: %s", decoders[m], name);
+            assert_int_equal(params.list[i].no_decay, strstr(name, "norm") || strstr(name, "bias"));
             assert_int_equal(json_integer_value(json_array_get(at, 1)),
                              params.list[i].rows * params.list[i].columns);
             struct siren_params one = {&params.list[i], 1};
             double relative = worst_relative(one, params.list[i].grad,
                                              expected + json_integer_value(json_array_get(at, 0)));
             if (!(relative <= 1e-4))
-                fail_msg("%s: %s: relative error %g", decoders[m], params.list[i].name, relative);
+                fail_msg("%s: %s: relative error %g", decoders[m], name, relative);
         }
         json_decref(index);
         free(expected);
