@@ -6,6 +6,8 @@
 
 #include <jansson.h>
 
+#include "model/backward.h"
+
 #define DECODER "tests/fixtures/models/llama"
 enum { N = 75 };
 
@@ -302,6 +304,47 @@ static void test_swiglu(void **state)
     fixture_close(&f);
 }
 
+/* ---- dropout ---- */
+
+/* Each of what a mask is drawn by makes it another one: else all layers, or all steps, would drop
+ * the same. */
+static void test_dropout_masks(void **state)
+{
+    enum { WIDTH = 256 };
+    static const struct {
+        uint64_t step, seed;
+        int layer;
+        enum lora_group group;
+        int row;
+    } cases[] = {{5, 1, 0, LORA_ATTENTION_INPUT, 0}, {6, 1, 0, LORA_ATTENTION_INPUT, 0},
+                 {5, 2, 0, LORA_ATTENTION_INPUT, 0}, {5, 1, 1, LORA_ATTENTION_INPUT, 0},
+                 {5, 1, 0, LORA_FFN_INPUT, 0},       {5, 1, 0, LORA_ATTENTION_INPUT, 1}};
+    enum { CASES = sizeof cases / sizeof *cases };
+    float x[WIDTH], masks[CASES][WIDTH];
+    struct siren_forest *forest;
+    struct fixture f;
+    fixture_open(&f, DECODER, NULL, 1);
+    struct siren_adapter *a = adapter_make(f.model, ALL_TARGETS, 0, 4, 5);
+    a->config.dropout = 0.25f;
+    for (int i = 0; i < WIDTH; i++) x[i] = 1;
+    assert_int_equal(siren_forest_create(&forest, f.engine, NULL), 0);
+    for (int i = 0; i < CASES; i++) {
+        int dropped = 0;
+        a->config.seed = cases[i].seed;
+        forest->training = (struct siren_training){.dropout = 1, .dropout_step = cases[i].step};
+        lora_drop(forest, a, cases[i].layer, cases[i].group, cases[i].row, x, masks[i], WIDTH);
+        for (int k = 0; k < WIDTH; k++) {
+            dropped += masks[i][k] == 0;
+            assert_true(masks[i][k] == 0 || masks[i][k] == 1 / 0.75f); /* the mean stays */
+        }
+        assert_in_range(dropped, WIDTH / 8, 3 * WIDTH / 8);
+        for (int k = 0; k < i; k++) assert_memory_not_equal(masks[i], masks[k], sizeof masks[i]);
+    }
+    siren_forest_free(forest);
+    adapter_drop(a);
+    fixture_close(&f);
+}
+
 /* ---- sessions ---- */
 
 static double score_of(struct siren_session *session, const int32_t *ids, size_t n, size_t *cached)
@@ -518,17 +561,12 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_peft),
-        cmocka_unit_test(test_files_of_peft),
-        cmocka_unit_test(test_several),
-        cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_isas),
-        cmocka_unit_test(test_swiglu),
-        cmocka_unit_test(test_session),
-        cmocka_unit_test(test_the_base_after_an_adapter),
-        cmocka_unit_test(test_generation),
-        cmocka_unit_test(test_kept_is_of_the_run),
+        cmocka_unit_test(test_peft),       cmocka_unit_test(test_files_of_peft),
+        cmocka_unit_test(test_several),    cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_threads),    cmocka_unit_test(test_isas),
+        cmocka_unit_test(test_swiglu),     cmocka_unit_test(test_dropout_masks),
+        cmocka_unit_test(test_session),    cmocka_unit_test(test_the_base_after_an_adapter),
+        cmocka_unit_test(test_generation), cmocka_unit_test(test_kept_is_of_the_run),
         cmocka_unit_test(test_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
