@@ -48,6 +48,8 @@ struct world {
     uint64_t kill_after;   /* progress: SIGKILL itself */
     unsigned n_within;     /* progress: of what begin() does */
     unsigned n_behind;     /* progress: of evaluate() behind the last step */
+    /* The rows of two epochs, as they came. */
+    size_t order[2 * ROWS], n_ordered;
 };
 
 static double x_of(size_t row, int d)
@@ -77,6 +79,7 @@ static int gradient(void *context, size_t row, double coefficient, double *loss,
     if (row == world->bad_row && world->bad_gradient) miss = world->bad;
     for (int d = 0; d < D; d++) world->grad[d] += (float)(coefficient * miss * x_of(row, d));
     world->seen[row]++;
+    if (world->n_ordered < 2 * ROWS) world->order[world->n_ordered++] = row;
     return 0;
 }
 
@@ -280,6 +283,27 @@ static void test_every_row_once_an_epoch(void **state)
     world_make(&world);
     assert_int_equal(train(&world, &o, &r), 0);
     assert_int_equal(r.steps, 3);
+}
+
+/* Each epoch has an order of its own, and each seed others; the same seed has the same. */
+static void test_seeds_order_the_rows(void **state)
+{
+    static struct world worlds[3];
+    struct trainer_result r;
+    for (unsigned i = 0; i < 3; i++) {
+        char folder[32];
+        snprintf(folder, sizeof folder, "order %u", i);
+        struct trainer_options o = options_of(folder);
+        world_make(&worlds[i]);
+        o.epochs = 2;
+        o.seed = i ? 2 : 1;
+        assert_int_equal(train(&worlds[i], &o, &r), 0);
+        assert_int_equal(worlds[i].n_ordered, 2 * ROWS);
+    }
+    const size_t *first = worlds[0].order, *other = worlds[1].order;
+    assert_memory_not_equal(first, first + ROWS, ROWS * sizeof *first);
+    assert_memory_not_equal(first, other, ROWS * sizeof *first);
+    assert_memory_equal(other, worlds[2].order, 2 * ROWS * sizeof *first);
 }
 
 /* One step without momentum's history: w = lr · sign of the gradient, so that the gradient is
@@ -788,6 +812,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_learns),
         cmocka_unit_test(test_every_row_once_an_epoch),
+        cmocka_unit_test(test_seeds_order_the_rows),
         cmocka_unit_test(test_mean_over_the_batch),
         cmocka_unit_test(test_items_of_the_task),
         cmocka_unit_test(test_repeats),
