@@ -466,6 +466,42 @@ static void test_cuts_change_rounding_only(void **state)
     }
 }
 
+/* ---- dropout ---- */
+
+/* The norms of two steps that change nothing, of one row `times` times in the batch, each time in a
+ * pass of its own. */
+static void norms_of(const char *folder, float dropout, size_t times, double *norms)
+{
+    static struct bench b;
+    bench_open(&b, folder, SIREN_AO, 2);
+    size_t row = siren_ratings_row(&b.app.ratings, 0, 5);
+    const struct siren_target rows[2] = {{.user = 0, .item = 5, .row = row},
+                                         {.user = 0, .item = 5, .row = row}};
+    b.training.given = rows;
+    b.training.n_given = times;
+    b.training.eval_split = NULL;
+    b.training.lora.dropout = dropout;
+    b.training.loop.lr = 0;
+    b.training.loop.batch = times;
+    b.training.loop.pass_tokens = 1;
+    MUST(bench_run(&b, 1000));
+    assert_int_equal(logged(b.folder, "norm", norms, 2), 2);
+    bench_close(&b);
+}
+
+/* Each step and each pass has masks of its own: else twice the same row would be worth as much as
+ * once, and the same step again no other numbers. */
+static void test_every_pass_drops_anew(void **state)
+{
+    double once[2], twice[2];
+    norms_of("once", 0, 1, once);
+    norms_of("twice", 0, 2, twice);
+    assert_true(once[0] > 0 && once[0] == once[1] && once[0] == twice[0]);
+    norms_of("once dropped", 0.1f, 1, once);
+    norms_of("twice dropped", 0.1f, 2, twice);
+    assert_true(once[0] > 0 && once[0] != once[1] && once[0] != twice[0]);
+}
+
 /* ---- LoRA+ ---- */
 
 static double largest_of(const struct siren_adapter *a, char factor)
@@ -704,6 +740,7 @@ int main(void)
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_weights_not_finite),
         cmocka_unit_test(test_cuts_change_rounding_only),
+        cmocka_unit_test(test_every_pass_drops_anew),
         cmocka_unit_test(test_lora_plus),
         cmocka_unit_test(test_best_and_last),
         cmocka_unit_test(test_scores_with_the_adapter),
