@@ -177,6 +177,53 @@ static void test_answer_weight(void **state)
     assert_float_equal((five - none) / (two - none), 2.5, 1e-4);
 }
 
+/* ---- what is measured on valid ---- */
+
+/* The metrics of a run of `siren eval` on the rows of valid that the training measures. */
+static json_t *evaluated(struct bench *b)
+{
+    struct siren_eval_options o = siren_eval_defaults();
+    struct siren_run run;
+    int64_t id;
+    o.split = "valid";
+    o.limit = b->training.n_eval_rows;
+    o.seed = b->training.loop.seed;
+    o.predict = b->training.predict;
+    MUST(siren_evaluate(&b->app, &b->lm, &o, b->pool, &id, NULL, ERR));
+    MUST(siren_run_load(&run, b->app.ws, id, ERR));
+    json_t *metrics = json_loads(run.metrics, 0, NULL);
+    siren_run_clear(&run);
+    return metrics;
+}
+
+/* Before the first step it is the model as it came: the MAE of medians, the RMSE of means, and
+ * means over the rows. */
+static void test_measures_as_an_evaluation_does(void **state)
+{
+    static struct bench b;
+    static const char *const same[] = {"n", "log_loss", "rps", "outside"};
+    double mae, rmse;
+    bench_open(&b, "measures", SIREN_AO, 2);
+    b.training.loop.eval_first = 1;
+    b.training.loop.max_steps = 1;
+    MUST(bench_run(&b, 1000));
+    json_t *log = trainer_read_log(b.folder, ERR), *metrics = evaluated(&b);
+    json_t *valid = json_object_get(json_array_get(log, 0), "valid");
+    assert_int_equal(json_unpack(metrics, "{s:{s:{s:f},s:{s:f}}}", "decoders", "median", "mae",
+                                 &mae, "mean", "rmse", &rmse),
+                     0);
+    assert_float_equal(json_number_value(json_object_get(valid, "mae")), mae, 1e-6);
+    assert_float_equal(json_number_value(json_object_get(valid, "rmse")), rmse, 1e-6);
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        double expected = json_number_value(json_object_get(metrics, same[i]));
+        assert_true(expected > 0);
+        assert_float_equal(json_number_value(json_object_get(valid, same[i])), expected, 1e-6);
+    }
+    json_decref(log);
+    json_decref(metrics);
+    bench_close(&b);
+}
+
 /* ---- the same bits ---- */
 
 static void test_threads_kernels_memory(void **state)
@@ -734,6 +781,7 @@ int main(void)
         cmocka_unit_test(test_learns_ratings),
         cmocka_unit_test(test_learns_rationales),
         cmocka_unit_test(test_answer_weight),
+        cmocka_unit_test(test_measures_as_an_evaluation_does),
         cmocka_unit_test(test_threads_kernels_memory),
         cmocka_unit_test(test_stopped),
         cmocka_unit_test(test_all_weights),
