@@ -338,14 +338,15 @@ static void open_all(struct siren_lm *out, struct training *t)
 
 /* What a small step down the gradient takes off the loss.  With an eps beyond all gradients AdamW
  * goes along them, by lr / eps of their length. */
-static double descent(enum align_layers layers, int before_norm, int all, double size,
-                      double *squared_norm)
+static double descent(const char *words, enum align_layers layers, int before_norm, int all,
+                      double size, double *squared_norm)
 {
     char folder[64];
     double loss[2] = {0}, norm[2] = {0};
     struct siren_lm own = {0};
-    snprintf(folder, sizeof folder, "descent %d %d %d %g", layers, before_norm, all, size);
-    struct bench b = make(folder, states_path, "ha");
+    snprintf(folder, sizeof folder, "descent %s %d %d %d %g", words, layers, before_norm, all,
+             size);
+    struct bench b = make(folder, states_path, words);
     if (all) open_all(&own, &b.training);
     b.options.layers = layers;
     b.options.before_norm = before_norm;
@@ -364,25 +365,32 @@ static double descent(enum align_layers layers, int before_norm, int all, double
     return (loss[0] - loss[1]) / size;
 }
 
-/* The slope along the gradient is its length: of the last layer's states before the norm, too, and
- * of all weights. */
+/* The slope along the gradient is its length. */
+static void check_slope(const char *loss, enum align_layers layers, int before_norm, int all,
+                        double size)
+{
+    double expected;
+    double whole = descent(loss, layers, before_norm, all, size, &expected);
+    double half = descent(loss, layers, before_norm, all, size / 2, &expected);
+    double slope = 2 * half - whole; /* what curves it cancels */
+    if (!(fabs(slope - expected) <= 2e-3 * expected))
+        fail_msg("%s, layers %d, before_norm %d, all %d: slope %g (%g, %g), gradient %g", loss,
+                 layers, before_norm, all, slope, whole, half, expected);
+}
+
+/* Of the last layer's states before the norm, too, of all weights, and of weighted terms: the batch
+ * is a mean over its rows. */
 static void the_gradient_is_that_of_the_loss(void **state)
 {
     if (strcmp(siren_engine_compute(lm.engine), "f32")) {
         print_message("skipped: a small step is lost in bf16's rounding\n");
         skip();
     }
-    for (int i = 0; i < 6; i++) {
-        enum align_layers layers = i % 2 ? ALIGN_LAST : ALIGN_UNIFORM;
-        int all = i / 4, before_norm = i / 2 % 2;
-        double expected, size = all ? 0.0005 : 0.02;
-        double whole = descent(layers, before_norm, all, size, &expected);
-        double half = descent(layers, before_norm, all, size / 2, &expected);
-        double slope = 2 * half - whole; /* what curves it cancels */
-        if (!(fabs(slope - expected) <= 2e-3 * expected))
-            fail_msg("layers %d, before_norm %d, all %d: slope %g (%g, %g), gradient %g", layers,
-                     before_norm, all, slope, whole, half, expected);
-    }
+    for (int i = 0; i < 6; i++)
+        check_slope("ha", i % 2 ? ALIGN_LAST : ALIGN_UNIFORM, i / 2 % 2, i / 4,
+                    i / 4 ? 0.0005 : 0.02);
+    check_slope("ha:2", ALIGN_UNIFORM, 0, 0, 0.02);
+    check_slope("ce:0.5+kd:0.5+rps:2", ALIGN_UNIFORM, 0, 0, 0.001);
 }
 
 /* The file says which fold was in use; the rest of it has rows to choose by. */
