@@ -308,6 +308,41 @@ static void test_seeds_order_the_rows(void **state)
     assert_memory_equal(other, worlds[2].order, 2 * ROWS * sizeof *first);
 }
 
+/* The rates in the log up to the first full one: a tenth of the steps, at most 100, or what is
+ * asked for. */
+static void test_warm_up(void **state)
+{
+    static const struct {
+        int64_t warmup;
+        double epochs; /* of six steps */
+        int steps;
+    } cases[] = {{-1, 10, 6}, {-1, 200, 100}, {0, 10, 0}, {4, 10, 4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        static struct world world;
+        char folder[32];
+        snprintf(folder, sizeof folder, "warm-up %zu", i);
+        struct trainer_options o = options_of(folder);
+        struct trainer_result r;
+        world_make(&world);
+        struct trainer_task task = task_of(&world);
+        int n = cases[i].steps;
+        task.evaluate = NULL;
+        o.warmup = cases[i].warmup;
+        o.epochs = cases[i].epochs;
+        o.checkpoint_every = 0;
+        world.stop_after = (uint64_t)n + 1;
+        assert_int_equal(train_task(&world, &task, &o, &r), SIREN_ECANCEL);
+        json_t *log = log_of(o.folder);
+        assert_int_equal(json_array_size(log), n + 1);
+        for (int k = 0; k <= n; k++) {
+            double want = k < n ? 0.1 * k / n : 0.1;
+            double lr = json_number_value(json_object_get(json_array_get(log, k), "lr"));
+            if (fabs(lr - want) > 1e-9) fail_msg("warm-up %zu, step %d: %g", i, k, lr);
+        }
+        json_decref(log);
+    }
+}
+
 /* One step without momentum's history: w = lr · sign of the gradient, so that the gradient is
  * judged by the loss and the norm in the log. */
 static void test_mean_over_the_batch(void **state)
@@ -815,6 +850,7 @@ int main(void)
         cmocka_unit_test(test_learns),
         cmocka_unit_test(test_every_row_once_an_epoch),
         cmocka_unit_test(test_seeds_order_the_rows),
+        cmocka_unit_test(test_warm_up),
         cmocka_unit_test(test_mean_over_the_batch),
         cmocka_unit_test(test_items_of_the_task),
         cmocka_unit_test(test_repeats),
