@@ -52,6 +52,21 @@ static void test_adamw_equals_pytorch(void **state)
     json_decref(root);
 }
 
+/* Where gradients are 0 only the decay is left, at the rate of the parameter's group. */
+static void test_decay_by_hand(void **state)
+{
+    struct siren_param_group both = {0, 2, 0.5, 0.3};
+    struct siren_adamw_options o = siren_adamw_defaults();
+    struct siren_adamw *a;
+    assert_int_equal(siren_adamw_create(&a, params, &o, &both, 1, &err), 0);
+    for (int i = 0; i < N; i++) value[i] = 1;
+    siren_gradients_zero(params, NULL);
+    siren_adamw_step(a, 0.1, 1, NULL);
+    near(value[0], 1 - 0.1 * 0.5 * 0.3, 1e-6);
+    assert_true(value[N0] == 1); /* no_decay, in a group, too */
+    siren_adamw_free(a);
+}
+
 /* The bits of `n` numbers after five steps, clipped, on a pool of so many threads (0: none). */
 static void run_steps(float *x, size_t n, int threads)
 {
@@ -242,6 +257,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_adamw_equals_pytorch),
+        cmocka_unit_test(test_decay_by_hand),
         cmocka_unit_test(test_threads_move_no_bit),
         cmocka_unit_test(test_clip_equals_pytorch),
         cmocka_unit_test(test_clip_by_hand),
