@@ -130,6 +130,9 @@ static void test_clip_by_hand(void **state)
     assert_true(norm == 5 && factor == 1);
     assert_int_equal(siren_gradients_clip(params, 2.5, NULL, NULL, &factor, &err), 0);
     near(factor, 0.5, 1e-6);
+    /* PyTorch's 1e-6 beside the norm. */
+    assert_int_equal(siren_gradients_clip(params, 5, NULL, NULL, &factor, &err), 0);
+    assert_true(factor == (float)(5 / (5 + 1e-6)) && factor < 1);
     assert_true(grad[1] == 3 && grad[N0 + 2] == -4);                    /* the step multiplies */
     grad[0] = 1e38f, grad[1] = 1e38f, grad[2] = 1e38f, grad[3] = 3e38f; /* f32 would overflow */
     assert_int_equal(siren_gradients_clip(params, INFINITY, NULL, &norm, &factor, &err), 0);
