@@ -151,14 +151,41 @@ static void test_learns_rationales(void **state)
     check_learns("learns rationales", SIREN_COT, 0.1);
 }
 
-/* Loss on valid before the first step, with this weight of the rating's token. */
-static double first_loss(const char *folder, double weight)
+/* The mean over the valid rows of the mean −log p of their rationales' tokens, as the scorer has
+ * it. */
+static double scored_loss(struct bench *b)
+{
+    struct training_rows rows;
+    struct examples x;
+    double sum = 0;
+    MUST(training_rows(&b->training, &rows, ERR));
+    MUST(examples_create(&x, &b->app, &b->lm, rows.valid, rows.n_valid, &b->training.predict,
+                         b->training.loop.seed, ERR));
+    for (size_t i = 0; i < x.n; i++) {
+        const struct example *e = &x.list[i];
+        struct siren_tokens response = {e->ids + e->n_prompt, e->n_ids - e->n_prompt};
+        double logprob;
+        struct siren_score score = {.prompt = {e->ids, e->n_prompt},
+                                    .continuations = &response,
+                                    .n_continuations = 1,
+                                    .logprobs = &logprob};
+        MUST(siren_score_many(b->lm.session, &score, 1, NULL, ERR));
+        sum -= logprob / (double)response.n_ids / (double)x.n;
+    }
+    examples_clear(&x);
+    training_rows_clear(&rows);
+    return sum;
+}
+
+/* Loss on valid before the first step, with this weight of the rating's token; *scored: without. */
+static double first_loss(const char *folder, double weight, double *scored)
 {
     static struct bench b;
     bench_open(&b, folder, SIREN_COT, 2);
     b.options.answer_weight = weight;
     b.training.loop.eval_first = 1;
     b.training.loop.max_steps = 1;
+    *scored = scored_loss(&b);
     MUST(bench_run(&b, 1000));
     json_t *log = trainer_read_log(b.folder, ERR);
     const json_t *valid = json_object_get(json_array_get(log, 0), "valid");
@@ -168,11 +195,13 @@ static double first_loss(const char *folder, double weight)
     return loss;
 }
 
-/* The rating's −log p comes on top, by its weight. */
+/* The scorer's loss of the rationales; the rating's −log p comes on top, by its weight. */
 static void test_answer_weight(void **state)
 {
-    double none = first_loss("weight 0", 0), two = first_loss("weight 2", 2),
-           five = first_loss("weight 5", 5);
+    double scored, none = first_loss("weight 0", 0, &scored),
+                   two = first_loss("weight 2", 2, &scored),
+                   five = first_loss("weight 5", 5, &scored);
+    assert_float_equal(none, scored, 1e-5);
     assert_true(two > none);
     assert_float_equal((five - none) / (two - none), 2.5, 1e-4);
 }
