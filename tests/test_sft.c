@@ -623,6 +623,28 @@ static void test_lora_plus(void **state)
     }
 }
 
+/* B's weight decay goes by B's rate: at one of 1 / rate the second step leaves nothing of the first
+ * one. */
+static void test_lora_plus_decays(void **state)
+{
+    static struct bench b;
+    struct siren_adapter *a;
+    char path[300];
+    const double rate = 1e-3 * 16;
+    bench_open(&b, "lora plus decays", SIREN_AO, 2);
+    b.training.loop.lr = 1e-3;
+    b.training.loop.lora_plus = 16;
+    b.training.loop.adamw.weight_decay = 1 / rate;
+    b.training.loop.max_steps = 2;
+    b.training.eval_split = NULL;
+    MUST(bench_run(&b, 1000));
+    snprintf(path, sizeof path, "%s/adapter", b.folder);
+    MUST(siren_adapter_load(&a, path, b.lm.model, ERR));
+    assert_true(largest_of(a, 'B') > 0.5 * rate && largest_of(a, 'B') < 1.01 * rate);
+    siren_adapter_free(a);
+    bench_close(&b);
+}
+
 /* ---- the adapter's files ---- */
 
 /* … of the model with an adapter of the run's folder. */
@@ -829,6 +851,7 @@ int main(void)
         cmocka_unit_test(test_twice_the_same_row),
         cmocka_unit_test(test_every_pass_drops_anew),
         cmocka_unit_test(test_lora_plus),
+        cmocka_unit_test(test_lora_plus_decays),
         cmocka_unit_test(test_best_and_last),
         cmocka_unit_test(test_scores_with_the_adapter),
         cmocka_unit_test(test_labels_of_several_tokens),
