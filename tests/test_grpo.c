@@ -43,6 +43,7 @@ static void test_rewards_by_hand(void **state)
     r.kind = SIREN_REWARD_RPS;
     near(siren_reward(&r, &four, 1, 0.25, 50), 2, 1e-15);
     near(siren_reward(&r, &four, 1, -1, 50), -1, 0);
+    near(siren_reward(&r, &none, 1, 0.25, 50), 0, 1e-15); /* a distribution without a number */
     r = (struct siren_reward){SIREN_REWARD_LINEAR, 0.5, 5, 0.4, 200, 0}; /* half stars, length */
     near(siren_reward(&r, &four, 3.5, -1, 50), 3 - 4 * 0.5 / 4.5 - 0.1, 1e-15);
     r = (struct siren_reward){SIREN_REWARD_LINEAR, 1, 10, 0, 0, 0};
