@@ -201,6 +201,23 @@ static void the_command_killed_goes_on_to_the_same_bytes(void **state)
     kill_and_resume_often(&(struct doomed){run_command, command, "command", files, NULL}, 2);
 }
 
+/* The model's own texts are those that it finds most likely, however sampling is asked for. */
+static void a_teacher_is_greedy(void **state)
+{
+    const struct siren_lm_calls *calls = lm.calls;
+    struct teach_options o = options();
+    const char *cold = path_of("cold.bin"), *hot = path_of("hot.bin");
+    struct teach_report report;
+    o.rows.limit = 3;
+    o.rows.predict.sampling.max_tokens = 8;
+    lm.calls = tiny_engine;
+    MUST(app_teach(&app, &lm, &o, cold, &report, NULL, ERR));
+    o.rows.predict.sampling.temperature = 1;
+    MUST(app_teach(&app, &lm, &o, hot, &report, NULL, ERR));
+    lm.calls = calls;
+    same_file(cold, hot);
+}
+
 /* With a second "<answer>" the number is not that of the states: the row has none. */
 static void two_answers(void **state)
 {
@@ -296,6 +313,7 @@ int main(void)
         cmocka_unit_test(stopped_and_gone_on_with),
         cmocka_unit_test(killed_at_any_moment_it_goes_on_to_the_same_bytes),
         cmocka_unit_test(the_command_killed_goes_on_to_the_same_bytes),
+        cmocka_unit_test(a_teacher_is_greedy),
         cmocka_unit_test(two_answers),
         cmocka_unit_test(a_prompt_too_long),
         cmocka_unit_test(numbers_that_are_none),
