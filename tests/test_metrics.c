@@ -159,6 +159,30 @@ static void test_bootstrap(void **state)
     assert_true(d.difference == 0 && d.low == 0 && d.high == 0 && d.p == 1);
 }
 
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The ends of the interval lie between order statistics of the resamples, as NumPy's linear
+ * percentiles do: of eight and 50 %, at 1.75 and at 5.25. */
+static void test_bootstrap_by_hand(void **state)
+{
+    const double a[5] = {1, 2, 4, 8, 16}, b[5] = {0};
+    const int32_t user[5] = {0, 1, 2, 3, 4};
+    double means[8] = {0};
+    struct siren_bootstrap_options o = {.resamples = 8, .confidence = 0.5, .seed = 2};
+    struct siren_difference d;
+    for (uint64_t k = 0; k < 8; k++)
+        for (uint64_t i = 0; i < 5; i++) means[k] += a[siren_random_below(o.seed, k, i, 5)] / 5;
+    qsort(means, 8, sizeof *means, by_value);
+    assert_int_equal(siren_bootstrap(&d, a, b, user, 5, SIREN_STAT_MEAN, &o, NULL, &err), 0);
+    near(d.low, means[1] + 0.75 * (means[2] - means[1]), 1e-12);
+    near(d.high, means[5] + 0.25 * (means[6] - means[5]), 1e-12);
+    near(d.p, 2.0 / 9, 1e-12); /* what was observed counts as a ninth one, on the smaller side */
+}
+
 static void test_bootstrap_of_roots(void **state)
 {
     const double a[4] = {4, 4, 0, 0}, b[4] = {1, 1, 1, 1};
@@ -282,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_metrics_by_hand),
         cmocka_unit_test(test_metrics_errors),
         cmocka_unit_test(test_bootstrap),
+        cmocka_unit_test(test_bootstrap_by_hand),
         cmocka_unit_test(test_bootstrap_of_roots),
         cmocka_unit_test(test_bootstrap_share),
         cmocka_unit_test(test_bootstrap_of_few_users),
