@@ -10,6 +10,7 @@
 #include <sqlite3.h>
 
 #include "app/calibration.h"
+#include "app/target_features.h"
 #include "fake_setup.h"
 #include "run_program.h"
 #include "siren/calibration.h"
@@ -228,6 +229,37 @@ static void runs_name_their_calibration(void **state)
     siren_run_clear(&plain);
     siren_run_clear(&calibrated);
     siren_calibration_free(c);
+    siren_app_close(&app);
+}
+
+/* A rating counts in the candidate's topic by its item's share in it: by hand, of a user's ratings
+ * of items 3 to 16. */
+static void ratings_count_by_their_share_in_the_topic(void **state)
+{
+    static const double shares[N_TOPICS] = {0, 0.25, 0.75}; /* in topic 2 */
+    struct siren_target t = {.user = 3, .item = 29, .row = SIREN_NO_ROW};
+    struct siren_app app;
+    struct target_features f;
+    double x[3], weight = 0, sum = 0, theta;
+    open_app(&app, "soft.siren");
+    theta = siren_scale_theta(&app.meta.scale);
+    app.soft = 1;
+    for (int i = 0; i < N_ITEMS; i++) {
+        app.topics.second[i] = (app.topics.topic[i] + 1) % N_TOPICS;
+        app.topics.distance[i] = 1;
+        app.topics.second_distance[i] = 3;
+    }
+    for (int k = 0; k < N_EACH; k++) {
+        weight += shares[(3 + k) % N_TOPICS];
+        sum += shares[(3 + k) % N_TOPICS] * fixture_rating(3, k);
+    }
+    MUST(target_features_open(&f, &app, SIREN_FEATURE_TOPIC, 0, ERR));
+    assert_int_equal(f.d, 3);
+    target_features_fill(&f, &t, NULL, x);
+    assert_float_equal(x[0], log1p(weight), 1e-12);
+    assert_float_equal(x[1], (sum - theta * weight) / (weight + 1), 1e-12);
+    assert_float_equal(x[2], (sum - theta * weight) / (weight + 5), 1e-12);
+    target_features_close(&f);
     siren_app_close(&app);
 }
 
@@ -484,6 +516,7 @@ int main(void)
         cmocka_unit_test(answers_are_those_that_were_reported),
         cmocka_unit_test(targets_of_now),
         cmocka_unit_test(runs_name_their_calibration),
+        cmocka_unit_test(ratings_count_by_their_share_in_the_topic),
         cmocka_unit_test(a_file_gives_it_back),
         cmocka_unit_test(damaged_files),
         cmocka_unit_test(what_is_not_valid_is_not_read),
