@@ -118,6 +118,61 @@ static void a_run_leaves_what_it_promises(void **state)
     json_decref(lines);
 }
 
+/* What the texts of the last call were drawn with. */
+static struct siren_sampling drawn_with;
+
+static int note_and_generate(struct siren_lm *l, struct siren_generation *all, size_t n,
+                             const struct siren_sampling *sampling, int batch,
+                             const struct siren_progress *progress, struct siren_error *err)
+{
+    drawn_with = *sampling;
+    return tiny_generate(l, all, n, sampling, batch, progress, err);
+}
+
+/* The figures of a row's single greedy text, and of three drawn ones: the MAE of medians, the RMSE
+ * of means, tokens a text. */
+static void an_evaluation_by_hand(void **state)
+{
+    static const char *const texts[] = {"A.\n</think>\n<answer>2</answer>",
+                                        "B.\n</think>\n<answer>5</answer>", "C.</think>"};
+    static const struct siren_lm_calls noted = {tiny_score, note_and_generate};
+    const struct siren_lm_calls *calls = lm.calls;
+    struct training t = training_in("judged");
+    struct grpo_options o = options();
+    struct training_rows rows;
+    o.sampling.max_tokens = 60;
+    MUST(training_rows(&t, &rows, ERR));
+    for (int samples = 0; samples <= 3; samples += 3) {
+        struct siren_predict_options p = t.predict;
+        struct siren_answer answers[4];
+        double mae, absolute = 0, square = 0, tokens = 0;
+        json_t *fields = json_object();
+        o.eval_samples = samples;
+        tiny_lm_say(&lm, texts, 3);
+        lm.calls = &noted;
+        MUST(grpo_evaluate(&t, &o, NULL, &rows, &mae, fields, NULL, ERR));
+        p.mode = SIREN_COT;
+        p.samples = samples;
+        p.sampling = drawn_with;
+        MUST(siren_predict(&app, &lm, rows.valid, 4, &p, answers, NULL, ERR));
+        lm.calls = calls;
+        assert_true(drawn_with.temperature == (samples ? 1 : 0) && drawn_with.seed == 3);
+        for (int i = 0; i < 4; i++) {
+            double truth = app.ratings.rating[rows.valid[i].row];
+            assert_true(!samples || answers[i].mean != answers[i].median);
+            absolute += fabs(answers[i].median - truth) / 4;
+            square += pow(answers[i].mean - truth, 2) / 4;
+            tokens += answers[i].tokens_out / (samples ? 12.0 : 4.0);
+            siren_answer_clear(&answers[i]);
+        }
+        assert_float_equal(mae, absolute, 1e-9);
+        assert_float_equal(field(fields, "rmse"), sqrt(square), 1e-9);
+        assert_float_equal(field(fields, "tokens_a_text"), tokens, 1e-9);
+        json_decref(fields);
+    }
+    training_rows_clear(&rows);
+}
+
 /* Several updates for a batch: the first ratio is 1, the second is not. */
 static void later_updates_move_away(void **state)
 {
@@ -759,6 +814,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_run_leaves_what_it_promises),
+        cmocka_unit_test(an_evaluation_by_hand),
         cmocka_unit_test(the_live_line_has_the_figures_of_the_last_step),
         cmocka_unit_test(later_updates_move_away),
         cmocka_unit_test(a_resumed_run_has_the_same_bits),
