@@ -247,8 +247,8 @@ static void truncated_texts_count_for_the_others(void **state)
     texts.end = 0;
 }
 
-/* The loss of a whole batch by siren_policy_loss(), from the scores of all its texts. */
-static double loss_of_all(const struct policy_options *o)
+/* A whole batch by siren_policy_loss(), from the scores of all its texts. */
+static struct siren_policy_result result_of_all(const struct policy_options *o)
 {
     enum { TEXTS = ROWS * SAMPLES };
     struct policy_score list[TEXTS];
@@ -282,11 +282,12 @@ static double loss_of_all(const struct policy_options *o)
                                              .reference = reference};
     if (siren_policy_loss(&o->loss, &batch, d, NULL, &result, &err)) fail_msg("%s", err.message);
     assert_true(result.ratio != 1 && result.kl > 0); /* the policy has moved */
-    return result.loss;
+    return result;
 }
 
 /* Texts one by one, joined by the trainer's weights, are the batch: for all means and advantages,
- * texts of unequal lengths, a ratio that is not 1. */
+ * texts of unequal lengths, a ratio that is not 1, as that of a second update, whose figures are of
+ * nothing before it. */
 static void a_step_is_the_loss_of_its_batch(void **state)
 {
     struct siren_adapter *usual = adapter;
@@ -308,16 +309,28 @@ static void a_step_is_the_loss_of_its_batch(void **state)
         struct trainer_task task = policy_task(p);
         struct trainer_batch b = begin(p, 3, 0);
         assert_int_equal(b.n_items, ROWS * SAMPLES);
-        move(adapter, 0.02);
         for (size_t i = 0; i < b.n_items; i++) items[i] = i;
-        if (trainer_losses(&task, f.engine, adapter, &loop, items, b.n_items, losses, NULL, &err))
-            fail_msg("%s", err.message);
+        for (int update = 0; update < 2; update++) {
+            json_t *line = json_object();
+            if (update) move(adapter, 0.02);
+            if (trainer_losses(&task, f.engine, adapter, &loop, items, b.n_items, losses, NULL,
+                               &err))
+                fail_msg("%s", err.message);
+            task.end(task.context, &b, line);
+            json_decref(line);
+        }
         for (size_t i = 0; i < b.n_items; i++) {
             double weight = b.weights ? b.weights[i] : 1;
             sum += weight * losses[i];
             total += weight;
         }
-        assert_float_equal(sum / total, loss_of_all(&o), 1e-6);
+        const struct siren_policy_result all = result_of_all(&o);
+        const struct policy_figures *second = policy_last(p);
+        assert_float_equal(sum / total, all.loss, 1e-6);
+        assert_float_equal(second->ratio, all.ratio, 1e-6);
+        assert_float_equal(second->old_kl, all.old_kl, 1e-6);
+        assert_float_equal(second->kl, all.kl, 1e-6);
+        assert_true(second->rollout == 0 && second->scoring == 0);
         policy_free(p);
         siren_session_use_adapter(texts.session, usual);
         siren_adapter_free(adapter);
