@@ -119,6 +119,17 @@ static void check_all_runs(size_t n)
     for (int i = 0; i < 4; i++) check_runs(kinds[i], n);
 }
 
+/* The teacher's texts are as long as those that reasoning was learnt with. */
+static void check_length(const char *folder)
+{
+    struct siren_teacher *t;
+    char path[400];
+    snprintf(path, sizeof path, "%s/4-states.bin", folder);
+    MUST(siren_teacher_open(&t, path, ERR));
+    assert_non_null(strstr(siren_teacher_json(t), "\"max_tokens\":200,"));
+    siren_teacher_close(t);
+}
+
 static void the_whole(void **state)
 {
     struct stages_options o = options_in("whole", 2);
@@ -133,6 +144,7 @@ static void the_whole(void **state)
         assert_true(counts[i + 1] > 0);
     }
     check_report(report);
+    check_length(o.folder);
     MUST(siren_run_load(&run, app.ws, json_integer_value(json_object_get(report, "run")), ERR));
     assert_string_equal(run.kind, "all");
     assert_non_null(strstr(run.metrics, "\"median\""));
