@@ -127,6 +127,16 @@ static const char *unreadable(const json_t *metrics)
                : "";
 }
 
+/* how: with the run's number. */
+static void rows_seen(struct cli *cli, const json_t *metrics, const char *key, const char *how)
+{
+    char text[200];
+    if (!(at(metrics, key, "rows") > 0)) return;
+    snprintf(text, sizeof text, how, at(metrics, key, "run"));
+    cli_print(cli, "%s of these %s\n",
+              cli_number(report_count(json_object_get(metrics, key), "rows")), text);
+}
+
 void report_metrics(struct cli *cli, const json_t *metrics)
 {
     const json_t *list = json_object_get(metrics, "decoders");
@@ -137,18 +147,11 @@ void report_metrics(struct cli *cli, const json_t *metrics)
     cli_print(cli, "%s, %.2f %% without a readable rating%s\n",
               cli_counted(report_count(metrics, "n"), "row"), share(metrics, "invalid"),
               unreadable(metrics));
-    if (at(metrics, "trained_on", "rows") > 0)
-        cli_print(cli,
-                  "%s of these were trained on (run %.0f): the numbers do not say how well other "
-                  "rows are predicted\n",
-                  cli_number(report_count(json_object_get(metrics, "trained_on"), "rows")),
-                  at(metrics, "trained_on", "run"));
-    if (at(metrics, "chosen_on", "rows") > 0)
-        cli_print(cli,
-                  "%s of these chose what answers here (run %.0f): on other rows it may be less "
-                  "good\n",
-                  cli_number(report_count(json_object_get(metrics, "chosen_on"), "rows")),
-                  at(metrics, "chosen_on", "run"));
+    rows_seen(
+        cli, metrics, "trained_on",
+        "were trained on (run %.0f): the numbers do not say how well other rows are predicted");
+    rows_seen(cli, metrics, "chosen_on",
+              "chose what answers here (run %.0f): on other rows it may be less good");
     if (json_is_number(json_object_get(metrics, "outside")))
         cli_print(cli, "probability outside the ratings: %.3f %%\n", share(metrics, "outside"));
     if (json_object_get(metrics, "log_loss"))
