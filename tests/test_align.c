@@ -436,8 +436,8 @@ static void an_adapter_that_is_not_finite(void **state)
         if (sscanf(must_error.message, "step 2: user u%d, item i%d: the loss is", &user, &item) !=
             2)
             fail_msg("%s: %s", losses[i], must_error.message);
-        assert_non_null(strstr(must_error.message,
-                               "the checkpoint, of step 1, is what this step went on from"));
+        assert_non_null(
+            strstr(must_error.message, "the checkpoint, of step 1, holds what this came of"));
         MUST(siren_teacher_open(&t, states_path, ERR));
         for (size_t k = 0; k < siren_teacher_rows(t); k++)
             of_teacher |=

@@ -349,8 +349,8 @@ static int fail_numeric(const struct trainer *t, uint64_t step, struct siren_err
                           (unsigned long long)step, text);
     if (saved == t->state.step) /* no loss of its parameters was seen before */
         return siren_fail(err, SIREN_ENUMERIC,
-                          "step %llu: %.700s; the checkpoint, of step %llu, is what this step went "
-                          "on from, so that resuming leads here again: %.200s",
+                          "step %llu: %.700s; the checkpoint, of step %llu, holds what this came "
+                          "of, so that resuming leads here again: %.200s",
                           (unsigned long long)step, text, saved, t->folder.checkpoint);
     return siren_fail(err, SIREN_ENUMERIC,
                       "step %llu: %.700s; the last good checkpoint is that of step %llu, %.200s",
