@@ -552,6 +552,24 @@ static void test_refused(void **state)
     const struct siren_export_options options = {.adapter = FIXTURES "smol"};
     assert_int_equal(siren_model_export(SMOL_GGUF, scratch_path("x"), &options, NULL, NULL, &err),
                      SIREN_ENOTFOUND);
+    /* Of a vector any number counts. */
+    char whole[256], *text, *at;
+    size_t size;
+    uint64_t header;
+    long long from;
+    const float nan = NAN;
+    export(SMOL_GGUF, "nan", NULL, NULL, NULL);
+    strcpy(whole, scratch_path("nan"));
+    strcpy(file, scratch_path("nan/model.safetensors"));
+    assert_int_equal(siren_file_read(&text, &size, file, 1 << 24, &err), 0);
+    memcpy(&header, text, sizeof header);
+    at = strstr(strstr(text + 8, "\"model.norm.weight\""), "\"data_offsets\":[");
+    assert_int_equal(sscanf(at, "\"data_offsets\":[%lld", &from), 1);
+    memcpy(text + 8 + header + from + 3 * sizeof nan, &nan, sizeof nan);
+    scratch_write("nan/model.safetensors", text, size);
+    free(text);
+    refuse(whole, scratch_path("x"), NULL, SIREN_ENUMERIC,
+           "model.norm.weight, row 0, column 3 is nan");
     /* Finite factors whose product is not. */
     char adapter[256];
     strcpy(adapter, scratch_path("huge"));

@@ -149,6 +149,19 @@ static int check_numbers(const struct export *e, const struct piece *p, int64_t 
     return SIREN_OK;
 }
 
+static void read_matrix(struct export *e, const struct piece *p, int64_t row, int64_t n, float *out)
+{
+    int64_t columns = p->tensor->shape[1];
+    if (!p->permuted) tensor_dequantize(p->tensor, row * columns, n * columns, out);
+    for (int64_t i = 0; i < n; i++) {
+        if (p->permuted)
+            tensor_dequantize(p->tensor, model_rope_row(&e->base.config, row + i) * columns,
+                              columns, out + i * columns);
+        if (p->factors) merge_row(e, p->factors, row + i, out + i * columns);
+    }
+}
+
+/* A vector is one row. */
 static int read_rows(void *context, size_t index, int64_t row, int64_t n, float *out,
                      struct siren_error *err)
 {
@@ -158,18 +171,12 @@ static int read_rows(void *context, size_t index, int64_t row, int64_t n, float 
     if (siren_progress_update(e->progress, "parameters", e->done, e->report->n_parameters))
         return siren_fail(err, SIREN_ECANCEL, "%s: the export was stopped", e->path);
     e->done += (uint64_t)(n * columns);
-    if (p->tensor->n_dims == 1) {
-        int rc = read_vector(e, p, out);
-        return rc ? rc : check_numbers(e, p, 0, out, n);
-    }
-    if (!p->permuted) tensor_dequantize(p->tensor, row * columns, n * columns, out);
-    for (int64_t i = 0; i < n; i++) {
-        if (p->permuted)
-            tensor_dequantize(p->tensor, model_rope_row(&e->base.config, row + i) * columns,
-                              columns, out + i * columns);
-        if (p->factors) merge_row(e, p->factors, row + i, out + i * columns);
-    }
-    return check_numbers(e, p, row, out, n * columns);
+    int rc = 0;
+    if (p->tensor->n_dims == 1)
+        rc = read_vector(e, p, out);
+    else
+        read_matrix(e, p, row, n, out);
+    return rc ? rc : check_numbers(e, p, row, out, n * columns);
 }
 
 /* ---- opening ---- */
