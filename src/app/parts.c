@@ -164,7 +164,7 @@ int app_check_scores(const struct siren_app *app, const struct siren_target *tar
 int app_use_fold(struct siren_app *app, int fold, uint64_t seed, struct siren_error *err)
 {
     const struct siren_ratings *r = &app->ratings;
-    if (r->current_fold == (fold < 0 ? -1 : fold) && (fold < 0 || r->fold_seed == seed)) return 0;
+    if (fold >= 0 && r->current_fold == fold && r->fold_seed == seed) return 0;
     return siren_ratings_use_fold(&app->ratings, fold, 0.1, seed, err);
 }
 
