@@ -259,7 +259,7 @@ static void strange_runs_are_passed_over(void **state)
     trained_rows_clear(&t);
     MUST(lineage_trained_rows(&t, &app, "{\"model\":\"tiny#0000000000000002\"}", ERR));
     assert_null(t.row);
-    assert_false(trained_rows_has(&t, &app, 0, 0));
+    assert_false(trained_rows_marks(&t, &app, 0, 0));
     MUST(lineage_trained_rows(&t, &app, "no json", ERR));
     assert_null(t.row);
 }

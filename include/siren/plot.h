@@ -49,13 +49,14 @@ struct siren_plot {
     struct siren_plot_axis x, y;
     const struct siren_series *series;
     size_t n_series;   /* 0 or only gaps: axes, and "no data" between them */
-    int width, height; /* in pixels, 240 … 4000 each; 0: 720 and 420.  A long legend adds height */
+    int width, height; /* in pixels, 240 … 4000 each; 0: 720 and 420, 280 of one panel among others.
+                        * A long legend adds height */
 };
 
 /* *svg is malloc'ed.  SIREN_EINVAL names the field that is out of its range. */
 int siren_plot_svg(const struct siren_plot *plot, char **svg, struct siren_error *err);
-/* Several, one below the other: what has measures of its own should not share an axis.  Their x axes
- * have one range, but for those with their own.  n >= 1. */
+/* Several, one below the other: what has measures of its own should not share an axis.  Their x
+ * axes have one range, but for those with their own.  n >= 1. */
 int siren_plot_panels(const struct siren_plot *plots, size_t n, char **svg,
                       struct siren_error *err);
 /* The same into a file, atomically. */

@@ -148,7 +148,7 @@ static int check_unseen(struct job *j)
     for (int k = 0; k < 2 && !rc; k++)
         for (size_t i = 0; i < j->half[k].n; i++) {
             const struct siren_target *t = &j->half[k].target[i];
-            int marks = trained_rows_has(&trained, j->app, t->user, t->item);
+            int marks = trained_rows_marks(&trained, j->app, t->user, t->item);
             n += (marks & LINEAGE_TRAINED) != 0;
             j->n_chosen_on += k == 1 && marks & LINEAGE_CHOSEN_ON;
         }

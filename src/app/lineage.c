@@ -158,8 +158,8 @@ void trained_rows_clear(struct trained_rows *trained)
     *trained = (struct trained_rows){0};
 }
 
-int trained_rows_has(const struct trained_rows *trained, const struct siren_app *app, int user,
-                     int item)
+int trained_rows_marks(const struct trained_rows *trained, const struct siren_app *app, int user,
+                       int item)
 {
     size_t row = trained->row ? siren_ratings_row(&app->ratings, user, item) : SIZE_MAX;
     return row == SIZE_MAX ? 0 : trained->row[row];

@@ -28,8 +28,8 @@ int lineage_trained_rows(struct trained_rows *out, struct siren_app *app, const 
                          struct siren_error *err);
 void trained_rows_clear(struct trained_rows *trained);
 /* The marks of the user's rating of the item. */
-int trained_rows_has(const struct trained_rows *trained, const struct siren_app *app, int user,
-                     int item);
+int trained_rows_marks(const struct trained_rows *trained, const struct siren_app *app, int user,
+                       int item);
 
 /* "made", of a training's run: the list of identities, added to and never taken from. */
 void lineage_add_made(json_t *metrics, const char *identity);

@@ -126,7 +126,7 @@ static int add_trained(json_t *report, struct siren_app *app, int64_t id,
     siren_run_clear(&run);
     if (rc || !trained.row) return rc;
     for (size_t i = 0; i < c->n; i++) {
-        int marks = trained_rows_has(&trained, app, c->user[i], c->item[i]);
+        int marks = trained_rows_marks(&trained, app, c->user[i], c->item[i]);
         n += (marks & LINEAGE_TRAINED) != 0;
         n_chosen += (marks & LINEAGE_CHOSEN_ON) != 0;
     }

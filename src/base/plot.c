@@ -7,7 +7,7 @@
 #include "base/plot_private.h"
 #include "siren/file.h"
 
-enum { WIDTH = 720, HEIGHT = 420, SMALLEST = 240, LARGEST = 4000 };
+enum { WIDTH = 720, HEIGHT = 420, PANEL_HEIGHT = 280, SMALLEST = 240, LARGEST = 4000 };
 
 /* ---- points ---- */
 
@@ -40,30 +40,24 @@ static void extend(double range[2], double value)
     if (value > range[1]) range[1] = value;
 }
 
-static int data_ranges(const struct chart *c, double x[2], double y[2])
+/* *whole: all x are whole numbers. */
+static int data_ranges(const struct chart *c, double x[2], double y[2], int *whole)
 {
     x[0] = y[0] = INFINITY, x[1] = y[1] = -INFINITY;
+    *whole = 1;
     for (size_t k = 0; k < c->plot->n_series; k++) {
         const struct siren_series *s = &c->plot->series[k];
         for (size_t i = 0; i < s->n; i++) {
             if (!plot_has_point(c, s, i)) continue;
-            if (!s->level) extend(x, plot_x_of(s, i));
+            if (!s->level) {
+                extend(x, plot_x_of(s, i));
+                *whole &= plot_x_of(s, i) == rint(plot_x_of(s, i));
+            }
             extend(y, s->y[i]);
             if (plot_has_band(c, s, i)) extend(y, s->low[i]), extend(y, s->high[i]);
         }
     }
     return y[0] <= y[1];
-}
-
-static int whole_x(const struct chart *c)
-{
-    for (size_t k = 0; k < c->plot->n_series; k++) {
-        const struct siren_series *s = &c->plot->series[k];
-        for (size_t i = 0; i < s->n; i++)
-            if (!s->level && plot_has_point(c, s, i) && plot_x_of(s, i) != rint(plot_x_of(s, i)))
-                return 0;
-    }
-    return 1;
 }
 
 /* A fixed range as it is; that of the data, with 0 where it is near; 1 … 10 or 0 … 1 without. */
@@ -103,8 +97,8 @@ static void lay_out(struct chart *c)
 {
     const struct siren_plot *p = c->plot;
     double x[2], y[2];
-    int whole = whole_x(c);
-    c->some = data_ranges(c, x, y);
+    int whole;
+    c->some = data_ranges(c, x, y, &whole);
     c->top = PLOT_EDGE;
     if (p->title && *p->title) c->top += PLOT_TITLE + PLOT_GAP;
     if (plot_has_legend(p)) c->top += plot_legend(c, 0, 0) * PLOT_ROW + PLOT_GAP;
@@ -197,8 +191,9 @@ static void common_range(const struct siren_plot *plots, size_t n, double range[
     for (size_t i = 0; i < n; i++) {
         const struct chart c = {.plot = &plots[i]};
         double x[2], y[2];
+        int whole;
         if (plots[i].x.log) range[0] = NAN;
-        data_ranges(&c, x, y);
+        data_ranges(&c, x, y, &whole);
         if (x[0] < range[0]) range[0] = x[0];
         if (x[1] > range[1]) range[1] = x[1];
     }
@@ -218,6 +213,7 @@ int siren_plot_panels(const struct siren_plot *plots, size_t n, char **svg, stru
     for (size_t i = 0; i < n && !rc; i++) {
         struct siren_plot p = plots[i];
         char *one;
+        if (!p.height) p.height = PANEL_HEIGHT;
         if (!(p.x.min < p.x.max) && range[0] < range[1]) p.x.min = range[0], p.x.max = range[1];
         rc = draw(&p, &one, &width, &height, err);
         if (rc) break;

@@ -287,7 +287,6 @@ static int by_what(const void *a, const void *b)
 static size_t by_measure(struct curve *curves, struct siren_series *series, size_t n,
                          struct siren_plot *plots)
 {
-    enum { PANEL_HEIGHT = 280 };
     size_t n_plots = 0;
     qsort(curves, n, sizeof *curves, by_what);
     for (size_t i = 0; i < n; n_plots++) {
@@ -305,10 +304,8 @@ static size_t by_measure(struct curve *curves, struct siren_series *series, size
             p->n_series++;
         }
     }
-    for (size_t i = 0; i < n_plots && n_plots > 1; i++) {
-        plots[i].height = PANEL_HEIGHT;
+    for (size_t i = 0; i < n_plots && n_plots > 1; i++)
         if (plots[i].n_series == 1) plots[i].y.label = plots[i].series->label; /* no legend */
-    }
     return n_plots;
 }
 

@@ -81,7 +81,6 @@ static int add_series(struct drawn *d, const json_t *log, const char *field, con
 /* One plot a measure; the series of a panel stand together. */
 static size_t make_panels(const struct drawn *d, const char *title, struct siren_plot *plots)
 {
-    enum { PANEL_HEIGHT = 280 };
     size_t n = 0;
     for (size_t i = 0; i < d->n; n++) {
         struct siren_plot *p = &plots[n];
@@ -90,7 +89,6 @@ static size_t make_panels(const struct drawn *d, const char *title, struct siren
         for (int panel = d->panel[i]; i < d->n && d->panel[i] == panel; i++) p->n_series++;
         if (p->n_series == 1) p->y.label = p->series->label;
     }
-    for (size_t i = 0; i < n && n > 1; i++) plots[i].height = PANEL_HEIGHT;
     return n;
 }
 
