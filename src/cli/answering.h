@@ -22,6 +22,10 @@
 #define TEMPLATE_OPTION                                                                            \
     OPTION_STRING("chat-template", "FILE", NULL,                                                   \
                   "a chat template of your own instead of the model's")
+#define GAP_OPTION                                                                                 \
+    OPTION_INT("gap", "N", "0", 0, 1000000,                                                        \
+               "leave the N ratings just before a target out of its history; 1 is what "           \
+               "protocol paper does to test")
 /* What prompts say: read by answering_prompt(). */
 #define PROMPT_OPTIONS                                                                             \
     OPTION_STRING(                                                                                 \
@@ -37,9 +41,7 @@
         OPTION_FLAG("decay",                                                                       \
                     "the sketch forgets with a half-life of one year, until the time of the "      \
                     "rating that is predicted (of one to come: of the user's last)"),              \
-        OPTION_INT("gap", "N", "0", 0, 1000000,                                                    \
-                   "leave the N ratings just before a target out of its history; 1 is what "       \
-                   "protocol paper does to test"),                                                 \
+        GAP_OPTION,                                                                                \
         OPTION_INT("prompt-limit", "N", "2048", 64, 1000000,                                       \
                    "tokens of a prompt; longer ones lose ratings from the middle of the history"), \
         TEMPLATE_OPTION

@@ -117,14 +117,7 @@ static const struct cli_option options[] = {
      .min = 0,
      .max = 1e12,
      .help = "of them, drawn with --seed; 0: all"},
-    {.name = "gap",
-     .type = CLI_INT,
-     .argument = "N",
-     .initial = "0",
-     .min = 0,
-     .max = 1000000,
-     .help = "leave the N ratings just before a row, judged or fitted on, out of its history; 1 is "
-             "what protocol paper does to test"},
+    GAP_OPTION,
     {.name = "no-save", .type = CLI_FLAG, .help = "print the table without storing runs"},
     {0},
 };

@@ -263,7 +263,7 @@ int report_run(struct cli *cli, const struct siren_run *run)
     field(cli, "split", run->split);
     field(cli, "model", run->model);
     field(cli, "command", run->command);
-    field(cli, "settings", text);
+    field(cli, "settings", text ? text : run->settings);
     field(cli, "message", run->message);
     cli_print(cli, "\n");
     if (json_object_get(metrics, "training"))
